@@ -1,0 +1,5 @@
+//! SMTP client stack.
+
+pub mod proto;
+#[cfg(feature = "verify")]
+pub mod verify;

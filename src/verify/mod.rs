@@ -1,0 +1,5 @@
+//! Verification of addresses.
+
+mod verdict;
+
+pub use verdict::{Blame, Status, SubStatus};
