@@ -1,5 +1,40 @@
-//! The protocol without I/O: bytes in, values out.
+//! The protocol without I/O: octets in, values out. No runtime, no clock, no log.
+//!
+//! | file | what it is | from |
+//! |---|---|---|
+//! | `address` | [`Mailbox`], [`Domain`], [`ReversePath`], [`ClientName`] | RFC 5321 4.1.2, RFC 6531 3.3 |
+//! | `command` | [`Command`] and its parts, encoded and decoded | RFC 5321 4.1 |
+//! | `grammar` | one line of a reply, by nom | RFC 5321 4.2, RFC 2034 |
+//! | `decoder` | [`Decoder`]: a stream becomes replies | |
+//! | `reply` | [`Reply`], [`EnhancedCode`] | RFC 5321 4.2, RFC 3463 |
+//! | `extensions` | [`Extensions`]: the reply to EHLO | RFC 5321 4.1.1.1 |
+//! | `dialogue` | [`Dialogue`]: what is legal now, what is owed | RFC 5321 4.1.4, RFC 2920 |
+//! | `sasl` | [`Sasl`]: answers to challenges | RFC 4954 |
+//! | `dot` | [`DotStuffer`], [`DotUnstuffer`]: the message on the wire | RFC 5321 4.5.2 |
 
+mod address;
+mod command;
+mod decoder;
+mod dialogue;
+mod dot;
+mod error;
+mod extensions;
+mod grammar;
 mod reply;
+mod sasl;
 
-pub use reply::EnhancedCode;
+pub(crate) use self::command::{encode_mail, encode_rcpt};
+pub use self::{
+    address::{AddressError, AddressErrorKind, ClientName, Domain, Host, Mailbox, ReversePath},
+    command::{
+        Argument, Body, Command, CommandError, EnvelopeId, MailParams, Mechanism, Notify, OriginalRecipient,
+        ParamError, RcptParams, Ret, SaslResponse, Verb,
+    },
+    decoder::{Decoder, MAX_LINE, MAX_LINES, MAX_REPLY},
+    dialogue::{Dialogue, DialogueError, State},
+    dot::{DotStuffer, DotUnstuffer},
+    error::{DecodeError, EnhancedCodeError},
+    extensions::{Extensions, Limits},
+    reply::{EnhancedCode, Reply},
+    sasl::{Credentials, Sasl, SaslError},
+};

@@ -1,6 +1,154 @@
 //! The reply of a server: RFC 5321 4.2, with the enhanced status code of RFC 2034 and RFC 3463.
 
-use std::fmt;
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use bytes::Bytes;
+
+use super::{DecodeError, Decoder, error::EnhancedCodeError, grammar};
+
+/// One whole reply, of one line or many.
+///
+/// It holds the octets as they came and looks them up on demand, so that a reply costs no allocation of its
+/// own. Text is octets, viewed lossily as UTF-8: real servers answer in Latin-1 and GBK too.
+///
+/// ```
+/// use smtp_pool::proto::Reply;
+/// let reply = Reply::parse(b"550-5.1.1 No such user,\r\n550 5.1.1 try the directory\r\n")?;
+/// assert_eq!(reply.code(), 550);
+/// assert_eq!(reply.enhanced().map(|e| e.to_string()).as_deref(), Some("5.1.1"));
+/// assert_eq!(reply.text(), "No such user, try the directory");
+/// assert!(reply.is_permanent());
+/// # Ok::<(), smtp_pool::proto::DecodeError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Reply {
+    raw: Bytes,
+    code: u16,
+    malformed: bool,
+}
+
+impl Reply {
+    pub(super) fn new(raw: Bytes, code: u16, malformed: bool) -> Self {
+        Self { raw, code, malformed }
+    }
+
+    /// Parses exactly one reply; the last line end may be missing, as in a line of a log.
+    ///
+    /// # Errors
+    /// Whatever [`Decoder::decode`] refuses, [`DecodeError::Incomplete`] where the last line says that more
+    /// follow, and [`DecodeError::Trailing`] where more follows than was said.
+    pub fn parse(octets: &[u8]) -> Result<Self, DecodeError> {
+        let mut decoder = Decoder::new();
+        decoder.buffer().extend_from_slice(octets);
+        if !octets.ends_with(b"\n") {
+            decoder.buffer().extend_from_slice(b"\r\n");
+        }
+        let reply = decoder.decode()?.ok_or(DecodeError::Incomplete)?;
+        if decoder.buffer().iter().all(u8::is_ascii_whitespace) {
+            Ok(reply)
+        } else {
+            Err(DecodeError::Trailing)
+        }
+    }
+
+    /// The reply code, 200 to 599. Where the lines of a reply disagree, that of the first.
+    #[must_use]
+    pub fn code(&self) -> u16 {
+        self.code
+    }
+
+    /// 2yz: the command was done (RFC 5321 4.2.1).
+    #[must_use]
+    pub fn is_positive(&self) -> bool {
+        self.code < 300
+    }
+
+    /// 3yz: the server waits for more, such as the message or an answer to a challenge.
+    #[must_use]
+    pub fn is_intermediate(&self) -> bool {
+        self.code / 100 == 3
+    }
+
+    /// 4yz: refused for now.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.code / 100 == 4
+    }
+
+    /// 5yz: refused for good.
+    #[must_use]
+    pub fn is_permanent(&self) -> bool {
+        self.code / 100 == 5
+    }
+
+    /// 421: the server closes the channel, whatever it was asked (RFC 5321 3.8).
+    #[must_use]
+    pub fn is_closing(&self) -> bool {
+        self.code == 421
+    }
+
+    /// The enhanced status code at the start of the first line that has one (RFC 2034 4).
+    ///
+    /// Its class is what the server wrote, even where it contradicts the reply code.
+    #[must_use]
+    pub fn enhanced(&self) -> Option<EnhancedCode> {
+        self.lines().find_map(|line| Some(grammar::enhanced_code(line).ok()?.1))
+    }
+
+    /// The text of each line: octets behind the code and its separator, an enhanced code still in front.
+    pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.raw.split(|&b| b == b'\n').map(<[u8]>::trim_ascii_end).filter(|line| !line.is_empty()).map(
+            |line| match grammar::reply_line(line) {
+                Ok((_, line)) => line.text,
+                Err(_) => line,
+            },
+        )
+    }
+
+    /// The text of all lines, without their enhanced codes, joined by a space; octets that are not UTF-8 show
+    /// as U+FFFD.
+    #[must_use]
+    pub fn text(&self) -> Cow<'_, str> {
+        let mut lines = self.lines().map(|line| {
+            let line = grammar::enhanced_code(line).map_or(line, |(text, _)| text);
+            String::from_utf8_lossy(line.trim_ascii())
+        });
+        let first = lines.next().unwrap_or_default();
+        lines.fold(first, |text, line| if text.is_empty() { line } else { text + " " + line })
+    }
+
+    /// Whether the server broke the grammar in a way that could be survived: codes that differ within the
+    /// reply, a line without a code, a blank line.
+    #[must_use]
+    pub fn is_malformed(&self) -> bool {
+        self.malformed
+    }
+
+    /// The octets as they came, line ends and all.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.raw
+    }
+}
+
+/// One line: code, enhanced code, and the text of all lines.
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.code)?;
+        if let Some(enhanced) = self.enhanced() {
+            write!(f, " {enhanced}")?;
+        }
+        let text = self.text();
+        if text.is_empty() { Ok(()) } else { write!(f, " {text}") }
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reply({:?}", self.raw)?;
+        f.write_str(if self.malformed { ", malformed)" } else { ")" })
+    }
+}
 
 /// An enhanced status code: class, subject and detail (RFC 3463 2, RFC 2034 4).
 ///
@@ -11,7 +159,7 @@ use std::fmt;
 /// let code: EnhancedCode = "5.7.606".parse()?;
 /// assert_eq!((code.class, code.subject, code.detail), (5, 7, 606));
 /// assert_eq!(code.to_string(), "5.7.606");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), smtp_pool::proto::EnhancedCodeError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EnhancedCode {
@@ -26,5 +174,16 @@ pub struct EnhancedCode {
 impl fmt::Display for EnhancedCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.class, self.subject, self.detail)
+    }
+}
+
+impl FromStr for EnhancedCode {
+    type Err = EnhancedCodeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match grammar::enhanced_code(text.as_bytes()) {
+            Ok(([], code)) if !text.ends_with([' ', '\t']) => Ok(code),
+            _ => Err(EnhancedCodeError),
+        }
     }
 }

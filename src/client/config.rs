@@ -1,0 +1,85 @@
+//! How to behave as a client: names, deadlines, TLS, credentials.
+
+use std::time::Duration;
+
+use crate::proto::Verb;
+
+/// How long to wait for a reply, from its command being due to the last octet of the reply.
+///
+/// The defaults are the minima of RFC 5321 4.5.3.2, which are long since a server may be slow for good reasons. A
+/// verifier wants shorter ones ([`Timeouts::all`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Timeouts {
+    /// TCP connect, over all addresses of the host: 30 s (not in the RFC).
+    pub connect: Duration,
+    /// TLS handshake: 30 s (not in the RFC).
+    pub tls: Duration,
+    /// Banner: 5 min (4.5.3.2.1). Postfix' postscreen alone takes 6 s.
+    pub banner: Duration,
+    /// EHLO, HELO, STARTTLS, AUTH: 5 min (not in the RFC; as MAIL).
+    pub greeting: Duration,
+    /// MAIL: 5 min (4.5.3.2.2).
+    pub mail: Duration,
+    /// RCPT: 5 min (4.5.3.2.3).
+    pub rcpt: Duration,
+    /// DATA: 2 min (4.5.3.2.4).
+    pub data: Duration,
+    /// The final dot, and BDAT: 10 min (4.5.3.2.6).
+    pub message: Duration,
+    /// RSET, NOOP, VRFY: 5 min (not in the RFC; as MAIL).
+    pub other: Duration,
+    /// QUIT: 5 s, since nothing depends on its answer.
+    pub quit: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let minutes = |n| Duration::from_secs(60 * n);
+        Self {
+            connect: Duration::from_secs(30),
+            tls: Duration::from_secs(30),
+            banner: minutes(5),
+            greeting: minutes(5),
+            mail: minutes(5),
+            rcpt: minutes(5),
+            data: minutes(2),
+            message: minutes(10),
+            other: minutes(5),
+            quit: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Timeouts {
+    /// The same limit for everything; QUIT never longer than its default.
+    #[must_use]
+    pub fn all(limit: Duration) -> Self {
+        let quit = limit.min(Self::default().quit);
+        Self {
+            connect: limit,
+            tls: limit,
+            banner: limit,
+            greeting: limit,
+            mail: limit,
+            rcpt: limit,
+            data: limit,
+            message: limit,
+            other: limit,
+            quit,
+        }
+    }
+
+    pub(crate) fn of(&self, verb: Verb) -> Duration {
+        match verb {
+            Verb::Connect => self.banner,
+            Verb::Ehlo | Verb::Helo | Verb::Lhlo | Verb::StartTls | Verb::Auth | Verb::AuthResponse => self.greeting,
+            Verb::Mail => self.mail,
+            Verb::Rcpt => self.rcpt,
+            Verb::Data => self.data,
+            Verb::Message | Verb::Bdat | Verb::BdatLast => self.message,
+            Verb::Rset | Verb::Noop | Verb::Vrfy => self.other,
+            Verb::Quit => self.quit,
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! From an endpoint to a session between transactions: dial, TLS, banner, EHLO, STARTTLS, EHLO again, AUTH.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::time::Instant;
+
+use super::{ConnectError, Connection, Session, SessionError, Timeouts};
+use crate::{
+    metrics::{Metrics, Operation},
+    net::{Dialer, Stream, TlsConfig, TlsConfigError, TlsConnector, TlsPolicy},
+    proto::{ClientName, Command, Credentials, Reply, Sasl, State, Verb},
+};
+
+/// How many hosts with broken STARTTLS are remembered; beyond, the memory starts anew.
+const MAX_BROKEN: usize = 10_000;
+
+/// Where to connect: a host by name, for TLS and for people, and its addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// The name that the certificate must be for, if verified.
+    pub host: Arc<str>,
+    /// What the name resolves to, with the port, in order of preference.
+    pub addrs: Vec<SocketAddr>,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.host)
+    }
+}
+
+/// How to connect.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ClientConfig {
+    /// Our own name for EHLO (RFC 5321 4.1.1.1). It must be ours, and should resolve to the address that we
+    /// connect from: some servers refuse, and some blocklists list, whoever greets with another's name.
+    pub name: ClientName,
+    /// The local address to connect from; the system picks one by default.
+    pub bind: Option<IpAddr>,
+    /// When to use TLS: [`TlsPolicy::Opportunistic`] by default, as servers among themselves do (RFC 7435).
+    pub tls: TlsPolicy,
+    /// How to use TLS; by default what goes with the policy ([`TlsConfig::for_policy`]).
+    pub tls_config: Option<TlsConfig>,
+    /// Deadlines.
+    pub timeouts: Timeouts,
+    /// Who to authenticate as, if at all.
+    pub credentials: Option<Credentials>,
+}
+
+impl ClientConfig {
+    /// The defaults, under our own name.
+    #[must_use]
+    pub fn new(name: ClientName) -> Self {
+        Self {
+            name,
+            bind: None,
+            tls: TlsPolicy::default(),
+            tls_config: None,
+            timeouts: Timeouts::default(),
+            credentials: None,
+        }
+    }
+}
+
+/// Opens connections, and remembers which hosts offer STARTTLS without being able to do it.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use smtp_pool::{client::{ClientConfig, Connector, Endpoint}, metrics::Metrics, proto::ClientName};
+/// let config = ClientConfig::new(ClientName::parse("verifier.example.org")?);
+/// let connector = Connector::new(config, Metrics::new().into())?;
+/// let endpoint = Endpoint { host: "mx.example.com".into(), addrs: vec!["192.0.2.25:25".parse()?] };
+/// let mut connection = connector.connect(&endpoint).await?;
+/// println!("{:?}", connection.extensions());
+/// connection.quit().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Connector {
+    config: ClientConfig,
+    dialer: Dialer,
+    tls: TlsConnector,
+    metrics: Arc<Metrics>,
+    broken_starttls: Mutex<HashSet<Arc<str>>>,
+}
+
+impl Connector {
+    /// A connector; reads root certificates where TLS is to be verified.
+    ///
+    /// # Errors
+    /// The TLS configuration cannot be used.
+    pub fn new(config: ClientConfig, metrics: Arc<Metrics>) -> Result<Self, TlsConfigError> {
+        let dialer = Dialer { bind: config.bind, timeout: config.timeouts.connect, ..Dialer::default() };
+        let tls_config = config.tls_config.clone().unwrap_or_else(|| TlsConfig::for_policy(config.tls));
+        let tls = TlsConnector::new(&tls_config)?;
+        Ok(Self { config, dialer, tls, metrics, broken_starttls: Mutex::default() })
+    }
+
+    /// Opens a connection and brings it to where a transaction can begin.
+    ///
+    /// With [`TlsPolicy::Opportunistic`] a host whose STARTTLS turns out to be broken is connected to once more, in
+    /// the clear, and so from then on.
+    ///
+    /// # Errors
+    /// Any step failed or was refused.
+    ///
+    /// # Cancellation safety
+    /// Dropping the future closes the connection.
+    pub async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
+        let opened = self.open(endpoint, self.policy(endpoint)).await;
+        match opened {
+            Err(ConnectError::Tls(_)) if self.config.tls == TlsPolicy::Opportunistic => {
+                self.note_broken(endpoint);
+                self.open(endpoint, TlsPolicy::Off).await
+            }
+            opened => opened,
+        }
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &ClientConfig {
+        &self.config
+    }
+
+    fn policy(&self, endpoint: &Endpoint) -> TlsPolicy {
+        let broken = self.broken_starttls.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.config.tls {
+            TlsPolicy::Opportunistic if broken.contains(&endpoint.host) => TlsPolicy::Off,
+            policy => policy,
+        }
+    }
+
+    fn note_broken(&self, endpoint: &Endpoint) {
+        tracing::debug!(host = %endpoint, "STARTTLS is offered and broken, going on in the clear");
+        let mut broken = self.broken_starttls.lock().unwrap_or_else(PoisonError::into_inner);
+        if broken.len() == MAX_BROKEN {
+            broken.clear();
+        }
+        broken.insert(Arc::clone(&endpoint.host));
+    }
+
+    async fn open(&self, endpoint: &Endpoint, policy: TlsPolicy) -> Result<Connection, ConnectError> {
+        let started = Instant::now();
+        let tcp = self.dialer.dial(&endpoint.addrs).await?;
+        self.metrics.record(Operation::Connect, started.elapsed());
+        let mut stream = Stream::Plain(tcp);
+        if policy == TlsPolicy::Implicit {
+            stream = self.handshake(stream, endpoint).await?;
+        }
+        let mut session = self.session(stream, Session::new);
+        let banner = session.banner().await?;
+        if session.state() != State::Connected {
+            return Err(ConnectError::Refused { verb: Verb::Connect, reply: banner });
+        }
+        self.greet(&mut session, &banner).await?;
+        let wanted = matches!(policy, TlsPolicy::Opportunistic | TlsPolicy::Required);
+        if wanted && session.extensions().starttls {
+            session = self.starttls(session, endpoint, policy).await?;
+        } else if policy == TlsPolicy::Required {
+            return Err(ConnectError::NoStartTls);
+        }
+        if let Some(credentials) = &self.config.credentials {
+            authenticate(&mut session, credentials).await?;
+        }
+        Ok(Connection::new(session, Arc::clone(&endpoint.host), banner, started))
+    }
+
+    fn session(
+        &self,
+        stream: Stream,
+        make: impl FnOnce(Stream, Timeouts, Arc<Metrics>) -> Session<Stream>,
+    ) -> Session<Stream> {
+        make(stream, self.config.timeouts, Arc::clone(&self.metrics))
+    }
+
+    /// EHLO, and HELO for a server that does not know EHLO or, behind a firewall that mangles it, cannot.
+    async fn greet(&self, session: &mut Session<Stream>, banner: &Reply) -> Result<(), ConnectError> {
+        let ehlo = session.greet(&Command::Ehlo(self.config.name.clone())).await?;
+        if ehlo.is_positive() {
+            return Ok(());
+        }
+        let unknown = matches!(ehlo.code(), 500..=504) || banner.text().contains("***");
+        if !unknown || session.state() == State::Closed {
+            return Err(ConnectError::Refused { verb: Verb::Ehlo, reply: ehlo });
+        }
+        let helo = session.greet(&Command::Helo(self.config.name.clone())).await?;
+        if helo.is_positive() { Ok(()) } else { Err(ConnectError::Refused { verb: Verb::Helo, reply: helo }) }
+    }
+
+    async fn starttls(
+        &self,
+        mut session: Session<Stream>,
+        endpoint: &Endpoint,
+        policy: TlsPolicy,
+    ) -> Result<Session<Stream>, ConnectError> {
+        let reply = session.command(&Command::StartTls).await?;
+        if session.state() != State::Tls {
+            return match policy {
+                TlsPolicy::Opportunistic if session.state() == State::Ready => Ok(session),
+                _ => Err(ConnectError::Refused { verb: Verb::StartTls, reply }),
+            };
+        }
+        let stream = self.handshake(session.into_stream()?, endpoint).await?;
+        let mut session = self.session(stream, Session::secured);
+        let ehlo = session.greet(&Command::Ehlo(self.config.name.clone())).await?;
+        if ehlo.is_positive() { Ok(session) } else { Err(ConnectError::Refused { verb: Verb::Ehlo, reply: ehlo }) }
+    }
+
+    async fn handshake(&self, stream: Stream, endpoint: &Endpoint) -> Result<Stream, ConnectError> {
+        let started = Instant::now();
+        let deadline = started + self.config.timeouts.tls;
+        let stream = stream.upgrade(&self.tls, &endpoint.host, deadline).await?;
+        self.metrics.record(Operation::Tls, started.elapsed());
+        Ok(stream)
+    }
+}
+
+/// AUTH, and answers to challenges until the server decides (RFC 4954 4).
+async fn authenticate(session: &mut Session<Stream>, credentials: &Credentials) -> Result<(), ConnectError> {
+    let mut sasl = Sasl::new(credentials, session.extensions())?;
+    let auth = Command::Auth { mechanism: sasl.mechanism().clone(), initial: sasl.initial()? };
+    let mut reply = session.command(&auth).await?;
+    while session.state() == State::Auth {
+        reply = session.auth_response(&sasl.respond()?).await?;
+    }
+    match reply.code() {
+        235 => Ok(()),
+        200..=299 => Err(SessionError::from(crate::proto::DialogueError::Unsolicited(reply.code())).into()),
+        _ => Err(ConnectError::Refused { verb: Verb::Auth, reply }),
+    }
+}

@@ -1,0 +1,77 @@
+//! What can go wrong in a session and on the way to one. A refusal is not an error but a [`Reply`].
+
+use std::io;
+
+use thiserror::Error;
+
+use crate::{
+    net::{DialError, TlsError},
+    proto::{DecodeError, DialogueError, Reply, SaslError, Verb},
+};
+
+/// A session cannot go on.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// No whole reply within the deadline.
+    #[error("no reply to {verb:?} within its deadline")]
+    Timeout {
+        /// What was to be answered.
+        verb: Verb,
+    },
+    /// The server closed the connection instead of replying.
+    #[error("the connection was closed before the reply to {verb:?}")]
+    Closed {
+        /// What was to be answered.
+        verb: Verb,
+    },
+    /// The connection broke.
+    #[error("the connection broke before the reply to {verb:?}")]
+    Io {
+        /// What was to be answered.
+        verb: Verb,
+        /// How it broke.
+        source: io::Error,
+    },
+    /// What the server sent is not SMTP.
+    #[error("the server does not speak SMTP")]
+    Decode(#[from] DecodeError),
+    /// A command out of sequence, or a reply that nobody asked for.
+    #[error("out of step")]
+    Dialogue(#[from] DialogueError),
+    /// A reply was waited for, and none is owed.
+    #[error("no reply is owed")]
+    NothingOwed,
+    /// Plaintext behind the reply to STARTTLS, put there to be taken for part of the secured dialogue.
+    #[error("octets injected before TLS")]
+    Injected,
+}
+
+/// No session could be opened.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// No TCP connection.
+    #[error("cannot connect")]
+    Dial(#[from] DialError),
+    /// The TLS handshake failed where TLS is required.
+    #[error("no TLS session")]
+    Tls(#[from] TlsError),
+    /// TLS is required, and the server does not offer STARTTLS.
+    #[error("the server does not offer STARTTLS, and TLS is required")]
+    NoStartTls,
+    /// The server refused: its banner, the greeting, STARTTLS where TLS is required, or AUTH.
+    #[error("the server refused {verb:?} with {reply}")]
+    Refused {
+        /// What was refused.
+        verb: Verb,
+        /// The words of the server.
+        reply: Reply,
+    },
+    /// No way to authenticate.
+    #[error("cannot authenticate")]
+    Sasl(#[from] SaslError),
+    /// The dialogue broke.
+    #[error("the dialogue broke")]
+    Session(#[from] SessionError),
+}

@@ -1,0 +1,18 @@
+//! Where the protocol meets the network: one connection to one server.
+//!
+//! [`Connector`] dials and greets, [`Session`] speaks, [`Connection`] is a session that knows its server. A refusal
+//! by the server is a [`Reply`](crate::proto::Reply); an error means that the session cannot go on.
+
+mod config;
+mod connect;
+mod connection;
+mod error;
+mod session;
+
+pub use self::{
+    config::Timeouts,
+    connect::{ClientConfig, Connector, Endpoint},
+    connection::Connection,
+    error::{ConnectError, SessionError},
+    session::{Envelope, MAX_IN_FLIGHT, Session},
+};

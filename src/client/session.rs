@@ -1,0 +1,446 @@
+//! A session: one dialogue over one stream, whatever the stream is.
+//!
+//! Three calls are the whole engine, and everything else is made of them: [`queue`](Session::queue) encodes a
+//! command into the buffer, [`flush`](Session::flush) writes the buffer in one go, [`reply`](Session::reply) gives
+//! the next reply in order together with what it answers. Commands may be queued and flushed ahead of replies as far
+//! as the dialogue allows, so that many windows can be in flight.
+//!
+//! Writing never waits for a peer that itself waits for us to read: while a write is pending, replies are read.
+
+use std::{collections::VecDeque, future::poll_fn, io, pin::pin, sync::Arc, task::Poll, time::Duration};
+
+use bytes::{Buf, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::{Instant, timeout_at},
+};
+
+use super::{SessionError, Timeouts};
+use crate::{
+    metrics::{Metrics, Operation},
+    proto::{
+        Command, Decoder, Dialogue, DotStuffer, Extensions, Mailbox, MailParams, RcptParams, Reply, ReversePath,
+        SaslResponse, State, Verb, encode_mail, encode_rcpt,
+    },
+};
+
+/// The most octets of commands whose replies have not been read: what the smallest socket buffers on both sides
+/// hold, so that a server that does not read while it writes cannot be stalled.
+pub const MAX_IN_FLIGHT: usize = 16 * 1024;
+/// Replies read ahead while a write is pending; beyond, the peer has to wait.
+const MAX_READ_AHEAD: usize = 256 * 1024;
+/// How much room there is for one read.
+const READ: usize = 8 * 1024;
+
+/// An SMTP dialogue over `S`.
+///
+/// Cancellation: every method may be dropped at any await. What was queued, sent and received so far is kept, replies
+/// stay owed, and [`is_idle`](Self::is_idle) is false until they have been read.
+#[derive(Debug)]
+pub struct Session<S> {
+    stream: S,
+    out: BytesMut,
+    decoder: Decoder,
+    dialogue: Dialogue,
+    extensions: Extensions,
+    timeouts: Timeouts,
+    tally: Tally,
+    flights: VecDeque<Flight>,
+    in_flight: usize,
+    /// Since when the reply that is due has been waited for.
+    waiting: Option<Instant>,
+    read_at: Instant,
+    ended: Option<Ended>,
+}
+
+/// Commands that were flushed together.
+#[derive(Debug)]
+struct Flight {
+    sent: Instant,
+    replies: usize,
+    octets: usize,
+}
+
+/// Why no more octets can come or go.
+#[derive(Clone, Copy, Debug)]
+enum Ended {
+    Eof,
+    Read(io::ErrorKind),
+    Write(io::ErrorKind),
+}
+
+/// The replies to MAIL and to each RCPT of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Envelope {
+    /// The reply to MAIL.
+    pub mail: Reply,
+    /// The replies to RCPT, in order. Where MAIL was refused and the server offers no PIPELINING, none were sent.
+    pub rcpts: Vec<Reply>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
+    /// A session over a stream just opened; the banner is owed.
+    pub fn new(stream: S, timeouts: Timeouts, metrics: Arc<Metrics>) -> Self {
+        let now = Instant::now();
+        Self {
+            stream,
+            out: BytesMut::new(),
+            decoder: Decoder::new(),
+            dialogue: Dialogue::new(),
+            extensions: Extensions::default(),
+            timeouts,
+            tally: Tally { metrics, pending: None },
+            flights: VecDeque::from([Flight { sent: now, replies: 1, octets: 0 }]),
+            in_flight: 0,
+            waiting: None,
+            read_at: now,
+            ended: None,
+        }
+    }
+
+    /// Queues a command.
+    ///
+    /// # Errors
+    /// The command is out of sequence, or may not be sent before an earlier reply is read.
+    pub fn queue(&mut self, command: &Command) -> Result<(), SessionError> {
+        self.queue_with(command.verb(), |out| command.encode(out))
+    }
+
+    /// Queues MAIL, without building a [`Command`].
+    ///
+    /// # Errors
+    /// As [`queue`](Self::queue).
+    pub fn queue_mail(&mut self, from: &ReversePath, params: &MailParams) -> Result<(), SessionError> {
+        self.queue_with(Verb::Mail, |out| encode_mail(from, params, out))
+    }
+
+    /// Queues RCPT, without building a [`Command`].
+    ///
+    /// # Errors
+    /// As [`queue`](Self::queue).
+    pub fn queue_rcpt(&mut self, to: &Mailbox, params: &RcptParams) -> Result<(), SessionError> {
+        self.queue_with(Verb::Rcpt, |out| encode_rcpt(to, params, out))
+    }
+
+    fn queue_with(&mut self, verb: Verb, encode: impl FnOnce(&mut BytesMut)) -> Result<(), SessionError> {
+        self.dialogue.send(verb)?;
+        let before = self.out.len();
+        encode(&mut self.out);
+        let octets = self.out.len() - before;
+        self.in_flight += octets;
+        match self.flights.back_mut() {
+            // Not flushed yet: the same flight.
+            Some(flight) if before > 0 => {
+                flight.replies += 1;
+                flight.octets += octets;
+            }
+            _ => self.flights.push_back(Flight { sent: self.read_at, replies: 1, octets }),
+        }
+        Ok(())
+    }
+
+    /// Whether another command of a group may be queued without waiting for a reply: the server offers PIPELINING and
+    /// fewer than [`MAX_IN_FLIGHT`] octets are unanswered, or nothing is owed at all.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.dialogue.owed() == 0 || (self.extensions.pipelining && self.in_flight < MAX_IN_FLIGHT)
+    }
+
+    /// Writes what is queued, in one piece.
+    ///
+    /// A write that fails is not reported here: the peer may have said why, so that the replies are read first and
+    /// the failure comes with the first one that is missing.
+    ///
+    /// # Errors
+    /// [`SessionError::Timeout`] after the deadline of the command whose reply is due.
+    pub async fn flush(&mut self) -> Result<(), SessionError> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        if let Some(flight) = self.flights.back_mut() {
+            flight.sent = now;
+        }
+        let verb = self.dialogue.due().unwrap_or(Verb::Noop);
+        let written = timeout_at(now + self.timeouts.of(verb), poll_fn(|cx| self.poll_flush(cx))).await;
+        written.map_err(|_| SessionError::Timeout { verb })
+    }
+
+    fn poll_flush(&mut self, cx: &mut std::task::Context<'_>) -> Poll<()> {
+        while self.ended.is_none() && !self.out.is_empty() {
+            match pin!(&mut self.stream).poll_write(cx, &self.out) {
+                Poll::Ready(Ok(n)) if n > 0 => self.out.advance(n),
+                Poll::Ready(Ok(_)) => self.ended = Some(Ended::Write(io::ErrorKind::WriteZero)),
+                Poll::Ready(Err(e)) => self.ended = Some(Ended::Write(e.kind())),
+                Poll::Pending if self.decoder.buffered() >= MAX_READ_AHEAD => return Poll::Pending,
+                Poll::Pending => {
+                    let buf = self.decoder.buffer();
+                    buf.reserve(READ);
+                    match pin!(self.stream.read_buf(buf)).poll(cx) {
+                        Poll::Ready(read) => self.note_read(read),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+            }
+        }
+        if self.ended.is_none() {
+            match pin!(&mut self.stream).poll_flush(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(e)) => self.ended = Some(Ended::Write(e.kind())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        self.out.clear();
+        Poll::Ready(())
+    }
+
+    fn note_read(&mut self, read: io::Result<usize>) {
+        match read {
+            Ok(0) => self.ended = Some(Ended::Eof),
+            Ok(_) => self.read_at = Instant::now(),
+            Err(e) => self.ended = Some(Ended::Read(e.kind())),
+        }
+    }
+
+    /// The next reply, and what it answers; flushes first.
+    ///
+    /// The deadline is that of the command ([`Timeouts`]) and covers the whole reply, however it drips in.
+    ///
+    /// # Errors
+    /// Nothing is owed, the deadline passed, the peer closed, or what came is not a reply. All but the first are
+    /// final: the session is of no further use.
+    pub async fn reply(&mut self) -> Result<(Verb, Reply), SessionError> {
+        let verb = self.dialogue.due().ok_or(SessionError::NothingOwed)?;
+        self.flush().await?;
+        loop {
+            if let Some(reply) = self.decoder.decode()? {
+                self.waiting = None;
+                self.note_reply(verb);
+                self.dialogue.receive(&reply)?;
+                return Ok((verb, reply));
+            }
+            match self.ended {
+                Some(Ended::Eof) => return Err(SessionError::Closed { verb }),
+                Some(Ended::Read(kind) | Ended::Write(kind)) => {
+                    return Err(SessionError::Io { verb, source: kind.into() });
+                }
+                None => {}
+            }
+            let deadline = *self.waiting.get_or_insert_with(Instant::now) + self.timeouts.of(verb);
+            let buf = self.decoder.buffer();
+            buf.reserve(READ);
+            let read = timeout_at(deadline, self.stream.read_buf(buf)).await;
+            self.note_read(read.map_err(|_| SessionError::Timeout { verb })?);
+        }
+    }
+
+    /// Keeps count of flights and tells the metrics how long this one took.
+    fn note_reply(&mut self, verb: Verb) {
+        let Some(flight) = self.flights.front_mut() else { return };
+        let operation = operation(verb);
+        let latency = self.read_at.saturating_duration_since(flight.sent);
+        flight.replies -= 1;
+        if flight.replies == 0 {
+            self.in_flight -= flight.octets;
+            self.flights.pop_front();
+        }
+        self.tally.note(operation, latency);
+        if self.dialogue.owed() <= 1 {
+            self.tally.settle();
+        }
+    }
+
+    /// Sends one command and waits for its reply.
+    ///
+    /// # Errors
+    /// As [`queue`](Self::queue) and [`reply`](Self::reply).
+    pub async fn command(&mut self, command: &Command) -> Result<Reply, SessionError> {
+        self.queue(command)?;
+        Ok(self.reply().await?.1)
+    }
+
+    /// Answers a challenge of AUTH.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command).
+    pub async fn auth_response(&mut self, response: &SaslResponse) -> Result<Reply, SessionError> {
+        self.queue_with(Verb::AuthResponse, |out| response.encode(out))?;
+        Ok(self.reply().await?.1)
+    }
+
+    /// Waits for the banner.
+    ///
+    /// # Errors
+    /// As [`reply`](Self::reply).
+    pub async fn banner(&mut self) -> Result<Reply, SessionError> {
+        Ok(self.reply().await?.1)
+    }
+
+    /// Greets by EHLO, HELO or LHLO, and learns the extensions from the reply.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command). A refusal is a reply, not an error.
+    pub async fn greet(&mut self, greeting: &Command) -> Result<Reply, SessionError> {
+        let reply = self.command(greeting).await?;
+        if reply.is_positive() {
+            let bare = greeting.verb() == Verb::Helo;
+            self.extensions = if bare { Extensions::default() } else { Extensions::parse(&reply) };
+            self.dialogue.set_pipelining(self.extensions.pipelining);
+        }
+        Ok(reply)
+    }
+
+    /// Opens a transaction: MAIL and every RCPT in as few writes as the server and [`MAX_IN_FLIGHT`] allow, with every
+    /// reply read, refusals or not.
+    ///
+    /// # Errors
+    /// As [`queue`](Self::queue) and [`reply`](Self::reply).
+    pub async fn envelope(
+        &mut self,
+        from: &ReversePath,
+        params: &MailParams,
+        rcpts: &[Mailbox],
+    ) -> Result<Envelope, SessionError> {
+        let mut replies = Vec::with_capacity(rcpts.len() + 1);
+        self.queue_mail(from, params)?;
+        for to in rcpts {
+            while !self.has_room() {
+                replies.push(self.reply().await?.1);
+            }
+            if !self.extensions.pipelining && self.dialogue.state() == State::Ready {
+                break;
+            }
+            self.queue_rcpt(to, &RcptParams::default())?;
+        }
+        while self.dialogue.owed() > 0 {
+            replies.push(self.reply().await?.1);
+        }
+        let mail = replies.remove(0);
+        Ok(Envelope { mail, rcpts: replies })
+    }
+
+    /// Sends a message by DATA; the reply is that to the final dot, or to DATA itself where it was refused.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command); no RCPT was accepted, so that DATA is out of sequence.
+    pub async fn data(&mut self, message: &[u8]) -> Result<Reply, SessionError> {
+        let reply = self.command(&Command::Data).await?;
+        if self.dialogue.state() != State::Message {
+            return Ok(reply);
+        }
+        self.queue_with(Verb::Message, |out| {
+            let mut stuffer = DotStuffer::new();
+            stuffer.push(message, out);
+            stuffer.finish(out);
+        })?;
+        Ok(self.reply().await?.1)
+    }
+
+    /// Says goodbye, and waits for the answer and no longer: close_notify and FIN are the server's own affair.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command).
+    pub async fn quit(&mut self) -> Result<Reply, SessionError> {
+        let reply = self.command(&Command::Quit).await;
+        // The answer is there; whether the closing succeeds is of no more interest.
+        let _ = self.stream.shutdown().await;
+        reply
+    }
+
+    /// Gives up the stream for a TLS handshake.
+    ///
+    /// # Errors
+    /// [`SessionError::Injected`] if there are octets behind the reply to STARTTLS, which somebody on the way would
+    /// like to be taken for part of the secured dialogue (RFC 3207 6, CVE-2011-0411).
+    pub fn into_stream(self) -> Result<S, SessionError> {
+        if self.decoder.buffered() > 0 { Err(SessionError::Injected) } else { Ok(self.stream) }
+    }
+
+    /// Goes on over a stream that is now inside TLS: no banner, and everything learnt before is forgotten.
+    pub fn secured(stream: S, timeouts: Timeouts, metrics: Arc<Metrics>) -> Self {
+        let mut session = Self::new(stream, timeouts, metrics);
+        session.flights.clear();
+        session.dialogue.secured();
+        session
+    }
+}
+
+impl<S> Session<S> {
+    /// What the server offers, by its reply to the last greeting.
+    #[must_use]
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// Where the dialogue stands.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.dialogue.state()
+    }
+
+    /// Replies owed by the server.
+    #[must_use]
+    pub fn owed(&self) -> usize {
+        self.dialogue.owed()
+    }
+
+    /// Whether the session stands between transactions, with nothing owed, nothing unread and nothing unsent: the one
+    /// state in which it may be used for something else.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.dialogue.is_idle() && self.decoder.buffered() == 0 && self.out.is_empty() && self.ended.is_none()
+    }
+
+    /// The stream.
+    pub fn stream(&self) -> &S {
+        &self.stream
+    }
+}
+
+/// Replies of one kind that came with one read of one flight share a latency, and are recorded as one.
+#[derive(Debug)]
+struct Tally {
+    metrics: Arc<Metrics>,
+    pending: Option<(Operation, Duration, u64)>,
+}
+
+impl Tally {
+    fn note(&mut self, operation: Operation, latency: Duration) {
+        match &mut self.pending {
+            Some((of, each, n)) if *of == operation && *each == latency => *n += 1,
+            _ => {
+                self.settle();
+                self.pending = Some((operation, latency, 1));
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        if let Some((operation, latency, n)) = self.pending.take() {
+            self.metrics.record_many(operation, latency, n);
+        }
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
+
+fn operation(verb: Verb) -> Operation {
+    match verb {
+        Verb::Connect => Operation::Banner,
+        Verb::Ehlo | Verb::Helo | Verb::Lhlo => Operation::Ehlo,
+        Verb::StartTls => Operation::StartTls,
+        Verb::Auth | Verb::AuthResponse => Operation::Auth,
+        Verb::Mail => Operation::Mail,
+        Verb::Rcpt => Operation::Rcpt,
+        Verb::Data | Verb::Message | Verb::Bdat | Verb::BdatLast => Operation::Data,
+        Verb::Rset => Operation::Rset,
+        Verb::Noop => Operation::Noop,
+        Verb::Vrfy => Operation::Vrfy,
+        Verb::Quit => Operation::Quit,
+    }
+}

@@ -1,0 +1,333 @@
+//! The parts of commands: each refuses, when it is made, what must not reach the wire.
+
+use std::fmt;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::{BufMut, BytesMut};
+use thiserror::Error;
+
+/// A part of a command would break the line, or be too long for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ParamError {
+    /// Nothing where something must be.
+    #[error("empty")]
+    Empty,
+    /// An octet that the grammar of the part does not allow, and its position.
+    #[error("an octet that is not allowed here, at byte {0}")]
+    Octet(usize),
+    /// Longer than the limit, in octets.
+    #[error("longer than {0} octets")]
+    TooLong(usize),
+}
+
+/// Checks length and octets of a part.
+fn check(text: &[u8], max: usize, allowed: impl Fn(u8) -> bool) -> Result<(), ParamError> {
+    match text.iter().position(|&b| !allowed(b)) {
+        _ if text.is_empty() => Err(ParamError::Empty),
+        _ if text.len() > max => Err(ParamError::TooLong(max)),
+        Some(at) => Err(ParamError::Octet(at)),
+        None => Ok(()),
+    }
+}
+
+/// The argument of VRFY: any text without control characters, up to 500 octets (RFC 5321 4.5.3.1.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Argument(Box<str>);
+
+impl Argument {
+    /// Takes the text as it is.
+    ///
+    /// # Errors
+    /// Empty, too long, or holding a control character.
+    pub fn new(text: &str) -> Result<Self, ParamError> {
+        check(text.as_bytes(), 500, |b| b >= b' ' && b != 0x7f)?;
+        Ok(Self(text.into()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The name of a SASL mechanism, in upper case: `sasl-mech = 1*20mech-char` (RFC 4422 3.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mechanism(Box<str>);
+
+impl Mechanism {
+    /// Takes a name in any case.
+    ///
+    /// # Errors
+    /// Empty, over 20 octets, or holding anything but letters, digits, hyphen and underscore.
+    pub fn new(name: &str) -> Result<Self, ParamError> {
+        check(name.as_bytes(), 20, |b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')?;
+        Ok(Self(name.to_ascii_uppercase().into()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What the client says in a SASL dialogue, base64 on the wire (RFC 4954 4). `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SaslResponse(Box<str>);
+
+impl SaslResponse {
+    /// The longest line of a SASL dialogue, CR LF included (RFC 4954 4).
+    pub const MAX_LINE: usize = 12_288;
+
+    /// Encodes what the mechanism made.
+    ///
+    /// # Errors
+    /// Too long for a line of [`Self::MAX_LINE`] octets that begins with `AUTH` and a mechanism.
+    pub fn new(octets: &[u8]) -> Result<Self, ParamError> {
+        let text = BASE64_STANDARD.encode(octets);
+        let max = Self::MAX_LINE - "AUTH  \r\n".len() - 20;
+        if text.len() > max { Err(ParamError::TooLong(max)) } else { Ok(Self(text.into())) }
+    }
+
+    /// Decodes a line of the dialogue; `=` is the empty initial response.
+    pub(crate) fn parse(text: &[u8]) -> Result<Self, ParamError> {
+        let octets = if text == b"=" { Ok(Vec::new()) } else { BASE64_STANDARD.decode(text) };
+        octets.map_err(|_| ParamError::Octet(0)).and_then(|octets| Self::new(&octets))
+    }
+
+    /// The octets before base64, for the server's side.
+    #[must_use]
+    pub fn decode(&self) -> Vec<u8> {
+        BASE64_STANDARD.decode(self.0.as_bytes()).unwrap_or_default()
+    }
+
+    /// Appends the response as a line of its own.
+    pub fn encode(&self, out: &mut BytesMut) {
+        out.put_slice(self.0.as_bytes());
+        out.put_slice(b"\r\n");
+    }
+
+    /// As the argument of AUTH, where an empty response is written `=`.
+    pub(super) fn as_initial(&self) -> &str {
+        if self.0.is_empty() { "=" } else { &self.0 }
+    }
+}
+
+impl fmt::Debug for SaslResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SaslResponse(…)")
+    }
+}
+
+/// Parameters of MAIL.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MailParams {
+    /// SIZE: the octets of the message, as estimated (RFC 1870 6).
+    pub size: Option<u64>,
+    /// BODY: what kind of octets (RFC 6152, RFC 3030).
+    pub body: Option<Body>,
+    /// SMTPUTF8: a mailbox or a header is UTF-8 (RFC 6531 3.4).
+    pub smtputf8: bool,
+    /// RET: what a bounce shall carry (RFC 3461 4.3).
+    pub ret: Option<Ret>,
+    /// ENVID: the sender's name for the envelope (RFC 3461 4.4).
+    pub envid: Option<EnvelopeId>,
+    /// REQUIRETLS: no hop without TLS (RFC 8689 2).
+    pub require_tls: bool,
+}
+
+/// The value of BODY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Lines of 7-bit octets.
+    SevenBit,
+    /// Lines of 8-bit octets (RFC 6152).
+    EightBitMime,
+    /// Any octets, which only BDAT can carry (RFC 3030 3).
+    BinaryMime,
+}
+
+impl Body {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::SevenBit => "7BIT",
+            Self::EightBitMime => "8BITMIME",
+            Self::BinaryMime => "BINARYMIME",
+        }
+    }
+}
+
+/// The value of RET.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ret {
+    /// The full message.
+    Full,
+    /// Its headers.
+    Headers,
+}
+
+impl Ret {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "FULL",
+            Self::Headers => "HDRS",
+        }
+    }
+}
+
+/// The value of ENVID: printable ASCII, at most 100 octets as xtext (RFC 3461 4.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvelopeId(Box<str>);
+
+impl EnvelopeId {
+    /// Takes the identifier before it is encoded.
+    ///
+    /// # Errors
+    /// Empty, over 100 octets once encoded, or not printable ASCII.
+    pub fn new(id: &str) -> Result<Self, ParamError> {
+        check(id.as_bytes(), 100, |b| (b' '..=b'~').contains(&b))?;
+        xtext(id, 100).map(Self)
+    }
+
+    /// The identifier as xtext, as it is sent.
+    #[must_use]
+    pub fn as_xtext(&self) -> &str {
+        &self.0
+    }
+
+    pub(super) fn from_xtext(text: &str) -> Result<Self, ParamError> {
+        Self::new(&unxtext(text)?)
+    }
+}
+
+/// Parameters of RCPT.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RcptParams {
+    /// NOTIFY: when to send a delivery status notification (RFC 3461 4.1).
+    pub notify: Option<Notify>,
+    /// ORCPT: the address that the sender first named (RFC 3461 4.2).
+    pub orcpt: Option<OriginalRecipient>,
+}
+
+/// The value of NOTIFY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notify {
+    /// Never.
+    Never,
+    /// On any of the conditions that are true; with none of them it is not sent at all.
+    On {
+        /// When the message was delivered.
+        success: bool,
+        /// When it could not be.
+        failure: bool,
+        /// When it takes longer than usual.
+        delay: bool,
+    },
+}
+
+/// The value of ORCPT: a type and an address, at most 500 octets as xtext (RFC 3461 4.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginalRecipient {
+    addr_type: Box<str>,
+    address: Box<str>,
+}
+
+impl OriginalRecipient {
+    /// An address of a type, `rfc822` mostly.
+    ///
+    /// # Errors
+    /// A type that is not letters, digits and hyphens, an address that is not printable ASCII, or both together
+    /// over 500 octets once encoded.
+    pub fn new(addr_type: &str, address: &str) -> Result<Self, ParamError> {
+        check(addr_type.as_bytes(), 64, |b| b.is_ascii_alphanumeric() || b == b'-')?;
+        check(address.as_bytes(), 500, |b| (b' '..=b'~').contains(&b))?;
+        let address = xtext(address, 500 - addr_type.len() - 1)?;
+        Ok(Self { addr_type: addr_type.into(), address })
+    }
+
+    pub(super) fn from_xtext(text: &str) -> Result<Self, ParamError> {
+        let (addr_type, address) = text.split_once(';').ok_or(ParamError::Empty)?;
+        Self::new(addr_type, &unxtext(address)?)
+    }
+}
+
+impl MailParams {
+    pub(super) fn encode(&self, out: &mut BytesMut) {
+        let mut param = |name: &str, value: &str| {
+            out.put_slice(b" ");
+            out.put_slice(name.as_bytes());
+            out.put_slice(value.as_bytes());
+        };
+        if let Some(size) = self.size {
+            param("SIZE=", &size.to_string());
+        }
+        if let Some(body) = self.body {
+            param("BODY=", body.as_str());
+        }
+        if self.smtputf8 {
+            param("SMTPUTF8", "");
+        }
+        if let Some(ret) = self.ret {
+            param("RET=", ret.as_str());
+        }
+        if let Some(envid) = &self.envid {
+            param("ENVID=", envid.as_xtext());
+        }
+        if self.require_tls {
+            param("REQUIRETLS", "");
+        }
+    }
+}
+
+impl RcptParams {
+    pub(super) fn encode(&self, out: &mut BytesMut) {
+        match self.notify {
+            Some(Notify::Never) => out.put_slice(b" NOTIFY=NEVER"),
+            Some(Notify::On { success, failure, delay }) => {
+                let mut sep: &[u8] = b" NOTIFY=";
+                for name in [(success, "SUCCESS"), (failure, "FAILURE"), (delay, "DELAY")] {
+                    if name.0 {
+                        out.put_slice(sep);
+                        out.put_slice(name.1.as_bytes());
+                        sep = b",";
+                    }
+                }
+            }
+            None => {}
+        }
+        if let Some(orcpt) = &self.orcpt {
+            out.put_slice(b" ORCPT=");
+            out.put_slice(orcpt.addr_type.as_bytes());
+            out.put_slice(b";");
+            out.put_slice(orcpt.address.as_bytes());
+        }
+    }
+}
+
+/// `xtext` of RFC 3461 4: `+`, `=`, space and what is not printable become `+` and two hexadecimal digits.
+fn xtext(text: &str, max: usize) -> Result<Box<str>, ParamError> {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '!'..='~' if c != '+' && c != '=' => out.push(c),
+            _ => out.push_str(&format!("+{:02X}", u32::from(c))),
+        }
+    }
+    if out.len() > max { Err(ParamError::TooLong(max)) } else { Ok(out.into()) }
+}
+
+fn unxtext(text: &str) -> Result<String, ParamError> {
+    let mut out = String::with_capacity(text.len());
+    let mut parts = text.split('+');
+    out.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        let at = ParamError::Octet(out.len());
+        let (hex, tail) = part.split_at_checked(2).ok_or(at)?;
+        let octet = u8::from_str_radix(hex, 16).map_err(|_| at)?;
+        out.push(char::from(octet));
+        out.push_str(tail);
+    }
+    Ok(out)
+}

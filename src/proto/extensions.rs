@@ -1,0 +1,134 @@
+//! What a server offers: the reply to EHLO, read keyword by keyword (RFC 5321 4.1.1.1).
+
+use super::{Reply, grammar};
+
+/// The service extensions that a server offers.
+///
+/// Keywords are case-insensitive; `AUTH=PLAIN`, leading spaces and repeated keywords are understood, since
+/// servers send them. A keyword with a parameter that cannot be read counts as offered without it.
+///
+/// ```
+/// use smtp_pool::proto::{Extensions, Reply};
+/// let reply = Reply::parse(b"250-mx.example.com\r\n250-PIPELINING\r\n250-size 35882577\r\n250 LIMITS RCPTMAX=50\r\n")?;
+/// let offered = Extensions::parse(&reply);
+/// assert!(offered.pipelining);
+/// assert_eq!(offered.max_message_size(), Some(35_882_577));
+/// assert_eq!(offered.limits.rcpt_max, Some(50));
+/// # Ok::<(), smtp_pool::proto::DecodeError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Extensions {
+    /// PIPELINING: commands may be sent in groups (RFC 2920).
+    pub pipelining: bool,
+    /// 8BITMIME: `BODY=8BITMIME` is understood (RFC 6152).
+    pub eight_bit_mime: bool,
+    /// SMTPUTF8: mailboxes may be UTF-8 (RFC 6531).
+    pub smtputf8: bool,
+    /// STARTTLS (RFC 3207).
+    pub starttls: bool,
+    /// ENHANCEDSTATUSCODES (RFC 2034).
+    pub enhanced_status_codes: bool,
+    /// DSN: RET, ENVID, NOTIFY and ORCPT are understood (RFC 3461).
+    pub dsn: bool,
+    /// CHUNKING: BDAT (RFC 3030).
+    pub chunking: bool,
+    /// BINARYMIME: `BODY=BINARYMIME`, with CHUNKING (RFC 3030).
+    pub binary_mime: bool,
+    /// REQUIRETLS (RFC 8689).
+    pub require_tls: bool,
+    /// SIZE: the parameter as sent, 0 where there was none (RFC 1870); see [`Self::max_message_size`].
+    pub size: Option<u64>,
+    /// AUTH: the mechanisms, in upper case (RFC 4954).
+    pub auth: Vec<Box<str>>,
+    /// LIMITS (RFC 9422).
+    pub limits: Limits,
+    /// Every other line as sent: keyword in upper case, and its parameters.
+    pub others: Vec<(Box<str>, Box<str>)>,
+}
+
+/// The limits that a server announces (RFC 9422 4); none where it does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// MAILMAX: transactions on one connection.
+    pub mail_max: Option<u32>,
+    /// RCPTMAX: RCPT commands in one transaction.
+    pub rcpt_max: Option<u32>,
+    /// RCPTDOMAINMAX: different recipient domains on one connection.
+    pub rcpt_domain_max: Option<u32>,
+}
+
+impl Extensions {
+    /// Reads the reply to EHLO; its first line greets and is passed over.
+    #[must_use]
+    pub fn parse(reply: &Reply) -> Self {
+        let mut offered = Self::default();
+        for line in reply.lines().skip(1) {
+            let mut params = Vec::new();
+            if let Ok((_, keyword)) = grammar::ehlo_line(line, |param| params.push(param)) {
+                offered.add(keyword, &params);
+            }
+        }
+        offered
+    }
+
+    /// The largest message the server takes, in octets; none where it names no fixed limit (RFC 1870 4).
+    #[must_use]
+    pub fn max_message_size(&self) -> Option<u64> {
+        self.size.filter(|&size| size > 0)
+    }
+
+    /// Whether the server offers the SASL mechanism `name`, in any case.
+    #[must_use]
+    pub fn offers_auth(&self, name: &str) -> bool {
+        self.auth.iter().any(|mechanism| mechanism.eq_ignore_ascii_case(name))
+    }
+
+    fn add(&mut self, keyword: &[u8], params: &[&[u8]]) {
+        let upper = |text: &[u8]| String::from_utf8_lossy(text).to_ascii_uppercase().into_boxed_str();
+        let keyword = upper(keyword);
+        match &*keyword {
+            "PIPELINING" => self.pipelining = true,
+            "8BITMIME" => self.eight_bit_mime = true,
+            "SMTPUTF8" => self.smtputf8 = true,
+            "STARTTLS" => self.starttls = true,
+            "ENHANCEDSTATUSCODES" => self.enhanced_status_codes = true,
+            "DSN" => self.dsn = true,
+            "CHUNKING" => self.chunking = true,
+            "BINARYMIME" => self.binary_mime = true,
+            "REQUIRETLS" => self.require_tls = true,
+            "SIZE" => self.size = Some(params.first().and_then(|size| number(size)).unwrap_or(0)),
+            "AUTH" => {
+                for mechanism in params.iter().map(|name| upper(name)) {
+                    if !self.auth.contains(&mechanism) {
+                        self.auth.push(mechanism);
+                    }
+                }
+            }
+            "LIMITS" => params.iter().for_each(|param| self.limits.add(param)),
+            _ => {
+                let params = String::from_utf8_lossy(&params.join(&b' ')).into_owned();
+                self.others.push((keyword, params.into_boxed_str()));
+            }
+        }
+    }
+}
+
+impl Limits {
+    fn add(&mut self, param: &[u8]) {
+        let mut parts = param.splitn(2, |&b| b == b'=');
+        let (Some(name), Some(value)) = (parts.next(), parts.next().and_then(number)) else { return };
+        // RFC 9422 4: a limit is at least 1, so that a 0 is as good as none.
+        let value = u32::try_from(value).ok().filter(|&value| value > 0);
+        match name.to_ascii_uppercase().as_slice() {
+            b"MAILMAX" => self.mail_max = value,
+            b"RCPTMAX" => self.rcpt_max = value,
+            b"RCPTDOMAINMAX" => self.rcpt_domain_max = value,
+            _ => {}
+        }
+    }
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    str::from_utf8(digits).ok()?.parse().ok()
+}
