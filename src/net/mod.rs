@@ -17,7 +17,11 @@
 mod dial;
 mod error;
 mod public;
+mod stream;
+mod tls;
 
 pub use dial::Dialer;
 pub use error::{AttemptError, DialError, ErrorKind, NetError, TlsConfigError, TlsError};
 pub use public::is_public;
+pub use stream::Stream;
+pub use tls::{ParseTlsPolicyError, Roots, TlsConfig, TlsConnector, TlsInfo, TlsPolicy, TlsVersion};
