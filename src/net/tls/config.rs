@@ -2,7 +2,10 @@ use std::sync::Arc;
 
 use tokio_rustls::rustls::{
     self, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
     version::{TLS12, TLS13},
@@ -10,6 +13,15 @@ use tokio_rustls::rustls::{
 
 use super::TlsPolicy;
 use crate::net::error::TlsConfigError;
+
+/// How many servers to keep sessions of; past that, the one known longest is forgotten.
+///
+/// The default of rustls amounts to 32, fewer than a bulk run talks to at a time. A server costs some 10 KiB: a few
+/// tickets, with the certificates of the handshake they go back to.
+const RESUMABLE_SERVERS: usize = 512;
+
+/// rustls counts in tickets, and sets this many aside for each server.
+const TICKETS_PER_SERVER: usize = 8;
 
 /// A version of TLS. Older ones are not spoken (RFC 8996).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -116,8 +128,6 @@ impl TlsConfig {
         self
     }
 
-    /// Resumption stays as rustls has it: tickets of 256 servers in memory, each TLS 1.3 ticket used once (RFC
-    /// 8446 C.4). Names that come back often enough to profit are fewer than that.
     pub(super) fn build(&self) -> Result<ClientConfig, TlsConfigError> {
         // Chosen here, since a process-wide default would be the choice of whoever comes first.
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -129,7 +139,9 @@ impl TlsConfig {
         } else {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         };
-        Ok(builder.with_no_client_auth())
+        let mut config = builder.with_no_client_auth();
+        config.resumption = Resumption::in_memory_sessions(RESUMABLE_SERVERS * TICKETS_PER_SERVER);
+        Ok(config)
     }
 
     fn versions(&self) -> Result<Vec<&'static SupportedProtocolVersion>, TlsConfigError> {

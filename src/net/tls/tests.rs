@@ -156,6 +156,19 @@ async fn the_second_handshake_resumes_the_first() {
 }
 
 #[tokio::test]
+async fn sessions_of_many_servers_are_kept() {
+    let server = Server::start(&[TlsVersion::Tls13]).await;
+    let connector = TlsConnector::new(&server.trusted().verify(false)).unwrap();
+    for resumed in [false, true] {
+        for host in 0..64 {
+            let mut stream = server.connect(&connector, &format!("mx{host}.example")).await.unwrap();
+            assert_eq!(stream.tls_info().unwrap().resumed, resumed, "mx{host}");
+            greeting(&mut stream).await;
+        }
+    }
+}
+
+#[tokio::test]
 async fn nothing_in_common_is_an_alert() {
     let server = Server::start(&[TlsVersion::Tls13]).await;
     let old = TlsConnector::new(&server.trusted().max_version(TlsVersion::Tls12)).unwrap();
