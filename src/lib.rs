@@ -1,5 +1,7 @@
 //! SMTP client stack.
 
+pub mod metrics;
+pub mod net;
 pub mod proto;
 #[cfg(feature = "verify")]
 pub mod verify;
