@@ -1,5 +1,6 @@
 //! SMTP client stack.
 
+pub mod client;
 pub mod metrics;
 pub mod net;
 pub mod proto;
