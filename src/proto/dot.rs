@@ -138,7 +138,7 @@ pub struct DotUnstuffer {
 ///
 /// ```text
 /// Start ──'.'──▶ Dot ──CR──▶ DotCr ──LF──▶ end of the message
-/// Start, Dot ──other──▶ Line             DotCr ──other──▶ Cr (the CR was data)
+/// Start, Dot ──other──▶ Line             DotCr ──other──▶ Line (the CR was data)
 /// Line ──CR──▶ Cr ──LF──▶ Start          Cr ──other──▶ Line
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
@@ -186,7 +186,7 @@ impl DotUnstuffer {
                 }
                 (State::DotCr, _) => {
                     message.put_u8(b'\r');
-                    State::Cr
+                    State::Line
                 }
                 (State::Start | State::Dot | State::Line, _) => {
                     let (text, more) = rest.split_at(memchr(b'\r', rest).map_or(rest.len(), |cr| cr + 1));

@@ -61,10 +61,10 @@ pub(super) fn wire(input: &str) -> Result<Wire, AddressError> {
         Some(_) if ipv6(literal).is_some() => return Err(AddressError::new(Kind::UntaggedIpv6, 1)),
         Some((tag, content)) => {
             general(tag, content).map_err(|error| error.shifted(1))?;
-            return match input.len() > MAX {
-                true => Err(AddressError::new(Kind::DomainTooLong, MAX)),
-                false => Ok(Wire::AsWritten),
-            };
+            if input.len() > MAX {
+                return Err(AddressError::new(Kind::DomainTooLong, MAX));
+            }
+            return Ok(Wire::AsWritten);
         }
     };
     Ok(if text == input { Wire::AsWritten } else { Wire::Rewritten(text) })
@@ -92,10 +92,10 @@ fn ipv6(text: &str) -> Option<Ipv6Addr> {
     text.parse().ok().filter(|_| !compressed || groups <= 6)
 }
 
-/// `Standardized-tag ":" 1*dcontent`
+/// `Standardized-tag ":" 1*dcontent`. There is no `]`: it has ended the literal.
 fn general(tag: &str, content: &str) -> Result<(), AddressError> {
     let is_tag = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    let is_dcontent = |c: char| c.is_ascii_graphic() && !matches!(c, '[' | '\\' | ']');
+    let is_dcontent = |c: char| c.is_ascii_graphic() && !matches!(c, '[' | '\\');
     if let Some(at) = tag.find(|c| !is_tag(c)) {
         Err(AddressError::at_char(tag.as_bytes(), at, Kind::LiteralTag))
     } else if tag.is_empty() || tag.ends_with('-') {

@@ -152,11 +152,13 @@ const INVALID: &[(&str, AddressErrorKind, usize)] = &[
     ("jane@XN--BCHER-KV.example", ALabel, 5),
     ("jane@ok.\u{FF20}.example", ULabel, 8),
     ("jane@ok。\u{301}a.example", ULabel, 10),
+    ("jane@ok．ok｡\u{301}a.example", ULabel, 15),
     ("jane@b\u{E4}d\u{85}.example", ULabel, 5),
     ("jane@\u{5D0}.1a\u{5D0}.example", ULabel, 8),
     ("jane@1a.\u{5D0}.example", ULabel, 5), // RFC 5893 2: wrong only beside the other label
     ("jane@ü。。example", EmptyLabel, 10),
     ("jane@ok.\u{AD}.example", EmptyLabel, 8),
+    ("jane@ok.example。", TrailingDot, 8), // blamed on the label before it
     // RFC 5321 4.1.3: address literals
     ("jane@[192.0.2.1", UnterminatedLiteral, 5),
     ("jane@[192.0.2.1].org", TextAfterLiteral, 16),
@@ -181,6 +183,7 @@ const INVALID: &[(&str, AddressErrorKind, usize)] = &[
     ("jane@[t_g:x]", LiteralTag, 7),
     ("jane@[tag:]", LiteralContent, 10),
     ("jane@[tag:a[b]", LiteralContent, 11),
+    ("jane@[tag:a\\b]", LiteralContent, 11),
     ("jane@[tag:a b]", LiteralContent, 11),
     ("jane@[tag:aü]", LiteralContent, 11),
     ("jane@[tag:a\r\nb]", Control, 11),
@@ -197,6 +200,7 @@ const INVALID: &[(&str, AddressErrorKind, usize)] = &[
     ("@relay.example:jane@example.org", SourceRoute, 0),
     ("@a.example,@b.example:jane@example.org", SourceRoute, 0),
     ("@[IPv6:::1]", EmptyLocalPart, 0),
+    ("@jane@example.org", EmptyLocalPart, 0),
     ("(work)jane@example.org", Comment, 0),
     ("jane(work)@example.org", Comment, 4),
     (r#""jane"(work)@example.org"#, Comment, 6),
