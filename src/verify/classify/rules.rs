@@ -60,6 +60,8 @@ struct Written {
     #[serde(default)]
     any: Vec<String>,
     #[serde(default)]
+    with: Vec<String>,
+    #[serde(default)]
     none: Vec<String>,
 }
 
@@ -88,6 +90,7 @@ struct Rule {
     stages: u8,
     all: Vec<u16>,
     any: Vec<u16>,
+    with: Vec<u16>,
     none: Vec<u16>,
 }
 
@@ -224,7 +227,7 @@ impl Rule {
             && (self.codes.is_empty() || self.codes.iter().any(|&range| within(code, range)))
             && self.fits_enhanced(enhanced)
             && self.all.iter().all(|&p| found.contains(p))
-            && (self.any.is_empty() || self.any.iter().any(|&p| found.contains(p)))
+            && [&self.any, &self.with].iter().all(|l| l.is_empty() || l.iter().any(|&p| found.contains(p)))
             && !self.none.iter().any(|&p| found.contains(p))
             // The promise of the module: nothing temporary is final.
             && (self.sub_status.status() != Status::Undeliverable || (code >= 500 && !says_temporary(enhanced)))
@@ -360,8 +363,11 @@ fn compile(written: Written, phrases: &mut Phrases) -> Result<Rule, RulesError> 
         let interned: Result<Vec<_>, _> = written.iter().map(|p| phrases.intern(p)).collect();
         interned.map_err(|problem| fault(&id, key, problem))
     };
-    let (all, any, none) =
-        (list("all", &written.all)?, list("any", &written.any)?, list("none", &written.none)?);
+    let (all, any) = (list("all", &written.all)?, list("any", &written.any)?);
+    let (with, none) = (list("with", &written.with)?, list("none", &written.none)?);
+    if any.is_empty() && !with.is_empty() {
+        return Err(fault(&id, "with", "it goes with `any`"));
+    }
     let unconditional = [&all, &any].iter().all(|l| l.is_empty())
         && codes.is_empty()
         && enhanced.is_empty()
@@ -371,7 +377,7 @@ fn compile(written: Written, phrases: &mut Phrases) -> Result<Rule, RulesError> 
         return Err(fault(&id, "any", "without any condition, it would apply to every refusal"));
     }
     let without_enhanced = !absent.is_empty();
-    Ok(Rule { id, sub_status: verdict, blame, retry, codes, enhanced, without_enhanced, stages, all, any, none })
+    Ok(Rule { id, sub_status: verdict, blame, retry, codes, enhanced, without_enhanced, stages, all, any, with, none })
 }
 
 /// Whether a refusal can mean this; the rest comes from DNS, the network, or other knowledge.
