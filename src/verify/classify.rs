@@ -159,7 +159,9 @@ impl Verdict {
         let retry = match sub_status {
             S::Greylisted | S::RateLimited => Some(Retry::Later),
             // The greeting *is* the next connection's; after it, only this connection is over.
-            S::MailServerTemporaryError if code == 421 && stage != Stage::Banner => Some(Retry::NextConnection),
+            S::MailServerTemporaryError if code == 421 && stage != Stage::Banner => {
+                Some(Retry::NextConnection)
+            }
             _ => temporary.then_some(Retry::Later),
         };
         Verdict { sub_status, blame: blames(sub_status).first().copied(), retry }

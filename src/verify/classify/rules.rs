@@ -158,7 +158,8 @@ impl<const N: usize> Bits<N> {
 
 impl Table {
     pub(super) fn parse(text: &str) -> Result<Self, RulesError> {
-        let file: File = toml::from_str(text).map_err(|e| RulesError::Syntax(e.to_string().trim().to_owned()))?;
+        let file: File =
+            toml::from_str(text).map_err(|e| RulesError::Syntax(e.to_string().trim().to_owned()))?;
         match file.rule.len() {
             0 => return Err(RulesError::Empty),
             n if n > MAX_RULES => return Err(RulesError::TooMany("rules", MAX_RULES)),
@@ -216,7 +217,8 @@ impl Table {
                 }
             }
         }
-        let rule = candidates.iter().map(|n| &self.rules[n]).find(|r| r.fits(stage, code, enhanced, &found))?;
+        let rule =
+            candidates.iter().map(|n| &self.rules[n]).find(|r| r.fits(stage, code, enhanced, &found))?;
         Some(Explanation { verdict: rule.verdict(stage, code), rule: &rule.id })
     }
 }
@@ -304,7 +306,9 @@ impl Phrases {
             return Err(format!("`{written}` has no words in it"));
         }
         if written.trim_matches('*').contains('*') {
-            return Err(format!("`{written}`: a `*` stands for the rest of a word, at either end of a phrase"));
+            return Err(format!(
+                "`{written}`: a `*` stands for the rest of a word, at either end of a phrase"
+            ));
         }
         if let Some(&known) = self.known.get(&(words.clone(), open)) {
             return Ok(known);
@@ -377,7 +381,20 @@ fn compile(written: Written, phrases: &mut Phrases) -> Result<Rule, RulesError> 
         return Err(fault(&id, "any", "without any condition, it would apply to every refusal"));
     }
     let without_enhanced = !absent.is_empty();
-    Ok(Rule { id, sub_status: verdict, blame, retry, codes, enhanced, without_enhanced, stages, all, any, with, none })
+    Ok(Rule {
+        id,
+        sub_status: verdict,
+        blame,
+        retry,
+        codes,
+        enhanced,
+        without_enhanced,
+        stages,
+        all,
+        any,
+        with,
+        none,
+    })
 }
 
 /// Whether a refusal can mean this; the rest comes from DNS, the network, or other knowledge.

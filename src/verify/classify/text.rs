@@ -47,7 +47,10 @@ fn is_prose(inner: &str) -> bool {
 
 fn separates(c: char) -> bool {
     c.is_ascii_whitespace()
-        || matches!(c, '<' | '>' | '(' | ')' | '[' | ']' | ',' | ';' | '"' | '!' | '|' | '`' | '*' | '\u{3000}')
+        || matches!(
+            c,
+            '<' | '>' | '(' | ')' | '[' | ']' | ',' | ';' | '"' | '!' | '|' | '`' | '*' | '\u{3000}'
+        )
         || c.is_ascii_control()
 }
 
