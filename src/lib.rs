@@ -1,5 +1,8 @@
 //! SMTP client stack.
 
+pub mod client;
+pub mod metrics;
+pub mod net;
 pub mod proto;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;

@@ -35,7 +35,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        let minutes = |n| Duration::from_secs(60 * n);
+        let minutes = |n: u64| Duration::from_secs(60 * n);
         Self {
             connect: Duration::from_secs(30),
             tls: Duration::from_secs(30),
@@ -73,7 +73,9 @@ impl Timeouts {
     pub(crate) fn of(&self, verb: Verb) -> Duration {
         match verb {
             Verb::Connect => self.banner,
-            Verb::Ehlo | Verb::Helo | Verb::Lhlo | Verb::StartTls | Verb::Auth | Verb::AuthResponse => self.greeting,
+            Verb::Ehlo | Verb::Helo | Verb::Lhlo | Verb::StartTls | Verb::Auth | Verb::AuthResponse => {
+                self.greeting
+            }
             Verb::Mail => self.mail,
             Verb::Rcpt => self.rcpt,
             Verb::Data => self.data,

@@ -113,14 +113,16 @@ impl Connector {
     /// # Cancellation safety
     /// Dropping the future closes the connection.
     pub async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
-        let opened = self.open(endpoint, self.policy(endpoint)).await;
-        match opened {
-            Err(ConnectError::Tls(_)) if self.config.tls == TlsPolicy::Opportunistic => {
-                self.note_broken(endpoint);
-                self.open(endpoint, TlsPolicy::Off).await
-            }
-            opened => opened,
+        let mut opened = self.open(endpoint, self.policy(endpoint)).await;
+        if matches!(opened, Err(ConnectError::Tls(_))) && self.config.tls == TlsPolicy::Opportunistic {
+            self.note_broken(endpoint);
+            opened = self.open(endpoint, TlsPolicy::Off).await;
         }
+        match &opened {
+            Ok(_) => self.metrics.connection_opened(),
+            Err(error) => self.metrics.connection_failed(error.kind()),
+        }
+        opened
     }
 
     /// The configuration.
@@ -210,7 +212,11 @@ impl Connector {
         let stream = self.handshake(session.into_stream()?, endpoint).await?;
         let mut session = self.session(stream, Session::secured);
         let ehlo = session.greet(&Command::Ehlo(self.config.name.clone())).await?;
-        if ehlo.is_positive() { Ok(session) } else { Err(ConnectError::Refused { verb: Verb::Ehlo, reply: ehlo }) }
+        if ehlo.is_positive() {
+            Ok(session)
+        } else {
+            Err(ConnectError::Refused { verb: Verb::Ehlo, reply: ehlo })
+        }
     }
 
     async fn handshake(&self, stream: Stream, endpoint: &Endpoint) -> Result<Stream, ConnectError> {

@@ -5,7 +5,7 @@ use std::io;
 use thiserror::Error;
 
 use crate::{
-    net::{DialError, TlsError},
+    net::{DialError, ErrorKind, TlsError},
     proto::{DecodeError, DialogueError, Reply, SaslError, Verb},
 };
 
@@ -74,4 +74,33 @@ pub enum ConnectError {
     /// The dialogue broke.
     #[error("the dialogue broke")]
     Session(#[from] SessionError),
+}
+
+impl SessionError {
+    /// What went wrong, in one word: a bounded label for metrics.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Timeout { .. } => "timed_out",
+            Self::Closed { .. } => "closed",
+            Self::Io { source, .. } => ErrorKind::from(source).as_str(),
+            Self::Decode(_) | Self::Dialogue(_) | Self::NothingOwed => "protocol",
+            Self::Injected => "injected",
+        }
+    }
+}
+
+impl ConnectError {
+    /// What went wrong, in one word: a bounded label for metrics.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Dial(error) => error.kind().as_str(),
+            Self::Tls(error) => error.kind().as_str(),
+            Self::NoStartTls => "no_starttls",
+            Self::Refused { .. } => "refused_by_server",
+            Self::Sasl(_) => "sasl",
+            Self::Session(error) => error.kind(),
+        }
+    }
 }

@@ -19,8 +19,8 @@ use super::{SessionError, Timeouts};
 use crate::{
     metrics::{Metrics, Operation},
     proto::{
-        Command, Decoder, Dialogue, DotStuffer, Extensions, Mailbox, MailParams, RcptParams, Reply, ReversePath,
-        SaslResponse, State, Verb, encode_mail, encode_rcpt,
+        Command, Decoder, Dialogue, DotStuffer, Extensions, MailParams, Mailbox, RcptParams, Reply,
+        ReversePath, SaslResponse, State, Verb, encode_mail, encode_rcpt,
     },
 };
 
@@ -198,6 +198,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     fn note_read(&mut self, read: io::Result<usize>) {
         match read {
             Ok(0) => self.ended = Some(Ended::Eof),
+            // TLS without close_notify, as many servers end it; a cut reply is incomplete all the same.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => self.ended = Some(Ended::Eof),
             Ok(_) => self.read_at = Instant::now(),
             Err(e) => self.ended = Some(Ended::Read(e.kind())),
         }
@@ -238,14 +240,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Keeps count of flights and tells the metrics how long this one took.
     fn note_reply(&mut self, verb: Verb) {
         let Some(flight) = self.flights.front_mut() else { return };
-        let operation = operation(verb);
         let latency = self.read_at.saturating_duration_since(flight.sent);
         flight.replies -= 1;
         if flight.replies == 0 {
             self.in_flight -= flight.octets;
             self.flights.pop_front();
         }
-        self.tally.note(operation, latency);
+        if let Some(operation) = operation(verb) {
+            self.tally.note(operation, latency);
+        }
         if self.dialogue.owed() <= 1 {
             self.tally.settle();
         }
@@ -429,11 +432,12 @@ impl Drop for Tally {
     }
 }
 
-fn operation(verb: Verb) -> Operation {
-    match verb {
-        Verb::Connect => Operation::Banner,
+/// What the latency of a reply counts as; STARTTLS belongs to the handshake, which is timed as a whole.
+fn operation(verb: Verb) -> Option<Operation> {
+    Some(match verb {
+        Verb::StartTls => return None,
+        Verb::Connect => Operation::Greeting,
         Verb::Ehlo | Verb::Helo | Verb::Lhlo => Operation::Ehlo,
-        Verb::StartTls => Operation::StartTls,
         Verb::Auth | Verb::AuthResponse => Operation::Auth,
         Verb::Mail => Operation::Mail,
         Verb::Rcpt => Operation::Rcpt,
@@ -442,5 +446,5 @@ fn operation(verb: Verb) -> Operation {
         Verb::Noop => Operation::Noop,
         Verb::Vrfy => Operation::Vrfy,
         Verb::Quit => Operation::Quit,
-    }
+    })
 }

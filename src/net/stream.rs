@@ -1,0 +1,193 @@
+//! A connection, with TLS or without: read and written alike.
+
+use std::{
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::Instant,
+};
+use tokio_rustls::client::TlsStream;
+
+use super::{
+    error::TlsError,
+    tls::{TlsConnector, TlsInfo},
+};
+
+/// A connection, with TLS or without.
+///
+/// Written with TLS, data waits in a buffer until it is flushed; write a flight, then flush it. Vectored writes
+/// are passed on, so that a flight made of pieces is still one system call, or one TLS record.
+///
+/// A server that closes without a `close_notify` ends a plain connection and a rude TLS one differently: the read
+/// gives no bytes for the former and [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) for the latter, since TLS
+/// cannot tell a rude server from a cut (RFC 8446 6.1). After a complete reply either means closed, no more.
+#[derive(Debug)]
+pub enum Stream {
+    /// In clear.
+    Plain(TcpStream),
+    /// Encrypted. Boxed, for the state of TLS is a kilobyte that a plain connection should not carry.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Puts TLS on a plain connection, as after STARTTLS or for [implicit TLS](super::TlsPolicy::Implicit).
+    ///
+    /// Whoever read from the connection must make sure that nothing was left unread: bytes that came before the
+    /// handshake were not protected, and must not pass for the first ones after it.
+    ///
+    /// # Errors
+    ///
+    /// As [`TlsConnector::connect`], and [`TlsError::AlreadyEncrypted`]. The connection is gone in each case.
+    ///
+    /// # Cancellation safety
+    ///
+    /// Dropping the future closes the connection.
+    pub async fn upgrade(
+        self,
+        connector: &TlsConnector,
+        server_name: &str,
+        deadline: Instant,
+    ) -> Result<Self, TlsError> {
+        match self {
+            Self::Plain(tcp) => {
+                connector.connect(tcp, server_name, deadline).await.map(|tls| Self::Tls(Box::new(tls)))
+            }
+            Self::Tls(_) => Err(TlsError::AlreadyEncrypted),
+        }
+    }
+
+    /// What the TLS handshake agreed upon, `None` in clear.
+    #[must_use]
+    pub fn tls_info(&self) -> Option<TlsInfo> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(tls) => Some(TlsInfo::of(tls)),
+        }
+    }
+
+    /// The address of the server.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is gone.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp().peer_addr()
+    }
+
+    /// Our own address.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system refuses to tell.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp().local_addr()
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        }
+    }
+}
+
+impl From<TcpStream> for Stream {
+    fn from(tcp: TcpStream) -> Self {
+        Self::Plain(tcp)
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_read(context, buffer),
+            Self::Tls(tls) => Pin::new(tls).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write(context, data),
+            Self::Tls(tls) => Pin::new(tls).poll_write(context, data),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(context, slices),
+            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(context, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(tcp) => tcp.is_write_vectored(),
+            Self::Tls(tls) => tls.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_flush(context),
+            Self::Tls(tls) => Pin::new(tls).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(context),
+            Self::Tls(tls) => Pin::new(tls).poll_shutdown(context),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn plain_reads_and_writes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut server, client_addr) = listener.accept().await.unwrap();
+        let mut stream = Stream::from(tcp);
+        assert_eq!(stream.local_addr().unwrap(), client_addr);
+        assert_eq!(stream.peer_addr().unwrap(), listener.local_addr().unwrap());
+        assert_eq!(stream.tls_info(), None);
+
+        assert!(stream.is_write_vectored());
+        let written = stream.write_vectored(&[IoSlice::new(b"RSET\r\n"), IoSlice::new(b"QUIT\r\n")]).await;
+        assert_eq!(written.unwrap(), 12);
+        stream.shutdown().await.unwrap();
+        let mut received = String::new();
+        server.read_to_string(&mut received).await.unwrap();
+        assert_eq!(received, "RSET\r\nQUIT\r\n");
+
+        server.write_all(b"221 bye\r\n").await.unwrap();
+        drop(server);
+        received.clear();
+        stream.read_to_string(&mut received).await.unwrap();
+        assert_eq!(received, "221 bye\r\n");
+    }
+}

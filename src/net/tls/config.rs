@@ -1,0 +1,241 @@
+use std::sync::Arc;
+
+use tokio_rustls::rustls::{
+    self, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion,
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    version::{TLS12, TLS13},
+};
+
+use super::TlsPolicy;
+use crate::net::error::TlsConfigError;
+
+/// How many servers to keep sessions of; past that, the one known longest is forgotten.
+///
+/// The default of rustls amounts to 32, fewer than a bulk run talks to at a time. A server costs some 10 KiB: a few
+/// tickets, with the certificates of the handshake they go back to.
+const RESUMABLE_SERVERS: usize = 512;
+
+/// rustls counts in tickets, and sets this many aside for each server.
+const TICKETS_PER_SERVER: usize = 8;
+
+/// A version of TLS. Older ones are not spoken (RFC 8996).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    Tls12,
+    /// RFC 8446.
+    Tls13,
+}
+
+/// The root certificates that a chain may end at, besides those added by hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Roots {
+    /// Those of Mozilla, compiled in: the same on each host, and none needs to be installed. The default.
+    #[default]
+    Mozilla,
+    /// Those of the operating system, for networks with an authority of their own.
+    Platform,
+    /// None: only those added by hand count.
+    None,
+}
+
+/// How TLS is spoken; a [`TlsConnector`](super::TlsConnector) is made of it.
+///
+/// ```
+/// use smtp_pool::net::{TlsConfig, TlsConnector, TlsPolicy, TlsVersion};
+/// let config = TlsConfig::for_policy(TlsPolicy::Required).min_version(TlsVersion::Tls13);
+/// let connector = TlsConnector::new(&config)?;
+/// # Ok::<(), smtp_pool::net::TlsConfigError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct TlsConfig {
+    verify: bool,
+    roots: Roots,
+    extra_roots: Vec<CertificateDer<'static>>,
+    min_version: TlsVersion,
+    max_version: TlsVersion,
+}
+
+impl TlsConfig {
+    /// TLS 1.2 and 1.3 with the roots of Mozilla, verified if [the policy calls for it](TlsPolicy::verifies).
+    #[must_use]
+    pub fn for_policy(policy: TlsPolicy) -> Self {
+        Self {
+            verify: policy.verifies(),
+            roots: Roots::default(),
+            extra_roots: Vec::new(),
+            min_version: TlsVersion::Tls12,
+            max_version: TlsVersion::Tls13,
+        }
+    }
+
+    /// Whether the certificate must lead to a known root and be for the name of the server.
+    ///
+    /// Without, any certificate will do, though the server must still prove that it holds the key: safe from
+    /// whoever listens, not from whoever interferes (RFC 7435 3).
+    #[must_use]
+    pub fn verify(mut self, verify: bool) -> Self {
+        self.verify = verify;
+        self
+    }
+
+    /// The roots to begin with.
+    #[must_use]
+    pub fn roots(mut self, roots: Roots) -> Self {
+        self.roots = roots;
+        self
+    }
+
+    /// Adds a root, DER-encoded.
+    #[must_use]
+    pub fn add_root_der(mut self, der: impl Into<Vec<u8>>) -> Self {
+        self.extra_roots.push(CertificateDer::from(der.into()));
+        self
+    }
+
+    /// Adds each certificate of a PEM text as a root.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsConfigError::Pem`] when the text is malformed or has no certificate.
+    pub fn add_roots_pem(mut self, pem: &[u8]) -> Result<Self, TlsConfigError> {
+        let known = self.extra_roots.len();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            self.extra_roots.push(certificate.map_err(TlsConfigError::Pem)?);
+        }
+        if self.extra_roots.len() == known {
+            return Err(TlsConfigError::Pem(rustls::pki_types::pem::Error::NoItemsFound));
+        }
+        Ok(self)
+    }
+
+    /// The lowest version to accept: TLS 1.2 by default.
+    #[must_use]
+    pub fn min_version(mut self, version: TlsVersion) -> Self {
+        self.min_version = version;
+        self
+    }
+
+    /// The highest version to offer: TLS 1.3 by default.
+    #[must_use]
+    pub fn max_version(mut self, version: TlsVersion) -> Self {
+        self.max_version = version;
+        self
+    }
+
+    pub(super) fn build(&self) -> Result<ClientConfig, TlsConfigError> {
+        // Chosen here, since a process-wide default would be the choice of whoever comes first.
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&self.versions()?)
+            .map_err(TlsConfigError::Provider)?;
+        let builder = if self.verify {
+            builder.with_root_certificates(self.root_store()?)
+        } else {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        };
+        let mut config = builder.with_no_client_auth();
+        config.resumption = Resumption::in_memory_sessions(RESUMABLE_SERVERS * TICKETS_PER_SERVER);
+        Ok(config)
+    }
+
+    fn versions(&self) -> Result<Vec<&'static SupportedProtocolVersion>, TlsConfigError> {
+        match (self.min_version, self.max_version) {
+            (TlsVersion::Tls12, TlsVersion::Tls12) => Ok(vec![&TLS12]),
+            (TlsVersion::Tls12, TlsVersion::Tls13) => Ok(vec![&TLS13, &TLS12]),
+            (TlsVersion::Tls13, TlsVersion::Tls13) => Ok(vec![&TLS13]),
+            (TlsVersion::Tls13, TlsVersion::Tls12) => Err(TlsConfigError::Versions),
+        }
+    }
+
+    fn root_store(&self) -> Result<RootCertStore, TlsConfigError> {
+        let mut store = RootCertStore::empty();
+        match self.roots {
+            Roots::Mozilla => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+            Roots::Platform => {
+                let mut found = rustls_native_certs::load_native_certs();
+                // Stores of real systems have broken entries; those that can be read are still roots.
+                store.add_parsable_certificates(found.certs);
+                if store.is_empty() && !found.errors.is_empty() {
+                    return Err(TlsConfigError::Platform(found.errors.swap_remove(0)));
+                }
+            }
+            Roots::None => {}
+        }
+        for root in &self.extra_roots {
+            store.add(root.clone()).map_err(TlsConfigError::Root)?;
+        }
+        if store.is_empty() { Err(TlsConfigError::NoRoots) } else { Ok(store) }
+    }
+}
+
+/// Takes any certificate, yet not any signature: the server must hold the key of the certificate that it shows,
+/// or else an interceptor could show somebody else's.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verified() -> TlsConfig {
+        TlsConfig::for_policy(TlsPolicy::Required)
+    }
+
+    #[test]
+    fn the_policy_decides_on_verification() {
+        assert!(!TlsConfig::for_policy(TlsPolicy::Opportunistic).verify);
+        assert!(TlsConfig::for_policy(TlsPolicy::Implicit).verify);
+        assert!(verified().build().is_ok());
+    }
+
+    #[test]
+    fn mistakes_are_told_at_start() {
+        let reversed = verified().min_version(TlsVersion::Tls13).max_version(TlsVersion::Tls12);
+        assert!(matches!(reversed.build(), Err(TlsConfigError::Versions)));
+        assert!(matches!(verified().roots(Roots::None).build(), Err(TlsConfigError::NoRoots)));
+        assert!(verified().roots(Roots::None).verify(false).build().is_ok(), "needs none");
+        assert!(matches!(verified().add_root_der(*b"no DER").build(), Err(TlsConfigError::Root(_))));
+        assert!(matches!(verified().add_roots_pem(b"no PEM"), Err(TlsConfigError::Pem(_))));
+    }
+}

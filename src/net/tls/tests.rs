@@ -1,0 +1,213 @@
+//! Handshakes over loopback, with certificates made on the spot.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::Instant,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::aws_lc_rs,
+        pki_types::PrivateKeyDer,
+        version::{TLS12, TLS13},
+    },
+};
+
+use super::*;
+use crate::net::{ErrorKind, Stream, TlsError};
+
+const NAME: &str = "mx.example";
+
+/// A server that answers each connection with TLS and a greeting, and the PEM text of the root behind it.
+struct Server {
+    addr: SocketAddr,
+    root: String,
+}
+
+impl Server {
+    async fn start(versions: &[TlsVersion]) -> Self {
+        let mut params = CertificateParams::new([]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let names = [NAME.to_owned(), "127.0.0.1".to_owned()];
+        let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &root).unwrap();
+
+        let versions: Vec<_> = versions
+            .iter()
+            .map(|version| if *version == TlsVersion::Tls12 { &TLS12 } else { &TLS13 })
+            .collect();
+        let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&versions)
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (tcp, _) = listener.accept().await.unwrap();
+                // Clients that break off, in the handshake or after it, are what some of the tests want.
+                if let Ok(mut tls) = acceptor.accept(tcp).await {
+                    let _ = tls.write_all(b"220 hello\r\n").await;
+                    let _ = tls.shutdown().await;
+                }
+            }
+        });
+        Self { addr, root: root.pem() }
+    }
+
+    /// A configuration that trusts this server alone.
+    fn trusted(&self) -> TlsConfig {
+        TlsConfig::for_policy(TlsPolicy::Required)
+            .roots(Roots::None)
+            .add_roots_pem(self.root.as_bytes())
+            .unwrap()
+    }
+
+    async fn connect(&self, connector: &TlsConnector, name: &str) -> Result<Stream, TlsError> {
+        let stream = Stream::from(TcpStream::connect(self.addr).await.unwrap());
+        stream.upgrade(connector, name, soon()).await
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(10)
+}
+
+async fn greeting(stream: &mut Stream) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+#[tokio::test]
+async fn both_versions_verified() {
+    for (version, cipher) in [(TlsVersion::Tls12, "TLS_ECDHE_ECDSA_"), (TlsVersion::Tls13, "TLS13_")] {
+        let server = Server::start(&[version]).await;
+        let connector = TlsConnector::new(&server.trusted()).unwrap();
+        for name in [NAME, "mx.example.", "127.0.0.1"] {
+            let mut stream = server.connect(&connector, name).await.unwrap();
+            let info = stream.tls_info().unwrap();
+            assert_eq!((info.version, info.peer_certificates.len()), (version, 1));
+            assert!(info.cipher.starts_with(cipher), "{}", info.cipher);
+            assert_eq!(greeting(&mut stream).await, "220 hello\r\n");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_highest_common_version() {
+    let server = Server::start(&[TlsVersion::Tls12, TlsVersion::Tls13]).await;
+    for (config, version) in [
+        (server.trusted(), TlsVersion::Tls13),
+        (server.trusted().max_version(TlsVersion::Tls12), TlsVersion::Tls12),
+    ] {
+        let stream = server.connect(&TlsConnector::new(&config).unwrap(), NAME).await.unwrap();
+        assert_eq!(stream.tls_info().unwrap().version, version);
+    }
+}
+
+#[tokio::test]
+async fn wrong_name_and_unknown_issuer_are_refused() {
+    let server = Server::start(&[TlsVersion::Tls13]).await;
+    let trusting = TlsConnector::new(&server.trusted()).unwrap();
+    let error = server.connect(&trusting, "mx.example.net").await.unwrap_err();
+    assert!(matches!(error, TlsError::Certificate(_)), "{error:?}");
+
+    let mozilla = TlsConnector::new(&TlsConfig::for_policy(TlsPolicy::Implicit)).unwrap();
+    let error = server.connect(&mozilla, NAME).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Certificate);
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("UnknownIssuer"), "{source}");
+    assert!(!error.to_string().contains(&source), "never said twice");
+}
+
+#[tokio::test]
+async fn unverified_takes_any_certificate() {
+    for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
+        let server = Server::start(&[version]).await;
+        let connector = TlsConnector::new(&TlsConfig::for_policy(TlsPolicy::Opportunistic)).unwrap();
+        let mut stream = server.connect(&connector, "mx.example.net").await.unwrap();
+        assert_eq!(greeting(&mut stream).await, "220 hello\r\n");
+    }
+}
+
+#[tokio::test]
+async fn the_second_handshake_resumes_the_first() {
+    for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
+        let server = Server::start(&[version]).await;
+        let connector = TlsConnector::new(&server.trusted()).unwrap();
+        for resumed in [false, true, true] {
+            let mut stream = server.connect(&connector.clone(), NAME).await.unwrap();
+            let info = stream.tls_info().unwrap();
+            assert_eq!(info.resumed, resumed, "{version:?}");
+            assert_eq!(info.peer_certificates.len(), 1, "kept with the session");
+            greeting(&mut stream).await; // and with it, the tickets
+        }
+    }
+}
+
+#[tokio::test]
+async fn sessions_of_many_servers_are_kept() {
+    let server = Server::start(&[TlsVersion::Tls13]).await;
+    let connector = TlsConnector::new(&server.trusted().verify(false)).unwrap();
+    for resumed in [false, true] {
+        for host in 0..64 {
+            let mut stream = server.connect(&connector, &format!("mx{host}.example")).await.unwrap();
+            assert_eq!(stream.tls_info().unwrap().resumed, resumed, "mx{host}");
+            greeting(&mut stream).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_in_common_is_an_alert() {
+    let server = Server::start(&[TlsVersion::Tls13]).await;
+    let old = TlsConnector::new(&server.trusted().max_version(TlsVersion::Tls12)).unwrap();
+    let error = server.connect(&old, NAME).await.unwrap_err();
+    assert!(matches!(error, TlsError::Alert(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn twice_is_an_error() {
+    let server = Server::start(&[TlsVersion::Tls13]).await;
+    let connector = TlsConnector::new(&server.trusted()).unwrap();
+    let stream = server.connect(&connector, NAME).await.unwrap();
+    let error = stream.upgrade(&connector, NAME, soon()).await.unwrap_err();
+    assert!(matches!(error, TlsError::AlreadyEncrypted));
+    let error = server.connect(&connector, "not a name").await.unwrap_err();
+    assert!(matches!(error, TlsError::ServerName { .. }));
+}
+
+/// Handshakes with a server that has `says` to say and then waits, or hangs up.
+async fn handshake_with(says: &'static [u8], hangs_up: bool, patience: Duration) -> TlsError {
+    let (client, mut server) = tokio::io::duplex(4096);
+    server.write_all(says).await.unwrap();
+    if hangs_up {
+        server.shutdown().await.unwrap();
+    }
+    let connector = TlsConnector::new(&TlsConfig::for_policy(TlsPolicy::Opportunistic)).unwrap();
+    connector.connect(client, NAME, Instant::now() + patience).await.unwrap_err()
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_without_tls() {
+    let patience = Duration::from_secs(5);
+    for line in ["220 mx.example ESMTP\r\n", "454 4.7.0 TLS not available\r\n", "\r\n\r\n\r\n"] {
+        let error = handshake_with(line.as_bytes(), false, patience).await;
+        assert_eq!(error.kind(), ErrorKind::NotTls, "{line:?}: {error:?}");
+    }
+    assert_eq!(handshake_with(b"", true, patience).await.kind(), ErrorKind::Closed);
+
+    let begin = Instant::now();
+    assert_eq!(handshake_with(b"", false, patience).await.kind(), ErrorKind::TlsTimedOut);
+    assert_eq!(begin.elapsed(), patience);
+}

@@ -1,0 +1,65 @@
+//! Reverse-path: the argument of MAIL (RFC 5321 4.1.1.2, 4.1.2).
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{AddressError, Mailbox};
+
+/// Where bounces go: to a mailbox, or nowhere, as for bounces themselves (RFC 5321 4.5.5).
+///
+/// `Display` writes what stands between `<` and `>`: nothing for the null path.
+///
+/// ```
+/// use smtp_pool::proto::ReversePath;
+///
+/// assert_eq!("<>".parse(), Ok(ReversePath::Null));
+/// let path: ReversePath = "jane@Example.org".parse()?;
+/// assert_eq!(format!("MAIL FROM:<{path}>"), "MAIL FROM:<jane@example.org>");
+/// # Ok::<(), smtp_pool::proto::AddressError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ReversePath {
+    /// `<>`
+    #[default]
+    Null,
+    /// `<jane@example.org>`
+    Mailbox(Mailbox),
+}
+
+impl ReversePath {
+    /// The text between `<` and `>`.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Null => "",
+            Self::Mailbox(mailbox) => mailbox.as_str(),
+        }
+    }
+
+    /// Whether MAIL needs the parameter SMTPUTF8 for this path.
+    pub fn needs_smtputf8(&self) -> bool {
+        !self.as_str().is_ascii()
+    }
+}
+
+impl From<Mailbox> for ReversePath {
+    fn from(mailbox: Mailbox) -> Self {
+        Self::Mailbox(mailbox)
+    }
+}
+
+impl FromStr for ReversePath {
+    type Err = AddressError;
+
+    fn from_str(input: &str) -> Result<Self, AddressError> {
+        match input {
+            "" | "<>" => Ok(Self::Null),
+            _ => Mailbox::parse(input).map(Self::Mailbox),
+        }
+    }
+}
+
+impl fmt::Display for ReversePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}

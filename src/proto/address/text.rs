@@ -1,0 +1,77 @@
+//! What all the text types share.
+
+use std::sync::Arc;
+
+/// A host as it goes on the wire, told relative to how it was written: the common case costs nothing.
+pub(super) enum Wire {
+    AsWritten,
+    LowerCase,
+    Rewritten(String),
+}
+
+impl Wire {
+    /// The octets on the wire of `input`, whose host begins at `start`.
+    pub(super) fn len(&self, input: &str, start: usize) -> usize {
+        match self {
+            Self::AsWritten | Self::LowerCase => input.len(),
+            Self::Rewritten(host) => start + host.len(),
+        }
+    }
+
+    /// `input`, with the host that begins at `start` in its wire form.
+    pub(super) fn into_text(self, input: &str, start: usize) -> Arc<str> {
+        match self {
+            Self::AsWritten => input.into(),
+            Self::LowerCase => {
+                let mut text: Arc<str> = input.into();
+                // Nobody else has it yet, so this lends it out: one allocation, as above.
+                if let Some(text) = Arc::get_mut(&mut text) {
+                    text[start..].make_ascii_lowercase();
+                }
+                text
+            }
+            Self::Rewritten(host) => [&input[..start], &host].concat().into(),
+        }
+    }
+}
+
+/// The conversions of a type that is parsed by `parse` and read by `as_str`.
+macro_rules! text_type {
+    ($name:ident) => {
+        impl std::str::FromStr for $name {
+            type Err = crate::proto::AddressError;
+
+            fn from_str(input: &str) -> Result<Self, Self::Err> {
+                Self::parse(input)
+            }
+        }
+
+        impl TryFrom<&str> for $name {
+            type Error = crate::proto::AddressError;
+
+            fn try_from(input: &str) -> Result<Self, Self::Error> {
+                Self::parse(input)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                self.as_str()
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_tuple(stringify!($name)).field(&self.as_str()).finish()
+            }
+        }
+    };
+}
+
+pub(super) use text_type;

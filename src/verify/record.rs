@@ -1,0 +1,72 @@
+//! What comes out for each address: one flat record, every field always there.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Serialize, Serializer};
+
+use super::{Blame, Status, SubStatus};
+use crate::proto::EnhancedCode;
+
+/// All that is known of one address after it was verified.
+///
+/// Serialises to one flat object; an absent value is `null`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Record {
+    /// The address as it was given.
+    pub address: String,
+    /// The verdict in one word.
+    pub status: Status,
+    /// Why.
+    pub sub_status: SubStatus,
+    /// Whose doing it is, unless the address was accepted.
+    pub blame: Option<Blame>,
+    /// Whether the domain accepts any local part.
+    pub catch_all: CatchAll,
+    /// Whether the mailbox belongs to a role (`info@`).
+    pub role: bool,
+    /// Whether the domain hands out throw-away mailboxes.
+    pub disposable: bool,
+    /// Whether anybody can have a mailbox at the domain for nothing.
+    pub free: bool,
+    /// The mail exchanger that was asked, or would have been.
+    pub mx_host: Option<Arc<str>>,
+    /// The code of the reply that decided.
+    pub smtp_code: Option<u16>,
+    /// Its enhanced status code.
+    #[serde(serialize_with = "display")]
+    pub enhanced_code: Option<EnhancedCode>,
+    /// Its text or, where no reply decided, what went wrong.
+    pub reply: Option<Arc<str>>,
+    /// How often the server was asked about this address.
+    pub attempts: u32,
+    /// The version of TLS in use, `TLSv1.2` or `TLSv1.3`.
+    pub tls: Option<&'static str>,
+    /// From the first question to the deciding answer, waiting between attempts included.
+    pub duration_ms: u64,
+    /// When the verdict was reached, in UTC.
+    pub checked_at: Timestamp,
+}
+
+/// Whether a domain accepts any local part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CatchAll {
+    /// A random local part was accepted, so that acceptance tells nothing.
+    Accepted,
+    /// A random local part was refused as unknown.
+    Refused,
+    /// A random local part was answered in a way that tells nothing.
+    Inconclusive,
+    /// There was no need to ask: no address of the domain was accepted.
+    #[default]
+    NotRun,
+}
+
+fn display<S: Serializer>(code: &Option<EnhancedCode>, serializer: S) -> Result<S::Ok, S::Error> {
+    match code {
+        Some(code) => serializer.collect_str(code),
+        None => serializer.serialize_none(),
+    }
+}
