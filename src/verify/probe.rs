@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::throttle::{Budget, RejectionRate};
 use crate::{
     client::{Connection, SessionError},
-    proto::{Command, Mailbox, MailParams, RcptParams, Reply, ReversePath, Verb},
+    proto::{Command, MailParams, Mailbox, RcptParams, Reply, ReversePath, Verb},
 };
 
 /// Windows in flight: beyond four, throughput hardly grows, and a refusal comes too late to be heeded.
@@ -196,7 +196,8 @@ impl<'a, Q: Questions> Probe<'a, Q> {
                 self.stopped |= self.questions.answer(question, answer) == Then::Stop;
                 continue;
             }
-            let queued = self.connection.queue_rcpt(self.questions.mailbox(&question), &RcptParams::default());
+            let queued =
+                self.connection.queue_rcpt(self.questions.mailbox(&question), &RcptParams::default());
             self.sent.push_back(Sent::Rcpt(question));
             self.recipients += 1;
             queued?;

@@ -166,7 +166,10 @@ impl Queue {
         let started = *item.started.get_or_insert(at);
         item.attempts += 1;
         let config = &self.context.config;
-        if outcome.verdict.retry == Some(Retry::Later) && item.attempts < config.attempts && self.unwelcome.is_none() {
+        if outcome.verdict.retry == Some(Retry::Later)
+            && item.attempts < config.attempts
+            && self.unwelcome.is_none()
+        {
             item.losses = 0;
             self.later.push_back((at + config.retry_after, item));
             return;
