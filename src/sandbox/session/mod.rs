@@ -251,14 +251,17 @@ impl Session {
                 return step;
             }
             Does::Reply(text) => {
-                let accepts = matches!(text.as_bytes().first(), Some(b'2' | b'3'));
-                let step = if accepts { execute(self, out) } else { self.refused(stage) };
+                let step = match text.as_bytes() {
+                    [b'3', b'5', b'4', ..] if stage == Stage::Data => {
+                        self.phase = Phase::Body(Body::data());
+                        Step::Next
+                    }
+                    [b'2' | b'3', ..] => execute(self, out),
+                    _ => self.refused(stage),
+                };
                 out.truncate(start);
                 out.put_slice(text.as_bytes());
                 out.put_slice(b"\r\n");
-                if stage == Stage::Data && text.starts_with("354") {
-                    self.phase = Phase::Body(Body::data());
-                }
                 return step;
             }
         }
