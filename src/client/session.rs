@@ -395,6 +395,12 @@ impl<S> Session<S> {
         self.dialogue.is_idle() && self.decoder.buffered() == 0 && self.out.is_empty() && self.ended.is_none()
     }
 
+    /// When octets last came from the server.
+    #[must_use]
+    pub fn last_read(&self) -> Instant {
+        self.read_at
+    }
+
     /// The stream.
     pub fn stream(&self) -> &S {
         &self.stream

@@ -1,1 +1,6 @@
-//! Integration tests.
+//! Integration tests: real sockets on loopback, against the sandbox.
+
+#[cfg(all(feature = "verify", feature = "sandbox"))]
+mod support;
+#[cfg(all(feature = "verify", feature = "sandbox"))]
+mod verify;

@@ -172,7 +172,6 @@ fn content(input: &str) -> IResult<&str, &str> {
         }
         false
     });
-    // By octets: nom's `take` would count characters.
     let (content, rest) = input.split_at(end.unwrap_or(input.len()));
     Ok((rest, content))
 }
