@@ -235,3 +235,6 @@ fn on_success(verb: Verb, state: State) -> State {
         Verb::Quit => State::Closed,
     }
 }
+
+#[cfg(test)]
+mod tests;
