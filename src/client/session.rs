@@ -124,7 +124,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     fn queue_with(&mut self, verb: Verb, encode: impl FnOnce(&mut BytesMut)) -> Result<(), SessionError> {
+        let owed = self.dialogue.owed();
         self.dialogue.send(verb)?;
+        let replies = self.dialogue.owed() - owed;
         let before = self.out.len();
         encode(&mut self.out);
         let octets = self.out.len() - before;
@@ -132,10 +134,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         match self.flights.back_mut() {
             // Not flushed yet: the same flight.
             Some(flight) if before > 0 => {
-                flight.replies += 1;
+                flight.replies += replies;
                 flight.octets += octets;
             }
-            _ => self.flights.push_back(Flight { sent: self.read_at, replies: 1, octets }),
+            _ => self.flights.push_back(Flight { sent: self.read_at, replies, octets }),
         }
         Ok(())
     }
