@@ -7,7 +7,7 @@
 //!
 //! Writing never waits for a peer that itself waits for us to read: while a write is pending, replies are read.
 
-use std::{collections::VecDeque, future::poll_fn, io, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{collections::VecDeque, fmt, future::poll_fn, io, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::{Buf, BytesMut};
 use tokio::{
@@ -36,7 +36,6 @@ const READ: usize = 8 * 1024;
 ///
 /// Cancellation: every method may be dropped at any await. What was queued, sent and received so far is kept, replies
 /// stay owed, and [`is_idle`](Self::is_idle) is false until they have been read.
-#[derive(Debug)]
 pub struct Session<S> {
     stream: S,
     out: BytesMut,
@@ -51,6 +50,8 @@ pub struct Session<S> {
     waiting: Option<Instant>,
     read_at: Instant,
     ended: Option<Ended>,
+    /// Why writing failed; what the peer had said by then may still be there to be read.
+    unwritable: Option<io::ErrorKind>,
 }
 
 /// Commands that were flushed together.
@@ -61,12 +62,11 @@ struct Flight {
     octets: usize,
 }
 
-/// Why no more octets can come or go.
+/// Why no more octets can come.
 #[derive(Clone, Copy, Debug)]
 enum Ended {
     Eof,
-    Read(io::ErrorKind),
-    Write(io::ErrorKind),
+    Error(io::ErrorKind),
 }
 
 /// The replies to MAIL and to each RCPT of a transaction.
@@ -96,6 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             waiting: None,
             read_at: now,
             ended: None,
+            unwritable: None,
         }
     }
 
@@ -142,6 +143,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok(())
     }
 
+    /// Queues BDAT with its chunk behind it (RFC 3030 2). [`queue`](Self::queue) leaves the chunk out, which only a
+    /// chunk of nothing can do without.
+    ///
+    /// # Errors
+    /// As [`queue`](Self::queue).
+    pub fn queue_chunk(&mut self, chunk: &[u8], last: bool) -> Result<(), SessionError> {
+        let bdat = Command::Bdat { size: chunk.len() as u64, last };
+        self.queue_with(bdat.verb(), |out| {
+            bdat.encode(out);
+            out.extend_from_slice(chunk);
+        })
+    }
+
     /// Whether another command of a group may be queued without waiting for a reply: the server offers PIPELINING and
     /// fewer than [`MAX_IN_FLIGHT`] octets are unanswered, or nothing is owed at all.
     #[must_use]
@@ -170,11 +184,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     fn poll_flush(&mut self, cx: &mut std::task::Context<'_>) -> Poll<()> {
-        while self.ended.is_none() && !self.out.is_empty() {
+        while self.is_open() && !self.out.is_empty() {
             match pin!(&mut self.stream).poll_write(cx, &self.out) {
                 Poll::Ready(Ok(n)) if n > 0 => self.out.advance(n),
-                Poll::Ready(Ok(_)) => self.ended = Some(Ended::Write(io::ErrorKind::WriteZero)),
-                Poll::Ready(Err(e)) => self.ended = Some(Ended::Write(e.kind())),
+                Poll::Ready(Ok(_)) => self.unwritable = Some(io::ErrorKind::WriteZero),
+                Poll::Ready(Err(e)) => self.unwritable = Some(e.kind()),
                 Poll::Pending if self.decoder.buffered() >= MAX_READ_AHEAD => return Poll::Pending,
                 Poll::Pending => {
                     let buf = self.decoder.buffer();
@@ -186,10 +200,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 }
             }
         }
-        if self.ended.is_none() {
+        if self.is_open() {
             match pin!(&mut self.stream).poll_flush(cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(e)) => self.ended = Some(Ended::Write(e.kind())),
+                Poll::Ready(Err(e)) => self.unwritable = Some(e.kind()),
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -203,7 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             // TLS without close_notify, as many servers end it; a cut reply is incomplete all the same.
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => self.ended = Some(Ended::Eof),
             Ok(_) => self.read_at = Instant::now(),
-            Err(e) => self.ended = Some(Ended::Read(e.kind())),
+            Err(e) => self.ended = Some(Ended::Error(e.kind())),
         }
     }
 
@@ -224,12 +238,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 self.dialogue.receive(&reply)?;
                 return Ok((verb, reply));
             }
-            match self.ended {
-                Some(Ended::Eof) => return Err(SessionError::Closed { verb }),
-                Some(Ended::Read(kind) | Ended::Write(kind)) => {
+            match (self.ended, self.unwritable) {
+                (None, _) => {}
+                (Some(_), Some(kind)) | (Some(Ended::Error(kind)), None) => {
                     return Err(SessionError::Io { verb, source: kind.into() });
                 }
-                None => {}
+                (Some(Ended::Eof), None) => return Err(SessionError::Closed { verb }),
             }
             let deadline = *self.waiting.get_or_insert_with(Instant::now) + self.timeouts.of(verb);
             let buf = self.decoder.buffer();
@@ -256,13 +270,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    /// Sends one command and waits for its reply.
+    /// Sends one command and waits for its reply. Replies owed to earlier commands are read and let go.
     ///
     /// # Errors
     /// As [`queue`](Self::queue) and [`reply`](Self::reply).
     pub async fn command(&mut self, command: &Command) -> Result<Reply, SessionError> {
         self.queue(command)?;
-        Ok(self.reply().await?.1)
+        loop {
+            let (_, reply) = self.reply().await?;
+            if self.dialogue.owed() == 0 {
+                return Ok(reply);
+            }
+        }
     }
 
     /// Answers a challenge of AUTH.
@@ -297,7 +316,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Opens a transaction: MAIL and every RCPT in as few writes as the server and [`MAX_IN_FLIGHT`] allow, with every
-    /// reply read, refusals or not.
+    /// reply read, refusals or not. Replies owed to earlier commands are read and let go.
     ///
     /// # Errors
     /// As [`queue`](Self::queue) and [`reply`](Self::reply).
@@ -308,6 +327,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         rcpts: &[Mailbox],
     ) -> Result<Envelope, SessionError> {
         let mut replies = Vec::with_capacity(rcpts.len() + 1);
+        let before = self.dialogue.owed();
         self.queue_mail(from, params)?;
         for to in rcpts {
             while !self.has_room() {
@@ -321,6 +341,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         while self.dialogue.owed() > 0 {
             replies.push(self.reply().await?.1);
         }
+        replies.drain(..before);
         let mail = replies.remove(0);
         Ok(Envelope { mail, rcpts: replies })
     }
@@ -394,12 +415,28 @@ impl<S> Session<S> {
     /// state in which it may be used for something else.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.dialogue.is_idle() && self.decoder.buffered() == 0 && self.out.is_empty() && self.ended.is_none()
+        self.dialogue.is_idle() && self.decoder.buffered() == 0 && self.out.is_empty() && self.is_open()
+    }
+
+    fn is_open(&self) -> bool {
+        self.ended.is_none() && self.unwritable.is_none()
     }
 
     /// The stream.
     pub fn stream(&self) -> &S {
         &self.stream
+    }
+}
+
+/// Counts, and no octets: what is unsent may hold a secret.
+impl<S> fmt::Debug for Session<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("dialogue", &self.dialogue)
+            .field("unsent", &self.out.len())
+            .field("unread", &self.decoder.buffered())
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
     }
 }
 
@@ -450,3 +487,6 @@ fn operation(verb: Verb) -> Option<Operation> {
         Verb::Quit => Operation::Quit,
     })
 }
+
+#[cfg(test)]
+mod tests;
