@@ -7,7 +7,7 @@
 //!
 //! Writing never waits for a peer that itself waits for us to read: while a write is pending, replies are read.
 
-use std::{collections::VecDeque, fmt, future::poll_fn, io, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{collections::VecDeque, fmt, future::poll_fn, io, pin::pin, sync::Arc, task::Poll};
 
 use bytes::{Buf, BytesMut};
 use tokio::{
@@ -15,9 +15,12 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{SessionError, Timeouts};
+use super::{
+    SessionError, Timeouts,
+    tally::{Tally, operation},
+};
 use crate::{
-    metrics::{Metrics, Operation},
+    metrics::Metrics,
     proto::{
         Command, Decoder, Dialogue, DotStuffer, Extensions, MailParams, Mailbox, RcptParams, Reply,
         ReversePath, SaslResponse, State, Verb, encode_mail, encode_rcpt,
@@ -90,7 +93,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             dialogue: Dialogue::new(),
             extensions: Extensions::default(),
             timeouts,
-            tally: Tally { metrics, pending: None },
+            tally: Tally::new(metrics),
             flights: VecDeque::from([Flight { sent: now, replies: 1, octets: 0 }]),
             in_flight: 0,
             waiting: None,
@@ -352,9 +355,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// As [`command`](Self::command); no RCPT was accepted, so that DATA is out of sequence.
     pub async fn data(&mut self, message: &[u8]) -> Result<Reply, SessionError> {
         let reply = self.command(&Command::Data).await?;
-        if self.dialogue.state() != State::Message {
-            return Ok(reply);
-        }
+        if self.dialogue.state() == State::Message { self.message(message).await } else { Ok(reply) }
+    }
+
+    /// Sends a message where DATA, pipelined behind its envelope perhaps, was answered by 354. An empty one is the lone
+    /// dot that RFC 2920 3.1 asks for where 354 came although every RCPT was refused.
+    ///
+    /// Over LMTP the reply is that for the first recipient that was accepted; the others stay owed.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command).
+    pub async fn message(&mut self, message: &[u8]) -> Result<Reply, SessionError> {
         self.queue_with(Verb::Message, |out| {
             let mut stuffer = DotStuffer::new();
             stuffer.push(message, out);
@@ -438,54 +449,6 @@ impl<S> fmt::Debug for Session<S> {
             .field("ended", &self.ended)
             .finish_non_exhaustive()
     }
-}
-
-/// Replies of one kind that came with one read of one flight share a latency, and are recorded as one.
-#[derive(Debug)]
-struct Tally {
-    metrics: Arc<Metrics>,
-    pending: Option<(Operation, Duration, u64)>,
-}
-
-impl Tally {
-    fn note(&mut self, operation: Operation, latency: Duration) {
-        match &mut self.pending {
-            Some((of, each, n)) if *of == operation && *each == latency => *n += 1,
-            _ => {
-                self.settle();
-                self.pending = Some((operation, latency, 1));
-            }
-        }
-    }
-
-    fn settle(&mut self) {
-        if let Some((operation, latency, n)) = self.pending.take() {
-            self.metrics.record_many(operation, latency, n);
-        }
-    }
-}
-
-impl Drop for Tally {
-    fn drop(&mut self) {
-        self.settle();
-    }
-}
-
-/// What the latency of a reply counts as; STARTTLS belongs to the handshake, which is timed as a whole.
-fn operation(verb: Verb) -> Option<Operation> {
-    Some(match verb {
-        Verb::StartTls => return None,
-        Verb::Connect => Operation::Greeting,
-        Verb::Ehlo | Verb::Helo | Verb::Lhlo => Operation::Ehlo,
-        Verb::Auth | Verb::AuthResponse => Operation::Auth,
-        Verb::Mail => Operation::Mail,
-        Verb::Rcpt => Operation::Rcpt,
-        Verb::Data | Verb::Message | Verb::Bdat | Verb::BdatLast => Operation::Data,
-        Verb::Rset => Operation::Rset,
-        Verb::Noop => Operation::Noop,
-        Verb::Vrfy => Operation::Vrfy,
-        Verb::Quit => Operation::Quit,
-    })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ use std::{
     pin::Pin,
     sync::Mutex,
     task::{Context, Waker},
+    time::Duration,
 };
 
 use tokio::{
@@ -323,6 +324,24 @@ async fn data_refused_is_the_answer_and_sends_nothing() {
     assert_eq!(session.state(), State::Rcpt);
     let out_of_sequence = ready(Server::new(yes)).await.data(b"x").await;
     assert!(matches!(out_of_sequence, Err(SessionError::Dialogue(DialogueError::Sequence { .. }))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_354_to_nobody_is_answered_by_a_lone_dot() {
+    // RFC 2920 3.1; real servers do it.
+    let mut session = ready(Server::new(|line| match line {
+        "RCPT TO:<user0@example.com>" => says("550 5.1.1 no"),
+        "MESSAGE" => says("554 5.5.1 no valid recipients"),
+        _ => yes(line),
+    }))
+    .await;
+    session.queue_mail(&ReversePath::Null, &MailParams::default()).unwrap();
+    session.queue_rcpt(&mailboxes(1)[0], &RcptParams::default()).unwrap();
+    assert_eq!(session.command(&Command::Data).await.unwrap().code(), 354);
+    session.stream().writes.lock().unwrap().clear();
+    assert_eq!(session.message(b"").await.unwrap().code(), 554);
+    assert_eq!(*session.stream().writes.lock().unwrap(), [".\r\n"]);
+    assert!(session.is_idle());
 }
 
 #[tokio::test(start_paused = true)]
