@@ -1,1 +1,4 @@
-//! Integration tests.
+//! Integration tests: one binary, a module each.
+
+mod layers;
+mod traces;
