@@ -13,6 +13,6 @@ pub use self::{
     authority::Authority,
     peer::{Aiosmtpd, AiosmtpdOptions},
     policy::Greylist,
-    postfix::{MAX_ERRORS, Log, Postfix, Service},
+    postfix::{Log, MAX_ERRORS, Postfix, Service},
     world::{Address, Kind, World},
 };

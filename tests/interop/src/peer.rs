@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use smtp_pool::verify::Routes;
+use smtp_pool::{client::Endpoint, verify::Routes};
 
 use crate::{
     World,
@@ -58,6 +58,12 @@ impl Aiosmtpd {
     #[must_use]
     pub fn routes(&self) -> Routes {
         routes(self.addr)
+    }
+
+    /// It as an exchanger to connect to.
+    #[must_use]
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint { host: "mx1.interop.test".into(), addrs: vec![self.addr] }
     }
 }
 

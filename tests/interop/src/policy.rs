@@ -35,7 +35,8 @@ struct Seen {
 impl Greylist {
     /// Starts it; `action` is what Postfix is told to do with those who came too early (access(5)).
     pub async fn start(delay: Duration, action: &'static str) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port for the policy service");
+        let listener =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port for the policy service");
         let port = listener.local_addr().expect("a bound address").port();
         let seen = Arc::new(Seen { delay, action, first: Mutex::default() });
         let mut server = JoinSet::new();

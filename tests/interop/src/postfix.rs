@@ -101,7 +101,8 @@ impl Postfix {
             rustix::process::geteuid().is_root(),
             "Postfix starts as root only: run these tests as root, in a container for one"
         );
-        let dir = tempfile::Builder::new().prefix("smtp-pool-postfix-").tempdir().expect("a temporary directory");
+        let dir =
+            tempfile::Builder::new().prefix("smtp-pool-postfix-").tempdir().expect("a temporary directory");
         // The daemons run as another user.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
         let ports = SERVICES.map(|(service, _)| (service, port::free()));
@@ -128,7 +129,11 @@ impl Postfix {
             ("relay_domains", RELAY_DOMAINS.join(", ")),
         ];
         self.write("main.cf", &fill(include_str!("../postfix/main.cf"), &main));
-        let mut master = vec![("policy", policy.to_string()), ("policyall", policy_all.to_string()), ("wakeup", "1".to_owned())];
+        let mut master = vec![
+            ("policy", policy.to_string()),
+            ("policyall", policy_all.to_string()),
+            ("wakeup", "1".to_owned()),
+        ];
         master.extend(SERVICES.map(|(service, name)| (name, self.addr(service).port().to_string())));
         self.write("master.cf", &fill(include_str!("../postfix/master.cf"), &master));
         self.write("chain.pem", &self.authority.chain());
@@ -241,10 +246,8 @@ impl Postfix {
     #[must_use]
     pub fn log(&self) -> Log {
         // None while nothing has been logged.
-        Log(fs::read(self.dir.path().join("mail.log")).map_or_else(
-            |error| error.to_string(),
-            |log| String::from_utf8_lossy(&log).into_owned(),
-        ))
+        Log(fs::read(self.dir.path().join("mail.log"))
+            .map_or_else(|error| error.to_string(), |log| String::from_utf8_lossy(&log).into_owned()))
     }
 
     /// The log once every session is over.

@@ -192,7 +192,8 @@ fn address(n: usize, kind: Kind, random: &mut Rng) -> Address {
     const FIRST: [&str; 12] =
         ["ann", "bob", "carla", "dmitri", "eve", "farid", "grete", "hugo", "ines", "jan", "kim", "lea"];
     const LAST: [&str; 12] = [
-        "abel", "brandt", "costa", "diaz", "endo", "fuchs", "garcia", "haas", "ito", "jensen", "klein", "lopez",
+        "abel", "brandt", "costa", "diaz", "endo", "fuchs", "garcia", "haas", "ito", "jensen", "klein",
+        "lopez",
     ];
     let first = FIRST[random.usize(..FIRST.len())];
     let last = LAST[random.usize(..LAST.len())];

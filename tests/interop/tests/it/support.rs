@@ -78,9 +78,14 @@ impl Run {
     /// Fails unless every record passes.
     #[track_caller]
     pub(crate) fn assert_all(&self, passes: impl Fn(&Address, &Record) -> bool) {
-        let wrong: Vec<_> = self.records.iter().filter(|(address, record)| !passes(address, record)).collect();
-        let few = &wrong[..wrong.len().min(5)];
-        assert!(wrong.is_empty(), "{} of {} are wrong, as {few:#?}", wrong.len(), self.records.len());
+        let wrong = self.records.iter().filter(|(address, record)| !passes(address, record));
+        let wrong: Vec<_> = wrong
+            .map(|(address, record)| {
+                format!("{:?}: {}", address.kind, serde_json::to_string(record).expect("JSON"))
+            })
+            .collect();
+        let few = wrong[..wrong.len().min(8)].join("\n");
+        assert!(wrong.is_empty(), "{} of {} are wrong, as\n{few}", wrong.len(), self.records.len());
     }
 
     /// How many records pass.

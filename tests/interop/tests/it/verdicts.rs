@@ -14,7 +14,8 @@ async fn ten_thousand_addresses_get_the_right_verdict() {
     run.assert_right();
     run.assert_all(|address, record| record.role == (address.kind == Kind::Role));
     run.assert_all(|address, record| record.tls.is_some() == address.kind.is_asked());
-    let asked_for_all = |kind| !matches!(kind, Kind::NoDomain | Kind::NullMx | Kind::Malformed | Kind::Foreign);
+    let asked_for_all =
+        |kind| !matches!(kind, Kind::NoDomain | Kind::NullMx | Kind::Malformed | Kind::Foreign);
     let catch_all = |kind| if kind == Kind::CatchAll { CatchAll::Accepted } else { CatchAll::Refused };
     run.assert_all(|address, record| {
         let accepted = record.smtp_code == Some(250) && asked_for_all(address.kind);
