@@ -88,7 +88,9 @@ fn report(totals: &[(Duration, u64); 3]) {
         spent.as_secs_f64() * 1e9 / (runs.max(1) * ADDRESSES as u64) as f64
     };
     let [bare, session, verifier] = totals.each_ref().map(per_address);
-    println!("client CPU per address: bare loop {bare:.0} ns, session {session:.0} ns, verifier {verifier:.0} ns");
+    println!(
+        "client CPU per address: bare loop {bare:.0} ns, session {session:.0} ns, verifier {verifier:.0} ns"
+    );
     let mut missed = false;
     for (name, ratio, goal) in [("session", session / bare, 3.0), ("verifier", verifier / bare, 10.0)] {
         println!("{name}: {ratio:.2} times the bare loop, goal {goal}");
