@@ -1,5 +1,7 @@
 //! SMTP client stack.
 
+#[cfg(feature = "blocking")]
+pub mod blocking;
 pub mod client;
 pub mod metrics;
 pub mod net;

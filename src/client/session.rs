@@ -7,7 +7,15 @@
 //!
 //! Writing never waits for a peer that itself waits for us to read: while a write is pending, replies are read.
 
-use std::{collections::VecDeque, future::poll_fn, io, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    io,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use bytes::{Buf, BytesMut};
 use tokio::{
@@ -19,8 +27,8 @@ use super::{SessionError, Timeouts};
 use crate::{
     metrics::{Metrics, Operation},
     proto::{
-        Command, Decoder, Dialogue, DotStuffer, Extensions, MailParams, Mailbox, RcptParams, Reply,
-        ReversePath, SaslResponse, State, Verb, encode_mail, encode_rcpt,
+        Command, Decoder, Dialogue, DialogueError, DotStuffer, Extensions, MailParams, Mailbox, RcptParams,
+        Reply, ReversePath, SaslResponse, State, Verb, encode_mail, encode_rcpt,
     },
 };
 
@@ -167,7 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         written.map_err(|_| SessionError::Timeout { verb })
     }
 
-    fn poll_flush(&mut self, cx: &mut std::task::Context<'_>) -> Poll<()> {
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.ended.is_none() && !self.out.is_empty() {
             match pin!(&mut self.stream).poll_write(cx, &self.out) {
                 Poll::Ready(Ok(n)) if n > 0 => self.out.advance(n),
@@ -349,6 +357,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         // The answer is there; whether the closing succeeds is of no more interest.
         let _ = self.stream.shutdown().await;
         reply
+    }
+
+    /// Makes sure, without a round trip, that the server is still there and has said nothing that it was not asked.
+    ///
+    /// What has not arrived yet cannot be seen.
+    ///
+    /// # Errors
+    /// Octets that nobody asked for, or the end of the connection.
+    pub fn check_quiet(&mut self) -> Result<(), SessionError> {
+        if self.decoder.buffered() == 0 && self.ended.is_none() {
+            let buf = self.decoder.buffer();
+            buf.reserve(READ);
+            let mut context = Context::from_waker(Waker::noop());
+            if let Poll::Ready(read) = pin!(self.stream.read_buf(buf)).poll(&mut context) {
+                self.note_read(read);
+            }
+        }
+        let verb = Verb::Noop;
+        match self.ended {
+            _ if self.decoder.buffered() > 0 => match self.decoder.decode()? {
+                Some(reply) => Err(DialogueError::Unsolicited(reply.code()).into()),
+                None => Err(SessionError::Closed { verb }),
+            },
+            Some(Ended::Eof) => Err(SessionError::Closed { verb }),
+            Some(Ended::Read(kind) | Ended::Write(kind)) => {
+                Err(SessionError::Io { verb, source: kind.into() })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Gives up the stream for a TLS handshake.

@@ -96,6 +96,8 @@ async fn handshake(
     session: &mut Session,
 ) -> io::Result<Option<TlsStream<TcpStream>>> {
     if let Some(does) = session.fault(Stage::Tls) {
+        // Not before the client began: octets behind the reply to STARTTLS would be an injection, another fault.
+        stream.readable().await?;
         let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
         match does {
             Does::Silence => wire.ignore().await?,

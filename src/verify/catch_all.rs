@@ -5,12 +5,15 @@ use super::CatchAll;
 use crate::proto::{AddressError, Mailbox};
 
 const FIRST: [&str; 24] = [
-    "alma", "bastian", "celia", "dorian", "elsbeth", "fabrice", "gundula", "henrik", "isolde", "joris", "katrin",
-    "lennart", "malwina", "norbert", "ottilie", "pascal", "quirin", "rosalind", "sixten", "tamara", "ulrika", "valentin",
-    "wendela", "yannick",
+    "alma", "bastian", "celia", "dorian", "elsbeth", "fabrice", "gundula", "henrik", "isolde", "joris",
+    "katrin", "lennart", "malwina", "norbert", "ottilie", "pascal", "quirin", "rosalind", "sixten", "tamara",
+    "ulrika", "valentin", "wendela", "yannick",
 ];
 const ONSET: [&str; 12] = ["br", "d", "f", "gr", "h", "kl", "l", "m", "st", "t", "v", "w"];
-const RHYME: [&str; 12] = ["ackel", "amper", "elling", "endor", "erstad", "ickert", "ingham", "olzen", "onder", "ossberg", "ulver", "unsel"];
+const RHYME: [&str; 12] = [
+    "ackel", "amper", "elling", "endor", "erstad", "ickert", "ingham", "olzen", "onder", "ossberg", "ulver",
+    "unsel",
+];
 
 /// A mailbox at `domain` that is as good as certain not to exist.
 pub(super) fn random_mailbox(domain: &str) -> Result<Mailbox, AddressError> {

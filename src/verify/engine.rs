@@ -22,12 +22,7 @@ use super::{
     CatchAll, DnsConfigError, DomainFacts, MailRoute, Record, Resolver, SubStatus, VerifierConfig, is_role,
     lane::Lane, mx::Exchangers, outcome::Outcome, queue::Queue,
 };
-use crate::{
-    client::Connector,
-    metrics::Metrics,
-    net::TlsConfigError,
-    proto::Mailbox,
-};
+use crate::{client::Connector, metrics::Metrics, net::TlsConfigError, proto::Mailbox};
 
 /// Addresses that may be under way at once.
 const MAX_PENDING: usize = 65_536;
@@ -205,7 +200,8 @@ impl Verifier {
         let (records, received) = mpsc::unbounded_channel();
         let pending = Arc::new(Semaphore::new(MAX_PENDING));
         let tasks = JoinSet::new();
-        let mut run = Records { received, ready: Vec::new().into_iter(), pending: Arc::clone(&pending), tasks };
+        let mut run =
+            Records { received, ready: Vec::new().into_iter(), pending: Arc::clone(&pending), tasks };
         let context = match Connector::new(self.config.client.clone(), Arc::clone(&self.metrics)) {
             Ok(connector) => Arc::new(Context {
                 config: self.config.clone(),
@@ -341,7 +337,9 @@ impl Router {
         for address in batch {
             match Mailbox::parse(&address) {
                 Ok(mailbox) => self.route(address, mailbox),
-                Err(error) => self.records.push(self.context.syntax_error(address, Outcome::of_syntax(error))),
+                Err(error) => {
+                    self.records.push(self.context.syntax_error(address, Outcome::of_syntax(error)))
+                }
             }
         }
     }
@@ -371,7 +369,8 @@ impl Router {
             return (id, facts);
         }
         self.known.push(Known::Soon(Vec::new()));
-        let (resolver, places, mailbox) = (self.resolver.clone(), self.lookup_places.clone(), mailbox.clone());
+        let (resolver, places, mailbox) =
+            (self.resolver.clone(), self.lookup_places.clone(), mailbox.clone());
         self.lookups.spawn(async move {
             let _place = places.acquire().await;
             (id, resolver.resolve(&mailbox).await)
@@ -390,7 +389,8 @@ impl Router {
             Known::Lane(lane) => self.lanes[*lane].1.extend(items),
             Known::Nowhere(outcome) => {
                 let now = Instant::now();
-                let records = items.into_iter().map(|item| self.context.record(item, outcome, now, Duration::ZERO));
+                let records =
+                    items.into_iter().map(|item| self.context.record(item, outcome, now, Duration::ZERO));
                 self.records.extend(records);
             }
             Known::Soon(_) => {}

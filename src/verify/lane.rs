@@ -125,7 +125,8 @@ impl Lane {
                     let outcome = Outcome::of_connect_error(self.context.config.classifier(), &error);
                     // Words of a server say more than a way that could not be found, and the preferred one counts.
                     match &failure {
-                        Some((_, Outcome { code: known, .. })) if known.is_some() || outcome.code.is_none() => {}
+                        Some((_, Outcome { code: known, .. }))
+                            if known.is_some() || outcome.code.is_none() => {}
                         _ => failure = Some((Arc::clone(&exchanger.host), outcome)),
                     }
                 }
@@ -142,8 +143,7 @@ impl Lane {
     async fn work(&mut self, mut live: Live) -> Option<Live> {
         let answers = self.queue.answers;
         let from = &self.context.config.from;
-        let probe =
-            Probe::new(&mut live.connection, &mut live.budget, &mut self.rate, from, &mut self.queue);
+        let probe = Probe::new(&mut live.connection, &mut live.budget, &mut self.rate, from, &mut self.queue);
         let end = probe.run().await;
         if live.budget.full_window() < self.recipients.unwrap_or(u32::MAX) {
             self.recipients = Some(live.budget.full_window());

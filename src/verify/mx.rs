@@ -125,7 +125,11 @@ impl Resolver {
                     connection.port = server.port();
                     connection
                 };
-                NameServerConfig::new(server.ip(), true, vec![at(ConnectionConfig::udp()), at(ConnectionConfig::tcp())])
+                NameServerConfig::new(
+                    server.ip(),
+                    true,
+                    vec![at(ConnectionConfig::udp()), at(ConnectionConfig::tcp())],
+                )
             });
             let config = ResolverConfig::from_parts(None, vec![], servers.collect());
             TokioResolver::builder_with_config(config, provider)

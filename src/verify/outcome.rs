@@ -59,10 +59,15 @@ impl Outcome {
         use SubStatus as S;
         let (sub_status, blame, retry, text) = match unreachable {
             Unreachable::NullMx => (S::DoesNotAcceptMail, Blame::Recipient, None, "null MX"),
-            Unreachable::NoDnsEntries => (S::NoDnsEntries, Blame::Recipient, None, "no MX and no address records"),
-            Unreachable::Unroutable => {
-                (S::UnroutableIpAddress, Blame::Network, None, "every address of the MX is private or reserved")
+            Unreachable::NoDnsEntries => {
+                (S::NoDnsEntries, Blame::Recipient, None, "no MX and no address records")
             }
+            Unreachable::Unroutable => (
+                S::UnroutableIpAddress,
+                Blame::Network,
+                None,
+                "every address of the MX is private or reserved",
+            ),
             Unreachable::Dns { timeout: true, reason } => {
                 (S::TimeoutExceeded, Blame::Network, Some(Retry::Later), &**reason)
             }

@@ -5,21 +5,28 @@
 //! in flight  ├── window ──┤├── window ──┤├── window ──┤   while the budget and the session have room
 //! ```
 //!
+//! Replies are told apart by nothing but their order, so that one reply too many would put every later one to the wrong
+//! question. Therefore answers are held back until the connection is quiet with every reply read, and count for
+//! nothing if it turns out to be out of step before that.
+//!
 //! Nothing here decides about verdicts: answers go to the [`Questions`] in order, and what was asked without being
 //! answered goes back there.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
 use super::throttle::{Budget, RejectionRate};
 use crate::{
     client::{Connection, SessionError},
-    proto::{Command, Mailbox, MailParams, RcptParams, Reply, ReversePath, Verb},
+    proto::{Command, DialogueError, MailParams, Mailbox, RcptParams, Reply, ReversePath, Verb},
 };
 
 /// Windows in flight: beyond four, throughput hardly grows, and a refusal comes too late to be heeded.
 const WINDOWS: u32 = 4;
+/// How long answers may be held back before no new window is sent, so that the connection becomes quiet: one
+/// round trip lost in five seconds.
+const HELD: Duration = Duration::from_secs(5);
 
 /// Where questions come from, and answers go to.
 pub(super) trait Questions {
@@ -39,30 +46,29 @@ pub(super) trait Questions {
     fn next(&mut self, now: Instant) -> Option<Self::Question>;
 
     /// The answer to a question.
-    fn answer(&mut self, question: Self::Question, answer: Answer<'_>) -> Then;
+    fn answer(&mut self, question: Self::Question, answer: &Answer) -> Then<Self::Question>;
 
     /// Takes a question back that got no answer; they come in reverse order, to stand first again.
     fn take_back(&mut self, question: Self::Question);
 }
 
 /// An answer of the server.
-pub(super) struct Answer<'a> {
+pub(super) struct Answer {
     /// What was refused or accepted: RCPT, or MAIL where the whole transaction was refused.
     pub(super) verb: Verb,
-    pub(super) reply: &'a Reply,
-    /// Whether it was the first recipient of its transaction: too many recipients it cannot be then.
-    pub(super) first: bool,
+    pub(super) reply: Reply,
+    /// Recipients accepted before it in its transaction; after none, it cannot be one too many.
+    pub(super) accepted: u32,
     /// When it came.
     pub(super) at: Instant,
 }
 
 /// What an answer means for the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Then {
+pub(super) enum Then<Q> {
     /// Go on.
     Continue,
-    /// The server takes fewer recipients in a transaction; the question was taken back.
-    SmallerTransactions,
+    /// The server takes fewer recipients in a transaction; the question is to be asked again.
+    SmallerTransactions(Q),
     /// Ask nothing more on this connection.
     Stop,
 }
@@ -95,13 +101,14 @@ pub(super) struct Probe<'a, Q: Questions> {
     from: &'a ReversePath,
     questions: &'a mut Q,
     sent: VecDeque<Sent<Q::Question>>,
+    /// Answers held back.
+    answers: Vec<(Q::Question, Answer)>,
     windows: u32,
     recipients: u32,
     /// The refusal of the MAIL that the replies at hand belong to.
     refused: Option<Reply>,
     /// Recipients accepted so far in the transaction that the replies at hand belong to.
     accepted: u32,
-    first: bool,
     closing: Option<Reply>,
     stopped: bool,
 }
@@ -121,11 +128,11 @@ impl<'a, Q: Questions> Probe<'a, Q> {
             from,
             questions,
             sent: VecDeque::new(),
+            answers: Vec::new(),
             windows: 0,
             recipients: 0,
             refused: None,
             accepted: 0,
-            first: true,
             closing: None,
             stopped: false,
         }
@@ -139,6 +146,10 @@ impl<'a, Q: Questions> Probe<'a, Q> {
                 self.questions.take_back(question);
             }
         }
+        if matches!(ended, Err(SessionError::Decode(_) | SessionError::Dialogue(_))) {
+            self.answers.drain(..).rev().for_each(|(question, _)| self.questions.take_back(question));
+        }
+        self.commit();
         match (ended, self.closing) {
             (_, Some(reply)) => End::Closed(reply),
             (Err(error), None) => End::Broken(error),
@@ -152,16 +163,24 @@ impl<'a, Q: Questions> Probe<'a, Q> {
             while let Some(recipients) = self.room() {
                 self.window(recipients).await?;
             }
-            if self.connection.owed() == 0 {
+            if self.connection.owed() > 0 {
+                self.next_reply().await?;
+                continue;
+            }
+            self.connection.check_quiet()?;
+            self.commit();
+            if self.room().is_none() {
                 return Ok(());
             }
-            self.next_reply().await?;
         }
     }
 
     /// How many recipients the next window may have, if it may be sent now.
     fn room(&mut self) -> Option<u32> {
-        if self.stopped || self.closing.is_some() || self.windows == WINDOWS || !self.connection.has_room() {
+        let held =
+            self.answers.first().is_some_and(|(_, first)| self.connection.last_read() - first.at > HELD);
+        let full = self.windows == WINDOWS || !self.connection.has_room();
+        if self.stopped || self.closing.is_some() || held || full {
             return None;
         }
         let waiting = u32::try_from(self.questions.waiting()).unwrap_or(u32::MAX);
@@ -191,12 +210,12 @@ impl<'a, Q: Questions> Probe<'a, Q> {
             if self.connection.owed() == 0
                 && let Some(mail) = &self.refused
             {
-                let at = self.connection.last_read();
-                let answer = Answer { verb: Verb::Mail, reply: mail, first: false, at };
-                self.stopped |= self.questions.answer(question, answer) == Then::Stop;
+                let (reply, at) = (mail.clone(), self.connection.last_read());
+                self.answers.push((question, Answer { verb: Verb::Mail, reply, accepted: 0, at }));
                 continue;
             }
-            let queued = self.connection.queue_rcpt(self.questions.mailbox(&question), &RcptParams::default());
+            let queued =
+                self.connection.queue_rcpt(self.questions.mailbox(&question), &RcptParams::default());
             self.sent.push_back(Sent::Rcpt(question));
             self.recipients += 1;
             queued?;
@@ -224,13 +243,17 @@ impl<'a, Q: Questions> Probe<'a, Q> {
         }
         match self.sent.pop_front() {
             Some(Sent::Mail) => {
-                (self.accepted, self.first) = (0, true);
+                self.accepted = 0;
                 self.refused = (!reply.is_positive()).then_some(reply);
                 if self.refused.is_some() {
                     self.budget.reject();
                 }
             }
-            Some(Sent::Rcpt(question)) => self.recipient(question, &reply),
+            Some(Sent::Rcpt(question)) => self.recipient(question, reply),
+            // RSET cannot fail (RFC 5321 4.1.1.5): this is the reply to something else.
+            Some(Sent::Rset) if !reply.is_positive() => {
+                return Err(DialogueError::Unsolicited(reply.code()).into());
+            }
             Some(Sent::Rset) => {
                 self.windows -= 1;
                 self.refused = None;
@@ -240,24 +263,35 @@ impl<'a, Q: Questions> Probe<'a, Q> {
         Ok(())
     }
 
-    fn recipient(&mut self, question: Q::Question, reply: &Reply) {
+    fn recipient(&mut self, question: Q::Question, reply: Reply) {
         self.recipients -= 1;
-        let at = self.connection.last_read();
-        let answer = match &self.refused {
-            Some(mail) => Answer { verb: Verb::Mail, reply: mail, first: false, at },
-            None => Answer { verb: Verb::Rcpt, reply, first: self.first, at },
-        };
-        if !reply.is_positive() {
+        let (at, accepted) = (self.connection.last_read(), self.accepted);
+        if reply.is_positive() {
+            self.accepted += 1;
+        } else {
             self.budget.reject();
         }
-        self.first = false;
-        match self.questions.answer(question, answer) {
-            Then::Continue => {
-                self.accepted += u32::from(reply.is_positive());
-                self.rate.note(!reply.is_positive());
+        let answer = match &self.refused {
+            Some(mail) => Answer { verb: Verb::Mail, reply: mail.clone(), accepted: 0, at },
+            None => Answer { verb: Verb::Rcpt, reply, accepted, at },
+        };
+        self.answers.push((question, answer));
+    }
+
+    /// Lets the answers count.
+    fn commit(&mut self) {
+        // Questions taken back come in reverse order.
+        let mut back = Vec::new();
+        for (question, answer) in self.answers.drain(..) {
+            match self.questions.answer(question, &answer) {
+                Then::Continue => self.rate.note(!answer.reply.is_positive()),
+                Then::Stop => self.stopped = true,
+                Then::SmallerTransactions(question) => {
+                    self.budget.limit_recipients(answer.accepted);
+                    back.push(question);
+                }
             }
-            Then::SmallerTransactions => self.budget.limit_recipients(self.accepted),
-            Then::Stop => self.stopped = true,
         }
+        back.into_iter().rev().for_each(|question| self.questions.take_back(question));
     }
 }

@@ -166,7 +166,10 @@ impl Queue {
         let started = *item.started.get_or_insert(at);
         item.attempts += 1;
         let config = &self.context.config;
-        if outcome.verdict.retry == Some(Retry::Later) && item.attempts < config.attempts && self.unwelcome.is_none() {
+        if outcome.verdict.retry == Some(Retry::Later)
+            && item.attempts < config.attempts
+            && self.unwelcome.is_none()
+        {
             item.losses = 0;
             self.later.push_back((at + config.retry_after, item));
             return;
@@ -269,12 +272,11 @@ impl Questions for Queue {
         }
     }
 
-    fn answer(&mut self, question: Question, answer: Answer<'_>) -> Then {
+    fn answer(&mut self, question: Question, answer: &Answer) -> Then<Question> {
         self.answers += 1;
-        let outcome = self.outcome(answer.verb, answer.reply);
-        if outcome.verdict.retry == Some(Retry::NextTransaction) && !answer.first {
-            self.take_back(question);
-            return Then::SmallerTransactions;
+        let outcome = self.outcome(answer.verb, &answer.reply);
+        if outcome.verdict.retry == Some(Retry::NextTransaction) && answer.accepted > 0 {
+            return Then::SmallerTransactions(question);
         }
         self.settle(question, &outcome, answer.at);
         if outcome.verdict.blame != Some(Blame::Us) {

@@ -11,7 +11,7 @@
 
 use nom::{
     IResult, Parser,
-    bytes::complete::{tag_no_case, take, take_till, take_while1},
+    bytes::complete::{tag_no_case, take_till, take_while1},
     character::complete::{char, space0},
     combinator::opt,
     sequence::{delimited, preceded, terminated},
@@ -172,7 +172,8 @@ fn content(input: &str) -> IResult<&str, &str> {
         }
         false
     });
-    take(end.unwrap_or(input.len())).parse(input)
+    let (content, rest) = input.split_at(end.unwrap_or(input.len()));
+    Ok((rest, content))
 }
 
 fn pairs(params: &str) -> impl Iterator<Item = (&str, Option<&str>)> {

@@ -3,7 +3,8 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | here | the state, lines, faults, and the refusals that concern any command |
+//! | here | the state, lines, and replies |
+//! | `stage` | what happens at a stage in place of the answer: faults, the blocklist |
 //! | `commands` | EHLO, MAIL, RCPT, …: one function each |
 //! | `message` | DATA and BDAT |
 //! | `auth` | the SASL dialogue |
@@ -13,6 +14,9 @@ mod auth;
 mod commands;
 mod errors;
 mod message;
+mod stage;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt::{Arguments, Write},
@@ -26,8 +30,7 @@ use memchr::memchr;
 
 use self::{auth::Exchange, errors::Errors, message::Body};
 use super::{
-    Delay, Does, Extension, HostConfig, Stage, chance, directory::Directory, fault, greylist::Greylist,
-    stats::Counters,
+    Delay, Extension, HostConfig, Stage, chance, directory::Directory, greylist::Greylist, stats::Counters,
 };
 use crate::proto::{Command, CommandError, ReversePath, Verb};
 
@@ -221,83 +224,6 @@ impl Session {
         }
     }
 
-    /// Answers, unless what the host does at this stage is something else.
-    fn answer(
-        &mut self,
-        stage: Stage,
-        out: &mut BytesMut,
-        execute: impl FnOnce(&mut Self, &mut BytesMut) -> Step,
-    ) -> Step {
-        self.slow |= self.mx.config.tarpit.is_some_and(|tarpit| tarpit.from == stage);
-        if self.is_blocked(stage) {
-            return self.refuse_blocked(stage, out);
-        }
-        let Some(does) = self.fault(stage) else { return execute(self, out) };
-        let start = out.len();
-        match does {
-            Does::Garbage => fault::garbage(&mut self.rng, out),
-            Does::LongLine => fault::long_line(out),
-            Does::EndlessContinuation => return Step::Endless,
-            Does::Silence => return Step::Silence,
-            Does::Eof => return Step::Close,
-            Does::Truncate => {
-                execute(self, out);
-                out.truncate(start + (out.len() - start) / 2);
-                return Step::Close;
-            }
-            Does::ExtraReply => {
-                let step = execute(self, out);
-                self.ok(out);
-                return step;
-            }
-            Does::Reply(text) => {
-                let accepts = matches!(text.as_bytes().first(), Some(b'2' | b'3'));
-                let step = if accepts { execute(self, out) } else { self.refused(stage) };
-                out.truncate(start);
-                out.put_slice(text.as_bytes());
-                out.put_slice(b"\r\n");
-                if stage == Stage::Data && text.starts_with("354") {
-                    self.phase = Phase::Body(Body::data());
-                }
-                return step;
-            }
-        }
-        Step::Next
-    }
-
-    /// What goes wrong at this stage, this time.
-    pub(super) fn fault(&mut self, stage: Stage) -> Option<Does> {
-        let faults = &self.mx.config.faults;
-        if faults.is_empty() {
-            return None;
-        }
-        let reached = &mut self.reached[stage as usize];
-        *reached += 1;
-        let fault =
-            faults.iter().find(|fault| fault.at == stage && fault.nth.is_none_or(|nth| nth == *reached))?;
-        tracing::debug!(host = self.mx.config.name, ?stage, does = ?fault.does, "fault");
-        Some(fault.does.clone())
-    }
-
-    fn is_blocked(&self, stage: Stage) -> bool {
-        let counters = &self.mx.counters;
-        self.mx
-            .config
-            .blocked
-            .is_some_and(|blocked| blocked.at == stage && counters.rcpts.get() >= blocked.after)
-    }
-
-    fn refuse_blocked(&mut self, stage: Stage, out: &mut BytesMut) -> Step {
-        self.mx.counters.blocked.up();
-        if stage == Stage::Rcpt {
-            self.mx.counters.rcpts.up();
-        }
-        let peer = self.peer;
-        let text = format_args!("Service unavailable; Client host [{peer}] blocked using zen.sandbox.test");
-        self.refuse(out, 554, "5.7.1", text);
-        if stage == Stage::Connect { Step::Close } else { Step::Next }
-    }
-
     /// Closes at Postfix's hard limit.
     fn limit_errors(&mut self, out: &mut BytesMut) -> Step {
         if !self.errors.are_too_many() {
@@ -342,14 +268,6 @@ impl Session {
     fn refuse(&mut self, out: &mut BytesMut, code: u16, enhanced: &str, text: Arguments<'_>) -> Step {
         self.count_error();
         self.reply(out, code, enhanced, text)
-    }
-
-    fn refused(&mut self, stage: Stage) -> Step {
-        if stage == Stage::Rcpt {
-            self.mx.counters.rcpts.up();
-        }
-        self.count_error();
-        if stage == Stage::Connect { Step::Close } else { Step::Next }
     }
 
     fn count_error(&mut self) {
