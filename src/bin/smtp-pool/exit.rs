@@ -63,7 +63,7 @@ impl Failure {
 /// The error with all its causes: those of the library never print the next.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#}", self.error)?;
+        f.write_str(&printable(&format!("{:#}", self.error)))?;
         match &self.hint {
             Some(hint) => write!(f, "\n  hint: {hint}"),
             None => Ok(()),
@@ -75,6 +75,11 @@ impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         Self { exit: Exit::Failed, error, hint: None }
     }
+}
+
+/// The text with nothing in it that could steer a terminal: servers and lists may say anything.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// Names the place of an error: a flag, a file, a line of it.

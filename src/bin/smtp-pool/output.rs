@@ -19,8 +19,22 @@ use crate::{
 
 /// The fields of a record, in their order: the header of CSV, which is there without any record as well.
 const FIELDS: [&str; 16] = [
-    "address", "status", "sub_status", "blame", "catch_all", "role", "disposable", "free", "mx_host", "smtp_code",
-    "enhanced_code", "reply", "attempts", "tls", "duration_ms", "checked_at",
+    "address",
+    "status",
+    "sub_status",
+    "blame",
+    "catch_all",
+    "role",
+    "disposable",
+    "free",
+    "mx_host",
+    "smtp_code",
+    "enhanced_code",
+    "reply",
+    "attempts",
+    "tls",
+    "duration_ms",
+    "checked_at",
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +62,11 @@ impl Target {
             "jsonl" | "ndjson" | "json" => Format::Jsonl,
             "csv" => Format::Csv,
             _ => {
-                return Err(Failure::usage(format_args!("--output {}: no format is known by this extension", path.display()))
-                    .hint("use .jsonl or .csv, with .gz or .zst behind it if you like"));
+                return Err(Failure::usage(format_args!(
+                    "--output {}: no format is known by this extension",
+                    path.display()
+                ))
+                .hint("use .jsonl or .csv, with .gz or .zst behind it if you like"));
             }
         };
         Ok(Self { path: Some(path.into()), format, compression })
@@ -72,11 +89,16 @@ impl Target {
                 Some(path) => Box::new(File::create(path)?),
                 None => Box::new(io::stdout()),
             };
-            let sink = BufWriter::with_capacity(64 * 1024, match self.compression {
-                None => Sink::Plain(raw),
-                Some(Compression::Gzip) => Sink::Gzip(GzEncoder::new(raw, flate2::Compression::default())),
-                Some(Compression::Zstd) => Sink::Zstd(zstd::Encoder::new(raw, 0)?),
-            });
+            let sink = BufWriter::with_capacity(
+                64 * 1024,
+                match self.compression {
+                    None => Sink::Plain(raw),
+                    Some(Compression::Gzip) => {
+                        Sink::Gzip(GzEncoder::new(raw, flate2::Compression::default()))
+                    }
+                    Some(Compression::Zstd) => Sink::Zstd(zstd::Encoder::new(raw, 0)?),
+                },
+            );
             Ok(match self.format {
                 Format::Jsonl => Writer::Jsonl(sink),
                 Format::Csv => {

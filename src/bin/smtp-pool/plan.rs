@@ -88,7 +88,9 @@ fn world(args: &VerifyArgs) -> Result<(Option<World>, &[String])> {
     match (&args.sandbox, args.inputs.split_first()) {
         (None, _) => Ok((None, &args.inputs)),
         (Some(Some(path)), _) => Ok((Some(read_world(path)?), &args.inputs)),
-        (Some(None), Some((path, inputs))) if is_toml(&path) => Ok((Some(read_world(Path::new(path))?), inputs)),
+        (Some(None), Some((path, inputs))) if is_toml(&path) => {
+            Ok((Some(read_world(Path::new(path))?), inputs))
+        }
         (Some(None), _) => Ok((Some(World::demo()), &args.inputs)),
     }
 }
@@ -119,9 +121,8 @@ pub(crate) fn seconds(flag: &str, value: f64, least: f64) -> Result<Duration> {
 fn sources(inputs: &[String]) -> Result<Vec<Source>> {
     use std::io::IsTerminal;
     match inputs {
-        [] if std::io::stdin().is_terminal() => {
-            Err(Failure::usage("nothing to verify").hint("name a list or an address; see smtp-pool verify --help"))
-        }
+        [] if std::io::stdin().is_terminal() => Err(Failure::usage("nothing to verify")
+            .hint("name a list or an address; see smtp-pool verify --help")),
         [] => Ok(vec![Source::Stdin]),
         inputs => Source::of_arguments(inputs),
     }
@@ -137,7 +138,8 @@ fn risky(kinds: &[Risk]) -> Result<RiskPolicy> {
 
 /// Whether no address can lead outside the routes, as far as can be told without reading a list.
 fn all_routed(sources: &[Source], routes: &Routes) -> bool {
-    let routed = |address: &String| Mailbox::parse(address).map_or(true, |it| routes.get(it.domain()).is_some());
+    let routed =
+        |address: &String| Mailbox::parse(address).map_or(true, |it| routes.get(it.domain()).is_some());
     routes.get("*").is_some()
         || sources.iter().all(|source| matches!(source, Source::Addresses(all) if all.iter().all(routed)))
 }

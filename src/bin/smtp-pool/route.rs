@@ -12,7 +12,8 @@ use crate::exit::{At, Failure, Result};
 
 /// Splits `HOST[:PORT]`; an IPv6 address is bare, or in brackets if a port follows.
 pub(crate) fn host_and_port(text: &str, default_port: u16) -> Result<(&str, u16)> {
-    let wrong = || Failure::usage("not HOST[:PORT]").hint("as in mx.example.com:25, 192.0.2.1 or [2001:db8::25]:25");
+    let wrong =
+        || Failure::usage("not HOST[:PORT]").hint("as in mx.example.com:25, 192.0.2.1 or [2001:db8::25]:25");
     let port = |text: &str| text.parse().ok().filter(|port| *port != 0).ok_or_else(wrong);
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, "")) => (host, default_port),
@@ -44,8 +45,8 @@ pub(crate) fn endpoint(text: &str, default_port: u16) -> Result<Endpoint> {
 pub(crate) fn routes(typed: &[String], default_port: u16) -> Result<Routes> {
     let mut routes: Vec<(String, MailRoute)> = Vec::new();
     for text in typed {
-        let (domain, route) = route(text, default_port)
-            .map_err(|failure| failure.within(format_args!("--route {text}")))?;
+        let (domain, route) =
+            route(text, default_port).map_err(|failure| failure.within(format_args!("--route {text}")))?;
         match routes.iter_mut().find(|(known, _)| *known == domain) {
             Some((_, Ok(exchangers))) => match route {
                 Ok(more) => exchangers.extend(more),

@@ -47,12 +47,13 @@ pub(crate) fn tables(tally: &Tally, snapshot: &Snapshot, elapsed: Duration) -> S
         text = format!("{text}\n\n{}", latencies(snapshot));
     }
     let rate = tally.total as f64 / elapsed.as_secs_f64().max(0.001);
-    let connections = match (snapshot.connections_opened(), snapshot.connections_failed().values().sum::<u64>()) {
-        (0, 0) => String::new(),
-        (opened, failed) => {
-            format!(", {} connections opened, {} failed", HumanCount(opened), HumanCount(failed))
-        }
-    };
+    let connections =
+        match (snapshot.connections_opened(), snapshot.connections_failed().values().sum::<u64>()) {
+            (0, 0) => String::new(),
+            (opened, failed) => {
+                format!(", {} connections opened, {} failed", HumanCount(opened), HumanCount(failed))
+            }
+        };
     let total = HumanCount(tally.total);
     format!("{text}\n\n{total} addresses in {} ({rate:.0}/s){connections}", span(elapsed))
 }
@@ -110,7 +111,8 @@ mod tests {
 
     #[test]
     fn spans_have_three_digits() {
-        let spans = [(950, "950 µs"), (1_234, "1.23 ms"), (45_678, "45.7 ms"), (1_500_000, "1.50 s"), (0, "0.00 µs")];
+        let spans =
+            [(950, "950 µs"), (1_234, "1.23 ms"), (45_678, "45.7 ms"), (1_500_000, "1.50 s"), (0, "0.00 µs")];
         for (micros, text) in spans {
             assert_eq!(span(Duration::from_micros(micros)), text);
         }

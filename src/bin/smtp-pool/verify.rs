@@ -63,7 +63,10 @@ pub(crate) async fn run(plan: Plan) -> Result<Exit> {
     }
     if ended == Ended::Stopped {
         let (rows, done) = (tracker.rows(), tally.total());
-        screen.say(format_args!("interrupted: {done} records written, {} rows under way lost", rows.saturating_sub(done)));
+        screen.say(format_args!(
+            "interrupted: {done} records written, {} rows under way lost",
+            rows.saturating_sub(done)
+        ));
         return Ok(Exit::Interrupted);
     }
     match tracker.failure() {

@@ -75,7 +75,7 @@ pub(crate) struct ProbeArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) helo: Option<String>,
     /// How long to wait for each step, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, allow_negative_numbers = true)]
     pub(crate) timeout: f64,
     /// One JSON object instead of text
     #[arg(long)]

@@ -42,7 +42,13 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "N", default_value = "1", help_heading = "What to ask")]
     pub(crate) attempts: NonZeroU32,
     /// The pause between attempts, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 300.0, help_heading = "What to ask")]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 300.0,
+        allow_negative_numbers = true,
+        help_heading = "What to ask"
+    )]
     pub(crate) retry_after: f64,
     /// Do not find out which domains accept any address
     #[arg(long, help_heading = "What to ask")]
@@ -58,7 +64,13 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "NAME", help_heading = "Who asks")]
     pub(crate) helo: Option<String>,
     /// The sender that MAIL names; nobody (`<>`) by default
-    #[arg(long, value_name = "ADDRESS", default_value = "", hide_default_value = true, help_heading = "Who asks")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "Who asks"
+    )]
     pub(crate) from: String,
     /// The local address to connect from
     #[arg(long, value_name = "IP", help_heading = "Who asks")]
@@ -86,10 +98,22 @@ pub(crate) struct VerifyArgs {
     pub(crate) allow_private: bool,
 
     /// How long to wait for each reply, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, help_heading = "Connections")]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 30.0,
+        allow_negative_numbers = true,
+        help_heading = "Connections"
+    )]
     pub(crate) timeout: f64,
     /// When to use TLS
-    #[arg(long, value_enum, value_name = "WHEN", default_value = "opportunistic", help_heading = "Connections")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "opportunistic",
+        help_heading = "Connections"
+    )]
     pub(crate) tls: Tls,
     /// The port of mail exchangers
     #[arg(long, default_value_t = 25, help_heading = "Connections")]

@@ -72,7 +72,8 @@ fn read(text: &str) -> Result<Reply, DecodeError> {
     match strict {
         Err(DecodeError::Incomplete | DecodeError::Trailing) if starts_reply(text) => {
             let (code, rest) = text.split_at(3);
-            let joined = format!("{code} {}", rest.trim_start_matches('-').lines().collect::<Vec<_>>().join(" "));
+            let joined =
+                format!("{code} {}", rest.trim_start_matches('-').lines().collect::<Vec<_>>().join(" "));
             Reply::parse(&joined.as_bytes()[..joined.floor_char_boundary(MAX_LINE - 2)])
         }
         read => read,
@@ -82,9 +83,9 @@ fn read(text: &str) -> Result<Reply, DecodeError> {
 /// A code, and then neither a longer number nor a time.
 fn starts_reply(text: &str) -> bool {
     match text.as_bytes() {
-        [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9', rest @ ..] => {
-            rest.first().is_none_or(|next| !next.is_ascii_digit() && !matches!(next, b'.' | b':' | b'/' | b']' | b'='))
-        }
+        [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9', rest @ ..] => rest
+            .first()
+            .is_none_or(|next| !next.is_ascii_digit() && !matches!(next, b'.' | b':' | b'/' | b']' | b'=')),
         _ => false,
     }
 }
@@ -92,7 +93,11 @@ fn starts_reply(text: &str) -> bool {
 /// Where words begin.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let is_start = |at: usize| {
-        at == 0 || matches!(text.as_bytes()[at - 1], b' ' | b'\t' | b':' | b';' | b'(' | b'"' | b'\'' | b'>' | b'=')
+        at == 0
+            || matches!(
+                text.as_bytes()[at - 1],
+                b' ' | b'\t' | b':' | b';' | b'(' | b'"' | b'\'' | b'>' | b'='
+            )
     };
     text.char_indices().filter(move |(at, _)| is_start(*at)).map(|(at, _)| &text[at..])
 }
@@ -100,7 +105,9 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 /// `550 5.1.1` and `550-5.1.1` are hardly anything else.
 fn with_enhanced(text: &str) -> Option<&str> {
     let has_code = |rest: &str| rest.get(4..).and_then(enhanced).is_some();
-    words(text).find(|rest| starts_reply(rest) && matches!(rest.as_bytes()[3..], [b' ' | b'-' | b'#', ..]) && has_code(rest))
+    words(text).find(|rest| {
+        starts_reply(rest) && matches!(rest.as_bytes()[3..], [b' ' | b'-' | b'#', ..]) && has_code(rest)
+    })
 }
 
 /// `550 ` may be something else, so a refusal comes before a success.
@@ -148,7 +155,11 @@ mod tests {
     fn replies_are_found_in_logs() {
         check("550 5.1.1 User unknown", "550 5.1.1 User unknown", None);
         check("  smtp; 550 5.1.1 User unknown", "550 5.1.1 User unknown", None);
-        check("Diagnostic-Code: SMTP;550-5.1.1 gone, 550 5.1.1 really", "550 5.1.1 gone, 550 5.1.1 really", None);
+        check(
+            "Diagnostic-Code: SMTP;550-5.1.1 gone, 550 5.1.1 really",
+            "550 5.1.1 gone, 550 5.1.1 really",
+            None,
+        );
         check(
             "Oct 12 10:11:12 mx postfix/smtp[250]: 4F2A: to=<a@b.test>, relay=mx.b.test[192.0.2.1]:25, delay=250, \
              dsn=5.1.1, status=bounced (host mx.b.test[192.0.2.1] said: 550 5.1.1 No such user (in reply to RCPT TO command))",

@@ -15,7 +15,7 @@ use smtp_pool::{
 
 use crate::{
     args::ExplainArgs,
-    exit::{At, Exit, Failure, Result},
+    exit::{At, Exit, Failure, Result, printable},
     input::Lines,
     plan,
     summary::word,
@@ -37,7 +37,9 @@ fn quiet_pipe(error: io::Error) -> io::Result<()> {
 
 fn explain(args: &ExplainArgs, out: &mut impl Write) -> Result<Exit> {
     if args.print_rules {
-        out.write_all(Classifier::BUILTIN_RULES.as_bytes()).or_else(quiet_pipe).failed_at("standard output")?;
+        out.write_all(Classifier::BUILTIN_RULES.as_bytes())
+            .or_else(quiet_pipe)
+            .failed_at("standard output")?;
         return Ok(Exit::Done);
     }
     let stage = args.stage.parse().usage_at("--stage")?;
@@ -146,7 +148,8 @@ impl<'a> Explainer<'a> {
             let found = find::find(line).map_err(|error| error.to_string())?;
             return Ok((found.reply, found.stage));
         }
-        let asked: Asked = serde_json::from_str(line).map_err(|error| format!("not an object with `reply`: {error}"))?;
+        let asked: Asked =
+            serde_json::from_str(line).map_err(|error| format!("not an object with `reply`: {error}"))?;
         let stage = asked.stage.map(|stage| stage.parse()).transpose();
         let stage = stage.map_err(|error: smtp_pool::verify::UnknownStage| error.to_string())?;
         let found = find::find(&asked.reply).map_err(|error| error.to_string())?;
@@ -176,19 +179,27 @@ impl<'a> Explainer<'a> {
             Some(rule) => format!("{}, retry {}, rule {rule}", answer.blamed(), answer.retried()),
             None => "no reply".into(),
         };
-        writeln!(out, "{}/{}: {by}: {words}", word(status), word(sub_status))
+        writeln!(out, "{}/{}: {by}: {}", word(status), word(sub_status), printable(words).replace('\n', " "))
     }
 }
 
 impl Answer<'_> {
     fn error(error: String) -> Self {
         let sub_status = SubStatus::ProtocolError;
-        Self { status: sub_status.status(), sub_status, blame: None, retry: None, rule: None, error: Some(error) }
+        Self {
+            status: sub_status.status(),
+            sub_status,
+            blame: None,
+            retry: None,
+            rule: None,
+            error: Some(error),
+        }
     }
 
     fn block(&self, reply: &Reply) -> String {
         format!(
-            "{reply}\n  verdict  {}, {}\n  blame    {}\n  retry    {}\n  rule     {}\n",
+            "{}\n  verdict  {}, {}\n  blame    {}\n  retry    {}\n  rule     {}\n",
+            printable(&reply.to_string()),
             word(&self.status),
             word(&self.sub_status),
             self.blamed(),

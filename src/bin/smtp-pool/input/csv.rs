@@ -32,7 +32,8 @@ impl Csv {
         while lines.peek(0).usage_at("cannot be read")?.is_some_and(Line::is_blank) {
             lines.next().usage_at("cannot be read")?;
         }
-        let delimiter = lines.peek(0).usage_at("cannot be read")?.map_or(b',', |line| delimiter(&line.octets));
+        let delimiter =
+            lines.peek(0).usage_at("cannot be read")?.map_or(b',', |line| delimiter(&line.octets));
         let mut csv = Self { lines, delimiter, column: 0, first: None };
         let Some(first) = csv.record().usage_at("cannot be read")? else { return Ok(csv) };
         let names: Vec<String> =
@@ -71,8 +72,10 @@ impl Csv {
         // The first of the best.
         match hits.iter().enumerate().rev().max_by_key(|(_, hits)| **hits) {
             Some((column, 1..)) => Ok((column, true)),
-            _ => Err(Failure::usage("no column seems to hold addresses")
-                .hint(format!("name it, or give its number: --column NAME, where NAME is {}", listed(names)))),
+            _ => Err(Failure::usage("no column seems to hold addresses").hint(format!(
+                "name it, or give its number: --column NAME, where NAME is {}",
+                listed(names)
+            ))),
         }
     }
 

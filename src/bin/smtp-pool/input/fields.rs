@@ -80,7 +80,11 @@ fn unquoted(field: &[u8]) -> Cow<'_, [u8]> {
         quotes = if **octet == b'"' { quotes + 1 } else { 0 };
         quotes % 2 == 0 || **octet != b'"'
     };
-    if inner.contains(&b'"') { Cow::Owned(inner.iter().filter(keep).copied().collect()) } else { inner.into() }
+    if inner.contains(&b'"') {
+        Cow::Owned(inner.iter().filter(keep).copied().collect())
+    } else {
+        inner.into()
+    }
 }
 
 #[cfg(test)]
@@ -108,7 +112,7 @@ mod tests {
         assert_eq!(over(r#""john doe"@x.test,1"#), At::Broken);
         assert_eq!(over(r#"o"hara@x.test,"b" "#), At::Behind);
         assert_eq!(over(r#"a,"b"""#), At::Quoted);
-        assert_eq!(over(r#"a,"b"""""#), At::Quote);
+        assert_eq!(over(r#"a,"b""""#), At::Quote);
     }
 
     proptest! {

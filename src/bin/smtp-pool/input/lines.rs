@@ -113,7 +113,8 @@ mod tests {
 
     fn all(octets: Vec<u8>) -> Vec<(u64, Vec<u8>, bool)> {
         let mut lines = Lines::new(io::Cursor::new(octets));
-        std::iter::from_fn(|| lines.next().unwrap().map(|line| (line.number, line.octets, line.cut))).collect()
+        std::iter::from_fn(|| lines.next().unwrap().map(|line| (line.number, line.octets, line.cut)))
+            .collect()
     }
 
     #[test]

@@ -70,9 +70,7 @@ fn text(
     let input = BufReader::with_capacity(BUFFER, input);
     let refuse = |what: &str, hint: &str| Err(Failure::usage(what).hint(hint));
     match (&head[..], named) {
-        ([0x1f, 0x8b, ..], _) => {
-            Ok(Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(input))))
-        }
+        ([0x1f, 0x8b, ..], _) => Ok(Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(input)))),
         ([0x28, 0xb5, 0x2f, 0xfd], _) => {
             let decoder = zstd::Decoder::with_buffer(input).failed_at("cannot be read")?;
             Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)))

@@ -111,7 +111,8 @@ impl Iterator for Rows {
                 }
                 Some(Err(error)) => {
                     // What was read is verified to the end; what comes behind cannot be found any more.
-                    let failure = Err::<(), _>(error).usage_at(format_args!("{source}: after line {}", self.line));
+                    let failure =
+                        Err::<(), _>(error).usage_at(format_args!("{source}: after line {}", self.line));
                     *self.tracker.0.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure.err();
                     self.current = None;
                 }

@@ -12,7 +12,10 @@ use smtp_pool::{
     proto::{ClientName, Verb},
     verify::{Classifier, Stage},
 };
-use tokio::{net::lookup_host, time::{Instant, timeout}};
+use tokio::{
+    net::lookup_host,
+    time::{Instant, timeout},
+};
 
 use crate::{
     args::ProbeArgs,
@@ -48,6 +51,7 @@ impl Plan {
 /// A server that was reached.
 struct Probed {
     connection: Connection,
+    starttls: bool,
     /// Why the certificate is not to be trusted; `None` also where there is none.
     distrust: Option<String>,
     /// Why there is no TLS although it is offered.
@@ -61,7 +65,9 @@ pub(crate) async fn run(plan: Plan) -> Result<Exit> {
     let lookup = started.elapsed();
     let addrs: Vec<_> = match resolved {
         Ok(addrs) => addrs.failed_at(format_args!("cannot resolve {}", plan.host))?.collect(),
-        Err(_) => return Err(Failure::failed(format_args!("cannot resolve {}: no answer in time", plan.host))),
+        Err(_) => {
+            return Err(Failure::failed(format_args!("cannot resolve {}: no answer in time", plan.host)));
+        }
     };
     let ours = plan.helo.is_none() && addrs.iter().all(|addr| !is_public(addr.ip()));
     let audience = if ours { Audience::Ours } else { Audience::World };
@@ -101,7 +107,13 @@ async fn reach(plan: &Plan, name: ClientName, endpoint: &Endpoint) -> Result<Pro
         }
     }
     match outcome {
-        Ok((connection, timings)) => Ok(Probed { connection, distrust, broken_tls, timings }),
+        Ok((connection, timings)) => Ok(Probed {
+            connection,
+            starttls: plan.tls != TlsPolicy::Implicit,
+            distrust,
+            broken_tls,
+            timings,
+        }),
         Err(error) => Err(failure(error).within(format_args!("{}:{}", endpoint.host, plan.port))),
     }
 }

@@ -13,7 +13,7 @@ use smtp_pool::{
 };
 
 use super::{Probed, certificate::Certificate};
-use crate::summary::span;
+use crate::{exit::printable, summary::span};
 
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -33,6 +33,8 @@ pub(super) struct Report {
 #[derive(Debug, Serialize)]
 struct Tls {
     version: &'static str,
+    /// Rather than from the first octet.
+    starttls: bool,
     cipher: &'static str,
     trusted: bool,
     /// Why not.
@@ -42,7 +44,7 @@ struct Tls {
 
 impl Report {
     pub(super) fn new(probed: &Probed, lookup: Option<Duration>) -> Self {
-        let Probed { connection, distrust, broken_tls, timings } = probed;
+        let Probed { connection, distrust, broken_tls, timings, .. } = probed;
         let lookup = lookup.map(|took| ("lookup".to_owned(), took));
         let steps = timings.latencies().map(|(operation, latency)| (operation.to_string(), latency.max));
         let timings: Vec<_> = lookup.into_iter().chain(steps).collect();
@@ -52,7 +54,7 @@ impl Report {
             address: connection.peer_addr().ok().map(|addr| addr.to_string()),
             banner: connection.banner().to_string(),
             capabilities: capabilities(connection.extensions()),
-            tls: connection.tls_info().map(|info| Tls::new(&info, distrust.clone())),
+            tls: connection.tls_info().map(|info| Tls::new(&info, probed.starttls, distrust.clone())),
             tls_error: broken_tls.clone(),
             timings_ms: timings.iter().map(|(step, took)| (step.clone(), ms(took))).collect(),
             timings,
@@ -78,30 +80,42 @@ impl Report {
             ("address", self.address.clone().unwrap_or_default()),
             ("banner", self.banner.clone()),
         ];
-        let capabilities = if self.capabilities.is_empty() { &["none".to_owned()][..] } else { &self.capabilities };
+        let capabilities =
+            if self.capabilities.is_empty() { &["none".to_owned()][..] } else { &self.capabilities };
         lines.extend(labelled("capabilities", capabilities.iter().cloned()));
         match (&self.tls, &self.tls_error) {
             (Some(tls), _) => lines.extend(tls.lines()),
             (None, Some(error)) => lines.push(("tls", format!("offered, and broken: {error}"))),
             (None, None) => lines.push(("tls", "none".into())),
         }
-        lines.extend(labelled("timings", self.timings.iter().map(|(step, took)| format!("{step:<9} {}", span(*took)))));
+        lines.extend(labelled(
+            "timings",
+            self.timings.iter().map(|(step, took)| format!("{step:<9} {}", span(*took))),
+        ));
         lines
     }
 }
 
 impl Tls {
-    fn new(info: &TlsInfo, reason: Option<String>) -> Self {
+    fn new(info: &TlsInfo, starttls: bool, reason: Option<String>) -> Self {
         let version = match info.version {
             TlsVersion::Tls12 => "TLSv1.2",
             TlsVersion::Tls13 => "TLSv1.3",
         };
         let certificate = info.peer_certificates.first().and_then(|der| Certificate::parse(der));
-        Self { version, cipher: info.cipher, trusted: reason.is_none(), reason, certificate }
+        Self { version, starttls, cipher: info.cipher, trusted: reason.is_none(), reason, certificate }
     }
 
     fn lines(&self) -> Vec<(&'static str, String)> {
-        let mut lines = vec![("tls", format!("{}, {}", self.version, self.cipher))];
+        let mut lines = vec![(
+            "tls",
+            format!(
+                "{}, {}, {}",
+                self.version,
+                self.cipher,
+                if self.starttls { "by STARTTLS" } else { "implicit" }
+            ),
+        )];
         let trust = match &self.reason {
             Some(reason) => format!("not trusted: {reason}"),
             None => "trusted".into(),
@@ -119,15 +133,15 @@ fn labelled(label: &'static str, values: impl Iterator<Item = String>) -> Vec<(&
     values.enumerate().map(|(n, value)| (if n == 0 { label } else { "" }, value)).collect()
 }
 
-/// What a server says must not steer the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
 fn capabilities(offered: &Extensions) -> Vec<String> {
     let limits = offered.limits;
-    let limits = [("MAILMAX", limits.mail_max), ("RCPTMAX", limits.rcpt_max), ("RCPTDOMAINMAX", limits.rcpt_domain_max)];
-    let limits: String = limits.iter().filter_map(|(name, limit)| Some(format!(" {name}={}", (*limit)?))).collect();
+    let limits = [
+        ("MAILMAX", limits.mail_max),
+        ("RCPTMAX", limits.rcpt_max),
+        ("RCPTDOMAINMAX", limits.rcpt_domain_max),
+    ];
+    let limits: String =
+        limits.iter().filter_map(|(name, limit)| Some(format!(" {name}={}", (*limit)?))).collect();
     let plain = [
         (offered.pipelining, "PIPELINING"),
         (offered.eight_bit_mime, "8BITMIME"),
@@ -139,7 +153,8 @@ fn capabilities(offered: &Extensions) -> Vec<String> {
         (offered.binary_mime, "BINARYMIME"),
         (offered.require_tls, "REQUIRETLS"),
     ];
-    let mut names: Vec<String> = plain.iter().filter(|(on, _)| *on).map(|(_, name)| (*name).to_owned()).collect();
+    let mut names: Vec<String> =
+        plain.iter().filter(|(on, _)| *on).map(|(_, name)| (*name).to_owned()).collect();
     names.extend(offered.size.map(|size| format!("SIZE {size}")));
     if !offered.auth.is_empty() {
         names.push(format!("AUTH {}", offered.auth.join(" ")));
@@ -147,6 +162,7 @@ fn capabilities(offered: &Extensions) -> Vec<String> {
     if !limits.is_empty() {
         names.push(format!("LIMITS{limits}"));
     }
-    names.extend(offered.others.iter().map(|(name, params)| format!("{name} {params}").trim_end().to_owned()));
+    names
+        .extend(offered.others.iter().map(|(name, params)| format!("{name} {params}").trim_end().to_owned()));
     names
 }
