@@ -2,6 +2,8 @@
 
 #[cfg(all(feature = "blocking", feature = "verify", feature = "sandbox"))]
 mod blocking;
+#[cfg(feature = "cli")]
+mod cli;
 #[cfg(feature = "verify")]
 mod mx;
 #[cfg(all(feature = "verify", feature = "sandbox"))]

@@ -1,8 +1,12 @@
 //! `smtp-pool sandbox`: a world of mail servers to try things on.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    pin::pin,
+};
 
 use smtp_pool::sandbox::{Route, Sandbox, World};
+use tokio::select;
 
 use crate::{
     args::SandboxArgs,
@@ -29,8 +33,15 @@ impl Plan {
 
 pub(crate) async fn run(plan: Plan) -> Result<Exit> {
     let sandbox = Sandbox::start(plan.world).await.failed_at("the sandbox cannot start")?;
-    io::stdout().lock().write_all(described(&sandbox).as_bytes()).failed_at("standard output")?;
-    stop::requested().await;
+    let mut stopped = pin!(stop::requested());
+    let describe = async { io::stdout().lock().write_all(described(&sandbox).as_bytes()) };
+    select! {
+        // First, so that it listens before anybody is told that it runs.
+        biased;
+        () = &mut stopped => return Ok(Exit::Done),
+        written = describe => written.failed_at("standard output")?,
+    }
+    stopped.await;
     Ok(Exit::Done)
 }
 
