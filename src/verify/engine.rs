@@ -26,8 +26,8 @@ use crate::{client::Connector, metrics::Metrics, net::TlsConfigError, proto::Mai
 
 /// Addresses that may be under way at once.
 const MAX_PENDING: usize = 65_536;
-/// Addresses that travel together.
-const BATCH: usize = 256;
+/// Addresses that travel together: enough for a few windows, so that lanes seldom wait for the rest of one.
+const BATCH: usize = 1024;
 /// Domains that may be looked up at once.
 const MAX_LOOKUPS: usize = 128;
 

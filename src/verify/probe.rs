@@ -189,7 +189,7 @@ impl<'a, Q: Questions> Probe<'a, Q> {
         }
         let recipients = self.budget.next(self.rate, self.recipients);
         // A window behind others waits until it can be a good one: one write per recipient costs more than it gains.
-        let worth = self.windows == 0 || recipients >= waiting.min(self.budget.full_window() / 2);
+        let worth = self.windows == 0 || recipients.min(waiting) >= self.budget.full_window() / 2;
         (recipients > 0 && worth).then(|| recipients.min(waiting))
     }
 
