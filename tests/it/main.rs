@@ -2,6 +2,8 @@
 
 #[cfg(all(feature = "blocking", feature = "verify", feature = "sandbox"))]
 mod blocking;
+#[cfg(feature = "cli")]
+mod cli;
 mod layers;
 #[cfg(feature = "verify")]
 mod mx;
