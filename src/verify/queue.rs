@@ -255,7 +255,7 @@ impl Questions for Queue {
         while let Ok(items) = self.inbox.try_recv() {
             self.take_in(items);
         }
-        if let Some((due, _)) = self.later.front()
+        while let Some((due, _)) = self.later.front()
             && *due <= Instant::now()
             && let Some((_, question)) = self.later.pop_front()
         {
