@@ -8,6 +8,7 @@ mod connect;
 mod connection;
 mod error;
 mod session;
+mod tally;
 
 pub use self::{
     config::Timeouts,

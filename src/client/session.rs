@@ -9,12 +9,12 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     future::poll_fn,
     io,
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Duration,
 };
 
 use bytes::{Buf, BytesMut};
@@ -23,12 +23,15 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{SessionError, Timeouts};
+use super::{
+    SessionError, Timeouts,
+    tally::{Tally, operation},
+};
 use crate::{
-    metrics::{Metrics, Operation},
+    metrics::Metrics,
     proto::{
-        Command, Decoder, Dialogue, DialogueError, DotStuffer, Extensions, MailParams, Mailbox, RcptParams,
-        Reply, ReversePath, SaslResponse, State, Verb, encode_mail, encode_rcpt,
+        Command, DecodeError, Decoder, Dialogue, DialogueError, DotStuffer, Extensions, MailParams, Mailbox,
+        RcptParams, Reply, ReversePath, SaslResponse, State, Verb, encode_mail, encode_rcpt,
     },
 };
 
@@ -44,7 +47,6 @@ const READ: usize = 8 * 1024;
 ///
 /// Cancellation: every method may be dropped at any await. What was queued, sent and received so far is kept, replies
 /// stay owed, and [`is_idle`](Self::is_idle) is false until they have been read.
-#[derive(Debug)]
 pub struct Session<S> {
     stream: S,
     out: BytesMut,
@@ -59,6 +61,8 @@ pub struct Session<S> {
     waiting: Option<Instant>,
     read_at: Instant,
     ended: Option<Ended>,
+    /// Why writing failed; what the peer had said by then may still be there to be read.
+    unwritable: Option<io::ErrorKind>,
 }
 
 /// Commands that were flushed together.
@@ -69,12 +73,11 @@ struct Flight {
     octets: usize,
 }
 
-/// Why no more octets can come or go.
+/// Why no more octets can come.
 #[derive(Clone, Copy, Debug)]
 enum Ended {
     Eof,
-    Read(io::ErrorKind),
-    Write(io::ErrorKind),
+    Error(io::ErrorKind),
 }
 
 /// The replies to MAIL and to each RCPT of a transaction.
@@ -98,12 +101,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             dialogue: Dialogue::new(),
             extensions: Extensions::default(),
             timeouts,
-            tally: Tally { metrics, pending: None },
+            tally: Tally::new(metrics),
             flights: VecDeque::from([Flight { sent: now, replies: 1, octets: 0 }]),
             in_flight: 0,
             waiting: None,
             read_at: now,
             ended: None,
+            unwritable: None,
         }
     }
 
@@ -132,7 +136,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     fn queue_with(&mut self, verb: Verb, encode: impl FnOnce(&mut BytesMut)) -> Result<(), SessionError> {
+        let owed = self.dialogue.owed();
         self.dialogue.send(verb)?;
+        let replies = self.dialogue.owed() - owed;
         let before = self.out.len();
         encode(&mut self.out);
         let octets = self.out.len() - before;
@@ -140,12 +146,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         match self.flights.back_mut() {
             // Not flushed yet: the same flight.
             Some(flight) if before > 0 => {
-                flight.replies += 1;
+                flight.replies += replies;
                 flight.octets += octets;
             }
-            _ => self.flights.push_back(Flight { sent: self.read_at, replies: 1, octets }),
+            _ => self.flights.push_back(Flight { sent: self.read_at, replies, octets }),
         }
         Ok(())
+    }
+
+    /// Queues BDAT with its chunk behind it (RFC 3030 2). [`queue`](Self::queue) leaves the chunk out, which only a
+    /// chunk of nothing can do without.
+    ///
+    /// # Errors
+    /// As [`queue`](Self::queue).
+    pub fn queue_chunk(&mut self, chunk: &[u8], last: bool) -> Result<(), SessionError> {
+        let bdat = Command::Bdat { size: chunk.len() as u64, last };
+        self.queue_with(bdat.verb(), |out| {
+            bdat.encode(out);
+            out.extend_from_slice(chunk);
+        })
     }
 
     /// Whether another command of a group may be queued without waiting for a reply: the server offers PIPELINING and
@@ -176,11 +195,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.ended.is_none() && !self.out.is_empty() {
+        while self.is_open() && !self.out.is_empty() {
             match pin!(&mut self.stream).poll_write(cx, &self.out) {
                 Poll::Ready(Ok(n)) if n > 0 => self.out.advance(n),
-                Poll::Ready(Ok(_)) => self.ended = Some(Ended::Write(io::ErrorKind::WriteZero)),
-                Poll::Ready(Err(e)) => self.ended = Some(Ended::Write(e.kind())),
+                Poll::Ready(Ok(_)) => self.unwritable = Some(io::ErrorKind::WriteZero),
+                Poll::Ready(Err(e)) => self.unwritable = Some(e.kind()),
                 Poll::Pending if self.decoder.buffered() >= MAX_READ_AHEAD => return Poll::Pending,
                 Poll::Pending => {
                     let buf = self.decoder.buffer();
@@ -192,10 +211,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 }
             }
         }
-        if self.ended.is_none() {
+        if self.is_open() {
             match pin!(&mut self.stream).poll_flush(cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(e)) => self.ended = Some(Ended::Write(e.kind())),
+                Poll::Ready(Err(e)) => self.unwritable = Some(e.kind()),
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -209,7 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             // TLS without close_notify, as many servers end it; a cut reply is incomplete all the same.
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => self.ended = Some(Ended::Eof),
             Ok(_) => self.read_at = Instant::now(),
-            Err(e) => self.ended = Some(Ended::Read(e.kind())),
+            Err(e) => self.ended = Some(Ended::Error(e.kind())),
         }
     }
 
@@ -230,18 +249,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 self.dialogue.receive(&reply)?;
                 return Ok((verb, reply));
             }
-            match self.ended {
-                Some(Ended::Eof) => return Err(SessionError::Closed { verb }),
-                Some(Ended::Read(kind) | Ended::Write(kind)) => {
-                    return Err(SessionError::Io { verb, source: kind.into() });
-                }
-                None => {}
+            if self.ended.is_some() {
+                return Err(self.end(verb));
             }
             let deadline = *self.waiting.get_or_insert_with(Instant::now) + self.timeouts.of(verb);
             let buf = self.decoder.buffer();
             buf.reserve(READ);
             let read = timeout_at(deadline, self.stream.read_buf(buf)).await;
             self.note_read(read.map_err(|_| SessionError::Timeout { verb })?);
+        }
+    }
+
+    /// How the connection ended, where the reply to `verb` would be next. A write that failed is the first cause.
+    fn end(&self, verb: Verb) -> SessionError {
+        match (self.ended, self.unwritable) {
+            (_, Some(kind)) | (Some(Ended::Error(kind)), None) => {
+                SessionError::Io { verb, source: kind.into() }
+            }
+            (Some(Ended::Eof) | None, None) => SessionError::Closed { verb },
         }
     }
 
@@ -262,13 +287,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    /// Sends one command and waits for its reply.
+    /// Sends one command and waits for its reply. Replies owed to earlier commands are read and let go.
     ///
     /// # Errors
     /// As [`queue`](Self::queue) and [`reply`](Self::reply).
     pub async fn command(&mut self, command: &Command) -> Result<Reply, SessionError> {
         self.queue(command)?;
-        Ok(self.reply().await?.1)
+        loop {
+            let (_, reply) = self.reply().await?;
+            if self.dialogue.owed() == 0 {
+                return Ok(reply);
+            }
+        }
     }
 
     /// Answers a challenge of AUTH.
@@ -303,7 +333,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Opens a transaction: MAIL and every RCPT in as few writes as the server and [`MAX_IN_FLIGHT`] allow, with every
-    /// reply read, refusals or not.
+    /// reply read, refusals or not. Replies owed to earlier commands are read and let go.
     ///
     /// # Errors
     /// As [`queue`](Self::queue) and [`reply`](Self::reply).
@@ -314,6 +344,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         rcpts: &[Mailbox],
     ) -> Result<Envelope, SessionError> {
         let mut replies = Vec::with_capacity(rcpts.len() + 1);
+        let before = self.dialogue.owed();
         self.queue_mail(from, params)?;
         for to in rcpts {
             while !self.has_room() {
@@ -327,6 +358,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         while self.dialogue.owed() > 0 {
             replies.push(self.reply().await?.1);
         }
+        replies.drain(..before);
         let mail = replies.remove(0);
         Ok(Envelope { mail, rcpts: replies })
     }
@@ -337,9 +369,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// As [`command`](Self::command); no RCPT was accepted, so that DATA is out of sequence.
     pub async fn data(&mut self, message: &[u8]) -> Result<Reply, SessionError> {
         let reply = self.command(&Command::Data).await?;
-        if self.dialogue.state() != State::Message {
-            return Ok(reply);
-        }
+        if self.dialogue.state() == State::Message { self.message(message).await } else { Ok(reply) }
+    }
+
+    /// Sends a message where DATA, pipelined behind its envelope perhaps, was answered by 354. An empty one is the lone
+    /// dot that RFC 2920 3.1 asks for where 354 came although every RCPT was refused.
+    ///
+    /// Over LMTP the reply is that for the first recipient that was accepted; the others stay owed.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command).
+    pub async fn message(&mut self, message: &[u8]) -> Result<Reply, SessionError> {
         self.queue_with(Verb::Message, |out| {
             let mut stuffer = DotStuffer::new();
             stuffer.push(message, out);
@@ -374,18 +414,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 self.note_read(read);
             }
         }
-        let verb = Verb::Noop;
-        match self.ended {
-            _ if self.decoder.buffered() > 0 => match self.decoder.decode()? {
-                Some(reply) => Err(DialogueError::Unsolicited(reply.code()).into()),
-                None => Err(SessionError::Closed { verb }),
-            },
-            Some(Ended::Eof) => Err(SessionError::Closed { verb }),
-            Some(Ended::Read(kind) | Ended::Write(kind)) => {
-                Err(SessionError::Io { verb, source: kind.into() })
-            }
-            None => Ok(()),
+        if self.decoder.buffered() > 0 {
+            return Err(match self.decoder.decode()? {
+                Some(reply) => DialogueError::Unsolicited(reply.code()).into(),
+                None => DecodeError::Trailing.into(),
+            });
         }
+        if self.is_open() { Ok(()) } else { Err(self.end(Verb::Noop)) }
     }
 
     /// Gives up the stream for a TLS handshake.
@@ -429,7 +464,11 @@ impl<S> Session<S> {
     /// state in which it may be used for something else.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.dialogue.is_idle() && self.decoder.buffered() == 0 && self.out.is_empty() && self.ended.is_none()
+        self.dialogue.is_idle() && self.decoder.buffered() == 0 && self.out.is_empty() && self.is_open()
+    }
+
+    fn is_open(&self) -> bool {
+        self.ended.is_none() && self.unwritable.is_none()
     }
 
     /// When octets last came from the server.
@@ -444,50 +483,17 @@ impl<S> Session<S> {
     }
 }
 
-/// Replies of one kind that came with one read of one flight share a latency, and are recorded as one.
-#[derive(Debug)]
-struct Tally {
-    metrics: Arc<Metrics>,
-    pending: Option<(Operation, Duration, u64)>,
-}
-
-impl Tally {
-    fn note(&mut self, operation: Operation, latency: Duration) {
-        match &mut self.pending {
-            Some((of, each, n)) if *of == operation && *each == latency => *n += 1,
-            _ => {
-                self.settle();
-                self.pending = Some((operation, latency, 1));
-            }
-        }
-    }
-
-    fn settle(&mut self) {
-        if let Some((operation, latency, n)) = self.pending.take() {
-            self.metrics.record_many(operation, latency, n);
-        }
+/// Counts, and no octets: what is unsent may hold a secret.
+impl<S> fmt::Debug for Session<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("dialogue", &self.dialogue)
+            .field("unsent", &self.out.len())
+            .field("unread", &self.decoder.buffered())
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
     }
 }
 
-impl Drop for Tally {
-    fn drop(&mut self) {
-        self.settle();
-    }
-}
-
-/// What the latency of a reply counts as; STARTTLS belongs to the handshake, which is timed as a whole.
-fn operation(verb: Verb) -> Option<Operation> {
-    Some(match verb {
-        Verb::StartTls => return None,
-        Verb::Connect => Operation::Greeting,
-        Verb::Ehlo | Verb::Helo | Verb::Lhlo => Operation::Ehlo,
-        Verb::Auth | Verb::AuthResponse => Operation::Auth,
-        Verb::Mail => Operation::Mail,
-        Verb::Rcpt => Operation::Rcpt,
-        Verb::Data | Verb::Message | Verb::Bdat | Verb::BdatLast => Operation::Data,
-        Verb::Rset => Operation::Rset,
-        Verb::Noop => Operation::Noop,
-        Verb::Vrfy => Operation::Vrfy,
-        Verb::Quit => Operation::Quit,
-    })
-}
+#[cfg(test)]
+mod tests;

@@ -131,3 +131,6 @@ impl Decoder {
         DecodeError::NotAReply(String::from_utf8_lossy(start).escape_debug().to_string())
     }
 }
+
+#[cfg(test)]
+mod tests;

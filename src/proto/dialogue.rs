@@ -14,7 +14,7 @@
 //! With a group of commands on its way there are two states: the one that replies have confirmed, and the one that
 //! is reached if every reply is the hoped-for one; legality is judged by the second.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, iter};
 
 use thiserror::Error;
 
@@ -87,6 +87,10 @@ pub struct Dialogue {
     hoped: State,
     owed: VecDeque<Verb>,
     pipelining: bool,
+    /// Greeted by LHLO: the message is answered once per recipient.
+    lmtp: bool,
+    /// Recipients accepted in this transaction.
+    accepted: usize,
 }
 
 impl Default for Dialogue {
@@ -99,8 +103,11 @@ impl Dialogue {
     /// A connection just opened: the banner is owed.
     #[must_use]
     pub fn new() -> Self {
-        let owed = VecDeque::from([Verb::Connect]);
-        Self { confirmed: State::Banner, hoped: State::Banner, owed, pipelining: false }
+        Self::at(State::Banner, VecDeque::from([Verb::Connect]))
+    }
+
+    fn at(state: State, owed: VecDeque<Verb>) -> Self {
+        Self { confirmed: state, hoped: state, owed, pipelining: false, lmtp: false, accepted: 0 }
     }
 
     /// Says whether the server offers PIPELINING (RFC 2920); without it each command waits for its reply.
@@ -110,12 +117,15 @@ impl Dialogue {
 
     /// Notes that `verb` is sent; [`Verb::Message`] when the final dot is.
     ///
+    /// It owes one reply; after LHLO, [`Verb::Message`] and [`Verb::BdatLast`] owe one for each recipient that was
+    /// accepted, in their order (RFC 2033 4.2), so that BDAT LAST cannot go before the replies to RCPT are there.
+    ///
     /// # Errors
     /// The command is not legal now, or not yet; nothing is noted then, and it must not be sent.
     pub fn send(&mut self, verb: Verb) -> Result<(), DialogueError> {
         let state = self.hoped;
         if let Some(&after) = self.owed.back()
-            && (!self.pipelining || !may_be_followed(after))
+            && (!self.pipelining || !may_be_followed(after) || (self.lmtp && verb == Verb::BdatLast))
         {
             return Err(DialogueError::Group { verb, after });
         }
@@ -123,7 +133,9 @@ impl Dialogue {
             return Err(DialogueError::Sequence { verb, state });
         }
         self.hoped = on_success(verb, state);
-        self.owed.push_back(verb);
+        let each = self.lmtp && matches!(verb, Verb::Message | Verb::BdatLast);
+        let replies = if each { self.accepted.max(1) } else { 1 };
+        self.owed.extend(iter::repeat_n(verb, replies));
         Ok(())
     }
 
@@ -151,6 +163,14 @@ impl Dialogue {
             (verb, 200..=299) => on_success(verb, self.confirmed),
             _ => self.confirmed,
         };
+        match (verb, reply.is_positive()) {
+            (Verb::Rcpt, true) => self.accepted += 1,
+            (Verb::Ehlo | Verb::Helo | Verb::Lhlo, true) => {
+                (self.lmtp, self.accepted) = (verb == Verb::Lhlo, 0);
+            }
+            (Verb::Mail | Verb::Rset, true) | (Verb::Message | Verb::BdatLast, _) => self.accepted = 0,
+            _ => {}
+        }
         if self.owed.is_empty() || self.confirmed == State::Closed {
             self.hoped = self.confirmed;
         }
@@ -159,12 +179,7 @@ impl Dialogue {
 
     /// Notes that the TLS handshake is done: all that was learnt before it is forgotten (RFC 3207 4.2).
     pub fn secured(&mut self) {
-        *self = Self {
-            confirmed: State::Connected,
-            hoped: State::Connected,
-            owed: VecDeque::new(),
-            pipelining: false,
-        };
+        *self = Self::at(State::Connected, VecDeque::new());
     }
 
     /// Where the dialogue stands by the replies received.
@@ -235,3 +250,6 @@ fn on_success(verb: Verb, state: State) -> State {
         Verb::Quit => State::Closed,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,9 @@
 //! What a server offers: the reply to EHLO, read keyword by keyword (RFC 5321 4.1.1.1).
 
-use super::{Reply, grammar};
+use super::{Mechanism, Reply, grammar};
+
+/// Mechanisms that are listed; beyond, a server is not in earnest, and telling doubles apart would cost too much.
+const MAX_AUTH: usize = 64;
 
 /// The service extensions that a server offers.
 ///
@@ -39,7 +42,7 @@ pub struct Extensions {
     pub require_tls: bool,
     /// SIZE: the parameter as sent, 0 where there was none (RFC 1870); see [`Self::max_message_size`].
     pub size: Option<u64>,
-    /// AUTH: the mechanisms, in upper case (RFC 4954).
+    /// AUTH: the mechanisms, in upper case (RFC 4954); what is no name of a mechanism is left out.
     pub auth: Vec<Box<str>>,
     /// LIMITS (RFC 9422).
     pub limits: Limits,
@@ -99,9 +102,12 @@ impl Extensions {
             "REQUIRETLS" => self.require_tls = true,
             "SIZE" => self.size = Some(params.first().and_then(|size| number(size)).unwrap_or(0)),
             "AUTH" => {
-                for mechanism in params.iter().map(|name| upper(name)) {
-                    if !self.auth.contains(&mechanism) {
-                        self.auth.push(mechanism);
+                let names = params.iter().filter_map(|name| Mechanism::new(str::from_utf8(name).ok()?).ok());
+                for mechanism in names {
+                    if self.auth.len() < MAX_AUTH
+                        && !self.auth.iter().any(|known| **known == *mechanism.as_str())
+                    {
+                        self.auth.push(mechanism.as_str().into());
                     }
                 }
             }
@@ -129,6 +135,10 @@ impl Limits {
     }
 }
 
+/// Digits alone; the standard parser would take a sign too.
 fn number(digits: &[u8]) -> Option<u64> {
-    str::from_utf8(digits).ok()?.parse().ok()
+    str::from_utf8(digits).ok()?.parse().ok().filter(|_| digits.iter().all(u8::is_ascii_digit))
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ use nom::{
     branch::alt,
     bytes::complete::{tag, take_while, take_while_m_n, take_while1},
     character::complete::one_of,
-    combinator::{eof, map, map_opt, peek, recognize, rest, verify},
+    combinator::{eof, map, map_opt, opt, peek, recognize, rest, verify},
     multi::fold_many0,
     sequence::{delimited, preceded, terminated},
 };
@@ -72,6 +72,11 @@ pub(crate) fn enhanced_code(input: &[u8]) -> IResult<&[u8], EnhancedCode> {
     let end = alt((recognize(eof), take_while1(|b: u8| b == b' ' || b == b'\t')));
     map(terminated(code, end), |(class, subject, detail)| EnhancedCode { class, subject, detail })
         .parse(input)
+}
+
+/// [`enhanced_code`] as it stands in a reply, where servers put white space and a number sign before it.
+pub(crate) fn leading_enhanced_code(line: &[u8]) -> IResult<&[u8], EnhancedCode> {
+    preceded(opt(tag("#")), enhanced_code).parse(line.trim_ascii_start())
 }
 
 /// `ehlo-line`: the keyword, then every parameter given to `param`.

@@ -20,6 +20,9 @@ mod dot;
 mod error;
 mod extensions;
 mod grammar;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod properties;
 mod reply;
 mod sasl;
 

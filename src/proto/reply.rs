@@ -89,10 +89,11 @@ impl Reply {
 
     /// The enhanced status code at the start of the first line that has one (RFC 2034 4).
     ///
+    /// White space before it and a number sign (`550 #5.1.0`, as Cisco ESA writes) are passed over.
     /// Its class is what the server wrote, even where it contradicts the reply code.
     #[must_use]
     pub fn enhanced(&self) -> Option<EnhancedCode> {
-        self.lines().find_map(|line| Some(grammar::enhanced_code(line).ok()?.1))
+        self.lines().find_map(|line| Some(grammar::leading_enhanced_code(line).ok()?.1))
     }
 
     /// The text of each line: octets behind the code and its separator, an enhanced code still in front.
@@ -109,12 +110,13 @@ impl Reply {
     /// as U+FFFD.
     #[must_use]
     pub fn text(&self) -> Cow<'_, str> {
-        let mut lines = self.lines().map(|line| {
-            let line = grammar::enhanced_code(line).map_or(line, |(text, _)| text);
+        let texts = self.lines().map(|line| {
+            let line = grammar::leading_enhanced_code(line).map_or(line, |(text, _)| text);
             String::from_utf8_lossy(line.trim_ascii())
         });
-        let first = lines.next().unwrap_or_default();
-        lines.fold(first, |text, line| if text.is_empty() { line } else { text + " " + line })
+        let mut texts = texts.filter(|text| !text.is_empty());
+        let first = texts.next().unwrap_or_default();
+        texts.fold(first, |text, line| text + " " + line)
     }
 
     /// Whether the server broke the grammar in a way that could be survived: codes that differ within the
@@ -194,3 +196,6 @@ impl FromStr for EnhancedCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

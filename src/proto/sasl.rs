@@ -89,12 +89,17 @@ impl<'a> Sasl<'a> {
     /// The initial response, where the mechanism has one.
     ///
     /// # Errors
-    /// The credentials do not fit a line.
+    /// The credentials do not fit a line, or hold the octet that separates them in it.
     pub fn initial(&self) -> Result<Option<SaslResponse>, SaslError> {
         let octets = match self.credentials {
             Credentials::Password { .. } if self.mechanism.as_str() == "LOGIN" => return Ok(None),
-            Credentials::Password { user, password } => format!("\0{user}\0{password}"),
-            Credentials::Token { user, token } => format!("user={user}\x01auth=Bearer {token}\x01\x01"),
+            Credentials::Password { user, password } => {
+                format!("\0{}\0{}", without('\0', user)?, without('\0', password)?)
+            }
+            Credentials::Token { user, token } => {
+                let (user, token) = (without('\x01', user)?, without('\x01', token)?);
+                format!("user={user}\x01auth=Bearer {token}\x01\x01")
+            }
         };
         Ok(Some(SaslResponse::new(octets.as_bytes())?))
     }
@@ -107,7 +112,7 @@ impl<'a> Sasl<'a> {
     /// # Errors
     /// The mechanism expects no (further) challenge: the client should cancel with `*`.
     pub fn respond(&mut self) -> Result<SaslResponse, SaslError> {
-        self.asked += 1;
+        self.asked = self.asked.saturating_add(1);
         let octets = match (self.credentials, self.mechanism.as_str(), self.asked) {
             (Credentials::Password { user, .. }, "LOGIN", 1) => user.as_str(),
             (Credentials::Password { password, .. }, "LOGIN", 2) => password,
@@ -115,5 +120,102 @@ impl<'a> Sasl<'a> {
             _ => return Err(SaslError::Challenge),
         };
         Ok(SaslResponse::new(octets.as_bytes())?)
+    }
+}
+
+/// A separator inside a part would turn one name into another (RFC 4616 2).
+fn without(separator: char, part: &str) -> Result<&str, ParamError> {
+    part.find(separator).map_or(Ok(part), |at| Err(ParamError::Octet(at)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::Reply;
+
+    fn password(user: &str, password: &str) -> Credentials {
+        Credentials::Password { user: user.into(), password: password.into() }
+    }
+
+    fn offered(mechanisms: &str) -> Extensions {
+        Extensions::parse(&Reply::parse(format!("250-mx\r\n250 AUTH {mechanisms}").as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn the_best_mechanism_of_both_sides_is_picked() {
+        let token = Credentials::Token { user: "tim".into(), token: "t0ken".into() };
+        let pick = |credentials: &Credentials, mechanisms: &str| {
+            Sasl::new(credentials, &offered(mechanisms)).map(|sasl| sasl.mechanism().as_str().to_owned())
+        };
+        let tim = password("tim", "secret");
+        assert_eq!(pick(&tim, "LOGIN PLAIN XOAUTH2").as_deref(), Ok("PLAIN"));
+        assert_eq!(pick(&tim, "cram-md5 login").as_deref(), Ok("LOGIN"));
+        assert_eq!(pick(&token, "PLAIN XOAUTH2").as_deref(), Ok("XOAUTH2"));
+        assert_eq!(pick(&tim, "CRAM-MD5 XOAUTH2"), Err(SaslError::NoMechanism));
+        assert_eq!(pick(&token, "PLAIN LOGIN"), Err(SaslError::NoMechanism));
+        assert_eq!(pick(&tim, ""), Err(SaslError::NoMechanism));
+    }
+
+    #[test]
+    fn plain_says_all_at_once_and_expects_no_challenge() {
+        // RFC 4616 4, example 1
+        let tim = password("tim", "tanstaaftanstaaf");
+        let mut sasl = Sasl::new(&tim, &offered("PLAIN")).unwrap();
+        assert_eq!(sasl.initial().unwrap().unwrap().decode(), b"\0tim\0tanstaaftanstaaf");
+        assert_eq!(sasl.respond(), Err(SaslError::Challenge));
+    }
+
+    #[test]
+    fn login_answers_twice_and_no_more() {
+        let tim = password("tim", "secret");
+        let mut sasl = Sasl::new(&tim, &offered("LOGIN")).unwrap();
+        assert_eq!(sasl.initial(), Ok(None));
+        assert_eq!(sasl.respond().unwrap().decode(), b"tim");
+        assert_eq!(sasl.respond().unwrap().decode(), b"secret");
+        for _ in 0..1000 {
+            assert_eq!(sasl.respond(), Err(SaslError::Challenge), "however often it is asked");
+        }
+    }
+
+    #[test]
+    fn xoauth2_answers_the_explanation_of_a_refusal_with_an_empty_line() {
+        let token = Credentials::Token { user: "tim@example.com".into(), token: "ya29.vF9".into() };
+        let mut sasl = Sasl::new(&token, &offered("XOAUTH2")).unwrap();
+        let initial = sasl.initial().unwrap().unwrap();
+        assert_eq!(initial.decode(), b"user=tim@example.com\x01auth=Bearer ya29.vF9\x01\x01");
+        assert_eq!(sasl.respond().unwrap().decode(), b"");
+        assert_eq!(sasl.respond(), Err(SaslError::Challenge));
+    }
+
+    #[test]
+    fn a_separator_inside_a_credential_is_refused() {
+        // RFC 4616 2: no NUL in authcid and passwd; it would turn one name into another.
+        for (user, secret) in [("admin\0tim", "secret"), ("tim", "secret\0")] {
+            let credentials = password(user, secret);
+            let sasl = Sasl::new(&credentials, &offered("PLAIN")).unwrap();
+            assert!(matches!(sasl.initial(), Err(SaslError::Response(ParamError::Octet(_)))));
+        }
+        let token = Credentials::Token { user: "tim\x01auth=x".into(), token: "t".into() };
+        let sasl = Sasl::new(&token, &offered("XOAUTH2")).unwrap();
+        assert_eq!(sasl.initial(), Err(SaslError::Response(ParamError::Octet(3))));
+    }
+
+    #[test]
+    fn a_secret_that_fits_no_line_is_refused() {
+        let long = password("tim", &"x".repeat(9200));
+        assert!(matches!(
+            Sasl::new(&long, &offered("PLAIN")).unwrap().initial(),
+            Err(SaslError::Response(ParamError::TooLong(_)))
+        ));
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let tim = password("tim", "tanstaaftanstaaf");
+        let token = Credentials::Token { user: "tim".into(), token: "tanstaaf".into() };
+        let sasl = Sasl::new(&tim, &offered("PLAIN")).unwrap();
+        let shown = format!("{tim:?} {token:?} {sasl:?} {:?}", sasl.initial());
+        assert!(!shown.contains("tanstaaf") && !shown.contains("dGFuc3RhYW"), "{shown}");
+        assert!(shown.contains("tim"));
     }
 }

@@ -133,8 +133,11 @@ impl World {
     /// Never: a test reads the embedded description.
     #[must_use]
     pub fn demo() -> Self {
-        Self::from_toml(include_str!("demo.toml")).expect("the embedded world is valid")
+        Self::from_toml(Self::DEMO).expect("the embedded world is valid")
     }
+
+    /// The description of [`World::demo`]: a start for one's own.
+    pub const DEMO: &str = include_str!("demo.toml");
 
     /// The hosts, one entry each.
     pub(super) fn expanded_hosts(&self) -> Result<Vec<HostConfig>, WorldError> {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::AddressErrorKind::*;
 use super::*;
+use crate::proto::properties;
 
 fn repeat(text: &str, times: usize) -> String {
     text.repeat(times)
@@ -357,29 +358,6 @@ fn any_text() -> impl Strategy<Value = String> {
     prop_oneof![4 => broken, 2 => ldh, 1 => "\\PC*@\\PC*", 1 => any::<String>()]
 }
 
-/// What holds for every mailbox, however it came to be.
-fn assert_sound(mailbox: &Mailbox) {
-    assert_eq!(Mailbox::parse(mailbox.as_str()).as_ref(), Ok(mailbox));
-    assert_eq!(Mailbox::parse(mailbox.as_str()).unwrap().as_str(), mailbox.as_str());
-    assert_eq!(format!("{}@{}", mailbox.local_part(), mailbox.domain()), mailbox.to_string());
-    assert!(!mailbox.as_str().contains(char::is_control));
-    assert_eq!(mailbox.as_str().trim(), mailbox.as_str());
-    assert!(mailbox.as_str().len() <= 254 && (1..=64).contains(&mailbox.local_part().len()));
-    assert!(mailbox.domain().bytes().all(|octet| octet.is_ascii_graphic()));
-    match mailbox.host() {
-        Host::Domain(domain) => {
-            assert_eq!(Domain::parse(domain).unwrap().as_str(), domain);
-            assert!(domain.len() <= 253 && domain.split('.').all(|label| (1..=63).contains(&label.len())));
-            assert!(
-                domain.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || b".-".contains(&c))
-            );
-        }
-        Host::Ipv4(ip) => assert_eq!(mailbox.domain(), format!("[{ip}]")),
-        Host::Ipv6(ip) => assert_eq!(mailbox.domain(), format!("[IPv6:{ip}]")),
-        Host::General { tag, content } => assert_eq!(mailbox.domain(), format!("[{tag}:{content}]")),
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
@@ -388,19 +366,13 @@ proptest! {
         let text = format!("{local_part}@{host}");
         let mailbox = Mailbox::parse(&text).map_err(|error| TestCaseError::fail(format!("{text}: {error}")))?;
         prop_assert_eq!(mailbox.local_part(), local_part);
-        assert_sound(&mailbox);
+        properties::mailbox_is_sound(&mailbox);
         let client_name = ClientName::parse(&host).unwrap();
         prop_assert_eq!(client_name.as_str(), mailbox.domain());
     }
 
     #[test]
     fn any_text_is_sound_or_refused_at_a_place_in_it(text in any_text()) {
-        match Mailbox::parse(&text) {
-            Ok(mailbox) => assert_sound(&mailbox),
-            Err(error) => prop_assert!(text.is_char_boundary(error.at()), "{} {:?}", text, error),
-        }
-        for error in [Domain::parse(&text).err(), ClientName::parse(&text).err()].into_iter().flatten() {
-            prop_assert!(text.is_char_boundary(error.at()), "{} {:?}", text, error);
-        }
+        properties::address_roundtrip(&text);
     }
 }

@@ -11,9 +11,10 @@
 
 use nom::{
     IResult, Parser,
+    branch::alt,
     bytes::complete::{tag_no_case, take_till, take_while1},
-    character::complete::{char, space0},
-    combinator::opt,
+    character::complete::{char, space0, space1},
+    combinator::{eof, opt, peek},
     sequence::{delimited, preceded, terminated},
 };
 use thiserror::Error;
@@ -104,7 +105,7 @@ fn auth(argument: &str) -> Result<Command> {
 
 fn bdat(argument: &str) -> Result<Command> {
     let mut words = argument.split_ascii_whitespace();
-    let size = words.next().and_then(|size| size.parse().ok());
+    let size = words.next().and_then(number);
     let last = words.next().map(|word| word.eq_ignore_ascii_case("LAST"));
     match (size, last, words.next()) {
         (Some(size), None | Some(true), None) => Ok(Command::Bdat { size, last: last.is_some() }),
@@ -119,7 +120,7 @@ fn mail(argument: &str) -> Result<Command> {
     let mut mail = MailParams::default();
     for (keyword, value) in pairs(params) {
         match (keyword.to_ascii_uppercase().as_str(), value) {
-            ("SIZE", Some(size)) => mail.size = Some(size.parse().map_err(|_| CommandError::Parameter)?),
+            ("SIZE", Some(size)) => mail.size = Some(number(size).ok_or(CommandError::Parameter)?),
             ("BODY", Some(body)) => {
                 mail.body =
                     Some(one_of(&[Body::SevenBit, Body::EightBitMime, Body::BinaryMime], Body::as_str, body)?)
@@ -157,23 +158,34 @@ fn rcpt(argument: &str) -> Result<Command> {
 fn path<'a>(keyword: &str, argument: &'a str) -> IResult<&'a str, &'a str> {
     let route = terminated((char('@'), take_till(|c| c == ':' || c == '>')), char(':'));
     let content = preceded(opt(route), content);
-    preceded((tag_no_case(keyword), space0), delimited(char('<'), content, char('>'))).parse(argument)
+    let bracketed = delimited(char('<'), content, char('>'));
+    let end = peek(alt((eof, space1)));
+    delimited((tag_no_case(keyword), space0), bracketed, end).parse(argument)
 }
 
-/// Up to the closing bracket, which may stand inside a quoted local part.
+/// Up to the closing bracket, which may stand inside a quoted local part or a general literal as well.
 fn content(input: &str) -> IResult<&str, &str> {
-    let (mut quoted, mut escaped) = (false, false);
+    let (mut until, mut escaped) = (None, false);
     let end = input.find(|c| {
-        match c {
+        match (until, c) {
             _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            _ => return c == '>' && !quoted,
+            (Some('"'), '\\') => escaped = true,
+            (Some(close), _) if c == close => until = None,
+            (Some(_), _) => {}
+            (None, '"') => until = Some('"'),
+            (None, '[') => until = Some(']'),
+            (None, _) => return c == '>',
         }
         false
     });
+    // `take` would count characters, and `end` counts octets.
     let (content, rest) = input.split_at(end.unwrap_or(input.len()));
     Ok((rest, content))
+}
+
+/// `1*20DIGIT`; the standard parser alone would take a sign too.
+fn number(digits: &str) -> Option<u64> {
+    digits.parse().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn pairs(params: &str) -> impl Iterator<Item = (&str, Option<&str>)> {

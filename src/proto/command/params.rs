@@ -31,7 +31,8 @@ fn check(text: &[u8], max: usize, allowed: impl Fn(u8) -> bool) -> Result<(), Pa
     }
 }
 
-/// The argument of VRFY: any text without control characters, up to 500 octets (RFC 5321 4.5.3.1.4).
+/// The argument of VRFY: any text without control characters, up to 500 octets (RFC 5321 4.5.3.1.4), with no space at
+/// its edges, which a server would not tell from the spaces around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Argument(Box<str>);
 
@@ -39,10 +40,14 @@ impl Argument {
     /// Takes the text as it is.
     ///
     /// # Errors
-    /// Empty, too long, or holding a control character.
+    /// Empty, too long, or holding a control character or a space at an edge.
     pub fn new(text: &str) -> Result<Self, ParamError> {
         check(text.as_bytes(), 500, |b| b >= b' ' && b != 0x7f)?;
-        Ok(Self(text.into()))
+        match (text.starts_with(' '), text.ends_with(' ')) {
+            (true, _) => Err(ParamError::Octet(0)),
+            (_, true) => Err(ParamError::Octet(text.len() - 1)),
+            _ => Ok(Self(text.into())),
+        }
     }
 
     /// The text.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::proto::properties;
 use proptest::prelude::*;
 
 fn stuff<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
@@ -17,23 +18,6 @@ fn cut<'a>(octets: &'a [u8], places: &[prop::sample::Index]) -> Vec<&'a [u8]> {
     places.extend([0, octets.len()]);
     places.sort_unstable();
     places.windows(2).map(|ends| &octets[ends[0]..ends[1]]).collect()
-}
-
-/// The lines as a reader sees them that takes CR, LF and CRLF for a line end. Naive on purpose.
-fn lax_lines(octets: &[u8]) -> Vec<Vec<u8>> {
-    let text: String = octets.iter().copied().map(char::from).collect();
-    let text = text.replace("\r\n", "\n").replace('\r', "\n");
-    text.split('\n').map(|line| line.chars().map(|c| c as u8).collect()).collect()
-}
-
-/// What a message is once it has been sent: no NUL, and every line ended by CRLF.
-fn normalised(message: &[u8]) -> Vec<u8> {
-    let message: Vec<u8> = message.iter().copied().filter(|octet| *octet != 0).collect();
-    let mut lines = lax_lines(&message);
-    if lines.last().is_some_and(Vec::is_empty) {
-        lines.pop();
-    }
-    lines.into_iter().flat_map(|line| [line, b"\r\n".to_vec()].concat()).collect()
 }
 
 #[test]
@@ -122,36 +106,11 @@ fn cuts() -> impl Strategy<Value = Vec<prop::sample::Index>> {
 
 proptest! {
     #[test]
-    fn any_chunking_gives_the_same_octets(message in message(), cuts in cuts()) {
-        prop_assert_eq!(stuff(cut(&message, &cuts)), stuff([&message[..]]));
-    }
-
-    #[test]
-    fn a_strict_reader_gets_the_normalised_message(message in message(), cuts in cuts()) {
-        let wire = stuff([&message[..]]);
-        let pipelined = [&wire[..], b"RSET\r\n"].concat();
-        let (mut out, mut unstuffer, mut read) = (BytesMut::new(), DotUnstuffer::new(), 0);
-        for chunk in cut(&pipelined, &cuts) {
-            match unstuffer.push(chunk, &mut out) {
-                None => read += chunk.len(),
-                Some(end) => {
-                    read += end;
-                    break;
-                }
-            }
-        }
-        prop_assert_eq!(read, wire.len());
-        prop_assert_eq!(&out[..], normalised(&message));
-    }
-
-    #[test]
-    fn a_lax_reader_sees_no_lone_dot_before_the_end(message in message()) {
-        let wire = stuff([&message[..]]);
-        let lines = lax_lines(&wire);
-        let (end, body) = lines.split_last_chunk::<2>().map(|(body, end)| (end, body)).unwrap();
-        prop_assert_eq!(end, &[b".".to_vec(), vec![]]);
-        prop_assert!(!body.contains(&b".".to_vec()), "{}", wire.escape_ascii());
-        prop_assert!(!wire.contains(&0));
+    fn a_message_round_trips_and_ends_early_for_nobody(
+        message in message(),
+        cuts in prop::collection::vec(any::<u16>(), 0..6),
+    ) {
+        properties::dot_roundtrip(&message, &cuts);
     }
 
     /// Any cut of any wire, hostile ones too, reads the same as one piece of it.

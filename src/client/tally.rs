@@ -1,0 +1,60 @@
+//! Latencies on their way to the metrics.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    metrics::{Metrics, Operation},
+    proto::Verb,
+};
+
+/// Replies of one kind that came with one read of one flight share a latency, and are recorded as one.
+#[derive(Debug)]
+pub(super) struct Tally {
+    metrics: Arc<Metrics>,
+    pending: Option<(Operation, Duration, u64)>,
+}
+
+impl Tally {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, pending: None }
+    }
+
+    pub(super) fn note(&mut self, operation: Operation, latency: Duration) {
+        match &mut self.pending {
+            Some((of, each, n)) if *of == operation && *each == latency => *n += 1,
+            _ => {
+                self.settle();
+                self.pending = Some((operation, latency, 1));
+            }
+        }
+    }
+
+    pub(super) fn settle(&mut self) {
+        if let Some((operation, latency, n)) = self.pending.take() {
+            self.metrics.record_many(operation, latency, n);
+        }
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}
+
+/// What the latency of a reply counts as; STARTTLS belongs to the handshake, which is timed as a whole.
+pub(super) fn operation(verb: Verb) -> Option<Operation> {
+    Some(match verb {
+        Verb::StartTls => return None,
+        Verb::Connect => Operation::Greeting,
+        Verb::Ehlo | Verb::Helo | Verb::Lhlo => Operation::Ehlo,
+        Verb::Auth | Verb::AuthResponse => Operation::Auth,
+        Verb::Mail => Operation::Mail,
+        Verb::Rcpt => Operation::Rcpt,
+        Verb::Data | Verb::Message | Verb::Bdat | Verb::BdatLast => Operation::Data,
+        Verb::Rset => Operation::Rset,
+        Verb::Noop => Operation::Noop,
+        Verb::Vrfy => Operation::Vrfy,
+        Verb::Quit => Operation::Quit,
+    })
+}
