@@ -34,7 +34,7 @@ pub(super) enum Question {
     /// An address of the list.
     Item(Item),
     /// Whether a domain accepts just any local part.
-    CatchAll { domain: u32, probe: Mailbox, again: bool },
+    CatchAll { domain: u32, probe: Mailbox, again: bool, attempts: u32 },
 }
 
 /// The work of a lane, and what has come of it.
@@ -45,7 +45,7 @@ pub(super) struct Queue {
     waiting: VecDeque<Question>,
     utf8_waiting: usize,
     /// In order of time, since the pause is the same for all.
-    later: VecDeque<(Instant, Item)>,
+    later: VecDeque<(Instant, Question)>,
     domains: HashMap<u32, Domain<Record>>,
     records: Vec<Record>,
     /// The reply before, since servers say the same to most.
@@ -130,8 +130,8 @@ impl Queue {
                 item.losses += 1;
                 self.take_back(Question::Item(item));
             }
-            Question::CatchAll { domain, probe, again: false } => {
-                self.take_back(Question::CatchAll { domain, probe, again: true });
+            Question::CatchAll { domain, probe, again: false, attempts } => {
+                self.take_back(Question::CatchAll { domain, probe, again: true, attempts });
             }
             question => self.settle(question, outcome, Instant::now()),
         }
@@ -158,20 +158,29 @@ impl Queue {
     fn settle(&mut self, question: Question, outcome: &Outcome, at: Instant) {
         match question {
             Question::Item(item) => self.settle_item(item, outcome, at),
+            // A random mailbox is greylisted as others are; those who wait for its answer go on waiting.
+            Question::CatchAll { domain, probe, attempts, .. } if self.again(outcome, attempts + 1) => {
+                let question = Question::CatchAll { domain, probe, again: false, attempts: attempts + 1 };
+                self.later.push_back((at + self.context.config.retry_after, question));
+            }
             Question::CatchAll { domain, .. } => self.settle_domain(domain, outcome),
         }
+    }
+
+    /// Whether a question is to be asked again later, after so many attempts.
+    fn again(&self, outcome: &Outcome, attempts: u32) -> bool {
+        outcome.verdict.retry == Some(Retry::Later)
+            && attempts < self.context.config.attempts
+            && self.unwelcome.is_none()
     }
 
     fn settle_item(&mut self, mut item: Item, outcome: &Outcome, at: Instant) {
         let started = *item.started.get_or_insert(at);
         item.attempts += 1;
         let config = &self.context.config;
-        if outcome.verdict.retry == Some(Retry::Later)
-            && item.attempts < config.attempts
-            && self.unwelcome.is_none()
-        {
+        if self.again(outcome, item.attempts) {
             item.losses = 0;
-            self.later.push_back((at + config.retry_after, item));
+            self.later.push_back((at + config.retry_after, Question::Item(item)));
             return;
         }
         let domain = item.domain;
@@ -194,7 +203,7 @@ impl Queue {
             None => match random_mailbox(mailbox.domain()) {
                 Ok(probe) => {
                     self.domains.insert(domain, Domain::Asked(vec![record]));
-                    self.waiting.push_front(Question::CatchAll { domain, probe, again: false });
+                    self.waiting.push_front(Question::CatchAll { domain, probe, again: false, attempts: 0 });
                 }
                 Err(_) => self.records.push(self.context.accepted(record, CatchAll::Inconclusive)),
             },
@@ -246,11 +255,12 @@ impl Questions for Queue {
         while let Ok(items) = self.inbox.try_recv() {
             self.take_in(items);
         }
-        if let Some((due, _)) = self.later.front()
+        while let Some((due, _)) = self.later.front()
             && *due <= Instant::now()
-            && let Some((_, item)) = self.later.pop_front()
+            && let Some((_, question)) = self.later.pop_front()
         {
-            self.take_in(vec![item]);
+            self.utf8_waiting += usize::from(question.mailbox().needs_smtputf8());
+            self.waiting.push_back(question);
         }
         self.waiting.len()
     }

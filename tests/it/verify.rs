@@ -208,6 +208,22 @@ async fn a_greylisted_address_comes_back_and_is_answered() {
 }
 
 #[tokio::test]
+async fn a_greylisted_catch_all_domain_is_found_out() {
+    let sandbox = sandbox(
+        "[[host]]\nname = \"mx\"\ngreylist = \"200ms\"\n[[domain]]\nname = \"any.test\"\ncatch_all = true\n",
+    )
+    .await;
+    let mut config = config(&sandbox);
+    config.attempts = 2;
+    config.retry_after = Duration::from_millis(300);
+    // The question about the domain is a stranger's as well.
+    let records = verify(config, &["ann@any.test", "bob@any.test"]).await;
+    for record in records {
+        assert_eq!((record.status, record.catch_all), (Status::Risky, CatchAll::Accepted), "{record:#?}");
+    }
+}
+
+#[tokio::test]
 async fn what_the_catch_all_answer_is_goes_into_the_record() {
     let sandbox = sandbox(
         "[[host]]\nname = \"mx\"\n[[domain]]\nname = \"any.test\"\ncatch_all = true\n\
