@@ -7,7 +7,15 @@
 //!
 //! Writing never waits for a peer that itself waits for us to read: while a write is pending, replies are read.
 
-use std::{collections::VecDeque, fmt, future::poll_fn, io, pin::pin, sync::Arc, task::Poll};
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::poll_fn,
+    io,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use bytes::{Buf, BytesMut};
 use tokio::{
@@ -22,8 +30,8 @@ use super::{
 use crate::{
     metrics::Metrics,
     proto::{
-        Command, Decoder, Dialogue, DotStuffer, Extensions, MailParams, Mailbox, RcptParams, Reply,
-        ReversePath, SaslResponse, State, Verb, encode_mail, encode_rcpt,
+        Command, DecodeError, Decoder, Dialogue, DialogueError, DotStuffer, Extensions, MailParams, Mailbox,
+        RcptParams, Reply, ReversePath, SaslResponse, State, Verb, encode_mail, encode_rcpt,
     },
 };
 
@@ -186,7 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         written.map_err(|_| SessionError::Timeout { verb })
     }
 
-    fn poll_flush(&mut self, cx: &mut std::task::Context<'_>) -> Poll<()> {
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.is_open() && !self.out.is_empty() {
             match pin!(&mut self.stream).poll_write(cx, &self.out) {
                 Poll::Ready(Ok(n)) if n > 0 => self.out.advance(n),
@@ -241,18 +249,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 self.dialogue.receive(&reply)?;
                 return Ok((verb, reply));
             }
-            match (self.ended, self.unwritable) {
-                (None, _) => {}
-                (Some(_), Some(kind)) | (Some(Ended::Error(kind)), None) => {
-                    return Err(SessionError::Io { verb, source: kind.into() });
-                }
-                (Some(Ended::Eof), None) => return Err(SessionError::Closed { verb }),
+            if self.ended.is_some() {
+                return Err(self.end(verb));
             }
             let deadline = *self.waiting.get_or_insert_with(Instant::now) + self.timeouts.of(verb);
             let buf = self.decoder.buffer();
             buf.reserve(READ);
             let read = timeout_at(deadline, self.stream.read_buf(buf)).await;
             self.note_read(read.map_err(|_| SessionError::Timeout { verb })?);
+        }
+    }
+
+    /// How the connection ended, where the reply to `verb` would be next. A write that failed is the first cause.
+    fn end(&self, verb: Verb) -> SessionError {
+        match (self.ended, self.unwritable) {
+            (_, Some(kind)) | (Some(Ended::Error(kind)), None) => {
+                SessionError::Io { verb, source: kind.into() }
+            }
+            (Some(Ended::Eof) | None, None) => SessionError::Closed { verb },
         }
     }
 
@@ -385,6 +399,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         reply
     }
 
+    /// Makes sure, without a round trip, that the server is still there and has said nothing that it was not asked.
+    ///
+    /// What has not arrived yet cannot be seen.
+    ///
+    /// # Errors
+    /// Octets that nobody asked for, or the end of the connection.
+    pub fn check_quiet(&mut self) -> Result<(), SessionError> {
+        if self.decoder.buffered() == 0 && self.ended.is_none() {
+            let buf = self.decoder.buffer();
+            buf.reserve(READ);
+            let mut context = Context::from_waker(Waker::noop());
+            if let Poll::Ready(read) = pin!(self.stream.read_buf(buf)).poll(&mut context) {
+                self.note_read(read);
+            }
+        }
+        if self.decoder.buffered() > 0 {
+            return Err(match self.decoder.decode()? {
+                Some(reply) => DialogueError::Unsolicited(reply.code()).into(),
+                None => DecodeError::Trailing.into(),
+            });
+        }
+        if self.is_open() { Ok(()) } else { Err(self.end(Verb::Noop)) }
+    }
+
     /// Gives up the stream for a TLS handshake.
     ///
     /// # Errors
@@ -431,6 +469,12 @@ impl<S> Session<S> {
 
     fn is_open(&self) -> bool {
         self.ended.is_none() && self.unwritable.is_none()
+    }
+
+    /// When octets last came from the server.
+    #[must_use]
+    pub fn last_read(&self) -> Instant {
+        self.read_at
     }
 
     /// The stream.

@@ -126,6 +126,13 @@ impl Reply {
         self.malformed
     }
 
+    /// A copy with memory of its own. A reply shares the buffer that it was read into and keeps all of it alive,
+    /// which matters to whoever keeps one reply of many.
+    #[must_use]
+    pub fn detach(&self) -> Self {
+        Self { raw: Bytes::copy_from_slice(&self.raw), ..*self }
+    }
+
     /// The octets as they came, line ends and all.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

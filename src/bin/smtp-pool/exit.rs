@@ -1,0 +1,106 @@
+//! How the command ends: the exit codes, and errors that name their place and give a hint.
+
+use std::{fmt, process::ExitCode};
+
+use anyhow::anyhow;
+
+/// The exit codes, as every `--help` tells them.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  0    done, whatever the verdicts
+  1    something else failed: a file could not be written, a server could not be reached
+  2    bad usage, configuration or input; whatever came before the bad input is written
+  3    reserved
+  130  interrupted; whatever was known is written";
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Done = 0,
+    Failed = 1,
+    Usage = 2,
+    /// 128 and the number of SIGINT, as shells have it.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// An error on its way to the user.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    error: anyhow::Error,
+    hint: Option<String>,
+}
+
+pub(crate) type Result<T> = std::result::Result<T, Failure>;
+
+impl Failure {
+    /// The user can mend it.
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self { exit: Exit::Usage, error: anyhow!("{message}"), hint: None }
+    }
+
+    /// The user cannot, or not here.
+    pub(crate) fn failed(message: impl fmt::Display) -> Self {
+        Self { exit: Exit::Failed, error: anyhow!("{message}"), hint: None }
+    }
+
+    /// The same, with the place in front.
+    pub(crate) fn within(self, place: impl fmt::Display) -> Self {
+        Self { error: self.error.context(place.to_string()), ..self }
+    }
+
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// The error with all its causes: those of the library never print the next.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&printable(&format!("{:#}", self.error)))?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self { exit: Exit::Failed, error, hint: None }
+    }
+}
+
+/// The text with nothing in it that could steer a terminal: servers and lists may say anything.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
+/// Names the place of an error: a flag, a file, a line of it.
+pub(crate) trait At<T> {
+    /// The user gave something wrong at `place`.
+    fn usage_at(self, place: impl fmt::Display) -> Result<T>;
+    /// Something failed at `place`.
+    fn failed_at(self, place: impl fmt::Display) -> Result<T>;
+}
+
+impl<T, E: Into<anyhow::Error>> At<T> for std::result::Result<T, E> {
+    fn usage_at(self, place: impl fmt::Display) -> Result<T> {
+        let named = |error: E| Failure {
+            exit: Exit::Usage,
+            error: error.into().context(place.to_string()),
+            hint: None,
+        };
+        self.map_err(named)
+    }
+
+    fn failed_at(self, place: impl fmt::Display) -> Result<T> {
+        self.usage_at(place).map_err(|failure| Failure { exit: Exit::Failed, ..failure })
+    }
+}

@@ -1,0 +1,235 @@
+//! `smtp-pool explain`: what replies mean, and which rule says so.
+
+mod find;
+
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use smtp_pool::{
+    proto::Reply,
+    verify::{Blame, Classifier, Retry, Stage, Status, SubStatus},
+};
+
+use crate::{
+    args::ExplainArgs,
+    exit::{At, Exit, Failure, Result, printable},
+    input::Lines,
+    plan,
+    summary::word,
+};
+
+pub(crate) fn run(args: &ExplainArgs) -> Result<Exit> {
+    let mut out = io::BufWriter::new(io::stdout());
+    let done = explain(args, &mut out)?;
+    match out.flush().or_else(quiet_pipe) {
+        Ok(()) => Ok(done),
+        Err(error) => Err(error).failed_at("standard output"),
+    }
+}
+
+/// Whoever read the output may have had enough, like `head`.
+fn quiet_pipe(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
+}
+
+fn explain(args: &ExplainArgs, out: &mut impl Write) -> Result<Exit> {
+    if args.print_rules {
+        out.write_all(Classifier::BUILTIN_RULES.as_bytes())
+            .or_else(quiet_pipe)
+            .failed_at("standard output")?;
+        return Ok(Exit::Done);
+    }
+    let stage = args.stage.parse().usage_at("--stage")?;
+    let own: Option<Arc<Classifier>> = args.rules.as_deref().map(plan::rules).transpose()?;
+    let classifier = own.as_deref().unwrap_or_else(|| Classifier::builtin());
+    let explainer = Explainer { classifier, stage, json: args.json };
+    match &args.replies[..] {
+        [] if io::stdin().is_terminal() => {
+            Err(Failure::usage("nothing to explain").hint("smtp-pool explain '550 5.1.1 User unknown'"))
+        }
+        [] => explainer.lines(out),
+        [dash] if dash == "-" => explainer.lines(out),
+        replies => explainer.arguments(&joined(replies), out),
+    }
+}
+
+/// `explain 550 5.1.1 User unknown` without quotes is one reply.
+fn joined(arguments: &[String]) -> Vec<String> {
+    match arguments {
+        [code, _, ..] if code.len() == 3 && code.bytes().all(|octet| octet.is_ascii_digit()) => {
+            vec![arguments.join(" ")]
+        }
+        _ => arguments.to_vec(),
+    }
+}
+
+struct Explainer<'a> {
+    classifier: &'a Classifier,
+    /// Where the input does not say.
+    stage: Stage,
+    json: bool,
+}
+
+/// A line of input that is an object; whatever else is in it does not matter.
+#[derive(Deserialize)]
+struct Asked {
+    reply: String,
+    #[serde(default)]
+    stage: Option<String>,
+}
+
+/// A line of output.
+#[derive(Debug, PartialEq, Serialize)]
+struct Answer<'a> {
+    status: Status,
+    sub_status: SubStatus,
+    blame: Option<Blame>,
+    retry: Option<Retry>,
+    rule: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl<'a> Explainer<'a> {
+    fn arguments(&self, replies: &[String], out: &mut impl Write) -> Result<Exit> {
+        let mut exit = Exit::Done;
+        for (n, text) in replies.iter().enumerate() {
+            let found = find::find(text).map_err(|error| error.to_string());
+            let answer = match &found {
+                Ok(found) => self.answer(&found.reply, found.stage),
+                Err(error) => {
+                    exit = Exit::Usage;
+                    complain(format_args!("argument {}", n + 1), error);
+                    Answer::error(error.clone())
+                }
+            };
+            let gap = if n > 0 { "\n" } else { "" };
+            let written = match (&found, self.json) {
+                (_, true) => self.line(out, &answer, ""),
+                (Ok(found), false) => write!(out, "{gap}{}", answer.block(&found.reply)),
+                (Err(_), false) => Ok(()),
+            };
+            written.or_else(quiet_pipe).failed_at("standard output")?;
+        }
+        Ok(exit)
+    }
+
+    /// One line of output for each line of input that is not blank.
+    fn lines(&self, out: &mut impl Write) -> Result<Exit> {
+        let mut lines = Lines::new(io::BufReader::new(io::stdin()));
+        let mut exit = Exit::Done;
+        loop {
+            // Before a read that may wait: the other side may be waiting for the answer.
+            if !lines.input().buffer().contains(&b'\n') {
+                out.flush().or_else(quiet_pipe).failed_at("standard output")?;
+            }
+            let Some(line) = lines.next_filled().failed_at("standard input")? else { return Ok(exit) };
+            let text = String::from_utf8_lossy(line.octets.trim_ascii());
+            let (answer, words) = match self.read(&text) {
+                Ok((reply, stage)) => (self.answer(&reply, stage), reply.to_string()),
+                Err(error) => {
+                    exit = Exit::Usage;
+                    complain(format_args!("standard input:{}", line.number), &error);
+                    (Answer::error(error), text.into_owned())
+                }
+            };
+            match self.line(out, &answer, &words) {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(exit),
+                written => written.failed_at("standard output")?,
+            }
+        }
+    }
+
+    fn read(&self, line: &str) -> std::result::Result<(Reply, Option<Stage>), String> {
+        if !line.starts_with('{') {
+            let found = find::find(line).map_err(|error| error.to_string())?;
+            return Ok((found.reply, found.stage));
+        }
+        let asked: Asked =
+            serde_json::from_str(line).map_err(|error| format!("not an object with `reply`: {error}"))?;
+        let stage = asked.stage.map(|stage| stage.parse()).transpose();
+        let stage = stage.map_err(|error: smtp_pool::verify::UnknownStage| error.to_string())?;
+        let found = find::find(&asked.reply).map_err(|error| error.to_string())?;
+        Ok((found.reply, stage.or(found.stage)))
+    }
+
+    fn answer(&self, reply: &Reply, stage: Option<Stage>) -> Answer<'a> {
+        let stage = stage.unwrap_or(self.stage);
+        let said = self.classifier.classify(stage, reply.code(), reply.enhanced(), &reply.text());
+        Answer {
+            status: said.verdict.status(),
+            sub_status: said.verdict.sub_status,
+            blame: said.verdict.blame,
+            retry: said.verdict.retry,
+            rule: Some(said.rule),
+            error: None,
+        }
+    }
+
+    fn line(&self, out: &mut impl Write, answer: &Answer<'_>, words: &str) -> io::Result<()> {
+        if self.json {
+            serde_json::to_writer(&mut *out, answer)?;
+            return out.write_all(b"\n");
+        }
+        let Answer { status, sub_status, rule, .. } = answer;
+        let by = match rule {
+            Some(rule) => format!("{}, retry {}, rule {rule}", answer.blamed(), answer.retried()),
+            None => "no reply".into(),
+        };
+        writeln!(out, "{}/{}: {by}: {}", word(status), word(sub_status), printable(words).replace('\n', " "))
+    }
+}
+
+impl Answer<'_> {
+    fn error(error: String) -> Self {
+        let sub_status = SubStatus::ProtocolError;
+        Self {
+            status: sub_status.status(),
+            sub_status,
+            blame: None,
+            retry: None,
+            rule: None,
+            error: Some(error),
+        }
+    }
+
+    fn block(&self, reply: &Reply) -> String {
+        format!(
+            "{}\n  verdict  {}, {}\n  blame    {}\n  retry    {}\n  rule     {}\n",
+            printable(&reply.to_string()),
+            word(&self.status),
+            word(&self.sub_status),
+            self.blamed(),
+            self.retried(),
+            self.rule.unwrap_or_default(),
+        )
+    }
+
+    fn blamed(&self) -> &'static str {
+        match self.blame {
+            Some(Blame::Recipient) => "the recipient (the mailbox or its domain)",
+            Some(Blame::Us) => "the sender's side (IP address, name, reputation or rate)",
+            Some(Blame::Policy) => "a policy (on sender or content, whoever asks)",
+            Some(Blame::Server) => "the server (broken, busy or shutting down)",
+            Some(Blame::Network) => "the network",
+            None => "nobody",
+        }
+    }
+
+    fn retried(&self) -> &'static str {
+        match self.retry {
+            Some(Retry::NextTransaction) => "at once, in another transaction",
+            Some(Retry::NextConnection) => "at once, on another connection",
+            Some(Retry::Later) => "later, from the same address",
+            None => "no",
+        }
+    }
+}
+
+fn complain(place: impl std::fmt::Display, error: &str) {
+    // Where standard error is gone there is nobody left to tell.
+    let _ = writeln!(io::stderr().lock(), "{place}: {error}");
+}

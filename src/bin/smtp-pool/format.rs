@@ -1,0 +1,36 @@
+//! What the name of a file tells: its format, and how it is compressed.
+
+use std::path::Path;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compression {
+    Gzip,
+    Zstd,
+}
+
+/// The extension that tells the format, in lower case, and the compression: `list.CSV.gz` is `csv` and gzip.
+pub(crate) fn of(path: &Path) -> (String, Option<Compression>) {
+    let extension = |path: &Path| path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let compression = match &*extension(path) {
+        "gz" => Compression::Gzip,
+        "zst" => Compression::Zstd,
+        other => return (other.to_owned(), None),
+    };
+    let inner = Path::new(path.file_stem().unwrap_or_default());
+    (extension(inner), Some(compression))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_inner_extension_counts() {
+        let of = |name: &str| of(Path::new(name));
+        assert_eq!(of("a/list.CSV.gz"), ("csv".into(), Some(Compression::Gzip)));
+        assert_eq!(of("list.jsonl.zst"), ("jsonl".into(), Some(Compression::Zstd)));
+        assert_eq!(of("list.txt"), ("txt".into(), None));
+        assert_eq!(of("list.gz"), (String::new(), Some(Compression::Gzip)));
+        assert_eq!(of("list"), (String::new(), None));
+    }
+}

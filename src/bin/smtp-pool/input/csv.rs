@@ -1,0 +1,173 @@
+//! Rows of CSV: which delimiter, whether there is a header, and which column holds the addresses.
+
+use std::io;
+
+use super::{
+    Row,
+    fields::{At, Record},
+    lines::{Line, Lines},
+};
+use crate::exit::{At as _, Failure, Result};
+
+/// A quoted field that spans lines spans no more than this.
+const MAX_RECORD: usize = 64 * 1024;
+const MAX_LINES: usize = 1024;
+/// How many rows are looked at to find the column.
+const SAMPLE: usize = 50;
+/// What columns of addresses are called, the surest first, without case and punctuation.
+const NAMES: [&str; 9] =
+    ["email", "emailaddress", "mail", "mailaddress", "useremail", "recipient", "mailbox", "to", "address"];
+
+pub(crate) struct Csv {
+    lines: Lines,
+    delimiter: u8,
+    column: usize,
+    /// The first record, where it turned out to be no header.
+    first: Option<Record>,
+}
+
+impl Csv {
+    /// Looks at the first lines, and takes the header, if there is one.
+    pub(crate) fn new(mut lines: Lines, wanted: Option<&str>) -> Result<Self> {
+        while lines.peek(0).usage_at("cannot be read")?.is_some_and(Line::is_blank) {
+            lines.next().usage_at("cannot be read")?;
+        }
+        let delimiter =
+            lines.peek(0).usage_at("cannot be read")?.map_or(b',', |line| delimiter(&line.octets));
+        let mut csv = Self { lines, delimiter, column: 0, first: None };
+        let Some(first) = csv.record().usage_at("cannot be read")? else { return Ok(csv) };
+        let names: Vec<String> =
+            first.fields(delimiter).map(|name| String::from_utf8_lossy(&name).into_owned()).collect();
+        let (column, header) = match wanted {
+            Some(wanted) => named(&names, wanted)?,
+            None => csv.guess(&names)?,
+        };
+        Ok(Self { column, first: (!header).then_some(first), ..csv })
+    }
+
+    /// The column, and whether the first line is a header.
+    fn guess(&mut self, names: &[String]) -> Result<(usize, bool)> {
+        let plain: Vec<String> = names.iter().map(|name| plain(name)).collect();
+        let known = NAMES.iter().find_map(|known| plain.iter().position(|name| name == known));
+        if let Some(column) = known {
+            return Ok((column, true));
+        }
+        if let Some(column) = names.iter().position(|name| name.contains('@')) {
+            return Ok((column, false));
+        }
+        if let Some(column) = plain.iter().position(|name| name.contains("email")) {
+            return Ok((column, true));
+        }
+        if names.len() == 1 {
+            return Ok((0, false));
+        }
+        let mut hits = vec![0; names.len()];
+        for n in 0..SAMPLE {
+            let Some(line) = self.lines.peek(n).usage_at("cannot be read")? else { break };
+            let record = Record { number: 0, octets: line.octets.clone(), literal: false };
+            for (hits, field) in hits.iter_mut().zip(record.fields(self.delimiter)) {
+                *hits += usize::from(field.contains(&b'@'));
+            }
+        }
+        // The first of the best.
+        match hits.iter().enumerate().rev().max_by_key(|(_, hits)| **hits) {
+            Some((column, 1..)) => Ok((column, true)),
+            _ => Err(Failure::usage("no column seems to hold addresses").hint(format!(
+                "name it, or give its number: --column NAME, where NAME is {}",
+                listed(names)
+            ))),
+        }
+    }
+
+    /// One record: a line, or more of them where quotes say so.
+    fn record(&mut self) -> io::Result<Option<Record>> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
+        let Some(Line { number, mut octets, .. }) = self.lines.next_filled()? else { return Ok(None) };
+        let mut at = At::Start.over(&octets, self.delimiter);
+        let (mut more, mut len) = (0, octets.len());
+        while at == At::Quoted && more < MAX_LINES && len < MAX_RECORD {
+            let Some(line) = self.lines.peek(more)? else { break };
+            at = at.over(b"\n", self.delimiter).over(&line.octets, self.delimiter);
+            (more, len) = (more + 1, len + line.octets.len() + 1);
+        }
+        let literal = matches!(at, At::Quoted | At::Broken);
+        if !literal {
+            for _ in 0..more {
+                octets.push(b'\n');
+                octets.extend(self.lines.next()?.unwrap_or_default().octets);
+            }
+        }
+        Ok(Some(Record { number, octets, literal }))
+    }
+}
+
+impl Iterator for Csv {
+    type Item = io::Result<Row>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let record = match self.record() {
+            Ok(record) => record?,
+            Err(error) => return Some(Err(error)),
+        };
+        let row = match record.field(self.delimiter, self.column) {
+            Some(field) => Row::new(record.number, field.into_owned()),
+            None => {
+                let fault = format!("there is no column {}", self.column + 1);
+                Row::new(record.number, record.octets).with_fault(fault)
+            }
+        };
+        Some(Ok(row))
+    }
+}
+
+/// Finds the column that was asked for by name or, where none has it, by number.
+fn named(names: &[String], wanted: &str) -> Result<(usize, bool)> {
+    let exact = names.iter().position(|name| name == wanted);
+    let same = || names.iter().position(|name| name.eq_ignore_ascii_case(wanted));
+    if let Some(column) = exact.or_else(same) {
+        return Ok((column, true));
+    }
+    match wanted.parse::<usize>() {
+        Ok(number) if (1..=names.len()).contains(&number) => {
+            let is_address = names[number - 1].contains('@');
+            Ok((number - 1, !is_address))
+        }
+        _ => Err(Failure::usage(format_args!("--column {wanted}: there is no such column"))
+            .hint(format!("the columns are {}", listed(names)))),
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    const MOST: usize = 20;
+    let mut text = names.iter().take(MOST).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    if names.len() > MOST {
+        text.push_str(", …");
+    }
+    text
+}
+
+fn plain(name: &str) -> String {
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+/// The delimiter that there is most of, outside of quotes.
+pub(super) fn delimiter(line: &[u8]) -> u8 {
+    let count = |&delimiter: &u8| {
+        let mut at = At::Start;
+        let is_end = |octet: &&u8| {
+            at = at.step(**octet, delimiter);
+            **octet == delimiter && at != At::Quoted
+        };
+        line.iter().filter(is_end).count()
+    };
+    [b'\t', b';', b','].into_iter().max_by_key(count).unwrap_or(b',')
+}
+
+/// Whether a line looks like CSV rather than one address.
+pub(super) fn looks_like(line: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(line);
+    let alone = plain(&text);
+    line.contains(&delimiter(line)) || NAMES.contains(&&*alone)
+}

@@ -1,0 +1,144 @@
+//! Lines, with their numbers, and with as much of them ahead as a guess needs.
+
+use std::{
+    collections::VecDeque,
+    io::{self, BufRead, Read},
+};
+
+use memchr::memchr;
+
+/// The longest line that is kept whole, so that a file without line ends cannot fill the memory.
+const MAX_LINE: usize = 1 << 20;
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// A line without its end.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// From 1.
+    pub(crate) number: u64,
+    pub(crate) octets: Vec<u8>,
+    /// Whether it was longer than this reader keeps; the rest was dropped.
+    pub(crate) cut: bool,
+}
+
+impl Line {
+    pub(crate) fn is_blank(&self) -> bool {
+        self.octets.trim_ascii().is_empty()
+    }
+}
+
+pub(crate) struct Lines<R = Box<dyn BufRead + Send>> {
+    input: R,
+    read: u64,
+    ahead: VecDeque<Line>,
+}
+
+impl<R: BufRead> Lines<R> {
+    pub(crate) fn new(input: R) -> Self {
+        Self { input, read: 0, ahead: VecDeque::new() }
+    }
+
+    pub(crate) fn input(&self) -> &R {
+        &self.input
+    }
+
+    /// The next line; none at the end.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Line>> {
+        match self.ahead.pop_front() {
+            Some(line) => Ok(Some(line)),
+            None => self.read(),
+        }
+    }
+
+    /// The next line that is not blank.
+    pub(crate) fn next_filled(&mut self) -> io::Result<Option<Line>> {
+        loop {
+            match self.next()? {
+                Some(line) if line.is_blank() => {}
+                line => return Ok(line),
+            }
+        }
+    }
+
+    /// The line that comes `n` lines after the next one, without taking any.
+    pub(crate) fn peek(&mut self, n: usize) -> io::Result<Option<&Line>> {
+        while self.ahead.len() <= n {
+            match self.read()? {
+                Some(line) => self.ahead.push_back(line),
+                None => return Ok(None),
+            }
+        }
+        Ok(self.ahead.get(n))
+    }
+
+    fn read(&mut self) -> io::Result<Option<Line>> {
+        let mut octets = Vec::new();
+        let limit = MAX_LINE as u64 + 1;
+        if Read::take(&mut self.input, limit).read_until(b'\n', &mut octets)? == 0 {
+            return Ok(None);
+        }
+        let ended = octets.pop_if(|last| *last == b'\n').is_some();
+        let cut = octets.len() > MAX_LINE;
+        if cut && !ended {
+            octets.truncate(MAX_LINE);
+            self.skip_line()?;
+        }
+        octets.pop_if(|last| *last == b'\r');
+        self.read += 1;
+        if self.read == 1 && octets.starts_with(BOM) {
+            octets.drain(..BOM.len());
+        }
+        Ok(Some(Line { number: self.read, octets, cut }))
+    }
+
+    fn skip_line(&mut self) -> io::Result<()> {
+        loop {
+            let buffer = match self.input.fill_buf() {
+                Ok(buffer) => buffer,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let (end, len) = (memchr(b'\n', buffer), buffer.len());
+            self.input.consume(end.map_or(len, |end| end + 1));
+            if end.is_some() || len == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(octets: Vec<u8>) -> Vec<(u64, Vec<u8>, bool)> {
+        let mut lines = Lines::new(io::Cursor::new(octets));
+        std::iter::from_fn(|| lines.next().unwrap().map(|line| (line.number, line.octets, line.cut)))
+            .collect()
+    }
+
+    #[test]
+    fn ends_and_marks_are_taken_off() {
+        let line = |number, text: &str| (number, text.as_bytes().to_vec(), false);
+        assert_eq!(all(b"\xef\xbb\xbfa\r\n\nb".to_vec()), [line(1, "a"), line(2, ""), line(3, "b")]);
+        assert_eq!(all(b"a\n".to_vec()), [line(1, "a")]);
+        assert_eq!(all(vec![]), []);
+    }
+
+    #[test]
+    fn an_endless_line_is_cut_and_passed_over() {
+        let found = all([vec![b'x'; 3 * MAX_LINE], b"\nb\n".to_vec()].concat());
+        assert_eq!((found.len(), found[0].1.len(), found[0].2), (2, MAX_LINE, true));
+        assert_eq!(found[1], (2, b"b".to_vec(), false));
+        let whole = all([vec![b'x'; MAX_LINE], b"\nb\n".to_vec()].concat());
+        assert_eq!((whole.len(), whole[0].1.len(), whole[0].2), (2, MAX_LINE, false));
+    }
+
+    #[test]
+    fn peeking_takes_nothing() {
+        let mut lines = Lines::new(&b"a\nb\n"[..]);
+        assert_eq!(lines.peek(1).unwrap().unwrap().octets, b"b");
+        assert_eq!(lines.peek(2).unwrap(), None);
+        assert_eq!(lines.next().unwrap().unwrap().octets, b"a");
+    }
+}

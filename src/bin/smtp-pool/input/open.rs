@@ -1,0 +1,96 @@
+//! From a file, or standard input, to its text: counted, decompressed, and refused if it is no text at all.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, Chain, Cursor, Read},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use flate2::bufread::MultiGzDecoder;
+
+use crate::{
+    exit::{At, Failure, Result},
+    format::{self, Compression},
+};
+
+const BUFFER: usize = 64 * 1024;
+
+/// How much of a file has been read, in octets as they lie on the disk.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Consumed(Arc<AtomicU64>);
+
+impl Consumed {
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+struct Counted<R> {
+    inner: R,
+    consumed: Consumed,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.consumed.0.fetch_add(n as u64, Relaxed);
+        Ok(n)
+    }
+}
+
+/// Opens a file, and tells its size if it has one.
+pub(crate) fn file(path: &Path, consumed: &Consumed) -> Result<(Box<dyn BufRead + Send>, Option<u64>)> {
+    let file = File::open(path).usage_at(path.display())?;
+    let meta = file.metadata().usage_at(path.display())?;
+    if meta.is_dir() {
+        return Err(Failure::usage(format_args!("{}: is a directory", path.display())));
+    }
+    let (_, compression) = format::of(path);
+    let text = text(file, compression, consumed).map_err(|failure| failure.within(path.display()))?;
+    Ok((text, meta.is_file().then_some(meta.len())))
+}
+
+/// Opens standard input.
+pub(crate) fn stdin(consumed: &Consumed) -> Result<Box<dyn BufRead + Send>> {
+    text(io::stdin(), None, consumed).map_err(|failure| failure.within("standard input"))
+}
+
+/// Magic octets outweigh the extension: people rename files.
+fn text(
+    input: impl Read + Send + 'static,
+    named: Option<Compression>,
+    consumed: &Consumed,
+) -> Result<Box<dyn BufRead + Send>> {
+    let counted = Counted { inner: input, consumed: consumed.clone() };
+    let (head, input) = head(counted).usage_at("cannot be read")?;
+    let input = BufReader::with_capacity(BUFFER, input);
+    let refuse = |what: &str, hint: &str| Err(Failure::usage(what).hint(hint));
+    match (&head[..], named) {
+        ([0x1f, 0x8b, ..], _) => Ok(Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(input)))),
+        ([0x28, 0xb5, 0x2f, 0xfd], _) => {
+            let decoder = zstd::Decoder::with_buffer(input).failed_at("cannot be read")?;
+            Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)))
+        }
+        ([b'P', b'K', 3, 4], _) => {
+            refuse("a ZIP archive, or a workbook of Excel", "unpack it, or save the sheet as CSV")
+        }
+        ([0xff, 0xfe, ..] | [0xfe, 0xff, ..], _) => {
+            refuse("UTF-16, which is not read here", "convert it to UTF-8: iconv -f UTF-16 -t UTF-8")
+        }
+        ([], _) => Ok(Box::new(input)),
+        (_, Some(Compression::Gzip)) => refuse("not compressed by gzip", "take the .gz off its name"),
+        (_, Some(Compression::Zstd)) => refuse("not compressed by Zstandard", "take the .zst off its name"),
+        (_, None) => Ok(Box::new(input)),
+    }
+}
+
+/// The first four octets, if there are as many, and the whole.
+fn head<R: Read>(mut input: R) -> io::Result<(Vec<u8>, Chain<Cursor<Vec<u8>>, R>)> {
+    let mut head = Vec::new();
+    Read::take(&mut input, 4).read_to_end(&mut head)?;
+    Ok((head.clone(), Cursor::new(head).chain(input)))
+}

@@ -1,0 +1,167 @@
+use std::io::{Cursor, Read, Write};
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What the rows of `octets` become: line, address, and whether there is a fault.
+fn rows(octets: &[u8], format: Option<Format>, column: Option<&str>) -> Result<Vec<(u64, String, bool)>> {
+    let lines: Lines = Lines::new(Box::new(Cursor::new(octets.to_vec())));
+    let rows = rows_of(lines, format, column)?.map(|row| row.unwrap().checked());
+    Ok(rows.map(|row| (row.line, row.address, row.fault.is_some())).collect())
+}
+
+#[track_caller]
+fn check(text: &str, column: Option<&str>, found: &[(u64, &str)]) {
+    let rows = rows(text.as_bytes(), None, column).unwrap();
+    let rows: Vec<_> = rows.iter().map(|(line, address, _)| (*line, address.as_str())).collect();
+    assert_eq!(rows, found, "{text:?}");
+}
+
+#[test]
+fn text() {
+    check("ann@x.test\r\n\n  bob@x.test \n", None, &[(1, "ann@x.test"), (3, "bob@x.test")]);
+    check("\u{feff}# a list\n#\n#ann@x.test\n", None, &[(3, "#ann@x.test")]);
+    check("\"a, b\"@x.test\n", None, &[(1, "\"a, b\"@x.test")]);
+    check("no address\n", None, &[(1, "no address")]);
+    check("", None, &[]);
+}
+
+#[test]
+fn csv_with_a_header() {
+    check("id,email\n1,ann@x.test\n\n2,\n3\n", None, &[(2, "ann@x.test"), (4, ""), (5, "3")]);
+    check("Name;E-Mail \r\nAnn;ann@x.test\r\n", None, &[(2, "ann@x.test")]);
+    check("name\tWork Email\taddress\nAnn\tann@x.test\tStreet 1\n", Some("work email"), &[(2, "ann@x.test")]);
+    check("address,email\nStreet 1,ann@x.test\n", None, &[(2, "ann@x.test")]);
+    check("Name,E-mail 1 - Value\nAnn,ann@x.test\n", None, &[(2, "ann@x.test")]);
+    check("who,where\nAnn,ann@x.test\n", None, &[(2, "ann@x.test")]);
+    check("who,where\nAnn,ann@x.test\n", Some("2"), &[(2, "ann@x.test")]);
+    check("\u{feff}\"email\",\"id\"\n\"ann@x.test\",1\n", None, &[(2, "ann@x.test")]);
+    check("email\nann@x.test\n", None, &[(2, "ann@x.test")]);
+    check(
+        "note,email\n\"two\nlines, quoted\",ann@x.test\n3,bob@x.test\n",
+        None,
+        &[(2, "ann@x.test"), (4, "bob@x.test")],
+    );
+}
+
+#[test]
+fn csv_without_a_header() {
+    check("1,ann@x.test\n2,bob@x.test\n", None, &[(1, "ann@x.test"), (2, "bob@x.test")]);
+    check("1,ann@x.test\n", Some("2"), &[(1, "ann@x.test")]);
+    check("1;\"john doe\"@x.test\n", None, &[(1, "\"john doe\"@x.test")]);
+}
+
+#[test]
+fn a_quote_that_nobody_closes_costs_one_row() {
+    let text = "email,id\nann@x.test,1\n\"bob@x.test,2\neve@x.test,3\n";
+    check(text, None, &[(2, "ann@x.test"), (3, "\"bob@x.test"), (4, "eve@x.test")]);
+    let long = format!("email\n\"open\n{}", "ann@x.test\n".repeat(10_000));
+    assert_eq!(rows(long.as_bytes(), None, None).unwrap().len(), 10_001);
+}
+
+#[test]
+fn jsonl() {
+    let text = "{\"id\": 1, \"email\": \"ann@x.test\"}\n\n\"bob@x.test\"\n{\"Address\": \" eve@x.test \"}\n";
+    check(text, None, &[(1, "ann@x.test"), (3, "bob@x.test"), (4, "eve@x.test")]);
+    check("{\"email\": \"a@x.test\", \"to\": \"b@x.test\"}\n", Some("to"), &[(1, "b@x.test")]);
+    let bad =
+        ["{\"email\": \"ann@x.test\"", "{\"mehl\": 1}", "{\"email\": 1}", "[]", "{\"email\": null}", "1"];
+    for line in bad {
+        let rows = rows(line.as_bytes(), Some(Format::Jsonl), None).unwrap();
+        assert_eq!(rows, [(1, line.to_owned(), true)]);
+    }
+}
+
+#[test]
+fn what_is_broken_never_passes_for_an_address() {
+    // Valid, if one looks at nothing but the text.
+    for (octets, format) in [(&b"{ann@x.test"[..], Format::Jsonl), (b"ann\xff@x.test", Format::Text)] {
+        let rows = rows(octets, Some(format), None).unwrap();
+        assert!(rows[0].2 && Mailbox::parse(&rows[0].1).is_err(), "{rows:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_a_list_is_refused_with_a_hint() {
+    let error = |text: &str, format, column| rows(text.as_bytes(), format, column).unwrap_err().to_string();
+    assert!(error("a,b\n1,2\n", None, None).contains("NAME is \"a\", \"b\""));
+    assert!(error("a,b\n1,2\n", None, Some("c")).contains("--column c: there is no such column"));
+    assert!(error("ann@x.test\n", None, Some("c")).contains("plain text has no columns"));
+    assert!(error("[\n", Some(Format::Jsonl), None).contains("jq"));
+}
+
+#[test]
+fn compression_is_told_by_the_octets() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+    gzip.write_all(b"ann@x.test\n").unwrap();
+    let gzip = gzip.finish().unwrap();
+    let zstd = zstd::encode_all(&b"ann@x.test\n"[..], 1).unwrap();
+    // Two members one behind the other are one file.
+    for (name, octets, lines) in
+        [("a.txt", gzip.repeat(2), 2), ("b.gz", gzip, 1), ("c", zstd, 1), ("d.gz", vec![], 0)]
+    {
+        let path = dir.path().join(name);
+        std::fs::write(&path, octets).unwrap();
+        let mut text = String::new();
+        open::file(&path, &Consumed::default()).unwrap().0.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "ann@x.test\n".repeat(lines), "{name}");
+    }
+    for (name, octets) in [("e.gz", &b"text"[..]), ("f.xlsx", b"PK\x03\x04"), ("g.csv", b"\xff\xfea\0")] {
+        let path = dir.path().join(name);
+        std::fs::write(&path, octets).unwrap();
+        let failure = open::file(&path, &Consumed::default()).err().unwrap().to_string();
+        assert!(failure.contains(name) && failure.contains("hint: "), "{failure}");
+    }
+}
+
+#[test]
+fn arguments_are_files_addresses_or_standard_input() {
+    let sort =
+        |arguments: &[&str]| Source::of_arguments(&arguments.iter().map(|&it| it.into()).collect::<Vec<_>>());
+    let found = sort(&["a@x.test", "b@x.test", "-", "Cargo.toml", "c@x.test"]).unwrap();
+    let addresses = |all: &[&str]| Source::Addresses(all.iter().map(|&it| it.into()).collect());
+    let file = Source::File("Cargo.toml".into());
+    assert_eq!(found, [addresses(&["a@x.test", "b@x.test"]), Source::Stdin, file, addresses(&["c@x.test"])]);
+    assert!(sort(&["-", "-"]).is_err());
+    assert!(sort(&["nothing"]).unwrap_err().to_string().starts_with("nothing: no such file"));
+}
+
+/// Lines that have a row each, whatever they hold.
+fn filled(octets: &[u8]) -> usize {
+    octets.split(|octet| *octet == b'\n').filter(|line| !line.trim_ascii().is_empty()).count()
+}
+
+proptest! {
+    #[test]
+    fn any_line_of_text_is_a_row(octets: Vec<u8>) {
+        // A comment is no row, and an array of JSON no list.
+        let octets = octets.into_iter().filter(|octet| !b"#[".contains(octet)).collect::<Vec<_>>();
+        let octets = octets.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&octets);
+        prop_assert_eq!(rows(octets, Some(Format::Text), None).unwrap().len(), filled(octets));
+        prop_assert_eq!(rows(octets, Some(Format::Jsonl), None).map_or(0, |rows| rows.len()), filled(octets));
+    }
+
+    #[test]
+    fn any_record_of_csv_is_a_row(lines in prop::collection::vec(r#"[a@,;"\t\r 0-9é]{0,12}"#, 0..20)) {
+        let text = format!("email,id\n{}", lines.join("\n"));
+        let rows = rows(text.as_bytes(), Some(Format::Csv), None).unwrap();
+        // Quotes may join lines, and nothing may lose one.
+        let last = lines.iter().rposition(|line| !line.trim_ascii().is_empty());
+        let quotes = lines.iter().any(|line| line.contains('"'));
+        prop_assert!(rows.len() <= filled(text.as_bytes()) - 1);
+        prop_assert!(quotes || rows.len() == filled(text.as_bytes()) - 1);
+        prop_assert!(rows.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        prop_assert_eq!(rows.is_empty(), last.is_none());
+    }
+
+    #[test]
+    fn nothing_makes_a_reader_panic(octets: Vec<u8>, column: Option<String>) {
+        for format in [None, Some(Format::Text), Some(Format::Csv), Some(Format::Jsonl)] {
+            for row in rows(&octets, format, column.as_deref()).unwrap_or_default() {
+                prop_assert_eq!(row.2, Mailbox::parse(&row.1).is_err());
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Rows of text: an address a line.
+
+use std::io;
+
+use super::{Row, lines::Lines};
+
+pub(crate) struct Text {
+    lines: Lines,
+}
+
+impl Text {
+    pub(crate) fn new(lines: Lines) -> Self {
+        Self { lines }
+    }
+}
+
+impl Iterator for Text {
+    type Item = io::Result<Row>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.lines.next_filled() {
+                Ok(Some(line)) if is_comment(&line.octets) => {}
+                Ok(line) => return Some(Ok(Row::of_line(line?))),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+/// `#` and a space, or nothing: `#ann@example.com` is an address.
+fn is_comment(line: &[u8]) -> bool {
+    matches!(line.trim_ascii(), [b'#'] | [b'#', b' ' | b'\t', ..])
+}

@@ -1,0 +1,70 @@
+//! `smtp-pool sandbox`: a world of mail servers to try things on.
+
+use std::{
+    io::{self, Write},
+    pin::pin,
+};
+
+use smtp_pool::sandbox::{Route, Sandbox, World};
+use tokio::select;
+
+use crate::{
+    args::SandboxArgs,
+    exit::{At, Exit, Result},
+    plan::read_world,
+    stop,
+};
+
+pub(crate) struct Plan {
+    world: World,
+}
+
+impl Plan {
+    /// None if printing the embedded world was all.
+    pub(crate) fn new(args: &SandboxArgs) -> Result<Option<Self>> {
+        if args.print_world {
+            write!(io::stdout().lock(), "{}", World::DEMO).failed_at("standard output")?;
+            return Ok(None);
+        }
+        let world = args.world.as_deref().map_or_else(|| Ok(World::demo()), read_world)?;
+        Ok(Some(Self { world }))
+    }
+}
+
+pub(crate) async fn run(plan: Plan) -> Result<Exit> {
+    let sandbox = Sandbox::start(plan.world).await.failed_at("the sandbox cannot start")?;
+    let mut stopped = pin!(stop::requested());
+    let describe = async { io::stdout().lock().write_all(described(&sandbox).as_bytes()) };
+    select! {
+        // First, so that it listens before anybody is told that it runs.
+        biased;
+        () = &mut stopped => return Ok(Exit::Done),
+        written = describe => written.failed_at("standard output")?,
+    }
+    stopped.await;
+    Ok(Exit::Done)
+}
+
+/// The hosts, and a line of routes for each domain, to paste.
+fn described(sandbox: &Sandbox) -> String {
+    let mut text = String::from("# Hosts\n");
+    for (host, addr) in sandbox.hosts() {
+        text.push_str(&format!("# {addr}  {host}\n"));
+    }
+    text.push_str("# Domains, and where their mail goes: options for `smtp-pool verify`\n");
+    let mut lines: Vec<String> = sandbox.routes().map(|(domain, route)| options(domain, route)).collect();
+    lines.sort();
+    text.push_str(&lines.concat());
+    text.push_str("# Ctrl-C ends it.\n");
+    text
+}
+
+fn options(domain: &str, route: Route<'_>) -> String {
+    match route {
+        Route::NullMx => format!("--route {domain}=.\n"),
+        Route::Hosts(hosts) => {
+            let options: Vec<_> = hosts.iter().map(|(_, addr)| format!("--route {domain}={addr}")).collect();
+            options.join(" ") + "\n"
+        }
+    }
+}

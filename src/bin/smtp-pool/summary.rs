@@ -1,0 +1,121 @@
+//! The closing tables: verdicts, and how long everything took.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use comfy_table::{CellAlignment, Table, presets::NOTHING};
+use indicatif::HumanCount;
+use serde::Serialize;
+use smtp_pool::{
+    metrics::Snapshot,
+    verify::{Record, Status, SubStatus},
+};
+
+/// How many there were of each verdict.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    counts: BTreeMap<(Status, SubStatus), u64>,
+    total: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, record: &Record) {
+        *self.counts.entry((record.status, record.sub_status)).or_default() += 1;
+        self.total += 1;
+    }
+
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
+    pub(crate) fn counts(&self) -> impl Iterator<Item = ((Status, SubStatus), u64)> + '_ {
+        self.counts.iter().map(|(verdict, count)| (*verdict, *count))
+    }
+}
+
+/// The name of a verdict, as in the records.
+pub(crate) fn word(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
+/// Both tables, as one text.
+pub(crate) fn tables(tally: &Tally, snapshot: &Snapshot, elapsed: Duration) -> String {
+    let mut text = verdicts(tally);
+    if snapshot.latencies().next().is_some() {
+        text = format!("{text}\n\n{}", latencies(snapshot));
+    }
+    let rate = tally.total as f64 / elapsed.as_secs_f64().max(0.001);
+    let connections =
+        match (snapshot.connections_opened(), snapshot.connections_failed().values().sum::<u64>()) {
+            (0, 0) => String::new(),
+            (opened, failed) => {
+                format!(", {} connections opened, {} failed", HumanCount(opened), HumanCount(failed))
+            }
+        };
+    let total = HumanCount(tally.total);
+    format!("{text}\n\n{total} addresses in {} ({rate:.0}/s){connections}", span(elapsed))
+}
+
+fn verdicts(tally: &Tally) -> String {
+    let mut table = table(&["status", "sub_status", "count", "share"], 2);
+    for ((status, sub_status), count) in tally.counts() {
+        let share = 100.0 * count as f64 / tally.total as f64;
+        let count = HumanCount(count).to_string();
+        table.add_row([word(&status), word(&sub_status), count, format!("{share:.1} %")]);
+    }
+    table.trim_fmt()
+}
+
+fn latencies(snapshot: &Snapshot) -> String {
+    let mut table = table(&["operation", "count", "p50", "p90", "p99", "max"], 1);
+    for (operation, latency) in snapshot.latencies() {
+        let count = HumanCount(latency.count).to_string();
+        let [p50, p90, p99, max] = [latency.p50, latency.p90, latency.p99, latency.max].map(span);
+        table.add_row([operation.to_string(), count, p50, p90, p99, max]);
+    }
+    table.trim_fmt()
+}
+
+/// A table with words in its first columns and numbers in the others.
+fn table(header: &[&str], words: usize) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header);
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((if index == 0 { 0 } else { 2 }, 0));
+        if index >= words {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// Three digits, and the unit that fits.
+pub(crate) fn span(duration: Duration) -> String {
+    let (value, unit) = match duration.as_secs_f64() {
+        s if s < 1e-3 => (s * 1e6, "µs"),
+        s if s < 1.0 => (s * 1e3, "ms"),
+        s => (s, "s"),
+    };
+    match value {
+        v if v < 10.0 => format!("{v:.2} {unit}"),
+        v if v < 100.0 => format!("{v:.1} {unit}"),
+        v => format!("{v:.0} {unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_have_three_digits() {
+        let spans =
+            [(950, "950 µs"), (1_234, "1.23 ms"), (45_678, "45.7 ms"), (1_500_000, "1.50 s"), (0, "0.00 µs")];
+        for (micros, text) in spans {
+            assert_eq!(span(Duration::from_micros(micros)), text);
+        }
+        assert_eq!(word(&SubStatus::MailboxNotFound), "mailbox_not_found");
+    }
+}

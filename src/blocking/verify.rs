@@ -1,0 +1,75 @@
+//! The verifier, blocking.
+
+use std::sync::Arc;
+
+use super::{Error, InAsync, Private};
+use crate::{
+    metrics::Metrics,
+    verify::{self, Record, VerifierConfig, VerifierError},
+};
+
+/// [`verify::Verifier`], blocking.
+///
+/// ```no_run
+/// use smtp_pool::{blocking::Verifier, metrics::Metrics, proto::ClientName, verify::VerifierConfig};
+/// let config = VerifierConfig::new(ClientName::parse("verifier.example.org")?);
+/// let verifier = Verifier::new(config, Metrics::new().into())?;
+/// for record in verifier.verify_all(["ann@example.com".to_owned()])? {
+///     println!("{}: {:?}", record.address, record.status);
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Verifier {
+    inner: verify::Verifier,
+    runtime: Private,
+}
+
+impl Verifier {
+    /// [`verify::Verifier::new`].
+    ///
+    /// # Errors
+    /// As its namesake.
+    pub fn new(config: VerifierConfig, metrics: Arc<Metrics>) -> Result<Self, Error<VerifierError>> {
+        let runtime = Private::start()?;
+        let inner =
+            runtime.block_on(async { verify::Verifier::new(config, metrics) })?.map_err(Error::Inner)?;
+        Ok(Self { inner, runtime })
+    }
+
+    /// [`verify::Verifier::verify`].
+    ///
+    /// # Errors
+    /// Called from within a tokio runtime.
+    pub fn verify(&self, address: &str) -> Result<Option<Record>, InAsync> {
+        self.runtime.block_on(self.inner.verify(address))
+    }
+
+    /// [`verify::Verifier::verify_all`]; work goes on only while the iterator is asked for the next record.
+    ///
+    /// # Errors
+    /// Called from within a tokio runtime.
+    pub fn verify_all<I>(&self, addresses: I) -> Result<Records, InAsync>
+    where
+        I: IntoIterator<Item = String>,
+        I::IntoIter: Send + 'static,
+    {
+        let inner = self.runtime.block_on(async { self.inner.verify_all(addresses) })?;
+        Ok(Records { inner, runtime: self.runtime.clone() })
+    }
+}
+
+/// [`verify::Records`] as an iterator. Within a tokio runtime it ends at once.
+#[derive(Debug)]
+pub struct Records {
+    inner: verify::Records,
+    runtime: Private,
+}
+
+impl Iterator for Records {
+    type Item = Record;
+
+    fn next(&mut self) -> Option<Record> {
+        self.runtime.block_on(self.inner.next()).ok().flatten()
+    }
+}

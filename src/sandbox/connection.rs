@@ -1,0 +1,192 @@
+//! One connection, from its banner to its end.
+
+use std::{io, net::IpAddr, sync::Arc};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::{
+    Does, Stage,
+    session::{Mx, Session, Step},
+    wire::Wire,
+};
+
+/// Why a conversation is over, where the connection is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Close,
+    Handshake,
+}
+
+/// Serves one client. Whatever it does, it ends the connection and nothing else.
+pub(super) async fn serve(mx: Arc<Mx>, tls: TlsAcceptor, stream: TcpStream, peer: IpAddr) {
+    let id = mx.counters.connections.up();
+    let ended = match Open::claim(&mx) {
+        Some(_open) => converse(&mx, &tls, stream, peer, id).await,
+        None => refuse(&mx, stream, peer, id).await,
+    };
+    tracing::debug!(host = mx.config.name, %peer, error = ended.err().map(tracing::field::display), "closed");
+}
+
+/// One of the connections that may be open at once.
+struct Open<'a>(&'a Mx);
+
+impl<'a> Open<'a> {
+    fn claim(mx: &'a Mx) -> Option<Self> {
+        let count = mx.counters.open.up();
+        let open = Self(mx);
+        if mx.config.max_connections.is_some_and(|max| count > max) {
+            return None;
+        }
+        mx.counters.max_open.raise_to(count);
+        Some(open)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.counters.open.down();
+    }
+}
+
+async fn refuse(mx: &Arc<Mx>, stream: TcpStream, peer: IpAddr, id: u64) -> io::Result<()> {
+    mx.counters.refused_connections.up();
+    let mut session = Session::new(Arc::clone(mx), peer, id, false);
+    let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
+    session.close(&mut wire.out, 421, "4.7.0", format_args!("Error: too many connections from {peer}"));
+    wire.send(None).await?;
+    wire.close().await
+}
+
+async fn converse(
+    mx: &Arc<Mx>,
+    tls: &TlsAcceptor,
+    stream: TcpStream,
+    peer: IpAddr,
+    id: u64,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut session = Session::new(Arc::clone(mx), peer, id, false);
+    if mx.config.implicit_tls {
+        let Some(stream) = handshake(mx, tls, stream, &mut session).await? else { return Ok(()) };
+        let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
+        greet(mx, &mut wire, &mut session).await?;
+        return wire.close().await;
+    }
+    let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
+    if greet(mx, &mut wire, &mut session).await? == End::Close {
+        return wire.close().await;
+    }
+    // What the client sent behind STARTTLS goes with the wire: taken into TLS, it would be an injection.
+    let stream = wire.into_stream();
+    let Some(stream) = handshake(mx, tls, stream, &mut session).await? else { return Ok(()) };
+    let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
+    dialogue(&mut wire, &mut session).await?;
+    wire.close().await
+}
+
+async fn handshake(
+    mx: &Mx,
+    tls: &TlsAcceptor,
+    stream: TcpStream,
+    session: &mut Session,
+) -> io::Result<Option<TlsStream<TcpStream>>> {
+    if let Some(does) = session.fault(Stage::Tls) {
+        // Not before the client began: octets behind the reply to STARTTLS would be an injection, another fault.
+        stream.readable().await?;
+        let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
+        match does {
+            Does::Silence => wire.ignore().await?,
+            Does::Eof => {}
+            // The client takes it for a TLS record of no known type.
+            _ => {
+                wire.put(&[0x80; 64]);
+                wire.send(None).await?;
+            }
+        }
+        wire.close().await?;
+        return Ok(None);
+    }
+    let stream = timeout(mx.config.idle_timeout.max(), tls.accept(stream)).await??;
+    session.secured();
+    Ok(Some(stream))
+}
+
+/// The banner, and what follows.
+async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
+    mx: &Mx,
+    wire: &mut Wire<S>,
+    session: &mut Session,
+) -> io::Result<End> {
+    let delay = mx.config.banner_delay;
+    if !delay.is_zero() {
+        wire.put(format!("220-{} ESMTP\r\n", mx.config.name).as_bytes());
+        wire.send(session.octet_delay()).await?;
+        wire.drain().await?;
+        if !wire.is_quiet(delay).await? {
+            mx.counters.early_talkers.up();
+            wire.put(b"521 5.5.1 Protocol error\r\n");
+            wire.send(None).await?;
+            return Ok(End::Close);
+        }
+    }
+    let step = session.banner(&mut wire.out);
+    match act(step, wire, session).await? {
+        Some(end) => Ok(end),
+        None => dialogue(wire, session).await,
+    }
+}
+
+/// Lines and replies, until somebody has enough.
+async fn dialogue<S: AsyncRead + AsyncWrite + Unpin>(
+    wire: &mut Wire<S>,
+    session: &mut Session,
+) -> io::Result<End> {
+    loop {
+        let step = session.step(&mut wire.input, &mut wire.out);
+        if let Some(end) = act(step, wire, session).await? {
+            return Ok(end);
+        }
+    }
+}
+
+/// Sends what is there to send, then does what the session asks for.
+async fn act<S: AsyncRead + AsyncWrite + Unpin>(
+    step: Step,
+    wire: &mut Wire<S>,
+    session: &mut Session,
+) -> io::Result<Option<End>> {
+    wire.send(session.octet_delay()).await?;
+    match step {
+        Step::Next => {}
+        Step::Read => match wire.fill().await {
+            Ok(true) => {}
+            Ok(false) => return Ok(Some(End::Close)),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                session.close(&mut wire.out, 421, "4.4.2", format_args!("Error: timeout exceeded"));
+                wire.send(session.octet_delay()).await?;
+                return Ok(Some(End::Close));
+            }
+            Err(error) => return Err(error),
+        },
+        Step::Pause(delay) => wire.pause(delay).await?,
+        Step::Close => return Ok(Some(End::Close)),
+        Step::Handshake => {
+            wire.drain().await?;
+            return Ok(Some(End::Handshake));
+        }
+        Step::Silence => {
+            wire.ignore().await?;
+            return Ok(Some(End::Close));
+        }
+        Step::Endless => {
+            wire.ramble().await?;
+            return Ok(Some(End::Close));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,186 @@
+//! Which domains and mailboxes there are, and who serves them.
+
+use std::{borrow::Cow, collections::HashMap};
+
+use super::{DomainConfig, HostConfig, World, WorldError, chance};
+use crate::proto::{Domain, Mailbox};
+
+/// What an address is, whatever its servers say of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Truth {
+    /// There is such a mailbox.
+    Known,
+    /// The domain takes mail, but there is no such mailbox.
+    Unknown,
+    /// There is such a mailbox, and it is full.
+    Full,
+    /// There was such a mailbox; it is closed.
+    Disabled,
+    /// The domain accepts every local part.
+    CatchAll,
+    /// The domain takes no mail (RFC 7505).
+    NullMx,
+    /// There is no such domain.
+    NoDomain,
+}
+
+/// A world that was checked, in the form that answers quickly.
+#[derive(Debug)]
+pub(super) struct Directory {
+    seed: u64,
+    hosts: Vec<HostConfig>,
+    domains: HashMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Indices of its hosts, the preferred first.
+    hosts: Vec<usize>,
+    null_mx: bool,
+    catch_all: bool,
+    known_share: f64,
+    mailboxes: HashMap<String, Truth>,
+}
+
+impl Directory {
+    pub(super) fn new(world: &World) -> Result<Self, WorldError> {
+        let hosts = world.expanded_hosts()?;
+        let mut by_name = HashMap::new();
+        for (index, host) in hosts.iter().enumerate() {
+            let name = parse_name("host", &host.name)?;
+            if !host.listen.ip().is_loopback() {
+                return Err(WorldError::Listen(name));
+            }
+            if by_name.insert(name.clone(), index).is_some() {
+                return Err(WorldError::Duplicate { kind: "host", name });
+            }
+        }
+        let mut domains = HashMap::new();
+        for config in world.expanded_domains()? {
+            let name = parse_name("domain", &config.name)?;
+            let entry = Entry::new(&name, &config, &by_name)?;
+            if domains.insert(name.clone(), entry).is_some() {
+                return Err(WorldError::Duplicate { kind: "domain", name });
+            }
+        }
+        Ok(Self { seed: world.seed, hosts, domains })
+    }
+
+    /// The hosts in the order of the description.
+    pub(super) fn hosts(&self) -> &[HostConfig] {
+        &self.hosts
+    }
+
+    /// Each domain with the indices of its hosts; none for a null MX.
+    pub(super) fn domains(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.domains.iter().map(|(name, entry)| (&**name, entry.mx()))
+    }
+
+    pub(super) fn domain(&self, name: &str) -> Option<&[usize]> {
+        self.domains.get(name).map(Entry::mx)
+    }
+
+    /// What the address is.
+    pub(super) fn truth(&self, mailbox: &Mailbox) -> Truth {
+        match self.domains.get(mailbox.domain()) {
+            Some(entry) => entry.truth(self.seed, mailbox),
+            None => Truth::NoDomain,
+        }
+    }
+
+    /// What the address is, if the host serves its domain.
+    pub(super) fn truth_at(&self, host: usize, mailbox: &Mailbox) -> Option<Truth> {
+        let entry = self.domains.get(mailbox.domain())?;
+        entry.mx().contains(&host).then(|| entry.truth(self.seed, mailbox))
+    }
+}
+
+impl Entry {
+    fn new(name: &str, config: &DomainConfig, by_name: &HashMap<String, usize>) -> Result<Self, WorldError> {
+        if !(0.0..=1.0).contains(&config.known_share) {
+            return Err(WorldError::Share(name.into()));
+        }
+        let index = |host: &String| {
+            let index = by_name.get(host.to_ascii_lowercase().as_str()).copied();
+            index.ok_or_else(|| WorldError::NoHost { domain: name.into(), host: host.clone() })
+        };
+        let hosts: Vec<_> = config.hosts.iter().map(index).collect::<Result<_, _>>()?;
+        if hosts.is_empty() && !config.null_mx {
+            return Err(WorldError::NoHost { domain: name.into(), host: String::new() });
+        }
+        let kinds =
+            [(&config.users, Truth::Known), (&config.full, Truth::Full), (&config.disabled, Truth::Disabled)];
+        let mailboxes = kinds
+            .into_iter()
+            .flat_map(|(names, truth)| names.iter().map(move |name| (canonical(name).into_owned(), truth)));
+        Ok(Self {
+            hosts,
+            null_mx: config.null_mx,
+            catch_all: config.catch_all,
+            known_share: config.known_share,
+            mailboxes: mailboxes.collect(),
+        })
+    }
+
+    fn mx(&self) -> &[usize] {
+        if self.null_mx { &[] } else { &self.hosts }
+    }
+
+    fn truth(&self, seed: u64, mailbox: &Mailbox) -> Truth {
+        if self.null_mx {
+            return Truth::NullMx;
+        }
+        let local_part = canonical(mailbox.local_part());
+        if let Some(&truth) = self.mailboxes.get(&*local_part) {
+            return truth;
+        }
+        let chance =
+            || chance::unit(chance::hash(seed, &[local_part.as_bytes(), mailbox.domain().as_bytes()]));
+        match () {
+            () if self.catch_all => Truth::CatchAll,
+            () if local_part == "postmaster" => Truth::Known,
+            () if self.known_share > 0.0 && chance() < self.known_share => Truth::Known,
+            () => Truth::Unknown,
+        }
+    }
+}
+
+fn parse_name(kind: &'static str, name: &str) -> Result<String, WorldError> {
+    match Domain::parse(name) {
+        Ok(name) => Ok(name.as_str().into()),
+        Err(source) => Err(WorldError::Name { kind, name: name.into(), source }),
+    }
+}
+
+/// A local part as a host compares it: without quotes, in lower case.
+fn canonical(local_part: &str) -> Cow<'_, str> {
+    let as_is = |octet: u8| octet.is_ascii() && !octet.is_ascii_uppercase() && octet != b'"';
+    if local_part.bytes().all(as_is) {
+        return local_part.into();
+    }
+    let Some(quoted) = local_part.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return local_part.to_lowercase().into();
+    };
+    let mut escaped = false;
+    let unquoted = quoted.chars().filter(|&c| {
+        escaped = c == '\\' && !escaped;
+        !escaped
+    });
+    unquoted.collect::<String>().to_lowercase().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_parts_compare_without_case_and_quotes() {
+        assert!(matches!(canonical("ann"), Cow::Borrowed("ann")));
+        assert_eq!(canonical("Ann"), "ann");
+        assert_eq!(canonical(r#""Ann""#), "ann");
+        assert_eq!(canonical(r#""john doe""#), "john doe");
+        assert_eq!(canonical(r#""a\"b\\c""#), r#"a"b\c"#);
+        assert_eq!(canonical("ΔΟΚΙΜΉ"), "δοκιμή");
+    }
+}

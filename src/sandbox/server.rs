@@ -1,0 +1,194 @@
+//! A world at work: sockets, and what can be asked about them.
+
+use std::{
+    collections::HashMap,
+    io::{self, ErrorKind},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    select,
+    task::JoinSet,
+    time::sleep,
+};
+use tokio_rustls::{TlsAcceptor, rustls::pki_types::CertificateDer};
+
+use super::{
+    HostStats, Truth, World, connection::serve, directory::Directory, greylist::Greylist, session::Mx,
+    stats::Counters, tls::Authority,
+};
+use crate::proto::Mailbox;
+
+/// A [`World`] at work. Dropping it closes every listener and every connection.
+///
+/// ```
+/// use smtp_pool::sandbox::{Sandbox, World};
+/// use tokio::{io::{AsyncBufReadExt, BufReader}, net::TcpStream};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let sandbox = Sandbox::start(World::from_toml(r#"
+///     [[host]]
+///     name = "mx.good.test"
+///     [[domain]]
+///     name = "good.test"
+///     users = ["ann"]
+/// "#)?).await?;
+///
+/// let stream = TcpStream::connect(sandbox.addr("mx.good.test").unwrap()).await?;
+/// let mut banner = String::new();
+/// BufReader::new(stream).read_line(&mut banner).await?;
+/// assert!(banner.starts_with("220 mx.good.test ESMTP"));
+/// assert_eq!(sandbox.stats("mx.good.test").unwrap().connections, 1);
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Sandbox {
+    directory: Arc<Directory>,
+    hosts: Vec<Running>,
+    by_name: HashMap<String, usize>,
+    authority: Authority,
+    /// Ends with the sandbox, and each task in it takes its connections along.
+    _listeners: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct Running {
+    mx: Arc<Mx>,
+    addr: SocketAddr,
+    /// Keeps the port of a host that is down: bound, and not listening.
+    _down: Option<TcpSocket>,
+}
+
+/// Where mail for a domain goes, as DNS would say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route<'a> {
+    /// MX hosts and their addresses, the preferred first.
+    Hosts(Vec<(&'a str, SocketAddr)>),
+    /// The domain takes no mail: `MX 0 .` (RFC 7505).
+    NullMx,
+}
+
+impl Sandbox {
+    /// Binds every host of the world, and serves from then on, on the current runtime.
+    ///
+    /// # Errors
+    /// The world is not valid ([`ErrorKind::InvalidInput`], around a [`WorldError`](super::WorldError)), or an
+    /// address cannot be bound.
+    pub async fn start(world: World) -> io::Result<Self> {
+        let directory =
+            Arc::new(Directory::new(&world).map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?);
+        let authority = Authority::new()?;
+        let (mut hosts, mut by_name, mut listeners) = (Vec::new(), HashMap::new(), JoinSet::new());
+        for (index, config) in directory.hosts().iter().enumerate() {
+            by_name.insert(config.name.to_ascii_lowercase(), index);
+            let mx = Arc::new(Mx {
+                index,
+                seed: world.seed,
+                config: config.clone(),
+                directory: Arc::clone(&directory),
+                greylist: config.greylist.map(|age| Greylist::new(age, world.seed)),
+                counters: Counters::default(),
+            });
+            let (addr, down) = if config.down {
+                let socket = reserve(config.listen)?;
+                (socket.local_addr()?, Some(socket))
+            } else {
+                let listener = TcpListener::bind(config.listen).await?;
+                let addr = listener.local_addr()?;
+                listeners.spawn(listen(listener, authority.acceptor(&config.name)?, Arc::clone(&mx)));
+                (addr, None)
+            };
+            hosts.push(Running { mx, addr, _down: down });
+        }
+        Ok(Self { directory, hosts, by_name, authority, _listeners: listeners })
+    }
+
+    /// Where a host listens.
+    #[must_use]
+    pub fn addr(&self, host: &str) -> Option<SocketAddr> {
+        self.host(host).map(|host| host.addr)
+    }
+
+    /// Every host and its address, in the order of the description.
+    pub fn hosts(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
+        self.hosts.iter().map(|host| (&*host.mx.config.name, host.addr))
+    }
+
+    /// Where mail for a domain goes; `None` where there is no such domain. The name is in lower case and A-labels,
+    /// as [`Mailbox::domain`] gives it.
+    #[must_use]
+    pub fn route(&self, domain: &str) -> Option<Route<'_>> {
+        self.directory.domain(domain).map(|hosts| self.route_over(hosts))
+    }
+
+    /// Every domain and its route, in no order. All other domains do not exist.
+    pub fn routes(&self) -> impl Iterator<Item = (&str, Route<'_>)> {
+        self.directory.domains().map(|(domain, hosts)| (domain, self.route_over(hosts)))
+    }
+
+    /// What the address is, whatever its servers say of it.
+    #[must_use]
+    pub fn expected(&self, mailbox: &Mailbox) -> Truth {
+        self.directory.truth(mailbox)
+    }
+
+    /// What a host has counted so far.
+    #[must_use]
+    pub fn stats(&self, host: &str) -> Option<HostStats> {
+        self.host(host).map(|host| host.mx.counters.snapshot())
+    }
+
+    /// The certificate that signs those of the hosts, as PEM: the root to trust.
+    #[must_use]
+    pub fn certificate_pem(&self) -> String {
+        self.authority.pem()
+    }
+
+    /// The same as DER.
+    #[must_use]
+    pub fn certificate_der(&self) -> &CertificateDer<'static> {
+        self.authority.der()
+    }
+
+    fn host(&self, name: &str) -> Option<&Running> {
+        self.by_name.get(&name.to_ascii_lowercase()).and_then(|&index| self.hosts.get(index))
+    }
+
+    fn route_over(&self, hosts: &[usize]) -> Route<'_> {
+        if hosts.is_empty() {
+            return Route::NullMx;
+        }
+        let hosts = hosts.iter().filter_map(|&index| self.hosts.get(index));
+        Route::Hosts(hosts.map(|host| (&*host.mx.config.name, host.addr)).collect())
+    }
+}
+
+/// Takes a port, so that nobody else listens there, and does not listen either.
+fn reserve(addr: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.bind(addr)?;
+    Ok(socket)
+}
+
+async fn listen(listener: TcpListener, tls: TlsAcceptor, mx: Arc<Mx>) {
+    let mut connections = JoinSet::new();
+    loop {
+        select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    connections.spawn(serve(Arc::clone(&mx), tls.clone(), stream, peer.ip()));
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: some connection has to end first.
+                    tracing::warn!(host = mx.config.name, %error, "cannot accept");
+                    sleep(Duration::from_millis(10)).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}

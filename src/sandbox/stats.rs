@@ -1,0 +1,96 @@
+//! What a host counts.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Declares each counter once, for the host that counts and for the reader of a snapshot.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counts of one host since it started: what its clients did, and which limits they broke.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct HostStats {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        #[derive(Debug, Default)]
+        pub(super) struct Counters {
+            $(pub(super) $name: Counter,)*
+        }
+
+        impl Counters {
+            pub(super) fn snapshot(&self) -> HostStats {
+                HostStats { $($name: self.$name.get(),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections accepted, the refused ones among them.
+    connections,
+    /// Connections open now.
+    open,
+    /// The most connections that were open at once.
+    max_open,
+    /// Connections refused by `max_connections`.
+    refused_connections,
+    /// TLS handshakes completed.
+    handshakes,
+    /// Command lines, valid or not.
+    commands,
+    /// MAIL commands accepted: transactions begun.
+    transactions,
+    /// RCPT commands, accepted or not.
+    rcpts,
+    /// RCPT commands accepted.
+    accepted,
+    /// Messages accepted.
+    messages,
+    /// Octets of the messages accepted, without dot-stuffing.
+    message_octets,
+    /// Errors as Postfix counts them: replies of 4yz and 5yz, and junk commands over the limit.
+    errors,
+    /// Replies that were delayed for errors.
+    soft_limit_hits,
+    /// Connections that were closed for errors.
+    hard_limit_hits,
+    /// RSET, NOOP, VRFY, EHLO and HELO over the limit of `junk`.
+    junk_limit_hits,
+    /// RCPT commands over `rcpts_per_transaction`.
+    rcpt_limit_hits,
+    /// RCPT commands refused by the greylist.
+    greylisted,
+    /// Replies that refused a blocked client.
+    blocked,
+    /// Clients that spoke before the banner was complete.
+    early_talkers,
+    /// Commands sent behind one whose reply had to be awaited (RFC 2920 3.1), or without PIPELINING offered.
+    improper_pipelining,
+}
+
+/// A number that many connections raise.
+#[derive(Debug, Default)]
+pub(super) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds one, and tells the sum.
+    pub(super) fn up(&self) -> u64 {
+        self.add(1)
+    }
+
+    pub(super) fn add(&self, n: u64) -> u64 {
+        self.0.fetch_add(n, Relaxed) + n
+    }
+
+    pub(super) fn down(&self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+
+    pub(super) fn raise_to(&self, value: u64) {
+        self.0.fetch_max(value, Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}

@@ -1,0 +1,191 @@
+//! One connection's octets: read as they come, written when they are due.
+
+use std::{
+    collections::VecDeque,
+    io::{self, ErrorKind},
+    time::Duration,
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use fastrand::Rng;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    select,
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
+};
+
+use super::{Delay, HostConfig};
+
+/// Octets asked for in one read: a flight of some hundred RCPT.
+const READ: usize = 16 * 1024;
+
+/// Flights on their way to the client; with more, nothing is read, as when a socket's buffer is full.
+const MAX_LATE: usize = 1024;
+
+/// How long a closed connection goes on reading. Closing with octets unread would reset the connection, and the
+/// client might never see the replies that it has not read yet.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A stream with its buffers, at a distance.
+#[derive(Debug)]
+pub(super) struct Wire<S> {
+    stream: S,
+    /// What the client sent.
+    pub(super) input: BytesMut,
+    /// Replies to send.
+    pub(super) out: BytesMut,
+    /// Replies sent that have not arrived yet, and when they will.
+    late: VecDeque<(Instant, Bytes)>,
+    latency: Delay,
+    idle: Duration,
+    rng: Rng,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    pub(super) fn new(stream: S, config: &HostConfig, mut rng: Rng) -> Self {
+        let idle = config.idle_timeout.draw(&mut rng);
+        let (input, out, late) = Default::default();
+        Self { stream, input, out, late, latency: config.latency, idle, rng }
+    }
+
+    /// The stream alone: what was read and not yet used is gone.
+    pub(super) fn into_stream(self) -> S {
+        self.stream
+    }
+
+    /// Reads more, while late replies arrive; false where the client has closed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`] where the client says nothing for too long.
+    pub(super) async fn fill(&mut self) -> io::Result<bool> {
+        if self.late.len() > MAX_LATE {
+            self.drain().await?;
+        }
+        self.input.reserve(READ);
+        let deadline = Instant::now() + self.idle;
+        loop {
+            let due = self.late.front().map(|&(due, _)| due);
+            select! {
+                biased;
+                () = sleep_until(due.unwrap_or(deadline)), if due.is_some() => self.send_next().await?,
+                read = timeout_at(deadline, self.stream.read_buf(&mut self.input)) => return Ok(read?? > 0),
+            }
+        }
+    }
+
+    /// Sends the replies: at once, or as a flight on its way. In a tarpit, octet by octet.
+    pub(super) async fn send(&mut self, octet_delay: Option<Delay>) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        if let Some(delay) = octet_delay {
+            return self.drip(delay).await;
+        }
+        if self.latency.is_zero() {
+            write(&mut self.stream, &self.out, self.idle).await?;
+            self.out.clear();
+            return Ok(());
+        }
+        let arrival = Instant::now() + self.latency.draw(&mut self.rng);
+        // Octets do not overtake each other.
+        let due = self.late.back().map_or(arrival, |&(due, _)| due.max(arrival));
+        self.late.push_back((due, self.out.split().freeze()));
+        Ok(())
+    }
+
+    async fn drip(&mut self, delay: Delay) -> io::Result<()> {
+        self.drain().await?;
+        for octet in self.out.split() {
+            sleep(delay.draw(&mut self.rng)).await;
+            write(&mut self.stream, &[octet], self.idle).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits, while late replies arrive.
+    pub(super) async fn pause(&mut self, delay: Delay) -> io::Result<()> {
+        let end = Instant::now() + delay.draw(&mut self.rng);
+        while self.late.front().is_some_and(|&(due, _)| due <= end) {
+            self.send_next().await?;
+        }
+        sleep_until(end).await;
+        Ok(())
+    }
+
+    /// Waits until all replies have arrived.
+    pub(super) async fn drain(&mut self) -> io::Result<()> {
+        while !self.late.is_empty() {
+            self.send_next().await?;
+        }
+        Ok(())
+    }
+
+    async fn send_next(&mut self) -> io::Result<()> {
+        let Some((due, octets)) = self.late.front() else { return Ok(()) };
+        sleep_until(*due).await;
+        write(&mut self.stream, octets, self.idle).await?;
+        self.late.pop_front();
+        Ok(())
+    }
+
+    /// Whether the client says nothing for that long.
+    pub(super) async fn is_quiet(&mut self, delay: Delay) -> io::Result<bool> {
+        let delay = delay.draw(&mut self.rng);
+        match timeout(delay, self.stream.read_buf(&mut self.input)).await {
+            Ok(Ok(0)) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(read) => read.map(|_| false),
+            Err(_) => Ok(true),
+        }
+    }
+
+    /// Reads, and never answers, until the client closes or gives up talking.
+    pub(super) async fn ignore(&mut self) -> io::Result<()> {
+        self.drain().await?;
+        while self.fill().await? {
+            self.input.clear();
+        }
+        Ok(())
+    }
+
+    /// Sends a reply that does not end, until the client closes or time is up.
+    pub(super) async fn ramble(&mut self) -> io::Result<()> {
+        self.drain().await?;
+        let lines = b"250-and one more thing\r\n".repeat(64);
+        let forever = async {
+            loop {
+                self.stream.write_all(&lines).await?;
+                self.stream.flush().await?;
+            }
+        };
+        timeout(self.idle, forever).await?
+    }
+
+    /// Closes so that the client can read all that was sent.
+    pub(super) async fn close(mut self) -> io::Result<()> {
+        self.drain().await?;
+        self.stream.shutdown().await?;
+        let discard = async {
+            loop {
+                self.input.clear();
+                self.input.reserve(READ);
+                if self.stream.read_buf(&mut self.input).await? == 0 {
+                    return Ok(());
+                }
+            }
+        };
+        timeout(LINGER, discard).await?
+    }
+
+    /// Octets that are not to be a reply.
+    pub(super) fn put(&mut self, octets: &[u8]) {
+        self.out.put_slice(octets);
+    }
+}
+
+async fn write(stream: &mut (impl AsyncWrite + Unpin), octets: &[u8], within: Duration) -> io::Result<()> {
+    let written = async {
+        stream.write_all(octets).await?;
+        stream.flush().await
+    };
+    timeout(within, written).await?
+}

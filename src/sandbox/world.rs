@@ -1,0 +1,182 @@
+//! The world: hosts and domains, from TOML or from code.
+
+use std::{collections::HashMap, slice};
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::{HostConfig, directory::Directory};
+use crate::proto::AddressError;
+
+/// MX hosts, and the domains that they serve. Its form in TOML is told in the [module's documentation](super).
+///
+/// ```
+/// use smtp_pool::sandbox::{DomainConfig, HostConfig, World};
+/// let world = World::from_toml(r#"
+///     [[host]]
+///     name = "mx.good.test"
+///     [[domain]]
+///     name = "good.test"
+///     users = ["ann"]
+/// "#)?;
+/// let same = World {
+///     hosts: vec![HostConfig::new("mx.good.test")],
+///     domains: vec![DomainConfig { name: "good.test".into(), users: vec!["ann".into()], ..Default::default() }],
+///     ..World::default()
+/// };
+/// assert_eq!(world, same);
+/// # Ok::<(), smtp_pool::sandbox::WorldError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct World {
+    /// Decides everything that looks like chance.
+    pub seed: u64,
+    /// The hosts: `[[host]]`.
+    #[serde(rename = "host")]
+    pub hosts: Vec<HostConfig>,
+    /// The domains: `[[domain]]`. A domain that is not here does not exist.
+    #[serde(rename = "domain")]
+    pub domains: Vec<DomainConfig>,
+}
+
+/// A domain, its hosts and its mailboxes. Local parts are compared without regard to case and quoting;
+/// `postmaster` is known in every domain that takes mail (RFC 5321 4.5.1).
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DomainConfig {
+    /// The name; U-labels are fine. With `count`, it holds `{}`.
+    pub name: String,
+    /// This many domains of the same kind, numbered from 0 at the `{}` of the name.
+    pub count: Option<u32>,
+    /// Its MX hosts, the preferred first; the world's first host if left out. `mx{}.test`, the name of a host with
+    /// `count`, is the host of the domain's own number, modulo the count.
+    pub hosts: Vec<String>,
+    /// The domain says that it takes no mail (RFC 7505).
+    pub null_mx: bool,
+    /// Local parts of mailboxes.
+    pub users: Vec<String>,
+    /// Mailboxes over quota: `452 4.2.2`.
+    pub full: Vec<String>,
+    /// Mailboxes that are closed: `550 5.2.1`.
+    pub disabled: Vec<String>,
+    /// Any local part is accepted.
+    pub catch_all: bool,
+    /// The share, 0 to 1, of all other local parts that are known; which of them, the seed decides.
+    pub known_share: f64,
+}
+
+/// A description is not a world.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum WorldError {
+    /// Not TOML, a key that does not exist, or a value that does not fit; the source names it.
+    #[error("the description of the world cannot be read")]
+    Toml(#[source] Box<toml::de::Error>),
+    /// `host.name` or `domain.name` is not a domain name.
+    #[error("{kind}.name = \"{name}\": not a domain name")]
+    Name {
+        /// `host` or `domain`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        source: AddressError,
+    },
+    /// `host.name` or `domain.name` is there twice.
+    #[error("{kind}.name = \"{name}\": there are two of them")]
+    Duplicate {
+        /// `host` or `domain`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// `count` without `{}` in the name, or the other way round.
+    #[error("{kind}.name = \"{name}\": `count` and \"{{}}\" in the name go together")]
+    Count {
+        /// `host` or `domain`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// `domain.hosts` names a host that is not there, or there is no host at all.
+    #[error("domain.hosts of \"{domain}\": no host \"{host}\"")]
+    NoHost {
+        /// The domain.
+        domain: String,
+        /// The name of the host.
+        host: String,
+    },
+    /// `domain.known_share` is not within 0 and 1.
+    #[error("domain.known_share of \"{0}\": not within 0 and 1")]
+    Share(String),
+    /// `host.listen` would be reachable from other machines.
+    #[error("host.listen of \"{0}\": not a loopback address")]
+    Listen(String),
+}
+
+impl World {
+    /// Reads a world from TOML, and checks it.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, by its key.
+    pub fn from_toml(text: &str) -> Result<Self, WorldError> {
+        let world: Self = toml::from_str(text).map_err(|error| WorldError::Toml(error.into()))?;
+        Directory::new(&world)?;
+        Ok(world)
+    }
+
+    /// The world of `smtp-pool verify --sandbox`: a domain or more for every behaviour that a verifier meets.
+    ///
+    /// # Panics
+    /// Never: a test reads the embedded description.
+    #[must_use]
+    pub fn demo() -> Self {
+        Self::from_toml(Self::DEMO).expect("the embedded world is valid")
+    }
+
+    /// The description of [`World::demo`]: a start for one's own.
+    pub const DEMO: &str = include_str!("demo.toml");
+
+    /// The hosts, one entry each.
+    pub(super) fn expanded_hosts(&self) -> Result<Vec<HostConfig>, WorldError> {
+        let mut hosts = Vec::new();
+        for host in &self.hosts {
+            for n in numbers("host", &host.name, host.count)? {
+                hosts.push(HostConfig { name: numbered(&host.name, n), count: None, ..host.clone() });
+            }
+        }
+        Ok(hosts)
+    }
+
+    /// The domains, one entry each, with the names of their hosts filled in.
+    pub(super) fn expanded_domains(&self) -> Result<Vec<DomainConfig>, WorldError> {
+        let counts: HashMap<_, _> =
+            self.hosts.iter().filter_map(|host| Some((&host.name, host.count?.max(1)))).collect();
+        let mut domains = Vec::new();
+        for domain in &self.domains {
+            let hosts = match (&*domain.hosts, self.hosts.first()) {
+                ([], Some(first)) => slice::from_ref(&first.name),
+                (hosts, _) => hosts,
+            };
+            for n in numbers("domain", &domain.name, domain.count)? {
+                let hosts = hosts.iter().map(|host| numbered(host, n % counts.get(host).unwrap_or(&1)));
+                let (name, hosts) = (numbered(&domain.name, n), hosts.collect());
+                domains.push(DomainConfig { name, hosts, count: None, ..domain.clone() });
+            }
+        }
+        Ok(domains)
+    }
+}
+
+fn numbers(kind: &'static str, name: &str, count: Option<u32>) -> Result<std::ops::Range<u32>, WorldError> {
+    if count.is_some() != name.contains("{}") {
+        return Err(WorldError::Count { kind, name: name.into() });
+    }
+    Ok(0..count.unwrap_or(1))
+}
+
+fn numbered(name: &str, n: u32) -> String {
+    name.replace("{}", &n.to_string())
+}

@@ -1,0 +1,92 @@
+//! What a verifier may be told, and the defaults.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use super::{Classifier, Routes};
+use crate::{
+    client::{ClientConfig, Timeouts},
+    proto::{ClientName, ReversePath},
+};
+
+/// How to verify.
+///
+/// The defaults are what a postmaster accepts; there is none for our own name, which must be true.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct VerifierConfig {
+    /// Name, TLS, local address and deadlines. [`VerifierConfig::new`] sets deadlines of 30 s, since a server that
+    /// takes longer is told apart from one that answers by no list of addresses.
+    pub client: ClientConfig,
+    /// The sender that MAIL names: empty by default, `MAIL FROM:<>`, which promises that nothing is to be sent back
+    /// to. Some servers refuse it for other mail than bounces; a mailbox of your own domain works there.
+    pub from: ReversePath,
+    /// How often an address is asked while the answer is a temporary one: once by default. With 2 or more,
+    /// greylisted addresses come back after [`retry_after`](Self::retry_after) and get a real answer.
+    pub attempts: u32,
+    /// The pause between attempts: 5 min, which most greylisting is content with.
+    pub retry_after: Duration,
+    /// Whether to find out which domains accept any address: yes. Without it, acceptance may tell nothing.
+    pub catch_all: bool,
+    /// Which facts make an accepted address risky.
+    pub risky: RiskPolicy,
+    /// Whether to ask servers at all: yes. Otherwise only the syntax is checked, without any network.
+    pub probe: bool,
+    /// The port of mail exchangers: 25.
+    pub port: u16,
+    /// Whether MX records may point to private, loopback and link-local addresses: no, since a hostile domain could
+    /// have us connect into our own network. Routes are not concerned.
+    pub allow_private: bool,
+    /// Ways that are given instead of looked up.
+    pub routes: Routes,
+    /// DNS servers; those of the system by default.
+    pub nameservers: Vec<SocketAddr>,
+    /// Connections that may be open at once, to all servers together: 256, a quarter of the usual limit of open files.
+    pub max_connections: usize,
+    /// What replies mean; without one, the built-in table of rules tells.
+    pub classifier: Option<Arc<Classifier>>,
+}
+
+impl VerifierConfig {
+    /// The defaults, under our own name.
+    #[must_use]
+    pub fn new(name: ClientName) -> Self {
+        let mut client = ClientConfig::new(name);
+        client.timeouts = Timeouts::all(Duration::from_secs(30));
+        Self {
+            client,
+            from: ReversePath::Null,
+            attempts: 1,
+            retry_after: Duration::from_secs(300),
+            catch_all: true,
+            risky: RiskPolicy::default(),
+            probe: true,
+            port: 25,
+            allow_private: false,
+            routes: Routes::new(),
+            nameservers: Vec::new(),
+            max_connections: 256,
+            classifier: None,
+        }
+    }
+}
+
+impl VerifierConfig {
+    pub(super) fn classifier(&self) -> &Classifier {
+        self.classifier.as_deref().unwrap_or_else(|| Classifier::builtin())
+    }
+}
+
+/// Which facts turn an accepted address from deliverable into risky.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RiskPolicy {
+    /// Role addresses: no by default, since they are mailboxes as good as others; senders of newsletters may mind.
+    pub role: bool,
+    /// Disposable addresses: yes by default, since nobody reads them tomorrow.
+    pub disposable: bool,
+}
+
+impl Default for RiskPolicy {
+    fn default() -> Self {
+        Self { role: false, disposable: true }
+    }
+}

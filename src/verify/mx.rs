@@ -1,0 +1,240 @@
+//! Where the mail of a domain goes: MX records in order of preference, with the cases around them.
+//!
+//! | DNS says | result | from |
+//! |---|---|---|
+//! | MX records | their hosts, by preference | RFC 5321 5.1 |
+//! | one MX of `.` | [`Unreachable::NullMx`] | RFC 7505 3 |
+//! | no MX, but an address | the domain itself (implicit MX) | RFC 5321 5.1 |
+//! | NXDOMAIN, or neither MX nor address | [`Unreachable::NoDnsEntries`] | RFC 5321 5.1 |
+//! | MX records whose hosts have no address | [`Unreachable::NoDnsEntries`] | |
+//! | SERVFAIL, time-out | [`Unreachable::Dns`], to be asked again | |
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use hickory_resolver::{
+    TokioResolver,
+    config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig},
+    net::{NetError, runtime::TokioRuntimeProvider},
+    proto::rr::RData,
+};
+use tokio::time::Instant;
+
+use crate::{
+    client::Endpoint,
+    metrics::{Metrics, Operation},
+    net::is_public,
+    proto::{Host, Mailbox},
+};
+
+/// The most MX hosts that are tried, and the most addresses of each: a hostile zone can list any number.
+const MAX_HOSTS: usize = 8;
+const MAX_ADDRS: usize = 8;
+
+/// The mail exchangers of a domain, the most preferred first; never empty.
+pub type Exchangers = Vec<Endpoint>;
+
+/// Why there is nowhere to deliver to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unreachable {
+    /// The domain says that it takes no mail.
+    NullMx,
+    /// No such domain, or nothing in it to deliver to.
+    NoDnsEntries,
+    /// Every address is private, loopback or link-local, as a hostile MX record may point to.
+    Unroutable,
+    /// The DNS did not answer, for the reason given.
+    Dns {
+        /// Whether it was a time-out.
+        timeout: bool,
+        /// What the resolver said.
+        reason: Arc<str>,
+    },
+}
+
+/// What is known of the way to a domain.
+pub type MailRoute = Result<Exchangers, Unreachable>;
+
+/// Ways that are given instead of looked up.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    domains: HashMap<Box<str>, MailRoute>,
+    any: Option<MailRoute>,
+}
+
+impl Routes {
+    /// No route: everything is looked up.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the way to `domain`, in lower-case A-labels, or to all domains without a route of their own with `*`.
+    ///
+    /// Addresses given here are trusted, so they may be private ones.
+    pub fn insert(&mut self, domain: &str, route: MailRoute) {
+        if domain == "*" {
+            self.any = Some(route);
+        } else {
+            self.domains.insert(domain.into(), route);
+        }
+    }
+
+    /// The way to `domain`, if one was given.
+    #[must_use]
+    pub fn get(&self, domain: &str) -> Option<&MailRoute> {
+        self.domains.get(domain).or(self.any.as_ref())
+    }
+}
+
+/// Finds the mail exchangers of domains: static routes first, then the DNS, through one cache.
+#[derive(Debug)]
+pub struct Resolver {
+    routes: Routes,
+    dns: TokioResolver,
+    port: u16,
+    allow_private: bool,
+    metrics: Arc<Metrics>,
+}
+
+impl Resolver {
+    /// A resolver that asks `nameservers`, or those of the system where there are none.
+    ///
+    /// # Errors
+    /// The configuration of the system cannot be read.
+    pub fn new(
+        nameservers: &[SocketAddr],
+        routes: Routes,
+        port: u16,
+        allow_private: bool,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, DnsConfigError> {
+        let provider = TokioRuntimeProvider::default();
+        let mut builder = if nameservers.is_empty() {
+            // A system without configured servers is not an error as long as every domain has a route.
+            TokioResolver::builder(provider.clone())
+                .unwrap_or_else(|_| TokioResolver::builder_with_config(ResolverConfig::default(), provider))
+        } else {
+            let servers = nameservers.iter().map(|server| {
+                let at = |mut connection: ConnectionConfig| {
+                    connection.port = server.port();
+                    connection
+                };
+                NameServerConfig::new(
+                    server.ip(),
+                    true,
+                    vec![at(ConnectionConfig::udp()), at(ConnectionConfig::tcp())],
+                )
+            });
+            let config = ResolverConfig::from_parts(None, vec![], servers.collect());
+            TokioResolver::builder_with_config(config, provider)
+        };
+        let options = builder.options_mut();
+        options.timeout = Duration::from_secs(5);
+        options.attempts = 3;
+        options.edns0 = true;
+        options.try_tcp_on_error = true;
+        options.cache_size = 65_536;
+        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        // What /etc/hosts says is for this machine, not for the mail of the world.
+        options.use_hosts_file = ResolveHosts::Never;
+        let dns = builder.build().map_err(|error| DnsConfigError(Box::new(error)))?;
+        Ok(Self { routes, dns, port, allow_private, metrics })
+    }
+
+    /// The way to the mail of the domain, or the address literal, of `mailbox`.
+    pub async fn resolve(&self, mailbox: &Mailbox) -> MailRoute {
+        if let Some(route) = self.routes.get(mailbox.domain()) {
+            return route.clone();
+        }
+        let literal = |ip: IpAddr| self.usable(vec![(ip.to_string().into(), vec![ip])]);
+        match mailbox.host() {
+            Host::Domain(domain) => self.look_up(domain).await,
+            Host::Ipv4(ip) => literal(ip.into()),
+            Host::Ipv6(ip) => literal(ip.into()),
+            Host::General { .. } => Err(Unreachable::NoDnsEntries),
+        }
+    }
+
+    async fn look_up(&self, domain: &str) -> MailRoute {
+        let started = Instant::now();
+        let found = self.exchangers(domain).await;
+        self.metrics.record(Operation::Dns, started.elapsed());
+        found.and_then(|hosts| self.usable(hosts))
+    }
+
+    async fn exchangers(&self, domain: &str) -> Result<Vec<(Arc<str>, Vec<IpAddr>)>, Unreachable> {
+        // The dot makes the name absolute, so that no search domain of the system is put behind it.
+        let absolute = format!("{domain}.");
+        let mut names = match self.dns.mx_lookup(absolute.as_str()).await {
+            Ok(found) => {
+                let mx = |data: &RData| match data {
+                    RData::MX(mx) => Some((mx.preference, mx.exchange.to_ascii().to_ascii_lowercase())),
+                    _ => None,
+                };
+                found.answers().iter().filter_map(|record| mx(&record.data)).collect()
+            }
+            Err(error) if error.is_nx_domain() => return Err(Unreachable::NoDnsEntries),
+            Err(error) if error.is_no_records_found() => vec![],
+            Err(error) => return Err(dns(&error)),
+        };
+        if names.iter().any(|(_, name)| name == ".") {
+            // RFC 7505 3: a null MX stands alone; beside others it is a mistake, and the others count.
+            names.retain(|(_, name)| name != ".");
+            if names.is_empty() {
+                return Err(Unreachable::NullMx);
+            }
+        }
+        if names.is_empty() {
+            names.push((0, absolute));
+        }
+        names.sort();
+        names.dedup_by(|a, b| a.1 == b.1);
+        let mut hosts = Vec::new();
+        let mut failed = None;
+        for (_, name) in names.into_iter().take(MAX_HOSTS) {
+            match self.addresses(&name).await {
+                Ok(ips) if ips.is_empty() => {}
+                Ok(ips) => hosts.push((name.trim_end_matches('.').into(), ips)),
+                Err(error) => failed = Some(error),
+            }
+        }
+        match failed {
+            _ if !hosts.is_empty() => Ok(hosts),
+            Some(error) => Err(error),
+            None => Err(Unreachable::NoDnsEntries),
+        }
+    }
+
+    async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, Unreachable> {
+        match self.dns.lookup_ip(name).await {
+            Ok(found) => Ok(found.iter().take(MAX_ADDRS).collect()),
+            Err(error) if error.is_no_records_found() => Ok(vec![]),
+            Err(error) => Err(dns(&error)),
+        }
+    }
+
+    /// Leaves out what must not be connected to.
+    fn usable(&self, hosts: Vec<(Arc<str>, Vec<IpAddr>)>) -> MailRoute {
+        let endpoints = hosts.into_iter().map(|(host, ips)| {
+            let ips = ips.into_iter().filter(|&ip| self.allow_private || is_public(ip));
+            Endpoint { host, addrs: ips.map(|ip| SocketAddr::new(ip, self.port)).collect() }
+        });
+        let endpoints: Exchangers = endpoints.filter(|endpoint| !endpoint.addrs.is_empty()).collect();
+        if endpoints.is_empty() { Err(Unreachable::Unroutable) } else { Ok(endpoints) }
+    }
+}
+
+fn dns(error: &NetError) -> Unreachable {
+    Unreachable::Dns { timeout: matches!(error, NetError::Timeout), reason: error.to_string().into() }
+}
+
+/// The resolver cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("the DNS resolver cannot be set up")]
+pub struct DnsConfigError(#[source] Box<NetError>);

@@ -1,0 +1,297 @@
+//! One connection at work: transactions of many recipients, several of them in flight, every answer put to its question.
+//!
+//! ```text
+//! window   MAIL RCPT RCPT … RCPT RSET      one write
+//! in flight  ├── window ──┤├── window ──┤├── window ──┤   while the budget and the session have room
+//! ```
+//!
+//! Replies are told apart by nothing but their order, so that one reply too many would put every later one to the wrong
+//! question. Therefore answers are held back until the connection is quiet with every reply read, and count for
+//! nothing if it turns out to be out of step before that.
+//!
+//! Nothing here decides about verdicts: answers go to the [`Questions`] in order, and what was asked without being
+//! answered goes back there.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
+
+use super::throttle::{Budget, RejectionRate};
+use crate::{
+    client::{Connection, SessionError},
+    proto::{Command, DialogueError, MailParams, Mailbox, RcptParams, Reply, ReversePath, Verb},
+};
+
+/// Windows in flight: beyond four, throughput hardly grows, and a refusal comes too late to be heeded.
+const WINDOWS: u32 = 4;
+/// How long answers may be held back before no new window is sent, so that the connection becomes quiet: one
+/// round trip lost in five seconds.
+const HELD: Duration = Duration::from_secs(5);
+
+/// Where questions come from, and answers go to.
+pub(super) trait Questions {
+    /// A recipient to ask about.
+    type Question;
+
+    /// The mailbox to ask about.
+    fn mailbox<'a>(&self, question: &'a Self::Question) -> &'a Mailbox;
+
+    /// Questions that wait.
+    fn waiting(&mut self) -> usize;
+
+    /// Whether one of those that wait needs SMTPUTF8.
+    fn needs_smtputf8(&self) -> bool;
+
+    /// The next question, which is sent `now`.
+    fn next(&mut self, now: Instant) -> Option<Self::Question>;
+
+    /// The answer to a question.
+    fn answer(&mut self, question: Self::Question, answer: &Answer) -> Then<Self::Question>;
+
+    /// Takes a question back that got no answer; they come in reverse order, to stand first again.
+    fn take_back(&mut self, question: Self::Question);
+}
+
+/// An answer of the server.
+pub(super) struct Answer {
+    /// What was refused or accepted: RCPT, or MAIL where the whole transaction was refused.
+    pub(super) verb: Verb,
+    pub(super) reply: Reply,
+    /// Recipients accepted before it in its transaction; after none, it cannot be one too many.
+    pub(super) accepted: u32,
+    /// When it came.
+    pub(super) at: Instant,
+}
+
+/// What an answer means for the connection.
+pub(super) enum Then<Q> {
+    /// Go on.
+    Continue,
+    /// The server takes fewer recipients in a transaction; the question is to be asked again.
+    SmallerTransactions(Q),
+    /// Ask nothing more on this connection.
+    Stop,
+}
+
+/// Why a connection is done.
+#[derive(Debug)]
+pub(super) enum End {
+    /// No more questions; the connection is as good as before.
+    Idle,
+    /// It has been asked enough, or was told to stop; nothing is in flight.
+    Spent,
+    /// It broke.
+    Broken(SessionError),
+    /// The server closed the dialogue by 421.
+    Closed(Reply),
+}
+
+/// What was sent and not yet answered.
+enum Sent<Q> {
+    Mail,
+    Rcpt(Q),
+    Rset,
+}
+
+/// A connection with what it has in flight.
+pub(super) struct Probe<'a, Q: Questions> {
+    connection: &'a mut Connection,
+    budget: &'a mut Budget,
+    rate: &'a mut RejectionRate,
+    from: &'a ReversePath,
+    questions: &'a mut Q,
+    sent: VecDeque<Sent<Q::Question>>,
+    /// Answers held back.
+    answers: Vec<(Q::Question, Answer)>,
+    windows: u32,
+    recipients: u32,
+    /// The refusal of the MAIL that the replies at hand belong to.
+    refused: Option<Reply>,
+    /// Recipients accepted so far in the transaction that the replies at hand belong to.
+    accepted: u32,
+    closing: Option<Reply>,
+    stopped: bool,
+}
+
+impl<'a, Q: Questions> Probe<'a, Q> {
+    pub(super) fn new(
+        connection: &'a mut Connection,
+        budget: &'a mut Budget,
+        rate: &'a mut RejectionRate,
+        from: &'a ReversePath,
+        questions: &'a mut Q,
+    ) -> Self {
+        Self {
+            connection,
+            budget,
+            rate,
+            from,
+            questions,
+            sent: VecDeque::new(),
+            answers: Vec::new(),
+            windows: 0,
+            recipients: 0,
+            refused: None,
+            accepted: 0,
+            closing: None,
+            stopped: false,
+        }
+    }
+
+    /// Asks until there are no questions left, or the connection is done for another reason.
+    pub(super) async fn run(mut self) -> End {
+        let ended = self.pump().await;
+        for sent in self.sent.drain(..).rev() {
+            if let Sent::Rcpt(question) = sent {
+                self.questions.take_back(question);
+            }
+        }
+        if matches!(ended, Err(SessionError::Decode(_) | SessionError::Dialogue(_))) {
+            self.answers.drain(..).rev().for_each(|(question, _)| self.questions.take_back(question));
+        }
+        self.commit();
+        match (ended, self.closing) {
+            (_, Some(reply)) => End::Closed(reply),
+            (Err(error), None) => End::Broken(error),
+            (Ok(()), None) if self.stopped || self.budget.is_spent() => End::Spent,
+            (Ok(()), None) => End::Idle,
+        }
+    }
+
+    async fn pump(&mut self) -> Result<(), SessionError> {
+        loop {
+            while let Some(recipients) = self.room() {
+                self.window(recipients).await?;
+            }
+            if self.connection.owed() > 0 {
+                self.next_reply().await?;
+                continue;
+            }
+            self.connection.check_quiet()?;
+            self.commit();
+            if self.room().is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// How many recipients the next window may have, if it may be sent now.
+    fn room(&mut self) -> Option<u32> {
+        let held =
+            self.answers.first().is_some_and(|(_, first)| self.connection.last_read() - first.at > HELD);
+        let full = self.windows == WINDOWS || !self.connection.has_room();
+        if self.stopped || self.closing.is_some() || held || full {
+            return None;
+        }
+        let waiting = u32::try_from(self.questions.waiting()).unwrap_or(u32::MAX);
+        if waiting == 0 {
+            return None;
+        }
+        let recipients = self.budget.next(self.rate, self.recipients);
+        // A window behind others waits until it can be a good one: one write per recipient costs more than it gains.
+        let worth = self.windows == 0 || recipients.min(waiting) >= self.budget.full_window() / 2;
+        (recipients > 0 && worth).then(|| recipients.min(waiting))
+    }
+
+    async fn window(&mut self, recipients: u32) -> Result<(), SessionError> {
+        let now = Instant::now();
+        let smtputf8 = self.connection.extensions().smtputf8 && self.questions.needs_smtputf8();
+        self.budget.begin();
+        self.windows += 1;
+        self.connection.queue_mail(self.from, &MailParams { smtputf8, ..MailParams::default() })?;
+        self.sent.push_back(Sent::Mail);
+        for _ in 0..recipients {
+            self.make_room().await?;
+            if self.stopped || self.closing.is_some() {
+                break;
+            }
+            let Some(question) = self.questions.next(now) else { break };
+            // Without PIPELINING the refusal of MAIL is known by now, and RCPT would be out of sequence.
+            if self.connection.owed() == 0
+                && let Some(mail) = &self.refused
+            {
+                let (reply, at) = (mail.clone(), self.connection.last_read());
+                self.answers.push((question, Answer { verb: Verb::Mail, reply, accepted: 0, at }));
+                continue;
+            }
+            let queued =
+                self.connection.queue_rcpt(self.questions.mailbox(&question), &RcptParams::default());
+            self.sent.push_back(Sent::Rcpt(question));
+            self.recipients += 1;
+            queued?;
+        }
+        self.make_room().await?;
+        if self.closing.is_none() {
+            self.connection.queue(&Command::Rset)?;
+            self.sent.push_back(Sent::Rset);
+        }
+        self.connection.flush().await
+    }
+
+    async fn make_room(&mut self) -> Result<(), SessionError> {
+        while !self.connection.has_room() {
+            self.next_reply().await?;
+        }
+        Ok(())
+    }
+
+    async fn next_reply(&mut self) -> Result<(), SessionError> {
+        let (_, reply) = self.connection.reply().await?;
+        if reply.is_closing() {
+            self.closing.get_or_insert(reply);
+            return Ok(());
+        }
+        match self.sent.pop_front() {
+            Some(Sent::Mail) => {
+                self.accepted = 0;
+                self.refused = (!reply.is_positive()).then_some(reply);
+                if self.refused.is_some() {
+                    self.budget.reject();
+                }
+            }
+            Some(Sent::Rcpt(question)) => self.recipient(question, reply),
+            // RSET cannot fail (RFC 5321 4.1.1.5): this is the reply to something else.
+            Some(Sent::Rset) if !reply.is_positive() => {
+                return Err(DialogueError::Unsolicited(reply.code()).into());
+            }
+            Some(Sent::Rset) => {
+                self.windows -= 1;
+                self.refused = None;
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn recipient(&mut self, question: Q::Question, reply: Reply) {
+        self.recipients -= 1;
+        let (at, accepted) = (self.connection.last_read(), self.accepted);
+        if reply.is_positive() {
+            self.accepted += 1;
+        } else {
+            self.budget.reject();
+        }
+        let answer = match &self.refused {
+            Some(mail) => Answer { verb: Verb::Mail, reply: mail.clone(), accepted: 0, at },
+            None => Answer { verb: Verb::Rcpt, reply, accepted, at },
+        };
+        self.answers.push((question, answer));
+    }
+
+    /// Lets the answers count.
+    fn commit(&mut self) {
+        // Questions taken back come in reverse order.
+        let mut back = Vec::new();
+        for (question, answer) in self.answers.drain(..) {
+            match self.questions.answer(question, &answer) {
+                Then::Continue => self.rate.note(!answer.reply.is_positive()),
+                Then::Stop => self.stopped = true,
+                Then::SmallerTransactions(question) => {
+                    self.budget.limit_recipients(answer.accepted);
+                    back.push(question);
+                }
+            }
+        }
+        back.into_iter().rev().for_each(|question| self.questions.take_back(question));
+    }
+}

@@ -1,0 +1,298 @@
+//! The addresses of one lane: those that wait, those that are to be asked again, and what is known of their domains.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    mem,
+    sync::Arc,
+};
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Blame, CatchAll, Record, Retry, SubStatus,
+    catch_all::{Domain, random_mailbox},
+    engine::{Context, Item},
+    outcome::Outcome,
+    probe::{Answer, Questions, Then},
+};
+use crate::{
+    client::Connection,
+    net::TlsVersion,
+    proto::{Mailbox, Reply, Verb},
+};
+
+/// Refusals in a row with blame on us, after which nobody else is asked: the server has made itself clear.
+const BLAMED: u32 = 10;
+/// How often the loss of a connection may be laid on the address that was next.
+const LOSSES: u32 = 2;
+
+/// One thing to ask a server.
+pub(super) enum Question {
+    /// An address of the list.
+    Item(Item),
+    /// Whether a domain accepts just any local part.
+    CatchAll { domain: u32, probe: Mailbox, again: bool },
+}
+
+/// The work of a lane, and what has come of it.
+pub(super) struct Queue {
+    context: Arc<Context>,
+    inbox: mpsc::UnboundedReceiver<Vec<Item>>,
+    open: bool,
+    waiting: VecDeque<Question>,
+    utf8_waiting: usize,
+    /// In order of time, since the pause is the same for all.
+    later: VecDeque<(Instant, Item)>,
+    domains: HashMap<u32, Domain<Record>>,
+    records: Vec<Record>,
+    /// The reply before, since servers say the same to most.
+    last: Option<(Verb, Reply, Outcome)>,
+    /// Of the connection at hand.
+    mx_host: Option<Arc<str>>,
+    tls: Option<&'static str>,
+    smtputf8: bool,
+    blamed: u32,
+    /// Answers so far, to tell whether a connection was of any use.
+    pub(super) answers: u64,
+    /// The server does not want us: what it said to the last address that was asked.
+    pub(super) unwelcome: Option<Outcome>,
+}
+
+impl Queue {
+    pub(super) fn new(context: Arc<Context>, inbox: mpsc::UnboundedReceiver<Vec<Item>>) -> Self {
+        Self {
+            context,
+            inbox,
+            open: true,
+            waiting: VecDeque::new(),
+            utf8_waiting: 0,
+            later: VecDeque::new(),
+            domains: HashMap::new(),
+            records: Vec::new(),
+            last: None,
+            mx_host: None,
+            tls: None,
+            smtputf8: false,
+            blamed: 0,
+            answers: 0,
+            unwelcome: None,
+        }
+    }
+
+    /// Waits until there is something to ask; false when there will never be.
+    ///
+    /// Cancellation-safe: nothing is lost if it is dropped.
+    pub(super) async fn wait(&mut self) -> bool {
+        self.flush();
+        loop {
+            if self.waiting() > 0 {
+                return true;
+            }
+            let due = self.later.front().map(|(due, _)| *due);
+            tokio::select! {
+                items = self.inbox.recv(), if self.open => match items {
+                    Some(items) => self.take_in(items),
+                    None => self.open = false,
+                },
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+                else => return false,
+            }
+        }
+    }
+
+    /// Takes note of the connection that answers from now on.
+    pub(super) fn connected(&mut self, connection: &Connection) {
+        self.mx_host = Some(Arc::clone(connection.host()));
+        self.smtputf8 = connection.extensions().smtputf8;
+        self.tls = connection.tls_info().map(|tls| match tls.version {
+            TlsVersion::Tls12 => "TLSv1.2",
+            TlsVersion::Tls13 => "TLSv1.3",
+        });
+    }
+
+    /// Takes note that no connection to `mx_host` could be opened: the outcome is that of all who wait.
+    pub(super) fn fail(&mut self, mx_host: Option<&Arc<str>>, outcome: &Outcome) {
+        (self.mx_host, self.tls) = (mx_host.cloned(), None);
+        for question in mem::take(&mut self.waiting) {
+            self.settle(question, outcome, Instant::now());
+        }
+        self.utf8_waiting = 0;
+    }
+
+    /// Lays the loss of a connection on the question that was next, which may be what the server cannot bear.
+    pub(super) fn blame_next(&mut self, outcome: &Outcome) {
+        let Some(question) = self.pop() else { return };
+        match question {
+            Question::Item(mut item) if item.losses + 1 < LOSSES => {
+                item.losses += 1;
+                self.take_back(Question::Item(item));
+            }
+            Question::CatchAll { domain, probe, again: false } => {
+                self.take_back(Question::CatchAll { domain, probe, again: true });
+            }
+            question => self.settle(question, outcome, Instant::now()),
+        }
+    }
+
+    /// Hands the records over.
+    pub(super) fn flush(&mut self) {
+        if !self.records.is_empty() {
+            self.context.deliver(mem::take(&mut self.records));
+        }
+    }
+
+    fn take_in(&mut self, items: Vec<Item>) {
+        self.utf8_waiting += items.iter().filter(|item| item.mailbox.needs_smtputf8()).count();
+        self.waiting.extend(items.into_iter().map(Question::Item));
+    }
+
+    fn pop(&mut self) -> Option<Question> {
+        let question = self.waiting.pop_front()?;
+        self.utf8_waiting -= usize::from(question.mailbox().needs_smtputf8());
+        Some(question)
+    }
+
+    fn settle(&mut self, question: Question, outcome: &Outcome, at: Instant) {
+        match question {
+            Question::Item(item) => self.settle_item(item, outcome, at),
+            Question::CatchAll { domain, .. } => self.settle_domain(domain, outcome),
+        }
+    }
+
+    fn settle_item(&mut self, mut item: Item, outcome: &Outcome, at: Instant) {
+        let started = *item.started.get_or_insert(at);
+        item.attempts += 1;
+        let config = &self.context.config;
+        if outcome.verdict.retry == Some(Retry::Later)
+            && item.attempts < config.attempts
+            && self.unwelcome.is_none()
+        {
+            item.losses = 0;
+            self.later.push_back((at + config.retry_after, item));
+            return;
+        }
+        let domain = item.domain;
+        let probe = (outcome.verdict.sub_status == SubStatus::Accepted).then(|| item.mailbox.clone());
+        let mut record = self.context.record(item, outcome, at, at.saturating_duration_since(started));
+        (record.mx_host, record.tls) = (self.mx_host.clone(), self.tls);
+        let Some(mailbox) = probe.filter(|_| config.catch_all) else {
+            if let Some(Domain::Answered(catch_all)) = self.domains.get(&domain) {
+                record.catch_all = *catch_all;
+            }
+            self.records.push(record);
+            return;
+        };
+        match self.domains.get_mut(&domain) {
+            Some(Domain::Asked(records)) => records.push(record),
+            Some(Domain::Answered(catch_all)) => {
+                let record = self.context.accepted(record, *catch_all);
+                self.records.push(record);
+            }
+            None => match random_mailbox(mailbox.domain()) {
+                Ok(probe) => {
+                    self.domains.insert(domain, Domain::Asked(vec![record]));
+                    self.waiting.push_front(Question::CatchAll { domain, probe, again: false });
+                }
+                Err(_) => self.records.push(self.context.accepted(record, CatchAll::Inconclusive)),
+            },
+        }
+    }
+
+    fn settle_domain(&mut self, domain: u32, outcome: &Outcome) {
+        let catch_all = match outcome.verdict.sub_status {
+            SubStatus::Accepted => CatchAll::Accepted,
+            SubStatus::MailboxNotFound | SubStatus::MailboxDisabled => CatchAll::Refused,
+            _ => CatchAll::Inconclusive,
+        };
+        if let Some(Domain::Asked(records)) = self.domains.insert(domain, Domain::Answered(catch_all)) {
+            self.records.extend(records.into_iter().map(|record| self.context.accepted(record, catch_all)));
+        }
+    }
+
+    /// What the reply means; looked up anew only where it differs from the one before.
+    fn outcome(&mut self, verb: Verb, reply: &Reply) -> Outcome {
+        match &self.last {
+            Some((last_verb, last, outcome)) if *last_verb == verb && last == reply => outcome.clone(),
+            _ => {
+                let outcome = Outcome::of_reply(self.context.config.classifier(), verb, reply);
+                // A copy, so that the read buffer does not live on for it.
+                self.last = Some((verb, reply.detach(), outcome.clone()));
+                outcome
+            }
+        }
+    }
+}
+
+impl Question {
+    fn mailbox(&self) -> &Mailbox {
+        match self {
+            Self::Item(item) => &item.mailbox,
+            Self::CatchAll { probe, .. } => probe,
+        }
+    }
+}
+
+impl Questions for Queue {
+    type Question = Question;
+
+    fn mailbox<'a>(&self, question: &'a Question) -> &'a Mailbox {
+        question.mailbox()
+    }
+
+    fn waiting(&mut self) -> usize {
+        while let Ok(items) = self.inbox.try_recv() {
+            self.take_in(items);
+        }
+        if let Some((due, _)) = self.later.front()
+            && *due <= Instant::now()
+            && let Some((_, item)) = self.later.pop_front()
+        {
+            self.take_in(vec![item]);
+        }
+        self.waiting.len()
+    }
+
+    fn needs_smtputf8(&self) -> bool {
+        self.utf8_waiting > 0
+    }
+
+    fn next(&mut self, now: Instant) -> Option<Question> {
+        loop {
+            let mut question = self.pop()?;
+            if let Question::Item(item) = &mut question {
+                item.started.get_or_insert(now);
+            }
+            if self.smtputf8 || !question.mailbox().needs_smtputf8() {
+                return Some(question);
+            }
+            self.settle(question, &Outcome::no_smtputf8(), now);
+        }
+    }
+
+    fn answer(&mut self, question: Question, answer: &Answer) -> Then<Question> {
+        self.answers += 1;
+        let outcome = self.outcome(answer.verb, &answer.reply);
+        if outcome.verdict.retry == Some(Retry::NextTransaction) && answer.accepted > 0 {
+            return Then::SmallerTransactions(question);
+        }
+        self.settle(question, &outcome, answer.at);
+        if outcome.verdict.blame != Some(Blame::Us) {
+            self.blamed = 0;
+            return Then::Continue;
+        }
+        self.blamed += 1;
+        if self.blamed < BLAMED {
+            return Then::Continue;
+        }
+        self.unwelcome = Some(outcome);
+        Then::Stop
+    }
+
+    fn take_back(&mut self, question: Question) {
+        self.utf8_waiting += usize::from(question.mailbox().needs_smtputf8());
+        self.waiting.push_front(question);
+    }
+}

@@ -1,0 +1,383 @@
+//! Postfix: an instance of its own, with its own configuration, queue, ports and log.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::{PermissionsExt, chown},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use smtp_pool::{client::Endpoint, verify::Routes};
+use tempfile::TempDir;
+
+use crate::{
+    Authority, Greylist, World, port,
+    world::{self, ALIAS_DOMAINS, LOCAL_DOMAINS, RELAY_DOMAINS, VIRTUAL_DOMAINS},
+};
+
+/// The default of smtpd_soft_error_limit: from here on Postfix delays each reply of the session by a second.
+pub const MAX_ERRORS: u32 = 10;
+
+/// Whom virtual(8) writes mailboxes as: nobody, and at any rate not root.
+const MAILBOX_OWNER: u32 = 65_534;
+/// Outside of the PATH of some root shells.
+const POSTFIX: [&str; 3] = ["postfix", "/usr/sbin/postfix", "/usr/local/sbin/postfix"];
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A port of the exchanger, and what is special about it; `postfix/master.cf` has the details.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// Nothing: STARTTLS is offered.
+    Mx,
+    /// No STARTTLS.
+    Plain,
+    /// TLS from the first octet.
+    Implicit,
+    /// No TLS 1.3.
+    Tls12,
+    /// Greylisting, unknown users refused at once.
+    Greylist,
+    /// Greylisting of unknown users as well.
+    GreyAll,
+    /// The client is on a blocklist, said in answer to RCPT.
+    Blocked,
+    /// The client is on a blocklist, said in the banner.
+    Shut,
+    /// No null sender.
+    NoNull,
+    /// Five recipients in a transaction.
+    Few,
+    /// The directory of users is down.
+    Down,
+}
+
+const SERVICES: [(Service, &str); 11] = [
+    (Service::Mx, "mx"),
+    (Service::Plain, "plain"),
+    (Service::Implicit, "implicit"),
+    (Service::Tls12, "tls12"),
+    (Service::Greylist, "greylist"),
+    (Service::GreyAll, "greyall"),
+    (Service::Blocked, "blocked"),
+    (Service::Shut, "shut"),
+    (Service::NoNull, "nonull"),
+    (Service::Few, "few"),
+    (Service::Down, "down"),
+];
+
+/// A running Postfix; killed and wiped away when dropped.
+#[derive(Debug)]
+pub struct Postfix {
+    dir: TempDir,
+    ports: Vec<(Service, u16)>,
+    authority: Authority,
+}
+
+impl Postfix {
+    /// Starts Postfix with the users of `world`.
+    ///
+    /// # Panics
+    /// Postfix is not installed, or does not start.
+    #[must_use]
+    pub fn start(world: &World) -> Self {
+        Self::with_policies(world, [9, 9])
+    }
+
+    /// Starts Postfix with policy services for [`Service::Greylist`] and [`Service::GreyAll`].
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    #[must_use]
+    pub fn greylisting(world: &World, greylist: &Greylist, all: &Greylist) -> Self {
+        Self::with_policies(world, [greylist.port(), all.port()])
+    }
+
+    fn with_policies(world: &World, [policy, policy_all]: [u16; 2]) -> Self {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "Postfix starts as root only: run these tests as root, in a container for one"
+        );
+        let dir =
+            tempfile::Builder::new().prefix("smtp-pool-postfix-").tempdir().expect("a temporary directory");
+        // The daemons run as another user.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+        let ports = SERVICES.map(|(service, _)| (service, port::free()));
+        let postfix = Self { dir, ports: ports.into(), authority: Authority::new() };
+        postfix.configure(world, policy, policy_all);
+        postfix.run();
+        postfix
+    }
+
+    fn configure(&self, world: &World, policy: u16, policy_all: u16) {
+        let mail = self.dir.path().join("mail");
+        fs::create_dir_all(&mail).expect("a directory for mail");
+        chown(&mail, Some(MAILBOX_OWNER), Some(MAILBOX_OWNER)).expect("chown");
+        // What is inside of it Postfix creates.
+        fs::create_dir_all(self.dir.path().join("queue")).expect("a directory for the queue");
+        fs::create_dir_all(self.config_dir()).expect("a directory for the configuration");
+        let dir = self.dir.path().to_str().expect("a path in UTF-8").to_owned();
+        let main = [
+            ("DIR", dir),
+            ("uid", MAILBOX_OWNER.to_string()),
+            ("local_domains", LOCAL_DOMAINS.join(", ")),
+            ("virtual_domains", VIRTUAL_DOMAINS.join(", ")),
+            ("alias_domains", ALIAS_DOMAINS.join(", ")),
+            ("relay_domains", RELAY_DOMAINS.join(", ")),
+        ];
+        self.write("main.cf", &fill(include_str!("../postfix/main.cf"), &main));
+        let mut master = vec![
+            ("policy", policy.to_string()),
+            ("policyall", policy_all.to_string()),
+            ("wakeup", "1".to_owned()),
+        ];
+        master.extend(SERVICES.map(|(service, name)| (name, self.addr(service).port().to_string())));
+        self.write("master.cf", &fill(include_str!("../postfix/master.cf"), &master));
+        self.write("chain.pem", &self.authority.chain());
+        self.write("local_recipients", &world.users(&LOCAL_DOMAINS));
+        self.write("virtual_mailboxes", &maildirs(&world.users(&VIRTUAL_DOMAINS)));
+        self.write("virtual_aliases", &world.users(&ALIAS_DOMAINS));
+        self.write("relay_recipients", &world.users(&RELAY_DOMAINS));
+        self.write("recipient_access", &world.access());
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.config_dir().join(name), text).expect("writing the configuration");
+    }
+
+    /// Starts it, for the first time or after [`kill`](Self::kill).
+    ///
+    /// # Panics
+    /// Postfix is not installed, or does not start.
+    pub fn run(&self) {
+        // It says what went wrong on a terminal only; without one, in the log.
+        let done = self.postfix("start");
+        let log = self.log();
+        assert!(done, "Postfix does not start:\n{}", log.text());
+    }
+
+    /// Stops it as an administrator does: sessions are cut.
+    pub fn stop(&self) {
+        assert!(self.postfix("stop"), "Postfix does not stop:\n{}", self.log().text());
+    }
+
+    fn postfix(&self, command: &str) -> bool {
+        for program in POSTFIX {
+            let mut postfix = Command::new(program);
+            postfix.arg("-c").arg(self.config_dir()).arg(command);
+            // No terminal and no pipe of ours: the daemons would hold them open.
+            postfix.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            if let Ok(status) = postfix.status() {
+                return status.success();
+            }
+        }
+        panic!(
+            "Postfix is not installed, and these tests are about nothing else: \
+             apt-get install --no-install-recommends postfix (`just postfix` does it without questions)"
+        );
+    }
+
+    /// Kills every process of it at once.
+    ///
+    /// # Panics
+    /// It does not run.
+    pub fn kill(&self) {
+        let killed = self.master().is_some_and(|pid| kill_process_group(pid, Signal::KILL).is_ok());
+        assert!(killed, "Postfix is not running:\n{}", self.log().text());
+        // The dead leave their ports before anybody can count on it, not their lock.
+        let started = Instant::now();
+        while self.is_running() && started.elapsed() < DEADLINE {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn is_running(&self) -> bool {
+        self.master().is_some_and(|pid| rustix::process::test_kill_process_group(pid).is_ok())
+    }
+
+    /// The master, which leads the group of all its processes.
+    fn master(&self) -> Option<Pid> {
+        let pid = fs::read_to_string(self.dir.path().join("queue/pid/master.pid")).ok()?;
+        Pid::from_raw(pid.trim().parse().ok()?)
+    }
+
+    /// Where a service listens.
+    ///
+    /// # Panics
+    /// Never: each service has a port.
+    #[must_use]
+    pub fn addr(&self, service: Service) -> SocketAddr {
+        let (_, port) = self.ports.iter().find(|(known, _)| *known == service).expect("a port for each");
+        (Ipv4Addr::LOCALHOST, *port).into()
+    }
+
+    /// A service as an exchanger to connect to.
+    #[must_use]
+    pub fn endpoint(&self, service: Service) -> Endpoint {
+        endpoint("mx1.interop.test", self.addr(service))
+    }
+
+    /// The ways to the domains of the world, by way of a service.
+    #[must_use]
+    pub fn routes(&self, service: Service) -> Routes {
+        routes(self.addr(service))
+    }
+
+    /// The authority that signed its certificate.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The messages in the mailbox of a user of a virtual domain, oldest first as far as names tell.
+    #[must_use]
+    pub fn mailbox(&self, address: &str) -> Vec<Vec<u8>> {
+        let dir = self.dir.path().join("mail").join(address).join("new");
+        let Ok(files) = fs::read_dir(dir) else { return Vec::new() };
+        let mut paths: Vec<PathBuf> = files.flatten().map(|file| file.path()).collect();
+        paths.sort();
+        paths.iter().map(|path| fs::read(path).expect("a message in the mailbox")).collect()
+    }
+
+    /// What it has logged so far.
+    #[must_use]
+    pub fn log(&self) -> Log {
+        // None while nothing has been logged.
+        Log(fs::read(self.dir.path().join("mail.log"))
+            .map_or_else(|error| error.to_string(), |log| String::from_utf8_lossy(&log).into_owned()))
+    }
+
+    /// The log once every session is over.
+    ///
+    /// # Panics
+    /// Sessions are still open after half a minute.
+    #[must_use]
+    pub fn log_at_rest(&self) -> Log {
+        let started = Instant::now();
+        loop {
+            let log = self.log();
+            if log.count(": connect from ") == log.count(": disconnect from ") {
+                return log;
+            }
+            assert!(started.elapsed() < DEADLINE, "sessions are still open:\n{}", log.tail());
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn config_dir(&self) -> PathBuf {
+        self.dir.path().join("etc")
+    }
+}
+
+impl Drop for Postfix {
+    fn drop(&mut self) {
+        if let Some(pid) = self.master() {
+            // It may have ended by itself, or by the test's hand.
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
+}
+
+/// Ways to the domains of the world over one server, under several names as several exchangers have.
+pub(crate) fn routes(addr: SocketAddr) -> Routes {
+    let mut routes = Routes::new();
+    for (domain, host) in world::exchangers() {
+        routes.insert(domain, Ok(vec![endpoint(host, addr)]));
+    }
+    for (domain, unreachable) in world::UNREACHABLE {
+        routes.insert(domain, Err(unreachable));
+    }
+    routes
+}
+
+fn endpoint(host: &str, addr: SocketAddr) -> Endpoint {
+    Endpoint { host: host.into(), addrs: vec![addr] }
+}
+
+/// Replaces every `@name@`.
+fn fill(template: &str, values: &[(&str, String)]) -> String {
+    let mut text = template.to_owned();
+    for (name, value) in values {
+        text = text.replace(&format!("@{name}@"), value);
+    }
+    text
+}
+
+/// Values that are paths of maildirs instead of addresses.
+fn maildirs(users: &str) -> String {
+    let path = |line: &str| line.split_once(' ').map(|(user, _)| format!("{user} {user}/\n"));
+    users.lines().filter_map(path).collect()
+}
+
+/// Postfix's own account of what happened.
+#[derive(Clone, Debug)]
+pub struct Log(String);
+
+/// What a log says when a session ends otherwise than by QUIT, or is punished.
+const COMPLAINTS: [&str; 6] = [
+    "too many errors",
+    "lost connection",
+    "timeout after",
+    "improper command pipelining",
+    "non-SMTP command",
+    "Connection concurrency limit",
+];
+
+impl Log {
+    /// All of it.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// The end of it, for messages.
+    #[must_use]
+    pub fn tail(&self) -> &str {
+        let from = self.0.len().saturating_sub(4000);
+        &self.0[self.0.ceil_char_boundary(from)..]
+    }
+
+    /// How many lines have `words`.
+    #[must_use]
+    pub fn count(&self, words: &str) -> usize {
+        self.0.lines().filter(|line| line.contains(words)).count()
+    }
+
+    /// Lines that speak of a client that did not behave.
+    #[must_use]
+    pub fn complaints(&self) -> Vec<&str> {
+        let lines = self.0.lines().filter(|line| line.contains("/smtpd["));
+        lines.filter(|line| COMPLAINTS.iter().any(|words| line.contains(words))).collect()
+    }
+
+    /// Sessions that ended other than by QUIT.
+    #[must_use]
+    pub fn unfinished(&self) -> Vec<&str> {
+        let ends = self.0.lines().filter(|line| line.contains(": disconnect from "));
+        ends.filter(|line| !line.contains(" quit=1 ")).collect()
+    }
+
+    /// How many commands were refused in each session.
+    #[must_use]
+    pub fn errors(&self) -> Vec<u32> {
+        let ends = self.0.lines().filter_map(|line| Some(line.split_once(": disconnect from ")?.1));
+        ends.map(|tally| {
+            // `mail=1 rcpt=90/99`: of 99, 90 were accepted.
+            let refused = tally.split(' ').filter_map(|item| {
+                let (good, all) = item.split_once('=')?.1.split_once('/')?;
+                all.parse::<u32>().ok()?.checked_sub(good.parse().ok()?)
+            });
+            // `commands=92/101` sums up.
+            refused.max().unwrap_or(0)
+        })
+        .collect()
+    }
+}
+
+/// The path of a file beside the sources of these tests.
+pub(crate) fn source(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}

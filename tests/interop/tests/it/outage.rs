@@ -1,0 +1,75 @@
+//! Postfix goes away in the middle of a run: no address pays for it with a verdict, and the run ends.
+
+use std::{thread, time::Duration};
+
+use smtp_pool::verify::Status;
+use smtp_pool_interop::{Postfix, Service, World};
+
+use crate::support::{Run, config, verify_and};
+
+const SIZE: usize = 4_000;
+/// Records after which Postfix goes away.
+const EARLY: usize = 500;
+
+/// Each verdict is right, or none; and there are some of either.
+#[track_caller]
+fn assert_no_false_verdict(run: &Run) {
+    run.assert_all(|address, record| {
+        record.status == Status::Unknown || (record.status, record.sub_status) == address.kind.verdict()
+    });
+    let unknown = run.count(|record| record.status == Status::Unknown);
+    assert!((SIZE / 4..SIZE - EARLY / 2).contains(&unknown), "{unknown} of {SIZE} are unknown");
+    assert!(run.took < Duration::from_secs(60), "{:?}", run.took);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed() {
+    let world = World::mixed(SIZE);
+    let postfix = Postfix::start(&world);
+    let mut running = true;
+    let run = verify_and(config(postfix.routes(Service::Mx)), &world, |records| {
+        if running && records >= EARLY {
+            postfix.kill();
+            running = false;
+        }
+    })
+    .await;
+    assert_no_false_verdict(&run);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopped() {
+    let world = World::mixed(SIZE);
+    let postfix = Postfix::start(&world);
+    let mut running = true;
+    let run = verify_and(config(postfix.routes(Service::Mx)), &world, |records| {
+        if running && records >= EARLY {
+            postfix.stop();
+            running = false;
+        }
+    })
+    .await;
+    assert_no_false_verdict(&run);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn back_again() {
+    let world = World::mixed(SIZE);
+    let postfix = Postfix::start(&world);
+    let mut config = config(postfix.routes(Service::Mx));
+    // Starting takes Postfix a second or two.
+    (config.attempts, config.retry_after) = (4, Duration::from_secs(3));
+    let run = thread::scope(|scope| {
+        let mut running = true;
+        let run = verify_and(config, &world, |records| {
+            if running && records >= EARLY {
+                postfix.kill();
+                running = false;
+                scope.spawn(|| postfix.run());
+            }
+        });
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(run))
+    });
+    run.assert_right();
+    assert!(run.count(|record| record.attempts > 1) > 0, "nobody was asked twice");
+}

@@ -1,0 +1,83 @@
+//! Ten thousand addresses over Postfix with its default limits: every verdict right, and no patience lost.
+
+use smtp_pool::{net::TlsPolicy, verify::CatchAll};
+use smtp_pool_interop::{Kind, MAX_ERRORS, Postfix, Service, World};
+
+use crate::support::{Run, config, verify};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_addresses_get_the_right_verdict() {
+    let world = World::mixed(10_000);
+    let postfix = Postfix::start(&world);
+    let run = verify(config(postfix.routes(Service::Mx)), &world).await;
+    report("STARTTLS", &run, &postfix);
+    run.assert_right();
+    run.assert_all(|address, record| record.role == (address.kind == Kind::Role));
+    run.assert_all(|address, record| record.tls.is_some() == address.kind.is_asked());
+    let asked_for_all =
+        |kind| !matches!(kind, Kind::NoDomain | Kind::NullMx | Kind::Malformed | Kind::Foreign);
+    let catch_all = |kind| if kind == Kind::CatchAll { CatchAll::Accepted } else { CatchAll::Refused };
+    run.assert_all(|address, record| {
+        let accepted = record.smtp_code == Some(250) && asked_for_all(address.kind);
+        !accepted || record.catch_all == catch_all(address.kind)
+    });
+    assert_good_manners(&postfix);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_in_clear() {
+    let world = World::mixed(10_000);
+    let postfix = Postfix::start(&world);
+    let mut config = config(postfix.routes(Service::Plain));
+    config.client.tls = TlsPolicy::Off;
+    let run = verify(config, &world).await;
+    report("in clear", &run, &postfix);
+    run.assert_right();
+    run.assert_all(|_, record| record.tls.is_none());
+    assert_good_manners(&postfix);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_nobodies_is_asked_in_peace() {
+    let world = World::of(1_000, [Kind::Unknown]);
+    let postfix = Postfix::start(&world);
+    let run = verify(config(postfix.routes(Service::Mx)), &world).await;
+    report("unknown users only", &run, &postfix);
+    run.assert_right();
+    assert_good_manners(&postfix);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn few_recipients_in_a_transaction_cost_no_verdict() {
+    let world = World::mixed(600);
+    let postfix = Postfix::start(&world);
+    let run = verify(config(postfix.routes(Service::Few)), &world).await;
+    report("five recipients in a transaction", &run, &postfix);
+    run.assert_right();
+    assert!(postfix.log_at_rest().count("too many recipients") > 0 || run.metrics.connections_opened() > 0);
+    assert_good_manners(&postfix);
+}
+
+/// No session was cut, none ended without QUIT, and none was delayed but where the last window held too many refusals.
+#[track_caller]
+fn assert_good_manners(postfix: &Postfix) {
+    let log = postfix.log_at_rest();
+    assert_eq!(log.complaints(), Vec::<&str>::new());
+    assert_eq!(log.unfinished(), Vec::<&str>::new());
+    let most = log.errors().into_iter().max();
+    assert!(most < Some(2 * MAX_ERRORS), "{most:?} errors in a session");
+}
+
+#[expect(clippy::print_stdout, reason = "numbers are what these runs are for")]
+fn report(name: &str, run: &Run, postfix: &Postfix) {
+    let errors = postfix.log_at_rest().errors();
+    let delayed = errors.iter().filter(|&&errors| errors >= MAX_ERRORS).count();
+    println!(
+        "{name}: {} addresses in {:.1} s, {:.0}/s; {} connections, {delayed} of them delayed, at most {} errors in one",
+        run.records.len(),
+        run.took.as_secs_f64(),
+        run.speed(),
+        run.metrics.connections_opened(),
+        errors.iter().max().unwrap_or(&0),
+    );
+}

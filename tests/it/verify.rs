@@ -1,0 +1,286 @@
+//! The verifier against the sandbox: every behaviour of a server, and the verdict that it deserves.
+
+use std::time::{Duration, Instant};
+
+use smtp_pool::{
+    client::Timeouts,
+    net::TlsPolicy,
+    proto::Mailbox,
+    sandbox::{Sandbox, Truth, World},
+    verify::{Blame, CatchAll, Routes, Status, SubStatus, VerifierConfig},
+};
+
+use crate::support::{config, sandbox, verify};
+
+#[tokio::test]
+async fn the_demo_list_gets_the_verdicts_it_deserves() {
+    let sandbox = Sandbox::start(World::demo()).await.unwrap();
+    let list = include_str!("../../examples/addresses.csv");
+    let rows: Vec<Vec<String>> =
+        list.lines().skip(1).map(|line| line.rsplitn(3, ',').map(str::to_owned).collect()).collect();
+    // Column 3 holds the identifier and the address, quoted where it holds quotes.
+    let address = |row: &Vec<String>| {
+        let (_, address) = row[2].split_once(',').unwrap();
+        match address.strip_prefix('"') {
+            Some(quoted) => quoted.trim_end_matches('"').replace("\"\"", "\""),
+            None => address.to_owned(),
+        }
+    };
+    let addresses: Vec<String> = rows.iter().map(address).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    let records = verify(config(&sandbox), &addresses).await;
+    let mut wrong = Vec::new();
+    for (row, record) in rows.iter().zip(&records) {
+        let json = serde_json::to_value(record).unwrap();
+        if json["status"] != row[1].as_str() || json["sub_status"] != row[0].as_str() {
+            wrong.push(format!("{row:?}\n{record:#?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// For worlds in which any local part may exist.
+fn without_catch_all(sandbox: &Sandbox) -> VerifierConfig {
+    let mut config = config(sandbox);
+    config.catch_all = false;
+    config
+}
+
+/// Hosts with one fault each, and what is said of an address behind it: sub-status and blame.
+///
+/// The same fault at another point of the dialogue must not change the kind of the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_fault_ends_in_a_record_that_blames_server_or_network() {
+    const STAGES: [&str; 4] = ["connect", "ehlo", "mail", "rcpt"];
+    let faults = [
+        ("garbage", SubStatus::ProtocolError, Blame::Server),
+        ("endless_continuation", SubStatus::ProtocolError, Blame::Server),
+        ("long_line", SubStatus::ProtocolError, Blame::Server),
+        ("silence", SubStatus::TimeoutExceeded, Blame::Server),
+        ("eof", SubStatus::FailedSmtpConnection, Blame::Server),
+        ("truncate", SubStatus::FailedSmtpConnection, Blame::Server),
+    ];
+    let mut world =
+        String::from("[[host]]\nname = \"good.test\"\n[[domain]]\nname = \"good.test\"\nusers = [\"ann\"]\n");
+    let mut expected = vec![("ann@good.test".to_owned(), SubStatus::Accepted, None)];
+    for stage in STAGES {
+        for (fault, sub_status, blame) in faults {
+            let name = format!("{}.{stage}.test", fault.replace('_', "-"));
+            world += &format!(
+                "[[host]]\nname = \"{name}\"\nwithout = [\"STARTTLS\"]\n\
+                 faults = [{{ at = \"{stage}\", does = \"{fault}\" }}]\n\
+                 [[domain]]\nname = \"{name}\"\nhosts = [\"{name}\"]\nusers = [\"ann\"]\n"
+            );
+            expected.push((format!("ann@{name}"), sub_status, Some(blame)));
+        }
+    }
+    let sandbox = sandbox(&world).await;
+    let addresses: Vec<&str> = expected.iter().map(|(address, ..)| address.as_str()).collect();
+    let mut config = config(&sandbox);
+    config.client.timeouts = Timeouts::all(Duration::from_millis(500));
+    let started = Instant::now();
+    let records = verify(config, &addresses).await;
+    for ((address, sub_status, blame), record) in expected.iter().zip(&records) {
+        assert_eq!((record.sub_status, record.blame), (*sub_status, *blame), "{address}: {record:?}");
+    }
+    // Four connections with a deadline of half a second each, all lanes at once.
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_drip_ends_at_the_deadline_of_the_whole_reply() {
+    let sandbox = sandbox(
+        "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\ntarpit = { octet = \"100ms\", from = \"rcpt\" }\n\
+         [[domain]]\nname = \"drip.test\"\nusers = [\"ann\"]\n",
+    )
+    .await;
+    let mut config = config(&sandbox);
+    config.client.timeouts = Timeouts::all(Duration::from_millis(300));
+    let records = verify(config, &["ann@drip.test"]).await;
+    assert_eq!((records[0].sub_status, records[0].blame), (SubStatus::TimeoutExceeded, Some(Blame::Server)));
+}
+
+#[tokio::test]
+async fn plaintext_injected_behind_starttls_is_never_taken_for_an_answer() {
+    let sandbox = sandbox(
+        "[[host]]\nname = \"mx\"\nfaults = [{ at = \"starttls\", does = \"extra_reply\" }]\n\
+         [[domain]]\nname = \"injected.test\"\nusers = [\"ann\"]\n",
+    )
+    .await;
+    let records = verify(config(&sandbox), &["ann@injected.test"]).await;
+    assert_eq!((records[0].sub_status, records[0].blame), (SubStatus::TlsFailed, Some(Blame::Network)));
+    assert_eq!(sandbox.stats("mx").unwrap().transactions, 0, "not a word was spoken behind it");
+}
+
+#[tokio::test]
+async fn broken_tls_is_gone_round_when_opportunistic_and_reported_when_required() {
+    let world = "[[host]]\nname = \"mx\"\nfaults = [{ at = \"tls\", does = \"eof\" }]\n\
+                 [[domain]]\nname = \"tls.test\"\nusers = [\"ann\"]\n";
+    let sandbox = sandbox(world).await;
+    let records = verify(config(&sandbox), &["ann@tls.test"]).await;
+    assert_eq!((records[0].sub_status, records[0].tls), (SubStatus::Accepted, None));
+    let mut required = config(&sandbox);
+    required.client.tls = TlsPolicy::Required;
+    let records = verify(required, &["ann@tls.test"]).await;
+    assert_eq!((records[0].sub_status, records[0].blame), (SubStatus::TlsFailed, Some(Blame::Network)));
+}
+
+#[tokio::test]
+async fn an_unsolicited_reply_shifts_no_verdict_to_another_address() {
+    let sandbox = sandbox(
+        "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\nfaults = [{ at = \"rcpt\", nth = 2, does = \"extra_reply\" }]\n\
+         [[domain]]\nname = \"extra.test\"\nusers = [\"a1\", \"a2\", \"a3\"]\n",
+    )
+    .await;
+    let addresses = ["a1@extra.test", "b1@extra.test", "a2@extra.test", "b2@extra.test", "a3@extra.test"];
+    for (address, record) in addresses.iter().zip(verify(config(&sandbox), &addresses).await) {
+        assert!(
+            record.status == Status::Unknown
+                || (record.status == Status::Deliverable) == address.starts_with('a'),
+            "{record:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn no_server_loses_its_patience() {
+    let sandbox = sandbox(
+        "seed = 7\n[[host]]\nname = \"mx\"\nerrors = { soft = 10, hard = 20, delay = \"10ms\", junk = 100 }\n\
+         [[domain]]\nname = \"half.test\"\nknown_share = 0.6\n",
+    )
+    .await;
+    let addresses: Vec<String> = (0..3_000).map(|n| format!("user{n}@half.test")).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    let records = verify(without_catch_all(&sandbox), &addresses).await;
+    for record in &records {
+        let truth = sandbox.expected(&Mailbox::parse(&record.address).unwrap());
+        let expected = if truth == Truth::Known { SubStatus::Accepted } else { SubStatus::MailboxNotFound };
+        assert_eq!(record.sub_status, expected, "{record:?}");
+    }
+    let stats = sandbox.stats("mx").unwrap();
+    assert_eq!((stats.hard_limit_hits, stats.junk_limit_hits), (0, 0), "{stats:?}");
+    assert_eq!(stats.max_open, 1, "one connection at a time");
+    assert_eq!(stats.rcpts, 3_000, "asked once each");
+}
+
+#[tokio::test]
+async fn a_blocklisting_turns_no_address_invalid_and_is_not_asked_for_more() {
+    let sandbox = sandbox(
+        "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\nblocked = { at = \"rcpt\", after = 3 }\n\
+         [[domain]]\nname = \"listed.test\"\nusers = [\"u1\"]\n",
+    )
+    .await;
+    let addresses: Vec<String> = (0..1_000).map(|n| format!("u{n}@listed.test")).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    let records = verify(config(&sandbox), &addresses).await;
+    let blocked = records.iter().filter(|record| record.sub_status == SubStatus::Blocked).count();
+    assert!(blocked > 900, "{blocked}");
+    let stats = sandbox.stats("mx").unwrap();
+    assert!(stats.rcpts < 100, "{stats:?}");
+}
+
+#[tokio::test]
+async fn a_shutdown_in_the_middle_loses_nothing() {
+    let sandbox = sandbox(
+        "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\nshutdown_at = 7\n\
+         [[domain]]\nname = \"busy.test\"\nknown_share = 1.0\n",
+    )
+    .await;
+    let addresses: Vec<String> = (0..60).map(|n| format!("user{n}@busy.test")).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    for record in verify(without_catch_all(&sandbox), &addresses).await {
+        assert_eq!(record.sub_status, SubStatus::Accepted, "{record:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_greylisted_address_comes_back_and_is_answered() {
+    let sandbox = sandbox(
+        "[[host]]\nname = \"mx\"\ngreylist = \"200ms\"\n[[domain]]\nname = \"grey.test\"\nusers = [\"ann\"]\n",
+    )
+    .await;
+    let mut config = config(&sandbox);
+    config.attempts = 3;
+    config.retry_after = Duration::from_millis(300);
+    let records = verify(config, &["ann@grey.test", "bob@grey.test"]).await;
+    assert_eq!((records[0].sub_status, records[0].attempts), (SubStatus::Accepted, 2));
+    assert_eq!((records[1].sub_status, records[1].attempts), (SubStatus::MailboxNotFound, 2));
+}
+
+#[tokio::test]
+async fn what_the_catch_all_answer_is_goes_into_the_record() {
+    let sandbox = sandbox(
+        "[[host]]\nname = \"mx\"\n[[domain]]\nname = \"any.test\"\ncatch_all = true\n\
+         [[domain]]\nname = \"some.test\"\nusers = [\"ann\"]\n[[domain]]\nname = \"none.test\"\n",
+    )
+    .await;
+    let addresses = ["x@any.test", "y@any.test", "ann@some.test", "z@none.test"];
+    let records = verify(config(&sandbox), &addresses).await;
+    let answers: Vec<_> = records.iter().map(|record| (record.status, record.catch_all)).collect();
+    let expected = [
+        (Status::Risky, CatchAll::Accepted),
+        (Status::Risky, CatchAll::Accepted),
+        (Status::Deliverable, CatchAll::Refused),
+        (Status::Undeliverable, CatchAll::NotRun),
+    ];
+    assert_eq!(answers, expected);
+    assert_eq!(sandbox.stats("mx").unwrap().rcpts, 6, "one question for each domain that accepted");
+}
+
+#[tokio::test]
+async fn private_addresses_are_not_connected_to_unless_allowed() {
+    let sandbox =
+        sandbox("[[host]]\nname = \"mx\"\n[[domain]]\nname = \"good.test\"\nusers = [\"ann\"]\n").await;
+    let mut config = config(&sandbox);
+    config.port = sandbox.addr("mx").unwrap().port();
+    config.routes = Routes::new();
+    let address = "ann@[127.0.0.1]";
+    let records = verify(config.clone(), &[address]).await;
+    assert_eq!((records[0].sub_status, records[0].status), (SubStatus::UnroutableIpAddress, Status::Unknown));
+    assert_eq!(sandbox.stats("mx").unwrap().connections, 0);
+    config.allow_private = true;
+    let records = verify(config, &[address]).await;
+    assert_ne!(records[0].sub_status, SubStatus::UnroutableIpAddress);
+    assert_eq!(sandbox.stats("mx").unwrap().connections, 1);
+}
+
+#[tokio::test]
+async fn servers_without_pipelining_are_asked_step_by_step() {
+    let sandbox = sandbox(
+        "[[host]]\nname = \"mx\"\nwithout = [\"PIPELINING\", \"STARTTLS\"]\n\
+         [[domain]]\nname = \"slow.test\"\nusers = [\"ann\", \"bob\"]\n",
+    )
+    .await;
+    let records = verify(config(&sandbox), &["ann@slow.test", "eve@slow.test", "bob@slow.test"]).await;
+    let verdicts: Vec<_> = records.iter().map(|record| record.sub_status).collect();
+    assert_eq!(verdicts, [SubStatus::Accepted, SubStatus::MailboxNotFound, SubStatus::Accepted]);
+    assert_eq!(sandbox.stats("mx").unwrap().improper_pipelining, 0);
+}
+
+#[tokio::test]
+async fn a_refused_sender_is_not_laid_on_the_recipients() {
+    for pipelining in ["", "\"PIPELINING\", "] {
+        let sandbox = sandbox(&format!(
+            "[[host]]\nname = \"mx\"\nwithout = [{pipelining}\"STARTTLS\"]\n\
+             faults = [{{ at = \"mail\", does = {{ reply = \"550 5.1.1 User unknown\" }} }}]\n\
+             [[domain]]\nname = \"picky.test\"\nusers = [\"ann\"]\n"
+        ))
+        .await;
+        let addresses: Vec<String> = (0..50).map(|n| format!("u{n}@picky.test")).collect();
+        let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        for record in verify(config(&sandbox), &addresses).await {
+            assert_eq!(record.status, Status::Unknown, "{record:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn syntax_alone_needs_no_network() {
+    let sandbox = sandbox("[[host]]\nname = \"mx\"\n[[domain]]\nname = \"good.test\"\n").await;
+    let mut config = config(&sandbox);
+    config.probe = false;
+    let records = verify(config, &["ann@good.test", "ann@@good.test", ""]).await;
+    let verdicts: Vec<_> = records.iter().map(|record| record.sub_status).collect();
+    assert_eq!(verdicts, [SubStatus::Other, SubStatus::FailedSyntaxCheck, SubStatus::FailedSyntaxCheck]);
+    assert_eq!(sandbox.stats("mx").unwrap().connections, 0);
+}
