@@ -208,7 +208,7 @@ impl Verifier {
                 connector,
                 places: Semaphore::new(self.config.max_connections.max(1)).into(),
                 records,
-                epoch: (Instant::now(), Timestamp::now()),
+                epoch: (Instant::now(), now()),
             }),
             // It was made of the same configuration before, in `new`.
             Err(_) => return run,
@@ -218,6 +218,11 @@ impl Verifier {
         run.tasks.spawn(Router::new(context, Arc::clone(&self.resolver), pending).run(input));
         run
     }
+}
+
+/// The time, in milliseconds: finer would be a pretence for what took a round trip.
+fn now() -> Timestamp {
+    Timestamp::from_millisecond(Timestamp::now().as_millisecond()).unwrap_or_default()
 }
 
 /// Reads the input in batches, until it ends or nobody wants more.

@@ -1,12 +1,16 @@
 //! Integration tests: one binary, a module each; over real sockets on loopback where a socket is needed.
 
+#![expect(clippy::unwrap_used, reason = "in tests, their helpers included, a panic is the report")]
+
 #[cfg(all(feature = "blocking", feature = "verify", feature = "sandbox"))]
 mod blocking;
 #[cfg(feature = "cli")]
 mod cli;
+mod differential;
 mod layers;
 #[cfg(feature = "verify")]
 mod mx;
+mod naive;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod support;
 mod traces;

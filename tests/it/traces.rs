@@ -292,19 +292,21 @@ async fn a_trace_with_another_reply_fails() {
     Replay::run("S: 220 mx\n=> 550 no\n").await;
 }
 
-/// A server on loopback that answers each line by `answer`, once per connection.
+/// A server on loopback that answers each line by `answer`.
 async fn serve(answer: fn(&str) -> &'static str) -> Endpoint {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            stream.write_all(answer("BANNER").as_bytes()).await.unwrap();
-            // By the read and not by the line: a hello of TLS has no line end. A flight comes in one piece here.
-            let mut read = [0; 2048];
-            while let Ok(n @ 1..) = stream.read(&mut read).await {
-                let said = String::from_utf8_lossy(&read[..n]).into_owned();
-                stream.write_all(answer(said.trim_end()).as_bytes()).await.unwrap();
-            }
+            tokio::spawn(async move {
+                stream.write_all(answer("BANNER").as_bytes()).await.unwrap();
+                // By the read and not by the line: a hello of TLS has no line end. A flight comes in one piece here.
+                let mut read = [0; 2048];
+                while let Ok(n @ 1..) = stream.read(&mut read).await {
+                    let said = String::from_utf8_lossy(&read[..n]).into_owned();
+                    stream.write_all(answer(said.trim_end()).as_bytes()).await.unwrap();
+                }
+            });
         }
     });
     Endpoint { host: "mx.example.com".into(), addrs: vec![addr] }
@@ -358,11 +360,12 @@ async fn starttls_that_is_refused_or_broken_ends_in_the_clear_only_where_that_is
         // The client's hello of TLS, answered in SMTP: "offered but broken".
         _ => "500 what?\r\n",
     };
-    for server in [refused, broken] {
+    for (server, kind) in [(refused, "refused_by_server"), (broken, "not_tls")] {
         let endpoint = serve(server).await;
         let connection = connector(TlsPolicy::Opportunistic).connect(&endpoint).await.unwrap();
         assert!(connection.is_idle() && connection.tls_info().is_none());
-        assert!(connector(TlsPolicy::Required).connect(&endpoint).await.is_err());
+        let error = connector(TlsPolicy::Required).connect(&endpoint).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error:?}");
     }
 }
 

@@ -25,7 +25,7 @@ impl Screen {
         let shown = progress && io::stderr().is_terminal();
         let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{elapsed}  {wide_msg}") {
             bar.set_style(style);
         }
         Self(bar)
@@ -55,7 +55,6 @@ impl Screen {
         let counts: String =
             by_status.iter().map(|(status, n)| format!(" · {} {}", HumanCount(*n), word(status))).collect();
         self.0.set_message(format!("{}{total} · {rate}/s{counts}", HumanCount(done)));
-        self.0.tick();
     }
 
     pub(crate) fn clear(&self) {

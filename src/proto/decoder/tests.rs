@@ -128,8 +128,7 @@ fn a_line_may_have_2048_octets_and_no_more() {
 #[test]
 fn a_reply_may_have_64_kib_and_no_more() {
     let reply = |octets: usize| {
-        let mut reply = b"250-".repeat(1);
-        reply.clear();
+        let mut reply = Vec::new();
         let line = [b"250-", &[b'x'; 1018][..], b"\r\n"].concat();
         while reply.len() + 2048 < octets {
             reply.extend_from_slice(&line);

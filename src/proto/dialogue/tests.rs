@@ -49,12 +49,15 @@ const EHLO: (Verb, u16) = (Verb::Ehlo, 250);
 const MAIL: (Verb, u16) = (Verb::Mail, 250);
 const RCPT: (Verb, u16) = (Verb::Rcpt, 250);
 
+/// Commands with their replies, the state they lead to, and what is legal there.
+type Row = (&'static [(Verb, u16)], State, &'static [Verb]);
+
 #[test]
 fn each_state_lets_its_commands_pass_and_no_others() {
     use Verb::*;
     // RFC 5321 4.1.4
     let any_time = [Ehlo, Helo, Lhlo, Rset, Noop, Vrfy, Quit];
-    let table: &[(&[(Verb, u16)], State, &[Verb])] = &[
+    let table: &[Row] = &[
         (&[], State::Connected, &[]),
         (&[EHLO], State::Ready, &[StartTls, Auth, Mail]),
         (&[(Helo, 250)], State::Ready, &[StartTls, Auth, Mail]),
@@ -74,7 +77,7 @@ fn each_state_lets_its_commands_pass_and_no_others() {
             }
         }
     }
-    let only: &[(&[(Verb, u16)], State, &[Verb])] = &[
+    let only: &[Row] = &[
         (&[EHLO, MAIL, RCPT, (Data, 354)], State::Message, &[Message]),
         (&[EHLO, (Auth, 334)], State::Auth, &[AuthResponse]),
         (&[EHLO, (Auth, 334), (AuthResponse, 334)], State::Auth, &[AuthResponse]),

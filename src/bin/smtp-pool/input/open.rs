@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Chain, Cursor, Read},
+    io::{self, BufRead, BufReader, Cursor, Read},
     path::Path,
     sync::{
         Arc,
@@ -89,7 +89,7 @@ fn text(
 }
 
 /// The first four octets, if there are as many, and the whole.
-fn head<R: Read>(mut input: R) -> io::Result<(Vec<u8>, Chain<Cursor<Vec<u8>>, R>)> {
+fn head(mut input: impl Read + Send + 'static) -> io::Result<(Vec<u8>, impl Read + Send + 'static)> {
     let mut head = Vec::new();
     Read::take(&mut input, 4).read_to_end(&mut head)?;
     Ok((head.clone(), Cursor::new(head).chain(input)))
