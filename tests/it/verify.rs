@@ -164,6 +164,34 @@ async fn no_server_loses_its_patience() {
 }
 
 #[tokio::test]
+async fn a_list_sorted_by_domain_costs_no_servers_patience() {
+    // One exchanger for a domain that accepts anything, one with good addresses, and two that nobody is left at.
+    let users: Vec<String> = (0..500).map(|n| format!("user{n}")).collect();
+    let sandbox = sandbox(&format!(
+        "[[host]]\nname = \"mx\"\nerrors = {{ soft = 10, hard = 20, delay = \"10ms\", junk = 100 }}\n\
+         [[domain]]\nname = \"any.test\"\ncatch_all = true\n[[domain]]\nname = \"good.test\"\nusers = {users:?}\n\
+         [[domain]]\nname = \"stale.test\"\n[[domain]]\nname = \"gone.test\"\n",
+    ))
+    .await;
+    let domains = ["any.test", "stale.test", "good.test", "gone.test"];
+    let addresses: Vec<String> =
+        domains.iter().flat_map(|domain| (0..500).map(move |n| format!("user{n}@{domain}"))).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    let records = verify(config(&sandbox), &addresses).await;
+    for (records, expected) in records.chunks(500).zip([
+        SubStatus::CatchAll,
+        SubStatus::MailboxNotFound,
+        SubStatus::Accepted,
+        SubStatus::MailboxNotFound,
+    ]) {
+        let wrong = records.iter().find(|record| record.sub_status != expected);
+        assert!(wrong.is_none(), "{wrong:#?}");
+    }
+    let stats = sandbox.stats("mx").unwrap();
+    assert_eq!((stats.hard_limit_hits, stats.junk_limit_hits), (0, 0), "{stats:?}");
+}
+
+#[tokio::test]
 async fn a_blocklisting_turns_no_address_invalid_and_is_not_asked_for_more() {
     let sandbox = sandbox(
         "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\nblocked = { at = \"rcpt\", after = 3 }\n\

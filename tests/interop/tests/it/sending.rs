@@ -25,7 +25,7 @@ fn user(world: &World) -> Mailbox {
 async fn delivered(postfix: &Postfix, user: &Mailbox, messages: usize) -> Vec<Vec<u8>> {
     let started = Instant::now();
     loop {
-        let mailbox = postfix.mailbox(&user.to_string());
+        let mailbox = postfix.mailbox(user.as_ref());
         if mailbox.len() >= messages {
             return mailbox;
         }

@@ -1,0 +1,69 @@
+# What CI runs (.ci/run), recipe by recipe.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+interop := "--manifest-path tests/interop/Cargo.toml"
+
+# Lists the recipes.
+default:
+    @just --list
+
+# Everything, as CI does, with what is missing installed first.
+ci:
+    .ci/run
+
+# The tests, which need nothing.
+test:
+    cargo test --all-features
+
+# Formatting, and clippy for every set of features.
+lint:
+    cargo fmt --check
+    cargo clippy --all-features --all-targets -- -D warnings
+    cargo clippy --no-default-features --all-targets -- -D warnings
+    for feature in blocking verify sandbox cli; do \
+        echo "== feature $feature alone"; \
+        cargo clippy --no-default-features --features "$feature" --all-targets -- -D warnings; \
+    done
+
+# Formatting and clippy for the crates that are workspaces of their own.
+lint-others:
+    cargo fmt {{ interop }} --check
+    cargo clippy {{ interop }} --target-dir target --all-targets -- -D warnings
+    cargo fmt --manifest-path fuzz/Cargo.toml --check
+    cargo clippy --manifest-path fuzz/Cargo.toml --all-targets -- -D warnings
+
+# The documentation, warnings being errors.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --all-features --no-deps
+
+# A fuzz target, or each of them, for so many seconds: `just fuzz reply_chunked 600`.
+fuzz target="" seconds="20":
+    .ci/fuzz "{{ target }}" "{{ seconds }}"
+
+# The benchmarks; `just bench --test` runs each once, to see that they work.
+bench *args:
+    cargo bench --all-features --bench '*' -- {{ args }}
+
+# Postfix and aiosmtpd on loopback ports, as root (`just postfix` installs the one, pip the other).
+interop:
+    cargo test {{ interop }} --target-dir target -- --nocapture
+
+# Installs Postfix without a question and without starting it.
+postfix:
+    echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections
+    apt-get update -q
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postfix
+
+# The demonstration of the README, and every verdict of it compared with the one that the list expects.
+demo:
+    cargo run --release --features cli -- verify --sandbox examples/addresses.csv
+    .ci/demo
+
+# That a user of the library compiles none of the command's crates.
+deps:
+    .ci/deps
+
+# That no file names a path of the machine that it was written on.
+paths:
+    .ci/paths
