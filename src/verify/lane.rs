@@ -20,7 +20,7 @@ use super::{
     outcome::Outcome,
     probe::{End, Probe},
     queue::Queue,
-    throttle::{Budget, RejectionRate},
+    throttle::Budget,
 };
 use crate::{client::Connection, proto::Verb};
 
@@ -35,7 +35,6 @@ pub(super) struct Lane {
     context: Arc<Context>,
     exchangers: Exchangers,
     queue: Queue,
-    rate: RejectionRate,
     /// Recipients that the server takes in a transaction, as far as it has shown.
     recipients: Option<u32>,
     fruitless: u32,
@@ -55,8 +54,7 @@ struct Live {
 
 impl Lane {
     pub(super) fn new(context: Arc<Context>, exchangers: Exchangers, queue: Queue) -> Self {
-        let rate = RejectionRate::default();
-        Self { context, exchangers, queue, rate, recipients: None, fruitless: 0, resting: None }
+        Self { context, exchangers, queue, recipients: None, fruitless: 0, resting: None }
     }
 
     /// Works until the input has ended and everything is answered.
@@ -143,7 +141,7 @@ impl Lane {
     async fn work(&mut self, mut live: Live) -> Option<Live> {
         let answers = self.queue.answers;
         let from = &self.context.config.from;
-        let probe = Probe::new(&mut live.connection, &mut live.budget, &mut self.rate, from, &mut self.queue);
+        let probe = Probe::new(&mut live.connection, &mut live.budget, from, &mut self.queue);
         let end = probe.run().await;
         if live.budget.full_window() < self.recipients.unwrap_or(u32::MAX) {
             self.recipients = Some(live.budget.full_window());

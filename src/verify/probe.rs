@@ -16,7 +16,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use super::throttle::{Budget, RejectionRate};
+use super::throttle::Budget;
 use crate::{
     client::{Connection, SessionError},
     proto::{Command, DialogueError, MailParams, Mailbox, RcptParams, Reply, ReversePath, Verb},
@@ -38,6 +38,10 @@ pub(super) trait Questions {
 
     /// Questions that wait.
     fn waiting(&mut self) -> usize;
+
+    /// How many of those that wait, at most `max`, may be asked while `left` rejections may come, and how many are to be
+    /// reckoned with then.
+    fn affordable(&self, left: f32, max: u32) -> (u32, f32);
 
     /// Whether one of those that wait needs SMTPUTF8.
     fn needs_smtputf8(&self) -> bool;
@@ -93,21 +97,22 @@ pub(super) enum End {
 enum Sent<Q> {
     Mail,
     Rcpt(Q),
-    Rset,
+    /// The end of a window, and the rejections that were reckoned with for it.
+    Rset(f32),
 }
 
 /// A connection with what it has in flight.
 pub(super) struct Probe<'a, Q: Questions> {
     connection: &'a mut Connection,
     budget: &'a mut Budget,
-    rate: &'a mut RejectionRate,
     from: &'a ReversePath,
     questions: &'a mut Q,
     sent: VecDeque<Sent<Q::Question>>,
     /// Answers held back.
     answers: Vec<(Q::Question, Answer)>,
     windows: u32,
-    recipients: u32,
+    /// Rejections to reckon with for the windows in flight.
+    risk: f32,
     /// The refusal of the MAIL that the replies at hand belong to.
     refused: Option<Reply>,
     /// Recipients accepted so far in the transaction that the replies at hand belong to.
@@ -120,20 +125,18 @@ impl<'a, Q: Questions> Probe<'a, Q> {
     pub(super) fn new(
         connection: &'a mut Connection,
         budget: &'a mut Budget,
-        rate: &'a mut RejectionRate,
         from: &'a ReversePath,
         questions: &'a mut Q,
     ) -> Self {
         Self {
             connection,
             budget,
-            rate,
             from,
             questions,
             sent: VecDeque::new(),
             answers: Vec::new(),
             windows: 0,
-            recipients: 0,
+            risk: 0.0,
             refused: None,
             accepted: 0,
             closing: None,
@@ -163,8 +166,8 @@ impl<'a, Q: Questions> Probe<'a, Q> {
 
     async fn pump(&mut self) -> Result<(), SessionError> {
         loop {
-            while let Some(recipients) = self.room() {
-                self.window(recipients).await?;
+            while let Some((recipients, risk)) = self.room() {
+                self.window(recipients, risk).await?;
             }
             if self.connection.owed() > 0 {
                 self.next_reply().await?;
@@ -178,29 +181,30 @@ impl<'a, Q: Questions> Probe<'a, Q> {
         }
     }
 
-    /// How many recipients the next window may have, if it may be sent now.
-    fn room(&mut self) -> Option<u32> {
+    /// How many recipients the next window may have, if it may be sent now, and the rejections to reckon with.
+    fn room(&mut self) -> Option<(u32, f32)> {
         let held =
             self.answers.first().is_some_and(|(_, first)| self.connection.last_read() - first.at > HELD);
         let full = self.windows == WINDOWS || !self.connection.has_room();
         if self.stopped || self.closing.is_some() || held || full {
             return None;
         }
-        let waiting = u32::try_from(self.questions.waiting()).unwrap_or(u32::MAX);
-        if waiting == 0 {
+        if self.questions.waiting() == 0 {
             return None;
         }
-        let recipients = self.budget.next(self.rate, self.recipients);
+        let full = self.budget.full_window();
+        let (recipients, risk) = self.questions.affordable(self.budget.left(self.risk), full);
         // A window behind others waits until it can be a good one: one write per recipient costs more than it gains.
-        let worth = self.windows == 0 || recipients.min(waiting) >= self.budget.full_window() / 2;
-        (recipients > 0 && worth).then(|| recipients.min(waiting))
+        let worth = self.windows == 0 || recipients >= full / 2;
+        (recipients > 0 && worth).then_some((recipients, risk))
     }
 
-    async fn window(&mut self, recipients: u32) -> Result<(), SessionError> {
+    async fn window(&mut self, recipients: u32, risk: f32) -> Result<(), SessionError> {
         let now = Instant::now();
         let smtputf8 = self.connection.extensions().smtputf8 && self.questions.needs_smtputf8();
         self.budget.begin();
         self.windows += 1;
+        self.risk += risk;
         self.connection.queue_mail(self.from, &MailParams { smtputf8, ..MailParams::default() })?;
         self.sent.push_back(Sent::Mail);
         for _ in 0..recipients {
@@ -220,13 +224,12 @@ impl<'a, Q: Questions> Probe<'a, Q> {
             let queued =
                 self.connection.queue_rcpt(self.questions.mailbox(&question), &RcptParams::default());
             self.sent.push_back(Sent::Rcpt(question));
-            self.recipients += 1;
             queued?;
         }
         self.make_room().await?;
         if self.closing.is_none() {
             self.connection.queue(&Command::Rset)?;
-            self.sent.push_back(Sent::Rset);
+            self.sent.push_back(Sent::Rset(risk));
         }
         self.connection.flush().await
     }
@@ -254,11 +257,13 @@ impl<'a, Q: Questions> Probe<'a, Q> {
             }
             Some(Sent::Rcpt(question)) => self.recipient(question, reply),
             // RSET cannot fail (RFC 5321 4.1.1.5): this is the reply to something else.
-            Some(Sent::Rset) if !reply.is_positive() => {
+            Some(Sent::Rset(_)) if !reply.is_positive() => {
                 return Err(DialogueError::Unsolicited(reply.code()).into());
             }
-            Some(Sent::Rset) => {
+            Some(Sent::Rset(risk)) => {
                 self.windows -= 1;
+                // To the bit, so that nothing is left of roundings.
+                self.risk = if self.windows == 0 { 0.0 } else { self.risk - risk };
                 self.refused = None;
             }
             None => {}
@@ -267,7 +272,6 @@ impl<'a, Q: Questions> Probe<'a, Q> {
     }
 
     fn recipient(&mut self, question: Q::Question, reply: Reply) {
-        self.recipients -= 1;
         let (at, accepted) = (self.connection.last_read(), self.accepted);
         if reply.is_positive() {
             self.accepted += 1;
@@ -287,7 +291,7 @@ impl<'a, Q: Questions> Probe<'a, Q> {
         let mut back = Vec::new();
         for (question, answer) in self.answers.drain(..) {
             match self.questions.answer(question, &answer) {
-                Then::Continue => self.rate.note(!answer.reply.is_positive()),
+                Then::Continue => {}
                 Then::Stop => self.stopped = true,
                 Then::SmallerTransactions(question) => {
                     self.budget.limit_recipients(answer.accepted);

@@ -17,6 +17,7 @@ use super::{
     engine::{Context, Item},
     outcome::Outcome,
     probe::{Answer, Questions, Then},
+    throttle::Rates,
 };
 use crate::{
     client::Connection,
@@ -47,6 +48,7 @@ pub(super) struct Queue {
     /// In order of time, since the pause is the same for all.
     later: VecDeque<(Instant, Question)>,
     domains: HashMap<u32, Domain<Record>>,
+    rates: Rates,
     records: Vec<Record>,
     /// The reply before, since servers say the same to most.
     last: Option<(Verb, Reply, Outcome)>,
@@ -71,6 +73,7 @@ impl Queue {
             utf8_waiting: 0,
             later: VecDeque::new(),
             domains: HashMap::new(),
+            rates: Rates::default(),
             records: Vec::new(),
             last: None,
             mx_host: None,
@@ -128,10 +131,10 @@ impl Queue {
         match question {
             Question::Item(mut item) if item.losses + 1 < LOSSES => {
                 item.losses += 1;
-                self.take_back(Question::Item(item));
+                self.put_back(Question::Item(item));
             }
             Question::CatchAll { domain, probe, again: false, attempts } => {
-                self.take_back(Question::CatchAll { domain, probe, again: true, attempts });
+                self.put_back(Question::CatchAll { domain, probe, again: true, attempts });
             }
             question => self.settle(question, outcome, Instant::now()),
         }
@@ -147,6 +150,11 @@ impl Queue {
     fn take_in(&mut self, items: Vec<Item>) {
         self.utf8_waiting += items.iter().filter(|item| item.mailbox.needs_smtputf8()).count();
         self.waiting.extend(items.into_iter().map(Question::Item));
+    }
+
+    fn put_back(&mut self, question: Question) {
+        self.utf8_waiting += usize::from(question.mailbox().needs_smtputf8());
+        self.waiting.push_front(question);
     }
 
     fn pop(&mut self) -> Option<Question> {
@@ -247,6 +255,13 @@ impl Question {
             Self::CatchAll { probe, .. } => probe,
         }
     }
+
+    fn domain(&self) -> u32 {
+        match self {
+            Self::Item(item) => item.domain,
+            Self::CatchAll { domain, .. } => *domain,
+        }
+    }
 }
 
 impl Questions for Queue {
@@ -270,6 +285,10 @@ impl Questions for Queue {
         self.waiting.len()
     }
 
+    fn affordable(&self, left: f32, max: u32) -> (u32, f32) {
+        self.rates.affordable(left, self.waiting.iter().take(max as usize).map(Question::domain))
+    }
+
     fn needs_smtputf8(&self) -> bool {
         self.utf8_waiting > 0
     }
@@ -281,6 +300,7 @@ impl Questions for Queue {
                 item.started.get_or_insert(now);
             }
             if self.smtputf8 || !question.mailbox().needs_smtputf8() {
+                self.rates.ask(question.domain());
                 return Some(question);
             }
             self.settle(question, &Outcome::no_smtputf8(), now);
@@ -293,6 +313,7 @@ impl Questions for Queue {
         if outcome.verdict.retry == Some(Retry::NextTransaction) && answer.accepted > 0 {
             return Then::SmallerTransactions(question);
         }
+        self.rates.note(question.domain(), !answer.reply.is_positive());
         self.settle(question, &outcome, answer.at);
         if outcome.verdict.blame != Some(Blame::Us) {
             self.blamed = 0;
@@ -311,7 +332,7 @@ impl Questions for Queue {
     }
 
     fn take_back(&mut self, question: Question) {
-        self.utf8_waiting += usize::from(question.mailbox().needs_smtputf8());
-        self.waiting.push_front(question);
+        self.rates.take_back(question.domain());
+        self.put_back(question);
     }
 }
