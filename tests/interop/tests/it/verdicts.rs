@@ -70,13 +70,16 @@ fn assert_good_manners(postfix: &Postfix) {
 
 #[expect(clippy::print_stdout, reason = "numbers are what these runs are for")]
 fn report(name: &str, run: &Run, postfix: &Postfix) {
-    let errors = postfix.log_at_rest().errors();
+    let log = postfix.log_at_rest();
+    let errors = log.errors();
     let delayed = errors.iter().filter(|&&errors| errors >= MAX_ERRORS).count();
     println!(
-        "{name}: {} addresses in {:.1} s, {:.0}/s; {} connections, {delayed} of them delayed, at most {} errors in one",
+        "{name}: {} addresses in {:.1} s, {:.0}/s; {} transactions on {} connections, {delayed} of them \
+         delayed, at most {} errors in one",
         run.records.len(),
         run.took.as_secs_f64(),
         run.speed(),
+        log.transactions(),
         run.metrics.connections_opened(),
         errors.iter().max().unwrap_or(&0),
     );
