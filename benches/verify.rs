@@ -9,6 +9,12 @@
 //! The server is a process of its own, this binary started once more, so that its CPU time does not count. Run with
 //! `cargo bench --all-features --bench verify`; the last lines give the ratios and fail where a goal is missed.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "in a benchmark a panic is the report, and so is the output"
+)]
+
 use std::{
     env,
     hint::black_box,

@@ -14,19 +14,19 @@ use crate::{
 #[non_exhaustive]
 pub enum SessionError {
     /// No whole reply within the deadline.
-    #[error("no reply to {verb:?} within its deadline")]
+    #[error("no reply to {verb} within its deadline")]
     Timeout {
         /// What was to be answered.
         verb: Verb,
     },
     /// The server closed the connection instead of replying.
-    #[error("the connection was closed before the reply to {verb:?}")]
+    #[error("the connection was closed before the reply to {verb}")]
     Closed {
         /// What was to be answered.
         verb: Verb,
     },
     /// The connection broke.
-    #[error("the connection broke before the reply to {verb:?}")]
+    #[error("the connection broke before the reply to {verb}")]
     Io {
         /// What was to be answered.
         verb: Verb,
@@ -61,7 +61,7 @@ pub enum ConnectError {
     #[error("the server does not offer STARTTLS, and TLS is required")]
     NoStartTls,
     /// The server refused: its banner, the greeting, STARTTLS where TLS is required, or AUTH.
-    #[error("the server refused {verb:?} with {reply}")]
+    #[error("the server refused {verb} with {reply}")]
     Refused {
         /// What was refused.
         verb: Verb,

@@ -404,7 +404,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// What has not arrived yet cannot be seen.
     ///
     /// # Errors
-    /// Octets that nobody asked for, or the end of the connection.
+    /// Octets that nobody asked for, or the end of the connection; the session is of no further use.
     pub fn check_quiet(&mut self) -> Result<(), SessionError> {
         if self.decoder.buffered() == 0 && self.ended.is_none() {
             let buf = self.decoder.buffer();
@@ -415,6 +415,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
         }
         if self.decoder.buffered() > 0 {
+            // Reading what is there empties the buffer, which must not pass for being idle again.
+            self.ended.get_or_insert(Ended::Eof);
             return Err(match self.decoder.decode()? {
                 Some(reply) => DialogueError::Unsolicited(reply.code()).into(),
                 None => DecodeError::Trailing.into(),

@@ -49,7 +49,7 @@ pub enum State {
 #[non_exhaustive]
 pub enum DialogueError {
     /// The command is not legal in this state.
-    #[error("{verb:?} is out of sequence: the dialogue is at {state:?}")]
+    #[error("{verb} is out of sequence: the dialogue is at {state:?}")]
     Sequence {
         /// The command.
         verb: Verb,
@@ -57,7 +57,7 @@ pub enum DialogueError {
         state: State,
     },
     /// The command has to wait for the reply to the one before it (RFC 2920 3.1).
-    #[error("{verb:?} may not be sent before the reply to {after:?}")]
+    #[error("{verb} may not be sent before the reply to {after}")]
     Group {
         /// The command.
         verb: Verb,

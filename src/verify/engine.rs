@@ -19,15 +19,18 @@ use tokio::{
 };
 
 use super::{
-    CatchAll, DnsConfigError, DomainFacts, MailRoute, Record, Resolver, SubStatus, VerifierConfig, is_role,
-    lane::Lane, mx::Exchangers, outcome::Outcome, queue::Queue,
+    CatchAll, DnsConfigError, DomainFacts, MailRoute, Record, Resolver, SubStatus, VerifierConfig,
+    intake::{Intake, intake},
+    is_role,
+    lane::Lane,
+    mx::Exchangers,
+    outcome::Outcome,
+    queue::Queue,
 };
 use crate::{client::Connector, metrics::Metrics, net::TlsConfigError, proto::Mailbox};
 
 /// Addresses that may be under way at once.
 const MAX_PENDING: usize = 65_536;
-/// Addresses that travel together: enough for a few windows, so that lanes seldom wait for the rest of one.
-const BATCH: usize = 1024;
 /// Domains that may be looked up at once.
 const MAX_LOOKUPS: usize = 128;
 
@@ -189,8 +192,8 @@ impl Verifier {
 
     /// Verifies any number of addresses: exactly one record comes out for each, in the order of the answers.
     ///
-    /// The iterator is read on a thread of its own, so that it may block, and no further ahead than needed. It must
-    /// be called within a tokio runtime.
+    /// The iterator is read on a thread of its own, so that it may block, and no further ahead than needed; an address
+    /// is asked about without waiting for the next. It must be called within a tokio runtime.
     pub fn verify_all<I>(&self, addresses: I) -> Records
     where
         I: IntoIterator<Item = String>,
@@ -213,8 +216,8 @@ impl Verifier {
             // It was made of the same configuration before, in `new`.
             Err(_) => return run,
         };
-        let (batches, input) = mpsc::channel(4);
-        run.tasks.spawn_blocking(move || read(addresses, &batches));
+        let (reader, input) = intake();
+        run.tasks.spawn_blocking(move || reader.read(addresses));
         run.tasks.spawn(Router::new(context, Arc::clone(&self.resolver), pending).run(input));
         run
     }
@@ -223,16 +226,6 @@ impl Verifier {
 /// The time, in milliseconds: finer would be a pretence for what took a round trip.
 fn now() -> Timestamp {
     Timestamp::from_millisecond(Timestamp::now().as_millisecond()).unwrap_or_default()
-}
-
-/// Reads the input in batches, until it ends or nobody wants more.
-fn read(mut addresses: impl Iterator<Item = String>, batches: &mpsc::Sender<Vec<String>>) {
-    loop {
-        let batch: Vec<String> = addresses.by_ref().take(BATCH).collect();
-        if batch.is_empty() || batches.blocking_send(batch).is_err() {
-            return;
-        }
-    }
 }
 
 /// The records of a run, as they come. Dropping it abandons the run.
@@ -304,11 +297,11 @@ impl Router {
         }
     }
 
-    async fn run(mut self, mut input: mpsc::Receiver<Vec<String>>) {
+    async fn run(mut self, mut input: Intake) {
         let mut open = true;
         while open || !self.lookups.is_empty() {
             tokio::select! {
-                batch = input.recv(), if open => match batch {
+                batch = input.take(), if open => match batch {
                     Some(batch) => self.take_in(batch).await,
                     None => open = false,
                 },

@@ -1,8 +1,8 @@
 //! Does this mailbox exist? MX, EHLO, MAIL, RCPT and never a message, for any number of addresses.
 //!
 //! ```text
-//! engine ─▶ mx ─▶ lane ─▶ probe (throttle) ─▶ outcome (classify) ─▶ record
-//!                  └ queue (catch_all)
+//! intake ─▶ engine ─▶ mx ─▶ lane ─▶ probe (throttle) ─▶ outcome (classify) ─▶ record
+//!                            └ queue (catch_all)
 //! ```
 //!
 //! [`Verifier`] is the whole; [`Classifier`] is of use by itself for people with bounce logs.
@@ -12,6 +12,7 @@ mod classify;
 mod config;
 mod engine;
 mod facts;
+mod intake;
 mod lane;
 mod mx;
 mod outcome;

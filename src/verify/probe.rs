@@ -52,6 +52,9 @@ pub(super) trait Questions {
     /// The answer to a question.
     fn answer(&mut self, question: Self::Question, answer: &Answer) -> Then<Self::Question>;
 
+    /// All answers there were have been given.
+    fn settled(&mut self);
+
     /// Takes a question back that got no answer; they come in reverse order, to stand first again.
     fn take_back(&mut self, question: Self::Question);
 }
@@ -297,5 +300,6 @@ impl<'a, Q: Questions> Probe<'a, Q> {
             }
         }
         back.into_iter().rev().for_each(|question| self.questions.take_back(question));
+        self.questions.settled();
     }
 }

@@ -191,31 +191,36 @@ impl Queue {
             self.later.push_back((at + config.retry_after, Question::Item(item)));
             return;
         }
-        let domain = item.domain;
-        let probe = (outcome.verdict.sub_status == SubStatus::Accepted).then(|| item.mailbox.clone());
+        let (domain, mailbox) = (item.domain, item.mailbox.clone());
         let mut record = self.context.record(item, outcome, at, at.saturating_duration_since(started));
         (record.mx_host, record.tls) = (self.mx_host.clone(), self.tls);
-        let Some(mailbox) = probe.filter(|_| config.catch_all) else {
-            if let Some(Domain::Answered(catch_all)) = self.domains.get(&domain) {
-                record.catch_all = *catch_all;
-            }
-            self.records.push(record);
+        if outcome.verdict.sub_status == SubStatus::Accepted {
+            self.settle_accepted(domain, &mailbox, record);
             return;
-        };
-        match self.domains.get_mut(&domain) {
-            Some(Domain::Asked(records)) => records.push(record),
-            Some(Domain::Answered(catch_all)) => {
-                let record = self.context.accepted(record, *catch_all);
-                self.records.push(record);
-            }
+        }
+        if let Some(Domain::Answered(catch_all)) = self.domains.get(&domain) {
+            record.catch_all = *catch_all;
+        }
+        self.records.push(record);
+    }
+
+    /// What acceptance is worth depends on whether the domain accepts just anything.
+    fn settle_accepted(&mut self, domain: u32, mailbox: &Mailbox, record: Record) {
+        let known = match self.domains.get_mut(&domain) {
+            _ if !self.context.config.catch_all => CatchAll::NotRun,
+            Some(Domain::Answered(catch_all)) => *catch_all,
+            Some(Domain::Asked(records)) => return records.push(record),
             None => match random_mailbox(mailbox.domain()) {
                 Ok(probe) => {
                     self.domains.insert(domain, Domain::Asked(vec![record]));
                     self.waiting.push_front(Question::CatchAll { domain, probe, again: false, attempts: 0 });
+                    return;
                 }
-                Err(_) => self.records.push(self.context.accepted(record, CatchAll::Inconclusive)),
+                // The domain leaves no room for a local part: nobody can tell.
+                Err(_) => CatchAll::Inconclusive,
             },
-        }
+        };
+        self.records.push(self.context.accepted(record, known));
     }
 
     fn settle_domain(&mut self, domain: u32, outcome: &Outcome) {
@@ -320,6 +325,10 @@ impl Questions for Queue {
         }
         self.unwelcome = Some(outcome);
         Then::Stop
+    }
+
+    fn settled(&mut self) {
+        self.flush();
     }
 
     fn take_back(&mut self, question: Question) {

@@ -3,6 +3,8 @@
 //! A [`SubStatus`] implies its [`Status`], so the two can never contradict each other; [`Blame`] says whose
 //! doing a refusal is, and only blame on the recipient makes an address undeliverable.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// The verdict in one word.
@@ -17,6 +19,25 @@ pub enum Status {
     Risky,
     /// Nothing certain was learnt; asking again later, or from elsewhere, may tell.
     Unknown,
+}
+
+impl Status {
+    /// The name in snake case, as in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deliverable => "deliverable",
+            Self::Undeliverable => "undeliverable",
+            Self::Risky => "risky",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// Why the [`Status`] is what it is.
@@ -68,6 +89,34 @@ pub enum SubStatus {
 }
 
 impl SubStatus {
+    /// The name in snake case, as in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::MailboxNotFound => "mailbox_not_found",
+            Self::MailboxDisabled => "mailbox_disabled",
+            Self::DoesNotAcceptMail => "does_not_accept_mail",
+            Self::NoDnsEntries => "no_dns_entries",
+            Self::FailedSyntaxCheck => "failed_syntax_check",
+            Self::CatchAll => "catch_all",
+            Self::MailboxQuotaExceeded => "mailbox_quota_exceeded",
+            Self::RoleBased => "role_based",
+            Self::Disposable => "disposable",
+            Self::Greylisted => "greylisted",
+            Self::RateLimited => "rate_limited",
+            Self::Blocked => "blocked",
+            Self::PolicyRejected => "policy_rejected",
+            Self::MailServerTemporaryError => "mail_server_temporary_error",
+            Self::TimeoutExceeded => "timeout_exceeded",
+            Self::FailedSmtpConnection => "failed_smtp_connection",
+            Self::TlsFailed => "tls_failed",
+            Self::UnroutableIpAddress => "unroutable_ip_address",
+            Self::ProtocolError => "protocol_error",
+            Self::Other => "other",
+        }
+    }
+
     /// The status that this sub-status implies.
     #[must_use]
     pub fn status(self) -> Status {
@@ -85,6 +134,12 @@ impl SubStatus {
     }
 }
 
+impl fmt::Display for SubStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// Whose doing a refusal is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -99,4 +154,51 @@ pub enum Blame {
     Server,
     /// The way to the server: DNS, TCP, TLS, deadlines.
     Network,
+}
+
+impl Blame {
+    /// The name in snake case, as in records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Recipient => "recipient",
+            Self::Us => "us",
+            Self::Policy => "policy",
+            Self::Server => "server",
+            Self::Network => "network",
+        }
+    }
+}
+
+impl fmt::Display for Blame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names written here and those that serde makes are the same.
+    #[test]
+    fn names_are_those_of_the_records() {
+        for name in ["deliverable", "undeliverable", "risky", "unknown"] {
+            let status: Status = serde_json::from_value(name.into()).unwrap();
+            assert_eq!(status.to_string(), name);
+        }
+        for name in ["recipient", "us", "policy", "server", "network"] {
+            let blame: Blame = serde_json::from_value(name.into()).unwrap();
+            assert_eq!(blame.to_string(), name);
+        }
+        for name in "accepted mailbox_not_found mailbox_disabled does_not_accept_mail no_dns_entries \
+                     failed_syntax_check catch_all mailbox_quota_exceeded role_based disposable greylisted rate_limited \
+                     blocked policy_rejected mail_server_temporary_error timeout_exceeded failed_smtp_connection \
+                     tls_failed unroutable_ip_address protocol_error other"
+            .split_ascii_whitespace()
+        {
+            let sub_status: SubStatus = serde_json::from_value(name.into()).unwrap();
+            assert_eq!(sub_status.to_string(), name);
+        }
+    }
 }

@@ -272,6 +272,16 @@ async fn what_the_catch_all_answer_is_goes_into_the_record() {
 }
 
 #[tokio::test]
+async fn a_disposable_address_is_risky_also_where_nobody_asks_about_catch_alls() {
+    let sandbox =
+        sandbox("[[host]]\nname = \"mx\"\n[[domain]]\nname = \"mailinator.com\"\nusers = [\"ann\"]\n").await;
+    for config in [config(&sandbox), without_catch_all(&sandbox)] {
+        let records = verify(config, &["ann@mailinator.com"]).await;
+        assert_eq!((records[0].status, records[0].sub_status), (Status::Risky, SubStatus::Disposable));
+    }
+}
+
+#[tokio::test]
 async fn private_addresses_are_not_connected_to_unless_allowed() {
     let sandbox =
         sandbox("[[host]]\nname = \"mx\"\n[[domain]]\nname = \"good.test\"\nusers = [\"ann\"]\n").await;

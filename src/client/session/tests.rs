@@ -446,6 +446,35 @@ async fn debug_shows_nothing_of_what_is_sent() {
     assert!(!shown.contains("AHRpbQB0YW5zdGFhZg"), "{shown}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_look_at_an_idle_session_finds_what_nobody_asked_for() {
+    let after = |said: &'static [u8], close: bool| async move {
+        let (client, mut server) = duplex(1024);
+        let mut session = open(client);
+        server.write_all(b"220 mx\r\n").await.unwrap();
+        session.banner().await.unwrap();
+        server.write_all(b"250 mx\r\n").await.unwrap();
+        session.greet(&ehlo()).await.unwrap();
+        server.write_all(said).await.unwrap();
+        if close {
+            server.shutdown().await.unwrap();
+        }
+        let seen = session.check_quiet();
+        assert_eq!(session.is_idle(), seen.is_ok());
+        drop(server);
+        seen
+    };
+    assert!(after(b"", false).await.is_ok());
+    assert!(matches!(after(b"", true).await, Err(SessionError::Closed { .. })));
+    // A server that gives up on us says 421, and closes or not (RFC 5321 3.8).
+    for close in [true, false] {
+        let seen = after(b"421 4.4.2 timeout\r\n", close).await;
+        assert!(matches!(seen, Err(SessionError::Dialogue(DialogueError::Unsolicited(421)))));
+    }
+    assert!(matches!(after(b"42", false).await, Err(SessionError::Decode(DecodeError::Trailing))));
+    assert!(matches!(after(b"x\r\n", false).await, Err(SessionError::Decode(DecodeError::NotAReply(_)))));
+}
+
 // Ends and deadlines.
 
 #[tokio::test(start_paused = true)]

@@ -112,6 +112,30 @@ pub enum Verb {
     Quit,
 }
 
+/// As on the wire; what is not a command, in words.
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "the connection",
+            Self::Ehlo => "EHLO",
+            Self::Helo => "HELO",
+            Self::Lhlo => "LHLO",
+            Self::StartTls => "STARTTLS",
+            Self::Auth => "AUTH",
+            Self::AuthResponse => "the answer to a challenge",
+            Self::Mail => "MAIL",
+            Self::Rcpt => "RCPT",
+            Self::Data => "DATA",
+            Self::Message => "the message",
+            Self::Bdat | Self::BdatLast => "BDAT",
+            Self::Rset => "RSET",
+            Self::Noop => "NOOP",
+            Self::Vrfy => "VRFY",
+            Self::Quit => "QUIT",
+        })
+    }
+}
+
 impl Command {
     /// What the reply to it will answer.
     #[must_use]

@@ -1,0 +1,160 @@
+//! From an iterator that may block to a task that may not: what has been read so far, all of it, as soon as there is
+//! any. So a slow pipe is answered line by line, and a fast file travels in batches.
+
+use std::{
+    mem,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Notify;
+
+/// How much is read ahead: enough for a few windows, so that lanes seldom wait for the rest of one.
+const AHEAD: usize = 1024;
+
+/// What is shared by the thread that reads and the task that takes.
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told when something can be taken, or nothing will come any more.
+    filled: Notify,
+    /// Told when there is room again, or nobody takes any more.
+    emptied: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    items: Vec<String>,
+    ended: bool,
+    abandoned: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where the task takes from. Dropping it ends the reading.
+#[derive(Debug)]
+pub(super) struct Intake(Arc<Shared>);
+
+/// Where the thread puts what it reads. Dropping it ends the input, also when the iterator panics.
+#[derive(Debug)]
+pub(super) struct Reader(Arc<Shared>);
+
+/// Both ends.
+pub(super) fn intake() -> (Reader, Intake) {
+    let shared = Arc::new(Shared::default());
+    (Reader(Arc::clone(&shared)), Intake(shared))
+}
+
+impl Reader {
+    /// Reads until the iterator ends or nobody wants more; blocks the thread.
+    pub(super) fn read(self, items: impl Iterator<Item = String>) {
+        for item in items {
+            let mut state = self.0.lock();
+            while state.items.len() >= AHEAD && !state.abandoned {
+                state = self.0.emptied.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.abandoned {
+                return;
+            }
+            state.items.push(item);
+            let first = state.items.len() == 1;
+            drop(state);
+            if first {
+                self.0.filled.notify_one();
+            }
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.lock().ended = true;
+        self.0.filled.notify_one();
+    }
+}
+
+impl Intake {
+    /// All that has been read since the last call, at least one; none when the input has ended.
+    ///
+    /// Cancellation-safe.
+    pub(super) async fn take(&mut self) -> Option<Vec<String>> {
+        loop {
+            {
+                let mut state = self.0.lock();
+                if !state.items.is_empty() {
+                    let room = Vec::with_capacity(state.items.len());
+                    let items = mem::replace(&mut state.items, room);
+                    self.0.emptied.notify_one();
+                    return Some(items);
+                }
+                if state.ended {
+                    return None;
+                }
+            }
+            self.0.filled.notified().await;
+        }
+    }
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        self.0.lock().abandoned = true;
+        self.0.emptied.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_lost_and_the_order_is_kept() {
+        let (reader, mut intake) = intake();
+        let thread = thread::spawn(move || reader.read((0..50_000).map(|n| n.to_string())));
+        let mut next = 0;
+        while let Some(items) = intake.take().await {
+            assert!(items.len() <= AHEAD);
+            for item in items {
+                assert_eq!(item, next.to_string());
+                next += 1;
+            }
+        }
+        assert_eq!(next, 50_000);
+        thread.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_item_is_there_before_the_next_one_is_read() {
+        let (reader, mut intake) = intake();
+        let (feed, fed) = mpsc::channel();
+        let thread = thread::spawn(move || reader.read(fed.into_iter()));
+        for n in 0..3 {
+            feed.send(n.to_string()).unwrap();
+            assert_eq!(intake.take().await, Some(vec![n.to_string()]));
+        }
+        drop(feed);
+        assert_eq!(intake.take().await, None);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn the_reading_ends_when_nobody_takes_any_more() {
+        let (reader, intake) = intake();
+        let thread = thread::spawn(move || reader.read((0..).map(|n: u64| n.to_string())));
+        drop(intake);
+        thread.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_iterator_that_panics_ends_the_input() {
+        let (reader, mut intake) = intake();
+        let thread = thread::spawn(move || reader.read(std::iter::once_with(|| panic!("on purpose"))));
+        assert_eq!(intake.take().await, None);
+        assert!(thread.join().is_err());
+    }
+}
