@@ -49,7 +49,8 @@ pub struct ClientConfig {
     pub tls_config: Option<TlsConfig>,
     /// Deadlines.
     pub timeouts: Timeouts,
-    /// Who to authenticate as, if at all.
+    /// Who to authenticate as, if at all. With credentials, opportunistic TLS is required and verified TLS: they are
+    /// sent in the clear only with [`TlsPolicy::Off`].
     pub credentials: Option<Credentials>,
 }
 
@@ -64,6 +65,14 @@ impl ClientConfig {
             tls_config: None,
             timeouts: Timeouts::default(),
             credentials: None,
+        }
+    }
+
+    /// The policy in force.
+    fn policy(&self) -> TlsPolicy {
+        match self.tls {
+            TlsPolicy::Opportunistic if self.credentials.is_some() => TlsPolicy::Required,
+            policy => policy,
         }
     }
 }
@@ -97,7 +106,7 @@ impl Connector {
     /// The TLS configuration cannot be used.
     pub fn new(config: ClientConfig, metrics: Arc<Metrics>) -> Result<Self, TlsConfigError> {
         let dialer = Dialer { bind: config.bind, timeout: config.timeouts.connect, ..Dialer::default() };
-        let tls_config = config.tls_config.clone().unwrap_or_else(|| TlsConfig::for_policy(config.tls));
+        let tls_config = config.tls_config.clone().unwrap_or_else(|| TlsConfig::for_policy(config.policy()));
         let tls = TlsConnector::new(&tls_config)?;
         Ok(Self { config, dialer, tls, metrics, broken_starttls: Mutex::default() })
     }
@@ -113,8 +122,9 @@ impl Connector {
     /// # Cancellation safety
     /// Dropping the future closes the connection.
     pub async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
-        let mut opened = self.open(endpoint, self.policy(endpoint)).await;
-        if matches!(opened, Err(ConnectError::Tls(_))) && self.config.tls == TlsPolicy::Opportunistic {
+        let policy = self.policy(endpoint);
+        let mut opened = self.open(endpoint, policy).await;
+        if matches!(opened, Err(ConnectError::Tls(_))) && policy == TlsPolicy::Opportunistic {
             self.note_broken(endpoint);
             opened = self.open(endpoint, TlsPolicy::Off).await;
         }
@@ -133,7 +143,7 @@ impl Connector {
 
     fn policy(&self, endpoint: &Endpoint) -> TlsPolicy {
         let broken = self.broken_starttls.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.config.tls {
+        match self.config.policy() {
             TlsPolicy::Opportunistic if broken.contains(&endpoint.host) => TlsPolicy::Off,
             policy => policy,
         }

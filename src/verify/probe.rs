@@ -169,8 +169,13 @@ impl<'a, Q: Questions> Probe<'a, Q> {
             while let Some((recipients, risk)) = self.room() {
                 self.window(recipients, risk).await?;
             }
+            // Room comes with the end of a window.
+            while self.connection.owed() > 0 {
+                if self.next_reply().await? {
+                    break;
+                }
+            }
             if self.connection.owed() > 0 {
-                self.next_reply().await?;
                 continue;
             }
             self.connection.check_quiet()?;
@@ -241,11 +246,12 @@ impl<'a, Q: Questions> Probe<'a, Q> {
         Ok(())
     }
 
-    async fn next_reply(&mut self) -> Result<(), SessionError> {
+    /// Takes the next reply, and tells whether it ended a window.
+    async fn next_reply(&mut self) -> Result<bool, SessionError> {
         let (_, reply) = self.connection.reply().await?;
         if reply.is_closing() {
             self.closing.get_or_insert(reply);
-            return Ok(());
+            return Ok(false);
         }
         match self.sent.pop_front() {
             Some(Sent::Mail) => {
@@ -265,10 +271,11 @@ impl<'a, Q: Questions> Probe<'a, Q> {
                 // To the bit, so that nothing is left of roundings.
                 self.risk = if self.windows == 0 { 0.0 } else { self.risk - risk };
                 self.refused = None;
+                return Ok(true);
             }
             None => {}
         }
-        Ok(())
+        Ok(false)
     }
 
     fn recipient(&mut self, question: Q::Question, reply: Reply) {

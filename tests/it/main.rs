@@ -6,6 +6,8 @@
 mod blocking;
 #[cfg(feature = "cli")]
 mod cli;
+#[cfg(all(feature = "verify", feature = "sandbox"))]
+mod connect;
 mod differential;
 mod layers;
 #[cfg(feature = "verify")]

@@ -1,0 +1,69 @@
+//! From an endpoint to a session: authentication, and what becomes of credentials without TLS.
+
+use std::sync::Arc;
+
+use smtp_pool::{
+    client::{ClientConfig, ConnectError, Connector, Endpoint},
+    metrics::Metrics,
+    net::{TlsConfig, TlsPolicy},
+    proto::{ClientName, Credentials, State, Verb},
+    sandbox::Sandbox,
+};
+
+use crate::support::sandbox;
+
+const ACCOUNT: &str = "accounts = { tim = \"tanstaaftanstaaf\" }";
+
+async fn world(more: &str) -> (Sandbox, Endpoint) {
+    let sandbox = sandbox(&format!("[[host]]\nname = \"mx.good.test\"\n{ACCOUNT}\n{more}")).await;
+    let addrs = vec![sandbox.addr("mx.good.test").unwrap()];
+    (sandbox, Endpoint { host: "mx.good.test".into(), addrs })
+}
+
+fn config(password: &str) -> ClientConfig {
+    let mut config = ClientConfig::new(ClientName::parse("client.example.org").unwrap());
+    config.credentials = Some(Credentials::Password { user: "tim".into(), password: password.into() });
+    config
+}
+
+fn connector(config: ClientConfig) -> Connector {
+    Connector::new(config, Arc::new(Metrics::new())).unwrap()
+}
+
+#[tokio::test]
+async fn credentials_are_taken_over_verified_tls() {
+    let (sandbox, endpoint) = world("").await;
+    let mut config = config("tanstaaftanstaaf");
+    let trusting =
+        TlsConfig::for_policy(TlsPolicy::Required).add_root_der(sandbox.certificate_der().to_vec());
+    config.tls_config = Some(trusting);
+    let connection = connector(config.clone()).connect(&endpoint).await.unwrap();
+    assert!(connection.is_idle() && connection.tls_info().is_some());
+
+    if let Some(Credentials::Password { password, .. }) = &mut config.credentials {
+        password.push('x');
+    }
+    match connector(config).connect(&endpoint).await.unwrap_err() {
+        ConnectError::Refused { verb: Verb::Auth, reply } => assert_eq!(reply.code(), 535),
+        error => panic!("{error:?}"),
+    }
+}
+
+#[tokio::test]
+async fn credentials_are_not_shown_to_a_server_that_nobody_vouches_for() {
+    let (sandbox, endpoint) = world("").await;
+    let error = connector(config("tanstaaftanstaaf")).connect(&endpoint).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Tls(_)), "{error:?}");
+    assert_eq!(sandbox.stats("mx.good.test").unwrap().handshakes, 0);
+}
+
+#[tokio::test]
+async fn credentials_go_in_the_clear_only_where_tls_is_off() {
+    let (_sandbox, endpoint) = world("without = [\"STARTTLS\"]").await;
+    let mut config = config("tanstaaftanstaaf");
+    let error = connector(config.clone()).connect(&endpoint).await.unwrap_err();
+    assert!(matches!(error, ConnectError::NoStartTls), "{error:?}");
+    config.tls = TlsPolicy::Off;
+    let connection = connector(config).connect(&endpoint).await.unwrap();
+    assert_eq!(connection.state(), State::Ready);
+}
