@@ -41,9 +41,13 @@ doc:
 fuzz target="" seconds="20":
     .ci/fuzz "{{ target }}" "{{ seconds }}"
 
-# The benchmarks; `just bench --test` runs each once, to see that they work.
+# The benchmarks.
 bench *args:
     cargo bench --all-features --bench '*' -- {{ args }}
+
+# Each benchmark once, unoptimised, to see that it works.
+bench-once:
+    cargo bench --profile dev --all-features --bench '*' -- --test
 
 # Postfix and aiosmtpd on loopback ports, as root (`just postfix` installs the one, pip the other).
 interop:
