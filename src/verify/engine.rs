@@ -9,8 +9,9 @@
 //! The router never waits for a lane: what a lane is given waits in its queue, and [`MAX_PENDING`] bounds all of it
 //! together, records not yet taken included.
 
-use std::{collections::HashMap, pin::pin, sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
+use foldhash::HashMap;
 use jiff::Timestamp;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -286,9 +287,9 @@ impl Router {
             context,
             resolver,
             pending,
-            domains: HashMap::new(),
+            domains: HashMap::default(),
             known: Vec::new(),
-            by_exchangers: HashMap::new(),
+            by_exchangers: HashMap::default(),
             lanes: Vec::new(),
             running: JoinSet::new(),
             lookups: JoinSet::new(),

@@ -18,8 +18,8 @@ use super::{
     engine::Context,
     mx::Exchangers,
     outcome::Outcome,
-    probe::{End, Probe},
-    queue::Queue,
+    probe::{Answer, End, Probe},
+    queue::{Question, Queue},
     throttle::Budget,
 };
 use crate::{client::Connection, proto::Verb};
@@ -38,6 +38,8 @@ pub(super) struct Lane {
     /// Recipients that the server takes in a transaction, as far as it has shown.
     recipients: Option<u32>,
     fruitless: u32,
+    /// Memory for answers that are held back.
+    held: Vec<(Question, Answer)>,
     /// No way to the server: until when, and why.
     resting: Option<(Instant, Outcome)>,
 }
@@ -54,7 +56,7 @@ struct Live {
 
 impl Lane {
     pub(super) fn new(context: Arc<Context>, exchangers: Exchangers, queue: Queue) -> Self {
-        Self { context, exchangers, queue, recipients: None, fruitless: 0, resting: None }
+        Self { context, exchangers, queue, recipients: None, fruitless: 0, held: Vec::new(), resting: None }
     }
 
     /// Works until the input has ended and everything is answered.
@@ -141,7 +143,7 @@ impl Lane {
     async fn work(&mut self, mut live: Live) -> Option<Live> {
         let answers = self.queue.answers;
         let from = &self.context.config.from;
-        let probe = Probe::new(&mut live.connection, &mut live.budget, from, &mut self.queue);
+        let probe = Probe::new(&mut live.connection, &mut live.budget, from, &mut self.queue, &mut self.held);
         let end = probe.run().await;
         if live.budget.full_window() < self.recipients.unwrap_or(u32::MAX) {
             self.recipients = Some(live.budget.full_window());

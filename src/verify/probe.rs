@@ -108,8 +108,8 @@ pub(super) struct Probe<'a, Q: Questions> {
     from: &'a ReversePath,
     questions: &'a mut Q,
     sent: VecDeque<Sent<Q::Question>>,
-    /// Answers held back.
-    answers: Vec<(Q::Question, Answer)>,
+    /// Answers held back; the lane keeps the memory, which can be that of thousands.
+    answers: &'a mut Vec<(Q::Question, Answer)>,
     windows: u32,
     /// Rejections to reckon with for the windows in flight.
     risk: f32,
@@ -127,6 +127,7 @@ impl<'a, Q: Questions> Probe<'a, Q> {
         budget: &'a mut Budget,
         from: &'a ReversePath,
         questions: &'a mut Q,
+        answers: &'a mut Vec<(Q::Question, Answer)>,
     ) -> Self {
         Self {
             connection,
@@ -134,7 +135,7 @@ impl<'a, Q: Questions> Probe<'a, Q> {
             from,
             questions,
             sent: VecDeque::new(),
-            answers: Vec::new(),
+            answers,
             windows: 0,
             risk: 0.0,
             refused: None,

@@ -1,11 +1,8 @@
 //! The addresses of one lane: those that wait, those that are to be asked again, and what is known of their domains.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    mem,
-    sync::Arc,
-};
+use std::{collections::VecDeque, mem, sync::Arc};
 
+use foldhash::HashMap;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -27,6 +24,8 @@ use crate::{
 
 /// Refusals in a row with blame on us, after which nobody else is asked: the server has made itself clear.
 const BLAMED: u32 = 10;
+/// Records that travel together.
+const TOGETHER: usize = 256;
 /// How often the loss of a connection may be laid on the address that was next.
 const LOSSES: u32 = 2;
 
@@ -72,7 +71,7 @@ impl Queue {
             waiting: VecDeque::new(),
             utf8_waiting: 0,
             later: VecDeque::new(),
-            domains: HashMap::new(),
+            domains: HashMap::default(),
             rates: Rates::default(),
             records: Vec::new(),
             last: None,
@@ -315,6 +314,9 @@ impl Questions for Queue {
         }
         self.rates.note(question.domain(), !answer.reply.is_positive());
         self.settle(question, &outcome, answer.at);
+        if self.records.len() >= TOGETHER {
+            self.flush();
+        }
         if outcome.verdict.blame != Some(Blame::Us) {
             self.blamed = 0;
             return Then::Continue;

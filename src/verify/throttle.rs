@@ -10,7 +10,7 @@
 //! recipients of a domain are judged by the other domains of the server, or else a lane of many small domains would
 //! never get beyond nine.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 /// Rejections after which a connection is retired: one before the tenth error of Postfix, the first to be delayed.
 const REJECTIONS: u32 = 9;

@@ -75,6 +75,11 @@ const US: &[&str] = &[
     "your host is banned",
     "SPF check failed",
     "too many requests",
+    "Access denied",
+    "too many unknown recipients",
+    "rejected for policy reasons",
+    "detected as spam",
+    "your address is not allowed here",
 ];
 const THEM: &[&str] = &[
     "User unknown",
@@ -86,6 +91,9 @@ const THEM: &[&str] = &[
     "this user does not exist",
     "Empfaenger unbekannt",
     "domain does not accept mail",
+    "invalid recipient",
+    "mailbox is closed",
+    "adresse inconnue",
 ];
 
 #[test]
@@ -289,6 +297,7 @@ mod plain_words {
             ("mail for ann@example.org, sorry", "mail for sorry"),
             ("blocked 192.0.2.1.", "blocked {ip}"),
             ("blocked [2001:db8::1]", "blocked {ip}"),
+            ("blocked IP=192.0.2.1, ip:192.0.2.2:25", "blocked ip {ip} ip {ip} 25"),
             ("Boîte pleine, Empfänger ÜBERFÜLLT", "boite pleine empfaenger ueberfuellt"),
             ("see http://a.example/user-unknown?x=1", "see http___a.example_user-unknown_x_1"),
             ("<is not an address", "is not an address"),

@@ -82,6 +82,14 @@ fn word(word: &str, out: &mut String, code: &mut Option<EnhancedCode>) {
             return space(out);
         }
     }
+    if word.contains(['=', ':']) && word.split(['=', ':']).any(is_ip) {
+        // `IP=192.0.2.1`, `ip:192.0.2.1`.
+        for part in word.split(['=', ':']).filter(|p| !p.is_empty()) {
+            self::word(part, out, code);
+            space(out);
+        }
+        return;
+    }
     push(word, ' ', out);
 }
 
