@@ -31,7 +31,8 @@ lint-others:
     cargo fmt {{ interop }} --check
     cargo clippy {{ interop }} --target-dir target --all-targets -- -D warnings
     cargo fmt --manifest-path fuzz/Cargo.toml --check
-    cargo clippy --manifest-path fuzz/Cargo.toml --all-targets -- -D warnings
+    RUSTFLAGS="--cfg fuzzing" cargo clippy --manifest-path fuzz/Cargo.toml --target-dir fuzz/target/clippy \
+        --all-targets -- -D warnings
 
 # The documentation, warnings being errors.
 doc:
