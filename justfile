@@ -31,7 +31,8 @@ lint-others:
     cargo fmt {{ interop }} --check
     cargo clippy {{ interop }} --target-dir target --all-targets -- -D warnings
     cargo fmt --manifest-path fuzz/Cargo.toml --check
-    cargo clippy --manifest-path fuzz/Cargo.toml --all-targets -- -D warnings
+    RUSTFLAGS="--cfg fuzzing" cargo clippy --manifest-path fuzz/Cargo.toml --target-dir fuzz/target/clippy \
+        --all-targets -- -D warnings
 
 # The documentation, warnings being errors.
 doc:
@@ -41,9 +42,13 @@ doc:
 fuzz target="" seconds="20":
     .ci/fuzz "{{ target }}" "{{ seconds }}"
 
-# The benchmarks; `just bench --test` runs each once, to see that they work.
+# The benchmarks.
 bench *args:
     cargo bench --all-features --bench '*' -- {{ args }}
+
+# Each benchmark once, unoptimised, to see that it works.
+bench-once:
+    cargo bench --profile dev --all-features --bench '*' -- --test
 
 # Postfix and aiosmtpd on loopback ports, as root (`just postfix` installs the one, pip the other).
 interop:

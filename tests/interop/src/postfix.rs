@@ -360,6 +360,14 @@ impl Log {
         ends.filter(|line| !line.contains(" quit=1 ")).collect()
     }
 
+    /// How often MAIL was accepted.
+    #[must_use]
+    pub fn transactions(&self) -> u32 {
+        let ends =
+            self.0.lines().filter_map(|line| line.split_once(": disconnect from ")?.1.split_once(" mail="));
+        ends.filter_map(|(_, tally)| tally.split([' ', '/']).next()?.parse::<u32>().ok()).sum()
+    }
+
     /// How many commands were refused in each session.
     #[must_use]
     pub fn errors(&self) -> Vec<u32> {

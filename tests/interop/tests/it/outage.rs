@@ -2,20 +2,26 @@
 
 use std::{thread, time::Duration};
 
-use smtp_pool::verify::Status;
-use smtp_pool_interop::{Postfix, Service, World};
+use smtp_pool::verify::{Blame, CatchAll, Status};
+use smtp_pool_interop::{Kind, Postfix, Service, World};
 
 use crate::support::{Run, config, verify_and};
 
-const SIZE: usize = 4_000;
+const SIZE: usize = 2_000;
 /// Records after which Postfix goes away.
-const EARLY: usize = 500;
+const EARLY: usize = 300;
 
 /// Each verdict is right, or none; and there are some of either.
 #[track_caller]
 fn assert_no_false_verdict(run: &Run) {
     run.assert_all(|address, record| {
-        record.status == Status::Unknown || (record.status, record.sub_status) == address.kind.verdict()
+        // Accepted before the end, while whether the domain accepts anything was not answered: which it says.
+        let half = address.kind == Kind::CatchAll && record.catch_all == CatchAll::Inconclusive;
+        half || record.status == Status::Unknown
+            || (record.status, record.sub_status) == address.kind.verdict()
+    });
+    run.assert_all(|_, record| {
+        record.status != Status::Undeliverable || record.blame == Some(Blame::Recipient)
     });
     let unknown = run.count(|record| record.status == Status::Unknown);
     assert!((SIZE / 4..SIZE - EARLY / 2).contains(&unknown), "{unknown} of {SIZE} are unknown");
