@@ -35,11 +35,11 @@ const FRUITLESS: u32 = 4;
 /// Before exchangers that cannot be reached are tried once more.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Answers that make a connection worth its while; after less, there is a pause before the next.
-const WORTH: u64 = 10;
+const WORTH: u64 = 5;
 /// Twice to eight times this is the pause: at most two connections a second to a server that keeps closing them.
 const PAUSE: Duration = Duration::from_millis(60);
-/// Times in a row that the server may close with blame on us, before it counts as not wanting us.
-const TURNED_AWAY: u32 = 5;
+/// Times in a row that the server may close with blame on us and without an answer, before it counts as not wanting us.
+const TURNED_AWAY: u32 = 3;
 
 pub(super) struct Lane {
     context: Arc<Context>,
@@ -227,9 +227,9 @@ impl Lane {
         drop(live);
         self.poor = if gained < WORTH { self.poor + 1 } else { 0 };
         self.fruitless = if gained == 0 { self.fruitless + 1 } else { 0 };
-        if outcome.verdict.blame == Some(Blame::Us) {
-            self.turned_away += 1;
-        }
+        // A limit of the connection blames us too; as long as connections are answered, the next one is welcome.
+        let unwelcome = gained == 0 && outcome.verdict.blame == Some(Blame::Us);
+        self.turned_away = if unwelcome { self.turned_away + 1 } else { 0 };
         if self.turned_away >= TURNED_AWAY {
             self.queue.unwelcome = Some(outcome);
             return;
