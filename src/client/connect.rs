@@ -124,7 +124,9 @@ impl Connector {
     pub async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
         let policy = self.policy(endpoint);
         let mut opened = self.open(endpoint, policy).await;
-        if matches!(opened, Err(ConnectError::Tls(_))) && policy == TlsPolicy::Opportunistic {
+        if matches!(opened, Err(ConnectError::Tls(_) | ConnectError::StartTls(_)))
+            && policy == TlsPolicy::Opportunistic
+        {
             self.note_broken(endpoint);
             opened = self.open(endpoint, TlsPolicy::Off).await;
         }
@@ -212,7 +214,7 @@ impl Connector {
         endpoint: &Endpoint,
         policy: TlsPolicy,
     ) -> Result<Session<Stream>, ConnectError> {
-        let reply = session.command(&Command::StartTls).await?;
+        let reply = session.command(&Command::StartTls).await.map_err(ConnectError::StartTls)?;
         if session.state() != State::Tls {
             return match policy {
                 TlsPolicy::Opportunistic if session.state() == State::Ready => Ok(session),
@@ -221,7 +223,8 @@ impl Connector {
         }
         let stream = self.handshake(session.into_stream()?, endpoint).await?;
         let mut session = self.session(stream, Session::secured);
-        let ehlo = session.greet(&Command::Ehlo(self.config.name.clone())).await?;
+        let ehlo =
+            session.greet(&Command::Ehlo(self.config.name.clone())).await.map_err(ConnectError::StartTls)?;
         if ehlo.is_positive() {
             Ok(session)
         } else {

@@ -57,6 +57,9 @@ pub enum ConnectError {
     /// The TLS handshake failed where TLS is required.
     #[error("no TLS session")]
     Tls(#[from] TlsError),
+    /// The dialogue broke at STARTTLS, or at the first words inside TLS.
+    #[error("STARTTLS is offered and broken")]
+    StartTls(#[source] SessionError),
     /// TLS is required, and the server does not offer STARTTLS.
     #[error("the server does not offer STARTTLS, and TLS is required")]
     NoStartTls,
@@ -97,6 +100,7 @@ impl ConnectError {
         match self {
             Self::Dial(error) => error.kind().as_str(),
             Self::Tls(error) => error.kind().as_str(),
+            Self::StartTls(_) => "starttls",
             Self::NoStartTls => "no_starttls",
             Self::Refused { .. } => "refused_by_server",
             Self::Sasl(_) => "sasl",

@@ -176,8 +176,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Writes what is queued, in one piece.
     ///
-    /// A write that fails is not reported here: the peer may have said why, so that the replies are read first and
-    /// the failure comes with the first one that is missing.
+    /// A write that fails is reported with the first reply that is missing: those before it may tell why.
     ///
     /// # Errors
     /// [`SessionError::Timeout`] after the deadline of the command whose reply is due.
@@ -241,7 +240,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// final: the session is of no further use.
     pub async fn reply(&mut self) -> Result<(Verb, Reply), SessionError> {
         let verb = self.dialogue.due().ok_or(SessionError::NothingOwed)?;
-        self.flush().await?;
+        if !self.out.is_empty() {
+            self.flush().await?;
+        }
         loop {
             if let Some(reply) = self.decoder.decode()? {
                 self.waiting = None;
@@ -273,14 +274,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Keeps count of flights and tells the metrics how long this one took.
     fn note_reply(&mut self, verb: Verb) {
         let Some(flight) = self.flights.front_mut() else { return };
-        let latency = self.read_at.saturating_duration_since(flight.sent);
+        let sent = flight.sent;
         flight.replies -= 1;
         if flight.replies == 0 {
             self.in_flight -= flight.octets;
             self.flights.pop_front();
         }
         if let Some(operation) = operation(verb) {
-            self.tally.note(operation, latency);
+            self.tally.note(operation, sent, self.read_at);
         }
         if self.dialogue.owed() <= 1 {
             self.tally.settle();
@@ -395,13 +396,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     pub async fn quit(&mut self) -> Result<Reply, SessionError> {
         let reply = self.command(&Command::Quit).await;
         // The answer is there; whether the closing succeeds is of no more interest.
-        let _ = self.stream.shutdown().await;
+        let _ = timeout_at(Instant::now() + self.timeouts.quit, self.stream.shutdown()).await;
         reply
     }
 
-    /// Makes sure, without a round trip, that the server is still there and has said nothing that it was not asked.
-    ///
-    /// What has not arrived yet cannot be seen.
+    /// Makes sure, without a round trip, that the server is there and has said nothing unasked, as far as it has arrived.
     ///
     /// # Errors
     /// Octets that nobody asked for, or the end of the connection; the session is of no further use.
@@ -418,6 +417,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             // Reading what is there empties the buffer, which must not pass for being idle again.
             self.ended.get_or_insert(Ended::Eof);
             return Err(match self.decoder.decode()? {
+                // The end of the connection, told instead of shown (RFC 5321 3.8).
+                Some(reply) if reply.is_closing() => SessionError::Closed { verb: Verb::Noop },
                 Some(reply) => DialogueError::Unsolicited(reply.code()).into(),
                 None => DecodeError::Trailing.into(),
             });

@@ -1,6 +1,8 @@
 //! Latencies on their way to the metrics.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+
+use tokio::time::Instant;
 
 use crate::{
     metrics::{Metrics, Operation},
@@ -11,7 +13,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Tally {
     metrics: Arc<Metrics>,
-    pending: Option<(Operation, Duration, u64)>,
+    /// What was answered, when it was sent, when the answer came, and how often.
+    pending: Option<(Operation, Instant, Instant, u64)>,
 }
 
 impl Tally {
@@ -19,19 +22,19 @@ impl Tally {
         Self { metrics, pending: None }
     }
 
-    pub(super) fn note(&mut self, operation: Operation, latency: Duration) {
+    pub(super) fn note(&mut self, operation: Operation, sent: Instant, came: Instant) {
         match &mut self.pending {
-            Some((of, each, n)) if *of == operation && *each == latency => *n += 1,
+            Some((of, from, to, n)) if (*of, *from, *to) == (operation, sent, came) => *n += 1,
             _ => {
                 self.settle();
-                self.pending = Some((operation, latency, 1));
+                self.pending = Some((operation, sent, came, 1));
             }
         }
     }
 
     pub(super) fn settle(&mut self) {
-        if let Some((operation, latency, n)) = self.pending.take() {
-            self.metrics.record_many(operation, latency, n);
+        if let Some((operation, sent, came, n)) = self.pending.take() {
+            self.metrics.record_many(operation, came.saturating_duration_since(sent), n);
         }
     }
 }

@@ -16,11 +16,12 @@ use jiff::Timestamp;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
-    time::Instant,
+    time::{Instant, sleep},
 };
 
 use super::{
-    CatchAll, DnsConfigError, DomainFacts, MailRoute, Record, Resolver, SubStatus, VerifierConfig,
+    CatchAll, DnsConfigError, DomainFacts, MailRoute, Record, Resolver, SubStatus, Unreachable,
+    VerifierConfig,
     intake::{Intake, intake},
     is_role,
     lane::Lane,
@@ -370,9 +371,19 @@ impl Router {
         self.known.push(Known::Soon(Vec::new()));
         let (resolver, places, mailbox) =
             (self.resolver.clone(), self.lookup_places.clone(), mailbox.clone());
+        let (attempts, pause) = (self.context.config.attempts, self.context.config.retry_after);
         self.lookups.spawn(async move {
-            let _place = places.acquire().await;
-            (id, resolver.resolve(&mailbox).await)
+            let mut asked = 0;
+            loop {
+                let place = places.acquire().await;
+                let route = resolver.resolve(&mailbox).await;
+                drop(place);
+                asked += 1;
+                if asked >= attempts || !matches!(route, Err(Unreachable::Dns { .. })) {
+                    return (id, route);
+                }
+                sleep(pause).await;
+            }
         });
         (id, facts)
     }

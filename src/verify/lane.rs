@@ -15,6 +15,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
+    Blame, Unreachable,
     engine::Context,
     mx::Exchangers,
     outcome::Outcome,
@@ -31,6 +32,15 @@ const REST: Duration = Duration::from_secs(60);
 /// Connections in a row that break without an answer, after which the lane gives up on those who wait.
 const FRUITLESS: u32 = 4;
 
+/// Before exchangers that cannot be reached are tried once more.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Answers that make a connection worth its while; after less, there is a pause before the next.
+const WORTH: u64 = 10;
+/// Twice to eight times this is the pause: at most two connections a second to a server that keeps closing them.
+const PAUSE: Duration = Duration::from_millis(60);
+/// Times in a row that the server may close with blame on us, before it counts as not wanting us.
+const TURNED_AWAY: u32 = 5;
+
 pub(super) struct Lane {
     context: Arc<Context>,
     exchangers: Exchangers,
@@ -38,6 +48,9 @@ pub(super) struct Lane {
     /// Recipients that the server takes in a transaction, as far as it has shown.
     recipients: Option<u32>,
     fruitless: u32,
+    /// Connections in a row that broke after few answers.
+    poor: u32,
+    turned_away: u32,
     /// Memory for answers that are held back.
     held: Vec<(Question, Answer)>,
     /// No way to the server: until when, and why.
@@ -56,20 +69,37 @@ struct Live {
 
 impl Lane {
     pub(super) fn new(context: Arc<Context>, exchangers: Exchangers, queue: Queue) -> Self {
-        Self { context, exchangers, queue, recipients: None, fruitless: 0, held: Vec::new(), resting: None }
+        Self {
+            context,
+            exchangers,
+            queue,
+            recipients: None,
+            fruitless: 0,
+            poor: 0,
+            turned_away: 0,
+            held: Vec::new(),
+            resting: None,
+        }
     }
 
     /// Works until the input has ended and everything is answered.
     pub(super) async fn run(mut self) {
         let mut idle: Option<Live> = None;
         while self.wait(&mut idle).await {
-            if let Some(outcome) = self.hopeless() {
-                self.queue.fail(self.exchangers.first().map(|exchanger| &exchanger.host), &outcome);
+            let preferred = self.exchangers.first().map(|exchanger| Arc::clone(&exchanger.host));
+            if let Some(outcome) = self.queue.unwelcome.clone() {
+                self.queue.dismiss(preferred.as_ref(), &outcome);
                 continue;
             }
-            let live = match idle.take() {
-                Some(live) if live.connection.is_idle() => Some(live),
-                _ => self.connect().await,
+            if let Some(outcome) = self.resting() {
+                self.queue.fail(preferred.as_ref(), &outcome);
+                continue;
+            }
+            // Its place is given back before another one is asked for.
+            let kept = idle.take().and_then(|mut live| live.connection.check_quiet().is_ok().then_some(live));
+            let live = match kept {
+                Some(live) => Some(live),
+                None => self.connect().await,
             };
             if let Some(live) = live {
                 idle = self.work(live).await;
@@ -93,11 +123,8 @@ impl Lane {
         self.queue.wait().await
     }
 
-    /// Why there is no use in asking, if there is none.
-    fn hopeless(&mut self) -> Option<Outcome> {
-        if let Some(outcome) = &self.queue.unwelcome {
-            return Some(outcome.clone());
-        }
+    /// Why the exchangers are left alone for now, if they are.
+    fn resting(&mut self) -> Option<Outcome> {
         match &self.resting {
             Some((until, outcome)) if Instant::now() < *until => Some(outcome.clone()),
             _ => {
@@ -110,33 +137,51 @@ impl Lane {
     /// Connects to the most preferred exchanger that lets us in (RFC 5321 5.1).
     async fn connect(&mut self) -> Option<Live> {
         let place = self.context.place().await?;
-        let mut failure = None;
+        let mut connected = self.try_exchangers().await;
+        // One lost packet must not decide about everybody who waits; a refusal that is meant may.
+        if matches!(&connected, Err((_, outcome)) if outcome.verdict.retry.is_some()) {
+            sleep(AGAIN).await;
+            connected = self.try_exchangers().await;
+        }
+        match connected {
+            Ok(connection) => {
+                let limits = connection.extensions().limits;
+                let recipients = self.recipients.into_iter().chain(limits.rcpt_max).min();
+                self.queue.connected(&connection);
+                let budget = Budget::new(limits.mail_max, recipients);
+                Some(Live { connection, budget, reused: false, _place: place })
+            }
+            Err((host, outcome)) => {
+                self.give_up(&host, outcome);
+                None
+            }
+        }
+    }
+
+    async fn try_exchangers(&self) -> Result<Connection, (Arc<str>, Outcome)> {
+        let mut failure: Option<(Arc<str>, Outcome)> = None;
         for exchanger in &self.exchangers {
             match self.context.connector.connect(exchanger).await {
-                Ok(connection) => {
-                    let limits = connection.extensions().limits;
-                    let recipients = self.recipients.into_iter().chain(limits.rcpt_max).min();
-                    self.queue.connected(&connection);
-                    let budget = Budget::new(limits.mail_max, recipients);
-                    return Some(Live { connection, budget, reused: false, _place: place });
-                }
+                Ok(connection) => return Ok(connection),
                 Err(error) => {
                     tracing::debug!(host = %exchanger, kind = error.kind(), "cannot connect");
                     let outcome = Outcome::of_connect_error(self.context.config.classifier(), &error);
                     // Words of a server say more than a way that could not be found, and the preferred one counts.
                     match &failure {
-                        Some((_, Outcome { code: known, .. }))
-                            if known.is_some() || outcome.code.is_none() => {}
+                        Some((_, known)) if known.code.is_some() || outcome.code.is_none() => {}
                         _ => failure = Some((Arc::clone(&exchanger.host), outcome)),
                     }
                 }
             }
         }
-        if let Some((host, outcome)) = failure {
-            self.queue.fail(Some(&host), &outcome);
-            self.resting = Some((Instant::now() + REST.min(self.context.config.retry_after), outcome));
-        }
-        None
+        Err(failure.unwrap_or_else(|| (Arc::from(""), Outcome::of_unreachable(&Unreachable::NoDnsEntries))))
+    }
+
+    /// Nobody who waits can be asked, nor anybody who comes in the next minute.
+    fn give_up(&mut self, host: &Arc<str>, outcome: Outcome) {
+        self.fruitless = 0;
+        self.queue.fail(Some(host), &outcome);
+        self.resting = Some((Instant::now() + REST.min(self.context.config.retry_after), outcome));
     }
 
     /// Asks all there is to ask, and gives the connection back if it is still good.
@@ -148,41 +193,56 @@ impl Lane {
         if live.budget.full_window() < self.recipients.unwrap_or(u32::MAX) {
             self.recipients = Some(live.budget.full_window());
         }
-        if self.queue.answers > answers {
-            self.fruitless = 0;
-        }
+        let gained = self.queue.answers - answers;
         match end {
             End::Idle => {
+                (self.fruitless, self.poor, self.turned_away) = (0, 0, 0);
                 live.reused = true;
                 return Some(live);
             }
-            End::Spent => goodbye(live).await,
+            End::Spent => {
+                (self.fruitless, self.poor, self.turned_away) = (0, 0, 0);
+                goodbye(live).await;
+            }
             End::Closed(reply) => {
                 let outcome = Outcome::of_reply(self.context.config.classifier(), Verb::Rcpt, &reply);
-                self.lost(&live, answers, outcome).await;
+                self.lost(live, gained, outcome).await;
             }
             End::Broken(error) => {
                 let outcome = Outcome::of_session_error(&error);
-                self.lost(&live, answers, outcome).await;
+                self.lost(live, gained, outcome).await;
             }
         }
         None
     }
 
     /// A connection broke; what it was asked and did not answer waits again.
-    async fn lost(&mut self, live: &Live, answers: u64, outcome: Outcome) {
+    async fn lost(&mut self, live: Live, gained: u64, outcome: Outcome) {
         // Servers close idle connections as they like: that says nothing.
-        if self.queue.answers > answers || live.reused {
+        if gained == 0 && live.reused {
             return;
         }
-        self.fruitless += 1;
+        let host = Arc::clone(live.connection.host());
+        // The place is free for others while this lane pauses.
+        drop(live);
+        self.poor = if gained < WORTH { self.poor + 1 } else { 0 };
+        self.fruitless = if gained == 0 { self.fruitless + 1 } else { 0 };
+        if outcome.verdict.blame == Some(Blame::Us) {
+            self.turned_away += 1;
+        }
+        if self.turned_away >= TURNED_AWAY {
+            self.queue.unwelcome = Some(outcome);
+            return;
+        }
         if self.fruitless >= FRUITLESS {
-            self.fruitless = 0;
-            self.queue.fail(Some(live.connection.host()), &outcome);
-            self.resting = Some((Instant::now() + REST.min(self.context.config.retry_after), outcome));
-        } else {
+            self.give_up(&host, outcome);
+            return;
+        }
+        if gained == 0 {
             self.queue.blame_next(&outcome);
-            sleep(Duration::from_millis(100 << self.fruitless)).await;
+        }
+        if self.poor > 0 {
+            sleep(PAUSE.saturating_mul(1 << self.poor.min(3))).await;
         }
     }
 }

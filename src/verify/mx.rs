@@ -18,7 +18,7 @@ use std::{
 
 use hickory_resolver::{
     TokioResolver,
-    config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig},
+    config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig},
     net::{NetError, runtime::TokioRuntimeProvider},
     proto::rr::RData,
 };
@@ -140,7 +140,6 @@ impl Resolver {
         options.edns0 = true;
         options.try_tcp_on_error = true;
         options.cache_size = 65_536;
-        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         // What /etc/hosts says is for this machine, not for the mail of the world.
         options.use_hosts_file = ResolveHosts::Never;
         let dns = builder.build().map_err(|error| DnsConfigError(Box::new(error)))?;
@@ -196,7 +195,11 @@ impl Resolver {
         names.sort();
         names.dedup_by(|a, b| a.1 == b.1);
         let mut hosts = Vec::new();
-        let mut failed = None;
+        // What was not looked at may be what there is.
+        let mut failed = (names.len() > MAX_HOSTS).then(|| Unreachable::Dns {
+            timeout: false,
+            reason: format!("none of the first {MAX_HOSTS} exchangers has an address").into(),
+        });
         for (_, name) in names.into_iter().take(MAX_HOSTS) {
             match self.addresses(&name).await {
                 Ok(ips) if ips.is_empty() => {}
@@ -211,11 +214,23 @@ impl Resolver {
         }
     }
 
+    /// The addresses of both families; none only if neither family failed to be looked up.
     async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, Unreachable> {
-        match self.dns.lookup_ip(name).await {
-            Ok(found) => Ok(found.iter().take(MAX_ADDRS).collect()),
-            Err(error) if error.is_no_records_found() => Ok(vec![]),
-            Err(error) => Err(dns(&error)),
+        let (v4, v6) = tokio::join!(self.dns.ipv4_lookup(name), self.dns.ipv6_lookup(name));
+        let (mut ips, mut failed) = (Vec::new(), None);
+        for found in [v4, v6] {
+            match found {
+                Ok(found) => {
+                    let family = found.answers().iter().filter_map(|record| record.data.ip_addr());
+                    ips.extend(family.take(MAX_ADDRS / 2));
+                }
+                Err(error) if error.is_no_records_found() => {}
+                Err(error) => failed = Some(dns(&error)),
+            }
+        }
+        match failed {
+            Some(error) if ips.is_empty() => Err(error),
+            _ => Ok(ips),
         }
     }
 

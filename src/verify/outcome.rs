@@ -37,7 +37,9 @@ impl Outcome {
             }
             ConnectError::Dial(_) => Self::failure(S::FailedSmtpConnection, Blame::Network, error),
             ConnectError::Tls(_) => Self::failure(S::TlsFailed, Blame::Network, error),
-            ConnectError::NoStartTls => Self::failure(S::TlsFailed, Blame::Server, error),
+            ConnectError::StartTls(_) | ConnectError::NoStartTls => {
+                Self::failure(S::TlsFailed, Blame::Server, error)
+            }
             ConnectError::Sasl(_) => Self::failure(S::Blocked, Blame::Us, error),
         }
     }

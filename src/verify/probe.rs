@@ -64,8 +64,8 @@ pub(super) struct Answer {
     /// What was refused or accepted: RCPT, or MAIL where the whole transaction was refused.
     pub(super) verb: Verb,
     pub(super) reply: Reply,
-    /// Recipients accepted before it in its transaction; after none, it cannot be one too many.
-    pub(super) accepted: u32,
+    /// Recipients before it in its transaction; after none, it cannot be one too many.
+    pub(super) position: u32,
     /// When it came.
     pub(super) at: Instant,
 }
@@ -76,6 +76,8 @@ pub(super) enum Then<Q> {
     Continue,
     /// The server takes fewer recipients in a transaction; the question is to be asked again.
     SmallerTransactions(Q),
+    /// The server wants another connection for this question.
+    Reconnect(Q),
     /// Ask nothing more on this connection.
     Stop,
 }
@@ -115,8 +117,8 @@ pub(super) struct Probe<'a, Q: Questions> {
     risk: f32,
     /// The refusal of the MAIL that the replies at hand belong to.
     refused: Option<Reply>,
-    /// Recipients accepted so far in the transaction that the replies at hand belong to.
-    accepted: u32,
+    /// Recipients answered so far in the transaction that the replies at hand belong to.
+    position: u32,
     closing: Option<Reply>,
     stopped: bool,
 }
@@ -139,7 +141,7 @@ impl<'a, Q: Questions> Probe<'a, Q> {
             windows: 0,
             risk: 0.0,
             refused: None,
-            accepted: 0,
+            position: 0,
             closing: None,
             stopped: false,
         }
@@ -171,10 +173,13 @@ impl<'a, Q: Questions> Probe<'a, Q> {
                 self.window(recipients, risk).await?;
             }
             // Room comes with the end of a window.
-            while self.connection.owed() > 0 {
+            while self.connection.owed() > 0 && self.closing.is_none() {
                 if self.next_reply().await? {
                     break;
                 }
+            }
+            if self.closing.is_some() {
+                return Ok(());
             }
             if self.connection.owed() > 0 {
                 continue;
@@ -224,7 +229,7 @@ impl<'a, Q: Questions> Probe<'a, Q> {
                 && let Some(mail) = &self.refused
             {
                 let (reply, at) = (mail.clone(), self.connection.last_read());
-                self.answers.push((question, Answer { verb: Verb::Mail, reply, accepted: 0, at }));
+                self.answers.push((question, Answer { verb: Verb::Mail, reply, position: 0, at }));
                 continue;
             }
             let queued =
@@ -241,7 +246,7 @@ impl<'a, Q: Questions> Probe<'a, Q> {
     }
 
     async fn make_room(&mut self) -> Result<(), SessionError> {
-        while !self.connection.has_room() {
+        while !self.connection.has_room() && self.closing.is_none() {
             self.next_reply().await?;
         }
         Ok(())
@@ -251,12 +256,13 @@ impl<'a, Q: Questions> Probe<'a, Q> {
     async fn next_reply(&mut self) -> Result<bool, SessionError> {
         let (_, reply) = self.connection.reply().await?;
         if reply.is_closing() {
+            // Whatever comes behind it answers nothing: the question it stands for is asked again elsewhere.
             self.closing.get_or_insert(reply);
             return Ok(false);
         }
         match self.sent.pop_front() {
             Some(Sent::Mail) => {
-                self.accepted = 0;
+                self.position = 0;
                 self.refused = (!reply.is_positive()).then_some(reply);
                 if self.refused.is_some() {
                     self.budget.reject();
@@ -280,15 +286,14 @@ impl<'a, Q: Questions> Probe<'a, Q> {
     }
 
     fn recipient(&mut self, question: Q::Question, reply: Reply) {
-        let (at, accepted) = (self.connection.last_read(), self.accepted);
-        if reply.is_positive() {
-            self.accepted += 1;
-        } else {
+        let (at, position) = (self.connection.last_read(), self.position);
+        self.position += 1;
+        if !reply.is_positive() {
             self.budget.reject();
         }
         let answer = match &self.refused {
-            Some(mail) => Answer { verb: Verb::Mail, reply: mail.clone(), accepted: 0, at },
-            None => Answer { verb: Verb::Rcpt, reply, accepted, at },
+            Some(mail) => Answer { verb: Verb::Mail, reply: mail.clone(), position: 0, at },
+            None => Answer { verb: Verb::Rcpt, reply, position, at },
         };
         self.answers.push((question, answer));
     }
@@ -302,7 +307,11 @@ impl<'a, Q: Questions> Probe<'a, Q> {
                 Then::Continue => {}
                 Then::Stop => self.stopped = true,
                 Then::SmallerTransactions(question) => {
-                    self.budget.limit_recipients(answer.accepted);
+                    self.budget.limit_recipients(answer.position);
+                    back.push(question);
+                }
+                Then::Reconnect(question) => {
+                    self.stopped = true;
                     back.push(question);
                 }
             }

@@ -26,7 +26,7 @@ use crate::{
 const BLAMED: u32 = 10;
 /// Records that travel together.
 const TOGETHER: usize = 256;
-/// How often the loss of a connection may be laid on the address that was next.
+/// How often a question may lose its connection, or be sent to another one, before that is its answer.
 const LOSSES: u32 = 2;
 
 /// One thing to ask a server.
@@ -34,7 +34,7 @@ pub(super) enum Question {
     /// An address of the list.
     Item(Item),
     /// Whether a domain accepts just any local part.
-    CatchAll { domain: u32, probe: Mailbox, again: bool, attempts: u32 },
+    CatchAll { domain: u32, probe: Mailbox, losses: u32, attempts: u32 },
 }
 
 /// The work of a lane, and what has come of it.
@@ -55,11 +55,16 @@ pub(super) struct Queue {
     mx_host: Option<Arc<str>>,
     tls: Option<&'static str>,
     smtputf8: bool,
-    blamed: u32,
+    /// Who answered last; what is known of domains is known by its answers.
+    answering: Option<Arc<str>>,
+    /// Refusals in a row with blame on us, and the domain that they began with, unless there were several.
+    blamed: (u32, Option<u32>),
     /// Answers so far, to tell whether a connection was of any use.
     pub(super) answers: u64,
     /// The server does not want us: what it said to the last address that was asked.
     pub(super) unwelcome: Option<Outcome>,
+    /// Domains, of several at this server, that do not want us.
+    unwelcome_at: HashMap<u32, Outcome>,
 }
 
 impl Queue {
@@ -78,9 +83,11 @@ impl Queue {
             mx_host: None,
             tls: None,
             smtputf8: false,
-            blamed: 0,
+            answering: None,
+            blamed: (0, None),
             answers: 0,
             unwelcome: None,
+            unwelcome_at: HashMap::default(),
         }
     }
 
@@ -108,11 +115,29 @@ impl Queue {
     /// Takes note of the connection that answers from now on.
     pub(super) fn connected(&mut self, connection: &Connection) {
         self.mx_host = Some(Arc::clone(connection.host()));
+        if self.answering != self.mx_host {
+            self.answering.clone_from(&self.mx_host);
+            self.forget_domains();
+        }
         self.smtputf8 = connection.extensions().smtputf8;
         self.tls = connection.tls_info().map(|tls| match tls.version {
             TlsVersion::Tls12 => "TLSv1.2",
             TlsVersion::Tls13 => "TLSv1.3",
         });
+    }
+
+    /// What one exchanger refuses, another of the same domain may accept whatever it is, as backups do.
+    fn forget_domains(&mut self) {
+        let is_item = |question: &Question| matches!(question, Question::Item(_));
+        self.waiting.retain(is_item);
+        self.later.retain(|(_, question)| is_item(question));
+        for (_, known) in mem::take(&mut self.domains) {
+            if let Domain::Asked(records) = known {
+                let unsure =
+                    records.into_iter().map(|record| self.context.accepted(record, CatchAll::Inconclusive));
+                self.records.extend(unsure);
+            }
+        }
     }
 
     /// Takes note that no connection to `mx_host` could be opened: the outcome is that of all who wait.
@@ -124,18 +149,34 @@ impl Queue {
         self.utf8_waiting = 0;
     }
 
+    /// The server does not want us, and so nobody else is asked.
+    pub(super) fn dismiss(&mut self, mx_host: Option<&Arc<str>>, outcome: &Outcome) {
+        (self.mx_host, self.tls) = (mx_host.cloned(), None);
+        let later = mem::take(&mut self.later).into_iter().map(|(_, question)| question);
+        for question in mem::take(&mut self.waiting).into_iter().chain(later) {
+            self.settle_unasked(question, outcome, Instant::now());
+        }
+        self.utf8_waiting = 0;
+    }
+
+    fn settle_unasked(&mut self, question: Question, outcome: &Outcome, at: Instant) {
+        match question {
+            Question::Item(item) => {
+                let took = at.saturating_duration_since(item.started.unwrap_or(at));
+                let mut record = self.context.record(item, outcome, at, took);
+                record.mx_host.clone_from(&self.mx_host);
+                self.records.push(record);
+            }
+            Question::CatchAll { domain, .. } => self.settle_domain(domain, outcome),
+        }
+    }
+
     /// Lays the loss of a connection on the question that was next, which may be what the server cannot bear.
     pub(super) fn blame_next(&mut self, outcome: &Outcome) {
         let Some(question) = self.pop() else { return };
-        match question {
-            Question::Item(mut item) if item.losses + 1 < LOSSES => {
-                item.losses += 1;
-                self.put_back(Question::Item(item));
-            }
-            Question::CatchAll { domain, probe, again: false, attempts } => {
-                self.put_back(Question::CatchAll { domain, probe, again: true, attempts });
-            }
-            question => self.settle(question, outcome, Instant::now()),
+        match question.lose() {
+            Ok(question) => self.take_back(question),
+            Err(question) => self.settle(question, outcome, Instant::now()),
         }
     }
 
@@ -167,7 +208,7 @@ impl Queue {
             Question::Item(item) => self.settle_item(item, outcome, at),
             // A random mailbox is greylisted as others are; those who wait for its answer go on waiting.
             Question::CatchAll { domain, probe, attempts, .. } if self.again(outcome, attempts + 1) => {
-                let question = Question::CatchAll { domain, probe, again: false, attempts: attempts + 1 };
+                let question = Question::CatchAll { domain, probe, losses: 0, attempts: attempts + 1 };
                 self.later.push_back((at + self.context.config.retry_after, question));
             }
             Question::CatchAll { domain, .. } => self.settle_domain(domain, outcome),
@@ -176,9 +217,7 @@ impl Queue {
 
     /// Whether a question is to be asked again later, after so many attempts.
     fn again(&self, outcome: &Outcome, attempts: u32) -> bool {
-        outcome.verdict.retry == Some(Retry::Later)
-            && attempts < self.context.config.attempts
-            && self.unwelcome.is_none()
+        outcome.verdict.retry.is_some() && attempts < self.context.config.attempts && self.unwelcome.is_none()
     }
 
     fn settle_item(&mut self, mut item: Item, outcome: &Outcome, at: Instant) {
@@ -212,7 +251,7 @@ impl Queue {
             None => match random_mailbox(mailbox.domain()) {
                 Ok(probe) => {
                     self.domains.insert(domain, Domain::Asked(vec![record]));
-                    self.waiting.push_front(Question::CatchAll { domain, probe, again: false, attempts: 0 });
+                    self.waiting.push_front(Question::CatchAll { domain, probe, losses: 0, attempts: 0 });
                     return;
                 }
                 // The domain leaves no room for a local part: nobody can tell.
@@ -248,6 +287,13 @@ impl Queue {
 }
 
 impl Question {
+    /// Counts the loss of a connection; an error once there were too many.
+    fn lose(mut self) -> Result<Self, Self> {
+        let (Self::Item(Item { losses, .. }) | Self::CatchAll { losses, .. }) = &mut self;
+        *losses += 1;
+        if *losses < LOSSES { Ok(self) } else { Err(self) }
+    }
+
     fn mailbox(&self) -> &Mailbox {
         match self {
             Self::Item(item) => &item.mailbox,
@@ -308,24 +354,43 @@ impl Questions for Queue {
 
     fn answer(&mut self, question: Question, answer: &Answer) -> Then<Question> {
         self.answers += 1;
+        let domain = question.domain();
         let outcome = self.outcome(answer.verb, &answer.reply);
-        if outcome.verdict.retry == Some(Retry::NextTransaction) && answer.accepted > 0 {
-            return Then::SmallerTransactions(question);
-        }
-        self.rates.note(question.domain(), !answer.reply.is_positive());
+        let question = match outcome.verdict.retry {
+            Some(Retry::NextTransaction) if answer.position > 0 => {
+                return Then::SmallerTransactions(question);
+            }
+            // The first one too many: a contradiction, or a limit that is not of the transaction.
+            Some(Retry::NextTransaction) => match question.lose() {
+                Ok(question) => return Then::SmallerTransactions(question),
+                Err(question) => question,
+            },
+            Some(Retry::NextConnection) => match question.lose() {
+                Ok(question) => return Then::Reconnect(question),
+                Err(question) => question,
+            },
+            _ => question,
+        };
         self.settle(question, &outcome, answer.at);
         if self.records.len() >= TOGETHER {
             self.flush();
         }
         if outcome.verdict.blame != Some(Blame::Us) {
-            self.blamed = 0;
+            self.blamed = (0, None);
             return Then::Continue;
         }
-        self.blamed += 1;
-        if self.blamed < BLAMED {
+        let several = self.blamed.0 > 0 && self.blamed.1 != Some(domain);
+        self.blamed = (self.blamed.0 + 1, (!several).then_some(domain));
+        if self.blamed.0 < BLAMED {
             return Then::Continue;
         }
-        self.unwelcome = Some(outcome);
+        // One domain of many may have its own rules, or be the only one that was asked about lately.
+        if several || !self.unwelcome_at.is_empty() || self.domains.is_empty() {
+            self.unwelcome = Some(outcome);
+        } else {
+            self.unwelcome_at.insert(domain, outcome);
+            self.blamed = (0, None);
+        }
         Then::Stop
     }
 

@@ -39,7 +39,7 @@ pub struct Record {
     pub enhanced_code: Option<EnhancedCode>,
     /// Its text or, where no reply decided, what went wrong.
     pub reply: Option<Arc<str>>,
-    /// How often the server was asked about this address.
+    /// How often the server was asked, or tried to be connected to, about this address; 0 if it was not tried.
     pub attempts: u32,
     /// The version of TLS in use, `TLSv1.2` or `TLSv1.3`.
     pub tls: Option<&'static str>,

@@ -149,9 +149,9 @@ impl Budget {
         self.recipients
     }
 
-    /// Takes note that the server takes no more than `accepted` recipients in a transaction.
-    pub(super) fn limit_recipients(&mut self, accepted: u32) {
-        self.recipients = self.recipients.min(accepted.max(1));
+    /// Takes note that the server takes no more than so many recipients in a transaction.
+    pub(super) fn limit_recipients(&mut self, most: u32) {
+        self.recipients = self.recipients.min(most.max(1));
     }
 
     /// Whether the connection should say goodbye once everything in flight is answered.

@@ -14,6 +14,8 @@ mod layers;
 mod mx;
 mod naive;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
+mod resilience;
+#[cfg(all(feature = "verify", feature = "sandbox"))]
 mod support;
 mod traces;
 #[cfg(all(feature = "verify", feature = "sandbox"))]

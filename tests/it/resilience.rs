@@ -1,0 +1,164 @@
+//! The verifier against servers that break off, shut down, or speak with two tongues: nothing is lost, nothing is put to
+//! the wrong address, and nobody is hammered.
+
+use std::time::{Duration, Instant};
+
+use smtp_pool::{
+    client::Endpoint,
+    verify::{CatchAll, Routes, Status, SubStatus},
+};
+
+use crate::support::{config, sandbox, verify};
+
+fn strs(addresses: &[String]) -> Vec<&str> {
+    addresses.iter().map(String::as_str).collect()
+}
+
+/// A 421 to one RCPT, by a server that goes on answering.
+#[tokio::test]
+async fn a_421_that_is_followed_by_more_replies_shifts_no_verdict() {
+    let sandbox = sandbox(
+        "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\n\
+         faults = [{ at = \"rcpt\", nth = 2, does = { reply = \"421 4.7.0 Try again later\" } }]\n\
+         [[domain]]\nname = \"shift.test\"\nusers = [\"a1\", \"a2\", \"a3\", \"a4\"]\n",
+    )
+    .await;
+    let mut config = config(&sandbox);
+    config.catch_all = false;
+    let addresses = [
+        "a1@shift.test",
+        "a2@shift.test",
+        "b1@shift.test",
+        "a3@shift.test",
+        "b2@shift.test",
+        "a4@shift.test",
+    ];
+    for record in verify(config, &addresses).await {
+        let known = record.address.starts_with('a');
+        assert!(
+            record.status == Status::Unknown || (record.status == Status::Deliverable) == known,
+            "{record:#?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_limit_of_the_connection_is_met_by_the_next_connection() {
+    let faults: String = (4..=60)
+        .map(|n| format!("{{ at = \"rcpt\", nth = {n}, does = {{ reply = \"450 4.7.0 Limit per session reached, open a new session\" }} }},"))
+        .collect();
+    let sandbox = sandbox(&format!(
+        "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\nfaults = [{faults}]\n\
+         [[domain]]\nname = \"full.test\"\nknown_share = 1.0\n"
+    ))
+    .await;
+    let mut config = config(&sandbox);
+    config.catch_all = false;
+    config.attempts = 3;
+    config.retry_after = Duration::from_millis(200);
+    let addresses: Vec<String> = (0..30).map(|n| format!("user{n}@full.test")).collect();
+    let records = verify(config, &strs(&addresses)).await;
+    let wrong = records.iter().filter(|r| r.sub_status != SubStatus::Accepted).count();
+    assert_eq!(wrong, 0, "{:#?}", records.iter().find(|r| r.sub_status != SubStatus::Accepted));
+}
+
+#[tokio::test]
+async fn a_server_that_shuts_down_is_asked_again_as_often_as_wished() {
+    let sandbox = sandbox(
+        "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\n\
+         faults = [{ at = \"ehlo\", does = { reply = \"421 4.3.2 Service shutting down\" } }]\n\
+         [[domain]]\nname = \"down.test\"\nusers = [\"ann\"]\n",
+    )
+    .await;
+    let mut config = config(&sandbox);
+    config.attempts = 3;
+    config.retry_after = Duration::from_millis(100);
+    let records = verify(config, &["ann@down.test"]).await;
+    assert_eq!(records[0].attempts, 3, "{:#?}", records[0]);
+}
+
+#[tokio::test]
+async fn too_many_recipients_is_no_answer_behind_a_refusal_either() {
+    let sandbox = sandbox(
+        "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\n\
+         faults = [{ at = \"rcpt\", nth = 2, does = { reply = \"452 4.5.3 Too many recipients\" } }]\n\
+         [[domain]]\nname = \"one.test\"\nusers = [\"ann\"]\n",
+    )
+    .await;
+    let records = verify(config(&sandbox), &["bob@one.test", "ann@one.test"]).await;
+    assert_eq!(records[1].sub_status, SubStatus::Accepted, "{:#?}", records[1]);
+}
+
+/// A 421 that nobody asked for is legal at any time (RFC 5321 3.8).
+#[tokio::test]
+async fn a_goodbye_behind_the_last_reply_keeps_the_answers() {
+    let sandbox = sandbox(
+        "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\n\
+         faults = [{ at = \"rset\", does = { reply = \"250 2.0.0 Ok\\r\\n421 4.4.2 Bye\" } }]\n\
+         [[domain]]\nname = \"bye.test\"\nusers = [\"ann\"]\n",
+    )
+    .await;
+    let mut config = config(&sandbox);
+    config.catch_all = false;
+    let records = verify(config, &["ann@bye.test", "bob@bye.test"]).await;
+    assert_eq!(records[0].sub_status, SubStatus::Accepted, "{:#?}", records[0]);
+    assert_eq!(records[1].sub_status, SubStatus::MailboxNotFound, "{:#?}", records[1]);
+}
+
+#[tokio::test]
+async fn starttls_that_breaks_before_the_handshake_is_gone_round() {
+    for does in ["eof", "garbage"] {
+        let sandbox = sandbox(&format!(
+            "[[host]]\nname = \"mx\"\nfaults = [{{ at = \"starttls\", does = \"{does}\" }}]\n\
+             [[domain]]\nname = \"tls.test\"\nusers = [\"ann\"]\n"
+        ))
+        .await;
+        let records = verify(config(&sandbox), &["ann@tls.test"]).await;
+        assert_eq!(records[0].sub_status, SubStatus::Accepted, "{does}: {:#?}", records[0]);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_keeps_saying_421_is_given_pauses() {
+    let sandbox = sandbox(
+        "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\nshutdown_at = 4\n\
+         [[domain]]\nname = \"busy.test\"\nknown_share = 1.0\n",
+    )
+    .await;
+    let mut config = config(&sandbox);
+    config.catch_all = false;
+    let addresses: Vec<String> = (0..40).map(|n| format!("user{n}@busy.test")).collect();
+    let started = Instant::now();
+    verify(config, &strs(&addresses)).await;
+    let rate = sandbox.stats("mx").unwrap().connections as f64 / started.elapsed().as_secs_f64();
+    assert!(rate < 20.0, "{rate} connections a second");
+}
+
+#[tokio::test]
+async fn the_catch_all_answer_belongs_to_the_exchanger_that_gave_it() {
+    // The first exchanger knows its users, and lets nobody in again after two questions; the backup accepts anything.
+    let first = sandbox(
+        "[[host]]\nname = \"mx1\"\nwithout = [\"STARTTLS\"]\nblocked = { at = \"connect\", after = 2 }\n\
+         [[domain]]\nname = \"two.test\"\nusers = [\"ann\"]\n",
+    )
+    .await;
+    let backup = sandbox(
+        "[[host]]\nname = \"mx2\"\nwithout = [\"STARTTLS\"]\n[[domain]]\nname = \"two.test\"\ncatch_all = true\n",
+    )
+    .await;
+    let mut config = config(&first);
+    let end = |name: &str, addr| Endpoint { host: name.into(), addrs: vec![addr] };
+    config.routes = Routes::new();
+    let route = vec![end("mx1", first.addr("mx1").unwrap()), end("mx2", backup.addr("mx2").unwrap())];
+    config.routes.insert("two.test", Ok(route));
+    let mut addresses = vec!["ann@two.test".to_owned()];
+    // More strangers than one connection is good for.
+    addresses.extend((0..40).map(|n| format!("nobody{n}@two.test")));
+    let records = verify(config, &strs(&addresses)).await;
+    assert_eq!((records[0].status, records[0].catch_all), (Status::Deliverable, CatchAll::Refused));
+    let by_backup = records.iter().filter(|record| record.mx_host.as_deref() == Some("mx2")).count();
+    assert!(by_backup > 0, "the backup was asked");
+    for record in &records[1..] {
+        assert_ne!(record.status, Status::Deliverable, "{record:#?}");
+    }
+}
