@@ -216,11 +216,13 @@ pub fn command_encode(command: &Command) {
     assert!(wire.len() <= max_line(command), "{} octets", wire.len());
     assert_eq!(Command::parse(wire).as_ref(), Ok(command), "{}", wire.escape_ascii());
     assert_eq!(Command::parse(line).as_ref(), Ok(command), "{}", wire.escape_ascii());
-    if let Command::Auth { initial: Some(initial), .. } = command
+    if let Command::Auth { mechanism, initial: Some(initial) } = command
         && initial.decode().len() > 8
     {
         let secret = line.rsplit(|&b| b == b' ').next().unwrap_or_default().escape_ascii().to_string();
-        assert!(!format!("{command:?}").contains(&secret));
+        // The name of the mechanism is shown, and may be what the secret is.
+        let shown = format!("{command:?}").replace(mechanism.as_str(), "");
+        assert!(!shown.contains(&secret), "{shown}");
     }
 }
 
