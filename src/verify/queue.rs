@@ -175,7 +175,7 @@ impl Queue {
     pub(super) fn blame_next(&mut self, outcome: &Outcome) {
         let Some(question) = self.pop() else { return };
         match question.lose() {
-            Ok(question) => self.take_back(question),
+            Ok(question) => self.put_back(question),
             Err(question) => self.settle(question, outcome, Instant::now()),
         }
     }
@@ -371,6 +371,7 @@ impl Questions for Queue {
             },
             _ => question,
         };
+        self.rates.note(domain, !answer.reply.is_positive());
         self.settle(question, &outcome, answer.at);
         if self.records.len() >= TOGETHER {
             self.flush();

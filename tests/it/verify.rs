@@ -338,3 +338,15 @@ async fn syntax_alone_needs_no_network() {
     assert_eq!(verdicts, [SubStatus::Other, SubStatus::FailedSyntaxCheck, SubStatus::FailedSyntaxCheck]);
     assert_eq!(sandbox.stats("mx").unwrap().connections, 0);
 }
+
+#[tokio::test]
+async fn a_server_that_accepts_is_asked_in_large_windows() {
+    let sandbox =
+        sandbox("[[host]]\nname = \"mx\"\n[[domain]]\nname = \"good.test\"\nknown_share = 1.0\n").await;
+    let addresses: Vec<String> = (0..3_000).map(|n| format!("user{n}@good.test")).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    verify(without_catch_all(&sandbox), &addresses).await;
+    // A hundred recipients each, but for the first few, which feel their way.
+    let stats = sandbox.stats("mx").unwrap();
+    assert!(stats.transactions <= 45, "{stats:?}");
+}

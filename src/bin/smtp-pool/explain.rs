@@ -88,9 +88,8 @@ struct Answer<'a> {
     sub_status: SubStatus,
     blame: Option<Blame>,
     retry: Option<Retry>,
+    /// None where there was no reply to explain.
     rule: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
 }
 
 impl<'a> Explainer<'a> {
@@ -103,7 +102,7 @@ impl<'a> Explainer<'a> {
                 Err(error) => {
                     exit = Exit::Usage;
                     complain(format_args!("argument {}", n + 1), error);
-                    Answer::error(error.clone())
+                    Answer::none()
                 }
             };
             let gap = if n > 0 { "\n" } else { "" };
@@ -133,7 +132,7 @@ impl<'a> Explainer<'a> {
                 Err(error) => {
                     exit = Exit::Usage;
                     complain(format_args!("standard input:{}", line.number), &error);
-                    (Answer::error(error), text.into_owned())
+                    (Answer::none(), text.into_owned())
                 }
             };
             match self.line(out, &answer, &words) {
@@ -165,7 +164,6 @@ impl<'a> Explainer<'a> {
             blame: said.verdict.blame,
             retry: said.verdict.retry,
             rule: Some(said.rule),
-            error: None,
         }
     }
 
@@ -184,16 +182,10 @@ impl<'a> Explainer<'a> {
 }
 
 impl Answer<'_> {
-    fn error(error: String) -> Self {
+    /// For what is no reply; what is wrong with it goes to standard error.
+    fn none() -> Self {
         let sub_status = SubStatus::ProtocolError;
-        Self {
-            status: sub_status.status(),
-            sub_status,
-            blame: None,
-            retry: None,
-            rule: None,
-            error: Some(error),
-        }
+        Self { status: sub_status.status(), sub_status, blame: None, retry: None, rule: None }
     }
 
     fn block(&self, reply: &Reply) -> String {

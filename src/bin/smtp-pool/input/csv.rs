@@ -17,6 +17,8 @@ const SAMPLE: usize = 50;
 /// What columns of addresses are called, the surest first, without case and punctuation.
 const NAMES: [&str; 9] =
     ["email", "emailaddress", "mail", "mailaddress", "useremail", "recipient", "mailbox", "to", "address"];
+/// How many of them mean nothing else: the rest yields to a name that contains `email`, as in `Address,Contact Email`.
+const SURE: usize = 5;
 
 pub(crate) struct Csv {
     lines: Lines,
@@ -48,14 +50,17 @@ impl Csv {
     /// The column, and whether the first line is a header.
     fn guess(&mut self, names: &[String]) -> Result<(usize, bool)> {
         let plain: Vec<String> = names.iter().map(|name| plain(name)).collect();
-        let known = NAMES.iter().find_map(|known| plain.iter().position(|name| name == known));
-        if let Some(column) = known {
+        let known =
+            |names: &[&str]| names.iter().find_map(|known| plain.iter().position(|name| name == known));
+        if let Some(column) = known(&NAMES[..SURE]) {
             return Ok((column, true));
         }
         if let Some(column) = names.iter().position(|name| name.contains('@')) {
             return Ok((column, false));
         }
-        if let Some(column) = plain.iter().position(|name| name.contains("email")) {
+        if let Some(column) =
+            plain.iter().position(|name| name.contains("email")).or_else(|| known(&NAMES[SURE..]))
+        {
             return Ok((column, true));
         }
         if names.len() == 1 {
