@@ -20,11 +20,10 @@ pub struct VerifierConfig {
     /// The sender that MAIL names: empty by default, `MAIL FROM:<>`, which promises that nothing is to be sent back
     /// to. Some servers refuse it for other mail than bounces; a mailbox of your own domain works there.
     pub from: ReversePath,
-    /// How often an address is asked while the answer is a temporary one: once by default. With 2 or more,
-    /// greylisted addresses come back after [`retry_after`](Self::retry_after) and get a real answer.
-    pub attempts: u32,
-    /// The pause between attempts: 5 min, which most greylisting is content with.
-    pub retry_after: Duration,
+    /// The pauses after which an address whose answer was a temporary one is asked again, as often as there are pauses:
+    /// 5, 15, 30 and 60 min, since greylisting mostly lasts 5 to 15 min and now and then an hour (RFC 6647 5). Empty to
+    /// ask once.
+    pub schedule: Vec<Duration>,
     /// Whether to find out which domains accept any address: yes. Without it, acceptance may tell nothing.
     pub catch_all: bool,
     /// Which facts make an accepted address risky.
@@ -55,8 +54,7 @@ impl VerifierConfig {
         Self {
             client,
             from: ReversePath::Null,
-            attempts: 1,
-            retry_after: Duration::from_secs(300),
+            schedule: [5, 15, 30, 60].map(|minutes| Duration::from_secs(60 * minutes)).to_vec(),
             catch_all: true,
             risky: RiskPolicy::default(),
             probe: true,
@@ -73,6 +71,11 @@ impl VerifierConfig {
 impl VerifierConfig {
     pub(super) fn classifier(&self) -> &Classifier {
         self.classifier.as_deref().unwrap_or_else(|| Classifier::builtin())
+    }
+
+    /// The pause before the next attempt, after so many; none after the last.
+    pub(super) fn pause(&self, attempts: u32) -> Option<Duration> {
+        self.schedule.get(attempts.checked_sub(1)? as usize).copied()
     }
 }
 

@@ -1,43 +1,34 @@
-//! The engine: addresses in, records out, one task a lane.
+//! The engine: what a verifier is made of, and what all lanes of a run share.
 //!
 //! ```text
-//! addresses ─▶ router ─▶ syntax ─▶ domain known? ─▶ lane of its exchangers ─▶ records
-//!                          │            └▶ DNS ─▶┘
-//!                          └▶ record
+//! tasks ─▶ router ─▶ syntax ─▶ domain known? ─▶ lane of its exchangers ─▶ events
+//!                      │            └▶ DNS ─▶┘
+//!                      └▶ event
 //! ```
-//!
-//! The router never waits for a lane: what a lane is given waits in its queue, and [`MAX_PENDING`] bounds all of it
-//! together, records not yet taken included.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use foldhash::HashMap;
 use jiff::Timestamp;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    task::JoinSet,
-    time::{Instant, sleep},
+    time::Instant,
 };
 
 use super::{
-    CatchAll, DnsConfigError, DomainFacts, MailRoute, Record, Resolver, SubStatus, Unreachable,
-    VerifierConfig,
-    intake::{Intake, intake},
+    CatchAll, DnsConfigError, DomainFacts, Event, Record, Resolver, SubStatus, VerifierConfig,
+    intake::intake,
     is_role,
-    lane::Lane,
-    mx::Exchangers,
     outcome::Outcome,
-    queue::Queue,
+    router::Router,
+    run::{Events, Lot, MAX_PENDING, Records, Tasks},
+    status::Statuses,
 };
 use crate::{client::Connector, metrics::Metrics, net::TlsConfigError, proto::Mailbox};
 
-/// Addresses that may be under way at once.
-const MAX_PENDING: usize = 65_536;
-/// Domains that may be looked up at once.
-const MAX_LOOKUPS: usize = 128;
-
 /// An address on its way.
 pub(super) struct Item {
+    pub(super) id: u64,
     pub(super) address: String,
     pub(super) mailbox: Mailbox,
     pub(super) domain: u32,
@@ -46,6 +37,17 @@ pub(super) struct Item {
     /// How often a connection broke when this was next.
     pub(super) losses: u32,
     pub(super) started: Option<Instant>,
+    /// Whether it holds a place among those that may be under way; not while it waits for another attempt.
+    pub(super) placed: bool,
+}
+
+/// Who remembers what is to be asked again, and takes verdicts back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Books {
+    /// The engine, in memory.
+    Ours,
+    /// The caller.
+    Theirs,
 }
 
 /// What all lanes share.
@@ -53,8 +55,14 @@ pub(super) struct Item {
 pub(super) struct Context {
     pub(super) config: VerifierConfig,
     pub(super) connector: Connector,
+    /// Whether the caller keeps the books: what is to be asked again later goes back to it, instead of waiting here.
+    pub(super) books: Books,
+    /// Which domains accept any local part, as far as earlier runs found out.
+    pub(super) known: HashMap<Box<str>, CatchAll>,
+    pub(super) statuses: Statuses,
     places: Arc<Semaphore>,
-    records: mpsc::UnboundedSender<Vec<Record>>,
+    pending: Arc<Semaphore>,
+    lots: mpsc::UnboundedSender<Lot>,
     epoch: (Instant, Timestamp),
 }
 
@@ -64,16 +72,53 @@ impl Context {
         Arc::clone(&self.places).acquire_owned().await.ok()
     }
 
-    /// Hands records to whoever reads them; if nobody does any more, there is nothing left to do with them.
-    pub(super) fn deliver(&self, records: Vec<Record>) {
-        let _ = self.records.send(records);
+    /// Hands events to whoever takes them; if nobody does any more, there is nothing left to do with them.
+    pub(super) fn deliver(&self, lot: Lot) {
+        if !lot.is_empty() {
+            let _ = self.lots.send(lot);
+        }
+    }
+
+    /// Settles an address that no server was asked about.
+    pub(super) fn settle(&self, mut item: Item, outcome: &Outcome, at: Instant, lot: &mut Lot) {
+        let took = at.saturating_duration_since(item.started.unwrap_or(at));
+        let retry = self.books == Books::Theirs && outcome.verdict.retry.is_some();
+        // Not having found the way is an attempt only as far as the schedule is concerned.
+        let pause = if retry { self.config.pause(item.attempts + 1) } else { None };
+        let mut record = self.record(&mut item, outcome, at, took);
+        match pause {
+            Some(after) => {
+                record.attempts += 1;
+                self.later(&item, record, after, lot);
+            }
+            None => self.done(&item, record, lot),
+        }
+    }
+
+    /// The verdict on an address.
+    pub(super) fn done(&self, item: &Item, record: Record, lot: &mut Lot) {
+        lot.events.push(Event::Done { id: item.id, record });
+        lot.places += usize::from(item.placed);
+    }
+
+    /// What is known of an address that is to be asked again by the caller.
+    pub(super) fn later(&self, item: &Item, record: Record, after: Duration, lot: &mut Lot) {
+        lot.events.push(Event::Later { id: item.id, record, after });
+        lot.places += usize::from(item.placed);
+    }
+
+    /// Gives back the place of an address that goes on waiting without one.
+    pub(super) fn give_place_back(&self, item: &mut Item) {
+        if std::mem::take(&mut item.placed) {
+            self.pending.add_permits(1);
+        }
     }
 
     /// A record without what only a connection knows.
-    pub(super) fn record(&self, item: Item, outcome: &Outcome, at: Instant, took: Duration) -> Record {
+    pub(super) fn record(&self, item: &mut Item, outcome: &Outcome, at: Instant, took: Duration) -> Record {
         let facts = item.facts;
         Record {
-            address: item.address,
+            address: std::mem::take(&mut item.address),
             status: outcome.verdict.sub_status.status(),
             sub_status: outcome.verdict.sub_status,
             blame: outcome.verdict.blame,
@@ -106,7 +151,7 @@ impl Context {
         record
     }
 
-    fn syntax_error(&self, address: String, outcome: Outcome) -> Record {
+    pub(super) fn syntax_error(&self, address: String, outcome: Outcome) -> Record {
         Record {
             status: outcome.verdict.sub_status.status(),
             sub_status: outcome.verdict.sub_status,
@@ -184,12 +229,15 @@ impl Verifier {
         Ok(Self { config, metrics, resolver: resolver.into() })
     }
 
-    /// Verifies one address.
+    /// Verifies one address. Whoever waits for a single answer wants it now, so it is asked once, whatever the
+    /// schedule.
     ///
     /// # Cancellation safety
     /// Dropping the future abandons the question, without a word to the server.
     pub async fn verify(&self, address: &str) -> Option<Record> {
-        self.verify_all([address.to_owned()]).next().await
+        let config = VerifierConfig { schedule: Vec::new(), ..self.config.clone() };
+        let once = Self { config, ..self.clone() };
+        once.verify_all([address.to_owned()]).next().await
     }
 
     /// Verifies any number of addresses: exactly one record comes out for each, in the order of the answers.
@@ -202,229 +250,66 @@ impl Verifier {
         I::IntoIter: Send + 'static,
     {
         let addresses = addresses.into_iter();
-        let (records, received) = mpsc::unbounded_channel();
+        let (tasks, mut events) = self.run(Books::Ours, HashMap::default());
+        let (reader, input) = intake();
+        events.tasks.spawn_blocking(move || reader.read(addresses));
+        events.tasks.spawn(tasks.feed(input));
+        Records(events)
+    }
+
+    /// Starts a run for a caller that keeps its own books: tasks in at one end, events out of the other, in the order
+    /// of the answers. `known` tells of domains, in lower-case A-labels, whether they accept any local part, as far as
+    /// earlier runs said by [`Event::CatchAll`].
+    ///
+    /// It must be called within a tokio runtime. The two ends may be used by different tasks; whoever uses both must
+    /// take events while sending, since sending waits while too many of them were not taken.
+    ///
+    /// ```no_run
+    /// # async fn example(verifier: smtp_pool::verify::Verifier) -> Result<(), Box<dyn std::error::Error>> {
+    /// use smtp_pool::verify::{Event, Task};
+    /// let (tasks, mut events) = verifier.start([]);
+    /// tasks.send(vec![Task { id: 7, address: "ann@example.com".to_owned(), attempts: 0 }]).await?;
+    /// drop(tasks);
+    /// while let Some(event) = events.next().await {
+    ///     match event {
+    ///         Event::Done { id, record } => println!("{id}: {:?}", record.status),
+    ///         Event::Later { id, after, .. } => println!("{id}: again in {after:?}"),
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn start(&self, known: impl IntoIterator<Item = (String, CatchAll)>) -> (Tasks, Events) {
+        let known = known.into_iter().map(|(domain, answer)| (domain.into(), answer)).collect();
+        self.run(Books::Theirs, known)
+    }
+
+    fn run(&self, books: Books, known: HashMap<Box<str>, CatchAll>) -> (Tasks, Events) {
+        let (lots, received) = mpsc::unbounded_channel();
         let pending = Arc::new(Semaphore::new(MAX_PENDING));
-        let tasks = JoinSet::new();
-        let mut run =
-            Records { received, ready: Vec::new().into_iter(), pending: Arc::clone(&pending), tasks };
-        let context = match Connector::new(self.config.client.clone(), Arc::clone(&self.metrics)) {
-            Ok(connector) => Arc::new(Context {
+        let statuses = Statuses::default();
+        let (tasks, input) = Tasks::new(Arc::clone(&pending));
+        let mut events = Events::new(received, Arc::clone(&pending), statuses.clone());
+        // It was made of the same configuration before, in `new`.
+        if let Ok(connector) = Connector::new(self.config.client.clone(), Arc::clone(&self.metrics)) {
+            let context = Context {
                 config: self.config.clone(),
                 connector,
+                books,
+                known,
+                statuses,
                 places: Semaphore::new(self.config.max_connections.max(1)).into(),
-                records,
+                pending,
+                lots,
                 epoch: (Instant::now(), now()),
-            }),
-            // It was made of the same configuration before, in `new`.
-            Err(_) => return run,
-        };
-        let (reader, input) = intake();
-        run.tasks.spawn_blocking(move || reader.read(addresses));
-        run.tasks.spawn(Router::new(context, Arc::clone(&self.resolver), pending).run(input));
-        run
+            };
+            events.tasks.spawn(Router::new(context.into(), Arc::clone(&self.resolver)).run(input));
+        }
+        (tasks, events)
     }
 }
 
 /// The time, in milliseconds: finer would be a pretence for what took a round trip.
 fn now() -> Timestamp {
     Timestamp::from_millisecond(Timestamp::now().as_millisecond()).unwrap_or_default()
-}
-
-/// The records of a run, as they come. Dropping it abandons the run.
-#[derive(Debug)]
-pub struct Records {
-    received: mpsc::UnboundedReceiver<Vec<Record>>,
-    ready: std::vec::IntoIter<Record>,
-    pending: Arc<Semaphore>,
-    /// Aborted when dropped.
-    tasks: JoinSet<()>,
-}
-
-impl Records {
-    /// The next record, or none when every address has its record.
-    ///
-    /// # Cancellation safety
-    /// Nothing is lost if the future is dropped.
-    pub async fn next(&mut self) -> Option<Record> {
-        loop {
-            if let Some(record) = self.ready.next() {
-                return Some(record);
-            }
-            let records = self.received.recv().await?;
-            self.pending.add_permits(records.len());
-            self.ready = records.into_iter();
-        }
-    }
-}
-
-/// What is known of a domain.
-enum Known {
-    /// Its way is being looked up; these wait.
-    Soon(Vec<Item>),
-    /// Its lane.
-    Lane(usize),
-    /// Nobody to ask.
-    Nowhere(Outcome),
-}
-
-/// Gives each address to the lane of its domain.
-struct Router {
-    context: Arc<Context>,
-    resolver: Arc<Resolver>,
-    pending: Arc<Semaphore>,
-    domains: HashMap<Box<str>, (u32, DomainFacts)>,
-    known: Vec<Known>,
-    by_exchangers: HashMap<Exchangers, usize>,
-    lanes: Vec<(mpsc::UnboundedSender<Vec<Item>>, Vec<Item>)>,
-    running: JoinSet<()>,
-    lookups: JoinSet<(u32, MailRoute)>,
-    lookup_places: Arc<Semaphore>,
-    records: Vec<Record>,
-}
-
-impl Router {
-    fn new(context: Arc<Context>, resolver: Arc<Resolver>, pending: Arc<Semaphore>) -> Self {
-        Self {
-            context,
-            resolver,
-            pending,
-            domains: HashMap::default(),
-            known: Vec::new(),
-            by_exchangers: HashMap::default(),
-            lanes: Vec::new(),
-            running: JoinSet::new(),
-            lookups: JoinSet::new(),
-            lookup_places: Arc::new(Semaphore::new(MAX_LOOKUPS)),
-            records: Vec::new(),
-        }
-    }
-
-    async fn run(mut self, mut input: Intake) {
-        let mut open = true;
-        while open || !self.lookups.is_empty() {
-            tokio::select! {
-                batch = input.take(), if open => match batch {
-                    Some(batch) => self.take_in(batch).await,
-                    None => open = false,
-                },
-                Some(Ok((domain, route))) = self.lookups.join_next() => self.resolved(domain, route),
-            }
-            self.flush();
-        }
-        // Without senders the lanes end when they have answered everything.
-        self.lanes.clear();
-        drop(self.context);
-        while self.running.join_next().await.is_some() {}
-    }
-
-    async fn take_in(&mut self, batch: Vec<String>) {
-        let size = u32::try_from(batch.len()).unwrap_or(u32::MAX);
-        // Lookups go on meanwhile: places may be waiting for just them.
-        let mut places = pin!(Arc::clone(&self.pending).acquire_many_owned(size));
-        loop {
-            tokio::select! {
-                place = &mut places => {
-                    // Given back by `Records::next`, one for each record taken.
-                    if let Ok(place) = place { place.forget() }
-                    break;
-                }
-                Some(Ok((domain, route))) = self.lookups.join_next() => {
-                    self.resolved(domain, route);
-                    self.flush();
-                }
-            }
-        }
-        for address in batch {
-            match Mailbox::parse(&address) {
-                Ok(mailbox) => self.route(address, mailbox),
-                Err(error) => {
-                    self.records.push(self.context.syntax_error(address, Outcome::of_syntax(error)))
-                }
-            }
-        }
-    }
-
-    fn route(&mut self, address: String, mailbox: Mailbox) {
-        let (domain, facts) = match self.domains.get(mailbox.domain()) {
-            Some(known) => *known,
-            None => self.meet(&mailbox),
-        };
-        let item = Item { address, mailbox, domain, facts, attempts: 0, losses: 0, started: None };
-        match &mut self.known[domain as usize] {
-            Known::Soon(items) => items.push(item),
-            Known::Lane(lane) => self.lanes[*lane].1.push(item),
-            Known::Nowhere(outcome) => {
-                self.records.push(self.context.record(item, outcome, Instant::now(), Duration::ZERO));
-            }
-        }
-    }
-
-    /// A domain seen for the first time.
-    fn meet(&mut self, mailbox: &Mailbox) -> (u32, DomainFacts) {
-        let id = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
-        let facts = DomainFacts::of(mailbox.domain());
-        self.domains.insert(mailbox.domain().into(), (id, facts));
-        if !self.context.config.probe {
-            self.known.push(Known::Nowhere(Outcome::not_asked()));
-            return (id, facts);
-        }
-        self.known.push(Known::Soon(Vec::new()));
-        let (resolver, places, mailbox) =
-            (self.resolver.clone(), self.lookup_places.clone(), mailbox.clone());
-        let (attempts, pause) = (self.context.config.attempts, self.context.config.retry_after);
-        self.lookups.spawn(async move {
-            let mut asked = 0;
-            loop {
-                let place = places.acquire().await;
-                let route = resolver.resolve(&mailbox).await;
-                drop(place);
-                asked += 1;
-                if asked >= attempts || !matches!(route, Err(Unreachable::Dns { .. })) {
-                    return (id, route);
-                }
-                sleep(pause).await;
-            }
-        });
-        (id, facts)
-    }
-
-    fn resolved(&mut self, domain: u32, route: MailRoute) {
-        let known = match route {
-            Ok(exchangers) => Known::Lane(self.lane(exchangers)),
-            Err(unreachable) => Known::Nowhere(Outcome::of_unreachable(&unreachable)),
-        };
-        let waiting = std::mem::replace(&mut self.known[domain as usize], known);
-        let Known::Soon(items) = waiting else { return };
-        match &self.known[domain as usize] {
-            Known::Lane(lane) => self.lanes[*lane].1.extend(items),
-            Known::Nowhere(outcome) => {
-                let now = Instant::now();
-                let records =
-                    items.into_iter().map(|item| self.context.record(item, outcome, now, Duration::ZERO));
-                self.records.extend(records);
-            }
-            Known::Soon(_) => {}
-        }
-    }
-
-    fn lane(&mut self, exchangers: Exchangers) -> usize {
-        *self.by_exchangers.entry(exchangers).or_insert_with_key(|exchangers| {
-            let (sender, inbox) = mpsc::unbounded_channel();
-            let queue = Queue::new(Arc::clone(&self.context), inbox);
-            self.running.spawn(Lane::new(Arc::clone(&self.context), exchangers.clone(), queue).run());
-            self.lanes.push((sender, Vec::new()));
-            self.lanes.len() - 1
-        })
-    }
-
-    /// Sends what has gathered.
-    fn flush(&mut self) {
-        for (sender, items) in self.lanes.iter_mut().filter(|(_, items)| !items.is_empty()) {
-            // A lane ends only after its sender is dropped.
-            let _ = sender.send(std::mem::take(items));
-        }
-        if !self.records.is_empty() {
-            self.context.deliver(std::mem::take(&mut self.records));
-        }
-    }
 }

@@ -10,7 +10,10 @@
 //! An address is never judged by the trouble of another: only when connections keep breaking without a single answer
 //! does their breaking become the answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep, timeout};
 
@@ -21,6 +24,7 @@ use super::{
     outcome::Outcome,
     probe::{Answer, End, Probe},
     queue::{Question, Queue},
+    status::{self, Block, LaneState},
     throttle::Budget,
 };
 use crate::{client::Connection, proto::Verb};
@@ -55,6 +59,7 @@ pub(super) struct Lane {
     held: Vec<(Question, Answer)>,
     /// No way to the server: until when, and why.
     resting: Option<(Instant, Outcome)>,
+    status: status::Shared,
 }
 
 /// A connection with what it may still be asked.
@@ -69,6 +74,8 @@ struct Live {
 
 impl Lane {
     pub(super) fn new(context: Arc<Context>, exchangers: Exchangers, queue: Queue) -> Self {
+        let name = exchangers.first().map_or_else(|| "".into(), |exchanger| Arc::clone(&exchanger.host));
+        let status = context.statuses.add(name);
         Self {
             context,
             exchangers,
@@ -79,6 +86,7 @@ impl Lane {
             turned_away: 0,
             held: Vec::new(),
             resting: None,
+            status,
         }
     }
 
@@ -86,6 +94,7 @@ impl Lane {
     pub(super) async fn run(mut self) {
         let mut idle: Option<Live> = None;
         while self.wait(&mut idle).await {
+            self.note();
             let preferred = self.exchangers.first().map(|exchanger| Arc::clone(&exchanger.host));
             if let Some(outcome) = self.queue.unwelcome.clone() {
                 self.queue.dismiss(preferred.as_ref(), &outcome);
@@ -104,9 +113,26 @@ impl Lane {
             if let Some(live) = live {
                 idle = self.work(live).await;
             }
+            self.note();
         }
         if let Some(live) = idle {
             goodbye(live).await;
+        }
+    }
+
+    /// Lets everybody know how the lane is doing.
+    fn note(&mut self) {
+        let state = match (&self.queue.unwelcome, &self.resting) {
+            (Some(outcome), _) => LaneState::Blocked(Block::of(outcome)),
+            (None, Some(_)) => LaneState::Unreachable,
+            (None, None) => LaneState::Open,
+        };
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = status.state != state;
+        status.state = state;
+        (status.waiting, status.answered) = (self.queue.len(), self.queue.answers);
+        if changed {
+            self.queue.announce(status.clone());
         }
     }
 
@@ -181,7 +207,10 @@ impl Lane {
     fn give_up(&mut self, host: &Arc<str>, outcome: Outcome) {
         self.fruitless = 0;
         self.queue.fail(Some(host), &outcome);
-        self.resting = Some((Instant::now() + REST.min(self.context.config.retry_after), outcome));
+        self.resting = Some((
+            Instant::now() + self.context.config.pause(1).map_or(REST, |pause| pause.min(REST)),
+            outcome,
+        ));
     }
 
     /// Asks all there is to ask, and gives the connection back if it is still good.

@@ -1,16 +1,18 @@
 //! Does this mailbox exist? MX, EHLO, MAIL, RCPT and never a message, for any number of addresses.
 //!
 //! ```text
-//! intake ─▶ engine ─▶ mx ─▶ lane ─▶ probe (throttle) ─▶ outcome (classify) ─▶ record
-//!                            └ queue (catch_all)
+//! intake ─▶ run ─▶ router ─▶ mx ─▶ lane ─▶ probe (throttle) ─▶ outcome (classify) ─▶ record ─▶ run
+//!                                   └ queue (catch_all)
 //! ```
 //!
-//! [`Verifier`] is the whole; [`Classifier`] is of use by itself for people with bounce logs.
+//! [`Verifier`] is the whole: [`verify_all`](Verifier::verify_all) for a list, and [`start`](Verifier::start) for a
+//! caller that keeps its own books, of a durable job for example; [`Classifier`] is of use by itself for people with bounce logs.
 
 mod catch_all;
 mod classify;
 mod config;
 mod engine;
+mod event;
 mod facts;
 mod intake;
 mod lane;
@@ -19,15 +21,21 @@ mod outcome;
 mod probe;
 mod queue;
 mod record;
+mod router;
+mod run;
+mod status;
 mod throttle;
 mod verdict;
 
 pub use self::{
     classify::{Classifier, Explanation, Retry, RulesError, Stage, UnknownStage, Verdict},
     config::{RiskPolicy, VerifierConfig},
-    engine::{Records, Verifier, VerifierError},
+    engine::{Verifier, VerifierError},
+    event::{Event, Task},
     facts::{DomainFacts, is_role},
     mx::{DnsConfigError, Exchangers, MailRoute, Resolver, Routes, Unreachable},
     record::{CatchAll, Record},
+    run::{Ended, Events, Lanes, Records, Tasks},
+    status::{Block, BlockCause, LaneState, LaneStatus},
     verdict::{Blame, Status, SubStatus},
 };

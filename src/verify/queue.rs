@@ -1,6 +1,12 @@
 //! The addresses of one lane: those that wait, those that are to be asked again, and what is known of their domains.
 
-use std::{collections::VecDeque, mem, sync::Arc};
+use std::{
+    cmp::Ordering,
+    collections::{BinaryHeap, VecDeque},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
 
 use foldhash::HashMap;
 use tokio::{
@@ -9,11 +15,12 @@ use tokio::{
 };
 
 use super::{
-    Blame, CatchAll, Record, Retry, SubStatus,
+    Blame, CatchAll, Event, LaneStatus, Record, Retry, SubStatus,
     catch_all::{Domain, random_mailbox},
-    engine::{Context, Item},
+    engine::{Books, Context, Item},
     outcome::Outcome,
     probe::{Answer, Questions, Then},
+    run::Lot,
     throttle::Rates,
 };
 use crate::{
@@ -37,6 +44,32 @@ pub(super) enum Question {
     CatchAll { domain: u32, probe: Mailbox, losses: u32, attempts: u32 },
 }
 
+/// A question to be asked again; the soonest is the greatest, as a heap wants it.
+struct Later {
+    due: Instant,
+    question: Question,
+}
+
+impl PartialEq for Later {
+    fn eq(&self, other: &Self) -> bool {
+        self.due == other.due
+    }
+}
+
+impl Eq for Later {}
+
+impl PartialOrd for Later {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Later {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.due.cmp(&self.due)
+    }
+}
+
 /// The work of a lane, and what has come of it.
 pub(super) struct Queue {
     context: Arc<Context>,
@@ -44,11 +77,10 @@ pub(super) struct Queue {
     open: bool,
     waiting: VecDeque<Question>,
     utf8_waiting: usize,
-    /// In order of time, since the pause is the same for all.
-    later: VecDeque<(Instant, Question)>,
-    domains: HashMap<u32, Domain<Record>>,
+    later: BinaryHeap<Later>,
+    domains: HashMap<u32, Domain<(Item, Record)>>,
     rates: Rates,
-    records: Vec<Record>,
+    lot: Lot,
     /// The reply before, since servers say the same to most.
     last: Option<(Verb, Reply, Outcome)>,
     /// Of the connection at hand.
@@ -75,10 +107,10 @@ impl Queue {
             open: true,
             waiting: VecDeque::new(),
             utf8_waiting: 0,
-            later: VecDeque::new(),
+            later: BinaryHeap::new(),
             domains: HashMap::default(),
             rates: Rates::default(),
-            records: Vec::new(),
+            lot: Lot::default(),
             last: None,
             mx_host: None,
             tls: None,
@@ -100,7 +132,7 @@ impl Queue {
             if self.waiting() > 0 {
                 return true;
             }
-            let due = self.later.front().map(|(due, _)| *due);
+            let due = self.later.peek().map(|later| later.due);
             tokio::select! {
                 items = self.inbox.recv(), if self.open => match items {
                     Some(items) => self.take_in(items),
@@ -130,12 +162,10 @@ impl Queue {
     fn forget_domains(&mut self) {
         let is_item = |question: &Question| matches!(question, Question::Item(_));
         self.waiting.retain(is_item);
-        self.later.retain(|(_, question)| is_item(question));
+        self.later.retain(|later| is_item(&later.question));
         for (_, known) in mem::take(&mut self.domains) {
-            if let Domain::Asked(records) = known {
-                let unsure =
-                    records.into_iter().map(|record| self.context.accepted(record, CatchAll::Inconclusive));
-                self.records.extend(unsure);
+            if let Domain::Asked(accepted) = known {
+                self.settle_all(accepted, CatchAll::Inconclusive);
             }
         }
     }
@@ -152,7 +182,7 @@ impl Queue {
     /// The server does not want us, and so nobody else is asked.
     pub(super) fn dismiss(&mut self, mx_host: Option<&Arc<str>>, outcome: &Outcome) {
         (self.mx_host, self.tls) = (mx_host.cloned(), None);
-        let later = mem::take(&mut self.later).into_iter().map(|(_, question)| question);
+        let later = mem::take(&mut self.later).into_iter().map(|later| later.question);
         for question in mem::take(&mut self.waiting).into_iter().chain(later) {
             self.settle_unasked(question, outcome, Instant::now());
         }
@@ -161,13 +191,13 @@ impl Queue {
 
     fn settle_unasked(&mut self, question: Question, outcome: &Outcome, at: Instant) {
         match question {
-            Question::Item(item) => {
+            Question::Item(mut item) => {
                 let took = at.saturating_duration_since(item.started.unwrap_or(at));
-                let mut record = self.context.record(item, outcome, at, took);
+                let mut record = self.context.record(&mut item, outcome, at, took);
                 record.mx_host.clone_from(&self.mx_host);
-                self.records.push(record);
+                self.context.done(&item, record, &mut self.lot);
             }
-            Question::CatchAll { domain, .. } => self.settle_domain(domain, outcome),
+            Question::CatchAll { domain, probe, .. } => self.settle_domain(domain, probe.domain(), outcome),
         }
     }
 
@@ -180,11 +210,19 @@ impl Queue {
         }
     }
 
+    /// Questions that wait, those to be asked again later included.
+    pub(super) fn len(&self) -> u64 {
+        (self.waiting.len() + self.later.len()) as u64
+    }
+
+    /// Tells the caller of a change.
+    pub(super) fn announce(&mut self, status: LaneStatus) {
+        self.lot.events.push(Event::Lane(status));
+    }
+
     /// Hands the records over.
     pub(super) fn flush(&mut self) {
-        if !self.records.is_empty() {
-            self.context.deliver(mem::take(&mut self.records));
-        }
+        self.context.deliver(mem::take(&mut self.lot));
     }
 
     fn take_in(&mut self, items: Vec<Item>) {
@@ -206,69 +244,97 @@ impl Queue {
     fn settle(&mut self, question: Question, outcome: &Outcome, at: Instant) {
         match question {
             Question::Item(item) => self.settle_item(item, outcome, at),
-            // A random mailbox is greylisted as others are; those who wait for its answer go on waiting.
-            Question::CatchAll { domain, probe, attempts, .. } if self.again(outcome, attempts + 1) => {
-                let question = Question::CatchAll { domain, probe, losses: 0, attempts: attempts + 1 };
-                self.later.push_back((at + self.context.config.retry_after, question));
+            Question::CatchAll { domain, probe, attempts, .. } => {
+                let attempts = attempts + 1;
+                match self.pause(outcome, attempts) {
+                    // A random mailbox is greylisted as others are; those who wait for its answer go on waiting.
+                    Some(pause) => {
+                        let question = Question::CatchAll { domain, probe, losses: 0, attempts };
+                        self.later.push(Later { due: at + pause, question });
+                    }
+                    None => self.settle_domain(domain, probe.domain(), outcome),
+                }
             }
-            Question::CatchAll { domain, .. } => self.settle_domain(domain, outcome),
         }
     }
 
-    /// Whether a question is to be asked again later, after so many attempts.
-    fn again(&self, outcome: &Outcome, attempts: u32) -> bool {
-        outcome.verdict.retry.is_some() && attempts < self.context.config.attempts && self.unwelcome.is_none()
+    /// How long to wait before a question is asked again, after so many attempts; none if it is not.
+    fn pause(&self, outcome: &Outcome, attempts: u32) -> Option<Duration> {
+        outcome.verdict.retry.filter(|_| self.unwelcome.is_none())?;
+        self.context.config.pause(attempts)
     }
 
     fn settle_item(&mut self, mut item: Item, outcome: &Outcome, at: Instant) {
         let started = *item.started.get_or_insert(at);
         item.attempts += 1;
-        let config = &self.context.config;
-        if self.again(outcome, item.attempts) {
+        let pause = self.pause(outcome, item.attempts);
+        if let Some(pause) = pause
+            && self.context.books == Books::Ours
+        {
             item.losses = 0;
-            self.later.push_back((at + config.retry_after, Question::Item(item)));
+            self.context.give_place_back(&mut item);
+            self.later.push(Later { due: at + pause, question: Question::Item(item) });
             return;
         }
-        let (domain, mailbox) = (item.domain, item.mailbox.clone());
-        let mut record = self.context.record(item, outcome, at, at.saturating_duration_since(started));
+        let domain = item.domain;
+        let took = at.saturating_duration_since(started);
+        let mut record = self.context.record(&mut item, outcome, at, took);
         (record.mx_host, record.tls) = (self.mx_host.clone(), self.tls);
         if outcome.verdict.sub_status == SubStatus::Accepted {
-            self.settle_accepted(domain, &mailbox, record);
+            self.settle_accepted(item, record);
             return;
         }
         if let Some(Domain::Answered(catch_all)) = self.domains.get(&domain) {
             record.catch_all = *catch_all;
         }
-        self.records.push(record);
+        match pause {
+            Some(after) => self.context.later(&item, record, after, &mut self.lot),
+            None => self.context.done(&item, record, &mut self.lot),
+        }
     }
 
     /// What acceptance is worth depends on whether the domain accepts just anything.
-    fn settle_accepted(&mut self, domain: u32, mailbox: &Mailbox, record: Record) {
-        let known = match self.domains.get_mut(&domain) {
+    fn settle_accepted(&mut self, item: Item, record: Record) {
+        let known = match self.domains.get_mut(&item.domain) {
             _ if !self.context.config.catch_all => CatchAll::NotRun,
             Some(Domain::Answered(catch_all)) => *catch_all,
-            Some(Domain::Asked(records)) => return records.push(record),
-            None => match random_mailbox(mailbox.domain()) {
-                Ok(probe) => {
-                    self.domains.insert(domain, Domain::Asked(vec![record]));
-                    self.waiting.push_front(Question::CatchAll { domain, probe, losses: 0, attempts: 0 });
-                    return;
-                }
-                // The domain leaves no room for a local part: nobody can tell.
-                Err(_) => CatchAll::Inconclusive,
+            Some(Domain::Asked(accepted)) => return accepted.push((item, record)),
+            None => match self.context.known.get(item.mailbox.domain()) {
+                Some(catch_all) => *catch_all,
+                None => match random_mailbox(item.mailbox.domain()) {
+                    Ok(probe) => {
+                        let domain = item.domain;
+                        self.domains.insert(domain, Domain::Asked(vec![(item, record)]));
+                        let question = Question::CatchAll { domain, probe, losses: 0, attempts: 0 };
+                        self.waiting.push_front(question);
+                        return;
+                    }
+                    // The domain leaves no room for a local part: nobody can tell.
+                    Err(_) => CatchAll::Inconclusive,
+                },
             },
         };
-        self.records.push(self.context.accepted(record, known));
+        self.settle_all(vec![(item, record)], known);
     }
 
-    fn settle_domain(&mut self, domain: u32, outcome: &Outcome) {
+    fn settle_domain(&mut self, domain: u32, name: &str, outcome: &Outcome) {
         let catch_all = match outcome.verdict.sub_status {
             SubStatus::Accepted => CatchAll::Accepted,
             SubStatus::MailboxNotFound | SubStatus::MailboxDisabled => CatchAll::Refused,
             _ => CatchAll::Inconclusive,
         };
-        if let Some(Domain::Asked(records)) = self.domains.insert(domain, Domain::Answered(catch_all)) {
-            self.records.extend(records.into_iter().map(|record| self.context.accepted(record, catch_all)));
+        if catch_all != CatchAll::Inconclusive && self.context.books == Books::Theirs {
+            self.lot.events.push(Event::CatchAll { domain: name.into(), answer: catch_all });
+        }
+        if let Some(Domain::Asked(accepted)) = self.domains.insert(domain, Domain::Answered(catch_all)) {
+            self.settle_all(accepted, catch_all);
+        }
+    }
+
+    fn settle_all(&mut self, accepted: Vec<(Item, Record)>, catch_all: CatchAll) {
+        for (item, record) in accepted {
+            let record = self.context.accepted(record, catch_all);
+            self.context.done(&item, record, &mut self.lot);
         }
     }
 
@@ -320,9 +386,9 @@ impl Questions for Queue {
         while let Ok(items) = self.inbox.try_recv() {
             self.take_in(items);
         }
-        while let Some((due, _)) = self.later.front()
-            && *due <= Instant::now()
-            && let Some((_, question)) = self.later.pop_front()
+        while let Some(later) = self.later.peek()
+            && later.due <= Instant::now()
+            && let Some(Later { question, .. }) = self.later.pop()
         {
             self.utf8_waiting += usize::from(question.mailbox().needs_smtputf8());
             self.waiting.push_back(question);
@@ -373,7 +439,7 @@ impl Questions for Queue {
         };
         self.rates.note(domain, !answer.reply.is_positive());
         self.settle(question, &outcome, answer.at);
-        if self.records.len() >= TOGETHER {
+        if self.lot.events.len() >= TOGETHER {
             self.flush();
         }
         if outcome.verdict.blame != Some(Blame::Us) {

@@ -16,6 +16,8 @@ mod naive;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod resilience;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
+mod run;
+#[cfg(all(feature = "verify", feature = "sandbox"))]
 mod support;
 mod traces;
 #[cfg(all(feature = "verify", feature = "sandbox"))]

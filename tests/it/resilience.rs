@@ -54,8 +54,7 @@ async fn a_limit_of_the_connection_is_met_by_the_next_connection() {
     .await;
     let mut config = config(&sandbox);
     config.catch_all = false;
-    config.attempts = 3;
-    config.retry_after = Duration::from_millis(200);
+    config.schedule = vec![Duration::from_millis(200); 2];
     let addresses: Vec<String> = (0..30).map(|n| format!("user{n}@full.test")).collect();
     let records = verify(config, &strs(&addresses)).await;
     let wrong = records.iter().filter(|r| r.sub_status != SubStatus::Accepted).count();
@@ -71,8 +70,7 @@ async fn a_server_that_shuts_down_is_asked_again_as_often_as_wished() {
     )
     .await;
     let mut config = config(&sandbox);
-    config.attempts = 3;
-    config.retry_after = Duration::from_millis(100);
+    config.schedule = vec![Duration::from_millis(100); 2];
     let records = verify(config, &["ann@down.test"]).await;
     assert_eq!(records[0].attempts, 3, "{:#?}", records[0]);
 }

@@ -32,6 +32,7 @@ pub(crate) fn config(sandbox: &Sandbox) -> VerifierConfig {
     let mut config = VerifierConfig::new(ClientName::parse("verifier.example.org").unwrap());
     config.client.timeouts = Timeouts::all(Duration::from_secs(2));
     config.routes = routes(sandbox);
+    config.schedule = Vec::new();
     config
 }
 

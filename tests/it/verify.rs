@@ -228,8 +228,7 @@ async fn a_greylisted_address_comes_back_and_is_answered() {
     )
     .await;
     let mut config = config(&sandbox);
-    config.attempts = 3;
-    config.retry_after = Duration::from_millis(300);
+    config.schedule = vec![Duration::from_millis(300); 2];
     let records = verify(config, &["ann@grey.test", "bob@grey.test"]).await;
     assert_eq!((records[0].sub_status, records[0].attempts), (SubStatus::Accepted, 2));
     assert_eq!((records[1].sub_status, records[1].attempts), (SubStatus::MailboxNotFound, 2));
@@ -242,8 +241,7 @@ async fn a_greylisted_catch_all_domain_is_found_out() {
     )
     .await;
     let mut config = config(&sandbox);
-    config.attempts = 2;
-    config.retry_after = Duration::from_millis(300);
+    config.schedule = vec![Duration::from_millis(300)];
     // The question about the domain is a stranger's as well.
     let records = verify(config, &["ann@any.test", "bob@any.test"]).await;
     for record in records {

@@ -67,8 +67,8 @@ fn config(args: &VerifyArgs, audience: Audience, routes: Routes) -> Result<Verif
     config.client.tls = args.tls.into();
     config.client.timeouts = Timeouts::all(seconds("--timeout", args.timeout, 0.001)?);
     config.from = args.from.parse::<ReversePath>().usage_at(format_args!("--from {}", args.from))?;
-    config.attempts = args.attempts.get();
-    config.retry_after = seconds("--retry-after", args.retry_after, 0.0)?;
+    let pause = seconds("--retry-after", args.retry_after, 0.0)?;
+    config.schedule = vec![pause; args.attempts.get().min(1_000) as usize - 1];
     config.catch_all = !args.no_catch_all;
     config.risky = args.risky.as_deref().map_or(Ok(RiskPolicy::default()), risky)?;
     config.probe = !args.syntax_only;

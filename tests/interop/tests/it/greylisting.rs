@@ -21,7 +21,6 @@ async fn verify_at(service: Service, world: &World, set: impl FnOnce(&mut Verifi
     let all = Greylist::start(DELAY, "450 4.7.1 Greylisted, please try again later").await;
     let postfix = Postfix::greylisting(world, &greylist, &all);
     let mut config = config(postfix.routes(service));
-    config.retry_after = RETRY_AFTER;
     set(&mut config);
     let run = verify(config, world).await;
     assert_eq!(postfix.log_at_rest().complaints(), Vec::<&str>::new());
@@ -51,7 +50,7 @@ async fn unknown_users_may_be_refused_at_once() {
 async fn the_second_answer_is() {
     let world = World::of(120, KINDS);
     for service in [Service::Greylist, Service::GreyAll] {
-        let run = verify_at(service, &world, |config| config.attempts = 2).await;
+        let run = verify_at(service, &world, |config| config.schedule = vec![RETRY_AFTER]).await;
         run.assert_right();
         assert!(run.took > DELAY, "nobody was put off");
         assert!(run.took < 3 * RETRY_AFTER, "{:?}", run.took);
@@ -61,7 +60,7 @@ async fn the_second_answer_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_catch_all_domain_is_found_out_behind_a_greylist() {
     let world = World::of(40, [Kind::Known, Kind::CatchAll]);
-    let run = verify_at(Service::GreyAll, &world, |config| config.attempts = 2).await;
+    let run = verify_at(Service::GreyAll, &world, |config| config.schedule = vec![RETRY_AFTER]).await;
     run.assert_right();
     run.assert_all(|address, record| match address.kind {
         Kind::CatchAll => record.catch_all == CatchAll::Accepted,

@@ -64,7 +64,7 @@ async fn back_again() {
     let postfix = Postfix::start(&world);
     let mut config = config(postfix.routes(Service::Mx));
     // Starting takes Postfix a second or two.
-    (config.attempts, config.retry_after) = (4, Duration::from_secs(3));
+    config.schedule = vec![Duration::from_secs(3); 3];
     let run = thread::scope(|scope| {
         let mut running = true;
         let run = verify_and(config, &world, |records| {

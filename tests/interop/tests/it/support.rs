@@ -30,6 +30,7 @@ pub(crate) fn client() -> ClientConfig {
 pub(crate) fn config(routes: Routes) -> VerifierConfig {
     let mut config = VerifierConfig::new(name());
     config.routes = routes;
+    config.schedule = Vec::new();
     config
 }
 

@@ -1,0 +1,201 @@
+//! The router: each address to the lane of its domain, whose way is looked up once.
+//!
+//! It never waits for a lane: what a lane is given waits in its queue, and the places of the run bound all of it together.
+
+use std::{mem, sync::Arc, time::Duration};
+
+use foldhash::HashMap;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use super::{
+    DomainFacts, Event, MailRoute, Resolver, Task, Unreachable,
+    engine::{Books, Context, Item},
+    lane::Lane,
+    mx::Exchangers,
+    outcome::Outcome,
+    queue::Queue,
+    run::Lot,
+};
+use crate::proto::Mailbox;
+
+/// Domains that may be looked up at once.
+const MAX_LOOKUPS: usize = 128;
+/// How long a failure to look a domain up stands, where nobody waits for the next attempt here.
+const FAILED: Duration = Duration::from_secs(60);
+
+/// What is known of a domain.
+enum Known {
+    /// Its way is being looked up; these wait.
+    Soon(Vec<Item>),
+    /// Its lane.
+    Lane(usize),
+    /// Nobody to ask.
+    Nowhere(Outcome),
+    /// The DNS did not answer; not to be asked before this time.
+    Failed(Outcome, Instant),
+}
+
+/// Gives each address to the lane of its domain.
+pub(super) struct Router {
+    context: Arc<Context>,
+    resolver: Arc<Resolver>,
+    domains: HashMap<Box<str>, (u32, DomainFacts)>,
+    known: Vec<Known>,
+    by_exchangers: HashMap<Exchangers, usize>,
+    lanes: Vec<(mpsc::UnboundedSender<Vec<Item>>, Vec<Item>)>,
+    running: JoinSet<()>,
+    lookups: JoinSet<(u32, MailRoute)>,
+    lookup_places: Arc<Semaphore>,
+    lot: Lot,
+}
+
+impl Router {
+    pub(super) fn new(context: Arc<Context>, resolver: Arc<Resolver>) -> Self {
+        Self {
+            context,
+            resolver,
+            domains: HashMap::default(),
+            known: Vec::new(),
+            by_exchangers: HashMap::default(),
+            lanes: Vec::new(),
+            running: JoinSet::new(),
+            lookups: JoinSet::new(),
+            lookup_places: Arc::new(Semaphore::new(MAX_LOOKUPS)),
+            lot: Lot::default(),
+        }
+    }
+
+    /// Works until the input has ended and every lane is done.
+    pub(super) async fn run(mut self, mut input: mpsc::UnboundedReceiver<Vec<Task>>) {
+        let mut open = true;
+        while open || !self.lookups.is_empty() {
+            tokio::select! {
+                tasks = input.recv(), if open => match tasks {
+                    Some(tasks) => tasks.into_iter().for_each(|task| self.take_in(task)),
+                    None => open = false,
+                },
+                Some(Ok((domain, route))) = self.lookups.join_next() => self.resolved(domain, route),
+            }
+            self.flush();
+        }
+        // Without senders the lanes end when they have answered everything.
+        self.lanes.clear();
+        drop(self.context);
+        while self.running.join_next().await.is_some() {}
+    }
+
+    fn take_in(&mut self, task: Task) {
+        let Task { id, address, attempts } = task;
+        let mailbox = match Mailbox::parse(&address) {
+            Ok(mailbox) => mailbox,
+            Err(error) => {
+                let record = self.context.syntax_error(address, Outcome::of_syntax(error));
+                self.lot.events.push(Event::Done { id, record });
+                self.lot.places += 1;
+                return;
+            }
+        };
+        let (domain, facts) = match self.domains.get(mailbox.domain()) {
+            Some(known) => *known,
+            None => self.meet(&mailbox),
+        };
+        let (losses, started, placed) = (0, None, true);
+        let item = Item { id, address, mailbox, domain, facts, attempts, losses, started, placed };
+        self.route(item);
+    }
+
+    fn route(&mut self, item: Item) {
+        let now = Instant::now();
+        let domain = item.domain;
+        match &mut self.known[domain as usize] {
+            Known::Soon(items) => items.push(item),
+            Known::Lane(lane) => self.lanes[*lane].1.push(item),
+            Known::Failed(_, until) if *until <= now => {
+                let mailbox = item.mailbox.clone();
+                self.known[domain as usize] = Known::Soon(vec![item]);
+                self.look_up(domain, mailbox);
+            }
+            Known::Nowhere(outcome) | Known::Failed(outcome, _) => {
+                self.context.settle(item, outcome, now, &mut self.lot);
+            }
+        }
+    }
+
+    /// A domain seen for the first time.
+    fn meet(&mut self, mailbox: &Mailbox) -> (u32, DomainFacts) {
+        let id = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
+        let facts = DomainFacts::of(mailbox.domain());
+        self.domains.insert(mailbox.domain().into(), (id, facts));
+        if self.context.config.probe {
+            self.known.push(Known::Soon(Vec::new()));
+            self.look_up(id, mailbox.clone());
+        } else {
+            self.known.push(Known::Nowhere(Outcome::not_asked()));
+        }
+        (id, facts)
+    }
+
+    fn look_up(&mut self, domain: u32, mailbox: Mailbox) {
+        let (context, resolver) = (Arc::clone(&self.context), Arc::clone(&self.resolver));
+        let places = Arc::clone(&self.lookup_places);
+        self.lookups.spawn(async move {
+            let mut attempts = 0;
+            loop {
+                let place = places.acquire().await;
+                let route = resolver.resolve(&mailbox).await;
+                drop(place);
+                attempts += 1;
+                match context.config.pause(attempts) {
+                    Some(pause)
+                        if context.books == Books::Ours && matches!(route, Err(Unreachable::Dns { .. })) =>
+                    {
+                        sleep(pause).await;
+                    }
+                    _ => return (domain, route),
+                }
+            }
+        });
+    }
+
+    fn resolved(&mut self, domain: u32, route: MailRoute) {
+        let known = match route {
+            Ok(exchangers) => Known::Lane(self.lane(exchangers)),
+            Err(unreachable) => {
+                let outcome = Outcome::of_unreachable(&unreachable);
+                match unreachable {
+                    Unreachable::Dns { .. } if self.context.books == Books::Theirs => {
+                        Known::Failed(outcome, Instant::now() + FAILED)
+                    }
+                    _ => Known::Nowhere(outcome),
+                }
+            }
+        };
+        let waiting = mem::replace(&mut self.known[domain as usize], known);
+        if let Known::Soon(items) = waiting {
+            items.into_iter().for_each(|item| self.route(item));
+        }
+    }
+
+    fn lane(&mut self, exchangers: Exchangers) -> usize {
+        *self.by_exchangers.entry(exchangers).or_insert_with_key(|exchangers| {
+            let (sender, inbox) = mpsc::unbounded_channel();
+            let queue = Queue::new(Arc::clone(&self.context), inbox);
+            self.running.spawn(Lane::new(Arc::clone(&self.context), exchangers.clone(), queue).run());
+            self.lanes.push((sender, Vec::new()));
+            self.lanes.len() - 1
+        })
+    }
+
+    /// Sends what has gathered.
+    fn flush(&mut self) {
+        for (sender, items) in self.lanes.iter_mut().filter(|(_, items)| !items.is_empty()) {
+            // A lane ends only after its sender is dropped.
+            let _ = sender.send(mem::take(items));
+        }
+        self.context.deliver(mem::take(&mut self.lot));
+    }
+}

@@ -1,0 +1,180 @@
+//! A run: the two ends that the caller holds, and the simple one for those who only want the records.
+
+use std::sync::Arc;
+
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+};
+
+use super::{Event, LaneStatus, Record, Task, intake::Intake, status::Statuses};
+
+/// Addresses that may be under way at once, events not yet taken included.
+pub(super) const MAX_PENDING: usize = 65_536;
+
+/// Events on their way, and the places among [`MAX_PENDING`] that become free when they are taken.
+#[derive(Debug, Default)]
+pub(super) struct Lot {
+    pub(super) events: Vec<Event>,
+    pub(super) places: usize,
+}
+
+/// Where the tasks of a run go in. Dropping all of its clones ends the input.
+#[derive(Clone, Debug)]
+pub struct Tasks {
+    sender: mpsc::UnboundedSender<Vec<Task>>,
+    pending: Arc<Semaphore>,
+}
+
+/// The run is over: its [`Events`] were dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the run is over")]
+pub struct Ended;
+
+impl Lot {
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.places == 0
+    }
+}
+
+impl Tasks {
+    pub(super) fn new(pending: Arc<Semaphore>) -> (Self, mpsc::UnboundedReceiver<Vec<Task>>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self { sender, pending }, receiver)
+    }
+
+    /// Hands tasks over, and waits while too many are under way: 65,536, events that were not taken yet included.
+    ///
+    /// # Errors
+    /// Nobody takes the events any more.
+    ///
+    /// # Cancellation safety
+    /// If the future is dropped, a first part of the tasks may have been handed over: send few hundred at once, or
+    /// what should not be lost.
+    pub async fn send(&self, mut tasks: Vec<Task>) -> Result<(), Ended> {
+        while !tasks.is_empty() {
+            // Never more than a small part of all places, so that large batches do not wait for the run to be empty.
+            let rest = tasks.split_off(tasks.len().min(MAX_PENDING / 16));
+            let places = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
+            // Given back by the events, one for each task.
+            self.pending.acquire_many(places).await.map_err(|_| Ended)?.forget();
+            self.sender.send(std::mem::replace(&mut tasks, rest)).map_err(|_| Ended)?;
+        }
+        Ok(())
+    }
+
+    /// Passes on what is read.
+    pub(super) async fn feed(self, mut input: Intake) {
+        let mut id = 0..;
+        while let Some(addresses) = input.take().await {
+            let task = |(address, id)| Task { id, address, attempts: 0 };
+            if self.send(addresses.into_iter().zip(&mut id).map(task).collect()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// What comes out of a run. Dropping it abandons the run.
+#[derive(Debug)]
+pub struct Events {
+    received: mpsc::UnboundedReceiver<Lot>,
+    ready: std::vec::IntoIter<Event>,
+    pending: Arc<Semaphore>,
+    statuses: Statuses,
+    /// Aborted when dropped.
+    pub(super) tasks: JoinSet<()>,
+}
+
+impl Events {
+    pub(super) fn new(
+        received: mpsc::UnboundedReceiver<Lot>,
+        pending: Arc<Semaphore>,
+        statuses: Statuses,
+    ) -> Self {
+        Self { received, ready: Vec::new().into_iter(), pending, statuses, tasks: JoinSet::new() }
+    }
+
+    /// The next event, or none when the input has ended and every task had its own.
+    ///
+    /// # Cancellation safety
+    /// Nothing is lost if the future is dropped.
+    pub async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.ready.next() {
+                return Some(event);
+            }
+            self.ready = self.next_lot().await?.into_iter();
+        }
+    }
+
+    /// The next events, those that came together: a few hundred where answers come quickly. None as [`next`](Self::next).
+    ///
+    /// # Cancellation safety
+    /// As [`next`](Self::next).
+    pub async fn next_many(&mut self) -> Option<Vec<Event>> {
+        match self.ready.as_slice() {
+            [] => self.next_lot().await,
+            _ => Some(std::mem::take(&mut self.ready).collect()),
+        }
+    }
+
+    /// How the lanes are doing: one cheap look, for a screen. See [`Lanes`] for one to keep elsewhere.
+    #[must_use]
+    pub fn lanes(&self) -> Lanes {
+        Lanes(self.statuses.clone())
+    }
+
+    async fn next_lot(&mut self) -> Option<Vec<Event>> {
+        loop {
+            let lot = self.received.recv().await?;
+            self.pending.add_permits(lot.places);
+            if !lot.events.is_empty() {
+                return Some(lot.events);
+            }
+        }
+    }
+}
+
+/// Nobody waits for a place any more.
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.pending.close();
+    }
+}
+
+/// Looks at the lanes of a run, whoever takes its events.
+#[derive(Clone, Debug)]
+pub struct Lanes(Statuses);
+
+impl Lanes {
+    /// How each lane is doing that was needed so far, in the order of their first need.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<LaneStatus> {
+        self.0.snapshot()
+    }
+}
+
+/// The records of a run, as they come. Dropping it abandons the run.
+#[derive(Debug)]
+pub struct Records(pub(super) Events);
+
+impl Records {
+    /// The next record, or none when every address has its record.
+    ///
+    /// # Cancellation safety
+    /// Nothing is lost if the future is dropped.
+    pub async fn next(&mut self) -> Option<Record> {
+        loop {
+            if let Event::Done { record, .. } = self.0.next().await? {
+                return Some(record);
+            }
+        }
+    }
+
+    /// How the lanes are doing.
+    #[must_use]
+    pub fn lanes(&self) -> Lanes {
+        self.0.lanes()
+    }
+}

@@ -1,0 +1,210 @@
+//! How the lanes of a run are doing: written by each lane, read by whoever draws it on a screen.
+
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde::Serialize;
+
+use super::{SubStatus, outcome::Outcome};
+
+/// How a lane is doing: all addresses whose mail goes to the same provider or exchangers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct LaneStatus {
+    /// The name of the provider, or of the most preferred exchanger where it is none that is known.
+    pub name: Arc<str>,
+    /// Whether it is asked.
+    pub state: LaneState,
+    /// Addresses that wait, those to be asked again later included.
+    pub waiting: u64,
+    /// Answers so far.
+    pub answered: u64,
+    /// Answers a second, over the last few seconds in which there was anything to ask.
+    pub rate: f64,
+    /// Connections open now.
+    pub connections: u32,
+    /// The round trip of a window of questions, lately; zero before the first.
+    pub latency: Duration,
+}
+
+/// Whether a lane is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LaneState {
+    /// It is.
+    Open,
+    /// It is as fast as the limits of the provider allow.
+    Limited,
+    /// No exchanger can be reached; tried again soon.
+    Unreachable,
+    /// The provider does not want us.
+    Blocked(Block),
+}
+
+/// Why a provider does not want us, in its own words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Block {
+    /// What it finds fault with, as far as its words tell.
+    pub cause: BlockCause,
+    /// Its words.
+    pub reply: Arc<str>,
+}
+
+/// What a provider finds fault with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum BlockCause {
+    /// Our address is on the blocklist of this name.
+    Blocklist(Arc<str>),
+    /// Our address has no name, or one that does not lead back to it.
+    Ptr,
+    /// Our HELO name.
+    Helo,
+    /// We ask too much.
+    Rate,
+    /// Its words tell no more.
+    Other,
+}
+
+impl fmt::Display for BlockCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blocklist(name) => write!(f, "on the blocklist {name}"),
+            Self::Ptr => f.write_str("no PTR record that fits"),
+            Self::Helo => f.write_str("the HELO name"),
+            Self::Rate => f.write_str("too many questions"),
+            Self::Other => f.write_str("not wanted"),
+        }
+    }
+}
+
+impl Block {
+    pub(super) fn of(outcome: &Outcome) -> Self {
+        let reply = outcome.text.clone().unwrap_or_else(|| "".into());
+        let cause = match outcome.verdict.sub_status {
+            SubStatus::RateLimited => BlockCause::Rate,
+            _ => BlockCause::of(&reply),
+        };
+        Self { cause, reply }
+    }
+}
+
+impl BlockCause {
+    /// What the words of a refusal find fault with.
+    fn of(reply: &str) -> Self {
+        let words = reply.to_ascii_lowercase();
+        let says = |phrases: &[&str]| phrases.iter().any(|phrase| words.contains(phrase));
+        match () {
+            () if let Some(list) = blocklist(&words) => Self::Blocklist(list.into()),
+            () if says(&["ptr", "reverse dns", "rdns", "reverse hostname", "reverse lookup", "fcrdns"]) => {
+                Self::Ptr
+            }
+            () if says(&["helo", "ehlo"]) => Self::Helo,
+            () if says(&["too many", "too fast", "rate limit", "ratelimit", "throttl", "exceeded"]) => {
+                Self::Rate
+            }
+            () => Self::Other,
+        }
+    }
+}
+
+/// The blocklist that a refusal names: a list that is known by a word, or else the name of a zone behind "using" and
+/// its like, as in Postfix's "blocked using zen.spamhaus.org".
+fn blocklist(words: &str) -> Option<&str> {
+    const KNOWN: [&str; 16] = [
+        "spamhaus",
+        "spamcop",
+        "barracuda",
+        "sorbs",
+        "uceprotect",
+        "abusix",
+        "invaluement",
+        "mailspike",
+        "spamrats",
+        "nixspam",
+        "senderscore",
+        "cloudmark",
+        "psbl",
+        "backscatterer",
+        "abuseat",
+        "truncate.gbudb",
+    ];
+    let zone = |word: &&str| {
+        let labels = word.split('.').count();
+        labels > 1
+            && word.parse::<IpAddr>().is_err()
+            && word.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c))
+    };
+    let mut tokens = words
+        .split(|c: char| c.is_whitespace() || "/;,()[]<>\"'".contains(c))
+        .map(|word| word.trim_matches(['.', ':']));
+    while let Some(word) = tokens.next() {
+        if matches!(word, "using" | "by" | "at" | "in" | "on" | "list")
+            && let Some(name) = tokens.clone().next().filter(zone)
+        {
+            return Some(name);
+        }
+    }
+    KNOWN.into_iter().find(|name| words.contains(name))
+}
+
+/// The status of a lane, shared by the lane and those who look at it.
+pub(super) type Shared = Arc<Mutex<LaneStatus>>;
+
+/// The lanes of a run.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Statuses(Arc<Mutex<Vec<Shared>>>);
+
+impl Statuses {
+    /// A new lane, which is open.
+    pub(super) fn add(&self, name: Arc<str>) -> Shared {
+        let status = LaneStatus {
+            name,
+            state: LaneState::Open,
+            waiting: 0,
+            answered: 0,
+            rate: 0.0,
+            connections: 0,
+            latency: Duration::ZERO,
+        };
+        let status = Shared::new(Mutex::new(status));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&status));
+        status
+    }
+
+    pub(super) fn snapshot(&self) -> Vec<LaneStatus> {
+        let lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.iter().map(|lane| lane.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_name_their_cause() {
+        let list = |name: &str| BlockCause::Blocklist(name.into());
+        for (reply, cause) in [
+            (
+                "Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org; see there",
+                list("zen.spamhaus.org"),
+            ),
+            ("192.0.2.1 is listed at bl.example.net.", list("bl.example.net")),
+            ("Your IP is in Spamhaus' list", list("spamhaus")),
+            ("Client host rejected: cannot find your reverse hostname, [192.0.2.1]", BlockCause::Ptr),
+            ("Helo command rejected: Host not found", BlockCause::Helo),
+            ("Too many connections from your host", BlockCause::Rate),
+            ("Go away", BlockCause::Other),
+        ] {
+            assert_eq!(BlockCause::of(reply), cause, "{reply}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The verifier for a caller that keeps its own books: tasks in, events out.
+
+use std::{sync::Arc, time::Duration};
+
+use smtp_pool::{
+    metrics::Metrics,
+    verify::{CatchAll, Event, Routes, Status, SubStatus, Task, Verifier, VerifierConfig},
+};
+
+use tokio::{net::UdpSocket, task::JoinSet};
+
+use crate::support::{config, sandbox};
+
+fn verifier(config: VerifierConfig) -> Verifier {
+    Verifier::new(config, Arc::new(Metrics::new())).unwrap()
+}
+
+fn task(id: u64, address: &str, attempts: u32) -> Task {
+    Task { id, address: address.to_owned(), attempts }
+}
+
+/// All events of a run over `tasks`.
+async fn run(verifier: &Verifier, known: &[(&str, CatchAll)], tasks: Vec<Task>) -> Vec<Event> {
+    let known = known.iter().map(|(domain, answer)| ((*domain).to_owned(), *answer));
+    let (sender, mut received) = verifier.start(known);
+    sender.send(tasks).await.unwrap();
+    drop(sender);
+    let mut events = Vec::new();
+    while let Some(more) = received.next_many().await {
+        events.extend(more);
+    }
+    events
+}
+
+#[tokio::test]
+async fn what_is_to_be_asked_again_goes_back_to_the_caller() {
+    let sandbox = sandbox(
+        "[[host]]\nname = \"mx\"\ngreylist = \"100ms\"\n[[domain]]\nname = \"grey.test\"\nusers = [\"ann\"]\n",
+    )
+    .await;
+    let mut config = config(&sandbox);
+    config.catch_all = false;
+    config.schedule = [100, 1_000].map(Duration::from_millis).to_vec();
+    let verifier = verifier(config);
+    let events = run(&verifier, &[], vec![task(7, "ann@grey.test", 0), task(8, "not an address", 0)]).await;
+    let [Event::Done { id: 8, record: wrong }, Event::Later { id: 7, record, after }] = &events[..] else {
+        panic!("{events:#?}");
+    };
+    assert_eq!(wrong.sub_status, SubStatus::FailedSyntaxCheck);
+    assert_eq!((record.sub_status, record.attempts), (SubStatus::Greylisted, 1));
+    assert_eq!(*after, Duration::from_millis(100));
+    tokio::time::sleep(*after).await;
+
+    let events = run(&verifier, &[], vec![task(7, "ann@grey.test", record.attempts)]).await;
+    let [Event::Done { id: 7, record }] = &events[..] else { panic!("{events:#?}") };
+    assert_eq!((record.sub_status, record.attempts), (SubStatus::Accepted, 2));
+}
+
+#[tokio::test]
+async fn the_last_attempt_is_final() {
+    let sandbox = sandbox(
+        "[[host]]\nname = \"mx\"\ngreylist = \"1h\"\n[[domain]]\nname = \"grey.test\"\nusers = [\"ann\"]\n",
+    )
+    .await;
+    let mut config = config(&sandbox);
+    config.schedule = [100, 1_000].map(Duration::from_millis).to_vec();
+    let verifier = verifier(config);
+    for (attempts, expected) in [(0, Some(100)), (1, Some(1_000)), (2, None), (9, None)] {
+        let events = run(&verifier, &[], vec![task(1, "ann@grey.test", attempts)]).await;
+        let after = match &events[..] {
+            [Event::Later { after, .. }] => Some(*after),
+            [Event::Done { record, .. }] => {
+                assert_eq!((record.status, record.attempts), (Status::Unknown, attempts + 1));
+                None
+            }
+            events => panic!("{events:#?}"),
+        };
+        assert_eq!(after, expected.map(Duration::from_millis));
+    }
+}
+
+#[tokio::test]
+async fn whether_a_domain_accepts_anything_is_found_out_once_for_all_runs() {
+    let sandbox =
+        sandbox("[[host]]\nname = \"mx\"\n[[domain]]\nname = \"any.test\"\ncatch_all = true\n").await;
+    let verifier = verifier(config(&sandbox));
+    let events = run(&verifier, &[], vec![task(1, "ann@any.test", 0), task(2, "bob@any.test", 0)]).await;
+    let answers: Vec<_> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::CatchAll { domain, answer } => Some((&**domain, *answer)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(answers, [("any.test", CatchAll::Accepted)]);
+    assert_eq!(sandbox.stats("mx").unwrap().rcpts, 3);
+    let events = run(&verifier, &answers, vec![task(3, "eve@any.test", 0)]).await;
+    let [Event::Done { id: 3, record }] = &events[..] else { panic!("{events:#?}") };
+    assert_eq!((record.status, record.catch_all), (Status::Risky, CatchAll::Accepted));
+    assert_eq!(sandbox.stats("mx").unwrap().rcpts, 4, "no question about the domain");
+}
+
+/// A nameserver that answers SERVFAIL.
+async fn failing(socket: UdpSocket) {
+    let mut message = [0; 512];
+    loop {
+        let (octets, peer) = socket.recv_from(&mut message).await.unwrap();
+        message[2] |= 0x80;
+        message[3] = 2;
+        socket.send_to(&message[..octets], peer).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_domain_whose_dns_fails_comes_back_later() {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let sandbox = sandbox("[[host]]\nname = \"mx\"\n").await;
+    let mut config = config(&sandbox);
+    config.routes = Routes::new();
+    config.nameservers = vec![socket.local_addr().unwrap()];
+    let _server = JoinSet::from_iter([failing(socket)]);
+    config.schedule = vec![Duration::from_secs(300)];
+    let events = run(&verifier(config), &[], vec![task(1, "ann@dns.test", 0)]).await;
+    let [Event::Later { id: 1, record, .. }] = &events[..] else { panic!("{events:#?}") };
+    assert_eq!((record.status, record.attempts), (Status::Unknown, 1));
+}
+
+#[tokio::test]
+async fn a_run_whose_events_nobody_takes_is_over() {
+    let sandbox =
+        sandbox("[[host]]\nname = \"mx\"\n[[domain]]\nname = \"good.test\"\nusers = [\"ann\"]\n").await;
+    let (tasks, events) = verifier(config(&sandbox)).start([]);
+    drop(events);
+    assert!(tasks.send(vec![task(1, "ann@good.test", 0)]).await.is_err());
+}
