@@ -146,7 +146,7 @@ fn bare_loop(stream: &mut TcpStream, windows: &[Vec<u8>]) {
 async fn session(addr: SocketAddr) -> Session<tokio::net::TcpStream> {
     let stream = tokio::net::TcpStream::connect(addr).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    let mut session = Session::new(stream, Timeouts::default(), Arc::new(Metrics::new()));
+    let mut session = Session::new(stream, Timeouts::default(), Metrics::new().server("mx.example.com"));
     session.banner().await.unwrap();
     let ehlo = proto::Command::Ehlo(ClientName::parse("client.example.org").unwrap());
     assert!(session.greet(&ehlo).await.unwrap().is_positive());

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{ConnectError, Connection, Session, SessionError, Timeouts};
 use crate::{
-    metrics::{Metrics, Operation},
+    metrics::{Metrics, Operation, ServerMetrics},
     net::{Dialer, Stream, TlsConfig, TlsConfigError, TlsConnector, TlsPolicy},
     proto::{ClientName, Command, Credentials, Reply, Sasl, State, Verb},
 };
@@ -122,17 +122,18 @@ impl Connector {
     /// # Cancellation safety
     /// Dropping the future closes the connection.
     pub async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
+        let metrics = self.metrics.server(&endpoint.host);
         let policy = self.policy(endpoint);
-        let mut opened = self.open(endpoint, policy).await;
+        let mut opened = self.open(endpoint, policy, &metrics).await;
         if matches!(opened, Err(ConnectError::Tls(_) | ConnectError::StartTls(_)))
             && policy == TlsPolicy::Opportunistic
         {
             self.note_broken(endpoint);
-            opened = self.open(endpoint, TlsPolicy::Off).await;
+            opened = self.open(endpoint, TlsPolicy::Off, &metrics).await;
         }
         match &opened {
-            Ok(_) => self.metrics.connection_opened(),
-            Err(error) => self.metrics.connection_failed(error.kind()),
+            Ok(_) => metrics.connection_opened(),
+            Err(error) => metrics.connection_failed(error.kind()),
         }
         opened
     }
@@ -160,15 +161,20 @@ impl Connector {
         broken.insert(Arc::clone(&endpoint.host));
     }
 
-    async fn open(&self, endpoint: &Endpoint, policy: TlsPolicy) -> Result<Connection, ConnectError> {
+    async fn open(
+        &self,
+        endpoint: &Endpoint,
+        policy: TlsPolicy,
+        metrics: &Arc<ServerMetrics>,
+    ) -> Result<Connection, ConnectError> {
         let started = Instant::now();
         let tcp = self.dialer.dial(&endpoint.addrs).await?;
-        self.metrics.record(Operation::Connect, started.elapsed());
+        metrics.record(Operation::Connect, started.elapsed());
         let mut stream = Stream::Plain(tcp);
         if policy == TlsPolicy::Implicit {
-            stream = self.handshake(stream, endpoint).await?;
+            stream = self.handshake(stream, endpoint, metrics).await?;
         }
-        let mut session = self.session(stream, Session::new);
+        let mut session = Session::new(stream, self.config.timeouts, Arc::clone(metrics));
         let banner = session.banner().await?;
         if session.state() != State::Connected {
             return Err(ConnectError::Refused { verb: Verb::Connect, reply: banner });
@@ -176,7 +182,7 @@ impl Connector {
         self.greet(&mut session, &banner).await?;
         let wanted = matches!(policy, TlsPolicy::Opportunistic | TlsPolicy::Required);
         if wanted && session.extensions().starttls {
-            session = self.starttls(session, endpoint, policy).await?;
+            session = self.starttls(session, endpoint, policy, metrics).await?;
         } else if policy == TlsPolicy::Required {
             return Err(ConnectError::NoStartTls);
         }
@@ -184,14 +190,6 @@ impl Connector {
             authenticate(&mut session, credentials).await?;
         }
         Ok(Connection::new(session, Arc::clone(&endpoint.host), banner, started))
-    }
-
-    fn session(
-        &self,
-        stream: Stream,
-        make: impl FnOnce(Stream, Timeouts, Arc<Metrics>) -> Session<Stream>,
-    ) -> Session<Stream> {
-        make(stream, self.config.timeouts, Arc::clone(&self.metrics))
     }
 
     /// EHLO, and HELO for a server that does not know EHLO or, behind a firewall that mangles it, cannot.
@@ -213,6 +211,7 @@ impl Connector {
         mut session: Session<Stream>,
         endpoint: &Endpoint,
         policy: TlsPolicy,
+        metrics: &Arc<ServerMetrics>,
     ) -> Result<Session<Stream>, ConnectError> {
         let reply = session.command(&Command::StartTls).await.map_err(ConnectError::StartTls)?;
         if session.state() != State::Tls {
@@ -221,8 +220,8 @@ impl Connector {
                 _ => Err(ConnectError::Refused { verb: Verb::StartTls, reply }),
             };
         }
-        let stream = self.handshake(session.into_stream()?, endpoint).await?;
-        let mut session = self.session(stream, Session::secured);
+        let stream = self.handshake(session.into_stream()?, endpoint, metrics).await?;
+        let mut session = Session::secured(stream, self.config.timeouts, Arc::clone(metrics));
         let ehlo =
             session.greet(&Command::Ehlo(self.config.name.clone())).await.map_err(ConnectError::StartTls)?;
         if ehlo.is_positive() {
@@ -232,11 +231,16 @@ impl Connector {
         }
     }
 
-    async fn handshake(&self, stream: Stream, endpoint: &Endpoint) -> Result<Stream, ConnectError> {
+    async fn handshake(
+        &self,
+        stream: Stream,
+        endpoint: &Endpoint,
+        metrics: &ServerMetrics,
+    ) -> Result<Stream, ConnectError> {
         let started = Instant::now();
         let deadline = started + self.config.timeouts.tls;
         let stream = stream.upgrade(&self.tls, &endpoint.host, deadline).await?;
-        self.metrics.record(Operation::Tls, started.elapsed());
+        metrics.record(Operation::Tls, started.elapsed());
         Ok(stream)
     }
 }

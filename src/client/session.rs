@@ -28,7 +28,7 @@ use super::{
     tally::{Tally, operation},
 };
 use crate::{
-    metrics::Metrics,
+    metrics::ServerMetrics,
     proto::{
         Command, DecodeError, Decoder, Dialogue, DialogueError, DotStuffer, Extensions, MailParams, Mailbox,
         RcptParams, Reply, ReversePath, SaslResponse, State, Verb, encode_mail, encode_rcpt,
@@ -92,7 +92,7 @@ pub struct Envelope {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// A session over a stream just opened; the banner is owed.
-    pub fn new(stream: S, timeouts: Timeouts, metrics: Arc<Metrics>) -> Self {
+    pub fn new(stream: S, timeouts: Timeouts, metrics: Arc<ServerMetrics>) -> Self {
         let now = Instant::now();
         Self {
             stream,
@@ -436,7 +436,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Goes on over a stream that is now inside TLS: no banner, and everything learnt before is forgotten.
-    pub fn secured(stream: S, timeouts: Timeouts, metrics: Arc<Metrics>) -> Self {
+    pub fn secured(stream: S, timeouts: Timeouts, metrics: Arc<ServerMetrics>) -> Self {
         let mut session = Self::new(stream, timeouts, metrics);
         session.flights.clear();
         session.dialogue.secured();

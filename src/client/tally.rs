@@ -5,20 +5,20 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::{
-    metrics::{Metrics, Operation},
+    metrics::{Operation, ServerMetrics},
     proto::Verb,
 };
 
 /// Replies of one kind that came with one read of one flight share a latency, and are recorded as one.
 #[derive(Debug)]
 pub(super) struct Tally {
-    metrics: Arc<Metrics>,
+    metrics: Arc<ServerMetrics>,
     /// What was answered, when it was sent, when the answer came, and how often.
     pending: Option<(Operation, Instant, Instant, u64)>,
 }
 
 impl Tally {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(metrics: Arc<ServerMetrics>) -> Self {
         Self { metrics, pending: None }
     }
 

@@ -9,8 +9,9 @@
 //! use smtp_pool::metrics::{Metrics, Operation};
 //!
 //! let metrics = Arc::new(Metrics::new());
-//! metrics.record(Operation::Ehlo, Duration::from_millis(12));
-//! metrics.record_many(Operation::Rcpt, Duration::from_millis(20), 100);
+//! let server = metrics.server("mx.example.com");
+//! server.record(Operation::Ehlo, Duration::from_millis(12));
+//! server.record_many(Operation::Rcpt, Duration::from_millis(20), 100);
 //! let snapshot = metrics.snapshot();
 //! let rcpt = snapshot.latency(Operation::Rcpt).expect("there were some");
 //! assert_eq!(rcpt.count, 100);
@@ -18,14 +19,19 @@
 //! assert_eq!(snapshot.latency(Operation::Quit), None);
 //! ```
 //!
-//! Latencies go into HDR histograms with three significant digits, so a quantile is within 0.1 % of the truth,
-//! however long the tail.
+//! Latencies go into HDR histograms with two significant digits, so a quantile is within 1 % of the truth, however
+//! long the tail.
 
+mod counts;
+mod gauges;
 mod operation;
 mod recorder;
 mod registry;
+mod server;
 mod snapshot;
 
+pub use gauges::{BreakerState, Gauges, PoolState, Sizes};
 pub use operation::Operation;
 pub use registry::Metrics;
-pub use snapshot::{Latency, Snapshot};
+pub use server::{HealthResult, ServerMetrics};
+pub use snapshot::{Latency, ServerSnapshot, Snapshot};

@@ -1,11 +1,17 @@
-use std::{collections::BTreeMap, fmt, time::Duration};
+//! What was recorded, at one time, by server and together.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use hdrhistogram::Histogram;
 
-use super::{Operation, recorder::merge};
+use super::{BreakerState, HealthResult, Operation, Sizes, recorder};
 
-/// How long an operation took, over all that was recorded of it; within 0.1 %, and never below a microsecond's
-/// precision.
+/// How long something took, over all that was recorded of it; within 1 %, and to a microsecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Latency {
     /// How many there were.
@@ -39,20 +45,41 @@ impl From<&Histogram<u64>> for Latency {
     }
 }
 
-/// What [`Metrics`](super::Metrics) held at one time. It keeps the histograms, so that merging two gives the
-/// quantiles of both together, which no average of quantiles would.
+/// What was recorded about one server, or about several together.
 #[derive(Clone, Default)]
-pub struct Snapshot {
-    pub(super) latencies: [Option<Histogram<u64>>; Operation::ALL.len()],
-    pub(super) connections_opened: u64,
-    pub(super) connections_failed: BTreeMap<&'static str, u64>,
+#[non_exhaustive]
+pub struct ServerSnapshot {
+    /// How large its pools are; `None` where there are none.
+    pub sizes: Option<Sizes>,
+    /// Connections that became ready for use.
+    pub connections_opened: u64,
+    /// Connections that did not, by what failed.
+    pub connection_errors: BTreeMap<Box<str>, u64>,
+    /// Connections that ended, by why.
+    pub connections_closed: BTreeMap<Box<str>, u64>,
+    /// Callers who had a connection without waiting.
+    pub checkouts_immediate: u64,
+    /// Callers who were given none, by why.
+    pub checkout_errors: BTreeMap<Box<str>, u64>,
+    /// Operations that were not answered, by what happened instead.
+    pub operation_errors: BTreeMap<(Operation, Box<str>), u64>,
+    /// Commands sent once more because a connection had gone stale.
+    pub retries: u64,
+    /// When its health was last looked at, to a second.
+    pub health_last: Option<SystemTime>,
+    pub(super) breaker_changes: [u64; BreakerState::ALL.len()],
+    pub(super) health_results: [u64; HealthResult::ALL.len()],
+    pub(super) operations: [Option<Histogram<u64>>; Operation::ALL.len()],
+    pub(super) lifetime: Option<Histogram<u64>>,
+    pub(super) checkout_wait: Option<Histogram<u64>>,
+    pub(super) health_took: Option<Histogram<u64>>,
 }
 
-impl Snapshot {
+impl ServerSnapshot {
     /// How long `operation` took; `None` if it never happened.
     #[must_use]
     pub fn latency(&self, operation: Operation) -> Option<Latency> {
-        self.latencies[operation as usize].as_ref().map(Latency::from)
+        self.operations[operation as usize].as_ref().map(Latency::from)
     }
 
     /// The operations that happened, in the order of a session.
@@ -60,41 +87,183 @@ impl Snapshot {
         Operation::ALL.into_iter().filter_map(|operation| Some((operation, self.latency(operation)?)))
     }
 
+    /// How long the connections existed that have ended.
+    #[must_use]
+    pub fn lifetime(&self) -> Option<Latency> {
+        self.lifetime.as_ref().map(Latency::from)
+    }
+
+    /// How long callers waited for a connection, those included who did not.
+    #[must_use]
+    pub fn checkout_wait(&self) -> Option<Latency> {
+        self.checkout_waits().as_ref().map(Latency::from)
+    }
+
+    pub(super) fn checkout_waits(&self) -> Option<Histogram<u64>> {
+        let mut all = self.checkout_wait.clone();
+        recorder::add(&mut all, 0, self.checkouts_immediate);
+        all
+    }
+
+    /// How many looks at its health had that result.
+    #[must_use]
+    pub fn health_checks(&self, result: HealthResult) -> u64 {
+        self.health_results[result as usize]
+    }
+
+    /// How long a look at its health took.
+    #[must_use]
+    pub fn health_took(&self) -> Option<Latency> {
+        self.health_took.as_ref().map(Latency::from)
+    }
+
+    /// How many times a breaker changed to `state`.
+    #[must_use]
+    pub fn breaker_changes(&self, state: BreakerState) -> u64 {
+        self.breaker_changes[state as usize]
+    }
+
+    /// Adds what `other` holds, as if all of it had been recorded about one server.
+    pub fn merge(&mut self, other: &Self) {
+        if let Some(sizes) = &other.sizes {
+            self.sizes.get_or_insert_default().merge(sizes);
+        }
+        self.connections_opened += other.connections_opened;
+        add_up(&mut self.connection_errors, &other.connection_errors);
+        add_up(&mut self.connections_closed, &other.connections_closed);
+        self.checkouts_immediate += other.checkouts_immediate;
+        add_up(&mut self.checkout_errors, &other.checkout_errors);
+        add_up(&mut self.operation_errors, &other.operation_errors);
+        self.retries += other.retries;
+        self.health_last = self.health_last.max(other.health_last);
+        let counts = self.breaker_changes.iter_mut().chain(&mut self.health_results);
+        for (total, more) in counts.zip(other.breaker_changes.iter().chain(&other.health_results)) {
+            *total += more;
+        }
+        for (total, more) in self.histograms_mut().zip(other.histograms()) {
+            recorder::merge(total, more);
+        }
+    }
+
+    pub(super) fn histograms(&self) -> impl Iterator<Item = &Option<Histogram<u64>>> {
+        self.operations.iter().chain([&self.lifetime, &self.checkout_wait, &self.health_took])
+    }
+
+    fn histograms_mut(&mut self) -> impl Iterator<Item = &mut Option<Histogram<u64>>> {
+        self.operations.iter_mut().chain([&mut self.lifetime, &mut self.checkout_wait, &mut self.health_took])
+    }
+
+    /// Whether nothing was ever recorded.
+    fn is_empty(&self) -> bool {
+        let counts = self.breaker_changes.iter().chain(&self.health_results);
+        self.sizes.is_none()
+            && self.connections_opened + self.checkouts_immediate + self.retries + counts.sum::<u64>() == 0
+            && self.connection_errors.is_empty()
+            && self.connections_closed.is_empty()
+            && self.checkout_errors.is_empty()
+            && self.operation_errors.is_empty()
+            && self.histograms().all(Option::is_none)
+    }
+}
+
+fn add_up<K: Ord + Clone>(total: &mut BTreeMap<K, u64>, more: &BTreeMap<K, u64>) {
+    for (kind, count) in more {
+        *total.entry(kind.clone()).or_default() += count;
+    }
+}
+
+impl fmt::Debug for ServerSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerSnapshot")
+            .field("sizes", &self.sizes)
+            .field("latencies", &self.latencies().collect::<Vec<_>>())
+            .field("connections_opened", &self.connections_opened)
+            .field("connection_errors", &self.connection_errors)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What [`Metrics`](super::Metrics) held at one time. It keeps the histograms, so that merging two gives the
+/// quantiles of both together, which no average of quantiles would.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub(super) since: SystemTime,
+    pub(super) until: SystemTime,
+    servers: BTreeMap<Arc<str>, ServerSnapshot>,
+    /// What belongs to no server in particular.
+    pub(super) unattributed: ServerSnapshot,
+    total: ServerSnapshot,
+}
+
+impl Default for Snapshot {
+    /// Nothing, which may be merged with anything.
+    fn default() -> Self {
+        Self::new(SystemTime::now(), UNIX_EPOCH, ServerSnapshot::default())
+    }
+}
+
+impl Snapshot {
+    pub(super) fn new(since: SystemTime, until: SystemTime, unattributed: ServerSnapshot) -> Self {
+        Self { since, until, servers: BTreeMap::new(), total: unattributed.clone(), unattributed }
+    }
+
+    /// Adds a server, of which nothing may have been recorded.
+    pub(super) fn add(&mut self, name: &Arc<str>, server: &ServerSnapshot) {
+        if !server.is_empty() {
+            self.total.merge(server);
+            self.servers.entry(Arc::clone(name)).or_default().merge(server);
+        }
+    }
+
+    /// All servers together, and what belongs to none.
+    #[must_use]
+    pub fn total(&self) -> &ServerSnapshot {
+        &self.total
+    }
+
+    /// One server; `None` if nothing was recorded about it.
+    #[must_use]
+    pub fn server(&self, name: &str) -> Option<&ServerSnapshot> {
+        self.servers.get(name)
+    }
+
+    /// The servers by name, those beyond the bound as `other`.
+    pub fn servers(&self) -> impl Iterator<Item = (&str, &ServerSnapshot)> + Clone {
+        self.servers.iter().map(|(name, server)| (&**name, server))
+    }
+
+    /// How long `operation` took, whatever the server; `None` if it never happened.
+    #[must_use]
+    pub fn latency(&self, operation: Operation) -> Option<Latency> {
+        self.total.latency(operation)
+    }
+
+    /// The operations that happened, in the order of a session.
+    pub fn latencies(&self) -> impl Iterator<Item = (Operation, Latency)> + '_ {
+        self.total.latencies()
+    }
+
     /// How many connections became ready for use.
     #[must_use]
     pub fn connections_opened(&self) -> u64 {
-        self.connections_opened
+        self.total.connections_opened
     }
 
     /// How many connections did not, by what failed.
     #[must_use]
-    pub fn connections_failed(&self) -> &BTreeMap<&'static str, u64> {
-        &self.connections_failed
+    pub fn connections_failed(&self) -> &BTreeMap<Box<str>, u64> {
+        &self.total.connection_errors
     }
 
     /// Adds what `other` holds, as if all of it had been recorded in one place.
     pub fn merge(&mut self, other: &Self) {
-        for (total, more) in self.latencies.iter_mut().zip(&other.latencies) {
-            match (&mut *total, more) {
-                (_, None) => {}
-                (None, more) => total.clone_from(more),
-                (Some(total), Some(more)) => merge(total, more),
-            }
+        self.since = self.since.min(other.since);
+        self.until = self.until.max(other.until);
+        self.unattributed.merge(&other.unattributed);
+        self.total.merge(&other.unattributed);
+        for (name, server) in &other.servers {
+            self.add(name, server);
         }
-        self.connections_opened += other.connections_opened;
-        for (kind, count) in &other.connections_failed {
-            *self.connections_failed.entry(kind).or_default() += count;
-        }
-    }
-}
-
-impl fmt::Debug for Snapshot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Snapshot")
-            .field("latencies", &self.latencies().collect::<Vec<_>>())
-            .field("connections_opened", &self.connections_opened)
-            .field("connections_failed", &self.connections_failed)
-            .finish()
     }
 }
 
@@ -108,9 +277,10 @@ mod tests {
     #[test]
     fn a_flight_counts_each_reply() {
         let metrics = Metrics::new();
-        metrics.record_many(Operation::Rcpt, 20 * MS, 99);
-        metrics.record(Operation::Rcpt, 80 * MS);
-        metrics.record_many(Operation::Mail, MS, 0);
+        let server = metrics.server("mx.example.com");
+        server.record_many(Operation::Rcpt, 20 * MS, 99);
+        server.record(Operation::Rcpt, 80 * MS);
+        server.record_many(Operation::Mail, MS, 0);
         let snapshot = metrics.snapshot();
         assert_eq!(
             snapshot.latencies().map(|(operation, _)| operation).collect::<Vec<_>>(),
@@ -118,7 +288,7 @@ mod tests {
         );
         let rcpt = snapshot.latency(Operation::Rcpt).unwrap();
         assert_eq!(rcpt.count, 100);
-        let near = |found: Duration, truth: Duration| found.abs_diff(truth) <= truth / 1_000;
+        let near = |found: Duration, truth: Duration| found.abs_diff(truth) <= truth / 100;
         assert!(near(rcpt.p50, 20 * MS) && near(rcpt.p99, 20 * MS), "{rcpt:?}");
         assert!(near(rcpt.p999, 80 * MS) && near(rcpt.max, 80 * MS), "{rcpt:?}");
         assert!(near(rcpt.mean, Duration::from_micros(20_600)), "{rcpt:?}");
@@ -129,26 +299,44 @@ mod tests {
         let (one, other, both) = (Metrics::new(), Metrics::new(), Metrics::new());
         for step in 1..=1_000 {
             let metrics = if step % 3 == 0 { &one } else { &other };
-            metrics.record(Operation::Tls, step * MS);
-            both.record(Operation::Tls, step * MS);
+            let server = ["a", "b"][step as usize % 2];
+            metrics.server(server).record(Operation::Tls, step * MS);
+            both.server(server).record(Operation::Tls, step * MS);
         }
-        other.record(Operation::Auth, MS);
-        both.record(Operation::Auth, MS);
+        other.record(Operation::Dns, MS);
+        both.record(Operation::Dns, MS);
         for metrics in [&one, &both] {
-            metrics.connection_opened();
-            metrics.connection_failed("refused");
+            metrics.server("a").connection_opened();
+            metrics.server("b").connection_failed("refused");
+            metrics.server("b").health_check(HealthResult::Unhealthy, MS);
         }
         for metrics in [&other, &both] {
-            metrics.connection_failed("refused");
-            metrics.connection_failed("tls");
+            metrics.record_connection_error("b", "refused");
+            metrics.server("c").connection_failed("tls");
+            metrics.server("c").operation_failed(Operation::Tls, "timed_out");
+            metrics.server("c").breaker(BreakerState::Open);
         }
 
         let mut merged = one.snapshot();
         merged.merge(&other.snapshot());
         let both = both.snapshot();
-        assert_eq!(merged.latencies().collect::<Vec<_>>(), both.latencies().collect::<Vec<_>>());
-        assert_eq!(merged.connections_opened(), 1);
-        assert_eq!(merged.connections_failed(), both.connections_failed());
-        assert_eq!(merged.connections_failed()["refused"], 2);
+        let names =
+            |snapshot: &Snapshot| snapshot.servers().map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
+        assert_eq!(names(&merged), ["a", "b", "c"]);
+        assert_eq!(names(&merged), names(&both));
+        for name in ["a", "b", "c"] {
+            let (merged, both) = (merged.server(name).unwrap(), both.server(name).unwrap());
+            assert!(merged.histograms().eq(both.histograms()), "{name}");
+        }
+        let (merged, both) = (merged.total(), both.total());
+        assert!(merged.histograms().eq(both.histograms()));
+        assert_eq!(merged.connections_opened, 1);
+        assert_eq!(merged.connection_errors, both.connection_errors);
+        assert_eq!(merged.connection_errors["refused"], 2);
+        assert_eq!(merged.operation_errors, both.operation_errors);
+        assert_eq!(
+            (merged.health_results, merged.breaker_changes),
+            (both.health_results, both.breaker_changes)
+        );
     }
 }

@@ -94,7 +94,11 @@ struct Replay {
 impl Replay {
     async fn run(trace: &str) {
         let (client, server) = duplex(1 << 20);
-        let session = Session::new(client, Timeouts::all(Duration::from_secs(30)), Metrics::new().into());
+        let session = Session::new(
+            client,
+            Timeouts::all(Duration::from_secs(30)),
+            Metrics::new().server("mx.example.com"),
+        );
         let mut replay = Self { session: Some(session), server: Some(server), replies: vec![], last: None };
         let mut steps = parse(trace).into_iter().peekable();
         while let Some(step) = steps.next() {

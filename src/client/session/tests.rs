@@ -12,7 +12,10 @@ use tokio::{
 };
 
 use super::*;
-use crate::proto::{Argument, ClientName, DecodeError, DialogueError, Mechanism};
+use crate::{
+    metrics::Metrics,
+    proto::{Argument, ClientName, DecodeError, DialogueError, Mechanism},
+};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -195,8 +198,12 @@ impl AsyncWrite for Server {
     }
 }
 
+fn metrics() -> Arc<ServerMetrics> {
+    Metrics::new().server("mx.example.com")
+}
+
 fn open<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> Session<S> {
-    Session::new(stream, Timeouts::all(LIMIT), Arc::new(Metrics::new()))
+    Session::new(stream, Timeouts::all(LIMIT), metrics())
 }
 
 fn ehlo() -> Command {
@@ -432,7 +439,7 @@ async fn octets_behind_the_reply_to_starttls_are_an_injection() {
             Err(error) => assert!(!clean && matches!(error, SessionError::Injected)),
         }
     }
-    let session = Session::secured(Server::new(|_| Act::Silence), Timeouts::all(LIMIT), Arc::default());
+    let session = Session::secured(Server::new(|_| Act::Silence), Timeouts::all(LIMIT), metrics());
     assert_eq!((session.state(), session.owed()), (State::Connected, 0));
     assert_eq!(*session.extensions(), Extensions::default());
 }

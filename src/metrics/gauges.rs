@@ -1,0 +1,217 @@
+//! What a pool is at the moment, asked for when somebody wants to know.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+/// What a connection, or a caller, of a pool is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PoolState {
+    /// Connections that wait for a caller.
+    Idle,
+    /// Connections that a caller has.
+    Active,
+    /// Connections being opened.
+    Connecting,
+    /// Callers that wait for a connection.
+    Waiting,
+}
+
+impl PoolState {
+    /// Each of them.
+    pub const ALL: [Self; 4] = [Self::Idle, Self::Active, Self::Connecting, Self::Waiting];
+
+    /// The name in snake case, for labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Active => "active",
+            Self::Connecting => "connecting",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
+/// Whether connecting to a server is tried; the later, the worse.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BreakerState {
+    /// All is well.
+    #[default]
+    Closed,
+    /// One connection is tried, and decides.
+    HalfOpen,
+    /// Nothing is tried until some time has passed.
+    Open,
+}
+
+impl BreakerState {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::Closed, Self::HalfOpen, Self::Open];
+
+    /// The name in snake case, for labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half_open",
+            Self::Open => "open",
+        }
+    }
+}
+
+/// How large a pool is at the moment, or several of one server together; prints as one line.
+///
+/// ```
+/// use smtp_pool::metrics::Sizes;
+/// let sizes = Sizes { active: 5, idle: 3, max: 10, ..Sizes::default() };
+/// assert_eq!(sizes.to_string(), "active=5 idle=3 connecting=0 waiting=0 max=10 breaker=closed");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Connections that wait for a caller.
+    pub idle: usize,
+    /// Connections that a caller has.
+    pub active: usize,
+    /// Connections being opened.
+    pub connecting: usize,
+    /// Callers that wait for a connection.
+    pub waiting: usize,
+    /// How many connections there may be.
+    pub max: usize,
+    /// How many callers were given a connection without waiting, since the pool exists. It never falls.
+    pub immediate: u64,
+    /// Whether connecting is tried.
+    pub breaker: BreakerState,
+}
+
+impl Sizes {
+    /// How many there are in `state`.
+    #[must_use]
+    pub fn of(&self, state: PoolState) -> usize {
+        match state {
+            PoolState::Idle => self.idle,
+            PoolState::Active => self.active,
+            PoolState::Connecting => self.connecting,
+            PoolState::Waiting => self.waiting,
+        }
+    }
+
+    /// Adds what `other` has; of the breakers, the worse counts.
+    pub fn merge(&mut self, other: &Self) {
+        let Self { idle, active, connecting, waiting, max, immediate, breaker } = self;
+        *idle += other.idle;
+        *active += other.active;
+        *connecting += other.connecting;
+        *waiting += other.waiting;
+        // A pool without a bound has the largest one there is.
+        *max = max.saturating_add(other.max);
+        *immediate += other.immediate;
+        *breaker = (*breaker).max(other.breaker);
+    }
+}
+
+impl fmt::Display for Sizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { idle, active, connecting, waiting, max, breaker, .. } = self;
+        let breaker = breaker.as_str();
+        write!(
+            f,
+            "active={active} idle={idle} connecting={connecting} waiting={waiting} max={max} breaker={breaker}"
+        )
+    }
+}
+
+/// Whoever can tell how large a pool is, without waiting.
+///
+/// It is asked when a [snapshot](super::Metrics::snapshot) is taken, so that a pool need not tell of each checkout.
+pub trait Gauges: Send + Sync {
+    /// How large it is now.
+    fn sizes(&self) -> Sizes;
+}
+
+/// The pools of a server.
+#[derive(Default)]
+pub(super) struct Watch(Mutex<Watched>);
+
+#[derive(Default)]
+struct Watched {
+    /// Each with the count of immediate checkouts that it last told: a counter must not fall when its pool is gone.
+    sources: Vec<(Weak<dyn Gauges>, u64)>,
+    /// What those told that are gone.
+    gone: u64,
+}
+
+impl Watch {
+    pub(super) fn add(&self, source: Weak<dyn Gauges>) {
+        let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.sources.push((source, 0));
+    }
+
+    /// All of them together, `None` if there are none, and the immediate checkouts including those of the past.
+    pub(super) fn ask(&self) -> (Option<Sizes>, u64) {
+        // Let go of after the lock: this may be the last to hold a pool, whose end is not ours to foresee.
+        let mut held: Vec<Arc<dyn Gauges>> = Vec::new();
+        let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Watched { sources, gone } = &mut *watched;
+        let mut total: Option<Sizes> = None;
+        sources.retain_mut(|(source, immediate)| {
+            let Some(source) = source.upgrade() else {
+                *gone += *immediate;
+                return false;
+            };
+            let sizes = source.sizes();
+            *immediate = (*immediate).max(sizes.immediate);
+            total.get_or_insert_default().merge(&sizes);
+            held.push(source);
+            true
+        });
+        let immediate = *gone + sources.iter().map(|(_, immediate)| immediate).sum::<u64>();
+        (total, immediate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Pool(Sizes);
+
+    impl Gauges for Pool {
+        fn sizes(&self) -> Sizes {
+            self.0
+        }
+    }
+
+    #[test]
+    fn pools_of_a_server_add_up_and_counters_outlive_them() {
+        let watch = Watch::default();
+        assert_eq!(watch.ask(), (None, 0));
+        let sizes =
+            Sizes { idle: 1, active: 2, connecting: 3, waiting: 4, max: 5, immediate: 6, ..Sizes::default() };
+        let one = Arc::new(Pool(sizes));
+        let other = Arc::new(Pool(Sizes { max: usize::MAX, breaker: BreakerState::HalfOpen, ..sizes }));
+        for pool in [&one, &other] {
+            let weak: Weak<Pool> = Arc::downgrade(pool);
+            watch.add(weak);
+        }
+        let breaker = BreakerState::HalfOpen;
+        let both =
+            Sizes { idle: 2, active: 4, connecting: 6, waiting: 8, max: usize::MAX, immediate: 12, breaker };
+        assert_eq!(watch.ask(), (Some(both), 12));
+        drop(other);
+        assert_eq!(watch.ask(), (Some(sizes), 12));
+        drop(one);
+        assert_eq!(watch.ask(), (None, 12));
+        assert_eq!(watch.ask(), (None, 12));
+    }
+
+    #[test]
+    fn the_worst_breaker_counts() {
+        assert!(BreakerState::Open > BreakerState::HalfOpen && BreakerState::HalfOpen > BreakerState::Closed);
+        let mut sizes = Sizes { breaker: BreakerState::Open, ..Sizes::default() };
+        sizes.merge(&Sizes::default());
+        assert_eq!(sizes.breaker, BreakerState::Open);
+    }
+}

@@ -1,0 +1,240 @@
+//! What is recorded about one server.
+
+use std::{
+    array, fmt,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    BreakerState, Gauges, Operation, PoolState, ServerSnapshot, Sizes, counts::Counts, gauges::Watch,
+    recorder::Recorder,
+};
+
+/// What a look at a server's health found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HealthResult {
+    /// It answers as it should.
+    Healthy,
+    /// It was reached, and did not answer as it should, or not in time.
+    Unhealthy,
+    /// No connection could be opened.
+    Unreachable,
+}
+
+impl HealthResult {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::Healthy, Self::Unhealthy, Self::Unreachable];
+
+    /// The name in snake case, for labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+/// Where everything about one server is recorded; from [`Metrics::server`](super::Metrics::server).
+///
+/// Every method but [`watch`](Self::watch) takes some nanoseconds and waits for nobody, not even for a snapshot that
+/// is being taken. What is called a kind or a reason is the value of a label: a short fixed list is best, and beyond
+/// 24 of them the rest is counted as `other`.
+///
+/// ```
+/// use std::time::Duration;
+/// use smtp_pool::metrics::{Metrics, Operation};
+///
+/// let metrics = Metrics::new();
+/// let server = metrics.server("mx.example.com");
+/// server.connection_opened();
+/// server.record(Operation::Ehlo, Duration::from_millis(12));
+/// server.connection_closed(Duration::from_secs(90), "idle_timeout");
+/// let snapshot = metrics.snapshot();
+/// let seen = snapshot.server("mx.example.com").expect("something was recorded");
+/// assert_eq!(seen.connections_closed["idle_timeout"], 1);
+/// assert_eq!(seen.lifetime().expect("one has ended").count, 1);
+/// ```
+pub struct ServerMetrics {
+    name: Arc<str>,
+    operations: [Recorder; Operation::ALL.len()],
+    operation_errors: [Counts; Operation::ALL.len()],
+    opened: AtomicU64,
+    errors: Counts,
+    lifetime: Recorder,
+    closed: Counts,
+    checkout_wait: Recorder,
+    checkout_errors: Counts,
+    /// Immediate checkouts of pools that tell them one by one.
+    immediate: AtomicU64,
+    retries: AtomicU64,
+    breaker_changes: [AtomicU64; BreakerState::ALL.len()],
+    health_results: [AtomicU64; HealthResult::ALL.len()],
+    health_took: Recorder,
+    /// In seconds since 1970; 0 is never.
+    health_last: AtomicU64,
+    /// What was told, by [`PoolState`], rather than asked for.
+    told: [AtomicUsize; PoolState::ALL.len()],
+    was_told: AtomicBool,
+    watch: Watch,
+}
+
+impl ServerMetrics {
+    pub(super) fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            operations: array::from_fn(|_| Recorder::default()),
+            operation_errors: array::from_fn(|_| Counts::default()),
+            opened: AtomicU64::default(),
+            errors: Counts::default(),
+            lifetime: Recorder::default(),
+            closed: Counts::default(),
+            checkout_wait: Recorder::default(),
+            checkout_errors: Counts::default(),
+            immediate: AtomicU64::default(),
+            retries: AtomicU64::default(),
+            breaker_changes: Default::default(),
+            health_results: Default::default(),
+            health_took: Recorder::default(),
+            health_last: AtomicU64::default(),
+            told: Default::default(),
+            was_told: AtomicBool::default(),
+            watch: Watch::default(),
+        }
+    }
+
+    /// The name of the server, `other` beyond the bound on their number.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Records that `operation` took `latency`, kept in µs.
+    pub fn record(&self, operation: Operation, latency: Duration) {
+        self.operations[operation as usize].record(latency, 1);
+    }
+
+    /// Records that each of `count` operations took `latency`, as the replies to one pipelined flight do.
+    pub fn record_many(&self, operation: Operation, latency: Duration, count: u64) {
+        if count > 0 {
+            self.operations[operation as usize].record(latency, count);
+        }
+    }
+
+    /// Counts an operation that was not answered, by what happened instead. A refusal is an answer.
+    pub fn operation_failed(&self, operation: Operation, kind: &str) {
+        self.operation_errors[operation as usize].add(kind);
+    }
+
+    /// Counts a connection that is ready for use.
+    pub fn connection_opened(&self) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a connection that did not become ready, by what failed.
+    pub fn connection_failed(&self, kind: &str) {
+        self.errors.add(kind);
+    }
+
+    /// Records how long a connection existed, and why it does not any more.
+    pub fn connection_closed(&self, lifetime: Duration, reason: &str) {
+        self.lifetime.record(lifetime, 1);
+        self.closed.add(reason);
+    }
+
+    /// Records how long a caller had to wait for a connection. Those who did not are
+    /// [`Sizes::immediate`], or [`checkouts_immediate`](Self::checkouts_immediate).
+    pub fn checkout(&self, wait: Duration) {
+        self.checkout_wait.record(wait, 1);
+    }
+
+    /// Counts callers who had a connection without waiting. Not for those whom a [watched](Self::watch) pool counts.
+    pub fn checkouts_immediate(&self, n: u64) {
+        self.immediate.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Counts a caller who was given no connection, by why.
+    pub fn checkout_failed(&self, kind: &str) {
+        self.checkout_errors.add(kind);
+    }
+
+    /// Records what a look at the server's health found, how long it took, and that it was now.
+    pub fn health_check(&self, result: HealthResult, took: Duration) {
+        self.health_results[result as usize].fetch_add(1, Ordering::Relaxed);
+        self.health_took.record(took, 1);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.health_last.fetch_max(now.as_secs(), Ordering::Relaxed);
+    }
+
+    /// Counts a command sent once more, on another connection, because the one it was sent on had gone stale.
+    pub fn retry(&self) {
+        self.retries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a change of a breaker to `state`. How it stands is asked for ([`Sizes::breaker`]).
+    pub fn breaker(&self, state: BreakerState) {
+        self.breaker_changes[state as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Adds a pool that is asked for its sizes whenever a snapshot is taken, for as long as it exists. Several add up.
+    /// Takes a lock that snapshots take as well.
+    pub fn watch(&self, source: Weak<dyn Gauges>) {
+        self.watch.add(source);
+    }
+
+    pub(super) fn update_pool_size(&self, state: PoolState, n: usize) {
+        self.told[state as usize].store(n, Ordering::Relaxed);
+        self.was_told.store(true, Ordering::Release);
+    }
+
+    pub(super) fn snapshot(&self) -> ServerSnapshot {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (sizes, immediate) = self.sizes();
+        let health_last = count(&self.health_last);
+        let mut operation_errors = Vec::new();
+        for operation in Operation::ALL {
+            let errors = self.operation_errors[operation as usize].total();
+            operation_errors.extend(errors.into_iter().map(|(kind, count)| ((operation, kind), count)));
+        }
+        ServerSnapshot {
+            sizes,
+            connections_opened: count(&self.opened),
+            connection_errors: self.errors.total(),
+            connections_closed: self.closed.total(),
+            checkouts_immediate: immediate,
+            checkout_errors: self.checkout_errors.total(),
+            operation_errors: operation_errors.into_iter().collect(),
+            retries: count(&self.retries),
+            breaker_changes: self.breaker_changes.each_ref().map(count),
+            health_results: self.health_results.each_ref().map(count),
+            health_last: (health_last > 0).then(|| UNIX_EPOCH + Duration::from_secs(health_last)),
+            operations: self.operations.each_ref().map(Recorder::total),
+            lifetime: self.lifetime.total(),
+            checkout_wait: self.checkout_wait.total(),
+            health_took: self.health_took.total(),
+        }
+    }
+
+    /// What is asked for and what was told.
+    fn sizes(&self) -> (Option<Sizes>, u64) {
+        let (mut sizes, immediate) = self.watch.ask();
+        if self.was_told.load(Ordering::Acquire) {
+            let [idle, active, connecting, waiting] =
+                PoolState::ALL.map(|state| self.told[state as usize].load(Ordering::Relaxed));
+            let told = Sizes { idle, active, connecting, waiting, ..Sizes::default() };
+            sizes.get_or_insert_default().merge(&told);
+        }
+        (sizes, immediate + self.immediate.load(Ordering::Relaxed))
+    }
+}
+
+impl fmt::Debug for ServerMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerMetrics").field("name", &self.name).finish_non_exhaustive()
+    }
+}
