@@ -80,6 +80,13 @@ const US: &[&str] = &[
     "rejected for policy reasons",
     "detected as spam",
     "your address is not allowed here",
+    "it was blocked",
+    "encryption is required",
+    "attack detected",
+    "your server requires confirmation",
+    "Ваш сервер в черном списке",
+    "您的IP被拒绝",
+    "Uw server staat op een zwarte lijst",
 ];
 const THEM: &[&str] = &[
     "User unknown",
@@ -94,22 +101,31 @@ const THEM: &[&str] = &[
     "invalid recipient",
     "mailbox is closed",
     "adresse inconnue",
+    "is suspended",
+    "could not be found",
+    "usuario desconocido",
+    "пользователь не найден",
+    "用户不存在",
 ];
 
 #[test]
 fn blame_on_us_outranks_every_word_about_the_mailbox() {
     let code = |subject, detail| Some(EnhancedCode { class: 5, subject, detail });
+    let mut wrong = Vec::new();
     for (us, them) in US.iter().flat_map(|us| THEM.iter().map(move |them| (us, them))) {
         for text in [format!("<ann@example.org>: {us}; {them}"), format!("{them} <ann@example.org>, {us}")] {
             for enhanced in [None, code(1, 1), code(2, 1), code(7, 1)] {
                 for stage in [Stage::Rcpt, Stage::Data, Stage::Unknown] {
                     let Explanation { verdict, rule } =
                         Classifier::builtin().classify(stage, 550, enhanced, &text);
-                    assert_eq!(verdict.status(), Status::Unknown, "{stage} {text}: {rule}");
+                    if verdict.status() != Status::Unknown {
+                        wrong.push(format!("{stage} {text}: {rule}"));
+                    }
                 }
             }
         }
     }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 mod properties {

@@ -40,9 +40,9 @@ pub(super) fn plain(text: &str) -> (String, Option<EnhancedCode>) {
     (out, code)
 }
 
-/// Whether what stands between angle brackets is a remark rather than a path or a name.
+/// Whether what stands between angle brackets is a remark rather than a path or a name; the path may be inside of it.
 fn is_prose(inner: &str) -> bool {
-    inner.contains(' ') && !inner.contains('@')
+    inner.contains(' ') && (!inner.contains('@') || inner.contains('<'))
 }
 
 fn separates(c: char) -> bool {
