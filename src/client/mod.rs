@@ -6,6 +6,7 @@
 mod config;
 mod connect;
 mod connection;
+mod envelope;
 mod error;
 mod session;
 mod tally;
@@ -14,6 +15,7 @@ pub use self::{
     config::Timeouts,
     connect::{ClientConfig, Connector, Endpoint},
     connection::Connection,
+    envelope::Envelope,
     error::{ConnectError, SessionError},
-    session::{Envelope, MAX_IN_FLIGHT, Session},
+    session::{MAX_IN_FLIGHT, Session},
 };

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{
-    SessionError, Timeouts,
+    Envelope, SessionError, Timeouts,
     tally::{Tally, operation},
 };
 use crate::{
@@ -78,16 +78,6 @@ struct Flight {
 enum Ended {
     Eof,
     Error(io::ErrorKind),
-}
-
-/// The replies to MAIL and to each RCPT of a transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Envelope {
-    /// The reply to MAIL.
-    pub mail: Reply,
-    /// The replies to RCPT, in order. Where MAIL was refused and the server offers no PIPELINING, none were sent.
-    pub rcpts: Vec<Reply>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
@@ -240,6 +230,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// final: the session is of no further use.
     pub async fn reply(&mut self) -> Result<(Verb, Reply), SessionError> {
         let verb = self.dialogue.due().ok_or(SessionError::NothingOwed)?;
+        self.reply_to(verb).await.inspect_err(|error| self.tally.failed(verb, error))
+    }
+
+    async fn reply_to(&mut self, verb: Verb) -> Result<(Verb, Reply), SessionError> {
         if !self.out.is_empty() {
             self.flush().await?;
         }

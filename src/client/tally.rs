@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::SessionError;
 use crate::{
     metrics::{Operation, ServerMetrics},
     proto::Verb,
@@ -35,6 +36,13 @@ impl Tally {
     pub(super) fn settle(&mut self) {
         if let Some((operation, sent, came, n)) = self.pending.take() {
             self.metrics.record_many(operation, came.saturating_duration_since(sent), n);
+        }
+    }
+
+    /// Counts what was not answered.
+    pub(super) fn failed(&mut self, verb: Verb, error: &SessionError) {
+        if let Some(operation) = operation(verb) {
+            self.metrics.operation_failed(operation, error.kind());
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    metrics::Metrics,
+    metrics::{Metrics, Operation},
     proto::{Argument, ClientName, DecodeError, DialogueError, Mechanism},
 };
 
@@ -736,4 +736,18 @@ async fn a_command_after_a_dropped_one_gets_its_own_reply() {
         assert_eq!(session.quit().await.unwrap().text(), "QUIT", "after {polls} polls");
     }
     panic!("never done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_answered_is_counted_by_what_it_was() {
+    let metrics = Metrics::new();
+    let server = Server::new(|line| if line == "BANNER" { says("220 ready") } else { Act::Silence });
+    let mut session = Session::new(server, Timeouts::all(LIMIT), metrics.server("mx.example.com"));
+    session.banner().await.unwrap();
+    assert!(matches!(session.greet(&ehlo()).await, Err(SessionError::Timeout { .. })));
+    let snapshot = metrics.snapshot();
+    let errors: Vec<_> = snapshot.total().operation_errors.iter().collect();
+    assert_eq!(errors, [(&(Operation::Ehlo, "timed_out".into()), &1)]);
+    assert_eq!(snapshot.latency(Operation::Ehlo), None);
+    assert_eq!(snapshot.latency(Operation::Greeting).unwrap().count, 1);
 }
