@@ -25,6 +25,7 @@
 mod counts;
 mod gauges;
 mod operation;
+mod prometheus;
 mod recorder;
 mod registry;
 mod server;
@@ -32,6 +33,7 @@ mod snapshot;
 
 pub use gauges::{BreakerState, Gauges, PoolState, Sizes};
 pub use operation::Operation;
+pub use prometheus::Prometheus;
 pub use registry::Metrics;
 pub use server::{HealthResult, ServerMetrics};
 pub use snapshot::{Latency, ServerSnapshot, Snapshot};

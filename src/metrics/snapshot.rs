@@ -172,6 +172,24 @@ fn add_up<K: Ord + Clone>(total: &mut BTreeMap<K, u64>, more: &BTreeMap<K, u64>)
     }
 }
 
+/// One line for a log.
+impl fmt::Display for ServerSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let wait = self.checkout_wait();
+        write!(
+            f,
+            "{} checkouts={} wait_p99={:?} opened={} errors={} closed={} retries={}",
+            self.sizes.unwrap_or_default(),
+            wait.map_or(0, |wait| wait.count),
+            wait.map_or(Duration::ZERO, |wait| wait.p99),
+            self.connections_opened,
+            self.connection_errors.values().sum::<u64>(),
+            self.connections_closed.values().sum::<u64>(),
+            self.retries,
+        )
+    }
+}
+
 impl fmt::Debug for ServerSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerSnapshot")
@@ -184,7 +202,19 @@ impl fmt::Debug for ServerSnapshot {
 }
 
 /// What [`Metrics`](super::Metrics) held at one time. It keeps the histograms, so that merging two gives the
-/// quantiles of both together, which no average of quantiles would.
+/// quantiles of both together, which no average of quantiles would. It prints as one line, for a log:
+///
+/// ```
+/// use smtp_pool::metrics::{Metrics, PoolState};
+/// let metrics = Metrics::new();
+/// metrics.update_pool_size("smtp.example.com", PoolState::Active, 5);
+/// metrics.server("smtp.example.com").connection_opened();
+/// assert_eq!(
+///     metrics.snapshot().to_string(),
+///     "active=5 idle=0 connecting=0 waiting=0 max=0 breaker=closed \
+///      checkouts=0 wait_p99=0ns opened=1 errors=0 closed=0 retries=0 servers=1",
+/// );
+/// ```
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub(super) since: SystemTime,
@@ -264,6 +294,13 @@ impl Snapshot {
         for (name, server) in &other.servers {
             self.add(name, server);
         }
+    }
+}
+
+/// One line for a log.
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} servers={}", self.total, self.servers.len())
     }
 }
 
