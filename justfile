@@ -21,7 +21,7 @@ lint:
     cargo fmt --check
     cargo clippy --all-features --all-targets -- -D warnings
     cargo clippy --no-default-features --all-targets -- -D warnings
-    for feature in blocking verify sandbox cli; do \
+    for feature in blocking hdr-log verify sandbox cli; do \
         echo "== feature $feature alone"; \
         cargo clippy --no-default-features --features "$feature" --all-targets -- -D warnings; \
     done

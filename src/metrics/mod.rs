@@ -24,6 +24,8 @@
 
 mod counts;
 mod gauges;
+#[cfg(feature = "hdr-log")]
+mod hdr_log;
 mod operation;
 mod prometheus;
 mod recorder;
@@ -32,6 +34,8 @@ mod server;
 mod snapshot;
 
 pub use gauges::{BreakerState, Gauges, PoolState, Sizes};
+#[cfg(feature = "hdr-log")]
+pub use hdr_log::HdrLog;
 pub use operation::Operation;
 pub use prometheus::Prometheus;
 pub use registry::Metrics;
