@@ -10,6 +10,7 @@ mod cli;
 mod connect;
 mod differential;
 mod layers;
+mod monitoring;
 #[cfg(feature = "verify")]
 mod mx;
 mod naive;
