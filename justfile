@@ -60,6 +60,17 @@ postfix:
     apt-get update -q
     DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postfix
 
+# What Prometheus' own tool says of the metrics, the alerts and the dashboard (`just promtool` installs it).
+monitoring:
+    .ci/monitoring
+
+# Installs promtool alone: Prometheus itself is neither needed nor started.
+promtool:
+    apt-get update -q
+    rm -rf target/prometheus && mkdir -p target/prometheus
+    cd target/prometheus && apt-get download -q prometheus && dpkg-deb -x prometheus_*.deb .
+    install target/prometheus/usr/bin/promtool /usr/local/bin/promtool
+
 # The demonstration of the README, and every verdict of it compared with the one that the list expects.
 demo:
     cargo run --release --features cli -- verify --sandbox examples/addresses.csv
