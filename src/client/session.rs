@@ -180,7 +180,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         let verb = self.dialogue.due().unwrap_or(Verb::Noop);
         let written = timeout_at(now + self.timeouts.of(verb), poll_fn(|cx| self.poll_flush(cx))).await;
-        written.map_err(|_| SessionError::Timeout { verb })
+        let flushed = written.map_err(|_| SessionError::Timeout { verb });
+        flushed.inspect_err(|error| self.tally.failed(verb, error))
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -230,13 +231,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// final: the session is of no further use.
     pub async fn reply(&mut self) -> Result<(Verb, Reply), SessionError> {
         let verb = self.dialogue.due().ok_or(SessionError::NothingOwed)?;
-        self.reply_to(verb).await.inspect_err(|error| self.tally.failed(verb, error))
-    }
-
-    async fn reply_to(&mut self, verb: Verb) -> Result<(Verb, Reply), SessionError> {
         if !self.out.is_empty() {
             self.flush().await?;
         }
+        self.read_reply(verb).await.inspect_err(|error| self.tally.failed(verb, error))
+    }
+
+    async fn read_reply(&mut self, verb: Verb) -> Result<(Verb, Reply), SessionError> {
         loop {
             if let Some(reply) = self.decoder.decode()? {
                 self.waiting = None;
