@@ -155,7 +155,7 @@ impl<'a, Q: Questions> Probe<'a, Q> {
                 self.questions.take_back(question);
             }
         }
-        if matches!(ended, Err(SessionError::Decode(_) | SessionError::Dialogue(_))) {
+        if self.is_doubtful(&ended) {
             self.answers.drain(..).rev().for_each(|(question, _)| self.questions.take_back(question));
         }
         self.commit();
@@ -164,6 +164,19 @@ impl<'a, Q: Questions> Probe<'a, Q> {
             (Err(error), None) => End::Broken(error),
             (Ok(()), None) if self.stopped || self.budget.is_spent() => End::Spent,
             (Ok(()), None) => End::Idle,
+        }
+    }
+
+    /// Whether the answers held back may stand at the wrong questions.
+    fn is_doubtful(&self, ended: &Result<(), SessionError>) -> bool {
+        match ended {
+            Err(SessionError::Decode(_) | SessionError::Dialogue(_)) => true,
+            // A server that says nothing to some RCPT answers RSET, and then there is nothing more to come: its
+            // acceptance was taken for that of a recipient. A refusal in its place would not be the answer to RSET.
+            Err(SessionError::Timeout { .. }) => {
+                self.answers.last().is_some_and(|(_, answer)| answer.reply.is_positive())
+            }
+            _ => false,
         }
     }
 
