@@ -169,8 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         let verb = self.dialogue.due().unwrap_or(Verb::Noop);
         let written = timeout_at(now + self.timeouts.of(verb), poll_fn(|cx| self.poll_flush(cx))).await;
-        let flushed = written.map_err(|_| SessionError::Timeout { verb });
-        flushed.inspect_err(|error| self.tally.failed(verb, error))
+        written.map_err(|_| self.fail(verb, SessionError::Timeout { verb }))
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -223,7 +222,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if !self.out.is_empty() {
             self.flush().await?;
         }
-        self.read_reply(verb).await.inspect_err(|error| self.tally.failed(verb, error))
+        self.read_reply(verb).await.map_err(|error| self.fail(verb, error))
     }
 
     async fn read_reply(&mut self, verb: Verb) -> Result<(Verb, Reply), SessionError> {
@@ -243,6 +242,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             let read = timeout_at(deadline, self.stream.read_buf(buf)).await;
             self.note_read(read.map_err(|_| SessionError::Timeout { verb })?);
         }
+    }
+
+    /// What comes behind a failure, a late reply for one, must not pass for being in step again.
+    fn fail(&mut self, verb: Verb, error: SessionError) -> SessionError {
+        self.tally.failed(verb, &error);
+        self.ended.get_or_insert(Ended::Eof);
+        error
     }
 
     /// How the connection ended, where the reply to `verb` would be next. A write that failed is the first cause.

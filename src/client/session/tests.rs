@@ -671,6 +671,29 @@ async fn each_fault_at_each_stage_ends_in_its_error_within_the_deadline() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_session_that_has_failed_is_never_idle_again() {
+    // Found by the fuzz target `session_ops`: what came behind the failure was taken for the answer.
+    let (client, mut server) = duplex(1024);
+    let mut session = open(client);
+    server.write_all(b"220 mx\r\n250 mx\r\n").await.unwrap();
+    session.banner().await.unwrap();
+    session.greet(&ehlo()).await.unwrap();
+    assert!(matches!(session.command(&Command::Noop).await, Err(SessionError::Timeout { .. })));
+    server.write_all(b"250 late\r\n").await.unwrap();
+    drop(session.reply().await);
+    assert!(!session.is_idle(), "{session:?}");
+
+    let mut session = ready(Server::new(|line| match line {
+        "NOOP" => says("garbage\r\n250 NOOP"),
+        _ => yes(line),
+    }))
+    .await;
+    assert!(matches!(session.command(&Command::Noop).await, Err(SessionError::Decode(_))));
+    drop(session.reply().await);
+    assert!(!session.is_idle(), "{session:?}");
+}
+
 // Cancellation.
 
 /// Polls `future` `polls` times, then drops it; tells whether it was done.
