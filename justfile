@@ -42,6 +42,18 @@ doc:
 fuzz target="" seconds="20":
     .ci/fuzz "{{ target }}" "{{ seconds }}"
 
+# Takes what fuzzing has found into the corpus of a target, or of each.
+fuzz-min target="":
+    .ci/fuzz-min "{{ target }}"
+
+# That the corpora reach so many percent of the lines of the protocol.
+fuzz-cov percent="95":
+    .ci/fuzz-cov "{{ percent }}"
+
+# Mutants of the protocol and the pool that no test notices (`cargo install cargo-mutants`); `--shard 0/8` for a part.
+mutants *args:
+    cargo mutants --output target {{ args }}
+
 # The benchmarks.
 bench *args:
     cargo bench --all-features --bench '*' -- {{ args }}

@@ -14,6 +14,7 @@ mod monitoring;
 #[cfg(feature = "verify")]
 mod mx;
 mod naive;
+mod peer_address;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod resilience;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
