@@ -7,10 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::Instant,
-};
+use tokio::time::Instant;
 
 use super::{ConnectError, Connection, Session, SessionError, Timeouts};
 use crate::{
@@ -249,13 +246,7 @@ impl Connector {
 }
 
 /// AUTH, and answers to challenges until the server decides (RFC 4954 4).
-pub(super) async fn authenticate<S>(
-    session: &mut Session<S>,
-    credentials: &Credentials,
-) -> Result<(), ConnectError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+async fn authenticate(session: &mut Session<Stream>, credentials: &Credentials) -> Result<(), ConnectError> {
     let mut sasl = Sasl::new(credentials, session.extensions())?;
     let auth = Command::Auth { mechanism: sasl.mechanism().clone(), initial: sasl.initial()? };
     let mut reply = session.command(&auth).await?;

@@ -8,9 +8,6 @@ mod connect;
 mod connection;
 mod envelope;
 mod error;
-#[cfg(any(test, fuzzing))]
-#[doc(hidden)]
-pub mod properties;
 mod session;
 mod tally;
 

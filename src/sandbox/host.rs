@@ -176,6 +176,9 @@ pub struct Blocked {
     pub at: Stage,
     /// Only after the host has been asked for so many recipients, over all connections.
     pub after: u64,
+    /// The first so many refusals of recipients do not say what is meant, but `550 5.1.1 … User unknown`, as some servers
+    /// treat clients that they have come to dislike.
+    pub vague: u64,
 }
 
 /// Replies come octet by octet (OpenBSD's spamd, and LaBrea's idea).

@@ -32,8 +32,6 @@
 //! | `protocol_error` | unknown | server | later, if 4xx |
 //! | `other` | unknown | nobody | later, if 4xx |
 
-#[cfg(any(test, fuzzing))]
-pub mod properties;
 mod rules;
 mod text;
 

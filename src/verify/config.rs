@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{Classifier, Routes};
+use super::{Classifier, Providers, Routes};
 use crate::{
     client::{ClientConfig, Timeouts},
     proto::{ClientName, ReversePath},
@@ -41,6 +41,8 @@ pub struct VerifierConfig {
     pub nameservers: Vec<SocketAddr>,
     /// Connections that may be open at once, to all servers together: 256, a quarter of the usual limit of open files.
     pub max_connections: usize,
+    /// Providers and what they are asked at the most; without, those that are compiled in.
+    pub providers: Option<Arc<Providers>>,
     /// What replies mean; without one, the built-in table of rules tells.
     pub classifier: Option<Arc<Classifier>>,
 }
@@ -63,6 +65,7 @@ impl VerifierConfig {
             routes: Routes::new(),
             nameservers: Vec::new(),
             max_connections: 256,
+            providers: None,
             classifier: None,
         }
     }
@@ -71,6 +74,10 @@ impl VerifierConfig {
 impl VerifierConfig {
     pub(super) fn classifier(&self) -> &Classifier {
         self.classifier.as_deref().unwrap_or_else(|| Classifier::builtin())
+    }
+
+    pub(super) fn providers(&self) -> &Providers {
+        self.providers.as_deref().unwrap_or_else(|| Providers::builtin())
     }
 
     /// The pause before the next attempt, after so many; none after the last.

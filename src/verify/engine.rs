@@ -6,7 +6,11 @@
 //!                      └▶ event
 //! ```
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    ops::{Deref, DerefMut},
+    sync::Arc,
+    time::Duration,
+};
 
 use foldhash::HashMap;
 use jiff::Timestamp;
@@ -24,7 +28,12 @@ use super::{
     run::{Events, Lot, MAX_PENDING, Records, Tasks},
     status::Statuses,
 };
-use crate::{client::Connector, metrics::Metrics, net::TlsConfigError, proto::Mailbox};
+use crate::{
+    client::{Connection, Connector, Endpoint},
+    metrics::Metrics,
+    net::TlsConfigError,
+    proto::Mailbox,
+};
 
 /// An address on its way.
 pub(super) struct Item {
@@ -50,6 +59,26 @@ pub(super) enum Books {
     Theirs,
 }
 
+/// A connection, and its place among those that may be open at once.
+pub(super) struct Lent {
+    connection: Connection,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Deref for Lent {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Lent {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+}
+
 /// What all lanes share.
 #[derive(Debug)]
 pub(super) struct Context {
@@ -67,9 +96,14 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Waits for a place among the connections that may be open at once.
-    pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.places).acquire_owned().await.ok()
+    /// Opens a connection, when there is a place for it.
+    pub(super) async fn connect(&self, exchanger: &Endpoint) -> Result<Lent, Outcome> {
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        let place = place.map_err(|_| Outcome::not_asked())?;
+        match self.connector.connect(exchanger).await {
+            Ok(connection) => Ok(Lent { connection, _place: place }),
+            Err(error) => Err(Outcome::of_connect_error(self.config.classifier(), &error)),
+        }
     }
 
     /// Hands events to whoever takes them; if nobody does any more, there is nothing left to do with them.

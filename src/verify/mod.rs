@@ -11,25 +11,28 @@
 mod catch_all;
 mod classify;
 mod config;
+mod desk;
 mod engine;
 mod event;
 mod facts;
+mod group;
 mod intake;
 mod lane;
 mod mx;
 mod outcome;
+mod pace;
 mod probe;
-mod queue;
+mod provider;
+mod question;
 mod record;
 mod router;
 mod run;
+mod settle;
+mod standing;
 mod status;
 mod throttle;
 mod verdict;
 
-#[cfg(any(test, fuzzing))]
-#[doc(hidden)]
-pub use self::classify::properties;
 pub use self::{
     classify::{Classifier, Explanation, Retry, RulesError, Stage, UnknownStage, Verdict},
     config::{RiskPolicy, VerifierConfig},
@@ -37,6 +40,7 @@ pub use self::{
     event::{Event, Task},
     facts::{DomainFacts, is_role},
     mx::{DnsConfigError, Exchangers, MailRoute, Resolver, Routes, Unreachable},
+    provider::{Limits, Provider, Providers, ProvidersError},
     record::{CatchAll, Record},
     run::{Ended, Events, Lanes, Records, Tasks},
     status::{Block, BlockCause, LaneState, LaneStatus},

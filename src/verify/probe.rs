@@ -9,17 +9,21 @@
 //! question. Therefore answers are held back until the connection is quiet with every reply read, and count for
 //! nothing if it turns out to be out of step before that.
 //!
-//! Nothing here decides about verdicts: answers go to the [`Questions`] in order, and what was asked without being
-//! answered goes back there.
+//! Nothing here decides about verdicts: answers go to the desk of the lane in order, by the [`Seat`] of the connection,
+//! and what was asked without being answered goes back there.
 
 use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use super::throttle::Budget;
+use super::{
+    desk::{Draw, Seat, Window},
+    question::Question,
+    throttle::Budget,
+};
 use crate::{
     client::{Connection, SessionError},
-    proto::{Command, DialogueError, MailParams, Mailbox, RcptParams, Reply, ReversePath, Verb},
+    proto::{Command, DialogueError, MailParams, RcptParams, Reply, ReversePath, Verb},
 };
 
 /// Windows in flight: beyond four, throughput hardly grows, and a refusal comes too late to be heeded.
@@ -27,37 +31,6 @@ const WINDOWS: u32 = 4;
 /// How long answers may be held back before no new window is sent, so that the connection becomes quiet: one
 /// round trip lost in five seconds.
 const HELD: Duration = Duration::from_secs(5);
-
-/// Where questions come from, and answers go to.
-pub(super) trait Questions {
-    /// A recipient to ask about.
-    type Question;
-
-    /// The mailbox to ask about.
-    fn mailbox<'a>(&self, question: &'a Self::Question) -> &'a Mailbox;
-
-    /// Questions that wait.
-    fn waiting(&mut self) -> usize;
-
-    /// How many of those that wait, at most `max`, may be asked while `left` rejections may come, and how many are to be
-    /// reckoned with then.
-    fn affordable(&self, left: f32, max: u32) -> (u32, f32);
-
-    /// Whether one of those that wait needs SMTPUTF8.
-    fn needs_smtputf8(&self) -> bool;
-
-    /// The next question, which is sent `now`.
-    fn next(&mut self, now: Instant) -> Option<Self::Question>;
-
-    /// The answer to a question.
-    fn answer(&mut self, question: Self::Question, answer: &Answer) -> Then<Self::Question>;
-
-    /// All answers there were have been given.
-    fn settled(&mut self);
-
-    /// Takes a question back that got no answer; they come in reverse order, to stand first again.
-    fn take_back(&mut self, question: Self::Question);
-}
 
 /// An answer of the server.
 pub(super) struct Answer {
@@ -68,18 +41,6 @@ pub(super) struct Answer {
     pub(super) position: u32,
     /// When it came.
     pub(super) at: Instant,
-}
-
-/// What an answer means for the connection.
-pub(super) enum Then<Q> {
-    /// Go on.
-    Continue,
-    /// The server takes fewer recipients in a transaction; the question is to be asked again.
-    SmallerTransactions(Q),
-    /// The server wants another connection for this question.
-    Reconnect(Q),
-    /// Ask nothing more on this connection.
-    Stop,
 }
 
 /// Why a connection is done.
@@ -96,22 +57,25 @@ pub(super) enum End {
 }
 
 /// What was sent and not yet answered.
-enum Sent<Q> {
+enum Sent {
     Mail,
-    Rcpt(Q),
-    /// The end of a window, and the rejections that were reckoned with for it.
-    Rset(f32),
+    Rcpt(Question),
+    /// The end of a window, the rejections that were reckoned with for it, and when it was begun.
+    Rset {
+        risk: f32,
+        sent: Instant,
+    },
 }
 
 /// A connection with what it has in flight.
-pub(super) struct Probe<'a, Q: Questions> {
+pub(super) struct Probe<'a> {
     connection: &'a mut Connection,
     budget: &'a mut Budget,
     from: &'a ReversePath,
-    questions: &'a mut Q,
-    sent: VecDeque<Sent<Q::Question>>,
-    /// Answers held back; the lane keeps the memory, which can be that of thousands.
-    answers: &'a mut Vec<(Q::Question, Answer)>,
+    seat: &'a mut Seat,
+    sent: VecDeque<Sent>,
+    /// Answers held back.
+    answers: Vec<(Question, Answer)>,
     windows: u32,
     /// Rejections to reckon with for the windows in flight.
     risk: f32,
@@ -123,21 +87,20 @@ pub(super) struct Probe<'a, Q: Questions> {
     stopped: bool,
 }
 
-impl<'a, Q: Questions> Probe<'a, Q> {
+impl<'a> Probe<'a> {
     pub(super) fn new(
         connection: &'a mut Connection,
         budget: &'a mut Budget,
         from: &'a ReversePath,
-        questions: &'a mut Q,
-        answers: &'a mut Vec<(Q::Question, Answer)>,
+        seat: &'a mut Seat,
     ) -> Self {
         Self {
             connection,
             budget,
             from,
-            questions,
+            seat,
             sent: VecDeque::new(),
-            answers,
+            answers: Vec::new(),
             windows: 0,
             risk: 0.0,
             refused: None,
@@ -150,13 +113,16 @@ impl<'a, Q: Questions> Probe<'a, Q> {
     /// Asks until there are no questions left, or the connection is done for another reason.
     pub(super) async fn run(mut self) -> End {
         let ended = self.pump().await;
-        for sent in self.sent.drain(..).rev() {
-            if let Sent::Rcpt(question) = sent {
-                self.questions.take_back(question);
-            }
-        }
-        if self.is_doubtful(&ended) {
-            self.answers.drain(..).rev().for_each(|(question, _)| self.questions.take_back(question));
+        let unanswered = self.sent.drain(..).filter_map(|sent| match sent {
+            Sent::Rcpt(question) => Some(question),
+            _ => None,
+        });
+        let unanswered: Vec<_> = unanswered.collect();
+        if matches!(ended, Err(SessionError::Decode(_) | SessionError::Dialogue(_))) {
+            let void = self.answers.drain(..).map(|(question, _)| question);
+            self.seat.take_back(void.chain(unanswered).collect());
+        } else {
+            self.seat.take_back(unanswered);
         }
         self.commit();
         match (ended, self.closing) {
@@ -167,23 +133,10 @@ impl<'a, Q: Questions> Probe<'a, Q> {
         }
     }
 
-    /// Whether the answers held back may stand at the wrong questions.
-    fn is_doubtful(&self, ended: &Result<(), SessionError>) -> bool {
-        match ended {
-            Err(SessionError::Decode(_) | SessionError::Dialogue(_)) => true,
-            // A server that says nothing to some RCPT answers RSET, and then there is nothing more to come: its
-            // acceptance was taken for that of a recipient. A refusal in its place would not be the answer to RSET.
-            Err(SessionError::Timeout { .. }) => {
-                self.answers.last().is_some_and(|(_, answer)| answer.reply.is_positive())
-            }
-            _ => false,
-        }
-    }
-
     async fn pump(&mut self) -> Result<(), SessionError> {
         loop {
-            while let Some((recipients, risk)) = self.room() {
-                self.window(recipients, risk).await?;
+            while let Some(window) = self.room() {
+                self.window(window).await?;
             }
             // Room comes with the end of a window.
             while self.connection.owed() > 0 && self.closing.is_none() {
@@ -199,44 +152,63 @@ impl<'a, Q: Questions> Probe<'a, Q> {
             }
             self.connection.check_quiet()?;
             self.commit();
-            if self.room().is_none() {
-                return Ok(());
+            match self.room() {
+                Some(window) => self.window(window).await?,
+                None => return Ok(()),
             }
         }
     }
 
-    /// How many recipients the next window may have, if it may be sent now, and the rejections to reckon with.
-    fn room(&mut self) -> Option<(u32, f32)> {
+    /// The next window, if it may be sent now.
+    fn room(&mut self) -> Option<Window> {
         let held =
             self.answers.first().is_some_and(|(_, first)| self.connection.last_read() - first.at > HELD);
         let full = self.windows == WINDOWS || !self.connection.has_room();
         if self.stopped || self.closing.is_some() || held || full {
             return None;
         }
-        if self.questions.waiting() == 0 {
-            return None;
-        }
         let full = self.budget.full_window();
-        let (recipients, risk) = self.questions.affordable(self.budget.left(self.risk), full);
         // A window behind others waits until it can be a good one: one write per recipient costs more than it gains.
-        let worth = self.windows == 0 || recipients >= full / 2;
-        (recipients > 0 && worth).then_some((recipients, risk))
+        let least = if self.windows == 0 { 1 } else { full.div_ceil(2) };
+        match self.seat.draw(self.budget.left(self.risk), least..=full) {
+            Draw::Window(window) => Some(window),
+            Draw::Nothing => None,
+            Draw::Leave => {
+                self.stopped = true;
+                None
+            }
+        }
     }
 
-    async fn window(&mut self, recipients: u32, risk: f32) -> Result<(), SessionError> {
+    async fn window(&mut self, window: Window) -> Result<(), SessionError> {
+        let Window { questions, risk, smtputf8 } = window;
+        let mut questions = questions.into_iter();
+        let asked = self.ask(&mut questions, risk, smtputf8).await;
+        let rest: Vec<_> = questions.collect();
+        if !rest.is_empty() {
+            self.seat.take_back(rest);
+        }
+        asked
+    }
+
+    async fn ask(
+        &mut self,
+        questions: &mut std::vec::IntoIter<Question>,
+        risk: f32,
+        smtputf8: bool,
+    ) -> Result<(), SessionError> {
         let now = Instant::now();
-        let smtputf8 = self.connection.extensions().smtputf8 && self.questions.needs_smtputf8();
         self.budget.begin();
         self.windows += 1;
         self.risk += risk;
         self.connection.queue_mail(self.from, &MailParams { smtputf8, ..MailParams::default() })?;
         self.sent.push_back(Sent::Mail);
-        for _ in 0..recipients {
+        while !questions.as_slice().is_empty() {
             self.make_room().await?;
             if self.stopped || self.closing.is_some() {
                 break;
             }
-            let Some(question) = self.questions.next(now) else { break };
+            let Some(question) = questions.next() else { break };
             // Without PIPELINING the refusal of MAIL is known by now, and RCPT would be out of sequence.
             if self.connection.owed() == 0
                 && let Some(mail) = &self.refused
@@ -245,15 +217,14 @@ impl<'a, Q: Questions> Probe<'a, Q> {
                 self.answers.push((question, Answer { verb: Verb::Mail, reply, position: 0, at }));
                 continue;
             }
-            let queued =
-                self.connection.queue_rcpt(self.questions.mailbox(&question), &RcptParams::default());
+            let queued = self.connection.queue_rcpt(question.mailbox(), &RcptParams::default());
             self.sent.push_back(Sent::Rcpt(question));
             queued?;
         }
         self.make_room().await?;
         if self.closing.is_none() {
             self.connection.queue(&Command::Rset)?;
-            self.sent.push_back(Sent::Rset(risk));
+            self.sent.push_back(Sent::Rset { risk, sent: now });
         }
         self.connection.flush().await
     }
@@ -283,11 +254,12 @@ impl<'a, Q: Questions> Probe<'a, Q> {
             }
             Some(Sent::Rcpt(question)) => self.recipient(question, reply),
             // RSET cannot fail (RFC 5321 4.1.1.5): this is the reply to something else.
-            Some(Sent::Rset(_)) if !reply.is_positive() => {
+            Some(Sent::Rset { .. }) if !reply.is_positive() => {
                 return Err(DialogueError::Unsolicited(reply.code()).into());
             }
-            Some(Sent::Rset(risk)) => {
+            Some(Sent::Rset { risk, sent }) => {
                 self.windows -= 1;
+                self.seat.note_latency(self.connection.last_read().saturating_duration_since(sent));
                 // To the bit, so that nothing is left of roundings.
                 self.risk = if self.windows == 0 { 0.0 } else { self.risk - risk };
                 self.refused = None;
@@ -298,7 +270,7 @@ impl<'a, Q: Questions> Probe<'a, Q> {
         Ok(false)
     }
 
-    fn recipient(&mut self, question: Q::Question, reply: Reply) {
+    fn recipient(&mut self, question: Question, reply: Reply) {
         let (at, position) = (self.connection.last_read(), self.position);
         self.position += 1;
         if !reply.is_positive() {
@@ -313,23 +285,10 @@ impl<'a, Q: Questions> Probe<'a, Q> {
 
     /// Lets the answers count.
     fn commit(&mut self) {
-        // Questions taken back come in reverse order.
-        let mut back = Vec::new();
-        for (question, answer) in self.answers.drain(..) {
-            match self.questions.answer(question, &answer) {
-                Then::Continue => {}
-                Then::Stop => self.stopped = true,
-                Then::SmallerTransactions(question) => {
-                    self.budget.limit_recipients(answer.position);
-                    back.push(question);
-                }
-                Then::Reconnect(question) => {
-                    self.stopped = true;
-                    back.push(question);
-                }
-            }
+        let settled = self.seat.settle(&mut self.answers);
+        self.stopped |= settled.stop;
+        if let Some(most) = settled.recipients {
+            self.budget.limit_recipients(most);
         }
-        back.into_iter().rev().for_each(|question| self.questions.take_back(question));
-        self.questions.settled();
     }
 }

@@ -13,11 +13,11 @@ use tokio::{
 
 use super::{
     DomainFacts, Event, MailRoute, Resolver, Task, Unreachable,
+    desk::Desk,
     engine::{Books, Context, Item},
-    lane::Lane,
+    lane,
     mx::Exchangers,
     outcome::Outcome,
-    queue::Queue,
     run::Lot,
 };
 use crate::proto::Mailbox;
@@ -31,12 +31,19 @@ const FAILED: Duration = Duration::from_secs(60);
 enum Known {
     /// Its way is being looked up; these wait.
     Soon(Vec<Item>),
-    /// Its lane.
-    Lane(usize),
+    /// Its group.
+    Group(usize),
     /// Nobody to ask.
     Nowhere(Outcome),
     /// The DNS did not answer; not to be asked before this time.
     Failed(Outcome, Instant),
+}
+
+/// A group of a lane, and what gathers for it.
+struct Group {
+    desk: Arc<Desk>,
+    at: usize,
+    items: Vec<Item>,
 }
 
 /// Gives each address to the lane of its domain.
@@ -46,7 +53,11 @@ pub(super) struct Router {
     domains: HashMap<Box<str>, (u32, DomainFacts)>,
     known: Vec<Known>,
     by_exchangers: HashMap<Exchangers, usize>,
-    lanes: Vec<(mpsc::UnboundedSender<Vec<Item>>, Vec<Item>)>,
+    by_provider: HashMap<usize, usize>,
+    groups: Vec<Group>,
+    /// Groups that have something to send.
+    touched: Vec<usize>,
+    lanes: Vec<Arc<Desk>>,
     running: JoinSet<()>,
     lookups: JoinSet<(u32, MailRoute)>,
     lookup_places: Arc<Semaphore>,
@@ -61,6 +72,9 @@ impl Router {
             domains: HashMap::default(),
             known: Vec::new(),
             by_exchangers: HashMap::default(),
+            by_provider: HashMap::default(),
+            groups: Vec::new(),
+            touched: Vec::new(),
             lanes: Vec::new(),
             running: JoinSet::new(),
             lookups: JoinSet::new(),
@@ -82,10 +96,13 @@ impl Router {
             }
             self.flush();
         }
-        // Without senders the lanes end when they have answered everything.
-        self.lanes.clear();
-        drop(self.context);
-        while self.running.join_next().await.is_some() {}
+        for lane in &self.lanes {
+            lane.lock().end();
+            lane.changed.notify_one();
+        }
+        // The lanes end when they have answered everything.
+        let Self { mut running, .. } = self;
+        while running.join_next().await.is_some() {}
     }
 
     fn take_in(&mut self, task: Task) {
@@ -113,7 +130,14 @@ impl Router {
         let domain = item.domain;
         match &mut self.known[domain as usize] {
             Known::Soon(items) => items.push(item),
-            Known::Lane(lane) => self.lanes[*lane].1.push(item),
+            Known::Group(group) => {
+                let group = *group;
+                let items = &mut self.groups[group].items;
+                if items.is_empty() {
+                    self.touched.push(group);
+                }
+                items.push(item);
+            }
             Known::Failed(_, until) if *until <= now => {
                 let mailbox = item.mailbox.clone();
                 self.known[domain as usize] = Known::Soon(vec![item]);
@@ -163,7 +187,7 @@ impl Router {
 
     fn resolved(&mut self, domain: u32, route: MailRoute) {
         let known = match route {
-            Ok(exchangers) => Known::Lane(self.lane(exchangers)),
+            Ok(exchangers) => Known::Group(self.group(exchangers)),
             Err(unreachable) => {
                 let outcome = Outcome::of_unreachable(&unreachable);
                 match unreachable {
@@ -180,21 +204,41 @@ impl Router {
         }
     }
 
-    fn lane(&mut self, exchangers: Exchangers) -> usize {
-        *self.by_exchangers.entry(exchangers).or_insert_with_key(|exchangers| {
-            let (sender, inbox) = mpsc::unbounded_channel();
-            let queue = Queue::new(Arc::clone(&self.context), inbox);
-            self.running.spawn(Lane::new(Arc::clone(&self.context), exchangers.clone(), queue).run());
-            self.lanes.push((sender, Vec::new()));
-            self.lanes.len() - 1
-        })
+    /// The group of a set of exchangers, in the lane of their provider or in one of its own.
+    fn group(&mut self, exchangers: Exchangers) -> usize {
+        if let Some(group) = self.by_exchangers.get(&exchangers) {
+            return *group;
+        }
+        let host = exchangers.first().map_or_else(|| "".into(), |exchanger| Arc::clone(&exchanger.host));
+        let providers = self.context.config.providers();
+        let provider = providers.index(&host);
+        let desk = match provider.and_then(|provider| self.by_provider.get(&provider)) {
+            Some(lane) => Arc::clone(&self.lanes[*lane]),
+            None => {
+                let known = provider.and_then(|provider| providers.get(provider));
+                let (name, limits) = known.map_or_else(
+                    || (host, providers.default_limits()),
+                    |provider| (Arc::clone(&provider.name), provider.limits),
+                );
+                let desk = Arc::new(Desk::new(Arc::clone(&self.context), name, limits));
+                self.running.spawn(lane::run(Arc::clone(&desk)));
+                self.by_provider.extend(provider.map(|provider| (provider, self.lanes.len())));
+                self.lanes.push(Arc::clone(&desk));
+                desk
+            }
+        };
+        let at = desk.lock().add(exchangers.clone());
+        self.groups.push(Group { desk, at, items: Vec::new() });
+        self.by_exchangers.insert(exchangers, self.groups.len() - 1);
+        self.groups.len() - 1
     }
 
     /// Sends what has gathered.
     fn flush(&mut self) {
-        for (sender, items) in self.lanes.iter_mut().filter(|(_, items)| !items.is_empty()) {
-            // A lane ends only after its sender is dropped.
-            let _ = sender.send(mem::take(items));
+        for group in self.touched.drain(..) {
+            let Group { desk, at, items } = &mut self.groups[group];
+            desk.lock().take_in(*at, mem::take(items));
+            desk.changed.notify_one();
         }
         self.context.deliver(mem::take(&mut self.lot));
     }

@@ -1,9 +1,9 @@
 //! How much a connection may still be asked, so that the server never loses its patience.
 //!
 //! Postfix delays each reply after 10 errors and disconnects at 20, counts refused recipients as errors, and RSET as
-//! junk of which it takes 100; other servers have such counters too. So a connection is retired at nine rejections,
-//! and no more recipients are in flight than the rejections left allow: nine while nothing is known, more as
-//! acceptances come in, fewer as soon as refusals do.
+//! junk of which it takes 100; other servers have such counters too. So a connection is retired at nine rejections, or
+//! what the provider's rule says, and no more recipients are in flight than the rejections left allow: nine while
+//! nothing is known, more as acceptances come in, fewer as soon as refusals do.
 //!
 //! What is known is known of a domain. Lists are sorted by domain more often than not, and behind one server a domain
 //! with good addresses, or one that accepts anything, is next to one that nobody is left at. Only the first few
@@ -12,12 +12,10 @@
 
 use foldhash::HashMap;
 
-/// Rejections after which a connection is retired: one before the tenth error of Postfix, the first to be delayed.
+use super::Limits;
+
+/// The rejections that few answers make one reckon with: those that most servers bear on one connection.
 const REJECTIONS: u32 = 9;
-/// Transactions after which a connection is retired: each ends with a RSET, and Postfix takes 100 of them.
-const TRANSACTIONS: u32 = 90;
-/// Recipients in one transaction: what RFC 5321 4.5.3.1.8 has every server take.
-const RECIPIENTS: u32 = 100;
 /// Answers that the estimate of the rejection rate remembers.
 const MEMORY: f32 = 256.0;
 /// Recipients of a domain that are judged by other domains, and count for those. A domain that is nothing like them
@@ -125,12 +123,12 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    /// A fresh connection to a server with the limits it announced (RFC 9422), if any.
-    pub(super) fn new(mail_max: Option<u32>, rcpt_max: Option<u32>) -> Self {
+    /// A fresh connection to a server that announced limits of transactions and recipients (RFC 9422), or did not.
+    pub(super) fn new(limits: &Limits, mail_max: Option<u32>, rcpt_max: Option<u32>) -> Self {
         Self {
-            rejections: REJECTIONS,
-            transactions: TRANSACTIONS.min(mail_max.unwrap_or(u32::MAX)),
-            recipients: RECIPIENTS.min(rcpt_max.unwrap_or(u32::MAX)),
+            rejections: limits.rejections,
+            transactions: limits.transactions.min(mail_max.unwrap_or(u32::MAX)),
+            recipients: limits.recipients.min(rcpt_max.unwrap_or(u32::MAX)),
         }
     }
 
@@ -180,7 +178,7 @@ mod tests {
 
     #[test]
     fn an_unknown_server_is_asked_no_more_than_it_may_refuse() {
-        let budget = Budget::new(None, None);
+        let budget = Budget::new(&Limits::default(), None, None);
         assert_eq!(affordable(&budget, &Rates::default(), 0.0, 1), 9);
         assert_eq!(affordable(&budget, &Rates::default(), 5.0, 1), 4);
     }
@@ -189,7 +187,7 @@ mod tests {
     fn a_domain_that_accepts_is_asked_a_hundred_at_a_time_and_another_is_not() {
         let mut rates = Rates::default();
         (0..200).for_each(|_| rates.note(1, false));
-        let budget = Budget::new(None, None);
+        let budget = Budget::new(&Limits::default(), None, None);
         assert_eq!(affordable(&budget, &rates, 0.0, 1), 100);
         assert!(affordable(&budget, &rates, 0.0, 2) < 20);
     }
@@ -203,7 +201,7 @@ mod tests {
 
     #[test]
     fn announced_limits_hold() {
-        let mut budget = Budget::new(Some(1), Some(3));
+        let mut budget = Budget::new(&Limits::default(), Some(1), Some(3));
         assert_eq!(affordable(&budget, &Rates::default(), 0.0, 1), 3);
         budget.begin();
         assert!(budget.is_spent());
@@ -211,7 +209,7 @@ mod tests {
 
     #[test]
     fn outlooks_one_recipient_per_transaction_is_learnt() {
-        let mut budget = Budget::new(None, None);
+        let mut budget = Budget::new(&Limits::default(), None, None);
         budget.limit_recipients(1);
         assert_eq!(affordable(&budget, &Rates::default(), 0.0, 1), 1);
     }
@@ -230,7 +228,7 @@ mod tests {
             let mut list: VecDeque<usize> =
                 (0..qualities.len()).flat_map(|domain| iter::repeat_n(domain, size)).collect();
             while !list.is_empty() {
-                let mut budget = Budget::new(None, None);
+                let mut budget = Budget::new(&Limits::default(), None, None);
                 let mut errors = 0;
                 while !budget.is_spent() && !list.is_empty() {
                     let waiting = list.iter().take(budget.full_window() as usize).map(|&domain| domain as u32);

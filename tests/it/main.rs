@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests, their helpers included, a panic is the report")]
 
+#[cfg(all(feature = "verify", feature = "sandbox"))]
+mod blame;
 #[cfg(all(feature = "blocking", feature = "verify", feature = "sandbox"))]
 mod blocking;
 #[cfg(feature = "cli")]
@@ -10,11 +12,9 @@ mod cli;
 mod connect;
 mod differential;
 mod layers;
-mod monitoring;
 #[cfg(feature = "verify")]
 mod mx;
 mod naive;
-mod peer_address;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod resilience;
 #[cfg(all(feature = "verify", feature = "sandbox"))]

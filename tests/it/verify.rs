@@ -159,7 +159,7 @@ async fn no_server_loses_its_patience() {
     }
     let stats = sandbox.stats("mx").unwrap();
     assert_eq!((stats.hard_limit_hits, stats.junk_limit_hits), (0, 0), "{stats:?}");
-    assert_eq!(stats.max_open, 1, "one connection at a time");
+    assert!(stats.max_open <= 2, "no more connections than the default rule allows");
     assert_eq!(stats.rcpts, 3_000, "asked once each");
 }
 

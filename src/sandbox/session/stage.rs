@@ -24,11 +24,6 @@ impl Session {
             Does::LongLine => fault::long_line(out),
             Does::EndlessContinuation => return Step::Endless,
             Does::Silence => return Step::Silence,
-            Does::Skip => {
-                let step = execute(self, out);
-                out.truncate(start);
-                return step;
-            }
             Does::Eof => return Step::Close,
             Does::Truncate => {
                 execute(self, out);
@@ -81,9 +76,17 @@ impl Session {
     }
 
     fn refuse_blocked(&mut self, stage: Stage, out: &mut BytesMut) -> Step {
-        self.mx.counters.blocked.up();
+        let refusals = self.mx.counters.blocked.up();
         if stage == Stage::Rcpt {
             self.mx.counters.rcpts.up();
+            if self.mx.config.blocked.is_some_and(|blocked| refusals <= blocked.vague) {
+                return self.refuse(
+                    out,
+                    550,
+                    "5.1.1",
+                    format_args!("Recipient address rejected: User unknown"),
+                );
+            }
         }
         let peer = self.peer;
         let text = format_args!("Service unavailable; Client host [{peer}] blocked using zen.sandbox.test");

@@ -1,0 +1,492 @@
+//! The desk of a lane: the one place where its connections fetch questions and leave answers, each under a lock that is
+//! held for a window or a flight of answers, never across an await.
+//!
+//! What an answer means is decided in `settle`; here is who may ask what, and when.
+
+use std::{
+    cmp::Ordering,
+    collections::{BinaryHeap, VecDeque},
+    ops::RangeInclusive,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    Limits,
+    engine::{Context, Item},
+    group::Group,
+    mx::Exchangers,
+    outcome::Outcome,
+    pace::{Controller, Pace},
+    probe::Answer,
+    question::Question,
+    run::Lot,
+    settle::Settled,
+    standing::Standing,
+    status::{self, Block, LaneState},
+};
+use crate::{
+    client::Connection,
+    net::TlsVersion,
+    proto::{Reply, Verb},
+};
+
+/// Addresses that make another connection worth its while.
+const WORTH: usize = 30;
+/// Questions at once to a provider that did not want us a while ago.
+const PROBATION: u32 = 3;
+
+/// A question to be asked again; the soonest is the greatest, as a heap wants it.
+pub(super) struct Later {
+    pub(super) due: Instant,
+    pub(super) group: usize,
+    pub(super) question: Question,
+}
+
+impl PartialEq for Later {
+    fn eq(&self, other: &Self) -> bool {
+        self.due == other.due
+    }
+}
+
+impl Eq for Later {}
+
+impl PartialOrd for Later {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Later {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.due.cmp(&self.due)
+    }
+}
+
+/// What the connections of a lane share.
+pub(super) struct Desk {
+    pub(super) context: Arc<Context>,
+    pub(super) limits: Limits,
+    state: Mutex<State>,
+    /// Told when the lane may have something to do.
+    pub(super) changed: Notify,
+}
+
+/// What is under the lock.
+pub(super) struct State {
+    pub(super) context: Arc<Context>,
+    pub(super) groups: Vec<Group>,
+    /// Groups that wait for a connection, in the order of their coming.
+    line: VecDeque<usize>,
+    pub(super) later: BinaryHeap<Later>,
+    pub(super) standing: Standing,
+    pub(super) lot: Lot,
+    pub(super) controller: Controller,
+    pace: Pace,
+    /// Connections open, or on their way.
+    connections: u32,
+    /// Questions that wait, in all groups.
+    pub(super) waiting: usize,
+    /// Until when some exchangers are left alone.
+    pub(super) rest_until: Option<Instant>,
+    /// Answers so far.
+    pub(super) answers: u64,
+    /// Answers at the last look, when that was, and how many a second there were before it.
+    rate: (u64, Instant, f64),
+    /// Nothing more will come in.
+    ending: bool,
+    status: status::Shared,
+}
+
+/// A window of questions.
+pub(super) struct Window {
+    pub(super) questions: Vec<Question>,
+    /// The rejections to reckon with.
+    pub(super) risk: f32,
+    /// Whether one of them needs SMTPUTF8.
+    pub(super) smtputf8: bool,
+}
+
+/// What a connection may do.
+pub(super) enum Draw {
+    Window(Window),
+    /// Nothing for now.
+    Nothing,
+    /// Say goodbye.
+    Leave,
+}
+
+impl Desk {
+    pub(super) fn new(context: Arc<Context>, name: Arc<str>, limits: Limits) -> Self {
+        let now = Instant::now();
+        let state = State {
+            context: Arc::clone(&context),
+            groups: Vec::new(),
+            line: VecDeque::new(),
+            later: BinaryHeap::new(),
+            standing: Standing::default(),
+            lot: Lot::default(),
+            controller: Controller::new(limits.connections),
+            pace: Pace::new(&limits, now),
+            connections: 0,
+            waiting: 0,
+            rest_until: None,
+            answers: 0,
+            rate: (0, now, 0.0),
+            ending: false,
+            status: context.statuses.add(name),
+        };
+        Self { context, limits, state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is something to ask at `group`; false when that takes too long, or will never be.
+    pub(super) async fn more(&self, group: usize, until: Instant) -> bool {
+        let wake = Arc::clone(&self.lock().groups[group].wake);
+        loop {
+            let told = wake.notified();
+            {
+                let mut state = self.lock();
+                if state.may_ask(group, Instant::now()) {
+                    return true;
+                }
+                if state.is_surplus() || state.ending && state.later.is_empty() {
+                    return false;
+                }
+            }
+            if timeout_at(until, told).await.is_err() {
+                return false;
+            }
+        }
+    }
+}
+
+impl State {
+    /// A new set of exchangers.
+    pub(super) fn add(&mut self, exchangers: Exchangers) -> usize {
+        self.groups.push(Group::new(exchangers));
+        self.groups.len() - 1
+    }
+
+    /// Addresses to ask about.
+    pub(super) fn take_in(&mut self, group: usize, items: Vec<Item>) {
+        self.waiting += items.len();
+        let known = &mut self.groups[group];
+        items.into_iter().for_each(|item| known.push(Question::Item(item)));
+        self.wake(group);
+    }
+
+    /// The next question of a group.
+    pub(super) fn pop(&mut self, group: usize) -> Option<Question> {
+        let question = self.groups[group].pop()?;
+        self.waiting -= 1;
+        Some(question)
+    }
+
+    /// All questions of a group.
+    pub(super) fn take(&mut self, group: usize) -> VecDeque<Question> {
+        let questions = self.groups[group].take();
+        self.waiting -= questions.len();
+        questions
+    }
+
+    /// Puts a question back, to be asked next.
+    pub(super) fn put_back(&mut self, group: usize, question: Question) {
+        self.waiting += 1;
+        self.groups[group].push_front(question);
+        self.wake(group);
+    }
+
+    fn wake(&mut self, group: usize) {
+        let known = &mut self.groups[group];
+        if known.live > 0 {
+            known.wake.notify_one();
+        } else if known.connecting == 0 && !known.in_line {
+            known.in_line = true;
+            self.line.push_back(group);
+        }
+    }
+
+    /// Nothing more will come in.
+    pub(super) fn end(&mut self) {
+        self.ending = true;
+        self.groups.iter().for_each(|group| group.wake.notify_waiters());
+    }
+
+    /// Whether all is answered, and nothing more will come in.
+    pub(super) fn is_done(&self) -> bool {
+        self.ending && self.connections == 0 && self.waiting == 0 && self.later.is_empty()
+    }
+
+    /// Whether there are more connections than there should be.
+    fn is_surplus(&self) -> bool {
+        self.connections > self.controller.connections(Instant::now())
+    }
+
+    /// Whether another connection may be of use.
+    fn wants_more(&self) -> bool {
+        self.waiting > 0 && self.connections < self.controller.connections(Instant::now())
+    }
+
+    fn may_ask(&mut self, group: usize, now: Instant) -> bool {
+        let waiting = self.groups[group].len();
+        waiting > 0 && !self.is_surplus() && self.standing.blocked(now).is_none() && {
+            let enough = self.enough(waiting);
+            self.pace.allows(now) >= enough
+        }
+    }
+
+    /// How many recipients must be allowed at once to be worth a round trip, with so many waiting.
+    fn enough(&self, waiting: usize) -> u32 {
+        u32::try_from(waiting).unwrap_or(u32::MAX).clamp(1, 10).min(self.pace.burst())
+    }
+
+    /// A group that needs a connection and may have one, which is counted from now on.
+    pub(super) fn hire(&mut self, now: Instant) -> Option<usize> {
+        if self.connections >= self.controller.connections(now) || self.standing.blocked(now).is_some() {
+            return None;
+        }
+        for _ in 0..self.line.len() {
+            let Some(group) = self.line.pop_front() else { break };
+            let known = &mut self.groups[group];
+            known.in_line = false;
+            if known.is_empty() || known.live + known.connecting > 0 {
+                continue;
+            }
+            let ready = known.not_before.is_none_or(|at| at <= now);
+            let enough = self.enough(self.groups[group].len());
+            if ready && self.pace.allows(now) >= enough {
+                return Some(self.hired(group));
+            }
+            self.groups[group].in_line = true;
+            self.line.push_back(group);
+        }
+        // Where there is more to ask than the connections at work are good for, and none is just being opened.
+        let busy = |group: &Group| {
+            group.connecting == 0 && group.live > 0 && group.len() > WORTH * group.live as usize
+        };
+        let group = self.groups.iter().position(busy)?;
+        (self.pace.allows(now) >= self.enough(WORTH)).then(|| self.hired(group))
+    }
+
+    fn hired(&mut self, group: usize) -> usize {
+        self.groups[group].connecting += 1;
+        self.connections += 1;
+        group
+    }
+
+    /// A connection is closed, or could not be opened.
+    pub(super) fn dismissed(&mut self, group: usize, was_live: bool) {
+        let known = &mut self.groups[group];
+        match was_live {
+            true => known.live = known.live.saturating_sub(1),
+            false => known.connecting = known.connecting.saturating_sub(1),
+        }
+        self.connections = self.connections.saturating_sub(1);
+        if !self.groups[group].is_empty() {
+            self.wake(group);
+        }
+    }
+
+    /// Sees to all that time brings: what is due, what must not wait for servers that are left alone, and what can no
+    /// longer be doubted.
+    pub(super) fn tick(&mut self, now: Instant) {
+        while self.later.peek().is_some_and(|later| later.due <= now) {
+            let Some(Later { group, question, .. }) = self.later.pop() else { break };
+            // Whose question it was does not answer any more.
+            let moot = match &question {
+                Question::CatchAll { domain, .. } => !self.groups[group].is_asked(*domain),
+                Question::Item(_) => false,
+            };
+            if !moot {
+                self.waiting += 1;
+                self.groups[group].push(question);
+                self.wake(group);
+            }
+        }
+        self.settle_unasked(now);
+        // A lane that is at rest is as sure as it will be.
+        if self.connections == 0 && self.waiting == 0 {
+            self.release();
+        }
+    }
+
+    /// When something will be due that nobody tells about.
+    pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
+        let later = self.later.peek().map(|later| later.due);
+        let paused = self.line.iter().filter_map(|&group| self.groups[group].not_before).min();
+        let pace = if self.waiting > 0 { self.pace.ready(10) } else { None };
+        let free = if self.waiting > 0 { self.standing.until() } else { None };
+        [later, paused, pace, free].into_iter().flatten().filter(|&at| at > now).min()
+    }
+
+    /// Lets those who hold a connection know that the time has come to ask.
+    pub(super) fn wake_idle(&mut self) {
+        for group in self.groups.iter().filter(|group| group.live > 0 && !group.is_empty()) {
+            group.wake.notify_waiters();
+        }
+    }
+
+    /// Hands events over.
+    pub(super) fn flush(&mut self) {
+        self.context.deliver(std::mem::take(&mut self.lot));
+    }
+
+    /// Lets everybody know how the lane is doing.
+    pub(super) fn note(&mut self, now: Instant) {
+        let state = match self.standing.verdict() {
+            Some(outcome) => LaneState::Blocked(Block::of(outcome)),
+            None if self.rest_until.is_some_and(|until| now < until) => LaneState::Unreachable,
+            None if self.waiting > 0 && self.pace.allows(now) == 0 => LaneState::Limited,
+            None => LaneState::Open,
+        };
+        let (before, at, mut rate) = self.rate;
+        let passed = now.saturating_duration_since(at);
+        if passed >= Duration::from_secs(1) {
+            let current = (self.answers - before) as f64 / passed.as_secs_f64();
+            rate = if before == 0 { current } else { rate * 0.7 + current * 0.3 };
+            self.rate = (self.answers, now, rate);
+        }
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = |state: &LaneState| matches!(state, LaneState::Blocked(_) | LaneState::Unreachable);
+        let changed = status.state != state && (told(&status.state) || told(&state));
+        status.state = state;
+        (status.waiting, status.answered, status.rate) =
+            ((self.waiting + self.later.len()) as u64, self.answers, rate);
+        (status.connections, status.latency) = (self.connections, self.controller.latency);
+        if changed {
+            let event = super::Event::Lane(status.clone());
+            drop(status);
+            self.lot.events.push(event);
+        }
+    }
+
+    fn draw(&mut self, seat: &mut Seat, left: f32, sizes: RangeInclusive<u32>, now: Instant) -> Draw {
+        if self.standing.blocked(now).is_some() || self.is_surplus() {
+            return Draw::Leave;
+        }
+        let waiting = self.groups[seat.group].len();
+        if waiting == 0 {
+            return Draw::Nothing;
+        }
+        let allowed = self.pace.allows(now);
+        if allowed < self.enough(waiting) {
+            return Draw::Nothing;
+        }
+        let most = if self.standing.is_on_probation(now) { PROBATION } else { *sizes.end() };
+        let (count, risk) = self.groups[seat.group].affordable(left, most.min(allowed));
+        if count == 0 || count < *sizes.start() {
+            return Draw::Nothing;
+        }
+        let smtputf8 = seat.smtputf8 && self.groups[seat.group].needs_smtputf8();
+        let mut questions = Vec::with_capacity(count as usize);
+        while questions.len() < count as usize
+            && let Some(mut question) = self.pop(seat.group)
+        {
+            if let Some(outcome) = self.standing.refuses(question.domain()).cloned() {
+                self.settle_unreached(seat.source(), question, &outcome, now);
+                continue;
+            }
+            if !seat.smtputf8 && question.mailbox().needs_smtputf8() {
+                self.settle(seat.source(), question, &Outcome::no_smtputf8(), now);
+                continue;
+            }
+            if let Question::Item(item) = &mut question {
+                item.started.get_or_insert(now);
+            }
+            self.groups[seat.group].rates.ask(question.domain());
+            questions.push(question);
+        }
+        if questions.is_empty() {
+            return Draw::Nothing;
+        }
+        self.pace.take(questions.len() as u32);
+        Draw::Window(Window { questions, risk, smtputf8 })
+    }
+}
+
+/// Where an answer comes from, as records tell it.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub(super) group: usize,
+    pub(super) host: Option<Arc<str>>,
+    pub(super) tls: Option<&'static str>,
+}
+
+/// The place of a connection at the desk.
+pub(super) struct Seat {
+    pub(super) desk: Arc<Desk>,
+    pub(super) group: usize,
+    source: Source,
+    smtputf8: bool,
+    /// Answers so far, to tell whether the connection was of any use.
+    pub(super) gained: u64,
+    /// The reply before, since servers say the same to most.
+    pub(super) last: Option<(Verb, Reply, Outcome)>,
+    /// How long the windows took since answers last counted, the longest.
+    latency: Option<Duration>,
+}
+
+impl Seat {
+    /// Takes a place, and note of the connection that answers from now on.
+    pub(super) fn take(desk: Arc<Desk>, group: usize, connection: &Connection) -> Self {
+        let host = Arc::clone(connection.host());
+        let tls = connection.tls_info().map(|tls| match tls.version {
+            TlsVersion::Tls12 => "TLSv1.2",
+            TlsVersion::Tls13 => "TLSv1.3",
+        });
+        desk.lock().connected(group, &host);
+        let source = Source { group, host: Some(host), tls };
+        let smtputf8 = connection.extensions().smtputf8;
+        Self { desk, group, source, smtputf8, gained: 0, last: None, latency: None }
+    }
+
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// The next window, of so many recipients, while `left` rejections may come.
+    pub(super) fn draw(&mut self, left: f32, sizes: RangeInclusive<u32>) -> Draw {
+        let desk = Arc::clone(&self.desk);
+        desk.lock().draw(self, left, sizes, Instant::now())
+    }
+
+    /// Lets answers count.
+    pub(super) fn settle(&mut self, answers: &mut Vec<(Question, Answer)>) -> Settled {
+        if answers.is_empty() {
+            return Settled::default();
+        }
+        let desk = Arc::clone(&self.desk);
+        self.gained += answers.len() as u64;
+        let latency = self.latency.take();
+        let mut state = desk.lock();
+        let settled = state.settle_all(self, answers.drain(..), latency);
+        let wanted = settled.stop || state.wants_more();
+        drop(state);
+        if wanted {
+            desk.changed.notify_one();
+        }
+        settled
+    }
+
+    /// Takes back what got no answer, in the order in which it was asked.
+    pub(super) fn take_back(&mut self, questions: Vec<Question>) {
+        let mut state = self.desk.lock();
+        for question in questions.into_iter().rev() {
+            state.groups[self.group].rates.take_back(question.domain());
+            state.put_back(self.group, question);
+        }
+    }
+
+    pub(super) fn note_latency(&mut self, latency: Duration) {
+        self.latency = Some(self.latency.map_or(latency, |known| known.max(latency)));
+    }
+}

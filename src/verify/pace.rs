@@ -1,0 +1,224 @@
+//! How fast a lane may go: as many recipients a minute, an hour and a day as the provider's rule says, and as many
+//! connections as it bears without a groan.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Limits;
+
+/// A share of a limit that may be used at once; the rest comes evenly. So that no stretch of time as long as the
+/// limit's own, wherever it begins, sees more than the limit.
+const BURST: f64 = 0.1;
+
+/// One limit of so many recipients in a time.
+#[derive(Clone, Debug)]
+struct Bucket {
+    capacity: f64,
+    per_second: f64,
+    tokens: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    fn new(limit: u32, over: Duration, now: Instant) -> Self {
+        let limit = f64::from(limit);
+        // At least one whole recipient at once, or there would never be any.
+        let capacity = (limit * BURST).max(1.0);
+        let per_second = (limit - capacity).max(limit * 0.5) / over.as_secs_f64();
+        Self { capacity, per_second, tokens: capacity, at: now }
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.tokens = (self.tokens + passed * self.per_second).min(self.capacity);
+        self.at = now;
+    }
+
+    /// When there will be `wanted` tokens, or as many as there can be.
+    fn ready(&self, wanted: f64) -> Instant {
+        let missing = wanted.min(self.capacity) - self.tokens;
+        self.at + Duration::from_secs_f64((missing / self.per_second).max(0.0))
+    }
+}
+
+/// The rates of a lane.
+#[derive(Clone, Debug)]
+pub(super) struct Pace(Vec<Bucket>);
+
+impl Pace {
+    pub(super) fn new(limits: &Limits, now: Instant) -> Self {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        let rates = [
+            (limits.per_minute, minutes(1)),
+            (limits.per_hour, minutes(60)),
+            (limits.per_day, minutes(24 * 60)),
+        ];
+        Self(rates.into_iter().filter_map(|(limit, over)| Some(Bucket::new(limit?, over, now))).collect())
+    }
+
+    /// How many recipients may be asked about now.
+    pub(super) fn allows(&mut self, now: Instant) -> u32 {
+        self.0.iter_mut().for_each(|bucket| bucket.fill(now));
+        self.0.iter().fold(u32::MAX, |least, bucket| least.min(bucket.tokens as u32))
+    }
+
+    /// Takes note that so many are asked about.
+    pub(super) fn take(&mut self, recipients: u32) {
+        self.0.iter_mut().for_each(|bucket| bucket.tokens -= f64::from(recipients));
+    }
+
+    /// The most recipients that may be asked about at once.
+    pub(super) fn burst(&self) -> u32 {
+        self.0.iter().fold(u32::MAX, |least, bucket| least.min(bucket.capacity as u32))
+    }
+
+    /// When so many may be asked about, or as many as may be at once; now at the soonest.
+    pub(super) fn ready(&self, recipients: u32) -> Option<Instant> {
+        self.0.iter().map(|bucket| bucket.ready(f64::from(recipients))).max()
+    }
+}
+
+/// For how long no more connections are tried than a server bore when it refused one more.
+const CEILING: Duration = Duration::from_secs(60);
+/// Decreases follow each other no faster, since one event shows on several connections.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Latency that counts as rising, as a multiple of the best that was seen.
+const SLOW: u32 = 4;
+/// Latencies below it never count as rising: there, schedulers are what is measured.
+const FAST: Duration = Duration::from_millis(100);
+
+/// How many connections a lane has: one more for each round of clean and quick windows, half as many after a sign of
+/// trouble (additive increase, multiplicative decrease).
+#[derive(Clone, Debug)]
+pub(super) struct Controller {
+    target: f64,
+    most: f64,
+    ceiling: Option<(f64, Instant)>,
+    decreased: Option<Instant>,
+    best: Option<Duration>,
+    /// Smoothed over some windows.
+    pub(super) latency: Duration,
+}
+
+impl Controller {
+    pub(super) fn new(connections: u32) -> Self {
+        let most = f64::from(connections.max(1));
+        Self { target: 1.0, most, ceiling: None, decreased: None, best: None, latency: Duration::ZERO }
+    }
+
+    /// The connections that there may be now.
+    pub(super) fn connections(&self, now: Instant) -> u32 {
+        let most = match self.ceiling {
+            Some((ceiling, until)) if now < until => ceiling,
+            _ => self.most,
+        };
+        self.target.min(most).max(1.0) as u32
+    }
+
+    /// Takes note of a window that took `latency`, and of whether it was free of temporary refusals.
+    pub(super) fn window(&mut self, latency: Duration, clean: bool, now: Instant) {
+        self.latency = if self.latency.is_zero() { latency } else { (self.latency * 7 + latency) / 8 };
+        let best = self.best.map_or(latency, |best| best.min(latency));
+        self.best = Some(best);
+        if !clean || self.latency > FAST.max(best * SLOW) {
+            self.trouble(now);
+        } else {
+            self.target = (self.target + 1.0 / self.target).min(self.most);
+        }
+    }
+
+    /// Begins anew, with one connection.
+    pub(super) fn reset(&mut self) {
+        self.target = 1.0;
+    }
+
+    /// Takes note of a sign of trouble: temporary refusals, 421, a connection that broke.
+    pub(super) fn trouble(&mut self, now: Instant) {
+        if self.decreased.is_none_or(|at| now.saturating_duration_since(at) >= SETTLE) {
+            self.decreased = Some(now);
+            self.target = (self.target / 2.0).max(1.0);
+        }
+    }
+
+    /// Takes note that the server refused one more connection beside `open` others.
+    pub(super) fn refused(&mut self, open: u32, now: Instant) {
+        self.trouble(now);
+        self.ceiling = Some((f64::from(open.max(1)), now + CEILING));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn limits(per_minute: Option<u32>, per_hour: Option<u32>) -> Limits {
+        Limits { per_minute, per_hour, ..Limits::default() }
+    }
+
+    proptest! {
+        /// Whoever asks as much as may be asked, whenever it may be, never breaks a limit in any stretch of time.
+        #[test]
+        fn no_stretch_of_time_sees_more_than_the_limit(
+            per_minute in 1u32..500,
+            per_hour in 1u32..5_000,
+            greed in prop::collection::vec((1u32..200, 1u64..20_000), 1..200),
+        ) {
+            let start = Instant::now();
+            let mut pace = Pace::new(&limits(Some(per_minute), Some(per_hour)), start);
+            let (mut now, mut asked) = (start, Vec::new());
+            for (wanted, pause) in greed {
+                let n = pace.allows(now).min(wanted);
+                pace.take(n);
+                asked.push((now, n));
+                now += Duration::from_millis(pause);
+            }
+            for (limit, over) in [(per_minute, 60), (per_hour, 3_600)] {
+                for (from, _) in &asked {
+                    let until = *from + Duration::from_secs(over);
+                    let sum: u32 = asked.iter().filter(|(at, _)| at >= from && *at < until).map(|(_, n)| n).sum();
+                    // A limit of one or two cannot be cut finer than by whole recipients.
+                    prop_assert!(sum <= limit.max(2), "{sum} of {limit} in {over} s");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_limit_is_used_up_in_its_time() {
+        let start = Instant::now();
+        let mut pace = Pace::new(&limits(Some(600), None), start);
+        let mut asked = 0;
+        for second in 0..60 {
+            let n = pace.allows(start + Duration::from_secs(second));
+            pace.take(n);
+            asked += n;
+        }
+        assert!((580..=600).contains(&asked), "{asked}");
+        assert!(pace.ready(1_000).unwrap() > start + Duration::from_secs(59));
+        assert_eq!(Pace::new(&limits(None, None), start).ready(5), None);
+    }
+
+    #[test]
+    fn connections_open_up_slowly_and_halve_at_trouble() {
+        let now = Instant::now();
+        let mut controller = Controller::new(8);
+        assert_eq!(controller.connections(now), 1);
+        let quick = Duration::from_millis(20);
+        (0..100).for_each(|_| controller.window(quick, true, now));
+        assert_eq!(controller.connections(now), 8);
+        controller.window(quick, false, now);
+        assert_eq!(controller.connections(now), 4);
+        controller.trouble(now);
+        assert_eq!(controller.connections(now), 4, "one event shows on several connections");
+        let later = now + SETTLE;
+        controller.refused(3, later);
+        (0..100).for_each(|_| controller.window(quick, true, later));
+        assert_eq!(controller.connections(later), 3);
+        assert_eq!(controller.connections(later + CEILING), 8, "and tried again");
+        (0..50).for_each(|_| controller.window(quick * 30, true, later + SETTLE));
+        assert_eq!(controller.connections(later + CEILING), 4);
+    }
+}

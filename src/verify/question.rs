@@ -1,0 +1,39 @@
+//! What a server is asked: about an address of the list, or about a domain.
+
+use crate::proto::Mailbox;
+
+use super::engine::Item;
+
+/// How often a question may lose its connection, or be sent to another one, before that is its answer.
+const LOSSES: u32 = 2;
+
+/// One thing to ask a server.
+pub(super) enum Question {
+    /// An address of the list.
+    Item(Item),
+    /// Whether a domain accepts just any local part.
+    CatchAll { domain: u32, probe: Mailbox, losses: u32, attempts: u32 },
+}
+
+impl Question {
+    /// Counts the loss of a connection; an error once there were too many.
+    pub(super) fn lose(mut self) -> Result<Self, Self> {
+        let (Self::Item(Item { losses, .. }) | Self::CatchAll { losses, .. }) = &mut self;
+        *losses += 1;
+        if *losses < LOSSES { Ok(self) } else { Err(self) }
+    }
+
+    pub(super) fn mailbox(&self) -> &Mailbox {
+        match self {
+            Self::Item(item) => &item.mailbox,
+            Self::CatchAll { probe, .. } => probe,
+        }
+    }
+
+    pub(super) fn domain(&self) -> u32 {
+        match self {
+            Self::Item(item) => item.domain,
+            Self::CatchAll { domain, .. } => *domain,
+        }
+    }
+}

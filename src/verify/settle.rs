@@ -1,0 +1,442 @@
+//! What answers lead to: records, further attempts, questions about domains, and a lane that is left alone.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    Blame, CatchAll, Event, Record, Retry, Status, SubStatus,
+    catch_all::{Domain, random_mailbox},
+    desk::{Later, Seat, Source, State},
+    engine::{Books, Item},
+    group::Accepted,
+    outcome::Outcome,
+    probe::Answer,
+    question::Question,
+    standing::{Finding, Kept, Suspect},
+};
+use crate::proto::{Reply, Verb};
+
+/// How long exchangers that could not be reached are left alone.
+const REST: Duration = Duration::from_secs(60);
+/// Connections in a row that break without an answer, after which nobody else is asked for a while.
+const FRUITLESS: u32 = 4;
+/// Answers that make a connection worth its while; after less, there is a pause before the next.
+const WORTH: u64 = 5;
+/// Twice to eight times this is the pause: at most two connections a second to a server that keeps closing them.
+const PAUSE: Duration = Duration::from_millis(60);
+/// Times in a row that the server may close with blame on us and without an answer, before it counts as not wanting us.
+const TURNED_AWAY: u32 = 3;
+/// Events that travel together.
+const TOGETHER: usize = 256;
+/// The share of temporary refusals in a flight of answers that is a sign of trouble.
+const TROUBLE: f64 = 0.2;
+
+/// What a flight of answers means for its connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Settled {
+    /// Ask nothing more on it.
+    pub(super) stop: bool,
+    /// The server takes no more recipients than this in a transaction.
+    pub(super) recipients: Option<u32>,
+}
+
+impl Seat {
+    /// What the reply means; looked up anew only where it differs from the one before.
+    fn outcome(&mut self, verb: Verb, reply: &Reply) -> Outcome {
+        match &self.last {
+            Some((last_verb, last, outcome)) if *last_verb == verb && last == reply => outcome.clone(),
+            _ => {
+                let outcome = Outcome::of_reply(self.desk.context.config.classifier(), verb, reply);
+                // A copy, so that the read buffer does not live on for it.
+                self.last = Some((verb, reply.detach(), outcome.clone()));
+                outcome
+            }
+        }
+    }
+}
+
+impl State {
+    /// Takes note of a connection that is open.
+    pub(super) fn connected(&mut self, group: usize, host: &Arc<str>) {
+        let known = &mut self.groups[group];
+        known.connecting = known.connecting.saturating_sub(1);
+        known.live += 1;
+        known.rest = None;
+        let waiting = known.len();
+        let unsure = known.answers(host);
+        self.waiting -= waiting - known.len();
+        self.accept_all(unsure, CatchAll::Inconclusive);
+    }
+
+    /// Takes note of a connection that ended as it should.
+    pub(super) fn went_well(&mut self, group: usize) {
+        let known = &mut self.groups[group];
+        (known.fruitless, known.poor, known.turned_away) = (0, 0, 0);
+    }
+
+    /// Takes note that no connection to `host`, or to any other exchanger, could be opened.
+    pub(super) fn unreachable(&mut self, group: usize, host: &Arc<str>, outcome: &Outcome, now: Instant) {
+        let known = &mut self.groups[group];
+        if known.live > 0 {
+            // As many as it bears are there.
+            self.controller.refused(known.live, now);
+            return;
+        }
+        known.fruitless = 0;
+        let rest = self.context.config.pause(1).map_or(REST, |pause| pause.min(REST));
+        known.rest = Some((now + rest, outcome.clone()));
+        self.rest_until = self.rest_until.max(Some(now + rest));
+        let source = Source { group, host: Some(Arc::clone(host)), tls: None };
+        for question in self.take(group) {
+            self.settle(&source, question, outcome, now);
+        }
+        if outcome.verdict.sub_status == SubStatus::Blocked {
+            self.turned_away(outcome, now);
+        }
+    }
+
+    /// Takes note of a connection that broke, or was closed by the server, after `gained` answers.
+    pub(super) fn lost(&mut self, source: &Source, gained: u64, outcome: &Outcome, now: Instant) {
+        let known = &mut self.groups[source.group];
+        known.poor = if gained < WORTH { known.poor + 1 } else { 0 };
+        known.fruitless = if gained == 0 { known.fruitless + 1 } else { 0 };
+        // A limit of the connection blames us too; as long as connections are answered, the next one is welcome.
+        let unwelcome = gained == 0 && outcome.verdict.blame == Some(Blame::Us);
+        known.turned_away = if unwelcome { known.turned_away + 1 } else { 0 };
+        if known.poor > 0 {
+            known.not_before = Some(now + PAUSE.saturating_mul(1 << known.poor.min(3)));
+        }
+        let (fruitless, turned_away) = (known.fruitless, known.turned_away);
+        self.controller.trouble(now);
+        if turned_away >= TURNED_AWAY {
+            self.turned_away(outcome, now);
+        } else if fruitless >= FRUITLESS {
+            if let Some(host) = &source.host {
+                // This connection is not closed yet.
+                self.groups[source.group].live -= 1;
+                self.unreachable(source.group, host, outcome, now);
+                self.groups[source.group].live += 1;
+            }
+        } else if gained == 0 {
+            // What was next may be what the server cannot bear.
+            if let Some(question) = self.pop(source.group) {
+                match question.lose() {
+                    Ok(question) => self.put_back(source.group, question),
+                    Err(question) => self.settle(source, question, outcome, now),
+                }
+            }
+        }
+    }
+
+    /// Lets a flight of answers count, the windows of which took `latency` at the most.
+    pub(super) fn settle_all(
+        &mut self,
+        seat: &mut Seat,
+        answers: impl Iterator<Item = (Question, Answer)>,
+        latency: Option<Duration>,
+    ) -> Settled {
+        let (mut settled, mut back) = (Settled::default(), Vec::new());
+        let (mut count, mut temporary, mut now) = (0u32, 0u32, None);
+        for (question, answer) in answers {
+            let outcome = seat.outcome(answer.verb, &answer.reply);
+            now = Some(answer.at);
+            count += 1;
+            let trouble = outcome.verdict.retry == Some(Retry::Later)
+                && matches!(outcome.verdict.blame, Some(Blame::Us | Blame::Server));
+            temporary += u32::from(trouble);
+            if let Some(question) = self.answer(seat, question, &answer, &outcome, &mut settled) {
+                back.push(question);
+            }
+            if self.lot.events.len() >= TOGETHER {
+                self.flush();
+            }
+        }
+        for question in back.into_iter().rev() {
+            self.groups[seat.group].rates.take_back(question.domain());
+            self.put_back(seat.group, question);
+        }
+        if let Some(most) = settled.recipients {
+            let known = &mut self.groups[seat.group].recipients;
+            *known = Some(known.map_or(most, |known| known.min(most)));
+        }
+        while let Some(suspect) = self.standing.sure(seat.group) {
+            self.tell(suspect);
+        }
+        if let Some(now) = now {
+            let clean = f64::from(temporary) <= TROUBLE * f64::from(count);
+            match latency {
+                Some(latency) => self.controller.window(latency, clean, now),
+                None if !clean => self.controller.trouble(now),
+                None => {}
+            }
+            self.note(now);
+        }
+        self.flush();
+        settled
+    }
+
+    /// Lets an answer count; the question if it is to be asked again at once.
+    fn answer(
+        &mut self,
+        seat: &Seat,
+        question: Question,
+        answer: &Answer,
+        outcome: &Outcome,
+        settled: &mut Settled,
+    ) -> Option<Question> {
+        self.answers += 1;
+        let domain = question.domain();
+        let question = match outcome.verdict.retry {
+            Some(Retry::NextTransaction) => {
+                let most = settled.recipients.unwrap_or(u32::MAX).min(answer.position.max(1));
+                settled.recipients = Some(most);
+                if answer.position > 0 {
+                    return Some(question);
+                }
+                // The first one too many: a contradiction, or a limit that is not of the transaction.
+                match question.lose() {
+                    Ok(question) => return Some(question),
+                    Err(question) => question,
+                }
+            }
+            Some(Retry::NextConnection) => match question.lose() {
+                Ok(question) => {
+                    settled.stop = true;
+                    return Some(question);
+                }
+                Err(question) => question,
+            },
+            _ => question,
+        };
+        self.groups[seat.group].rates.note(domain, !answer.reply.is_positive());
+        let accepted = outcome.verdict.sub_status == SubStatus::Accepted;
+        let blamed = outcome.verdict.blame == Some(Blame::Us);
+        self.settle(seat.source(), question, outcome, answer.at);
+        if accepted {
+            self.standing.accepted(seat.group, domain, answer.at);
+        } else if blamed {
+            let finding = self.standing.blamed(domain, outcome, answer.at);
+            self.found(finding, domain, outcome, answer.at);
+            settled.stop |= finding != Finding::None;
+        } else {
+            self.standing.answered(answer.at);
+        }
+        None
+    }
+
+    /// The server lets nobody in for our sake.
+    fn turned_away(&mut self, outcome: &Outcome, now: Instant) {
+        self.standing.block(outcome, now);
+        self.found(Finding::Lane, 0, outcome, now);
+    }
+
+    /// What was said lately of the domain, or of all, is in doubt.
+    fn found(&mut self, finding: Finding, domain: u32, outcome: &Outcome, now: Instant) {
+        let suspects = match finding {
+            Finding::None => return,
+            Finding::Domain => self.standing.take_suspects(Some(domain)),
+            Finding::Lane => self.standing.take_suspects(None),
+        };
+        let mut ids = Vec::new();
+        for suspect in suspects {
+            match suspect {
+                Suspect::Told { id, .. } => ids.push(id),
+                Suspect::Kept(kept) => {
+                    let Kept { group, mut item, record } = *kept;
+                    item.address = record.address;
+                    // The attempt that is taken back.
+                    item.attempts -= u32::from(outcome.verdict.retry.is_some());
+                    let source = Source { group, host: record.mx_host, tls: record.tls };
+                    self.settle_unreached(&source, Question::Item(item), outcome, now);
+                }
+            }
+        }
+        if !ids.is_empty() {
+            self.lot.events.push(Event::Reopened { ids });
+        }
+        if finding == Finding::Lane {
+            self.controller.reset();
+        }
+    }
+
+    /// Nothing more will cast doubt on what was kept back.
+    pub(super) fn release(&mut self) {
+        let sure = self.standing.release();
+        sure.into_iter().for_each(|suspect| self.tell(suspect));
+    }
+
+    fn tell(&mut self, suspect: Suspect) {
+        if let Suspect::Kept(kept) = suspect {
+            self.context.done(&kept.item, kept.record, &mut self.lot);
+        }
+    }
+
+    /// Whoever waits for servers that are left alone gets the reason.
+    pub(super) fn settle_unasked(&mut self, now: Instant) {
+        let blocked = self.standing.blocked(now).cloned();
+        if blocked.is_none() && self.rest_until.is_none_or(|until| until <= now) {
+            return;
+        }
+        for group in 0..self.groups.len() {
+            if self.groups[group].is_empty() {
+                continue;
+            }
+            let outcome = match (&blocked, self.groups[group].resting(now)) {
+                (Some(outcome), _) => outcome.clone(),
+                (None, Some(outcome)) => outcome.clone(),
+                (None, None) => continue,
+            };
+            let source = Source { group, host: self.groups[group].preferred().cloned(), tls: None };
+            for question in self.take(group) {
+                self.settle_unreached(&source, question, &outcome, now);
+            }
+        }
+    }
+
+    /// Settles a question that its server could not be asked: as an attempt if asking again may help.
+    pub(super) fn settle_unreached(
+        &mut self,
+        source: &Source,
+        question: Question,
+        outcome: &Outcome,
+        now: Instant,
+    ) {
+        match question {
+            Question::Item(mut item) if outcome.verdict.retry.is_none() => {
+                let took = now.saturating_duration_since(item.started.unwrap_or(now));
+                let mut record = self.context.record(&mut item, outcome, now, took);
+                record.mx_host.clone_from(&source.host);
+                self.context.done(&item, record, &mut self.lot);
+            }
+            question => self.settle(source, question, outcome, now),
+        }
+    }
+
+    /// Puts an outcome to its question.
+    pub(super) fn settle(&mut self, source: &Source, question: Question, outcome: &Outcome, at: Instant) {
+        match question {
+            Question::Item(item) => self.settle_item(source, item, outcome, at),
+            Question::CatchAll { domain, probe, attempts, .. } => {
+                let attempts = attempts + 1;
+                match self.pause(outcome, attempts) {
+                    // A random mailbox is greylisted as others are; those who wait for its answer go on waiting.
+                    Some(pause) => {
+                        let question = Question::CatchAll { domain, probe, losses: 0, attempts };
+                        self.later.push(Later { due: at + pause, group: source.group, question });
+                    }
+                    None => self.settle_domain(source, domain, probe.domain(), outcome),
+                }
+            }
+        }
+    }
+
+    /// How long to wait before a question is asked again, after so many attempts; none if it is not.
+    fn pause(&self, outcome: &Outcome, attempts: u32) -> Option<Duration> {
+        outcome.verdict.retry?;
+        self.context.config.pause(attempts)
+    }
+
+    fn settle_item(&mut self, source: &Source, mut item: Item, outcome: &Outcome, at: Instant) {
+        let started = *item.started.get_or_insert(at);
+        item.attempts += 1;
+        let pause = self.pause(outcome, item.attempts);
+        if let Some(pause) = pause
+            && self.context.books == Books::Ours
+        {
+            item.losses = 0;
+            self.context.give_place_back(&mut item);
+            self.later.push(Later { due: at + pause, group: source.group, question: Question::Item(item) });
+            return;
+        }
+        let took = at.saturating_duration_since(started);
+        let mut record = self.context.record(&mut item, outcome, at, took);
+        (record.mx_host, record.tls) = (source.host.clone(), source.tls);
+        if outcome.verdict.sub_status == SubStatus::Accepted {
+            self.settle_accepted(source, item, record);
+            return;
+        }
+        if let Some(Domain::Answered(catch_all)) = self.groups[source.group].domains.get(&item.domain) {
+            record.catch_all = *catch_all;
+        }
+        match pause {
+            Some(after) => self.context.later(&item, record, after, &mut self.lot),
+            None if record.status == Status::Undeliverable => {
+                self.settle_negative(source.group, item, record, at);
+            }
+            None => self.context.done(&item, record, &mut self.lot),
+        }
+    }
+
+    /// A verdict that stands once the next acceptance shows that the server is honest with us.
+    fn settle_negative(&mut self, group: usize, mut item: Item, record: Record, at: Instant) {
+        let suspect = match self.context.books {
+            Books::Ours => {
+                self.context.give_place_back(&mut item);
+                Suspect::Kept(Box::new(Kept { group, item, record }))
+            }
+            Books::Theirs => {
+                let suspect = Suspect::Told { id: item.id, domain: item.domain };
+                self.context.done(&item, record, &mut self.lot);
+                suspect
+            }
+        };
+        self.standing.suspect(group, at, suspect);
+    }
+
+    /// What acceptance is worth depends on whether the domain accepts just anything.
+    fn settle_accepted(&mut self, source: &Source, item: Item, record: Record) {
+        let group = &mut self.groups[source.group];
+        let preferred = source.host.as_ref() == group.preferred();
+        let known = match group.domains.get_mut(&item.domain) {
+            _ if !self.context.config.catch_all => CatchAll::NotRun,
+            Some(Domain::Answered(catch_all)) => *catch_all,
+            Some(Domain::Asked(accepted)) => return accepted.push((item, record)),
+            // What earlier runs found out, they found out from the preferred exchanger.
+            None if preferred && let Some(catch_all) = self.context.known.get(item.mailbox.domain()) => {
+                *catch_all
+            }
+            None => match random_mailbox(item.mailbox.domain()) {
+                Ok(probe) => {
+                    let domain = item.domain;
+                    group.domains.insert(domain, Domain::Asked(vec![(item, record)]));
+                    let question = Question::CatchAll { domain, probe, losses: 0, attempts: 0 };
+                    self.put_back(source.group, question);
+                    return;
+                }
+                // The domain leaves no room for a local part: nobody can tell.
+                Err(_) => CatchAll::Inconclusive,
+            },
+        };
+        self.accept(item, record, known);
+    }
+
+    fn settle_domain(&mut self, source: &Source, domain: u32, name: &str, outcome: &Outcome) {
+        let catch_all = match outcome.verdict.sub_status {
+            SubStatus::Accepted => CatchAll::Accepted,
+            SubStatus::MailboxNotFound | SubStatus::MailboxDisabled => CatchAll::Refused,
+            _ => CatchAll::Inconclusive,
+        };
+        let group = &mut self.groups[source.group];
+        // Asked of another exchanger, whose answers no longer count.
+        if group.answering != source.host || !group.is_asked(domain) {
+            return;
+        }
+        let preferred = source.host.as_ref() == group.preferred();
+        if let Some(Domain::Asked(accepted)) = group.domains.insert(domain, Domain::Answered(catch_all)) {
+            self.accept_all(accepted, catch_all);
+        }
+        if preferred && catch_all != CatchAll::Inconclusive && self.context.books == Books::Theirs {
+            self.lot.events.push(Event::CatchAll { domain: name.into(), answer: catch_all });
+        }
+    }
+
+    fn accept_all(&mut self, accepted: Vec<Accepted>, catch_all: CatchAll) {
+        accepted.into_iter().for_each(|(item, record)| self.accept(item, record, catch_all));
+    }
+
+    fn accept(&mut self, item: Item, record: Record, catch_all: CatchAll) {
+        let record = self.context.accepted(record, catch_all);
+        self.context.done(&item, record, &mut self.lot);
+    }
+}
