@@ -53,7 +53,9 @@ fn dot_string(octets: &[u8]) -> Result<usize, AddressError> {
                 continue;
             }
             Some(b'@') if end == 0 => Kind::EmptyLocalPart,
-            Some(b'.' | b'@') => Kind::EmptyAtom,
+            // The dot is at fault, not the `@` behind it.
+            Some(b'@') => return Err(AddressError::new(Kind::EmptyAtom, end - 1)),
+            Some(b'.') => Kind::EmptyAtom,
             Some(_) => return Err(AddressError::at_char(octets, end, Kind::LocalPartChar)),
             None if end == 0 => Kind::Empty,
             None => Kind::MissingAt,

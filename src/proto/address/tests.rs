@@ -105,7 +105,7 @@ const INVALID: &[(&str, AddressErrorKind, usize)] = &[
     ("@example.org", EmptyLocalPart, 0),
     (".jane@example.org", EmptyAtom, 0),
     ("jane..doe@example.org", EmptyAtom, 5),
-    ("jane.@example.org", EmptyAtom, 5),
+    ("jane.@example.org", EmptyAtom, 4),
     ("jane doe@example.org", LocalPartChar, 4),
     ("jane,doe@example.org", LocalPartChar, 4),
     ("жан;@example.org", LocalPartChar, 6),
