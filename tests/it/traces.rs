@@ -5,6 +5,7 @@
 //! | `C: line` | the client sends it; lines in a row are one flight. They are parsed as commands and sent by the session, so that what is compared is what the session made of them. |
 //! | `C(chunk): octets` | behind `C: BDAT`: the chunk, with the escapes `\r \n \t \xHH` |
 //! | `S: line`, `S(raw): octets`, `S(close)` | the server says it, says it with escapes, closes |
+//! | `S(drip): octets` | the server says it octet by octet, one in five seconds, and nothing after it |
 //! | `=> code text` | the next reply as the session shows it, with the same escapes; `=> error: kind` for its end |
 //! | `malformed` | the reply before was flagged so; without the line it must not have been |
 //! | `state: State [idle]` | where the session stands |
@@ -30,6 +31,7 @@ use tokio::{
 enum Step {
     Client(Vec<(String, Vec<u8>)>),
     Server { octets: Vec<u8>, close: bool },
+    Drip(Vec<u8>),
     Check(String),
 }
 
@@ -63,6 +65,8 @@ fn parse(trace: &str) -> Vec<Step> {
         } else if let Some(chunk) = line.strip_prefix("C(chunk): ") {
             let Some(Step::Client(flight)) = steps.last_mut() else { panic!("no BDAT before {line}") };
             flight.last_mut().unwrap().1 = unescape(chunk);
+        } else if let Some(octets) = line.strip_prefix("S(drip): ") {
+            steps.push(Step::Drip(unescape(octets)));
         } else if line.starts_with('S') {
             if !matches!(steps.last(), Some(Step::Server { .. })) {
                 steps.push(Step::Server { octets: vec![], close: false });
@@ -114,6 +118,7 @@ impl Replay {
                     replay.send(flight).await;
                 }
                 Step::Server { octets, close } => replay.say(&octets, close).await,
+                Step::Drip(octets) => replay.drip(octets),
                 Step::Check(line) => {
                     let malformed =
                         steps.next_if(|next| matches!(next, Step::Check(next) if next == "malformed"));
@@ -145,6 +150,18 @@ impl Replay {
             // The half of it that matters: what the client sends can still be compared.
             self.server.as_mut().unwrap().shutdown().await.unwrap();
         }
+    }
+
+    fn drip(&mut self, octets: Vec<u8>) {
+        let mut server = self.server.take().unwrap();
+        tokio::spawn(async move {
+            for octet in octets {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                // The session may have had enough.
+                let _ = server.write_all(&[octet]).await;
+            }
+            std::future::pending::<()>().await;
+        });
     }
 
     /// Sends a flight, and compares what the server sees.
