@@ -42,6 +42,18 @@ doc:
 fuzz target="" seconds="20":
     .ci/fuzz "{{ target }}" "{{ seconds }}"
 
+# Takes what fuzzing has found into the corpus of a target, or of each.
+fuzz-min target="":
+    .ci/fuzz-min "{{ target }}"
+
+# That the corpora reach so many percent of the lines of the protocol.
+fuzz-cov percent="95":
+    .ci/fuzz-cov "{{ percent }}"
+
+# Mutants of the protocol and the pool that no test notices (`cargo install cargo-mutants`); `--shard 0/8` for a part.
+mutants *args:
+    cargo mutants --output target {{ args }}
+
 # The benchmarks.
 bench *args:
     cargo bench --all-features --bench '*' -- {{ args }}
@@ -59,6 +71,17 @@ postfix:
     echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections
     apt-get update -q
     DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postfix
+
+# What Prometheus' own tool says of the metrics, the alerts and the dashboard (`just promtool` installs it).
+monitoring:
+    .ci/monitoring
+
+# Installs promtool alone: Prometheus itself is neither needed nor started.
+promtool:
+    apt-get update -q
+    rm -rf target/prometheus && mkdir -p target/prometheus
+    cd target/prometheus && apt-get download -q prometheus && dpkg-deb -x prometheus_*.deb .
+    install target/prometheus/usr/bin/promtool /usr/local/bin/promtool
 
 # The demonstration of the README, and every verdict of it compared with the one that the list expects.
 demo:

@@ -5,7 +5,7 @@ use std::{error::Error, io::Write, sync::Arc, time::Duration};
 use smtp_pool::metrics::{BreakerState, Gauges, HealthResult, Metrics, Operation, Sizes};
 
 /// A pool; those of this crate register themselves.
-struct Pool;
+pub(crate) struct Pool;
 
 impl Gauges for Pool {
     fn sizes(&self) -> Sizes {
@@ -22,7 +22,7 @@ impl Gauges for Pool {
 }
 
 /// Metrics with a value in each family, for every value of each label that is known beforehand.
-pub fn everything(pool: &Arc<dyn Gauges>) -> Metrics {
+pub(crate) fn everything(pool: &Arc<dyn Gauges>) -> Metrics {
     let ms = Duration::from_millis;
     let metrics = Metrics::new();
     metrics.record(Operation::Dns, ms(3));

@@ -7,7 +7,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
 
 use super::{ConnectError, Connection, Session, SessionError, Timeouts};
 use crate::{
@@ -246,7 +249,13 @@ impl Connector {
 }
 
 /// AUTH, and answers to challenges until the server decides (RFC 4954 4).
-async fn authenticate(session: &mut Session<Stream>, credentials: &Credentials) -> Result<(), ConnectError> {
+pub(super) async fn authenticate<S>(
+    session: &mut Session<S>,
+    credentials: &Credentials,
+) -> Result<(), ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut sasl = Sasl::new(credentials, session.extensions())?;
     let auth = Command::Auth { mechanism: sasl.mechanism().clone(), initial: sasl.initial()? };
     let mut reply = session.command(&auth).await?;

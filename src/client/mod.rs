@@ -8,6 +8,9 @@ mod connect;
 mod connection;
 mod envelope;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod properties;
 mod session;
 mod tally;
 

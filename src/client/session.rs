@@ -7,6 +7,8 @@
 //!
 //! Writing never waits for a peer that itself waits for us to read: while a write is pending, replies are read.
 
+mod message;
+
 use std::{
     collections::VecDeque,
     fmt,
@@ -30,8 +32,8 @@ use super::{
 use crate::{
     metrics::ServerMetrics,
     proto::{
-        Command, DecodeError, Decoder, Dialogue, DialogueError, DotStuffer, Extensions, MailParams, Mailbox,
-        RcptParams, Reply, ReversePath, SaslResponse, State, Verb, encode_mail, encode_rcpt,
+        Command, DecodeError, Decoder, Dialogue, DialogueError, Extensions, MailParams, Mailbox, RcptParams,
+        Reply, ReversePath, SaslResponse, State, Verb, encode_mail, encode_rcpt,
     },
 };
 
@@ -144,19 +146,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok(())
     }
 
-    /// Queues BDAT with its chunk behind it (RFC 3030 2). [`queue`](Self::queue) leaves the chunk out, which only a
-    /// chunk of nothing can do without.
-    ///
-    /// # Errors
-    /// As [`queue`](Self::queue).
-    pub fn queue_chunk(&mut self, chunk: &[u8], last: bool) -> Result<(), SessionError> {
-        let bdat = Command::Bdat { size: chunk.len() as u64, last };
-        self.queue_with(bdat.verb(), |out| {
-            bdat.encode(out);
-            out.extend_from_slice(chunk);
-        })
-    }
-
     /// Whether another command of a group may be queued without waiting for a reply: the server offers PIPELINING and
     /// fewer than [`MAX_IN_FLIGHT`] octets are unanswered, or nothing is owed at all.
     #[must_use]
@@ -180,7 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         let verb = self.dialogue.due().unwrap_or(Verb::Noop);
         let written = timeout_at(now + self.timeouts.of(verb), poll_fn(|cx| self.poll_flush(cx))).await;
-        written.map_err(|_| SessionError::Timeout { verb })
+        written.map_err(|_| self.fail(verb, SessionError::Timeout { verb }))
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -230,13 +219,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// final: the session is of no further use.
     pub async fn reply(&mut self) -> Result<(Verb, Reply), SessionError> {
         let verb = self.dialogue.due().ok_or(SessionError::NothingOwed)?;
-        self.reply_to(verb).await.inspect_err(|error| self.tally.failed(verb, error))
-    }
-
-    async fn reply_to(&mut self, verb: Verb) -> Result<(Verb, Reply), SessionError> {
         if !self.out.is_empty() {
             self.flush().await?;
         }
+        self.read_reply(verb).await.map_err(|error| self.fail(verb, error))
+    }
+
+    async fn read_reply(&mut self, verb: Verb) -> Result<(Verb, Reply), SessionError> {
         loop {
             if let Some(reply) = self.decoder.decode()? {
                 self.waiting = None;
@@ -253,6 +242,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             let read = timeout_at(deadline, self.stream.read_buf(buf)).await;
             self.note_read(read.map_err(|_| SessionError::Timeout { verb })?);
         }
+    }
+
+    /// What comes behind a failure, a late reply for one, must not pass for being in step again.
+    fn fail(&mut self, verb: Verb, error: SessionError) -> SessionError {
+        self.tally.failed(verb, &error);
+        self.ended.get_or_insert(Ended::Eof);
+        error
     }
 
     /// How the connection ended, where the reply to `verb` would be next. A write that failed is the first cause.
@@ -356,31 +352,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         replies.drain(..before);
         let mail = replies.remove(0);
         Ok(Envelope { mail, rcpts: replies })
-    }
-
-    /// Sends a message by DATA; the reply is that to the final dot, or to DATA itself where it was refused.
-    ///
-    /// # Errors
-    /// As [`command`](Self::command); no RCPT was accepted, so that DATA is out of sequence.
-    pub async fn data(&mut self, message: &[u8]) -> Result<Reply, SessionError> {
-        let reply = self.command(&Command::Data).await?;
-        if self.dialogue.state() == State::Message { self.message(message).await } else { Ok(reply) }
-    }
-
-    /// Sends a message where DATA, pipelined behind its envelope perhaps, was answered by 354. An empty one is the lone
-    /// dot that RFC 2920 3.1 asks for where 354 came although every RCPT was refused.
-    ///
-    /// Over LMTP the reply is that for the first recipient that was accepted; the others stay owed.
-    ///
-    /// # Errors
-    /// As [`command`](Self::command).
-    pub async fn message(&mut self, message: &[u8]) -> Result<Reply, SessionError> {
-        self.queue_with(Verb::Message, |out| {
-            let mut stuffer = DotStuffer::new();
-            stuffer.push(message, out);
-            stuffer.finish(out);
-        })?;
-        Ok(self.reply().await?.1)
     }
 
     /// Says goodbye, and waits for the answer and no longer: close_notify and FIN are the server's own affair.

@@ -34,7 +34,7 @@ impl Metrics {
     /// Metrics that tell `max` servers apart, the first that come; all further ones are together the server `other`.
     ///
     /// A server has 5 KiB, and some 4 KiB more for each operation that happens, times the threads that record it, up
-    /// to eight: 100 KiB is common with two threads. In Prometheus, a server has some 250 time series. So 64 of them,
+    /// to eight: 100 KiB is common with two threads. In Prometheus, a server has some 300 time series. So 64 of them,
     /// the default, are at home in the smallest process and the smallest Prometheus, and are more than any pool of
     /// submission servers has. A verifier meets more, and the sum over all of them is what counts there.
     #[must_use]

@@ -102,6 +102,8 @@ pub enum Does {
     Garbage,
     /// Nothing: the connection stays open, and no octet comes any more.
     Silence,
+    /// The reply alone never comes; the command takes effect, and the dialogue goes on out of step.
+    Skip,
     /// The connection closes in place of the reply.
     Eof,
     /// `250-` lines without end.

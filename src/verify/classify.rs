@@ -32,6 +32,8 @@
 //! | `protocol_error` | unknown | server | later, if 4xx |
 //! | `other` | unknown | nobody | later, if 4xx |
 
+#[cfg(any(test, fuzzing))]
+pub mod properties;
 mod rules;
 mod text;
 

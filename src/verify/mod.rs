@@ -33,6 +33,9 @@ mod status;
 mod throttle;
 mod verdict;
 
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use self::classify::properties;
 pub use self::{
     classify::{Classifier, Explanation, Retry, RulesError, Stage, UnknownStage, Verdict},
     config::{RiskPolicy, VerifierConfig},

@@ -118,7 +118,7 @@ impl<'a> Probe<'a> {
             _ => None,
         });
         let unanswered: Vec<_> = unanswered.collect();
-        if matches!(ended, Err(SessionError::Decode(_) | SessionError::Dialogue(_))) {
+        if self.is_doubtful(&ended) {
             let void = self.answers.drain(..).map(|(question, _)| question);
             self.seat.take_back(void.chain(unanswered).collect());
         } else {
@@ -130,6 +130,19 @@ impl<'a> Probe<'a> {
             (Err(error), None) => End::Broken(error),
             (Ok(()), None) if self.stopped || self.budget.is_spent() => End::Spent,
             (Ok(()), None) => End::Idle,
+        }
+    }
+
+    /// Whether the answers held back may stand at the wrong questions.
+    fn is_doubtful(&self, ended: &Result<(), SessionError>) -> bool {
+        match ended {
+            Err(SessionError::Decode(_) | SessionError::Dialogue(_)) => true,
+            // A server that says nothing to some RCPT answers RSET, and then there is nothing more to come: its
+            // acceptance was taken for that of a recipient. A refusal in its place would not be the answer to RSET.
+            Err(SessionError::Timeout { .. }) => {
+                self.answers.last().is_some_and(|(_, answer)| answer.reply.is_positive())
+            }
+            _ => false,
         }
     }
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use smtp_pool::proto::{DecodeError, Decoder, Reply};
 
-use crate::naive;
+use crate::{naive, peer_address};
 
 fn decode_all(stream: &[u8]) -> Vec<Result<Reply, DecodeError>> {
     let mut decoder = Decoder::new();
@@ -42,11 +42,37 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(prop_oneof![20 => line, 1 => many], 0..12).prop_map(|parts| parts.concat())
 }
 
+fn address() -> impl Strategy<Value = String> {
+    let local = prop_oneof![4 => "[a-z!#$%&'*+/=?^_`{|}~.é-]{1,9}", 2 => "\"([ -~\té]|\\\\[ -~]){0,6}\"", 1 => "\\PC{0,9}", 1 => "a{63,66}"];
+    let host = prop_oneof![
+        6 => "[a-zA-Z0-9_.-]{1,12}",
+        2 => "([a-z]{1,63}\\.){1,5}[a-z]{1,3}",
+        1 => "(xn--)?[a-zü.]{1,9}",
+        1 => "\\[[ -~]{0,20}\\]",
+        1 => "a{62,65}",
+    ];
+    let frame = prop::sample::select(vec![
+        ("", ""),
+        ("", ""),
+        ("", ""),
+        (" ", ""),
+        ("", " "),
+        (" <", ">"),
+        ("a <", ">"),
+    ]);
+    (frame, local, host).prop_map(|((open, close), local, host)| format!("{open}{local}@{host}{close}"))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn both_readers_see_the_same_replies(stream in stream()) {
         naive::agree(&stream, &decode_all(&stream));
+    }
+
+    #[test]
+    fn both_parsers_take_the_same_addresses(text in address()) {
+        peer_address::agree(&text);
     }
 }

@@ -12,9 +12,11 @@ mod cli;
 mod connect;
 mod differential;
 mod layers;
+mod monitoring;
 #[cfg(feature = "verify")]
 mod mx;
 mod naive;
+mod peer_address;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod resilience;
 #[cfg(all(feature = "verify", feature = "sandbox"))]

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use smtp_pool::{
-    client::Endpoint,
+    client::{Endpoint, Timeouts},
     verify::{CatchAll, Routes, Status, SubStatus},
 };
 
@@ -85,6 +85,31 @@ async fn too_many_recipients_is_no_answer_behind_a_refusal_either() {
     .await;
     let records = verify(config(&sandbox), &["bob@one.test", "ann@one.test"]).await;
     assert_eq!(records[1].sub_status, SubStatus::Accepted, "{:#?}", records[1]);
+}
+
+/// The reply to RSET comes in the place of theirs.
+#[tokio::test]
+async fn a_server_that_passes_over_a_recipient_accepts_nobody() {
+    for skipped in ["", "nth = 1, ", "nth = 2, "] {
+        let sandbox = sandbox(&format!(
+            "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\n\
+             faults = [{{ at = \"rcpt\", {skipped}does = \"skip\" }}]\n\
+             [[domain]]\nname = \"skip.test\"\nusers = [\"ann\"]\n"
+        ))
+        .await;
+        let mut config = config(&sandbox);
+        config.catch_all = false;
+        config.client.timeouts = Timeouts::all(Duration::from_millis(300));
+        for record in verify(config, &["ann@skip.test", "bob@skip.test"]).await {
+            let right = match &*record.address {
+                "ann@skip.test" => [SubStatus::TimeoutExceeded, SubStatus::Accepted],
+                _ => [SubStatus::TimeoutExceeded, SubStatus::MailboxNotFound],
+            };
+            assert!(right.contains(&record.sub_status), "{skipped}{record:#?}");
+            // Whoever is the only one to be asked is told from RSET by nothing but this.
+            assert!(!skipped.is_empty() || record.sub_status == right[0], "{record:#?}");
+        }
+    }
 }
 
 /// A 421 that nobody asked for is legal at any time (RFC 5321 3.8).

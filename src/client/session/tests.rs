@@ -490,7 +490,8 @@ async fn a_look_at_an_idle_session_finds_what_nobody_asked_for() {
 async fn what_the_server_said_comes_before_the_failure_to_write() {
     // 421 in the middle of a pipeline, then close: the next write fails, and the reason is there to be read.
     let (client, mut server) = duplex(1024);
-    let mut session = open(client);
+    let metrics = Metrics::new();
+    let mut session = Session::new(client, Timeouts::all(LIMIT), metrics.server("mx.example.com"));
     server.write_all(b"220 mx\r\n").await.unwrap();
     session.banner().await.unwrap();
     server.write_all(b"250-mx\r\n250 PIPELINING\r\n").await.unwrap();
@@ -580,7 +581,8 @@ async fn no_more_than_a_window_is_unanswered() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_never_reads_ends_in_a_timeout() {
     let (client, mut server): (_, DuplexStream) = duplex(64);
-    let mut session = open(client);
+    let metrics = Metrics::new();
+    let mut session = Session::new(client, Timeouts::all(LIMIT), metrics.server("mx.example.com"));
     server.write_all(b"220 mx\r\n").await.unwrap();
     session.banner().await.unwrap();
     server.write_all(b"250-mx\r\n250 PIPELINING\r\n").await.unwrap();
@@ -589,6 +591,7 @@ async fn a_peer_that_never_reads_ends_in_a_timeout() {
     assert!(matches!(envelope(&mut session, 100).await, Err(SessionError::Timeout { verb: Verb::Mail })));
     assert_eq!(started.elapsed(), LIMIT);
     assert!(!session.is_idle());
+    assert_eq!(metrics.snapshot().total().operation_errors[&(Operation::Mail, "timed_out".into())], 1);
 }
 
 /// A dialogue from banner to QUIT, to its first error.
@@ -666,6 +669,29 @@ async fn each_fault_at_each_stage_ends_in_its_error_within_the_deadline() {
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_has_failed_is_never_idle_again() {
+    // Found by the fuzz target `session_ops`: what came behind the failure was taken for the answer.
+    let (client, mut server) = duplex(1024);
+    let mut session = open(client);
+    server.write_all(b"220 mx\r\n250 mx\r\n").await.unwrap();
+    session.banner().await.unwrap();
+    session.greet(&ehlo()).await.unwrap();
+    assert!(matches!(session.command(&Command::Noop).await, Err(SessionError::Timeout { .. })));
+    server.write_all(b"250 late\r\n").await.unwrap();
+    drop(session.reply().await);
+    assert!(!session.is_idle(), "{session:?}");
+
+    let mut session = ready(Server::new(|line| match line {
+        "NOOP" => says("garbage\r\n250 NOOP"),
+        _ => yes(line),
+    }))
+    .await;
+    assert!(matches!(session.command(&Command::Noop).await, Err(SessionError::Decode(_))));
+    drop(session.reply().await);
+    assert!(!session.is_idle(), "{session:?}");
 }
 
 // Cancellation.

@@ -24,6 +24,11 @@ impl Session {
             Does::LongLine => fault::long_line(out),
             Does::EndlessContinuation => return Step::Endless,
             Does::Silence => return Step::Silence,
+            Does::Skip => {
+                let step = execute(self, out);
+                out.truncate(start);
+                return step;
+            }
             Does::Eof => return Step::Close,
             Does::Truncate => {
                 execute(self, out);

@@ -30,6 +30,16 @@ async fn silence_is_never_broken() {
 }
 
 #[tokio::test]
+async fn a_skipped_reply_leaves_the_dialogue_out_of_step() {
+    let sandbox = with(Fault::new(Stage::Rcpt, Does::Skip).nth(2)).await;
+    let mut client = Client::greeted(&sandbox).await;
+    client.script(&ENVELOPE).await;
+    client.send("RCPT TO:<bob@good.test>\r\nNOOP\r\n").await;
+    assert_eq!(client.reply().await, "250 2.0.0 Ok");
+    assert!(client.is_left_waiting().await);
+}
+
+#[tokio::test]
 async fn end_of_file_at_every_point() {
     let dialogue = [
         (Stage::Connect, ""),

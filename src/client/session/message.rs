@@ -1,0 +1,49 @@
+//! Messages over a session: in one piece behind DATA, or in chunks.
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Session;
+use crate::{
+    client::SessionError,
+    proto::{Command, DotStuffer, Reply, State, Verb},
+};
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
+    /// Sends a message by DATA; the reply is that to the final dot, or to DATA itself where it was refused.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command); no RCPT was accepted, so that DATA is out of sequence.
+    pub async fn data(&mut self, message: &[u8]) -> Result<Reply, SessionError> {
+        let reply = self.command(&Command::Data).await?;
+        if self.dialogue.state() == State::Message { self.message(message).await } else { Ok(reply) }
+    }
+
+    /// Sends a message where DATA, pipelined behind its envelope perhaps, was answered by 354. An empty one is the lone
+    /// dot that RFC 2920 3.1 asks for where 354 came although every RCPT was refused.
+    ///
+    /// Over LMTP the reply is that for the first recipient that was accepted; the others stay owed.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command).
+    pub async fn message(&mut self, message: &[u8]) -> Result<Reply, SessionError> {
+        self.queue_with(Verb::Message, |out| {
+            let mut stuffer = DotStuffer::new();
+            stuffer.push(message, out);
+            stuffer.finish(out);
+        })?;
+        Ok(self.reply().await?.1)
+    }
+
+    /// Queues BDAT with its chunk behind it (RFC 3030 2). [`queue`](Self::queue) leaves the chunk out, which only a
+    /// chunk of nothing can do without.
+    ///
+    /// # Errors
+    /// As [`queue`](Self::queue).
+    pub fn queue_chunk(&mut self, chunk: &[u8], last: bool) -> Result<(), SessionError> {
+        let bdat = Command::Bdat { size: chunk.len() as u64, last };
+        self.queue_with(bdat.verb(), |out| {
+            bdat.encode(out);
+            out.extend_from_slice(chunk);
+        })
+    }
+}
