@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | [`proto`] | the protocol without I/O: commands, replies, addresses, dialogue | |
 //! | [`net`] | TCP by Happy Eyeballs, TLS by policy | |
-//! | [`metrics`] | latencies by operation, in HDR histograms | |
+//! | [`metrics`] | latencies, connections, checkouts and health by server; HDR histograms, Prometheus text | (`hdr-log`) |
 //! | [`client`] | sessions and connections | |
 //! | `verify` | does this mailbox exist? for millions of addresses | `verify` |
 //! | `sandbox` | an SMTP server and a world of mail exchangers on loopback | `sandbox` |

@@ -30,6 +30,7 @@ fn families() -> Families {
     let text = exposition::everything(&pool).snapshot().prometheus().to_string();
     let mut families = BTreeMap::new();
     let mut current = String::new();
+    let mut series = BTreeSet::new();
     for line in text.lines() {
         if let Some(family) = line.strip_prefix("# TYPE ") {
             let (name, kind) = family.split_once(' ').unwrap();
@@ -38,6 +39,7 @@ fn families() -> Families {
             assert_eq!(before, None, "{name} comes twice");
         } else if !line.starts_with('#') {
             assert!(line.starts_with(&current), "{line} in the midst of {current}");
+            assert!(series.insert(line.rsplit_once(' ').unwrap().0), "{line} comes twice");
             let labels = line.split("=\"").map(|part| part.rsplit(['{', ',']).next().unwrap().to_owned());
             let (_, known) = families.get_mut(&current).unwrap();
             known.extend(labels.take(line.matches("=\"").count()));
