@@ -62,7 +62,7 @@ bench *args:
 bench-once:
     cargo bench --profile dev --all-features --bench '*' -- --test
 
-# Postfix and aiosmtpd on loopback ports, as root (`just postfix` installs the one, pip the other).
+# Postfix, aiosmtpd and NSD on loopback ports, as root (`just postfix nsd` installs the ones, pip the other).
 interop:
     cargo test {{ interop }} --target-dir target -- --nocapture
 
@@ -71,6 +71,11 @@ postfix:
     echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections
     apt-get update -q
     DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postfix
+
+# Installs NSD, a name server, without starting it, and dig, to hold our answers against.
+nsd:
+    apt-get update -q
+    RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends nsd bind9-dnsutils
 
 # What Prometheus' own tool says of the metrics, the alerts and the dashboard (`just promtool` installs it).
 monitoring:

@@ -1,8 +1,9 @@
-//! Real mail servers on loopback, for tests: started, fed with users, watched, and gone when dropped.
+//! Real mail servers, and a name server, on loopback, for tests: started, fed with users, watched, and gone when dropped.
 //!
 //! Everything here panics, with a reason, where a test could only fail.
 
 mod authority;
+mod nsd;
 mod peer;
 mod policy;
 mod port;
@@ -11,6 +12,7 @@ mod world;
 
 pub use self::{
     authority::Authority,
+    nsd::Nsd,
     peer::{Aiosmtpd, AiosmtpdOptions},
     policy::Greylist,
     postfix::{Log, MAX_ERRORS, Postfix, Service},

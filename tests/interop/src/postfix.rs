@@ -298,7 +298,7 @@ fn endpoint(host: &str, addr: SocketAddr) -> Endpoint {
 }
 
 /// Replaces every `@name@`.
-fn fill(template: &str, values: &[(&str, String)]) -> String {
+pub(crate) fn fill(template: &str, values: &[(&str, String)]) -> String {
     let mut text = template.to_owned();
     for (name, value) in values {
         text = text.replace(&format!("@{name}@"), value);

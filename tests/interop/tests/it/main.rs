@@ -1,6 +1,7 @@
-//! The library against real servers. The tests need root, Postfix and aiosmtpd, and fail without.
+//! The library against real servers. The tests need root, Postfix, aiosmtpd and NSD, and fail without.
 
 mod aiosmtpd;
+mod dns;
 mod greylisting;
 mod outage;
 mod refusals;
