@@ -1,3 +1,5 @@
+mod product;
+
 use std::{
     future::Future,
     pin::Pin,
@@ -140,7 +142,8 @@ impl AsyncRead for Server {
             return Poll::Pending;
         }
         if self.output.is_empty() && !self.endless.is_empty() {
-            let octets = self.endless;
+            let times = if self.drip.is_some() { 1 } else { 1000 };
+            let octets = self.endless.repeat(times);
             self.output.extend(octets);
             self.repeating = true;
         }
@@ -149,7 +152,7 @@ impl AsyncRead for Server {
             std::task::ready!(drip.as_mut().poll(cx));
             drip.as_mut().reset(Instant::now() + Duration::from_secs(1));
         }
-        let most = match (dripping, self.slow) {
+        let most = match (dripping, self.slow && !self.repeating) {
             (true, _) => 1,
             (_, true) => 5,
             _ => usize::MAX,
