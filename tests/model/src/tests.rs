@@ -1,0 +1,326 @@
+//! What must hold in every order of steps: never more connections than allowed, nobody waits for ever, no slot is lost,
+//! first come is first served.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+
+use shuttle::{
+    future::block_on,
+    rand::{Rng, thread_rng},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Sender, channel},
+    },
+    thread,
+};
+
+use crate::slots::{Occupant, Slots, Total};
+
+/// Orders tried for each test.
+const SCHEDULES: usize = 20_000;
+/// Steps that may be put off in one run: what a bug of three interleaved steps needs.
+const DEPTH: usize = 3;
+
+#[derive(Clone, Debug, PartialEq)]
+enum Bad {
+    Refused,
+    Closed,
+}
+
+/// A connection, which is no more when it is dropped, and does not count any more when it is evicted.
+#[derive(Debug)]
+struct Conn {
+    world: Arc<World>,
+    evicted: bool,
+}
+
+impl Occupant for Conn {
+    fn evict(&mut self) {
+        self.evicted = true;
+        self.world.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        if !self.evicted {
+            self.world.open.fetch_sub(1, Ordering::SeqCst);
+        }
+        if self.world.slots.release(self.evicted) {
+            self.world.see_to_demand();
+        }
+    }
+}
+
+/// One server, and a thread that does what the tasks of the pool would do.
+#[derive(Debug)]
+struct World {
+    slots: Slots<Conn, Bad>,
+    open: AtomicUsize,
+    /// The most that may be open; raised by a resize before, and lowered after it.
+    most: AtomicUsize,
+    driver: Mutex<Option<Sender<()>>>,
+}
+
+impl World {
+    fn see_to_demand(&self) {
+        if let Some(driver) = &*self.driver.lock().unwrap() {
+            let _ = driver.send(());
+        }
+    }
+
+    fn connect(self: &Arc<Self>) -> Conn {
+        let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
+        assert!(open <= self.most.load(Ordering::SeqCst), "{open} connections");
+        Conn { world: Arc::clone(self), evicted: false }
+    }
+
+    /// As the pool checks out: whatever is idle, or a place in line. `patience` is how often to poll, if not until
+    /// served.
+    fn get(self: &Arc<Self>, patience: Option<usize>) -> Option<Result<Conn, Bad>> {
+        if let Some(conn) = self.slots.take() {
+            return Some(Ok(conn));
+        }
+        let Some(turn) = self.slots.join() else { return Some(Err(Bad::Closed)) };
+        self.see_to_demand();
+        let Some(patience) = patience else { return Some(block_on(turn)) };
+        let mut turn = pin!(turn);
+        for _ in 0..patience {
+            if let Poll::Ready(got) = turn.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return Some(got);
+            }
+            thread::yield_now();
+        }
+        None
+    }
+
+    fn put(&self, conn: Conn) {
+        drop(self.slots.put(conn));
+    }
+}
+
+/// Runs `act` in a world where one connect in `failing` fails, if any does, then checks that nothing is left behind.
+fn run(max: usize, total: usize, failing: Option<u32>, act: impl FnOnce(&Arc<World>)) {
+    let world = Arc::new(World {
+        slots: Slots::new(max, std::sync::Arc::new(Total::new(total))),
+        open: AtomicUsize::new(0),
+        most: AtomicUsize::new(max.min(total)),
+        driver: Mutex::new(None),
+    });
+    let (sender, receiver) = channel();
+    *world.driver.lock().unwrap() = Some(sender);
+    let driver = {
+        let world = Arc::clone(&world);
+        thread::spawn(move || {
+            while receiver.recv().is_ok() {
+                let mut connects = world.slots.demand(2).connects;
+                while connects > 0 {
+                    connects -= 1;
+                    if failing.is_some_and(|one_in| thread_rng().gen_ratio(1, one_in)) {
+                        world.slots.failed(&Bad::Refused);
+                        connects += world.slots.demand(2).connects;
+                    } else {
+                        drop(world.slots.connected(world.connect()));
+                    }
+                }
+            }
+        })
+    };
+    act(&world);
+    // All tasks are done: nobody waits, and everything live is idle.
+    assert_eq!(world.slots.waiting(), 0);
+    *world.driver.lock().unwrap() = None;
+    driver.join().unwrap();
+    assert_eq!(world.slots.live(), world.slots.idle());
+    assert_eq!(world.slots.live(), world.open.load(Ordering::SeqCst));
+    assert_eq!(world.slots.connecting(), 0);
+    drop(world.slots.close(&Bad::Closed));
+    assert_eq!((world.slots.live(), world.slots.idle(), world.open.load(Ordering::SeqCst)), (0, 0, 0));
+}
+
+fn spawn(world: &Arc<World>, act: impl FnOnce(&Arc<World>) + Send + 'static) -> thread::JoinHandle<()> {
+    let world = Arc::clone(world);
+    thread::spawn(move || act(&world))
+}
+
+fn check(model: impl Fn() + Send + Sync + Copy + 'static) {
+    shuttle::check_random(model, SCHEDULES);
+    shuttle::check_pct(model, SCHEDULES, DEPTH);
+}
+
+#[test]
+fn three_share_one() {
+    check(|| {
+        run(1, 9, None, |world| {
+            let tasks = [(); 3].map(|()| {
+                spawn(world, |world| {
+                    for _ in 0..2 {
+                        let conn = world.get(None).unwrap().unwrap();
+                        world.put(conn);
+                    }
+                })
+            });
+            tasks.into_iter().for_each(|task| task.join().unwrap());
+        });
+    });
+}
+
+#[test]
+fn dead_connections_are_replaced() {
+    check(|| {
+        run(2, 9, None, |world| {
+            let tasks = [(); 3].map(|()| {
+                spawn(world, |world| {
+                    let conn = world.get(None).unwrap().unwrap();
+                    drop(conn);
+                    let conn = world.get(None).unwrap().unwrap();
+                    world.put(conn);
+                })
+            });
+            tasks.into_iter().for_each(|task| task.join().unwrap());
+        });
+    });
+}
+
+#[test]
+fn who_gives_up_takes_nothing_along() {
+    check(|| {
+        run(1, 9, None, |world| {
+            let impatient = [1, 2].map(|patience| {
+                spawn(world, move |world| {
+                    if let Some(Ok(conn)) = world.get(Some(patience)) {
+                        world.put(conn);
+                    }
+                })
+            });
+            let patient = spawn(world, |world| {
+                let conn = world.get(None).unwrap().unwrap();
+                world.put(conn);
+            });
+            impatient.into_iter().chain([patient]).for_each(|task| task.join().unwrap());
+        });
+    });
+}
+
+#[test]
+fn failures_end_the_waiting() {
+    check(|| {
+        run(2, 9, Some(2), |world| {
+            let tasks = [(); 3].map(|()| {
+                spawn(world, |world| match world.get(None).unwrap() {
+                    Ok(conn) => world.put(conn),
+                    Err(error) => assert_eq!(error, Bad::Refused),
+                })
+            });
+            tasks.into_iter().for_each(|task| task.join().unwrap());
+        });
+    });
+}
+
+#[test]
+fn closing_ends_everything() {
+    check(|| {
+        run(1, 9, Some(4), |world| {
+            let users = [(); 2].map(|()| {
+                spawn(world, |world| {
+                    if let Ok(conn) = world.get(None).unwrap() {
+                        world.put(conn);
+                    }
+                })
+            });
+            let closer = spawn(world, |world| drop(world.slots.close(&Bad::Closed)));
+            users.into_iter().chain([closer]).for_each(|task| task.join().unwrap());
+        });
+    });
+}
+
+#[test]
+fn reaping_and_resizing_lose_nothing() {
+    check(|| {
+        run(1, 9, None, |world| {
+            let users = [(); 2].map(|()| {
+                spawn(world, |world| {
+                    let conn = world.get(None).unwrap().unwrap();
+                    world.put(conn);
+                })
+            });
+            let keeper = spawn(world, |world| {
+                world.most.store(2, Ordering::SeqCst);
+                drop(world.slots.resize(2));
+                world.see_to_demand();
+                drop(world.slots.reap(|_| thread_rng().gen_ratio(1, 2)));
+                drop(world.slots.resize(1));
+            });
+            users.into_iter().chain([keeper]).for_each(|task| task.join().unwrap());
+            // What was returned while the limit was being lowered goes with the next look.
+            drop(world.slots.reap(|_| false));
+            assert!(world.slots.live() <= 1);
+        });
+    });
+}
+
+#[test]
+fn the_limit_over_all_servers_holds() {
+    check(|| {
+        run(3, 1, None, |world| {
+            let tasks = [(); 3].map(|()| {
+                spawn(world, |world| {
+                    let conn = world.get(None).unwrap().unwrap();
+                    world.put(conn);
+                })
+            });
+            tasks.into_iter().for_each(|task| task.join().unwrap());
+        });
+    });
+}
+
+#[test]
+fn first_come_first_served() {
+    check(|| {
+        run(2, 9, None, |world| {
+            let lent = [(); 2].map(|()| world.get(None).unwrap().unwrap());
+            let first = world.slots.join().unwrap();
+            let second = world.slots.join().unwrap();
+            let [one, two] = lent;
+            let tasks = [
+                spawn(world, |world| world.put(one)),
+                // A newcomer, who takes nothing while others wait, and dies with a connection at most.
+                spawn(world, |world| drop(world.slots.take())),
+            ];
+            let mut first = pin!(first);
+            let mut second = pin!(second);
+            let context = &mut Context::from_waker(Waker::noop());
+            if let Poll::Ready(got) = second.as_mut().poll(context) {
+                let Poll::Ready(before) = first.as_mut().poll(context) else { panic!("overtaken") };
+                [got, before].into_iter().for_each(|conn| world.put(conn.unwrap()));
+            }
+            tasks.into_iter().for_each(|task| task.join().unwrap());
+            world.put(two);
+        });
+    });
+}
+
+/// The model has to find what it is there for: a connection that is announced before it can be taken.
+#[test]
+fn signalling_before_publishing_is_found_out() {
+    let found = catch_unwind(AssertUnwindSafe(|| {
+        check(|| {
+            run(1, 9, None, |world| {
+                let tasks = [(); 2].map(|()| {
+                    spawn(world, |world| {
+                        let conn = world.get(None).unwrap().unwrap();
+                        world.slots.signal();
+                        world.slots.publish(conn).unwrap();
+                    })
+                });
+                tasks.into_iter().for_each(|task| task.join().unwrap());
+            });
+        });
+    }));
+    let message = *found.expect_err("a lost wakeup went unnoticed").downcast::<String>().unwrap();
+    assert!(message.contains("deadlock"), "{message}");
+}
