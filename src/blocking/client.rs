@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Error, Private};
 use crate::{
-    client::{self, ClientConfig, ConnectError, Endpoint, Envelope, SessionError},
+    client::{self, ClientConfig, ConnectError, Endpoint, EnvelopeReplies, SessionError},
     metrics::Metrics,
     net::{TlsConfigError, TlsInfo},
     proto::{Command, Extensions, MailParams, Mailbox, Reply, ReversePath},
@@ -73,7 +73,7 @@ impl Connection {
         from: &ReversePath,
         params: &MailParams,
         rcpts: &[Mailbox],
-    ) -> Result<Envelope, Error<SessionError>> {
+    ) -> Result<EnvelopeReplies, Error<SessionError>> {
         self.runtime.block_on(self.inner.envelope(from, params, rcpts))?.map_err(Error::Inner)
     }
 

@@ -71,8 +71,9 @@ impl ClientConfig {
         }
     }
 
-    /// The policy in force.
-    fn policy(&self) -> TlsPolicy {
+    /// The policy in force: with credentials, opportunistic TLS is required.
+    #[must_use]
+    pub fn policy(&self) -> TlsPolicy {
         match self.tls {
             TlsPolicy::Opportunistic if self.credentials.is_some() => TlsPolicy::Required,
             policy => policy,
@@ -108,10 +109,16 @@ impl Connector {
     /// # Errors
     /// The TLS configuration cannot be used.
     pub fn new(config: ClientConfig, metrics: Arc<Metrics>) -> Result<Self, TlsConfigError> {
-        let dialer = Dialer { bind: config.bind, timeout: config.timeouts.connect, ..Dialer::default() };
         let tls_config = config.tls_config.clone().unwrap_or_else(|| TlsConfig::for_policy(config.policy()));
         let tls = TlsConnector::new(&tls_config)?;
-        Ok(Self { config, dialer, tls, metrics, broken_starttls: Mutex::default() })
+        Ok(Self::with_tls(config, tls, metrics))
+    }
+
+    /// A connector that shares `tls`, its roots and its sessions, with others; `tls_config` of `config` has no effect.
+    #[must_use]
+    pub fn with_tls(config: ClientConfig, tls: TlsConnector, metrics: Arc<Metrics>) -> Self {
+        let dialer = Dialer { bind: config.bind, timeout: config.timeouts.connect, ..Dialer::default() };
+        Self { config, dialer, tls, metrics, broken_starttls: Mutex::default() }
     }
 
     /// Opens a connection and brings it to where a transaction can begin.
@@ -216,8 +223,7 @@ impl Connector {
         policy: TlsPolicy,
         metrics: &Arc<ServerMetrics>,
     ) -> Result<Session<Stream>, ConnectError> {
-        session.queue(&Command::StartTls)?;
-        let (_, reply) = session.reply().await.map_err(ConnectError::StartTls)?;
+        let reply = session.command(&Command::StartTls).await.map_err(ConnectError::StartTls)?;
         if session.state() != State::Tls {
             return match policy {
                 TlsPolicy::Opportunistic if session.state() == State::Ready => Ok(session),

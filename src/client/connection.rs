@@ -26,7 +26,8 @@ pub struct Connection {
 
 impl Connection {
     pub(super) fn new(session: Session<Stream>, host: Arc<str>, banner: Reply, opened: Instant) -> Self {
-        Self { session, host, banner, opened }
+        // A copy, so that the read buffer does not live on for it.
+        Self { session, host, banner: banner.detach(), opened }
     }
 
     /// The name of the server, as it was asked for.
@@ -45,6 +46,15 @@ impl Connection {
     #[must_use]
     pub fn opened(&self) -> Instant {
         self.opened
+    }
+
+    /// Whether the connection is between transactions, and its server has neither closed it nor said anything unasked:
+    /// fit to be used for something else.
+    ///
+    /// It costs no system call unless something has arrived, and no round trip; so it knows what the runtime has been
+    /// told by the operating system, and not what is still on its way.
+    pub fn is_quiet(&mut self) -> bool {
+        self.session.is_idle() && (!self.session.stream().is_readable() || self.session.check_quiet().is_ok())
     }
 
     /// What was agreed upon in the TLS handshake, if there was one.

@@ -3,7 +3,7 @@ use crate::proto::Reply;
 /// The replies to MAIL and to each RCPT of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Envelope {
+pub struct EnvelopeReplies {
     /// The reply to MAIL.
     pub mail: Reply,
     /// The replies to RCPT, in order. Where MAIL was refused and the server offers no PIPELINING, none were sent.

@@ -80,6 +80,12 @@ pub enum ConnectError {
 }
 
 impl SessionError {
+    /// Whether the connection was gone: what a connection that lay idle too long shows at its first use.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Closed { .. } | Self::Io { .. })
+    }
+
     /// What went wrong, in one word: a bounded label for metrics.
     #[must_use]
     pub fn kind(&self) -> &'static str {

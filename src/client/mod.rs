@@ -18,7 +18,7 @@ pub use self::{
     config::Timeouts,
     connect::{ClientConfig, Connector, Endpoint},
     connection::Connection,
-    envelope::Envelope,
+    envelope::EnvelopeReplies,
     error::{ConnectError, SessionError},
     session::{MAX_IN_FLIGHT, Session},
 };

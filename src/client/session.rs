@@ -8,6 +8,7 @@
 //! Writing never waits for a peer that itself waits for us to read: while a write is pending, replies are read.
 
 mod message;
+mod transaction;
 
 use std::{
     collections::VecDeque,
@@ -26,7 +27,7 @@ use tokio::{
 };
 
 use super::{
-    Envelope, SessionError, Timeouts,
+    SessionError, Timeouts,
     tally::{Tally, operation},
 };
 use crate::{
@@ -63,6 +64,8 @@ pub struct Session<S> {
     waiting: Option<Instant>,
     read_at: Instant,
     ended: Option<Ended>,
+    /// The last read left no room, so that the stream may hold more than was asked of it.
+    filled: bool,
     /// Why writing failed; what the peer had said by then may still be there to be read.
     unwritable: Option<io::ErrorKind>,
 }
@@ -99,6 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             waiting: None,
             read_at: now,
             ended: None,
+            filled: false,
             unwritable: None,
         }
     }
@@ -106,8 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Queues a command.
     ///
     /// # Errors
-    /// The command is out of sequence, or may not be sent before an earlier reply is read; nothing has happened then.
-    /// Or an answer is there that nobody asked for, which would be taken for the answer to this command: that is final.
+    /// The command is out of sequence, or may not be sent before an earlier reply is read.
     pub fn queue(&mut self, command: &Command) -> Result<(), SessionError> {
         self.queue_with(command.verb(), |out| command.encode(out))
     }
@@ -130,9 +133,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     fn queue_with(&mut self, verb: Verb, encode: impl FnOnce(&mut BytesMut)) -> Result<(), SessionError> {
         let owed = self.dialogue.owed();
-        if owed == 0 && self.is_answered() {
-            return Err(self.unasked());
-        }
         self.dialogue.send(verb)?;
         let replies = self.dialogue.owed() - owed;
         let before = self.out.len();
@@ -209,7 +209,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             Ok(0) => self.ended = Some(Ended::Eof),
             // TLS without close_notify, as many servers end it; a cut reply is incomplete all the same.
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => self.ended = Some(Ended::Eof),
-            Ok(_) => self.read_at = Instant::now(),
+            Ok(_) => {
+                self.read_at = Instant::now();
+                self.filled = self.decoder.buffer().spare_capacity_mut().is_empty();
+            }
             Err(e) => self.ended = Some(Ended::Error(e.kind())),
         }
     }
@@ -327,37 +330,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok(reply)
     }
 
-    /// Opens a transaction: MAIL and every RCPT in as few writes as the server and [`MAX_IN_FLIGHT`] allow, with every
-    /// reply read, refusals or not. Replies owed to earlier commands are read and let go.
-    ///
-    /// # Errors
-    /// As [`queue`](Self::queue) and [`reply`](Self::reply).
-    pub async fn envelope(
-        &mut self,
-        from: &ReversePath,
-        params: &MailParams,
-        rcpts: &[Mailbox],
-    ) -> Result<Envelope, SessionError> {
-        let mut replies = Vec::with_capacity(rcpts.len() + 1);
-        let before = self.dialogue.owed();
-        self.queue_mail(from, params)?;
-        for to in rcpts {
-            while !self.has_room() {
-                replies.push(self.reply().await?.1);
-            }
-            if !self.extensions.pipelining && self.dialogue.state() == State::Ready {
-                break;
-            }
-            self.queue_rcpt(to, &RcptParams::default())?;
-        }
-        while self.dialogue.owed() > 0 {
-            replies.push(self.reply().await?.1);
-        }
-        replies.drain(..before);
-        let mail = replies.remove(0);
-        Ok(Envelope { mail, rcpts: replies })
-    }
-
     /// Says goodbye, and waits for the answer and no longer: close_notify and FIN are the server's own affair.
     ///
     /// # Errors
@@ -383,29 +355,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
         }
         if self.decoder.buffered() > 0 {
-            return Err(self.unasked());
+            // Reading what is there empties the buffer, which must not pass for being idle again.
+            self.ended.get_or_insert(Ended::Eof);
+            return Err(match self.decoder.decode()? {
+                // The end of the connection, told instead of shown (RFC 5321 3.8).
+                Some(reply) if reply.is_closing() => SessionError::Closed { verb: Verb::Noop },
+                Some(reply) => DialogueError::Unsolicited(reply.code()).into(),
+                None => DecodeError::Trailing.into(),
+            });
         }
         if self.is_open() { Ok(()) } else { Err(self.end(Verb::Noop)) }
-    }
-
-    /// Whether an answer is there before anything was asked. A blank line is none; and 421 may come at any time, to be
-    /// the answer to whatever is asked next (RFC 5321 3.8).
-    fn is_answered(&mut self) -> bool {
-        let there = self.decoder.buffer().trim_ascii();
-        !there.is_empty() && !there.starts_with(b"421")
-    }
-
-    /// What is there without having been asked for; it ends the session.
-    fn unasked(&mut self) -> SessionError {
-        // Reading it empties the buffer, which must not pass for being idle again.
-        self.ended.get_or_insert(Ended::Eof);
-        match self.decoder.decode() {
-            // The end of the connection, told instead of shown (RFC 5321 3.8).
-            Ok(Some(reply)) if reply.is_closing() => SessionError::Closed { verb: Verb::Noop },
-            Ok(Some(reply)) => DialogueError::Unsolicited(reply.code()).into(),
-            Ok(None) => DecodeError::Trailing.into(),
-            Err(error) => error.into(),
-        }
     }
 
     /// Gives up the stream for a TLS handshake.
@@ -449,7 +408,21 @@ impl<S> Session<S> {
     /// state in which it may be used for something else.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.dialogue.is_idle() && self.decoder.buffered() == 0 && self.out.is_empty() && self.is_open()
+        self.dialogue.is_idle()
+            && self.decoder.buffered() == 0
+            && self.out.is_empty()
+            && !self.filled
+            && self.is_open()
+    }
+
+    /// Gives the memory of the buffers back, for a session that will not be used for a while.
+    pub fn rest(&mut self) {
+        self.decoder.shrink();
+        self.dialogue.shrink();
+        self.flights.shrink_to_fit();
+        if self.out.is_empty() && self.out.capacity() > 0 {
+            self.out = BytesMut::new();
+        }
     }
 
     fn is_open(&self) -> bool {

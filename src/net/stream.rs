@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
     time::Instant,
 };
@@ -87,6 +87,12 @@ impl Stream {
     /// When the operating system refuses to tell.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.tcp().local_addr()
+    }
+
+    /// Whether there may be something to read, octets or the end, as far as the runtime knows; no system call.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.tcp().try_io(Interest::READABLE, || Ok(())).is_ok()
     }
 
     fn tcp(&self) -> &TcpStream {
