@@ -30,6 +30,8 @@ lint:
 lint-others:
     cargo fmt {{ interop }} --check
     cargo clippy {{ interop }} --target-dir target --all-targets -- -D warnings
+    cargo fmt --manifest-path tests/model/Cargo.toml --check
+    cargo clippy --manifest-path tests/model/Cargo.toml --target-dir target/model --all-targets -- -D warnings
     cargo fmt --manifest-path fuzz/Cargo.toml --check
     RUSTFLAGS="--cfg fuzzing" cargo clippy --manifest-path fuzz/Cargo.toml --target-dir fuzz/target/clippy \
         --all-targets -- -D warnings
@@ -87,6 +89,10 @@ promtool:
     rm -rf target/prometheus && mkdir -p target/prometheus
     cd target/prometheus && apt-get download -q prometheus && dpkg-deb -x prometheus_*.deb .
     install target/prometheus/usr/bin/promtool /usr/local/bin/promtool
+
+# The pool, in every order of steps that shuttle can think of.
+model:
+    cargo test --manifest-path tests/model/Cargo.toml --target-dir target/model
 
 # The demonstration of the README, and every verdict of it compared with the one that the list expects.
 demo:

@@ -8,6 +8,7 @@
 //! | [`net`] | TCP by Happy Eyeballs, TLS by policy | |
 //! | [`metrics`] | latencies, connections, checkouts and health by server; HDR histograms, Prometheus text | (`hdr-log`) |
 //! | [`client`] | sessions and connections | |
+//! | [`pool`] | connections kept and lent, to any number of servers | |
 //! | `verify` | does this mailbox exist? for millions of addresses | `verify` |
 //! | `sandbox` | an SMTP server and a world of mail exchangers on loopback | `sandbox` |
 //! | `blocking` | the same without async | `blocking` |
@@ -68,6 +69,7 @@ pub mod blocking;
 pub mod client;
 pub mod metrics;
 pub mod net;
+pub mod pool;
 pub mod proto;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;

@@ -12,7 +12,8 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
     ("net", Some(&[])),
     ("metrics", Some(&[])),
     ("client", Some(&["proto", "net", "metrics"])),
-    ("pool", Some(&["client", "proto", "metrics"])),
+    // `net` for its policies of TLS, and the roots and sessions that all servers share.
+    ("pool", Some(&["client", "net", "proto", "metrics"])),
     // `net` for its names of failures and policies, and to tell public addresses.
     ("verify", Some(&["pool", "client", "net", "proto", "metrics"])),
     ("job", Some(&["verify", "proto", "metrics"])),

@@ -6,7 +6,6 @@
 mod blame;
 #[cfg(all(feature = "blocking", feature = "verify", feature = "sandbox"))]
 mod blocking;
-mod cancellation;
 #[cfg(feature = "cli")]
 mod cli;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
@@ -18,6 +17,8 @@ mod monitoring;
 mod mx;
 mod naive;
 mod peer_address;
+#[cfg(feature = "sandbox")]
+mod pool;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod resilience;
 #[cfg(all(feature = "verify", feature = "sandbox"))]

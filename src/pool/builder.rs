@@ -1,0 +1,110 @@
+//! How a pool is made.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use super::{
+    BuildError, Config, Key, Pool, Route,
+    shared::{Shared, Tls},
+};
+use crate::{
+    client::Timeouts,
+    metrics::Metrics,
+    net::{TlsConfig, TlsConnector, TlsPolicy},
+    proto::{ClientName, Credentials},
+};
+
+/// Makes a [`Pool`]; by [`Pool::builder`].
+#[derive(Default)]
+pub struct Builder {
+    config: Config,
+    metrics: Option<Arc<Metrics>>,
+    route: Option<Arc<dyn Route>>,
+    tls_config: Option<TlsConfig>,
+}
+
+macro_rules! settings {
+    ($($name:ident: $type:ty),* $(,)?) => {
+        $(
+            #[doc = concat!("Sets [`Config::", stringify!($name), "`].")]
+            #[must_use]
+            pub fn $name(mut self, value: $type) -> Self {
+                self.config.$name = value.into();
+                self
+            }
+        )*
+    };
+}
+
+impl Builder {
+    settings! {
+        max_connections: usize,
+        connection_timeout: Duration,
+        max_lifetime: Duration,
+        cleanup_interval: Duration,
+        max_retries: u32,
+        health_check_interval: Duration,
+        min_idle: usize,
+        idle_timeout: Duration,
+        acquire_timeout: Duration,
+        lifetime_jitter: f64,
+        max_total_connections: usize,
+        max_connecting: usize,
+        noop_after: Duration,
+        fair: bool,
+        leak_after: Duration,
+        breaker_failures: u32,
+        breaker_pause: Duration,
+        backoff: Duration,
+        server_ttl: Duration,
+        port: u16,
+        server: Key,
+        helo: ClientName,
+        bind: IpAddr,
+        tls: TlsPolicy,
+        credentials: Credentials,
+        timeouts: Timeouts,
+    }
+
+    /// Sets everything at once.
+    #[must_use]
+    pub fn config(self, config: Config) -> Self {
+        Self { config, ..self }
+    }
+
+    /// Where to record what happens; by default in metrics of the pool's own ([`Pool::metrics`]).
+    #[must_use]
+    pub fn metrics(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics: Some(metrics), ..self }
+    }
+
+    /// How to find the server for a mailbox, for what names none; of no effect where [`Config::server`] is set.
+    #[must_use]
+    pub fn route(self, route: impl Route + 'static) -> Self {
+        Self { route: Some(Arc::new(route)), ..self }
+    }
+
+    /// How to use TLS: roots, versions, verification. By default what goes with the policy
+    /// ([`TlsConfig::for_policy`]).
+    #[must_use]
+    pub fn tls_config(self, config: TlsConfig) -> Self {
+        Self { tls_config: Some(config), ..self }
+    }
+
+    /// Makes the pool. It opens no connection before one is asked for.
+    ///
+    /// # Errors
+    /// A setting makes no sense, or the TLS configuration cannot be used.
+    pub fn build(self) -> Result<Pool, BuildError> {
+        self.config.check()?;
+        let connector = |policy| {
+            let of_policy = || TlsConfig::for_policy(policy);
+            TlsConnector::new(&self.tls_config.clone().unwrap_or_else(of_policy))
+        };
+        let verified = connector(TlsPolicy::Required)?;
+        let unverified =
+            if self.tls_config.is_some() { verified.clone() } else { connector(TlsPolicy::Opportunistic)? };
+        let tls = Tls { verified, unverified };
+        let metrics = self.metrics.unwrap_or_default();
+        Ok(Pool::new(Shared::new(self.config, metrics, self.route, tls)))
+    }
+}

@@ -1,0 +1,132 @@
+//! Opening a connection, apart from whoever asked for it: what arrives goes to whoever has waited longest, and a caller
+//! that gave up wastes nothing.
+
+use std::{io, sync::Arc};
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    OpenError,
+    breaker::backoff,
+    lease::{End, Lease},
+    server::{Failure, Server},
+    shared::Todo,
+};
+use crate::client::{Connection, Endpoint};
+
+impl Server {
+    /// Opens a connection on a slot that was reserved for it. A failure that may pass is tried again, as long as
+    /// somebody waits.
+    pub(super) async fn connect(self: Arc<Self>) {
+        let reserved = Reserved::new(&self);
+        let mut failures = 0;
+        while let Some(server) = &reserved.0 {
+            let error = match server.open().await {
+                Ok(connection) => return reserved.fill(connection),
+                Err(error) => error,
+            };
+            failures += 1;
+            let config = &server.shared.config;
+            let again = error.is_transient()
+                && failures <= config.max_retries
+                && server.slots.waiting() > 0
+                && server.breaker().allows(Instant::now(), 1) > 0;
+            if !again {
+                return reserved.fail(&Failure::Open(error));
+            }
+            sleep(backoff(config.backoff, failures, fastrand::f64())).await;
+        }
+    }
+
+    /// One attempt, which the breaker and the metrics learn of.
+    pub(super) async fn open(&self) -> Result<Connection, Arc<OpenError>> {
+        let limit = self.shared.config.connection_timeout;
+        let opened = timeout(limit, async {
+            let endpoint = self.endpoint().await?;
+            Ok(self.connector.connect(&endpoint).await?)
+        });
+        let opened = opened.await.unwrap_or(Err(OpenError::Timeout { after: limit })).map_err(Arc::new);
+        let now = Instant::now();
+        let mut breaker = self.breaker();
+        let before = breaker.state(now);
+        match &opened {
+            Ok(_) => breaker.succeeded(),
+            Err(error) => {
+                tracing::debug!(server = %self.name, kind = error.kind(), "cannot connect");
+                breaker.failed(now, Arc::clone(error), fastrand::f64());
+                // The connector has counted its own.
+                if !matches!(**error, OpenError::Connect(_)) {
+                    self.metrics.connection_failed(error.kind());
+                }
+            }
+        }
+        let after = breaker.state(now);
+        if after != before {
+            tracing::info!(server = %self.name, breaker = after.as_str(), "circuit breaker");
+            self.metrics.breaker(after);
+        }
+        opened
+    }
+
+    /// Where to connect to. The system's resolver is asked each time: it has a cache, and the answer may change.
+    async fn endpoint(&self) -> Result<Endpoint, OpenError> {
+        let host = self.key.server_name.as_ref().unwrap_or_else(|| self.key.host_arc());
+        let addrs = match self.key.addrs() {
+            Some(addrs) => addrs.to_vec(),
+            None => {
+                let port = self.key.port().unwrap_or(self.shared.config.port);
+                let found = tokio::net::lookup_host((self.key.host(), port)).await;
+                found.map_err(OpenError::Resolve)?.collect()
+            }
+        };
+        if addrs.is_empty() {
+            return Err(OpenError::Resolve(io::ErrorKind::NotFound.into()));
+        }
+        Ok(Endpoint { host: Arc::clone(host), addrs })
+    }
+}
+
+/// The slot of a connection on its way; freed if that never arrives.
+pub(super) struct Reserved(Option<Arc<Server>>);
+
+impl Reserved {
+    pub(super) fn new(server: &Arc<Server>) -> Self {
+        Self(Some(Arc::clone(server)))
+    }
+
+    pub(super) fn fill(mut self, connection: Connection) {
+        let Some(server) = self.0.take() else { return };
+        let lease = Box::new(Lease {
+            expires: server.expiry(),
+            returned: server.shared.clock.now(),
+            uses: 0,
+            noops: 0,
+            loan: None,
+            evicted: false,
+            end: End::Lost,
+            connection,
+            server: Arc::clone(&server),
+        });
+        if let Err(lease) = server.slots.connected(lease) {
+            server.unwanted(lease);
+        }
+        // Slots are reserved for as many as may connect at once; there may be more who wait.
+        server.see_to_demand();
+    }
+
+    pub(super) fn fail(mut self, failure: &Failure) {
+        if let Some(server) = self.0.take() {
+            server.slots.failed(failure);
+            server.see_to_demand();
+        }
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if let Some(server) = self.0.take() {
+            server.slots.failed(&Failure::Open(OpenError::Abandoned.into()));
+            server.shared.todo(Todo::Demand(Arc::clone(&server)));
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Health checks: whether each server can still be used, found out before somebody needs it.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use thiserror::Error;
+use tokio::{
+    sync::{Semaphore, watch},
+    task::{JoinHandle, JoinSet},
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use super::{
+    OpenError, Pool,
+    connect::Reserved,
+    lease::End,
+    server::{Failure, Server},
+    shared::Shared,
+};
+use crate::metrics::{BreakerState, HealthResult};
+
+/// Servers that are checked at once.
+const AT_ONCE: usize = 16;
+
+/// Checks the servers of a pool now and then.
+///
+/// A server with idle connections is asked over the one that has been idle longest (NOOP, but no more often on one
+/// connection than servers put up with), after all of them were looked at without a round trip; one without any is
+/// connected to, and the connection stays in the pool. So a server that comes back is found out and used again, and one
+/// that is away is known before a user waits for it.
+///
+/// ```no_run
+/// # async fn example(pool: smtp_pool::pool::Pool) {
+/// use std::time::Duration;
+/// use smtp_pool::pool::HealthManager;
+/// let health = HealthManager::new(&pool, Duration::from_secs(60)).start();
+/// for report in health.results() {
+///     println!("{report}");
+/// }
+/// health.stop().await;
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct HealthManager {
+    pool: Pool,
+    check_interval: Duration,
+}
+
+/// What a health check found.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HealthReport {
+    /// The server.
+    pub server: Arc<str>,
+    /// What was found.
+    pub outcome: Result<Checked, HealthError>,
+    /// How long it took.
+    pub took: Duration,
+    /// When it ended.
+    pub at: SystemTime,
+}
+
+/// How a server was found to be well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Checked {
+    /// An idle connection answered, or was seen to be open where it had been asked often enough.
+    Idle,
+    /// A connection was opened.
+    Fresh,
+    /// All connections were in use.
+    Busy,
+}
+
+/// A server is not well.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum HealthError {
+    /// It could not be connected to.
+    #[error("cannot connect")]
+    Open(#[source] Arc<OpenError>),
+}
+
+/// `smtp.example.com: ok in 1.2ms`
+impl fmt::Display for HealthReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.outcome {
+            Ok(_) => write!(f, "{}: ok in {:?}", self.server, self.took),
+            Err(error) => write!(f, "{}: {error} after {:?}", self.server, self.took),
+        }
+    }
+}
+
+/// Whether a pool can be used: what a readiness endpoint answers by.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Health {
+    /// The pool is not closed, and no server is being left alone after repeated failures or failed its last check.
+    pub ready: bool,
+    /// Each server that the pool knows.
+    pub servers: Vec<ServerHealth>,
+}
+
+/// Whether a server can be used.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServerHealth {
+    /// The server.
+    pub server: Arc<str>,
+    /// Its circuit breaker.
+    pub breaker: BreakerState,
+    /// Its last health check, if there was one.
+    pub last: Option<HealthReport>,
+}
+
+impl HealthManager {
+    /// Will check the servers of `pool` every `check_interval`.
+    #[must_use]
+    pub fn new(pool: &Pool, check_interval: Duration) -> Self {
+        Self { pool: pool.clone(), check_interval: check_interval.max(Duration::from_millis(1)) }
+    }
+
+    /// Begins, with a first check at once, and goes on until it is stopped, the handle dropped, or the pool closed.
+    /// Within a tokio runtime only.
+    #[must_use = "dropping the handle stops the checks"]
+    pub fn start(self) -> HealthHandle {
+        let (stop, mut stopped) = watch::channel(());
+        let pool = self.pool.clone();
+        let task = tokio::spawn(async move {
+            let mut ticks = interval(self.check_interval);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            while !self.pool.is_closed() {
+                tokio::select! {
+                    _ = stopped.changed() => return,
+                    _ = ticks.tick() => {}
+                }
+                tokio::select! {
+                    _ = stopped.changed() => return,
+                    _ = self.pool.check_health() => {}
+                }
+            }
+        });
+        HealthHandle { pool, stop, task }
+    }
+}
+
+/// Health checks that go on; dropping it stops them.
+#[derive(Debug)]
+pub struct HealthHandle {
+    pool: Pool,
+    stop: watch::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl HealthHandle {
+    /// The latest result for each server that was checked.
+    #[must_use]
+    pub fn results(&self) -> Vec<HealthReport> {
+        self.pool.health().servers.into_iter().filter_map(|server| server.last).collect()
+    }
+
+    /// Stops, and waits until the check under way, if any, is abandoned.
+    pub async fn stop(self) {
+        drop(self.stop);
+        let _ = self.task.await;
+    }
+}
+
+impl Pool {
+    /// Checks by [`health_check_interval`](super::Config::health_check_interval).
+    #[must_use]
+    pub fn health_manager(&self) -> HealthManager {
+        HealthManager::new(self, self.config().health_check_interval)
+    }
+
+    /// Checks each server that the pool knows, now.
+    ///
+    /// # Cancellation safety
+    /// Connections being asked are closed.
+    pub async fn check_health(&self) -> Vec<HealthReport> {
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        let mut checks = JoinSet::new();
+        self.shared().drive();
+        for server in self.shared().all() {
+            let places = Arc::clone(&places);
+            checks.spawn(async move {
+                let _place = places.acquire().await;
+                server.check().await
+            });
+        }
+        checks.join_all().await
+    }
+
+    /// What is known of the health of each server, without asking any.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let shared = self.shared();
+        let servers: Vec<_> = shared.all().iter().map(|server| server.health()).collect();
+        let well = |server: &ServerHealth| {
+            server.breaker != BreakerState::Open
+                && server.last.as_ref().is_none_or(|last| last.outcome.is_ok())
+        };
+        Health { ready: !Shared::is_closed(shared) && servers.iter().all(well), servers }
+    }
+}
+
+impl Server {
+    async fn check(self: Arc<Self>) -> HealthReport {
+        let began = Instant::now();
+        self.drop_dead();
+        let outcome = match self.ask_idle().await {
+            Some(checked) => Ok(checked),
+            None => self.probe().await,
+        };
+        let report = HealthReport {
+            server: Arc::clone(&self.name),
+            took: began.elapsed(),
+            at: SystemTime::now(),
+            outcome,
+        };
+        let result = match &report.outcome {
+            Ok(_) => HealthResult::Healthy,
+            Err(HealthError::Open(error)) if error.was_reached() => HealthResult::Unhealthy,
+            Err(HealthError::Open(_)) => HealthResult::Unreachable,
+        };
+        self.metrics.health_check(result, report.took);
+        if let Err(error) = &report.outcome {
+            tracing::warn!(server = %self.name, %error, "health check failed");
+        }
+        *self.checked() = Some(report.clone());
+        report
+    }
+
+    /// Asks the connection that has been idle longest; one that does not answer is closed, and the next is asked.
+    async fn ask_idle(self: &Arc<Self>) -> Option<Checked> {
+        while let Some(mut lease) = self.slots.take() {
+            if lease.was_asked_enough() || self.answers(&mut lease).await {
+                lease.end = End::Lost;
+                if let Err(lease) = self.slots.put(lease) {
+                    self.unwanted(lease);
+                }
+                return Some(Checked::Idle);
+            }
+        }
+        None
+    }
+
+    /// Connects, breaker or not: whether it should be closed again is the question.
+    async fn probe(self: &Arc<Self>) -> Result<Checked, HealthError> {
+        if !self.slots.reserve_spare() {
+            return Ok(Checked::Busy);
+        }
+        let reserved = Reserved::new(self);
+        match self.open().await {
+            Ok(connection) => {
+                reserved.fill(connection);
+                Ok(Checked::Fresh)
+            }
+            Err(error) => {
+                reserved.fail(&Failure::Open(Arc::clone(&error)));
+                Err(HealthError::Open(error))
+            }
+        }
+    }
+
+    fn health(&self) -> ServerHealth {
+        ServerHealth {
+            server: Arc::clone(&self.name),
+            breaker: self.breaker().state(Instant::now()),
+            last: self.checked().clone(),
+        }
+    }
+}

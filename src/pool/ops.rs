@@ -1,0 +1,322 @@
+//! The two commonest uses of a pool: is there such a mailbox, and send this.
+
+use std::{io, sync::Arc};
+
+use thiserror::Error;
+
+use super::{CheckoutError, Key, Pool};
+use crate::{
+    client::{Connection, SessionError},
+    proto::{AddressError, Body, Command, MailParams, Mailbox, Reply, ReversePath, State, Verb},
+};
+
+/// Recipients in one transaction: what RFC 5321 4.5.3.1.8 has every server take.
+const MAX_RECIPIENTS: usize = 100;
+
+/// Who a message is from, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// Where bounces go.
+    pub from: ReversePath,
+    /// The recipients.
+    pub to: Vec<Mailbox>,
+}
+
+/// Nothing came of it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OperationError {
+    /// What was given is not an address.
+    #[error("not an address")]
+    Address(#[from] AddressError),
+    /// Nobody said which server to ask: no [`Config::server`](super::Config::server), and no
+    /// [`Route`](super::Route).
+    #[error(
+        "no server is set, and there is no way to find that of {domain}; set `server`, or give the builder a route"
+    )]
+    NoRoute {
+        /// The domain.
+        domain: Box<str>,
+    },
+    /// No server was found for a domain.
+    #[error("no server was found for {domain}")]
+    Route {
+        /// The domain.
+        domain: Box<str>,
+        /// Why.
+        source: io::Error,
+    },
+    /// No connection.
+    #[error("no connection")]
+    Checkout(#[from] CheckoutError),
+    /// The session broke.
+    #[error("the session with {server} broke")]
+    Session {
+        /// The server.
+        server: Box<str>,
+        /// How.
+        source: SessionError,
+    },
+}
+
+/// What a server says about a mailbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verification {
+    /// Who was asked.
+    pub server: Box<str>,
+    /// What the reply answers: RCPT, or MAIL where the server refused before the mailbox was named.
+    pub verb: Verb,
+    /// The answer.
+    pub reply: Reply,
+}
+
+impl Verification {
+    /// Whether the server takes mail for the mailbox. If not, that need not be the mailbox's fault: it may not like
+    /// *us*. [`Verifier`](../verify/struct.Verifier.html) tells these apart (feature `verify`).
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        self.verb == Verb::Rcpt && self.reply.is_positive()
+    }
+}
+
+/// What became of a message.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Delivery {
+    /// For each recipient, in the order of the envelope, the reply that decided: to the message, or to RCPT or MAIL
+    /// where one was refused; or why there is none.
+    pub recipients: Vec<(Mailbox, Result<Reply, Arc<OperationError>>)>,
+}
+
+impl Delivery {
+    /// Whether every recipient's server has taken the message.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.recipients.iter().all(|(_, outcome)| outcome.as_ref().is_ok_and(Reply::is_positive))
+    }
+}
+
+impl Pool {
+    /// Asks whether a mailbox exists: MAIL, RCPT and RSET, and no message. The server is
+    /// [`Config::server`](super::Config::server), or else the one that takes mail for the domain.
+    ///
+    /// A connection that turns out to be stale at its first use is replaced by another one, once.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use smtp_pool::pool::{Key, Pool};
+    /// # use smtp_pool::sandbox::{Sandbox, World};
+    /// # let sandbox = Sandbox::start(World::demo()).await?;
+    /// # let server = sandbox.addr("mx.good.test").ok_or("no such host")?.to_string();
+    /// let pool = Pool::builder().server(Key::parse(&server)?).build()?;
+    /// assert!(pool.verify_email("ann@good.test").await?.is_accepted());
+    /// assert!(!pool.verify_email("nobody@good.test").await?.is_accepted());
+    /// # Ok(()) }
+    /// # #[cfg(not(feature = "sandbox"))]
+    /// # fn main() {}
+    /// ```
+    ///
+    /// # Errors
+    /// The question could not be asked. A refusal is an answer, not an error.
+    ///
+    /// # Cancellation safety
+    /// Dropping the future closes the connection in use.
+    pub async fn verify_email(&self, address: &str) -> Result<Verification, OperationError> {
+        let mailbox = Mailbox::parse(address)?;
+        let servers = self.servers(&mailbox).await?;
+        let (server, (verb, reply)) = self.on_any(&servers, Ask { mailbox }).await?;
+        Ok(Verification { server, verb, reply })
+    }
+
+    /// Sends a message to each recipient's server, or to [`Config::server`](super::Config::server) if that is set: one
+    /// transaction for all who share it, of at most 100 recipients.
+    ///
+    /// `message` is complete, header and body; lines that begin with a dot are escaped here. What has to be repeated
+    /// since the connection was stale is repeated only as long as no message has been sent, so none is sent twice.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use smtp_pool::{pool::{Envelope, Key, Pool}, proto::{Mailbox, ReversePath}};
+    /// # use smtp_pool::sandbox::{Sandbox, World};
+    /// # let sandbox = Sandbox::start(World::demo()).await?;
+    /// # let server = sandbox.addr("mx.good.test").ok_or("no such host")?.to_string();
+    /// let pool = Pool::builder().server(Key::parse(&server)?).build()?;
+    /// let envelope = Envelope { from: ReversePath::Null, to: vec![Mailbox::parse("ann@good.test")?] };
+    /// let delivery = pool.send(&envelope, b"Subject: Hello\r\n\r\nHello, Ann.\r\n").await;
+    /// assert!(delivery.is_complete());
+    /// # Ok(()) }
+    /// # #[cfg(not(feature = "sandbox"))]
+    /// # fn main() {}
+    /// ```
+    ///
+    /// # Cancellation safety
+    /// Dropping the future closes the connection in use; whether the server has taken the message by then is not known.
+    pub async fn send(&self, envelope: &Envelope, message: &[u8]) -> Delivery {
+        let mut outcomes: Vec<Option<Result<Reply, Arc<OperationError>>>> = vec![None; envelope.to.len()];
+        let mut groups: Vec<(Vec<Key>, Vec<usize>)> = Vec::new();
+        for (at, mailbox) in envelope.to.iter().enumerate() {
+            match self.servers(mailbox).await {
+                Err(error) => outcomes[at] = Some(Err(error.into())),
+                Ok(servers) => match groups.iter_mut().find(|(known, _)| *known == servers) {
+                    Some((_, recipients)) => recipients.push(at),
+                    None => groups.push((servers, vec![at])),
+                },
+            }
+        }
+        for (servers, recipients) in &groups {
+            for recipients in recipients.chunks(MAX_RECIPIENTS) {
+                let to: Vec<_> = recipients.iter().map(|at| envelope.to[*at].clone()).collect();
+                let deliver = Deliver { from: &envelope.from, to: &to, message };
+                let sent = match self.on_any(servers, deliver).await {
+                    Ok((_, Ok(replies))) => Ok(replies),
+                    Ok((server, Err(source))) => Err(OperationError::Session { server, source }),
+                    Err(error) => Err(error),
+                };
+                match sent {
+                    Ok(replies) => {
+                        for (at, reply) in recipients.iter().zip(replies) {
+                            outcomes[*at] = Some(Ok(reply));
+                        }
+                    }
+                    Err(error) => {
+                        let error = Arc::new(error);
+                        for at in recipients {
+                            outcomes[*at] = Some(Err(Arc::clone(&error)));
+                        }
+                    }
+                }
+            }
+        }
+        let recipients = envelope.to.iter().cloned().zip(outcomes);
+        Delivery { recipients: recipients.filter_map(|(to, outcome)| Some((to, outcome?))).collect() }
+    }
+
+    /// Which servers to ask, the most preferred first.
+    async fn servers(&self, mailbox: &Mailbox) -> Result<Vec<Key>, OperationError> {
+        if let Some(server) = &self.config().server {
+            return Ok(vec![server.clone()]);
+        }
+        let domain = || mailbox.domain().into();
+        let Some(route) = &self.shared().route else {
+            return Err(OperationError::NoRoute { domain: domain() });
+        };
+        let servers = route.route(mailbox).await;
+        let servers = servers.map_err(|source| OperationError::Route { domain: domain(), source })?;
+        if servers.is_empty() {
+            let source = io::ErrorKind::NotFound.into();
+            return Err(OperationError::Route { domain: domain(), source });
+        }
+        Ok(servers)
+    }
+
+    /// Does something on a connection to the first of `servers` that can be connected to; once more on another
+    /// connection if the first was a stale one.
+    async fn on_any<T>(
+        &self,
+        servers: &[Key],
+        act: impl Act<Outcome = T>,
+    ) -> Result<(Box<str>, T), OperationError> {
+        let mut failed = None;
+        for key in servers {
+            let mut retried = false;
+            loop {
+                let mut connection = match self.get(key).await {
+                    Ok(connection) => connection,
+                    Err(error) => {
+                        failed.get_or_insert(error);
+                        break;
+                    }
+                };
+                let stale = connection.is_reused() && !retried;
+                match act.on(&mut connection).await {
+                    Err(error) if stale && error.is_lost() => {
+                        retried = true;
+                        self.metrics().server(key.host()).retry();
+                    }
+                    Ok(done) => return Ok((key.to_string().into(), done)),
+                    Err(source) => {
+                        return Err(OperationError::Session { server: key.to_string().into(), source });
+                    }
+                }
+            }
+        }
+        Err(failed.unwrap_or(CheckoutError::Closed).into())
+    }
+}
+
+/// Something to do on a connection, and to do again on another one if that was stale.
+trait Act {
+    type Outcome;
+
+    fn on(
+        &self,
+        connection: &mut Connection,
+    ) -> impl Future<Output = Result<Self::Outcome, SessionError>> + Send;
+}
+
+/// Asks about a mailbox.
+struct Ask {
+    mailbox: Mailbox,
+}
+
+impl Act for Ask {
+    type Outcome = (Verb, Reply);
+
+    async fn on(&self, connection: &mut Connection) -> Result<Self::Outcome, SessionError> {
+        connection.verify_email(&ReversePath::Null, &self.mailbox).await
+    }
+}
+
+/// Sends a message in one transaction.
+struct Deliver<'a> {
+    from: &'a ReversePath,
+    to: &'a [Mailbox],
+    message: &'a [u8],
+}
+
+impl Act for Deliver<'_> {
+    /// The reply that decides for each recipient; an error here is one that came when the message was under way, so
+    /// that nothing may be done again.
+    type Outcome = Result<Vec<Reply>, SessionError>;
+
+    async fn on(&self, connection: &mut Connection) -> Result<Self::Outcome, SessionError> {
+        let params = self.params(connection);
+        let mut replies = connection.envelope(self.from, &params, self.to).await?;
+        if !replies.mail.is_positive() {
+            replies.rcpts = vec![replies.mail; self.to.len()];
+        } else if connection.state() == State::Rcpt {
+            let reply = match connection.data(self.message).await {
+                Ok(reply) => reply,
+                Err(error) => return Ok(Err(error)),
+            };
+            for rcpt in replies.rcpts.iter_mut().filter(|rcpt| rcpt.is_positive()) {
+                *rcpt = reply.clone();
+            }
+        }
+        // Where every RCPT was refused, or DATA was, the transaction stands until it is reset.
+        if matches!(connection.state(), State::Mail | State::Rcpt) {
+            // If that fails, the connection is closed; the replies are there.
+            let _ = connection.command(&Command::Rset).await;
+        }
+        Ok(Ok(replies.rcpts))
+    }
+}
+
+impl Deliver<'_> {
+    /// What a server has to be told of a message, as far as it offers to listen.
+    fn params(&self, connection: &Connection) -> MailParams {
+        let offered = connection.extensions();
+        let utf8 = self.from.needs_smtputf8() || self.to.iter().any(Mailbox::needs_smtputf8);
+        MailParams {
+            size: offered.size.map(|_| self.message.len() as u64),
+            body: (offered.eight_bit_mime && !self.message.is_ascii()).then_some(Body::EightBitMime),
+            smtputf8: utf8 && offered.smtputf8,
+            ..MailParams::default()
+        }
+    }
+}

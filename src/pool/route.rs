@@ -1,0 +1,19 @@
+//! Which server is responsible for a domain, where nobody said which to ask.
+
+use std::{future::Future, io, pin::Pin};
+
+use super::Key;
+use crate::proto::Mailbox;
+
+/// The servers for a mailbox, the most preferred first.
+pub type Routed<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<Key>>> + Send + 'a>>;
+
+/// Finds the servers that take mail for a mailbox. With the feature `verify`,
+/// [`Resolver`](../verify/struct.Resolver.html) is one, which asks DNS for MX records.
+pub trait Route: Send + Sync {
+    /// The servers, the most preferred first.
+    ///
+    /// # Errors
+    /// None could be found.
+    fn route<'a>(&'a self, mailbox: &'a Mailbox) -> Routed<'a>;
+}

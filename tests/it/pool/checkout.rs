@@ -1,0 +1,316 @@
+//! Who gets which connection, and what they get if there is none.
+
+use std::{sync::Arc, time::Duration};
+
+use smtp_pool::{
+    net::TlsPolicy,
+    pool::{CheckoutError, Key, Pool, Stage},
+    proto::{Command, MailParams, Mailbox, ReversePath},
+};
+use tokio::{net::TcpListener, sync::Mutex, task::JoinSet};
+
+use super::{Site, builder, pool, until};
+
+#[tokio::test]
+async fn a_connection_given_back_is_lent_again() {
+    let site = Site::start("").await;
+    let pool = pool(2);
+    let connection = pool.get(&site.server).await.unwrap();
+    assert!(!connection.is_reused());
+    drop(connection);
+    assert_eq!(pool.status().to_string(), "active=0 idle=1 connecting=0 waiting=0 servers=1");
+    let connection = pool.get(&site.server).await.unwrap();
+    assert!(connection.is_reused());
+    assert_eq!((pool.status().idle, pool.status().active), (0, 1));
+    assert!(pool.try_get(&site.server).is_none());
+    drop(connection);
+    assert!(pool.try_get(&site.server).is_some_and(|connection| connection.is_reused()));
+    assert_eq!(site.stats().connections, 1);
+}
+
+#[tokio::test]
+async fn what_is_not_in_step_is_not_lent_again() {
+    let site = Site::start("").await;
+    let pool = pool(2);
+    let rcpts = [Mailbox::parse("ann@good.test").unwrap()];
+
+    // In the middle of a transaction.
+    let mut connection = pool.get(&site.server).await.unwrap();
+    connection.envelope(&ReversePath::Null, &MailParams::default(), &rcpts).await.unwrap();
+    drop(connection);
+    assert_eq!(pool.status().idle, 0);
+
+    // With a reply owed.
+    let mut connection = pool.get(&site.server).await.unwrap();
+    connection.queue(&Command::Noop).unwrap();
+    connection.flush().await.unwrap();
+    drop(connection);
+    assert_eq!(pool.status().idle, 0);
+
+    // With a command that was never sent.
+    let mut connection = pool.get(&site.server).await.unwrap();
+    connection.queue(&Command::Noop).unwrap();
+    drop(connection);
+    assert_eq!(pool.status().idle, 0);
+
+    // After the goodbye.
+    let mut connection = pool.get(&site.server).await.unwrap();
+    connection.quit().await.unwrap();
+    drop(connection);
+    assert_eq!(pool.status().idle, 0);
+
+    // Reset, it is as good as new.
+    let mut connection = pool.get(&site.server).await.unwrap();
+    connection.envelope(&ReversePath::Null, &MailParams::default(), &rcpts).await.unwrap();
+    connection.command(&Command::Rset).await.unwrap();
+    drop(connection);
+    assert_eq!((pool.status().idle, site.stats().connections), (1, 5));
+}
+
+#[tokio::test]
+async fn a_reply_that_nobody_asked_for_retires_the_connection() {
+    let site = Site::start("faults = [{ at = \"noop\", does = \"extra_reply\" }]").await;
+    let pool = pool(1);
+    let mut connection = pool.get(&site.server).await.unwrap();
+    connection.command(&Command::Noop).await.unwrap();
+    drop(connection);
+    assert!(!pool.get(&site.server).await.unwrap().is_reused());
+}
+
+#[tokio::test]
+async fn there_are_never_more_than_there_may_be() {
+    let site = Site::start("latency = \"1ms\"").await;
+    let pool = pool(3);
+    let mut users = JoinSet::new();
+    for _ in 0..40 {
+        let (pool, server) = (pool.clone(), site.server.clone());
+        users.spawn(async move {
+            let mut connection = pool.get(&server).await.unwrap();
+            connection.command(&Command::Noop).await.unwrap();
+        });
+    }
+    while let Some(user) = users.join_next().await {
+        user.unwrap();
+    }
+    assert_eq!(site.stats().max_open, 3);
+    assert_eq!(pool.status().idle, 3);
+}
+
+#[tokio::test]
+async fn first_come_first_served() {
+    let site = Site::start("").await;
+    let pool = pool(1);
+    let lent = pool.get(&site.server).await.unwrap();
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut users = JoinSet::new();
+    for number in 0..20 {
+        let (user, server, order) = (pool.clone(), site.server.clone(), Arc::clone(&order));
+        users.spawn(async move {
+            let _connection = user.get(&server).await.unwrap();
+            order.lock().await.push(number);
+            tokio::task::yield_now().await;
+        });
+        until("in line", || pool.status().waiting == number + 1).await;
+    }
+    drop(lent);
+    users.join_all().await;
+    assert_eq!(*order.lock().await, (0..20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn whoever_gives_up_leaves_everything_to_the_others() {
+    let site = Site::start("banner_delay = \"50ms\"").await;
+    let pool = pool(1);
+    // The connection that it asked for goes to whoever comes next.
+    let impatient = pool.get_timeout(&site.server, Duration::from_millis(5)).await.unwrap_err();
+    assert!(
+        matches!(impatient, CheckoutError::Timeout { stage: Stage::Connect, source: None, .. }),
+        "{impatient:?}"
+    );
+    assert_eq!(pool.status().connecting, 1);
+    assert!(pool.get(&site.server).await.is_ok());
+    assert_eq!(site.stats().connections, 1);
+}
+
+#[tokio::test]
+async fn exhaustion_says_who_has_them() {
+    let site = Site::start("").await;
+    let pool = builder().max_connections(1).leak_after(Duration::from_secs(60)).build().unwrap();
+    let lent = pool.get(&site.server).await.unwrap();
+    let line = line!() - 1;
+    let error = pool.get_timeout(&site.server, Duration::from_millis(20)).await.unwrap_err();
+    let CheckoutError::Exhausted(exhausted) = &error else { panic!("{error:?}") };
+    assert_eq!((exhausted.max, exhausted.active, exhausted.waiting), (1, 1, 0));
+    assert!(exhausted.waited >= Duration::from_millis(20));
+    let [holder] = exhausted.held[..] else { panic!("{exhausted:?}") };
+    assert_eq!((holder.taken_at.file(), holder.taken_at.line()), (file!(), line));
+    assert!(
+        error.to_string().contains(&site.server) && error.to_string().contains("1 of 1 are lent"),
+        "{error}"
+    );
+    drop(lent);
+    assert!(pool.get(&site.server).await.is_ok());
+}
+
+#[tokio::test]
+async fn connections_are_not_shared_across_keys() {
+    let site = Site::start("accounts = { tim = \"secret\" }").await;
+    let pool = pool(5);
+    let plain = Key::parse(&site.server).unwrap();
+    let other = plain.clone().helo("other.example.org".parse().unwrap());
+    drop(pool.get(&plain).await.unwrap());
+    assert!(!pool.get(&other).await.unwrap().is_reused());
+    assert!(!pool.get(plain.clone().server_name("mx.good.test")).await.unwrap().is_reused());
+    assert!(!pool.get(plain.clone().tls(TlsPolicy::Opportunistic)).await.unwrap().is_reused());
+    assert!(!pool.get(plain.clone().bind([127, 0, 0, 1].into())).await.unwrap().is_reused());
+    // As text or as a key, it is the same server.
+    assert!(pool.get(&site.server).await.unwrap().is_reused());
+    assert_eq!(pool.status().servers.len(), 5);
+}
+
+#[tokio::test]
+async fn the_limit_over_all_servers_takes_idle_ones_from_others() {
+    let [one, two] = [Site::start("").await, Site::start("").await];
+    let pool = builder().max_connections(2).max_total_connections(2).build().unwrap();
+    let pair = [pool.get(&one.server).await.unwrap(), pool.get(&one.server).await.unwrap()];
+    // All are lent: whoever wants another has to wait for one of them.
+    let waiting = {
+        let (pool, server) = (pool.clone(), two.server.clone());
+        tokio::spawn(async move { pool.get(&server).await.map(|connection| connection.is_reused()) })
+    };
+    until("in line", || pool.status().waiting == 1).await;
+    drop(pair);
+    assert!(!waiting.await.unwrap().unwrap());
+    // Idle ones give way at once.
+    assert!(pool.get(&two.server).await.is_ok());
+    until("goodbye", || one.stats().open <= 1).await;
+    let three = Site::start("").await;
+    let lent = [pool.get(&three.server).await.unwrap(), pool.get(&three.server).await.unwrap()];
+    assert_eq!(lent.len() + pool.status().idle, 2);
+}
+
+#[tokio::test]
+async fn failures_to_connect_are_told_as_what_they_are() {
+    // A port that nobody listens on.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let pool =
+        builder().backoff(Duration::from_millis(1)).breaker_pause(Duration::from_secs(60)).build().unwrap();
+    let error = pool.get(&server).await.unwrap_err();
+    let CheckoutError::Connect { source, .. } = &error else { panic!("{error:?}") };
+    assert_eq!((error.kind(), source.kind(), source.is_transient()), ("refused", "refused", true));
+    // Four attempts so far; after five the server is left alone.
+    let error = pool.get(&server).await.unwrap_err();
+    assert!(matches!(error, CheckoutError::Connect { .. } | CheckoutError::CircuitOpen { .. }), "{error:?}");
+    let error = pool.get(&server).await.unwrap_err();
+    let CheckoutError::CircuitOpen { retry_after, source, .. } = &error else { panic!("{error:?}") };
+    assert!(*retry_after > Duration::from_secs(50) && source.kind() == "refused");
+    assert!(!pool.health().ready);
+
+    let error = pool.get("not a server").await.unwrap_err();
+    assert!(
+        matches!(error, CheckoutError::Server(_)) && error.to_string().contains("\"not a server\""),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_a_timeout_of_connecting() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    let pool = builder().connection_timeout(Duration::from_millis(20)).max_retries(0).build().unwrap();
+    let error = pool.get(&server).await.unwrap_err();
+    let CheckoutError::Connect { source, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(source.kind(), "timed_out");
+}
+
+#[tokio::test]
+async fn what_the_server_refuses_for_good_is_not_tried_again() {
+    let site = Site::start("faults = [{ at = \"connect\", does = { reply = \"554 5.7.1 no\" } }]").await;
+    let pool = pool(2);
+    let error = pool.get(&site.server).await.unwrap_err();
+    assert_eq!(error.kind(), "refused_by_server");
+    assert_eq!(site.stats().connections, 1);
+}
+
+#[tokio::test]
+async fn a_closed_pool_says_so_and_says_goodbye() {
+    let site = Site::start("").await;
+    let pool = pool(2);
+    let lent = pool.get(&site.server).await.unwrap();
+    drop(pool.get(&site.server).await.unwrap());
+    let waiting = {
+        let (pool, server) = (pool.clone(), site.server.clone());
+        let all: Vec<_> = [pool.get(&server).await.unwrap()].into();
+        tokio::spawn(async move {
+            let error = pool.get(&server).await.unwrap_err();
+            drop(all);
+            error
+        })
+    };
+    until("in line", || pool.status().waiting == 1).await;
+    let closing = {
+        let pool = pool.clone();
+        tokio::spawn(async move { pool.close(Duration::from_secs(10)).await })
+    };
+    assert!(matches!(waiting.await.unwrap(), CheckoutError::Closed));
+    assert!(pool.is_closed() && !pool.health().ready);
+    assert!(matches!(pool.get(&site.server).await.unwrap_err(), CheckoutError::Closed));
+    assert!(!closing.is_finished());
+    drop(lent);
+    assert!(closing.await.unwrap(), "everything was given back in time");
+    until("goodbye", || site.stats().open == 0).await;
+    assert_eq!(pool.status().active + pool.status().idle, 0);
+}
+
+#[tokio::test]
+async fn closing_has_a_deadline_and_a_dropped_pool_closes_what_is_idle() {
+    let site = Site::start("").await;
+    let pool = pool(2);
+    let lent = pool.get(&site.server).await.unwrap();
+    drop(pool.get(&site.server).await.unwrap());
+    assert!(!pool.close(Duration::from_millis(10)).await);
+    drop(lent);
+    until("closed", || site.stats().open == 0).await;
+
+    let pool = super::pool(2);
+    let lent = pool.get(&site.server).await.unwrap();
+    drop(pool.get(&site.server).await.unwrap());
+    drop(pool);
+    until("closed", || site.stats().open == 1).await;
+    drop(lent);
+    until("closed", || site.stats().open == 0).await;
+}
+
+#[tokio::test]
+async fn resizing_lets_more_in_and_closes_what_is_too_much() {
+    let site = Site::start("").await;
+    let pool = pool(1);
+    let first = pool.get(&site.server).await.unwrap();
+    let waiting = {
+        let (pool, server) = (pool.clone(), site.server.clone());
+        tokio::spawn(async move { pool.get(&server).await.unwrap() })
+    };
+    until("in line", || pool.status().waiting == 1).await;
+    pool.resize(3);
+    let second = waiting.await.unwrap();
+    let third = pool.get(&site.server).await.unwrap();
+    pool.resize(1);
+    drop((first, second, third));
+    until("closed", || site.stats().open == 1).await;
+    assert_eq!(pool.status().idle, 1);
+}
+
+#[test]
+fn what_is_lent_and_waited_for_can_be_sent_to_other_threads() {
+    fn is_send<T: Send>(_: T) {}
+    let pool: Pool = pool(1);
+    is_send(pool.get("smtp.example.com"));
+    is_send(pool.get(Key::parse("smtp.example.com").unwrap()));
+    is_send(pool.verify_email("ann@example.com"));
+    is_send(pool.close(Duration::ZERO));
+    is_send(pool.check_health());
+    let envelope = smtp_pool::pool::Envelope { from: ReversePath::Null, to: Vec::new() };
+    is_send(pool.send(&envelope, b""));
+}

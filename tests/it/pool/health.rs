@@ -1,0 +1,71 @@
+//! Health checks.
+
+use std::time::Duration;
+
+use smtp_pool::{
+    metrics::{BreakerState, HealthResult},
+    pool::{Checked, HealthError, HealthManager},
+};
+use tokio::net::TcpListener;
+
+use super::{Site, builder, pass, pool, until};
+
+#[tokio::test]
+async fn idle_connections_are_asked_and_missing_ones_opened() {
+    let site = Site::start("").await;
+    let pool = pool(1);
+    let lent = pool.get(&site.server).await.unwrap();
+    let [busy] = &pool.check_health().await[..] else { panic!("one server") };
+    assert_eq!((busy.outcome.clone().unwrap(), site.stats().connections), (Checked::Busy, 1));
+    drop(lent);
+    let before = site.stats().commands;
+    let [idle] = &pool.check_health().await[..] else { panic!("one server") };
+    assert_eq!((idle.outcome.clone().unwrap(), site.stats().commands), (Checked::Idle, before + 1));
+    assert!(idle.to_string().starts_with(&format!("{}: ok in ", site.server)), "{idle}");
+    // Nobody holds NOOPs against us.
+    for _ in 0..40 {
+        pool.check_health().await;
+    }
+    assert!(site.stats().commands < before + 20);
+    drop(pool.get(&site.server).await.unwrap().quit().await);
+    let [fresh] = &pool.check_health().await[..] else { panic!("one server") };
+    assert_eq!((fresh.outcome.clone().unwrap(), pool.status().idle), (Checked::Fresh, 1));
+    let seen = pool.metrics().snapshot();
+    assert_eq!(seen.server("127.0.0.1").unwrap().health_checks(HealthResult::Healthy), 43);
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_found_out_and_found_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let pool = builder()
+        .breaker_failures(1)
+        .breaker_pause(Duration::from_secs(3_600))
+        .max_retries(0)
+        .build()
+        .unwrap();
+    pool.get(&address).await.unwrap_err();
+    let health = HealthManager::new(&pool, Duration::from_secs(60)).start();
+    until("checked", || !health.results().is_empty()).await;
+    let [report] = &health.results()[..] else { panic!("one server") };
+    assert!(
+        matches!(&report.outcome, Err(HealthError::Open(error)) if error.kind() == "refused"),
+        "{report}"
+    );
+    assert!(!pool.health().ready);
+    assert_eq!(pool.health().servers[0].breaker, BreakerState::Open);
+
+    // The same address, alive: the next check closes the breaker.
+    let world = format!("[[host]]\nname = \"mx\"\nlisten = \"{address}\"");
+    let world = smtp_pool::sandbox::World::from_toml(&world).unwrap();
+    let _sandbox = smtp_pool::sandbox::Sandbox::start(world).await.unwrap();
+    pass(Duration::from_secs(61)).await;
+    until("well again", || pool.health().ready).await;
+    assert_eq!(pool.health().servers[0].breaker, BreakerState::Closed);
+    assert!(pool.get(&address).await.is_ok());
+    health.stop().await;
+    let checked = pool.health().servers[0].last.as_ref().unwrap().at;
+    pass(Duration::from_secs(200)).await;
+    assert_eq!(pool.health().servers[0].last.as_ref().unwrap().at, checked, "stopped");
+}

@@ -1,0 +1,112 @@
+//! How long connections live, and how many of them.
+
+use std::time::Duration;
+
+use smtp_pool::proto::Command;
+
+use super::{Site, builder, pass, until};
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// The server's own limit does not come into it.
+const PATIENT: &str = "idle_timeout = \"100h\"";
+
+#[tokio::test]
+async fn what_is_too_old_is_not_lent_and_is_told_goodbye() {
+    let site = Site::start(PATIENT).await;
+    let pool = builder().max_lifetime(10 * MINUTE).noop_after(100 * MINUTE).build().unwrap();
+    drop(pool.get(&site.server).await.unwrap());
+    pass(8 * MINUTE).await;
+    assert!(pool.get(&site.server).await.unwrap().is_reused());
+    pass(3 * MINUTE).await;
+    assert!(!pool.get(&site.server).await.unwrap().is_reused());
+    until("goodbye", || site.stats().open == 1).await;
+    let seen = pool.metrics().snapshot();
+    assert_eq!(seen.server("127.0.0.1").unwrap().connections_closed["expired"], 1);
+}
+
+#[tokio::test]
+async fn lifetimes_differ() {
+    let site = Site::start(PATIENT).await;
+    let pool = builder()
+        .max_lifetime(100 * MINUTE)
+        .lifetime_jitter(0.5)
+        .idle_timeout(1_000 * MINUTE)
+        .build()
+        .unwrap();
+    let mut lent = Vec::new();
+    for _ in 0..10 {
+        lent.push(pool.get(&site.server).await.unwrap());
+    }
+    drop(lent);
+    pass(80 * MINUTE).await;
+    let old = pool.status().idle;
+    assert!((1..10).contains(&old), "{old} of 10 left");
+    pass(25 * MINUTE).await;
+    assert_eq!(pool.status().idle, 0);
+}
+
+#[tokio::test]
+async fn a_connection_that_was_idle_for_long_is_asked_first() {
+    let site = Site::start(PATIENT).await;
+    let pool = builder().noop_after(MINUTE).build().unwrap();
+    drop(pool.get(&site.server).await.unwrap());
+    let before = site.stats().commands;
+    drop(pool.get(&site.server).await.unwrap());
+    assert_eq!(site.stats().commands, before);
+    pass(2 * MINUTE).await;
+    assert!(pool.get(&site.server).await.unwrap().is_reused());
+    assert_eq!(site.stats().commands, before + 1);
+}
+
+#[tokio::test]
+async fn what_does_not_answer_is_replaced() {
+    let site = Site::start(&format!("{PATIENT}\nfaults = [{{ at = \"noop\", does = \"eof\" }}]")).await;
+    let pool = builder().noop_after(MINUTE).build().unwrap();
+    drop(pool.get(&site.server).await.unwrap());
+    pass(2 * MINUTE).await;
+    assert!(!pool.get(&site.server).await.unwrap().is_reused());
+    assert_eq!(site.stats().connections, 2);
+}
+
+#[tokio::test]
+async fn more_than_was_needed_goes_even_if_all_take_turns() {
+    let site = Site::start(PATIENT).await;
+    let pool = builder().idle_timeout(4 * MINUTE).cleanup_interval(MINUTE).build().unwrap();
+    let burst = [pool.get(&site.server).await.unwrap(), pool.get(&site.server).await.unwrap()];
+    let third = pool.get(&site.server).await.unwrap();
+    drop((burst, third));
+    // One is needed now and then; all three take turns at it.
+    for _ in 0..10 {
+        drop(pool.get(&site.server).await.unwrap());
+        pass(MINUTE).await;
+    }
+    assert_eq!(pool.status().idle, 1);
+}
+
+#[tokio::test]
+async fn min_idle_is_kept_open() {
+    let site = Site::start(PATIENT).await;
+    let pool = builder().min_idle(2).cleanup_interval(MINUTE).idle_timeout(MINUTE).build().unwrap();
+    drop(pool.get(&site.server).await.unwrap());
+    until("filled up", || pool.status().idle == 2).await;
+    pass(5 * MINUTE).await;
+    assert_eq!(pool.status().idle, 2);
+}
+
+#[tokio::test]
+async fn a_server_that_nobody_asks_for_is_forgotten() {
+    let site = Site::start(PATIENT).await;
+    let pool =
+        builder().idle_timeout(MINUTE).cleanup_interval(MINUTE).server_ttl(10 * MINUTE).build().unwrap();
+    drop(pool.get(&site.server).await.unwrap());
+    for _ in 0..5 {
+        pass(MINUTE).await;
+    }
+    assert_eq!((pool.status().idle, pool.status().servers.len()), (0, 1));
+    for _ in 0..10 {
+        pass(MINUTE).await;
+    }
+    assert_eq!(pool.status().servers.len(), 0);
+    // And found again.
+    assert!(pool.get(&site.server).await.unwrap().command(&Command::Noop).await.is_ok());
+}

@@ -1,0 +1,80 @@
+//! Verifying and sending.
+
+use smtp_pool::{
+    pool::{Envelope, Key, OperationError},
+    proto::{Mailbox, ReversePath, Verb},
+};
+
+use super::{Site, builder, pool};
+
+fn mailbox(text: &str) -> Mailbox {
+    Mailbox::parse(text).unwrap()
+}
+
+#[tokio::test]
+async fn a_question_leaves_the_connection_as_it_was() {
+    for host in ["", "without = [\"PIPELINING\"]", "helo_only = true"] {
+        let site = Site::start(host).await;
+        let pool = builder().server(Key::parse(&site.server).unwrap()).build().unwrap();
+        for (address, known) in
+            [("ann@good.test", true), ("nobody@good.test", false), ("ann@good.test", true)]
+        {
+            let answer = pool.verify_email(address).await.unwrap();
+            assert_eq!((answer.is_accepted(), answer.verb), (known, Verb::Rcpt), "{host}: {}", answer.reply);
+        }
+        assert_eq!((site.stats().connections, site.stats().messages), (1, 0), "{host}");
+        assert_eq!(site.stats().improper_pipelining, 0, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_mail_is_no_answer_about_the_mailbox() {
+    let site = Site::start("faults = [{ at = \"mail\", does = { reply = \"550 5.7.1 go away\" } }]").await;
+    let pool = builder().server(Key::parse(&site.server).unwrap()).build().unwrap();
+    let answer = pool.verify_email("ann@good.test").await.unwrap();
+    assert_eq!((answer.is_accepted(), answer.verb, answer.reply.code()), (false, Verb::Mail, 550));
+    assert_eq!(pool.status().idle, 1);
+}
+
+#[tokio::test]
+async fn a_message_reaches_those_whom_the_server_takes() {
+    let site = Site::start("").await;
+    let pool = builder().server(Key::parse(&site.server).unwrap()).build().unwrap();
+    let envelope = Envelope {
+        from: ReversePath::Mailbox(mailbox("me@client.example.org")),
+        to: vec![mailbox("nobody@good.test"), mailbox("ann@good.test")],
+    };
+    let message = b"Subject: dots\r\n\r\n.\r\n..two\r\n";
+    for sent in 1..=3 {
+        let delivery = pool.send(&envelope, message).await;
+        assert!(!delivery.is_complete());
+        let codes: Vec<_> =
+            delivery.recipients.iter().map(|(_, reply)| reply.as_ref().unwrap().code()).collect();
+        assert_eq!(codes, [550, 250]);
+        assert_eq!((site.stats().messages, site.stats().message_octets), (sent, sent * message.len() as u64));
+    }
+    // Nobody to send to, and the connection stays.
+    let envelope = Envelope { from: ReversePath::Null, to: vec![mailbox("nobody@good.test")] };
+    assert_eq!(pool.send(&envelope, message).await.recipients[0].1.as_ref().unwrap().code(), 550);
+    assert_eq!((site.stats().messages, site.stats().connections, pool.status().idle), (3, 1, 1));
+}
+
+#[tokio::test]
+async fn a_message_that_may_have_arrived_is_not_sent_twice() {
+    let site = Site::start("faults = [{ at = \"message\", nth = 2, does = \"eof\" }]").await;
+    let pool = builder().server(Key::parse(&site.server).unwrap()).build().unwrap();
+    let envelope = Envelope { from: ReversePath::Null, to: vec![mailbox("ann@good.test")] };
+    assert!(pool.send(&envelope, b"Subject: one\r\n\r\n").await.is_complete());
+    let delivery = pool.send(&envelope, b"Subject: two\r\n\r\n").await;
+    let error = delivery.recipients[0].1.as_ref().unwrap_err();
+    assert!(matches!(**error, OperationError::Session { .. }), "{error:?}");
+    assert_eq!(site.stats().connections, 1);
+}
+
+#[tokio::test]
+async fn without_a_server_there_has_to_be_a_route() {
+    let pool = pool(1);
+    let error = pool.verify_email("ann@good.test").await.unwrap_err();
+    assert!(matches!(&error, OperationError::NoRoute { domain } if **domain == *"good.test"), "{error}");
+    assert!(matches!(pool.verify_email("ann").await.unwrap_err(), OperationError::Address(_)));
+}

@@ -1,0 +1,147 @@
+//! What becomes of a pool when connections and servers go away, and come back.
+
+use std::time::Duration;
+
+use smtp_pool::{
+    pool::{CheckoutError, Key},
+    proto::Command,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    task::JoinHandle,
+};
+
+use super::{Site, builder, until};
+
+#[tokio::test]
+async fn connections_that_the_server_closed_while_idle_are_not_lent() {
+    let site = Site::start("idle_timeout = \"20ms\"").await;
+    let pool = builder().build().unwrap();
+    let lent = [pool.get(&site.server).await.unwrap(), pool.get(&site.server).await.unwrap()];
+    drop(lent);
+    until("closed by the server", || site.stats().open == 0).await;
+    for _ in 0..3 {
+        let mut connection = pool.get(&site.server).await.unwrap();
+        connection.command(&Command::Noop).await.unwrap();
+    }
+    assert_eq!(pool.metrics().snapshot().server("127.0.0.1").unwrap().connections_closed["lost"], 2);
+}
+
+#[tokio::test]
+async fn a_stale_connection_costs_its_user_nothing() {
+    // The second transaction on a connection is where the server turns out to be gone.
+    let site = Site::start("faults = [{ at = \"mail\", nth = 2, does = \"eof\" }]").await;
+    let pool = builder().server(Key::parse(&site.server).unwrap()).build().unwrap();
+    for _ in 0..3 {
+        assert!(pool.verify_email("ann@good.test").await.unwrap().is_accepted());
+    }
+    assert_eq!(site.stats().connections, 3);
+    assert_eq!(pool.metrics().snapshot().server("127.0.0.1").unwrap().retries, 2);
+}
+
+#[tokio::test]
+async fn a_fresh_connection_that_breaks_is_an_error() {
+    let site = Site::start("faults = [{ at = \"mail\", does = \"eof\" }]").await;
+    let pool = builder().server(Key::parse(&site.server).unwrap()).build().unwrap();
+    pool.verify_email("ann@good.test").await.unwrap_err();
+    assert_eq!(site.stats().connections, 1);
+}
+
+/// A server that can be killed and started again at the same address.
+struct Mortal {
+    address: String,
+    running: Option<JoinHandle<()>>,
+}
+
+impl Mortal {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        Self { address, running: Some(tokio::spawn(serve(listener))) }
+    }
+
+    async fn kill(&mut self) {
+        let running = self.running.take().unwrap();
+        running.abort();
+        let _ = running.await;
+    }
+
+    async fn revive(&mut self) {
+        let listener = TcpListener::bind(&self.address).await.unwrap();
+        self.running = Some(tokio::spawn(serve(listener)));
+    }
+}
+
+/// Says yes to everything, as long as it lives.
+async fn serve(listener: TcpListener) {
+    let mut sessions = tokio::task::JoinSet::new();
+    loop {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        sessions.spawn(async move {
+            socket.write_all(b"220 mx\r\n").await?;
+            let mut command = [0; 512];
+            while socket.read(&mut command).await? > 0 {
+                socket.write_all(b"250 ok\r\n").await?;
+            }
+            std::io::Result::Ok(())
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_is_used_again_without_help() {
+    let mut server = Mortal::start().await;
+    let pool = builder()
+        .backoff(Duration::from_millis(5))
+        .breaker_failures(3)
+        .breaker_pause(Duration::from_millis(50))
+        .max_connections(4)
+        .build()
+        .unwrap();
+    let use_it = async |address: &str| -> Result<bool, CheckoutError> {
+        let mut connection = pool.get(address).await?;
+        Ok(connection.command(&Command::Noop).await.is_ok())
+    };
+    assert!(use_it(&server.address).await.unwrap());
+    server.kill().await;
+    let mut errors = Vec::new();
+    while errors.len() < 5 {
+        match use_it(&server.address).await {
+            // What was stale is seen at the latest when it is used.
+            Ok(answered) => assert!(!answered, "nobody is there"),
+            Err(error) => errors.push(error),
+        }
+    }
+    assert!(matches!(errors[4], CheckoutError::CircuitOpen { .. }), "{:?}", errors[4]);
+
+    server.revive().await;
+    let resumed = tokio::time::Instant::now();
+    while !matches!(use_it(&server.address).await, Ok(true)) {
+        tokio::task::yield_now().await;
+    }
+    // The pause has doubled a few times at most, while the server was away.
+    assert!(resumed.elapsed() < Duration::from_secs(2), "{:?}", resumed.elapsed());
+    assert!(pool.health().ready);
+}
+
+#[tokio::test]
+async fn who_waits_while_a_server_comes_back_is_served() {
+    let mut server = Mortal::start().await;
+    let pool =
+        builder().backoff(Duration::from_millis(20)).max_retries(50).breaker_failures(0).build().unwrap();
+    server.kill().await;
+    let waiting: Vec<_> = (0..5)
+        .map(|_| {
+            let (pool, address) = (pool.clone(), server.address.clone());
+            tokio::spawn(async move {
+                pool.get(&address).await?.command(&Command::Noop).await.map_err(|_| CheckoutError::Closed)
+            })
+        })
+        .collect();
+    until("in line", || pool.status().waiting == 5).await;
+    server.revive().await;
+    for user in waiting {
+        assert!(user.await.unwrap().is_ok());
+    }
+}
