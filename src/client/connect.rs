@@ -223,7 +223,8 @@ impl Connector {
         policy: TlsPolicy,
         metrics: &Arc<ServerMetrics>,
     ) -> Result<Session<Stream>, ConnectError> {
-        let reply = session.command(&Command::StartTls).await.map_err(ConnectError::StartTls)?;
+        session.queue(&Command::StartTls)?;
+        let (_, reply) = session.reply().await.map_err(ConnectError::StartTls)?;
         if session.state() != State::Tls {
             return match policy {
                 TlsPolicy::Opportunistic if session.state() == State::Ready => Ok(session),

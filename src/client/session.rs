@@ -110,7 +110,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Queues a command.
     ///
     /// # Errors
-    /// The command is out of sequence, or may not be sent before an earlier reply is read.
+    /// The command is out of sequence, or may not be sent before an earlier reply is read; nothing has happened then.
+    /// Or an answer is there that nobody asked for, which would be taken for the answer to this command: that is final.
     pub fn queue(&mut self, command: &Command) -> Result<(), SessionError> {
         self.queue_with(command.verb(), |out| command.encode(out))
     }
@@ -133,6 +134,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     fn queue_with(&mut self, verb: Verb, encode: impl FnOnce(&mut BytesMut)) -> Result<(), SessionError> {
         let owed = self.dialogue.owed();
+        if owed == 0 && self.is_answered() {
+            return Err(self.unasked());
+        }
         self.dialogue.send(verb)?;
         let replies = self.dialogue.owed() - owed;
         let before = self.out.len();
@@ -355,16 +359,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
         }
         if self.decoder.buffered() > 0 {
-            // Reading what is there empties the buffer, which must not pass for being idle again.
-            self.ended.get_or_insert(Ended::Eof);
-            return Err(match self.decoder.decode()? {
-                // The end of the connection, told instead of shown (RFC 5321 3.8).
-                Some(reply) if reply.is_closing() => SessionError::Closed { verb: Verb::Noop },
-                Some(reply) => DialogueError::Unsolicited(reply.code()).into(),
-                None => DecodeError::Trailing.into(),
-            });
+            return Err(self.unasked());
         }
         if self.is_open() { Ok(()) } else { Err(self.end(Verb::Noop)) }
+    }
+
+    /// Whether an answer is there before anything was asked. A blank line is none; and 421 may come at any time, to be
+    /// the answer to whatever is asked next (RFC 5321 3.8).
+    fn is_answered(&mut self) -> bool {
+        let there = self.decoder.buffer().trim_ascii();
+        !there.is_empty() && !there.starts_with(b"421")
+    }
+
+    /// What is there without having been asked for; it ends the session.
+    fn unasked(&mut self) -> SessionError {
+        // Reading it empties the buffer, which must not pass for being idle again.
+        self.ended.get_or_insert(Ended::Eof);
+        match self.decoder.decode() {
+            // The end of the connection, told instead of shown (RFC 5321 3.8).
+            Ok(Some(reply)) if reply.is_closing() => SessionError::Closed { verb: Verb::Noop },
+            Ok(Some(reply)) => DialogueError::Unsolicited(reply.code()).into(),
+            Ok(None) => DecodeError::Trailing.into(),
+            Err(error) => error.into(),
+        }
     }
 
     /// Gives up the stream for a TLS handshake.

@@ -6,6 +6,7 @@
 mod blame;
 #[cfg(all(feature = "blocking", feature = "verify", feature = "sandbox"))]
 mod blocking;
+mod cancellation;
 #[cfg(feature = "cli")]
 mod cli;
 #[cfg(all(feature = "verify", feature = "sandbox"))]

@@ -154,7 +154,10 @@ impl Trial {
         };
         match queued {
             Ok(()) => assert!(session.owed() > before.0 && !session.is_idle()),
-            Err(error) => assert_eq!((session.owed(), session.is_idle()), before, "{error}"),
+            Err(error) => {
+                assert_eq!((session.owed(), session.is_idle()), before, "{error}");
+                self.dead |= is_final(&error);
+            }
         }
     }
 

@@ -1,3 +1,5 @@
+mod product;
+
 use std::{
     future::Future,
     pin::Pin,
@@ -141,7 +143,8 @@ impl AsyncRead for Server {
             return Poll::Pending;
         }
         if self.output.is_empty() && !self.endless.is_empty() {
-            let octets = self.endless;
+            let times = if self.drip.is_some() { 1 } else { 1000 };
+            let octets = self.endless.repeat(times);
             self.output.extend(octets);
             self.repeating = true;
         }
@@ -150,7 +153,7 @@ impl AsyncRead for Server {
             std::task::ready!(drip.as_mut().poll(cx));
             drip.as_mut().reset(Instant::now() + Duration::from_secs(1));
         }
-        let most = match (dripping, self.slow) {
+        let most = match (dripping, self.slow && !self.repeating) {
             (true, _) => 1,
             (_, true) => 5,
             _ => usize::MAX,
@@ -569,8 +572,9 @@ async fn a_peer_that_does_not_read_while_it_writes_cannot_stall_us() {
 async fn no_more_than_a_window_is_unanswered() {
     let (client, mut server) = duplex(1 << 20);
     let mut session = open(client);
-    server.write_all(b"220 mx\r\n250-mx\r\n250 PIPELINING\r\n").await.unwrap();
+    server.write_all(b"220 mx\r\n").await.unwrap();
     session.banner().await.unwrap();
+    server.write_all(b"250-mx\r\n250 PIPELINING\r\n").await.unwrap();
     session.greet(&ehlo()).await.unwrap();
     assert!(matches!(envelope(&mut session, 10_000).await, Err(SessionError::Timeout { verb: Verb::Mail })));
     drop(session);
@@ -673,12 +677,37 @@ async fn each_fault_at_each_stage_ends_in_its_error_within_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_said_before_a_command_is_no_answer_to_it() {
+    // From then on, every reply would be taken for the answer to the command behind its own.
+    for (said, expected) in
+        [("220 mx\r\n250 mx\r\n", false), ("220 mx\r\n25", false), ("220 mx\r\n\r\n", true)]
+    {
+        let (client, mut server) = duplex(1024);
+        let mut session = open(client);
+        server.write_all(said.as_bytes()).await.unwrap();
+        session.banner().await.unwrap();
+        let queued = session.queue(&ehlo());
+        assert_eq!(queued.is_ok(), expected, "{said:?}: {queued:?}");
+        assert_eq!(session.owed(), usize::from(expected));
+    }
+    // The server gives up on us in its own time: whatever is asked next is told so.
+    let mut session = ready(Server::new(|line| match line {
+        "NOOP" => says("250 NOOP\r\n421 4.4.2 timeout"),
+        _ => yes(line),
+    }))
+    .await;
+    session.command(&Command::Noop).await.unwrap();
+    assert_eq!(session.command(&Command::Noop).await.unwrap().code(), 421);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_that_has_failed_is_never_idle_again() {
     // Found by the fuzz target `session_ops`: what came behind the failure was taken for the answer.
     let (client, mut server) = duplex(1024);
     let mut session = open(client);
-    server.write_all(b"220 mx\r\n250 mx\r\n").await.unwrap();
+    server.write_all(b"220 mx\r\n").await.unwrap();
     session.banner().await.unwrap();
+    server.write_all(b"250 mx\r\n").await.unwrap();
     session.greet(&ehlo()).await.unwrap();
     assert!(matches!(session.command(&Command::Noop).await, Err(SessionError::Timeout { .. })));
     server.write_all(b"250 late\r\n").await.unwrap();
