@@ -12,11 +12,15 @@ mod cli;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod connect;
 mod differential;
+#[cfg(feature = "cli")]
+mod doctor;
 mod layers;
 mod monitoring;
 #[cfg(feature = "verify")]
 mod mx;
 mod naive;
+#[cfg(feature = "verify")]
+mod nameserver;
 mod peer_address;
 #[cfg(feature = "sandbox")]
 mod pool;

@@ -3,9 +3,9 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use hickory_resolver::proto::{
-    op::{Message, MessageType, OpCode, ResponseCode},
+    op::ResponseCode,
     rr::{
-        Name, RData, Record, RecordType,
+        RData, RecordType,
         rdata::{A, MX},
     },
 };
@@ -14,7 +14,8 @@ use smtp_pool::{
     proto::Mailbox,
     verify::{MailRoute, Resolver, Routes, Unreachable},
 };
-use tokio::{net::UdpSocket, task::AbortHandle};
+
+use crate::nameserver::Nameserver;
 
 /// What a domain's records are; anything else of the name is empty, any other name does not exist.
 fn zone(name: &str, record: RecordType) -> Result<Vec<RData>, ResponseCode> {
@@ -46,24 +47,16 @@ fn zone(name: &str, record: RecordType) -> Result<Vec<RData>, ResponseCode> {
 struct Dns {
     resolver: Resolver,
     metrics: Arc<Metrics>,
-    server: AbortHandle,
-}
-
-impl Drop for Dns {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
+    _server: Nameserver,
 }
 
 impl Dns {
     async fn start(allow_private: bool) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let addr = socket.local_addr().unwrap();
-        let server = tokio::spawn(serve(socket)).abort_handle();
+        let server = Nameserver::start(zone).await;
         let metrics = Arc::new(Metrics::new());
         let resolver =
-            Resolver::new(&[addr], Routes::new(), 25, allow_private, Arc::clone(&metrics)).unwrap();
-        Self { resolver, metrics, server }
+            Resolver::new(&[server.addr], Routes::new(), 25, allow_private, Arc::clone(&metrics)).unwrap();
+        Self { resolver, metrics, _server: server }
     }
 
     async fn route(&self, domain: &str) -> MailRoute {
@@ -74,28 +67,6 @@ impl Dns {
     async fn hosts(&self, domain: &str) -> Vec<(String, String)> {
         let endpoints = self.route(domain).await.unwrap();
         endpoints.iter().map(|e| (e.host.to_string(), e.addrs[0].to_string())).collect()
-    }
-}
-
-async fn serve(socket: UdpSocket) {
-    let mut buf = [0; 1500];
-    loop {
-        let (n, peer) = socket.recv_from(&mut buf).await.unwrap();
-        let query = Message::from_vec(&buf[..n]).unwrap();
-        let mut answer = Message::new(query.metadata.id, MessageType::Response, OpCode::Query);
-        answer.metadata.recursion_desired = true;
-        answer.metadata.recursion_available = true;
-        let question = query.queries[0].clone();
-        let name: Name = question.name().clone();
-        match zone(&name.to_ascii().to_ascii_lowercase(), question.query_type()) {
-            Ok(records) => {
-                answer
-                    .add_answers(records.into_iter().map(|data| Record::from_rdata(name.clone(), 300, data)));
-            }
-            Err(code) => answer.metadata.response_code = code,
-        }
-        answer.add_query(question);
-        socket.send_to(&answer.to_vec().unwrap(), peer).await.unwrap();
     }
 }
 

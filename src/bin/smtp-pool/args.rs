@@ -1,5 +1,6 @@
 //! The arguments as they are typed. What they mean, and whether they can be, is found out in the plans.
 
+mod doctor;
 mod verify;
 
 use std::path::PathBuf;
@@ -7,7 +8,10 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use smtp_pool::net::TlsPolicy;
 
-pub(crate) use self::verify::{Risk, VerifyArgs};
+pub(crate) use self::{
+    doctor::DoctorArgs,
+    verify::{Risk, VerifyArgs},
+};
 use crate::exit::EXIT_CODES;
 
 /// Verify e-mail addresses in bulk and politely: over pooled, pipelined SMTP connections, and without ever sending a
@@ -28,6 +32,7 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     Probe(ProbeArgs),
     Sandbox(SandboxArgs),
+    Doctor(DoctorArgs),
 }
 
 /// Tell what replies of mail servers mean, and which rule says so

@@ -4,6 +4,7 @@
 //! crate that knows a command line, a terminal, or files; it uses nothing of the library that is not public.
 
 mod args;
+mod doctor;
 mod exit;
 mod explain;
 mod format;
@@ -54,6 +55,10 @@ fn run(cli: Cli) -> Result<Exit> {
         Command::Probe(args) => {
             let plan = probe::Plan::new(&args)?;
             on_runtime(probe::run(plan))
+        }
+        Command::Doctor(args) => {
+            let plan = doctor::Plan::new(&args)?;
+            on_runtime(doctor::run(plan))
         }
         Command::Sandbox(args) => match sandbox::Plan::new(&args)? {
             Some(plan) => on_runtime(sandbox::run(plan)),

@@ -143,7 +143,7 @@ Examples:
   smtp-pool verify --sandbox examples/addresses.csv
   smtp-pool verify list.txt --route 'example.com=127.0.0.1:2525' --route '*=relay.example.net'";
 
-fn nameserver(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn nameserver(text: &str) -> Result<SocketAddr, String> {
     let with_port = text.parse().ok();
     let bare = || Some(SocketAddr::new(text.trim_matches(['[', ']']).parse().ok()?, 53));
     with_port.or_else(bare).ok_or_else(|| "not an IP address, as in 192.0.2.53 or [2001:db8::53]:5353".into())

@@ -1,0 +1,96 @@
+//! `smtp-pool doctor`: whether this machine is fit to ask mail servers, and what to do where it is not.
+//!
+//! Servers judge whoever connects before they answer anything: by the address, its name, and the name given in EHLO. What
+//! they will find is looked up here the way they look it up, and nothing is asked of anybody that a mail server is not
+//! asked all day.
+
+mod blocklist;
+mod clock;
+mod dns;
+mod finding;
+mod limits;
+mod name;
+mod outward;
+
+use std::{
+    io::{self, Write},
+    net::IpAddr,
+    time::Duration,
+};
+
+use smtp_pool::{net::is_public, proto::ClientName};
+
+use self::{
+    dns::Dns,
+    finding::{Finding, State},
+};
+use crate::{
+    args::DoctorArgs,
+    exit::{At, Exit, Failure, Result},
+    identity::{self, Audience},
+    plan::seconds,
+    route::host_and_port,
+};
+
+pub(crate) struct Plan {
+    name: ClientName,
+    bind: Option<IpAddr>,
+    ip: Option<IpAddr>,
+    servers: Vec<(String, u16)>,
+    blocklists: Vec<String>,
+    ntp: (String, u16),
+    dns: Dns,
+    timeout: Duration,
+    json: bool,
+}
+
+impl Plan {
+    pub(crate) fn new(args: &DoctorArgs) -> Result<Self> {
+        let name = identity::client_name(args.helo.as_deref(), Audience::World)?;
+        let place = |flag: &str, text: &str, port| {
+            let (host, port) =
+                host_and_port(text, port).map_err(|failure| failure.within(format_args!("{flag} {text}")))?;
+            Ok::<_, Failure>((host.to_owned(), port))
+        };
+        let servers = args.servers.iter().map(|text| place("--server", text, 25)).collect::<Result<_>>()?;
+        let blocklists = args.blocklists.iter().map(|zone| blocklist::zone(zone)).collect::<Result<_>>()?;
+        let timeout = seconds("--timeout", args.timeout, 0.001)?;
+        Ok(Self {
+            name,
+            bind: args.bind,
+            ip: args.ip,
+            servers,
+            blocklists,
+            ntp: place("--ntp", &args.ntp, 123)?,
+            dns: Dns::new(&args.nameservers, timeout)?,
+            timeout,
+            json: args.json,
+        })
+    }
+}
+
+pub(crate) async fn run(plan: Plan) -> Result<Exit> {
+    let mut sick = false;
+    let mut tell = |findings: Vec<Finding>| {
+        for finding in findings {
+            sick |= finding.state == State::Failed;
+            finding.print(&mut io::stdout().lock(), plan.json).failed_at("standard output")?;
+        }
+        io::stdout().flush().failed_at("standard output")
+    };
+    let reached = outward::check(&plan).await;
+    tell(reached.findings)?;
+    match plan.ip.or(reached.ours.filter(|&ip| is_public(ip))) {
+        Some(ip) => {
+            tell(name::check(&plan, ip).await)?;
+            tell(blocklist::check(&plan, ip).await)?;
+        }
+        None => tell(vec![
+            Finding::unknown("address", "what our address is to others could not be found out")
+                .advise("give it with --ip, so that its name and the blocklists can be looked up"),
+        ])?,
+    }
+    tell(limits::check())?;
+    tell(vec![clock::check(&plan).await])?;
+    Ok(if sick { Exit::Failed } else { Exit::Done })
+}

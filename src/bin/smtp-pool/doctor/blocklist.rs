@@ -1,0 +1,48 @@
+//! Whether our address is on DNS blocklists (RFC 5782).
+
+use std::net::IpAddr;
+
+use smtp_pool::proto::Domain;
+
+use super::{Finding, Plan};
+use crate::exit::{At, Result};
+
+/// A list by the name that was given.
+pub(super) fn zone(name: &str) -> Result<String> {
+    let domain = Domain::parse(name.trim_end_matches('.')).usage_at(format_args!("--blocklist {name}"))?;
+    Ok(domain.as_str().to_owned())
+}
+
+pub(super) async fn check(plan: &Plan, ip: IpAddr) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for zone in &plan.blocklists {
+        findings.push(ask(plan, ip, zone).await);
+    }
+    findings
+}
+
+async fn ask(plan: &Plan, ip: IpAddr, zone: &str) -> Finding {
+    let codes = match plan.dns.listing(ip, zone).await {
+        Err(error) => return Finding::unknown("blocklist", format_args!("{zone}: {error}")),
+        Ok(codes) => codes,
+    };
+    // 127.0.0.0/8 means listed (2.1); Spamhaus and others keep 127.255.255.0/24 for what is wrong with the question.
+    let octets = |code: &IpAddr| match code {
+        IpAddr::V4(code) => code.octets(),
+        IpAddr::V6(_) => [0; 4],
+    };
+    if codes.is_empty() {
+        Finding::ok("blocklist", format_args!("{ip} is not in {zone}"))
+    } else if codes.iter().any(|code| matches!(octets(code), [127, 255, 255, _])) {
+        Finding::unknown("blocklist", format_args!("{zone} does not answer our DNS server"))
+            .advise("lists do not serve public resolvers: ask by a resolver of your own, --nameserver")
+    } else if codes.iter().any(|code| octets(code)[0] == 127) {
+        let codes = codes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let reason = plan.dns.reason(ip, zone).await.map(|text| format!(": {text}")).unwrap_or_default();
+        Finding::failed("blocklist", format_args!("{ip} is in {zone} ({codes}){reason}"))
+            .advise("mend what brought the address there, then ask the list to take it out")
+    } else {
+        Finding::unknown("blocklist", format_args!("{zone} answers as no blocklist does"))
+            .advise("the zone may be gone, and whoever bought its name answers everything")
+    }
+}

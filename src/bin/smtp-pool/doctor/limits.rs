@@ -1,0 +1,73 @@
+//! How many connections the system lets us have.
+
+use std::fs;
+
+use super::Finding;
+
+/// A connection takes one; below the first nothing works well, below the second many connections do not.
+const FILES: [u64; 2] = [256, 4096];
+/// A closed connection keeps its port for a minute.
+const PORTS: u64 = 10_000;
+
+pub(super) fn check() -> Vec<Finding> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    vec![files(&read("/proc/self/limits")), ports(&read("/proc/sys/net/ipv4/ip_local_port_range"))]
+}
+
+/// `Max open files            1024                 1048576              files`
+fn files(limits: &str) -> Finding {
+    let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next());
+    let number = match soft {
+        Some("unlimited") => u64::MAX,
+        Some(text) => text.parse().unwrap_or(0),
+        None => return Finding::unknown("files", "this system does not tell how many may be open"),
+    };
+    let detail = format!("{} may be open at once", soft.unwrap_or_default());
+    let advice = "raise it: `ulimit -n 65536`, or LimitNOFILE= in the service";
+    match number {
+        n if n < FILES[0] => Finding::failed("files", detail).advise(advice),
+        n if n < FILES[1] => Finding::warning("files", detail).advise(advice),
+        _ => Finding::ok("files", detail),
+    }
+}
+
+/// Two numbers with a tab between them.
+fn ports(range: &str) -> Finding {
+    let mut ends = range.split_whitespace().filter_map(|end| end.parse::<u64>().ok());
+    let (Some(first), Some(last)) = (ends.next(), ends.next()) else {
+        return Finding::unknown("ports", "this system does not tell which local ports connections get");
+    };
+    let count = last.saturating_sub(first) + 1;
+    let detail = format!("{count} for connections from each local address, {first} to {last}");
+    if count < PORTS {
+        Finding::warning("ports", detail)
+            .advise("widen it: sysctl net.ipv4.ip_local_port_range='10240 65535'")
+    } else {
+        Finding::ok("ports", detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::finding::State, *};
+
+    #[test]
+    fn limits_are_high_enough_or_not() {
+        let files = |soft: &str| {
+            files(&format!("Limit  Soft  Hard  Units\nMax open files            {soft}                 1048576              files\n"))
+                .state
+        };
+        assert_eq!(files("64"), State::Failed);
+        assert_eq!(files("1024"), State::Warning);
+        assert_eq!(files("65536"), State::Ok);
+        assert_eq!(files("unlimited"), State::Ok);
+        assert_eq!(super::files("").state, State::Unknown);
+    }
+
+    #[test]
+    fn ports_are_enough_or_not() {
+        assert_eq!(ports("32768\t60999\n").state, State::Ok);
+        assert_eq!(ports("60000 60999").state, State::Warning);
+        assert_eq!(ports("").state, State::Unknown);
+    }
+}

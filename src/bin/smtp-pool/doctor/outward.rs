@@ -1,0 +1,112 @@
+//! Whether mail servers can be reached, and as whom they see us.
+
+use std::net::{IpAddr, SocketAddr};
+
+use smtp_pool::{
+    client::{Session, Timeouts},
+    metrics::Metrics,
+    net::{Dialer, is_public},
+    proto::{Command, Reply},
+};
+
+use super::{Finding, Plan};
+
+pub(super) struct Reached {
+    pub(super) findings: Vec<Finding>,
+    /// Our address, as a server said or as the connection has it.
+    pub(super) ours: Option<IpAddr>,
+}
+
+/// A server that spoke.
+struct Greeted {
+    banner: Reply,
+    local: Option<IpAddr>,
+    /// What it called us in its answer to EHLO.
+    seen: Option<IpAddr>,
+}
+
+pub(super) async fn check(plan: &Plan) -> Reached {
+    let mut reached = Reached { findings: vec![], ours: None };
+    let mut open = false;
+    for (host, port) in &plan.servers {
+        let finding = match greet(plan, host, *port).await {
+            Ok(greeted) => {
+                open = true;
+                let ours = greeted.seen.or(greeted.local);
+                reached.ours = reached.ours.filter(|&ip| is_public(ip)).or(ours);
+                if greeted.banner.is_positive() {
+                    Finding::ok("outward", format_args!("{host}:{port} says {}", greeted.banner))
+                } else {
+                    Finding::warning(
+                        "outward",
+                        format_args!("{host}:{port} does not want us: {}", greeted.banner),
+                    )
+                    .advise(
+                        "see what is said below of our address and its name, and ask the server's postmaster",
+                    )
+                }
+            }
+            Err(error) => Finding::warning("outward", format_args!("{host}:{port}: {error}")),
+        };
+        reached.findings.push(finding);
+    }
+    let ports = if plan.servers.iter().all(|(_, port)| *port == 25) { "port 25" } else { "that port" };
+    reached.findings.push(match open {
+        true => Finding::ok("port", "open outward"),
+        false => Finding::failed("port", "no server could be reached").advise(format_args!(
+            "outgoing {ports} is closed at home and in most clouds: ask the provider to open it, or verify from \
+             another machine; without a connection at all, mend that first"
+        )),
+    });
+    reached
+}
+
+/// Connects, greets, and leaves.
+async fn greet(plan: &Plan, host: &str, port: u16) -> Result<Greeted, String> {
+    let ips = plan.dns.addresses(host).await?;
+    if ips.is_empty() {
+        return Err("no such host".into());
+    }
+    let addrs: Vec<_> = ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
+    let dialer = Dialer { bind: plan.bind, timeout: plan.timeout, ..Dialer::default() };
+    let stream = dialer.dial(&addrs).await.map_err(|error| chain(&error))?;
+    let local = stream.local_addr().ok().map(|addr| addr.ip());
+    let mut session = Session::new(stream, Timeouts::all(plan.timeout), Metrics::new().server(host));
+    let (_, banner) = session.reply().await.map_err(|error| chain(&error))?;
+    let mut seen = None;
+    if banner.is_positive() {
+        // A server that refuses to be greeted has been reached all the same.
+        seen = session.greet(&Command::Ehlo(plan.name.clone())).await.ok().and_then(|reply| ours(&reply));
+        let _ = session.quit().await;
+    }
+    Ok(Greeted { banner, local, seen })
+}
+
+/// Our address in what a server answers to EHLO: `mx.example.com at your service, [192.0.2.7]`.
+fn ours(reply: &Reply) -> Option<IpAddr> {
+    let first = String::from_utf8_lossy(reply.lines().next()?).into_owned();
+    let words = first.split(|c: char| c.is_whitespace() || matches!(c, '[' | ']' | '(' | ')' | ',' | ';'));
+    words.filter_map(|word| word.trim_start_matches("IPv6:").parse().ok()).find(|&ip| is_public(ip))
+}
+
+/// An error with its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_tell_whom_they_see() {
+        let ours =
+            |line: &str| ours(&Reply::parse(format!("250-{line}\r\n250 SIZE\r\n").as_bytes()).unwrap());
+        let ip = |text: &str| Some(text.parse().unwrap());
+        assert_eq!(ours("mx.example.com at your service, [9.9.9.9]"), ip("9.9.9.9"));
+        assert_eq!(ours("mx Hello a.test (IPv6:2620:fe::fe), pleased to meet you"), ip("2620:fe::fe"));
+        assert_eq!(ours("mx.example.com Hello [10.0.0.1]"), None);
+        assert_eq!(ours("mx.example.com"), None);
+    }
+}
