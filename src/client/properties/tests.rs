@@ -1,7 +1,16 @@
+use std::{cell::RefCell, rc::Rc};
+
 use arbitrary::{Arbitrary, Unstructured};
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    wire::{End, Wire, metrics, paused},
+    *,
+};
+use crate::{
+    client::{Session, Timeouts},
+    proto::{ClientName, Command, MailParams, Mailbox, ReversePath},
+};
 
 /// What arbitrary makes of octets, as it does in `fuzz/`.
 fn from_octets<T: for<'a> Arbitrary<'a> + std::fmt::Debug>(octets: usize) -> impl Strategy<Value = T> {
@@ -13,6 +22,34 @@ proptest! {
     #[test]
     fn a_session_is_in_step_or_not_idle(offer in from_octets(4), steps in from_octets::<Vec<Step>>(400)) {
         session_ops(offer, &steps);
+    }
+
+    #[test]
+    fn pipelined_replies_come_in_the_order_of_their_recipients(
+        codes in prop::collection::vec(prop_oneof![Just(250u16), 400..600u16], 1..200),
+        slow: bool,
+    ) {
+        let wire = Rc::new(RefCell::new(Wire::default()));
+        {
+            let mut wire = wire.borrow_mut();
+            wire.slow = slow;
+            // EHLO and MAIL, and each recipient with a reply of its own.
+            wire.answers.extend([b"250-mx\r\n250 PIPELINING\r\n".to_vec(), b"250 mail\r\n".to_vec()]);
+            let numbered = codes.iter().enumerate().map(|(n, code)| format!("{code} 2.0.0 #{n}\r\n").into_bytes());
+            wire.answers.extend(numbered);
+        }
+        let given = paused(async {
+            let mut session = Session::secured(End(wire), Timeouts::default(), metrics());
+            session.greet(&Command::Ehlo(ClientName::parse("client.example.org").unwrap())).await.unwrap();
+            let rcpts: Vec<Mailbox> =
+                (0..codes.len()).map(|n| Mailbox::parse(&format!("user{n}@example.com")).unwrap()).collect();
+            session.envelope(&ReversePath::Null, &MailParams::default(), &rcpts).await.unwrap().rcpts
+        });
+        // 421 closes the dialogue, and the replies behind it are still those to their recipients.
+        for (n, (reply, code)) in given.iter().zip(&codes).enumerate() {
+            prop_assert_eq!(reply.to_string(), format!("{code} 2.0.0 #{n}"));
+        }
+        prop_assert_eq!(given.len(), codes.len());
     }
 
     #[test]
