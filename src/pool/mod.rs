@@ -54,6 +54,9 @@ mod maintain;
 mod ops;
 #[expect(clippy::module_inception, reason = "the layer is named for the type that it is about")]
 mod pool;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod properties;
 mod route;
 mod server;
 mod shared;

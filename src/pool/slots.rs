@@ -398,7 +398,7 @@ impl<T, E> Slots<T, E> {
     }
 
     /// How often the lock was taken, for a test that the way without it is the usual one.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "sandbox"))]
     pub(super) fn locked(&self) -> usize {
         self.locked.load(Ordering::Relaxed)
     }

@@ -1,0 +1,335 @@
+//! What holds for the slots of two servers under one limit, whatever is asked, given back, given up, broken or resized:
+//! `cargo test` asks it of steps that proptest makes, `fuzz/` of steps that libFuzzer finds.
+
+use std::{
+    cell::Cell,
+    pin::pin,
+    rc::{Rc, Weak},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use arbitrary::Arbitrary;
+
+use super::slots::{Occupant, Slots, Total, Turn};
+
+/// What happens next, to one of two servers (`true` is the second).
+#[derive(Arbitrary, Clone, Copy, Debug)]
+pub enum Step {
+    /// Somebody asks: for an idle connection, or else for a place in line.
+    Ask(bool),
+    /// Somebody in line looks whether it is their turn; which one is taken modulo those who wait.
+    Look(u8),
+    /// Somebody in line goes away.
+    GiveUp(u8),
+    /// A lent connection is given back.
+    Return(u8),
+    /// A lent connection is found broken.
+    Break(u8),
+    /// A connection that is not wanted any more has said goodbye.
+    Leave(u8),
+    /// A connection on its way arrives.
+    Arrive(bool),
+    /// It will not arrive.
+    Fail(bool),
+    /// The maintenance opens a connection that nobody waits for.
+    Spare(bool),
+    /// The maintenance drops those idle connections whose number divided by this leaves nothing.
+    Reap(bool, u8),
+    /// There may be so many connections from now on.
+    Resize(bool, u8),
+    /// The server is closed for good.
+    Close(bool),
+}
+
+/// A connection, which stands for its slot as a lease does.
+#[derive(Debug)]
+struct Connection {
+    number: usize,
+    evicted: bool,
+    count: Rc<Count>,
+    slots: Weak<Slots<Connection, ()>>,
+}
+
+/// What the slots cannot know by themselves.
+#[derive(Debug, Default)]
+struct Count {
+    /// Connections that hold a slot, and those that hold one of the limit over all.
+    holding: Cell<usize>,
+    existing: Cell<usize>,
+    /// Somebody may be waiting for what has become free.
+    released: Cell<bool>,
+}
+
+impl Occupant for Connection {
+    fn evict(&mut self) {
+        self.evicted = true;
+        self.count.holding.set(self.count.holding.get() - 1);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if !self.evicted {
+            self.count.holding.set(self.count.holding.get() - 1);
+        }
+        self.count.existing.set(self.count.existing.get() - 1);
+        if let Some(slots) = self.slots.upgrade()
+            && slots.release(self.evicted)
+        {
+            self.count.released.set(true);
+        }
+    }
+}
+
+struct Server<'a> {
+    slots: &'a Rc<Slots<Connection, ()>>,
+    count: Rc<Count>,
+    connecting: usize,
+    /// No more than this, which is more than the limit only where that was lowered.
+    most: usize,
+    starved: bool,
+    closed: bool,
+}
+
+/// How many connects there may be under way at once.
+const AT_ONCE: usize = 2;
+
+/// The limits hold, nothing is lost or counted twice, nobody waits for nothing or while something is there, and those
+/// in line are served in the order of coming.
+pub fn pool_ops(max: [u8; 2], total: u8, steps: &[Step]) {
+    let max = max.map(|max| usize::from(max % 4) + 1);
+    let limit = usize::from(total % 6) + 1;
+    let total = Arc::new(Total::new(limit));
+    let slots = max.map(|max| Rc::new(Slots::new(max, Arc::clone(&total))));
+    let servers = [0, 1].map(|which: usize| Server {
+        slots: &slots[which],
+        count: Rc::default(),
+        connecting: 0,
+        most: max[which],
+        starved: false,
+        closed: false,
+    });
+    let mut trial = Trial {
+        servers,
+        total: &total,
+        limit,
+        turns: Vec::new(),
+        lent: Vec::new(),
+        leaving: Vec::new(),
+        made: 0,
+    };
+    for step in steps {
+        trial.step(*step);
+        trial.see_to_demand();
+        trial.check(step);
+    }
+    trial.end();
+}
+
+struct Trial<'a> {
+    servers: [Server<'a>; 2],
+    total: &'a Arc<Total>,
+    limit: usize,
+    turns: Vec<(usize, Turn<'a, Connection, ()>)>,
+    lent: Vec<Connection>,
+    /// Not wanted any more, and saying goodbye.
+    leaving: Vec<Connection>,
+    made: usize,
+}
+
+impl Trial<'_> {
+    fn step(&mut self, step: Step) {
+        let place = |at: u8, of: usize| usize::from(at).checked_rem(of);
+        match step {
+            Step::Ask(which) => self.ask(usize::from(which)),
+            Step::Look(at) => {
+                if let Some(at) = place(at, self.turns.len()) {
+                    self.look(at);
+                }
+            }
+            Step::GiveUp(at) => {
+                if let Some(at) = place(at, self.turns.len()) {
+                    drop(self.turns.remove(at));
+                }
+            }
+            Step::Return(at) => {
+                if let Some(at) = place(at, self.lent.len()) {
+                    let connection = self.lent.swap_remove(at);
+                    if let Some(slots) = connection.slots.upgrade() {
+                        self.leaving.extend(slots.put(connection).err());
+                    }
+                }
+            }
+            Step::Break(at) => {
+                if let Some(at) = place(at, self.lent.len()) {
+                    drop(self.lent.swap_remove(at));
+                }
+            }
+            Step::Leave(at) => {
+                if let Some(at) = place(at, self.leaving.len()) {
+                    drop(self.leaving.swap_remove(at));
+                }
+            }
+            Step::Arrive(which) => self.arrive(usize::from(which)),
+            Step::Fail(which) => {
+                let server = &mut self.servers[usize::from(which)];
+                if server.connecting > 0 {
+                    server.connecting -= 1;
+                    server.slots.failed(&());
+                    server.count.released.set(true);
+                }
+            }
+            Step::Spare(which) => {
+                let server = &mut self.servers[usize::from(which)];
+                server.connecting += usize::from(server.slots.reserve_spare());
+            }
+            Step::Reap(which, every) => {
+                let every = usize::from(every).max(1);
+                let slots = self.servers[usize::from(which)].slots;
+                self.leaving.extend(slots.reap(|connection| connection.number.is_multiple_of(every)));
+            }
+            Step::Resize(which, max) => {
+                let max = usize::from(max % 4) + 1;
+                let server = &mut self.servers[usize::from(which)];
+                self.leaving.extend(server.slots.resize(max));
+                server.most = max.max(server.slots.live());
+                server.count.released.set(true);
+            }
+            Step::Close(which) => {
+                let server = &mut self.servers[usize::from(which)];
+                server.closed = true;
+                self.leaving.extend(server.slots.close(&()));
+            }
+        }
+    }
+
+    fn ask(&mut self, which: usize) {
+        let server = &mut self.servers[which];
+        let slots = server.slots;
+        if let Some(connection) = slots.take() {
+            assert!(!connection.evicted, "an evicted connection is lent");
+            self.lent.push(connection);
+            return;
+        }
+        match slots.join() {
+            Some(turn) => {
+                self.turns.push((which, turn));
+                server.count.released.set(true);
+            }
+            None => assert!(server.closed),
+        }
+    }
+
+    /// Whoever is served before others came before them.
+    fn look(&mut self, at: usize) {
+        let which = self.turns[at].0;
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(outcome) = pin!(&mut self.turns[at].1).poll(&mut cx) else { return };
+        self.turns.remove(at);
+        self.lent.extend(outcome);
+        let before: Vec<_> = self.turns.extract_if(..at, |(of, _)| *of == which).collect();
+        for (_, turn) in before {
+            let Poll::Ready(outcome) = pin!(turn).poll(&mut cx) else { panic!("passed over in line") };
+            self.lent.extend(outcome);
+        }
+    }
+
+    fn arrive(&mut self, which: usize) {
+        let server = &mut self.servers[which];
+        if server.connecting == 0 {
+            return;
+        }
+        server.connecting -= 1;
+        self.made += 1;
+        server.count.holding.set(server.count.holding.get() + 1);
+        server.count.existing.set(server.count.existing.get() + 1);
+        let (count, slots) = (Rc::clone(&server.count), Rc::downgrade(server.slots));
+        let connection = Connection { number: self.made, evicted: false, count, slots };
+        self.leaving.extend(server.slots.connected(connection).err());
+        server.count.released.set(true);
+    }
+
+    /// As the pool does: where a slot has become free, those who wait are seen to, and with them those who wait for one of
+    /// the limit over all.
+    fn see_to_demand(&mut self) {
+        while self.servers.iter().any(|server| server.count.released.get()) {
+            self.total.set_starving(0);
+            for server in &mut self.servers {
+                if server.count.released.replace(false) || server.starved {
+                    let demand = server.slots.demand(AT_ONCE);
+                    server.connecting += demand.connects;
+                    server.starved = demand.starved;
+                }
+            }
+            let starving = self.servers.iter().filter(|server| server.starved).count();
+            self.total.set_starving(starving);
+            // Whoever starves takes what lies idle elsewhere.
+            for which in 0..2 {
+                let (needy, other) = (&self.servers[which], &self.servers[1 - which]);
+                if needy.starved && other.slots.waiting() == 0 {
+                    self.leaving.extend(other.slots.take_first());
+                }
+            }
+        }
+    }
+
+    fn check(&mut self, step: &Step) {
+        let mut used = 0;
+        for (which, server) in self.servers.iter_mut().enumerate() {
+            let (slots, count) = (server.slots, &server.count);
+            let (live, idle, waiting) = (slots.live(), slots.idle(), slots.waiting());
+            used += count.existing.get() + server.connecting;
+            assert_eq!(live, count.holding.get() + server.connecting, "after {step:?}");
+            assert_eq!(slots.connecting(), server.connecting, "after {step:?}");
+            server.most = server.most.min(slots.max().max(live));
+            assert!(live <= server.most, "after {step:?}: {live} of {}", slots.max());
+            let in_line = self.turns.iter().filter(|(of, _)| *of == which).count();
+            assert!(waiting <= in_line, "after {step:?}: {waiting} wait of {in_line}");
+            assert!(waiting == 0 || idle == 0, "after {step:?}: {waiting} wait for {idle}");
+            let hope = live > 0 || self.total.used() == self.limit;
+            assert!(waiting == 0 || hope, "after {step:?}: {waiting} wait for nothing");
+            assert!(!server.closed || (idle, waiting) == (0, 0), "after {step:?}: closed");
+        }
+        assert_eq!(self.total.used(), used, "after {step:?}");
+        assert!(used <= self.limit, "after {step:?}: {used} in all");
+    }
+
+    /// When all have gone, nothing is left.
+    fn end(mut self) {
+        self.turns.clear();
+        self.lent.clear();
+        self.leaving.clear();
+        for server in &mut self.servers {
+            drop(server.slots.close(&()));
+            for _ in 0..std::mem::take(&mut server.connecting) {
+                server.slots.failed(&());
+            }
+            assert_eq!((server.slots.live(), server.slots.waiting(), server.count.existing.get()), (0, 0, 0));
+        }
+        assert_eq!(self.total.used(), 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arbitrary::{Arbitrary, Unstructured};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What arbitrary makes of octets, as it does in `fuzz/`.
+    fn step() -> impl Strategy<Value = Step> {
+        any::<[u8; 8]>()
+            .prop_filter_map("too short", |octets| Step::arbitrary(&mut Unstructured::new(&octets)).ok())
+    }
+
+    proptest! {
+        #[test]
+        fn slots_are_neither_lost_nor_lent_twice(
+            max: [u8; 2], total: u8, steps in prop::collection::vec(step(), 0..200),
+        ) {
+            pool_ops(max, total, &steps);
+        }
+    }
+}
