@@ -57,8 +57,12 @@ impl Key {
         if let Ok(ip) = text.parse::<IpAddr>() {
             return Ok(Self::new(ip.to_string().into(), None));
         }
-        if let Ok(addr) = text.parse::<SocketAddr>() {
-            return Ok(Self::new(addr.ip().to_string().into(), Some(addr.port())));
+        // Of `[…%2]:25`, which parses too, the zone would be lost.
+        if let Ok(addr) = text.parse::<SocketAddr>()
+            && !text.contains('%')
+        {
+            let port = Some(addr.port()).filter(|port| *port > 0).ok_or_else(invalid)?;
+            return Ok(Self::new(addr.ip().to_string().into(), Some(port)));
         }
         let (host, port) = match text.rsplit_once(':') {
             Some(_) if text.ends_with(']') => (text, None),
@@ -216,6 +220,10 @@ impl<T: ToKey + ?Sized> ToKey for &T {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -238,9 +246,75 @@ mod tests {
 
     #[test]
     fn what_is_no_server_is_an_error_that_shows_it() {
-        for text in ["", ":25", "a b", "host:0", "host:65536", "host:smtp", "[::1", "user@host", "host\r\n"] {
+        for text in [
+            "",
+            ":25",
+            "a b",
+            "host:0",
+            "192.0.2.25:0",
+            "[::1]:0",
+            "[fe80::1%2]:25",
+            "host:65536",
+            "host:smtp",
+            "[::1",
+            "user@host",
+            "host\r\n",
+        ] {
             let error = Key::parse(text).unwrap_err();
             assert!(error.to_string().contains(&format!("{text:?}")), "{error}");
+        }
+    }
+
+    /// Everything that tells connections apart: host, port, TLS, server name, bind address, HELO name, credentials.
+    type Parts =
+        (usize, Option<u16>, Option<bool>, Option<bool>, Option<bool>, Option<bool>, Option<(bool, bool)>);
+
+    fn parts() -> impl Strategy<Value = Parts> {
+        let some = || prop::option::of(any::<bool>());
+        let port = prop::option::of(prop::sample::select(vec![25u16, 587]));
+        (0..2usize, port, some(), some(), some(), some(), prop::option::of(any::<(bool, bool)>()))
+    }
+
+    fn key((host, port, tls, server_name, bind, helo, credentials): Parts) -> Key {
+        let pick = |second: bool, of: [&'static str; 2]| of[usize::from(second)];
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+        let mut key = Key::parse(&format!("{}.example{port}", ["a", "b"][host])).unwrap();
+        if let Some(second) = tls {
+            key = key.tls([TlsPolicy::Required, TlsPolicy::Implicit][usize::from(second)]);
+        }
+        if let Some(second) = server_name {
+            key = key.server_name(pick(second, ["c.example", "d.example"]));
+        }
+        if let Some(second) = bind {
+            key = key.bind(pick(second, ["192.0.2.1", "::1"]).parse().unwrap());
+        }
+        if let Some(second) = helo {
+            key = key.helo(ClientName::parse(pick(second, ["e.example", "f.example"])).unwrap());
+        }
+        if let Some((user, password)) = credentials {
+            let (user, password) = (pick(user, ["ann", "bob"]).into(), pick(password, ["x", "y"]).into());
+            key = key.credentials(Credentials::Password { user, password });
+        }
+        key
+    }
+
+    proptest! {
+        #[test]
+        fn keys_are_equal_if_nothing_tells_them_apart(one in parts(), other in parts()) {
+            let hash = |key: &Key| BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
+            prop_assert_eq!(key(one) == key(other), one == other);
+            prop_assert_eq!(key(one), key(one));
+            prop_assert_eq!(hash(&key(one)), hash(&key(one)));
+        }
+
+        #[test]
+        fn any_text_is_a_server_that_reads_back_as_itself_or_is_refused(
+            text in "[a-zA-Z0-9.:%\\[\\]-]{0,24}|[0-9.]{7,15}(:[0-9]{1,6})?|\\[?[0-9a-f:%]{2,20}\\]?(:[0-9]{1,6})?|\\PC{0,12}",
+        ) {
+            if let Ok(key) = Key::parse(&text) {
+                prop_assert_ne!(key.port(), Some(0));
+                prop_assert_eq!(Key::parse(&key.to_string()), Ok(key));
+            }
         }
     }
 }
