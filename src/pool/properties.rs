@@ -36,6 +36,8 @@ pub enum Step {
     Spare(bool),
     /// The maintenance drops those idle connections whose number divided by this leaves nothing.
     Reap(bool, u8),
+    /// The maintenance takes the mark of how few were idle.
+    Mark(bool),
     /// There may be so many connections from now on.
     Resize(bool, u8),
     /// The server is closed for good.
@@ -88,6 +90,8 @@ struct Server<'a> {
     connecting: usize,
     /// No more than this, which is more than the limit only where that was lowered.
     most: usize,
+    /// The fewest that a taker has left idle since the mark was taken.
+    low_water: usize,
     starved: bool,
     closed: bool,
 }
@@ -107,6 +111,7 @@ pub fn pool_ops(max: [u8; 2], total: u8, steps: &[Step]) {
         count: Rc::default(),
         connecting: 0,
         most: max[which],
+        low_water: 0,
         starved: false,
         closed: false,
     });
@@ -156,9 +161,7 @@ impl Trial<'_> {
             Step::Return(at) => {
                 if let Some(at) = place(at, self.lent.len()) {
                     let connection = self.lent.swap_remove(at);
-                    if let Some(slots) = connection.slots.upgrade() {
-                        self.leaving.extend(slots.put(connection).err());
-                    }
+                    self.put(connection);
                 }
             }
             Step::Break(at) => {
@@ -182,12 +185,22 @@ impl Trial<'_> {
             }
             Step::Spare(which) => {
                 let server = &mut self.servers[usize::from(which)];
-                server.connecting += usize::from(server.slots.reserve_spare());
+                let room = server.slots.live() < server.slots.max() && self.total.used() < self.limit;
+                let reserved = server.slots.reserve_spare();
+                assert_eq!(reserved, room && !server.closed);
+                server.connecting += usize::from(reserved);
             }
             Step::Reap(which, every) => {
                 let every = usize::from(every).max(1);
                 let slots = self.servers[usize::from(which)].slots;
                 self.leaving.extend(slots.reap(|connection| connection.number.is_multiple_of(every)));
+                assert!(every > 1 || slots.idle() == 0, "reaped and still there");
+            }
+            Step::Mark(which) => {
+                let server = &mut self.servers[usize::from(which)];
+                let idle = server.slots.idle();
+                assert_eq!(server.slots.take_low_water(), server.low_water.min(idle));
+                server.low_water = idle;
             }
             Step::Resize(which, max) => {
                 let max = usize::from(max % 4) + 1;
@@ -207,7 +220,13 @@ impl Trial<'_> {
     fn ask(&mut self, which: usize) {
         let server = &mut self.servers[which];
         let slots = server.slots;
-        if let Some(connection) = slots.take() {
+        let there = slots.idle() > 0 && slots.waiting() == 0 && !server.closed;
+        let taken = slots.take();
+        assert_eq!(taken.is_some(), there);
+        if slots.waiting() == 0 && !server.closed {
+            server.low_water = server.low_water.min(slots.idle());
+        }
+        if let Some(connection) = taken {
             assert!(!connection.evicted, "an evicted connection is lent");
             self.lent.push(connection);
             return;
@@ -219,6 +238,18 @@ impl Trial<'_> {
             }
             None => assert!(server.closed),
         }
+    }
+
+    /// Gives a connection back, which goes if there are too many, or if it is needed elsewhere.
+    fn put(&mut self, connection: Connection) {
+        let Some(slots) = connection.slots.upgrade() else { return };
+        let (live, closed) = (slots.live(), slots.is_closed());
+        let needed = self.servers.iter().any(|server| server.starved) && slots.waiting() == 0;
+        let refused = slots.put(connection).err();
+        assert_eq!(refused.is_some(), closed || live > slots.max() || needed);
+        let evicted = refused.as_ref().is_some_and(|connection| connection.evicted);
+        assert_eq!(evicted, !closed && live > slots.max());
+        self.leaving.extend(refused);
     }
 
     /// Whoever is served before others came before them.
@@ -269,6 +300,9 @@ impl Trial<'_> {
                 let (needy, other) = (&self.servers[which], &self.servers[1 - which]);
                 if needy.starved && other.slots.waiting() == 0 {
                     self.leaving.extend(other.slots.take_first());
+                    let idle = other.slots.idle();
+                    let other = &mut self.servers[1 - which];
+                    other.low_water = other.low_water.min(idle);
                 }
             }
         }

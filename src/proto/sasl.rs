@@ -170,7 +170,10 @@ mod tests {
         let tim = password("tim", "secret");
         let mut sasl = Sasl::new(&tim, &offered("LOGIN")).unwrap();
         assert_eq!(sasl.initial(), Ok(None));
-        assert_eq!(sasl.respond().unwrap().decode(), b"tim");
+        let mut line = bytes::BytesMut::new();
+        let name = sasl.respond().unwrap();
+        name.encode(&mut line);
+        assert_eq!((name.decode(), &line[..]), (b"tim".to_vec(), &b"dGlt\r\n"[..]));
         assert_eq!(sasl.respond().unwrap().decode(), b"secret");
         for _ in 0..1000 {
             assert_eq!(sasl.respond(), Err(SaslError::Challenge), "however often it is asked");

@@ -57,11 +57,9 @@ pub fn auth_challenge(token: bool, user: &str, secret: &str, mechanisms: &str, a
     }
 
     let Ok(Command::Auth { mechanism, initial }) = Command::parse(&said[0]) else { panic!("{said:?}") };
-    let offered = mechanisms.split_ascii_whitespace();
-    assert!(
-        offered.clone().any(|name| name.eq_ignore_ascii_case(mechanism.as_str())),
-        "{mechanism:?} unasked"
-    );
+    // `AUTH =PLAIN` offers it too, for who reads `AUTH=PLAIN`.
+    let mut offered = mechanisms.split_ascii_whitespace().map(|name| name.trim_start_matches('='));
+    assert!(offered.any(|name| name.eq_ignore_ascii_case(mechanism.as_str())), "{mechanism:?} unasked");
     let parts = [initial].into_iter().map(|part| part.map(|part| part.decode()));
     let more = said[1..].iter().map(|line| SaslResponse::parse(line).ok().map(|part| part.decode()));
     let parts: Vec<Option<Vec<u8>>> = parts.chain(more).collect();

@@ -193,6 +193,20 @@ fn a_reply_that_drips_in_costs_linear_time() {
 }
 
 #[test]
+fn an_empty_decoder_gives_its_memory_back_and_no_other_does() {
+    let mut decoder = Decoder::new();
+    decoder.buffer().extend_from_slice(b"250 OK\r\n250");
+    decoder.buffer().reserve(8192);
+    assert!(decoder.decode().unwrap().is_some());
+    decoder.shrink();
+    assert_eq!(&decoder.buffer()[..], b"250");
+    decoder.buffer().extend_from_slice(b" OK\r\n");
+    assert!(decoder.decode().unwrap().is_some());
+    decoder.shrink();
+    assert_eq!(decoder.buffer().capacity(), 0);
+}
+
+#[test]
 fn pipelined_replies_share_the_one_buffer_they_came_in() {
     let flight = b"250 2.1.5 Ok\r\n".repeat(100);
     let mut decoder = Decoder::new();
