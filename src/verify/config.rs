@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{Classifier, Providers, Routes};
+use super::{Classifier, Lists, Providers, Routes};
 use crate::{
     client::{ClientConfig, Timeouts},
     proto::{ClientName, ReversePath},
@@ -28,6 +28,8 @@ pub struct VerifierConfig {
     pub catch_all: bool,
     /// Which facts make an accepted address risky.
     pub risky: RiskPolicy,
+    /// Roles, disposable and free domains beside the built-in ones.
+    pub lists: Arc<Lists>,
     /// Whether to ask servers at all: yes. Otherwise only the syntax is checked, without any network.
     pub probe: bool,
     /// The port of mail exchangers: 25.
@@ -59,6 +61,7 @@ impl VerifierConfig {
             schedule: [5, 15, 30, 60].map(|minutes| Duration::from_secs(60 * minutes)).to_vec(),
             catch_all: true,
             risky: RiskPolicy::default(),
+            lists: Arc::default(),
             probe: true,
             port: 25,
             allow_private: false,

@@ -22,7 +22,6 @@ use tokio::{
 use super::{
     CatchAll, DnsConfigError, DomainFacts, Event, Record, Resolver, SubStatus, VerifierConfig,
     intake::intake,
-    is_role,
     outcome::Outcome,
     router::Router,
     run::{Events, Lot, MAX_PENDING, Records, Tasks},
@@ -157,7 +156,7 @@ impl Context {
             sub_status: outcome.verdict.sub_status,
             blame: outcome.verdict.blame,
             catch_all: CatchAll::NotRun,
-            role: is_role(&item.mailbox),
+            role: self.config.lists.is_role(&item.mailbox),
             disposable: facts.disposable,
             free: facts.free,
             mx_host: None,

@@ -55,6 +55,53 @@ impl DomainFacts {
     }
 }
 
+/// Lists of the user's own, beside the built-in ones.
+///
+/// ```
+/// use smtp_pool::{proto::Mailbox, verify::Lists};
+/// let mut lists = Lists::default();
+/// lists.disposable.insert("throwaway.example".into());
+/// assert!(lists.domain("mx.throwaway.example").disposable);
+/// assert!(lists.domain("mailinator.com").disposable);
+/// lists.roles.insert("rezeption".into());
+/// assert!(lists.is_role(&Mailbox::parse("Rezeption+x@example.com")?));
+/// # Ok::<(), smtp_pool::proto::AddressError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lists {
+    /// Local parts that belong to roles, in lower case.
+    pub roles: HashSet<Box<str>>,
+    /// Domains that hand out throw-away mailboxes, in lower-case A-labels; those below them as well.
+    pub disposable: HashSet<Box<str>>,
+    /// Domains where anybody has a mailbox for nothing, in lower-case A-labels.
+    pub free: HashSet<Box<str>>,
+}
+
+impl Lists {
+    /// What [`DomainFacts::of`] says, or these lists.
+    #[must_use]
+    pub fn domain(&self, domain: &str) -> DomainFacts {
+        let facts = DomainFacts::of(domain);
+        let mut parents = std::iter::successors(Some(domain), |name| Some(name.split_once('.')?.1));
+        DomainFacts {
+            free: facts.free || self.free.contains(domain),
+            disposable: facts.disposable
+                || !self.disposable.is_empty() && parents.any(|name| self.disposable.contains(name)),
+        }
+    }
+
+    /// What [`is_role`] says, or these lists.
+    #[must_use]
+    pub fn is_role(&self, mailbox: &Mailbox) -> bool {
+        is_role(mailbox) || {
+            !self.roles.is_empty() && {
+                let name = mailbox.local_part().to_lowercase();
+                self.roles.contains(name.split('+').next().unwrap_or_default())
+            }
+        }
+    }
+}
+
 /// Whether a mailbox belongs to a role such as `info` or `postmaster` (RFC 2142) instead of a person.
 ///
 /// Case, dots and a `+tag` do not count.

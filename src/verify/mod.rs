@@ -28,6 +28,7 @@ mod record;
 mod router;
 mod run;
 mod settle;
+mod spelling;
 mod standing;
 mod status;
 mod throttle;
@@ -41,11 +42,12 @@ pub use self::{
     config::{RiskPolicy, VerifierConfig},
     engine::{Verifier, VerifierError},
     event::{Event, Task},
-    facts::{DomainFacts, is_role},
+    facts::{DomainFacts, Lists, is_role},
     mx::{DnsConfigError, Exchangers, MailRoute, Resolver, Routes, Unreachable},
     provider::{Limits, Provider, Providers, ProvidersError},
     record::{CatchAll, Record},
     run::{Ended, Events, Lanes, Records, Tasks},
+    spelling::{did_you_mean, normal_form},
     status::{Block, BlockCause, LaneState, LaneStatus},
     verdict::{Blame, Status, SubStatus},
 };

@@ -152,7 +152,7 @@ impl Router {
     /// A domain seen for the first time.
     fn meet(&mut self, mailbox: &Mailbox) -> (u32, DomainFacts) {
         let id = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
-        let facts = DomainFacts::of(mailbox.domain());
+        let facts = self.context.config.lists.domain(mailbox.domain());
         self.domains.insert(mailbox.domain().into(), (id, facts));
         if self.context.config.probe {
             self.known.push(Known::Soon(Vec::new()));

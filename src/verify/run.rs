@@ -165,9 +165,17 @@ impl Records {
     /// # Cancellation safety
     /// Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Option<Record> {
+        self.next_numbered().await.map(|(_, record)| record)
+    }
+
+    /// The next record, and the number of its address among those that went in, from 0.
+    ///
+    /// # Cancellation safety
+    /// As [`next`](Self::next).
+    pub async fn next_numbered(&mut self) -> Option<(u64, Record)> {
         loop {
-            if let Event::Done { record, .. } = self.0.next().await? {
-                return Some(record);
+            if let Event::Done { id, record } = self.0.next().await? {
+                return Some((id, record));
             }
         }
     }
