@@ -99,6 +99,15 @@ demo:
     cargo run --release --features cli -- verify --sandbox examples/addresses.csv
     .ci/demo
 
+# A job killed at so many random moments, and compared with an undisturbed one.
+kills n="50":
+    KILLS={{ n }} cargo test --all-features --test it job::no_kill -- --nocapture
+
+# What a job costs without a network, from a hundred thousand rows to ten million: a table of time and memory.
+scale *rows="100000 1000000 10000000":
+    cargo build --release --features cli
+    .ci/scale target/release/smtp-pool {{ rows }}
+
 # That a user of the library compiles none of the command's crates.
 deps:
     .ci/deps

@@ -10,6 +10,7 @@
 //! | [`client`] | sessions and connections | |
 //! | [`pool`] | connections kept and lent, to any number of servers | |
 //! | `verify` | does this mailbox exist? for millions of addresses | `verify` |
+//! | `job` | lists of any size, verified and nothing lost | `job` |
 //! | `sandbox` | an SMTP server and a world of mail exchangers on loopback | `sandbox` |
 //! | `blocking` | the same without async | `blocking` |
 //!
@@ -67,6 +68,8 @@
 #[cfg(feature = "blocking")]
 pub mod blocking;
 pub mod client;
+#[cfg(feature = "job")]
+pub mod job;
 pub mod metrics;
 pub mod net;
 pub mod pool;

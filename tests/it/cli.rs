@@ -100,7 +100,7 @@ fn every_row_of_the_example_gets_its_verdict() {
 #[test]
 fn a_record_has_every_field_always() {
     const FIELDS: &str = "address,status,sub_status,blame,catch_all,role,disposable,free,mx_host,smtp_code,\
-                          enhanced_code,reply,attempts,tls,duration_ms,checked_at";
+                          enhanced_code,reply,attempts,tls,duration_ms,checked_at,normal_form,did_you_mean";
     let jsonl = run(&["verify", "--sandbox", "-q", "ann@good.test"]);
     assert_eq!((jsonl.code, &*jsonl.err), (Some(0), ""));
     let record = &jsonl.records()[0];
@@ -122,7 +122,8 @@ fn a_record_has_every_field_always() {
     );
 
     let empty = file(&dir, "empty.txt", "");
-    assert_eq!(run(&["verify", "--syntax-only", str_of(&empty), "-o", str_of(&path)]).code, Some(0));
+    let args = ["verify", "--syntax-only", str_of(&empty), "-o", str_of(&path)];
+    assert_eq!(run(&args).code, Some(0));
     assert_eq!(fs::read_to_string(&path).unwrap().trim_end(), FIELDS);
 }
 
@@ -255,7 +256,7 @@ fn wrong_usage_is_told_with_its_place_and_a_hint() {
 
 #[test]
 fn help_tells_exit_codes_and_examples() {
-    for subcommand in ["verify", "explain", "probe", "sandbox"] {
+    for subcommand in ["verify", "plan", "job", "explain", "probe", "sandbox"] {
         let help = run(&[subcommand, "--help"]);
         assert_eq!(help.code, Some(0));
         for part in ["Examples:\n", "Exit codes:\n"] {

@@ -14,6 +14,8 @@ mod connect;
 mod differential;
 #[cfg(feature = "cli")]
 mod doctor;
+#[cfg(feature = "cli")]
+mod job;
 mod layers;
 mod monitoring;
 #[cfg(feature = "verify")]

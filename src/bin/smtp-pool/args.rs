@@ -1,6 +1,7 @@
 //! The arguments as they are typed. What they mean, and whether they can be, is found out in the plans.
 
 mod doctor;
+mod job;
 mod verify;
 
 use std::path::PathBuf;
@@ -10,7 +11,8 @@ use smtp_pool::net::TlsPolicy;
 
 pub(crate) use self::{
     doctor::DoctorArgs,
-    verify::{Risk, VerifyArgs},
+    job::{JobArgs, JobCommand, PlanArgs, ReadArgs, ReportArgs},
+    verify::{ListArgs, Risk, VerifyArgs},
 };
 use crate::exit::EXIT_CODES;
 
@@ -29,6 +31,9 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Verify(Box<VerifyArgs>),
+    Plan(Box<PlanArgs>),
+    Job(JobArgs),
+    Report(ReportArgs),
     Explain(ExplainArgs),
     Probe(ProbeArgs),
     Sandbox(SandboxArgs),

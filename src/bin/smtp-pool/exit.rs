@@ -3,6 +3,7 @@
 use std::{fmt, process::ExitCode};
 
 use anyhow::anyhow;
+use smtp_pool::job::JobError;
 
 /// The exit codes, as every `--help` tells them.
 pub(crate) const EXIT_CODES: &str = "\
@@ -10,8 +11,8 @@ Exit codes:
   0    done, whatever the verdicts
   1    something else failed: a file could not be written, a server could not be reached
   2    bad usage, configuration or input; whatever came before the bad input is written
-  3    reserved
-  130  interrupted; whatever was known is written";
+  3    done, but providers did not want us to the end: their addresses are unknown, and may be asked again later
+  130  interrupted; whatever was known is kept";
 
 /// How it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(crate) enum Exit {
     Done = 0,
     Failed = 1,
     Usage = 2,
+    /// Lanes stayed blocked.
+    Blocked = 3,
     /// 128 and the number of SIGINT, as shells have it.
     Interrupted = 130,
 }
@@ -68,6 +71,14 @@ impl fmt::Display for Failure {
             Some(hint) => write!(f, "\n  hint: {hint}"),
             None => Ok(()),
         }
+    }
+}
+
+impl From<JobError> for Failure {
+    fn from(error: JobError) -> Self {
+        let exit = if error.is_of_input() { Exit::Usage } else { Exit::Failed };
+        let hint = error.hint().map(Into::into);
+        Self { exit, hint, error: error.into() }
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use smtp_pool::{
+    job::input::Lines,
     proto::Reply,
     verify::{Blame, Classifier, Retry, Stage, Status, SubStatus},
 };
@@ -16,7 +17,6 @@ use smtp_pool::{
 use crate::{
     args::ExplainArgs,
     exit::{At, Exit, Failure, Result, printable},
-    input::Lines,
     plan,
     summary::word,
 };

@@ -7,13 +7,14 @@ mod args;
 mod doctor;
 mod exit;
 mod explain;
-mod format;
+mod forecast;
 mod identity;
-mod input;
+mod jobs;
 mod output;
 mod plan;
 mod probe;
 mod progress;
+mod report;
 mod route;
 mod sandbox;
 mod stop;
@@ -51,6 +52,9 @@ fn run(cli: Cli) -> Result<Exit> {
             let plan = plan::Plan::new(&args, logging)?;
             on_runtime(verify::run(plan))
         }
+        Command::Plan(args) => on_runtime(forecast::run(&args, logging)),
+        Command::Job(args) => jobs::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Probe(args) => {
             let plan = probe::Plan::new(&args)?;

@@ -1,7 +1,9 @@
-//! Where records go: JSONL or CSV, to a file or standard output, compressed by the extension.
-//!
-//! A file is written as the records come rather than at the end, so that a long run can be looked at, and so that
-//! what was known survives whatever happens.
+//! Where records go: JSONL or CSV, in our words or those of another service, to a file or standard output, compressed by
+//! the extension.
+
+mod line;
+mod native;
+mod vocab;
 
 use std::{
     fs::File,
@@ -10,35 +12,18 @@ use std::{
 };
 
 use flate2::write::GzEncoder;
-use smtp_pool::verify::Record;
-
-use crate::{
-    exit::{At, Failure, Result},
+use serde_json::Value;
+use smtp_pool::job::{
     format::{self, Compression},
+    input::Shape,
 };
 
-/// The fields of a record, in their order: the header of CSV, which is there without any record as well.
-const FIELDS: [&str; 16] = [
-    "address",
-    "status",
-    "sub_status",
-    "blame",
-    "catch_all",
-    "role",
-    "disposable",
-    "free",
-    "mx_host",
-    "smtp_code",
-    "enhanced_code",
-    "reply",
-    "attempts",
-    "tls",
-    "duration_ms",
-    "checked_at",
-];
+use self::line::renamed;
+pub(crate) use self::{line::Line, vocab::Vocab};
+use crate::exit::{At, Failure, Result};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
+pub(crate) enum Format {
     Jsonl,
     Csv,
 }
@@ -50,12 +35,13 @@ pub(crate) struct Target {
     path: Option<PathBuf>,
     format: Format,
     compression: Option<Compression>,
+    vocab: Option<Vocab>,
 }
 
 impl Target {
-    pub(crate) fn new(path: Option<&Path>) -> Result<Self> {
+    pub(crate) fn new(path: Option<&Path>, vocab: Option<Vocab>) -> Result<Self> {
         let Some(path) = path.filter(|path| *path != Path::new("-")) else {
-            return Ok(Self { path: None, format: Format::Jsonl, compression: None });
+            return Ok(Self { path: None, format: Format::Jsonl, compression: None, vocab });
         };
         let (extension, compression) = format::of(path);
         let format = match &*extension {
@@ -69,7 +55,7 @@ impl Target {
                 .hint("use .jsonl or .csv, with .gz or .zst behind it if you like"));
             }
         };
-        Ok(Self { path: Some(path.into()), format, compression })
+        Ok(Self { path: Some(path.into()), format, compression, vocab })
     }
 
     /// Whether writing there would destroy the file that is being read.
@@ -78,8 +64,18 @@ impl Target {
         self.path.as_ref().and_then(same).unwrap_or(false)
     }
 
-    /// Creates the file.
-    pub(crate) fn open(&self) -> Result<Output> {
+    /// The file, unless it is standard output, or something that is there and no file.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.path.as_deref().filter(|path| path.is_file() || !path.exists())
+    }
+
+    /// The same, at another place.
+    pub(crate) fn at(&self, path: PathBuf) -> Self {
+        Self { path: Some(path), ..self.clone() }
+    }
+
+    /// Creates the file, for rows of these shapes.
+    pub(crate) fn open(&self, shapes: &[Shape]) -> Result<Output> {
         let name = match &self.path {
             Some(path) => path.display().to_string(),
             None => "standard output".into(),
@@ -101,15 +97,14 @@ impl Target {
             );
             Ok(match self.format {
                 Format::Jsonl => Writer::Jsonl(sink),
-                Format::Csv => {
-                    let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(sink);
-                    csv.write_record(FIELDS)?;
-                    Writer::Csv(Box::new(csv))
-                }
+                Format::Csv => Writer::Csv(Box::new(csv::Writer::from_writer(sink))),
             })
         };
         let writer = open().usage_at(format_args!("--output {name}"))?;
-        Ok(Output { name, is_stdout: self.path.is_none(), writer })
+        let (is_stdout, vocab) = (self.path.is_none(), self.vocab);
+        let mut output = Output { name, is_stdout, writer, vocab, columns: Vec::new(), scratch: Vec::new() };
+        output.begin(shapes)?;
+        Ok(output)
     }
 }
 
@@ -126,7 +121,14 @@ pub(crate) struct Output {
     name: String,
     is_stdout: bool,
     writer: Writer,
+    vocab: Option<Vocab>,
+    /// The columns of the lists, in CSV.
+    columns: Vec<String>,
+    scratch: Vec<u8>,
 }
+
+/// The column of CSV for the rows of JSONL, whose fields nobody knows before the end.
+const OBJECT: &str = "input";
 
 enum Writer {
     Jsonl(BufWriter<Sink>),
@@ -134,12 +136,43 @@ enum Writer {
 }
 
 impl Output {
-    pub(crate) fn write(&mut self, record: &Record) -> Result<Written> {
-        let done = match &mut self.writer {
-            Writer::Jsonl(sink) => serde_json::to_writer(&mut *sink, record)
-                .map_err(io::Error::from)
-                .and_then(|()| sink.write_all(b"\n")),
-            Writer::Csv(csv) => csv.serialize(record).map_err(io::Error::from),
+    fn fields(&self) -> Vec<&'static str> {
+        match self.vocab {
+            Some(vocab) => vocab.columns().iter().map(|(name, _)| *name).collect(),
+            None => native::FIELDS.to_vec(),
+        }
+    }
+
+    /// Writes the header, which is there without any record as well.
+    fn begin(&mut self, shapes: &[Shape]) -> Result<()> {
+        let fields = self.fields();
+        let Writer::Csv(csv) = &mut self.writer else { return Ok(()) };
+        for name in shapes.iter().flat_map(Shape::names) {
+            if !self.columns.contains(name) {
+                self.columns.push(name.clone());
+            }
+        }
+        if shapes.contains(&Shape::Jsonl) {
+            self.columns.push(OBJECT.into());
+        }
+        let columns = self.columns.iter().map(|name| renamed(name, |name| fields.contains(&name)));
+        let header: Vec<_> = fields.iter().map(|name| (*name).into()).chain(columns).collect();
+        let done = csv.write_record(header.iter().map(|name| name.as_bytes())).map_err(io::Error::from);
+        self.judge(done).map(drop)
+    }
+
+    pub(crate) fn write(&mut self, line: &Line<'_>) -> Result<Written> {
+        let done = match (&mut self.writer, self.vocab) {
+            (Writer::Jsonl(sink), None) => native::json(line, &mut self.scratch, sink),
+            (Writer::Jsonl(sink), Some(vocab)) => object(vocab, line, sink),
+            (Writer::Csv(csv), vocab) => {
+                let fields = match vocab {
+                    None => native::csv(line, &mut self.scratch, csv),
+                    Some(vocab) => columns(vocab, line, csv),
+                };
+                let fields = fields.and_then(|()| pass_on(line, &self.columns, csv));
+                fields.and_then(|()| csv.write_record(None::<&[u8]>)).map_err(io::Error::from)
+            }
         };
         self.judge(done)
     }
@@ -158,7 +191,7 @@ impl Output {
         if self.flush()? == Written::Enough {
             return Ok(Written::Enough);
         }
-        let Self { name, is_stdout, writer } = self;
+        let Self { name, is_stdout, writer, .. } = self;
         let sink = match writer {
             Writer::Jsonl(sink) => sink.into_inner().map_err(|error| error.into_error()),
             Writer::Csv(csv) => csv
@@ -179,6 +212,62 @@ fn judge(done: io::Result<()>, is_stdout: bool, name: &str) -> Result<Written> {
         Ok(()) => Ok(Written::Yes),
         Err(error) if is_stdout && error.kind() == ErrorKind::BrokenPipe => Ok(Written::Enough),
         Err(error) => Err(error).failed_at(format_args!("{name}: cannot be written")),
+    }
+}
+
+/// One object in the words of another service, with the fields of the row behind.
+fn object(vocab: Vocab, line: &Line<'_>, sink: &mut impl Write) -> io::Result<()> {
+    let mut object = vocab.object(line);
+    if let Value::Object(fields) = &mut object {
+        for (name, value) in line.columns() {
+            let name = renamed(&name, |name| fields.contains_key(name)).into_owned();
+            fields.insert(name, value);
+        }
+    }
+    serde_json::to_writer(&mut *sink, &object)?;
+    sink.write_all(b"\n")
+}
+
+fn columns<W: Write>(vocab: Vocab, line: &Line<'_>, csv: &mut csv::Writer<W>) -> csv::Result<()> {
+    let object = vocab.object(line);
+    for (_, path) in vocab.columns() {
+        csv.write_field(plain(object.pointer(path)))?;
+    }
+    Ok(())
+}
+
+/// The columns of the list itself.
+fn pass_on<W: Write>(line: &Line<'_>, columns: &[String], csv: &mut csv::Writer<W>) -> csv::Result<()> {
+    if columns.is_empty() {
+        return Ok(());
+    }
+    let names = line.shape.names();
+    if names == columns {
+        // One list, and so its columns one by one; what is missing at the end is empty.
+        let mut fields = line.shape.texts(line.written);
+        for _ in columns {
+            csv.write_field(fields.next().unwrap_or_default())?;
+        }
+        return Ok(());
+    }
+    let fields: Vec<_> = line.shape.texts(line.written).collect();
+    let of = |column: &String| names.iter().position(|name| name == column).and_then(|at| fields.get(at));
+    for (number, column) in columns.iter().enumerate() {
+        let is_object = *line.shape == Shape::Jsonl && column == OBJECT && number + 1 == columns.len();
+        csv.write_field(if is_object { line.written } else { of(column).map_or(&[][..], |field| field) })?;
+    }
+    Ok(())
+}
+
+/// A value as a field of CSV: lists with commas in between, and what is not there is empty.
+fn plain(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(values)) => {
+            values.iter().map(|value| plain(Some(value))).collect::<Vec<_>>().join(",")
+        }
+        Some(value) => value.to_string(),
     }
 }
 

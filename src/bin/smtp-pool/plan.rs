@@ -1,21 +1,31 @@
 //! What a run of `verify` will do, with everything found out that can be wrong before it starts.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use smtp_pool::{
     client::Timeouts,
-    proto::{Mailbox, ReversePath},
+    job::{
+        Job,
+        input::{Hints, Rows, Source},
+    },
+    proto::{Domain, Mailbox, ReversePath},
     sandbox::World,
-    verify::{Classifier, RiskPolicy, Routes, VerifierConfig},
+    verify::{Classifier, Lists, Providers, RiskPolicy, Routes, VerifierConfig},
 };
 
 use crate::{
-    args::{Risk, VerifyArgs},
+    args::{ListArgs, Risk, VerifyArgs},
     exit::{At, Failure, Result},
     identity::{self, Audience},
-    input::{Hints, Rows, Source},
     output::Target,
-    progress::Screen,
+    progress::{Progress, Screen},
     route,
 };
 
@@ -25,17 +35,40 @@ pub(crate) struct Plan {
     pub(crate) world: Option<World>,
     /// Who hears our name.
     pub(crate) audience: Audience,
-    pub(crate) rows: Rows,
+    pub(crate) work: Work,
     pub(crate) target: Target,
     pub(crate) screen: Screen,
     pub(crate) quiet: bool,
+    /// Whether some servers are there to block us.
+    pub(crate) demo: bool,
+    /// Where to serve metrics.
+    pub(crate) metrics: Option<SocketAddr>,
+}
+
+/// What to verify, and how to keep it.
+pub(crate) enum Work {
+    /// Rows as they come, and records as they come.
+    Stream { rows: Rows, keep_order: bool },
+    /// A job in a file, which may be there.
+    Job(JobPlan),
+}
+
+pub(crate) struct JobPlan {
+    pub(crate) path: PathBuf,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) hints: Hints,
+    /// What it is for, as jobs keep it.
+    pub(crate) kind: &'static str,
+    pub(crate) there: bool,
 }
 
 impl Plan {
     /// Inputs are opened last, since standard input may take its time.
     pub(crate) fn new(args: &VerifyArgs, logging: bool) -> Result<Self> {
         let (world, inputs) = world(args)?;
-        let target = Target::new(args.output.as_deref())?;
+        // `--sandbox world.toml`: the file is taken out of the inputs.
+        let own_world = args.sandbox != Some(None) || inputs.len() < args.inputs.len();
+        let target = Target::new(args.output.as_deref(), args.vocab)?;
         let sources = sources(inputs)?;
         for source in &sources {
             if let Source::File(path) = source
@@ -51,26 +84,93 @@ impl Plan {
             () if !args.routes.is_empty() => Audience::Routed,
             () => Audience::World,
         };
-        let config = config(args, audience, routes)?;
+        let job = job_path(&target, &sources)?;
+        let config = config(args, audience, routes, job.is_some() && world.is_none())?;
+        let kind = match () {
+            () if args.syntax_only => "to check the syntax only",
+            () if world.is_some() => "for a sandbox",
+            () => "to ask mail servers",
+        };
         // Log lines and a progress line do not go together.
-        let screen = Screen::new(!args.quiet && !logging);
-        let hints = Hints { format: args.format, column: args.column.clone() };
-        let rows = Rows::open(sources, &hints, screen.clone())?;
-        Ok(Self { config, world, audience, rows, target, screen, quiet: args.quiet })
+        let progress = match () {
+            () if args.json_progress => Progress::Json,
+            () if args.quiet || logging => Progress::None,
+            () => Progress::ForPeople,
+        };
+        let screen = Screen::new(progress);
+        let hints = hints(&args.lists);
+        let work = match job {
+            Some(path) => Work::Job(job_plan(path, sources, hints, kind, args.restart)?),
+            None if args.restart => {
+                return Err(Failure::usage("--restart: there is no job")
+                    .hint("a job is made from lists that are files, with an output that is one"));
+            }
+            None => Work::Stream {
+                rows: Rows::open(sources, &hints, screen.reporter())?,
+                keep_order: args.keep_order,
+            },
+        };
+        let (quiet, metrics) = (args.quiet, args.metrics);
+        let demo = world.is_some() && !own_world;
+        Ok(Self { config, world, audience, work, target, screen, quiet, demo, metrics })
     }
 }
 
-fn config(args: &VerifyArgs, audience: Audience, routes: Routes) -> Result<VerifierConfig> {
+pub(crate) fn hints(args: &ListArgs) -> Hints {
+    Hints { format: args.format, column: args.column.clone() }
+}
+
+/// Where the job is kept, if lists and output are such that there can be one.
+fn job_path(target: &Target, sources: &[Source]) -> Result<Option<PathBuf>> {
+    let is_list = |source: &Source| matches!(source, Source::File(path) if path.is_file());
+    let Some(output) = target.file().filter(|_| sources.iter().all(is_list)) else { return Ok(None) };
+    let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(Failure::usage(format_args!(
+            "--output {}: there is no folder {}",
+            output.display(),
+            folder.display()
+        )));
+    }
+    Ok(Some(job_of(output)))
+}
+
+/// The job beside an output.
+pub(crate) fn job_of(output: &Path) -> PathBuf {
+    let mut path = output.as_os_str().to_owned();
+    path.push(".job");
+    path.into()
+}
+
+fn job_plan(
+    path: PathBuf,
+    sources: Vec<Source>,
+    hints: Hints,
+    kind: &'static str,
+    restart: bool,
+) -> Result<JobPlan> {
+    let there = path.exists() && !restart;
+    if there {
+        let checked = Job::open(&path).and_then(|job| job.check(&sources, kind));
+        checked.map_err(|error| Failure::from(error).within(path.display())).map_err(|failure| {
+            failure.hint("--restart begins anew and forgets what is there; or write to another output")
+        })?;
+    }
+    Ok(JobPlan { path, sources, hints, kind, there })
+}
+
+fn config(args: &VerifyArgs, audience: Audience, routes: Routes, patient: bool) -> Result<VerifierConfig> {
     let name = identity::client_name(args.helo.as_deref(), audience)?;
     let mut config = VerifierConfig::new(name);
     config.client.bind = args.bind;
     config.client.tls = args.tls.into();
     config.client.timeouts = Timeouts::all(seconds("--timeout", args.timeout, 0.001)?);
     config.from = args.from.parse::<ReversePath>().usage_at(format_args!("--from {}", args.from))?;
-    let pause = seconds("--retry-after", args.retry_after, 0.0)?;
-    config.schedule = vec![pause; args.attempts.get().min(1_000) as usize - 1];
+    config.schedule = schedule(args, patient)?;
     config.catch_all = !args.no_catch_all;
     config.risky = args.risky.as_deref().map_or(Ok(RiskPolicy::default()), risky)?;
+    config.lists = Arc::new(lists(args)?);
+    config.providers = args.providers.as_deref().map(providers).transpose()?;
     config.probe = !args.syntax_only;
     config.port = args.port;
     config.allow_private = args.allow_private;
@@ -79,6 +179,47 @@ fn config(args: &VerifyArgs, audience: Audience, routes: Routes) -> Result<Verif
     config.classifier = args.rules.as_deref().map(rules).transpose()?;
     config.routes = routes;
     Ok(config)
+}
+
+/// The pauses between attempts. Whoever waits at a terminal, or plays in a sandbox, wants to know at once.
+fn schedule(args: &VerifyArgs, patient: bool) -> Result<Vec<Duration>> {
+    let pauses = args.retry_after.iter().map(|pause| seconds("--retry-after", *pause, 0.0));
+    let pauses = pauses.collect::<Result<Vec<_>>>()?;
+    let attempts = args.attempts.map(|attempts| attempts.get().min(1_000) as usize);
+    let attempts = attempts.unwrap_or(if patient { pauses.len() + 1 } else { 1 });
+    let last = pauses.last().copied().unwrap_or_default();
+    Ok(pauses.into_iter().chain(std::iter::repeat(last)).take(attempts - 1).collect())
+}
+
+/// The user's own lists.
+fn lists(args: &VerifyArgs) -> Result<Lists> {
+    let mut lists = Lists::default();
+    for (flag, paths, names, are_domains) in [
+        ("--role", &args.role, &mut lists.roles, false),
+        ("--disposable", &args.disposable, &mut lists.disposable, true),
+        ("--free", &args.free, &mut lists.free, true),
+    ] {
+        for path in paths {
+            read_names(path, names, are_domains)
+                .map_err(|failure| failure.within(format_args!("{flag} {}", path.display())))?;
+        }
+    }
+    Ok(lists)
+}
+
+fn read_names(path: &Path, names: &mut HashSet<Box<str>>, are_domains: bool) -> Result<()> {
+    let text = fs::read_to_string(path).usage_at("cannot be read")?;
+    for (number, line) in (1..).zip(text.lines()) {
+        let name = line.trim();
+        if name.is_empty() || name.starts_with('#') {
+            continue;
+        }
+        names.insert(match are_domains {
+            true => Domain::parse(name).usage_at(format_args!("line {number}"))?.as_str().into(),
+            false => name.to_lowercase().into(),
+        });
+    }
+    Ok(())
 }
 
 /// The world of `--sandbox`, and the inputs that remain. `--sandbox world.toml list.csv` is understood as well,
@@ -110,6 +251,14 @@ pub(crate) fn rules(path: &Path) -> Result<Arc<Classifier>> {
     Ok(Arc::new(classifier))
 }
 
+fn providers(path: &Path) -> Result<Arc<Providers>> {
+    let text = fs::read_to_string(path).usage_at(path.display())?;
+    let providers = Providers::from_toml(&text)
+        .usage_at(path.display())
+        .map_err(|failure| failure.hint("`smtp-pool plan --print-providers` prints the built-in file"))?;
+    Ok(Arc::new(providers))
+}
+
 /// A span of time from the command line.
 pub(crate) fn seconds(flag: &str, value: f64, least: f64) -> Result<Duration> {
     match Duration::try_from_secs_f64(value) {
@@ -124,7 +273,7 @@ fn sources(inputs: &[String]) -> Result<Vec<Source>> {
         [] if std::io::stdin().is_terminal() => Err(Failure::usage("nothing to verify")
             .hint("name a list or an address; see smtp-pool verify --help")),
         [] => Ok(vec![Source::Stdin]),
-        inputs => Source::of_arguments(inputs),
+        inputs => Ok(Source::of_arguments(inputs)?),
     }
 }
 

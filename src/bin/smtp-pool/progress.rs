@@ -1,63 +1,232 @@
-//! What is to be seen while it runs: one line on a terminal, and what is said in between.
+//! What is to be seen while it runs: a live view on a terminal, lines where there is none, or lines of JSON.
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt::{self, Write as _},
     io::{self, IsTerminal, Write},
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
-use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use smtp_pool::verify::Status;
-
-use crate::{
-    input::Tracker,
-    summary::{Tally, word},
+use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+use smtp_pool::{
+    job::input::Report,
+    verify::{LaneState, LaneStatus, Status, SubStatus},
 };
 
-/// Standard error, shared by the progress line and everything else that is said. Cheap to clone.
+use crate::exit::printable;
+
+/// How often a line is said where no line can move.
+const LINES: Duration = Duration::from_secs(10);
+const JSON: Duration = Duration::from_secs(1);
+/// Lanes that are shown.
+const LANES: usize = 6;
+/// Over how long the rate is taken.
+const RATE: Duration = Duration::from_secs(10);
+
+/// What of it is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    None,
+    ForPeople,
+    Json,
+}
+
+/// How it stands at a moment.
+#[derive(Debug, Default)]
+pub(crate) struct Frame {
+    pub(crate) verdicts: BTreeMap<SubStatus, u64>,
+    pub(crate) postponed: u64,
+    /// How many rows there are, and whether that is certain.
+    pub(crate) total: Option<(u64, bool)>,
+    pub(crate) lanes: Vec<LaneStatus>,
+}
+
+impl Frame {
+    fn done(&self) -> u64 {
+        self.verdicts.values().sum()
+    }
+}
+
+/// Standard error, shared by the progress and everything else that is said. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Screen(ProgressBar);
+pub(crate) struct Screen {
+    progress: Progress,
+    bar: ProgressBar,
+    pace: Arc<Mutex<Pace>>,
+}
+
+/// How fast it goes, and when something was last said.
+#[derive(Debug, Default)]
+struct Pace {
+    /// The oldest first, over [`RATE`].
+    marks: std::collections::VecDeque<(Instant, u64)>,
+    said: Option<Instant>,
+}
+
+impl Pace {
+    fn rate(&mut self, now: Instant, done: u64) -> f64 {
+        self.marks.push_back((now, done));
+        while self.marks.len() > 2 && now.duration_since(self.marks[1].0) >= RATE {
+            self.marks.pop_front();
+        }
+        let (then, before) = self.marks[0];
+        done.saturating_sub(before) as f64 / now.duration_since(then).as_secs_f64().max(0.001)
+    }
+}
 
 impl Screen {
-    /// Nothing moves unless somebody watches.
-    pub(crate) fn new(progress: bool) -> Self {
-        let shown = progress && io::stderr().is_terminal();
-        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    pub(crate) fn new(progress: Progress) -> Self {
+        let moves = progress == Progress::ForPeople && io::stderr().is_terminal();
+        let target = if moves { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = ProgressStyle::with_template("{elapsed}  {wide_msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{elapsed}  {msg}") {
             bar.set_style(style);
         }
-        Self(bar)
+        Self { progress, bar, pace: Arc::default() }
     }
 
     /// Writes a line, above the progress.
     pub(crate) fn say(&self, line: impl fmt::Display) {
         // Where standard error is gone there is nobody left to tell.
-        self.0.suspend(|| drop(writeln!(io::stderr().lock(), "{line}")));
+        self.bar.suspend(|| drop(writeln!(io::stderr().lock(), "{line}")));
     }
 
-    pub(crate) fn show(&self, tally: &Tally, tracker: &Tracker, elapsed: Duration) {
-        if self.0.is_hidden() {
+    /// Says what is wrong with rows.
+    pub(crate) fn reporter(&self) -> Report {
+        let screen = self.clone();
+        Box::new(move |source, line, fault| screen.say(format_args!("{source}:{line}: {fault}")))
+    }
+
+    /// Shows how it stands; `last` if it will not change any more.
+    pub(crate) fn show(&self, frame: &Frame, last: bool) {
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let rate = pace.rate(now, frame.done());
+        let every = match self.progress {
+            Progress::None => return,
+            Progress::Json => JSON,
+            Progress::ForPeople if self.bar.is_hidden() => LINES,
+            Progress::ForPeople => {
+                self.bar.set_message(text(frame, rate, bar(frame)));
+                return;
+            }
+        };
+        // The first line is due after the first interval.
+        let said = *pace.said.get_or_insert(now);
+        if now.duration_since(said) < every && !(last && self.progress == Progress::Json) {
             return;
         }
-        let done = tally.total();
-        let total = match tracker.total() {
-            Some((total, true)) => format!(" of {}", HumanCount(total)),
-            Some((total, false)) => format!(" of about {}", HumanCount(total)),
-            None => String::new(),
-        };
-        let rate = HumanCount((done as f64 / elapsed.as_secs_f64().max(0.001)) as u64);
-        let mut by_status: BTreeMap<Status, u64> = BTreeMap::new();
-        for ((status, _), count) in tally.counts() {
-            *by_status.entry(status).or_default() += count;
+        pace.said = Some(now);
+        match self.progress {
+            Progress::Json => self.say(object(frame, rate)),
+            _ => self.say(line(frame, rate)),
         }
-        let counts: String =
-            by_status.iter().map(|(status, n)| format!(" · {} {}", HumanCount(*n), word(status))).collect();
-        self.0.set_message(format!("{}{total} · {rate}/s{counts}", HumanCount(done)));
     }
 
     pub(crate) fn clear(&self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
+}
+
+/// How long it will take: by the pace of all, and no less than the slowest lane needs for what it has.
+fn eta(frame: &Frame, rate: f64) -> Option<Duration> {
+    let (total, _) = frame.total?;
+    let left = total.saturating_sub(frame.done());
+    let overall = (rate > 0.0).then(|| left as f64 / rate);
+    let of_lane =
+        |lane: &LaneStatus| (lane.rate > 0.0 && lane.waiting > 0).then(|| lane.waiting as f64 / lane.rate);
+    let slowest = frame.lanes.iter().filter_map(of_lane).fold(0.0, f64::max);
+    Duration::try_from_secs_f64(overall?.max(slowest)).ok().filter(|_| left > 0)
+}
+
+fn head(frame: &Frame) -> String {
+    let done = HumanCount(frame.done());
+    match frame.total {
+        Some((total, true)) => format!("{done} of {}", HumanCount(total)),
+        Some((total, false)) => format!("{done} of about {}", HumanCount(total)),
+        None => done.to_string(),
+    }
+}
+
+/// One line.
+fn line(frame: &Frame, rate: f64) -> String {
+    let mut line = format!("{} · {}/s", head(frame), HumanCount(rate as u64));
+    if let Some(eta) = eta(frame, rate) {
+        let _ = write!(line, " · {} left", HumanDuration(eta));
+    }
+    let mut by_status: BTreeMap<Status, u64> = BTreeMap::new();
+    for (sub_status, count) in &frame.verdicts {
+        *by_status.entry(sub_status.status()).or_default() += count;
+    }
+    for (status, count) in by_status.iter().filter(|(_, count)| **count > 0) {
+        let _ = write!(line, " · {} {status}", HumanCount(*count));
+    }
+    if frame.postponed > 0 {
+        let _ = write!(line, " · {} to be asked again", HumanCount(frame.postponed));
+    }
+    line
+}
+
+/// A bar, if there is something to measure it by.
+fn bar(frame: &Frame) -> Option<String> {
+    const WIDTH: u64 = 40;
+    let (total, _) = frame.total.filter(|(total, _)| *total > 0)?;
+    let filled = (frame.done() * WIDTH / total).min(WIDTH) as usize;
+    let percent = 100.0 * frame.done() as f64 / total as f64;
+    Some(format!("{}{} {percent:.1} %", "█".repeat(filled), "░".repeat(WIDTH as usize - filled)))
+}
+
+/// The whole view: a bar, a line, and the lanes that matter.
+fn text(frame: &Frame, rate: f64, bar: Option<String>) -> String {
+    let mut text = match bar {
+        Some(bar) => format!("{bar}\n{}", line(frame, rate)),
+        None => line(frame, rate),
+    };
+    let lanes = lanes_that_matter(&frame.lanes);
+    if !lanes.is_empty() {
+        let _ = write!(text, "\n{:<32} {:>9} {:>9} {:>8}", "lane", "waiting", "answered", "rate");
+    }
+    for lane in lanes {
+        let state = match &lane.state {
+            LaneState::Blocked(block) => format!("blocked: {}", block.cause),
+            LaneState::Unreachable => "unreachable".into(),
+            LaneState::Limited => "at its limit".into(),
+            _ => String::new(),
+        };
+        let (waiting, answered) = (HumanCount(lane.waiting), HumanCount(lane.answered));
+        let name: String = printable(&lane.name).chars().take(32).collect();
+        let rate = format!("{:.0}/s", lane.rate);
+        let _ = write!(text, "\n{name:<32} {waiting:>9} {answered:>9} {rate:>8}  {}", printable(&state));
+    }
+    text
+}
+
+/// The blocked first, then those that need the longest for what they have.
+fn lanes_that_matter(lanes: &[LaneStatus]) -> Vec<&LaneStatus> {
+    let need = |lane: &LaneStatus| lane.waiting as f64 / lane.rate.max(0.1);
+    let blocked = |lane: &LaneStatus| matches!(lane.state, LaneState::Blocked(_));
+    let mut lanes: Vec<_> = lanes.iter().filter(|lane| lane.waiting > 0 || blocked(lane)).collect();
+    lanes.sort_by(|one, other| {
+        blocked(other).cmp(&blocked(one)).then_with(|| need(other).total_cmp(&need(one)))
+    });
+    lanes.truncate(LANES);
+    lanes
+}
+
+fn object(frame: &Frame, rate: f64) -> serde_json::Value {
+    let blocked = frame.lanes.iter().filter(|lane| matches!(lane.state, LaneState::Blocked(_)));
+    let verdicts: BTreeMap<&str, u64> =
+        frame.verdicts.iter().map(|(sub_status, count)| (sub_status.as_str(), *count)).collect();
+    json!({
+        "done": frame.done(),
+        "total": frame.total.map(|(total, _)| total),
+        "total_is_certain": frame.total.is_some_and(|(_, certain)| certain),
+        "rate": (rate * 10.0).round() / 10.0,
+        "eta_s": eta(frame, rate).map(|eta| eta.as_secs()),
+        "postponed": frame.postponed,
+        "verdicts": verdicts,
+        "blocked": blocked.map(|lane| &*lane.name).collect::<Vec<_>>(),
+    })
 }

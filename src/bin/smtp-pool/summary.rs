@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use indicatif::HumanCount;
 use serde::Serialize;
 use smtp_pool::{
+    job::Standing,
     metrics::Snapshot,
     verify::{Record, Status, SubStatus},
 };
@@ -15,6 +16,14 @@ use smtp_pool::{
 pub(crate) struct Tally {
     counts: BTreeMap<(Status, SubStatus), u64>,
     total: u64,
+}
+
+impl From<&Standing> for Tally {
+    fn from(standing: &Standing) -> Self {
+        let counts = standing.verdicts.iter().filter(|(_, count)| **count > 0);
+        let counts = counts.map(|(sub_status, count)| ((sub_status.status(), *sub_status), *count));
+        Self { counts: counts.collect(), total: standing.done() }
+    }
 }
 
 impl Tally {
@@ -27,7 +36,11 @@ impl Tally {
         self.total
     }
 
-    pub(crate) fn counts(&self) -> impl Iterator<Item = ((Status, SubStatus), u64)> + '_ {
+    pub(crate) fn verdicts(&self) -> BTreeMap<SubStatus, u64> {
+        self.counts().map(|((_, sub_status), count)| (sub_status, count)).collect()
+    }
+
+    fn counts(&self) -> impl Iterator<Item = ((Status, SubStatus), u64)> + '_ {
         self.counts.iter().map(|(verdict, count)| (*verdict, *count))
     }
 }
@@ -40,13 +53,13 @@ pub(crate) fn word(value: &impl Serialize) -> String {
     }
 }
 
-/// Both tables, as one text.
-pub(crate) fn tables(tally: &Tally, snapshot: &Snapshot, elapsed: Duration) -> String {
+/// Both tables, as one text; `done` of the tally were done in the time.
+pub(crate) fn tables(tally: &Tally, done: u64, snapshot: &Snapshot, elapsed: Duration) -> String {
     let mut text = verdicts(tally);
     if snapshot.latencies().next().is_some() {
         text = format!("{text}\n\n{}", latencies(snapshot));
     }
-    let rate = tally.total as f64 / elapsed.as_secs_f64().max(0.001);
+    let rate = done as f64 / elapsed.as_secs_f64().max(0.001);
     let connections =
         match (snapshot.connections_opened(), snapshot.connections_failed().values().sum::<u64>()) {
             (0, 0) => String::new(),
@@ -54,11 +67,11 @@ pub(crate) fn tables(tally: &Tally, snapshot: &Snapshot, elapsed: Duration) -> S
                 format!(", {} connections opened, {} failed", HumanCount(opened), HumanCount(failed))
             }
         };
-    let total = HumanCount(tally.total);
+    let total = HumanCount(done);
     format!("{text}\n\n{total} addresses in {} ({rate:.0}/s){connections}", span(elapsed))
 }
 
-fn verdicts(tally: &Tally) -> String {
+pub(crate) fn verdicts(tally: &Tally) -> String {
     let mut table = table(&["status", "sub_status", "count", "share"], 2);
     for ((status, sub_status), count) in tally.counts() {
         let share = 100.0 * count as f64 / tally.total as f64;
@@ -79,7 +92,7 @@ fn latencies(snapshot: &Snapshot) -> String {
 }
 
 /// A table with words in its first columns and numbers in the others.
-fn table(header: &[&str], words: usize) -> Table {
+pub(crate) fn table(header: &[&str], words: usize) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header);
     for (index, column) in table.column_iter_mut().enumerate() {

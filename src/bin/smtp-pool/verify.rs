@@ -1,35 +1,39 @@
-//! `smtp-pool verify`: addresses in, records out.
+//! `smtp-pool verify`: addresses in, records out, as a stream or as a job.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+mod job;
+mod serve;
+mod stream;
+
+use std::{sync::Arc, time::Duration};
 
 use smtp_pool::{
     client::Endpoint,
     metrics::Metrics,
     net::TlsConfig,
     sandbox::{Route, Sandbox, World},
-    verify::{MailRoute, Records, Unreachable, Verifier, VerifierConfig},
-};
-use tokio::{
-    select,
-    time::{Instant, MissedTickBehavior, interval},
+    verify::{LaneState, LaneStatus, MailRoute, Unreachable, Verifier, VerifierConfig},
 };
 
 use crate::{
-    exit::{At, Exit, Failure, Result},
+    exit::{At, Exit, Result, printable},
     identity::{self, Audience},
-    input::Tracker,
-    output::{Output, Written},
-    plan::Plan,
+    plan::{Plan, Work},
     progress::Screen,
-    stop,
-    summary::{Tally, tables},
 };
 
 /// How often what is known is shown and passed on.
 const TICK: Duration = Duration::from_millis(250);
 
+/// What both ways of running have in hand.
+struct Tools {
+    verifier: Verifier,
+    metrics: Arc<Metrics>,
+    screen: Screen,
+    quiet: bool,
+}
+
 pub(crate) async fn run(plan: Plan) -> Result<Exit> {
-    let Plan { mut config, world, audience, rows, target, screen, quiet } = plan;
+    let Plan { mut config, world, audience, work, target, screen, quiet, demo, metrics: address } = plan;
     let _sandbox = match world {
         Some(world) => Some(enter(world, &mut config).await?),
         None => None,
@@ -39,92 +43,35 @@ pub(crate) async fn run(plan: Plan) -> Result<Exit> {
     }
     let metrics = Arc::new(Metrics::new());
     let verifier = Verifier::new(config, Arc::clone(&metrics)).usage_at("the verifier cannot be set up")?;
-    let mut output = target.open()?;
-    let tracker = rows.tracker();
-    let mut tally = Tally::default();
-    let started = Instant::now();
-    let mut records = verifier.verify_all(rows);
-
-    let ended = pump(&mut records, &mut output, &mut tally, &screen, &tracker).await;
-    screen.clear();
-    let ended = match (ended?, output.finish()?) {
-        (ended, Written::Yes) => ended,
-        (_, Written::Enough) => Ended::Enough,
+    let server = serve::Server::start(address, Arc::clone(&metrics), &screen).await?;
+    let tools = Tools { verifier, metrics, screen, quiet };
+    let exit = match work {
+        Work::Stream { rows, keep_order } => stream::run(tools, rows, keep_order, &target, &server).await?,
+        Work::Job(plan) => job::run(tools, plan, &target, &server).await?,
     };
-    if ended == Ended::Enough {
-        return Ok(Exit::Done);
-    }
-    match tracker.unreported() {
-        0 => {}
-        more => screen.say(format_args!("and {more} more rows that are no addresses")),
-    }
-    if !quiet && tally.total() > 0 {
-        screen.say(tables(&tally, &metrics.snapshot(), started.elapsed()));
-    }
-    if ended == Ended::Stopped {
-        let (rows, done) = (tracker.rows(), tally.total());
-        screen.say(format_args!(
-            "interrupted: {done} records written, {} rows under way lost",
-            rows.saturating_sub(done)
-        ));
-        return Ok(Exit::Interrupted);
-    }
-    match tracker.failure() {
-        Some(failure) => Err(failure),
-        None if tracker.rows() == tally.total() => Ok(Exit::Done),
-        None => Err(Failure::failed(format_args!(
-            "{} rows went in and {} records came out; this is a bug",
-            tracker.rows(),
-            tally.total()
-        ))),
-    }
+    // The world that is built in has servers that block us on purpose.
+    Ok(if demo && exit == Exit::Blocked { Exit::Done } else { exit })
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
-    /// Every address has its record.
-    All,
-    /// By the user.
-    Stopped,
-    /// Nobody reads any more.
-    Enough,
-}
-
-async fn pump(
-    records: &mut Records,
-    output: &mut Output,
-    tally: &mut Tally,
-    screen: &Screen,
-    tracker: &Tracker,
-) -> Result<Ended> {
-    let started = Instant::now();
-    let mut stopped = pin!(stop::requested());
-    let mut tick = interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let written = select! {
-            biased;
-            () = &mut stopped => return Ok(Ended::Stopped),
-            _ = tick.tick() => {
-                screen.show(tally, tracker, started.elapsed());
-                output.flush()?
-            }
-            record = records.next() => match record {
-                Some(record) => {
-                    tally.add(&record);
-                    output.write(&record)?
-                }
-                None => return Ok(Ended::All),
-            },
-        };
-        if written == Written::Enough {
-            return Ok(Ended::Enough);
+/// Tells which lanes stayed blocked, and what that means for how the command ends.
+fn blocked(lanes: &[LaneStatus], screen: &Screen) -> Exit {
+    let blocked = lanes.iter().filter_map(|lane| match &lane.state {
+        LaneState::Blocked(block) => Some((lane, block)),
+        _ => None,
+    });
+    let mut exit = Exit::Done;
+    for (lane, block) in blocked {
+        if exit == Exit::Done {
+            screen.say("\nproviders that did not want us to the end:");
         }
+        exit = Exit::Blocked;
+        screen.say(printable(&format!("  {}: {} ({})", lane.name, block.cause, block.reply)));
     }
+    exit
 }
 
 /// Starts a world, and has all mail go there.
-async fn enter(world: World, config: &mut VerifierConfig) -> Result<Sandbox> {
+pub(crate) async fn enter(world: World, config: &mut VerifierConfig) -> Result<Sandbox> {
     let sandbox = Sandbox::start(world).await.failed_at("the sandbox cannot start")?;
     config.routes.insert("*", Err(Unreachable::NoDnsEntries));
     for (domain, route) in sandbox.routes() {

@@ -6,8 +6,10 @@ use std::{
 
 use clap::{Args, ValueEnum};
 
+use smtp_pool::job::input::Format;
+
 use super::Tls;
-use crate::{exit::EXIT_CODES, input::Format};
+use crate::{exit::EXIT_CODES, output::Vocab};
 
 /// Verify addresses: does the mailbox exist?
 ///
@@ -15,6 +17,10 @@ use crate::{exit::EXIT_CODES, input::Format};
 /// reported with its line number and gets a record with `failed_syntax_check`. Lists are text (an address a line; blank
 /// lines and lines that begin with `# ` are no rows), CSV (comma, semicolon or tab, with or without a header) or JSONL
 /// (objects, or bare strings), also compressed by gzip or Zstandard. Spaces around an address do not count.
+///
+/// Lists that are files, with an output that is one, make a job: `-o out.csv` keeps what is known in `out.csv.job`, and
+/// the same command goes on where it was, however it ended. The output is written at the end, in the order of the
+/// lists; `smtp-pool job results out.csv.job` has it at any time.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(crate) struct VerifyArgs {
@@ -25,40 +31,66 @@ pub(crate) struct VerifyArgs {
     /// Where to write to, as JSONL or CSV by the extension, also with .gz or .zst; JSONL on standard output by default
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// The format of the lists, by default told by their extension or first line
-    #[arg(long, value_enum, help_heading = "Input")]
-    pub(crate) format: Option<Format>,
-    /// The column, or JSON field, with the addresses: its name, or its number from 1; guessed by default
-    #[arg(long, value_name = "NAME", help_heading = "Input")]
-    pub(crate) column: Option<String>,
-    /// No progress and no closing table
-    #[arg(short, long)]
+    /// Field names and values of another service, for what was written for it
+    #[arg(long, value_enum, value_name = "SERVICE", help_heading = "Output")]
+    pub(crate) vocab: Option<Vocab>,
+    /// Records in the order of the rows, as a job has them anyway; those that wait for others are kept in memory
+    #[arg(long, help_heading = "Output")]
+    pub(crate) keep_order: bool,
+    /// Begin the job anew, whatever is there of it
+    #[arg(long, requires = "output", help_heading = "Output")]
+    pub(crate) restart: bool,
+
+    #[command(flatten)]
+    pub(crate) lists: ListArgs,
+
+    /// Nothing on standard error but errors: no progress, no closing table
+    #[arg(short, long, help_heading = "On the screen")]
     pub(crate) quiet: bool,
+    /// Progress as lines of JSON on standard error, one a second
+    #[arg(long, conflicts_with = "quiet", help_heading = "On the screen")]
+    pub(crate) json_progress: bool,
+    /// Serve metrics for Prometheus at /metrics, and /health, while it runs
+    #[arg(long, value_name = "ADDR:PORT", help_heading = "On the screen")]
+    pub(crate) metrics: Option<SocketAddr>,
 
     /// Check the syntax only, without any network
     #[arg(long, conflicts_with_all = ["sandbox", "routes"], help_heading = "What to ask")]
     pub(crate) syntax_only: bool,
-    /// How often to ask while the answer is a temporary one
-    #[arg(long, value_name = "N", default_value = "1", help_heading = "What to ask")]
-    pub(crate) attempts: NonZeroU32,
-    /// The pause between attempts, in seconds
+    /// How often to ask while the answer is a temporary one: 5 times in a job, and else once
+    #[arg(long, value_name = "N", help_heading = "What to ask")]
+    pub(crate) attempts: Option<NonZeroU32>,
+    /// The pauses between attempts, in seconds; the last holds for all that follow
     #[arg(
         long,
         value_name = "SECONDS",
-        default_value_t = 300.0,
+        default_value = "300,900,1800,3600",
+        value_delimiter = ',',
         allow_negative_numbers = true,
         help_heading = "What to ask"
     )]
-    pub(crate) retry_after: f64,
+    pub(crate) retry_after: Vec<f64>,
     /// Do not find out which domains accept any address
     #[arg(long, help_heading = "What to ask")]
     pub(crate) no_catch_all: bool,
     /// Which accepted addresses are risky; disposable by default
     #[arg(long, value_enum, value_delimiter = ',', value_name = "KINDS", help_heading = "What to ask")]
     pub(crate) risky: Option<Vec<Risk>>,
+    /// More domains that hand out throw-away mailboxes, one a line
+    #[arg(long, value_name = "FILE", help_heading = "What to ask")]
+    pub(crate) disposable: Vec<PathBuf>,
+    /// More domains where anybody has a mailbox for nothing, one a line
+    #[arg(long, value_name = "FILE", help_heading = "What to ask")]
+    pub(crate) free: Vec<PathBuf>,
+    /// More local parts that belong to roles, one a line
+    #[arg(long, value_name = "FILE", help_heading = "What to ask")]
+    pub(crate) role: Vec<PathBuf>,
     /// Rules for what replies mean, instead of the built-in ones (`smtp-pool explain --print-rules`)
     #[arg(long, value_name = "FILE", help_heading = "What to ask")]
     pub(crate) rules: Option<PathBuf>,
+    /// Providers and their limits, instead of the built-in ones (`smtp-pool plan --print-providers`)
+    #[arg(long, value_name = "FILE", help_heading = "What to ask")]
+    pub(crate) providers: Option<PathBuf>,
 
     /// Our own name, for EHLO; by default the fully qualified name of this machine
     #[arg(long, value_name = "NAME", help_heading = "Who asks")]
@@ -123,6 +155,17 @@ pub(crate) struct VerifyArgs {
     pub(crate) max_connections: NonZeroUsize,
 }
 
+/// How lists are read.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// The format of the lists, by default told by their extension or first line: text, csv or jsonl
+    #[arg(long, help_heading = "Input")]
+    pub(crate) format: Option<Format>,
+    /// The column, or JSON field, with the addresses: its name, or its number from 1; guessed by default
+    #[arg(long, value_name = "NAME", help_heading = "Input")]
+    pub(crate) column: Option<String>,
+}
+
 /// What may make an accepted address risky.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Risk {
@@ -137,7 +180,8 @@ pub(crate) enum Risk {
 const EXAMPLES: &str = "\
 Examples:
   smtp-pool verify ann@example.com
-  smtp-pool verify list.csv -o verdicts.csv
+  smtp-pool verify list.csv -o verdicts.csv                 # again, to go on after an interruption
+  smtp-pool verify list.csv -o verdicts.csv --vocab zerobounce --metrics 127.0.0.1:9464
   smtp-pool verify contacts.jsonl.gz --column work_email --attempts 3 -o verdicts.jsonl.zst
   cut -f2 users.tsv | smtp-pool verify --syntax-only - > checked.jsonl
   smtp-pool verify --sandbox examples/addresses.csv

@@ -13,37 +13,48 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// A line without its end.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Line {
+pub struct Line {
     /// From 1.
-    pub(crate) number: u64,
-    pub(crate) octets: Vec<u8>,
+    pub number: u64,
+    /// All of it, whether it is text or not.
+    pub octets: Vec<u8>,
     /// Whether it was longer than this reader keeps; the rest was dropped.
-    pub(crate) cut: bool,
+    pub cut: bool,
 }
 
 impl Line {
-    pub(crate) fn is_blank(&self) -> bool {
+    /// Whether there is nothing in it but white space.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
         self.octets.trim_ascii().is_empty()
     }
 }
 
-pub(crate) struct Lines<R = Box<dyn BufRead + Send>> {
+/// Lines of any input.
+#[derive(Debug)]
+pub struct Lines<R = Box<dyn BufRead + Send>> {
     input: R,
     read: u64,
     ahead: VecDeque<Line>,
 }
 
 impl<R: BufRead> Lines<R> {
-    pub(crate) fn new(input: R) -> Self {
+    /// The lines of `input`.
+    pub fn new(input: R) -> Self {
         Self { input, read: 0, ahead: VecDeque::new() }
     }
 
-    pub(crate) fn input(&self) -> &R {
+    /// What they are read from.
+    pub fn input(&self) -> &R {
         &self.input
     }
 
     /// The next line; none at the end.
-    pub(crate) fn next(&mut self) -> io::Result<Option<Line>> {
+    ///
+    /// # Errors
+    /// The input cannot be read.
+    #[expect(clippy::should_implement_trait, reason = "an error is no item")]
+    pub fn next(&mut self) -> io::Result<Option<Line>> {
         match self.ahead.pop_front() {
             Some(line) => Ok(Some(line)),
             None => self.read(),
@@ -51,7 +62,10 @@ impl<R: BufRead> Lines<R> {
     }
 
     /// The next line that is not blank.
-    pub(crate) fn next_filled(&mut self) -> io::Result<Option<Line>> {
+    ///
+    /// # Errors
+    /// The input cannot be read.
+    pub fn next_filled(&mut self) -> io::Result<Option<Line>> {
         loop {
             match self.next()? {
                 Some(line) if line.is_blank() => {}
@@ -61,7 +75,10 @@ impl<R: BufRead> Lines<R> {
     }
 
     /// The line that comes `n` lines after the next one, without taking any.
-    pub(crate) fn peek(&mut self, n: usize) -> io::Result<Option<&Line>> {
+    ///
+    /// # Errors
+    /// The input cannot be read.
+    pub fn peek(&mut self, n: usize) -> io::Result<Option<&Line>> {
         while self.ahead.len() <= n {
             match self.read()? {
                 Some(line) => self.ahead.push_back(line),

@@ -12,8 +12,8 @@ use std::{
 
 use flate2::bufread::MultiGzDecoder;
 
-use crate::{
-    exit::{At, Failure, Result},
+use crate::job::{
+    error::{Doing, JobError, Result},
     format::{self, Compression},
 };
 
@@ -21,10 +21,10 @@ const BUFFER: usize = 64 * 1024;
 
 /// How much of a file has been read, in octets as they lie on the disk.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Consumed(Arc<AtomicU64>);
+pub(super) struct Consumed(Arc<AtomicU64>);
 
 impl Consumed {
-    pub(crate) fn get(&self) -> u64 {
+    pub(super) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
@@ -43,36 +43,35 @@ impl<R: Read> Read for Counted<R> {
 }
 
 /// Opens a file, and tells its size if it has one.
-pub(crate) fn file(path: &Path, consumed: &Consumed) -> Result<(Box<dyn BufRead + Send>, Option<u64>)> {
-    let file = File::open(path).usage_at(path.display())?;
-    let meta = file.metadata().usage_at(path.display())?;
+pub(super) fn file(path: &Path, consumed: &Consumed) -> Result<(Box<dyn BufRead + Send>, Option<u64>)> {
+    let file = File::open(path).doing("cannot be opened")?;
+    let meta = file.metadata().doing("cannot be opened")?;
     if meta.is_dir() {
-        return Err(Failure::usage(format_args!("{}: is a directory", path.display())));
+        return Err(JobError::list("is a directory"));
     }
     let (_, compression) = format::of(path);
-    let text = text(file, compression, consumed).map_err(|failure| failure.within(path.display()))?;
-    Ok((text, meta.is_file().then_some(meta.len())))
+    Ok((text(file, compression, consumed)?, meta.is_file().then_some(meta.len())))
 }
 
 /// Opens standard input.
-pub(crate) fn stdin(consumed: &Consumed) -> Result<Box<dyn BufRead + Send>> {
-    text(io::stdin(), None, consumed).map_err(|failure| failure.within("standard input"))
+pub(super) fn stdin(consumed: &Consumed) -> Result<Box<dyn BufRead + Send>> {
+    text(io::stdin(), None, consumed)
 }
 
 /// Magic octets outweigh the extension: people rename files.
-fn text(
+pub(super) fn text(
     input: impl Read + Send + 'static,
     named: Option<Compression>,
     consumed: &Consumed,
 ) -> Result<Box<dyn BufRead + Send>> {
     let counted = Counted { inner: input, consumed: consumed.clone() };
-    let (head, input) = head(counted).usage_at("cannot be read")?;
+    let (head, input) = head(counted).doing("cannot be read")?;
     let input = BufReader::with_capacity(BUFFER, input);
-    let refuse = |what: &str, hint: &str| Err(Failure::usage(what).hint(hint));
+    let refuse = |what: &str, hint: &str| Err(JobError::hinted(what, hint));
     match (&head[..], named) {
         ([0x1f, 0x8b, ..], _) => Ok(Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(input)))),
         ([0x28, 0xb5, 0x2f, 0xfd], _) => {
-            let decoder = zstd::Decoder::with_buffer(input).failed_at("cannot be read")?;
+            let decoder = zstd::Decoder::with_buffer(input).doing("cannot be read")?;
             Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)))
         }
         ([b'P', b'K', 3, 4], _) => {

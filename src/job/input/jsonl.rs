@@ -9,13 +9,13 @@ use super::{Row, lines::Lines};
 /// The fields that are tried in turn.
 const FIELDS: [&str; 6] = ["email", "address", "e-mail", "email_address", "mail", "recipient"];
 
-pub(crate) struct Jsonl {
+pub(super) struct Jsonl {
     lines: Lines,
     field: Option<String>,
 }
 
 impl Jsonl {
-    pub(crate) fn new(lines: Lines, field: Option<&str>) -> Self {
+    pub(super) fn new(lines: Lines, field: Option<&str>) -> Self {
         Self { lines, field: field.map(Into::into) }
     }
 
@@ -61,7 +61,7 @@ impl Iterator for Jsonl {
             Err(error) => return Some(Err(error)),
         };
         let row = match self.address(&line.octets) {
-            Ok(address) => Row::new(line.number, address.into_bytes()),
+            Ok(address) => Row::new(line.number, address.into_bytes()).written(line.octets),
             Err(fault) => Row::of_line(line).with_fault(fault),
         };
         Some(Ok(row))

@@ -2,14 +2,18 @@
 
 use std::path::Path;
 
+/// How a file is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Compression {
+pub enum Compression {
+    /// By gzip (RFC 1952).
     Gzip,
+    /// By Zstandard (RFC 8878).
     Zstd,
 }
 
 /// The extension that tells the format, in lower case, and the compression: `list.CSV.gz` is `csv` and gzip.
-pub(crate) fn of(path: &Path) -> (String, Option<Compression>) {
+#[must_use]
+pub fn of(path: &Path) -> (String, Option<Compression>) {
     let extension = |path: &Path| path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     let compression = match &*extension(path) {
         "gz" => Compression::Gzip,

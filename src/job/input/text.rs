@@ -4,12 +4,12 @@ use std::io;
 
 use super::{Row, lines::Lines};
 
-pub(crate) struct Text {
+pub(super) struct Text {
     lines: Lines,
 }
 
 impl Text {
-    pub(crate) fn new(lines: Lines) -> Self {
+    pub(super) fn new(lines: Lines) -> Self {
         Self { lines }
     }
 }

@@ -43,27 +43,35 @@ impl At {
 
 /// One record, of one line or, quoted, of several.
 #[derive(Debug)]
-pub(super) struct Record {
+pub(super) struct Record<O = Vec<u8>> {
     pub(super) number: u64,
-    pub(super) octets: Vec<u8>,
+    pub(super) octets: O,
     /// Quotes are characters like all others.
     pub(super) literal: bool,
 }
 
-impl Record {
-    pub(super) fn fields(&self, delimiter: u8) -> impl Iterator<Item = Cow<'_, [u8]>> {
-        let mut rest = Some(&self.octets[..]);
+impl<'a> Record<&'a [u8]> {
+    pub(super) fn into_fields(self, delimiter: u8) -> impl Iterator<Item = Cow<'a, [u8]>> + use<'a> {
+        let Self { octets, literal, .. } = self;
+        let mut rest = Some(octets);
         std::iter::from_fn(move || {
             let octets = rest?;
             let mut at = At::Start;
             let end = octets.iter().position(|&octet| {
                 at = at.step(octet, delimiter);
-                octet == delimiter && (self.literal || at == At::Start)
+                octet == delimiter && (literal || at == At::Start)
             });
             rest = end.map(|end| &octets[end + 1..]);
             let field = octets[..end.unwrap_or(octets.len())].trim_ascii();
-            Some(if self.literal { field.into() } else { unquoted(field) })
+            Some(if literal { field.into() } else { unquoted(field) })
         })
+    }
+}
+
+impl<O: AsRef<[u8]>> Record<O> {
+    pub(super) fn fields(&self, delimiter: u8) -> impl Iterator<Item = Cow<'_, [u8]>> {
+        Record { number: self.number, octets: self.octets.as_ref(), literal: self.literal }
+            .into_fields(delimiter)
     }
 
     pub(super) fn field(&self, delimiter: u8, column: usize) -> Option<Cow<'_, [u8]>> {
@@ -94,7 +102,7 @@ mod tests {
     use super::*;
 
     fn fields(text: &str, literal: bool) -> Vec<String> {
-        let record = Record { number: 1, octets: text.into(), literal };
+        let record = Record { number: 1, octets: text.as_bytes(), literal };
         record.fields(b',').map(|field| String::from_utf8(field.into_owned()).unwrap()).collect()
     }
 

@@ -3,11 +3,11 @@
 use std::io;
 
 use super::{
-    Row,
+    Row, Shape,
     fields::{At, Record},
     lines::{Line, Lines},
 };
-use crate::exit::{At as _, Failure, Result};
+use crate::job::error::{Doing, JobError, Result};
 
 /// A quoted field that spans lines spans no more than this.
 const MAX_RECORD: usize = 64 * 1024;
@@ -20,31 +20,39 @@ const NAMES: [&str; 9] =
 /// How many of them mean nothing else: the rest yields to a name that contains `email`, as in `Address,Contact Email`.
 const SURE: usize = 5;
 
-pub(crate) struct Csv {
+pub(super) struct Csv {
     lines: Lines,
     delimiter: u8,
     column: usize,
+    names: Vec<String>,
     /// The first record, where it turned out to be no header.
     first: Option<Record>,
 }
 
 impl Csv {
     /// Looks at the first lines, and takes the header, if there is one.
-    pub(crate) fn new(mut lines: Lines, wanted: Option<&str>) -> Result<Self> {
-        while lines.peek(0).usage_at("cannot be read")?.is_some_and(Line::is_blank) {
-            lines.next().usage_at("cannot be read")?;
+    pub(super) fn new(mut lines: Lines, wanted: Option<&str>) -> Result<Self> {
+        while lines.peek(0).doing("cannot be read")?.is_some_and(Line::is_blank) {
+            lines.next().doing("cannot be read")?;
         }
-        let delimiter =
-            lines.peek(0).usage_at("cannot be read")?.map_or(b',', |line| delimiter(&line.octets));
-        let mut csv = Self { lines, delimiter, column: 0, first: None };
-        let Some(first) = csv.record().usage_at("cannot be read")? else { return Ok(csv) };
+        let delimiter = lines.peek(0).doing("cannot be read")?.map_or(b',', |line| delimiter(&line.octets));
+        let mut csv = Self { lines, delimiter, column: 0, names: Vec::new(), first: None };
+        let Some(first) = csv.record().doing("cannot be read")? else { return Ok(csv) };
         let names: Vec<String> =
             first.fields(delimiter).map(|name| String::from_utf8_lossy(&name).into_owned()).collect();
         let (column, header) = match wanted {
             Some(wanted) => named(&names, wanted)?,
             None => csv.guess(&names)?,
         };
-        Ok(Self { column, first: (!header).then_some(first), ..csv })
+        let names = match header {
+            true => names,
+            false => (1..=names.len()).map(|number| format!("column_{number}")).collect(),
+        };
+        Ok(Self { column, names, first: (!header).then_some(first), ..csv })
+    }
+
+    pub(super) fn shape(&self) -> Shape {
+        Shape::Csv { delimiter: self.delimiter, names: self.names.clone() }
     }
 
     /// The column, and whether the first line is a header.
@@ -68,8 +76,8 @@ impl Csv {
         }
         let mut hits = vec![0; names.len()];
         for n in 0..SAMPLE {
-            let Some(line) = self.lines.peek(n).usage_at("cannot be read")? else { break };
-            let record = Record { number: 0, octets: line.octets.clone(), literal: false };
+            let Some(line) = self.lines.peek(n).doing("cannot be read")? else { break };
+            let record = Record { number: 0, octets: &line.octets, literal: false };
             for (hits, field) in hits.iter_mut().zip(record.fields(self.delimiter)) {
                 *hits += usize::from(field.contains(&b'@'));
             }
@@ -77,10 +85,10 @@ impl Csv {
         // The first of the best.
         match hits.iter().enumerate().rev().max_by_key(|(_, hits)| **hits) {
             Some((column, 1..)) => Ok((column, true)),
-            _ => Err(Failure::usage("no column seems to hold addresses").hint(format!(
-                "name it, or give its number: --column NAME, where NAME is {}",
-                listed(names)
-            ))),
+            _ => Err(JobError::hinted(
+                "no column seems to hold addresses",
+                format!("name it, or give its number: --column NAME, where NAME is {}", listed(names)),
+            )),
         }
     }
 
@@ -120,10 +128,12 @@ impl Iterator for Csv {
             Some(field) => Row::new(record.number, field.into_owned()),
             None => {
                 let fault = format!("there is no column {}", self.column + 1);
-                Row::new(record.number, record.octets).with_fault(fault)
+                Row::new(record.number, record.octets.clone()).with_fault(fault)
             }
         };
-        Some(Ok(row))
+        let mut written = record.octets;
+        written.insert(0, record.literal.into());
+        Some(Ok(row.written(written)))
     }
 }
 
@@ -139,8 +149,10 @@ fn named(names: &[String], wanted: &str) -> Result<(usize, bool)> {
             let is_address = names[number - 1].contains('@');
             Ok((number - 1, !is_address))
         }
-        _ => Err(Failure::usage(format_args!("--column {wanted}: there is no such column"))
-            .hint(format!("the columns are {}", listed(names)))),
+        _ => Err(JobError::hinted(
+            format_args!("--column {wanted}: there is no such column"),
+            format!("the columns are {}", listed(names)),
+        )),
     }
 }
 

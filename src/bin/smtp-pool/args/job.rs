@@ -1,0 +1,132 @@
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use smtp_pool::verify::Status;
+
+use super::VerifyArgs;
+use crate::{exit::EXIT_CODES, output::Vocab};
+
+/// Show what it would take to verify lists, without asking any mail server
+///
+/// Reads the lists, looks the mail exchangers of their domains up, and tells how many addresses each provider has.
+#[derive(Debug, Args)]
+#[command(after_help = PLAN_EXAMPLES, after_long_help = format!("{PLAN_EXAMPLES}\n\n{EXIT_CODES}"))]
+pub(crate) struct PlanArgs {
+    /// One JSON object instead of tables
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Providers that are listed each by itself
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) top: usize,
+    /// Print the built-in providers with their limits, a start for your own, and end
+    #[arg(long)]
+    pub(crate) print_providers: bool,
+    #[command(flatten)]
+    pub(crate) verify: VerifyArgs,
+}
+
+const PLAN_EXAMPLES: &str = "\
+Examples:
+  smtp-pool plan list.csv
+  smtp-pool plan --print-providers > providers.toml
+  smtp-pool plan --sandbox examples/addresses.csv --json";
+
+/// Look at a job, or change what it has to do; also while it runs
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+pub(crate) struct JobArgs {
+    #[command(subcommand)]
+    pub(crate) command: JobCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobCommand {
+    /// How it stands: rows and verdicts
+    Status {
+        /// The job: OUTPUT.job, or its output
+        job: PathBuf,
+        /// One JSON object instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// What is known so far, a record for each row that has one, in the order of the rows
+    Results(ReadArgs),
+    /// All rows, also those that nothing is known of yet, in the order of the rows
+    Export(ReadArgs),
+    /// Have addresses asked once more, by the run that is going on or by the next
+    Retry {
+        /// The job: OUTPUT.job, or its output
+        job: PathBuf,
+        /// Those with one of these verdicts: a status or a sub-status
+        #[arg(long, value_name = "STATUS", value_delimiter = ',', default_value = "unknown")]
+        status: Vec<String>,
+    },
+    /// What differs between two jobs, address by address
+    Diff {
+        /// The earlier job, or its output
+        before: PathBuf,
+        /// The later job, or its output
+        after: PathBuf,
+        /// One line of JSON for each address that differs, instead of counts
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReadArgs {
+    /// The job: OUTPUT.job, or its output
+    pub(crate) job: PathBuf,
+    /// Where to write to, as JSONL or CSV by the extension; JSONL on standard output by default
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Field names and values of another service
+    #[arg(long, value_enum, value_name = "SERVICE")]
+    pub(crate) vocab: Option<Vocab>,
+    /// Only rows with one of these
+    #[arg(long, value_enum, value_name = "STATUS", value_delimiter = ',')]
+    pub(crate) status: Vec<StatusName>,
+}
+
+/// Write a page about a job: verdicts, providers, latencies, throughput
+#[derive(Debug, Args)]
+#[command(after_help = REPORT_EXAMPLES, after_long_help = format!("{REPORT_EXAMPLES}\n\n{EXIT_CODES}"))]
+pub(crate) struct ReportArgs {
+    /// The job: OUTPUT.job, or its output
+    pub(crate) job: PathBuf,
+    /// The page
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    pub(crate) output: PathBuf,
+}
+
+const REPORT_EXAMPLES: &str = "\
+Examples:
+  smtp-pool report out.csv.job -o report.html";
+
+/// A status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatusName {
+    Deliverable,
+    Undeliverable,
+    Risky,
+    Unknown,
+}
+
+impl From<StatusName> for Status {
+    fn from(name: StatusName) -> Self {
+        match name {
+            StatusName::Deliverable => Self::Deliverable,
+            StatusName::Undeliverable => Self::Undeliverable,
+            StatusName::Risky => Self::Risky,
+            StatusName::Unknown => Self::Unknown,
+        }
+    }
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  smtp-pool job status out.csv.job
+  smtp-pool job results out.csv.job --status deliverable > good.jsonl
+  smtp-pool job retry out.csv.job --status unknown && smtp-pool verify list.csv -o out.csv
+  smtp-pool job diff january.csv.job june.csv.job
+  smtp-pool job export out.csv.job --vocab kickbox -o kickbox.csv";

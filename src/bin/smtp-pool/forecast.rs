@@ -1,0 +1,228 @@
+//! `smtp-pool plan`: what it would take to verify lists. The DNS is asked, and no mail server.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::{self, Write},
+    sync::Arc,
+    time::Duration,
+};
+
+use comfy_table::CellAlignment;
+use indicatif::{HumanCount, HumanDuration};
+use serde::Serialize;
+use smtp_pool::{
+    job::input::Rows,
+    metrics::Metrics,
+    proto::Mailbox,
+    verify::{MailRoute, Providers, Resolver, Unreachable},
+};
+use tokio::{sync::Semaphore, task::JoinSet};
+
+use crate::{
+    args::PlanArgs,
+    exit::{At, Exit, Result, printable},
+    plan::{Plan, Work},
+    summary::table,
+    verify::enter,
+};
+
+/// Domains that are looked up at once.
+const LOOKUPS: usize = 128;
+
+/// Addresses whose mail goes the same way.
+#[derive(Debug, Default, Serialize)]
+struct Lane {
+    provider: String,
+    domains: u64,
+    addresses: u64,
+    /// At the most, by the limits; none if there is no limit of rate.
+    per_hour: Option<u64>,
+    /// How long it takes at the least.
+    seconds: Option<u64>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Forecast {
+    rows: u64,
+    invalid: u64,
+    domains: u64,
+    /// Addresses that nobody has to be asked about, and why.
+    unasked: BTreeMap<&'static str, u64>,
+    lanes: Vec<Lane>,
+    /// What the slowest lane needs.
+    seconds: Option<u64>,
+}
+
+pub(crate) async fn run(args: &PlanArgs, logging: bool) -> Result<Exit> {
+    if args.print_providers {
+        return print(Providers::BUILTIN.trim_end());
+    }
+    let Plan { mut config, world, work, screen, .. } = Plan::new(&args.verify, logging)?;
+    let _sandbox = match world {
+        Some(world) => Some(enter(world, &mut config).await?),
+        None => None,
+    };
+    let rows = match work {
+        Work::Stream { rows, .. } => rows,
+        Work::Job(job) => Rows::open(job.sources, &job.hints, screen.reporter())?,
+    };
+    let tracker = rows.tracker();
+    let (mut forecast, domains) =
+        tokio::task::spawn_blocking(move || count(rows)).await.failed_at("the lists")?;
+    if let Some(failure) = tracker.failure() {
+        return Err(failure.into());
+    }
+    let resolver = Resolver::new(
+        &config.nameservers,
+        config.routes.clone(),
+        config.port,
+        config.allow_private,
+        Arc::new(Metrics::new()),
+    );
+    let resolver = Arc::new(resolver.usage_at("the DNS cannot be asked")?);
+    let mut lanes: HashMap<String, Lane> = HashMap::new();
+    let mut lookups = JoinSet::new();
+    let places = Arc::new(Semaphore::new(LOOKUPS));
+    let mut domains = domains.into_iter();
+    loop {
+        while lookups.len() < LOOKUPS
+            && let Some((_, (mailbox, count))) = domains.next()
+        {
+            let (resolver, places) = (Arc::clone(&resolver), Arc::clone(&places));
+            lookups.spawn(async move {
+                let _place = places.acquire().await;
+                (count, resolver.resolve(&mailbox).await)
+            });
+        }
+        match lookups.join_next().await {
+            Some(found) => {
+                let (count, route) = found.failed_at("a lookup")?;
+                forecast.add(&mut lanes, &config, count, &route);
+            }
+            None => break,
+        }
+    }
+    forecast.lanes = lanes.into_values().collect();
+    forecast.lanes.sort_by(|one, other| {
+        (other.seconds, other.addresses, &one.provider).cmp(&(one.seconds, one.addresses, &other.provider))
+    });
+    forecast.seconds = forecast.lanes.iter().filter_map(|lane| lane.seconds).max();
+    let text = if args.json {
+        serde_json::to_string(&forecast).failed_at("standard output")?
+    } else {
+        text(&forecast, args.top)
+    };
+    print(&text)
+}
+
+fn print(text: &str) -> Result<Exit> {
+    match writeln!(io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).failed_at("standard output"),
+        _ => Ok(Exit::Done),
+    }
+}
+
+type Domains = HashMap<String, (Mailbox, u64)>;
+
+/// The addresses of each domain, and one of them.
+fn count(rows: Rows) -> (Forecast, Domains) {
+    let mut forecast = Forecast::default();
+    let mut domains = Domains::new();
+    for row in rows {
+        forecast.rows += 1;
+        match row.mailbox {
+            None => forecast.invalid += 1,
+            Some(mailbox) => match domains.get_mut(mailbox.domain()) {
+                Some((_, count)) => *count += 1,
+                None => drop(domains.insert(mailbox.domain().to_owned(), (mailbox, 1))),
+            },
+        }
+    }
+    forecast.domains = domains.len() as u64;
+    (forecast, domains)
+}
+
+impl Forecast {
+    fn add(
+        &mut self,
+        lanes: &mut HashMap<String, Lane>,
+        config: &smtp_pool::verify::VerifierConfig,
+        count: u64,
+        route: &MailRoute,
+    ) {
+        let exchangers = match route {
+            Ok(exchangers) => exchangers,
+            Err(unreachable) => {
+                let why = match unreachable {
+                    Unreachable::NullMx => "does_not_accept_mail",
+                    Unreachable::NoDnsEntries => "no_dns_entries",
+                    Unreachable::Unroutable => "unroutable_ip_address",
+                    _ => "temporary_dns_error",
+                };
+                *self.unasked.entry(why).or_default() += count;
+                return;
+            }
+        };
+        let host = exchangers.first().map_or("", |exchanger| &*exchanger.host);
+        let providers = config.providers.as_deref().unwrap_or_else(|| Providers::builtin());
+        let (provider, limits) = match providers.of(host) {
+            Some(provider) => (provider.name.to_string(), provider.limits),
+            None => (host.to_owned(), providers.default_limits()),
+        };
+        let lane = lanes.entry(provider.clone()).or_insert_with(|| Lane { provider, ..Lane::default() });
+        lane.domains += 1;
+        lane.addresses += count;
+        let rates = [(limits.per_minute, 60), (limits.per_hour, 3_600), (limits.per_day, 86_400)];
+        let rates =
+            || rates.iter().filter_map(|(limit, seconds)| Some((u64::from((*limit)?.max(1)), *seconds)));
+        lane.per_hour = rates().map(|(limit, seconds)| limit * 3_600 / seconds).min();
+        lane.seconds = rates().map(|(limit, seconds)| lane.addresses * seconds / limit).max();
+    }
+}
+
+fn text(forecast: &Forecast, top: usize) -> String {
+    let mut table = table(&["provider", "domains", "addresses", "at most", "at least"], 1);
+    if let Some(column) = table.column_mut(4) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let span = |seconds: u64| HumanDuration(Duration::from_secs(seconds)).to_string();
+    let (shown, rest) = forecast.lanes.split_at(top.min(forecast.lanes.len()));
+    for lane in shown {
+        table.add_row([
+            printable(&lane.provider),
+            HumanCount(lane.domains).to_string(),
+            HumanCount(lane.addresses).to_string(),
+            lane.per_hour.map_or("no limit".into(), |per_hour| format!("{}/h", HumanCount(per_hour))),
+            lane.seconds.map_or("-".into(), span),
+        ]);
+    }
+    if !rest.is_empty() {
+        let sum = |of: fn(&Lane) -> u64| HumanCount(rest.iter().map(of).sum()).to_string();
+        let name = format!("{} others", HumanCount(rest.len() as u64));
+        let slowest = rest.iter().filter_map(|lane| lane.seconds).max();
+        table.add_row([
+            name,
+            sum(|lane| lane.domains),
+            sum(|lane| lane.addresses),
+            String::new(),
+            slowest.map_or("-".into(), span),
+        ]);
+    }
+    let mut text = format!(
+        "{} rows, {} of them no addresses; {} domains\n\n{}",
+        HumanCount(forecast.rows),
+        HumanCount(forecast.invalid),
+        HumanCount(forecast.domains),
+        table.trim_fmt()
+    );
+    for (why, count) in &forecast.unasked {
+        text.push_str(&format!("\n{} addresses need no server: {why}", HumanCount(*count)));
+    }
+    let total = match forecast.seconds {
+        Some(seconds) => {
+            format!("the limits of the slowest provider make it {} at the least", span(seconds))
+        }
+        None => "no provider limits the rate: it takes as long as the servers do".into(),
+    };
+    format!("{text}\n\n{total}")
+}

@@ -1,0 +1,161 @@
+//! `smtp-pool job`: looking at a job, or changing what it has to do, also while it runs.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use serde_json::json;
+use smtp_pool::{
+    job::{Job, JobRow, Known, Standing, diff, input::Shape},
+    verify::{Status, SubStatus},
+};
+
+use crate::{
+    args::{JobArgs, JobCommand, ReadArgs},
+    exit::{At, Exit, Failure, Result, printable},
+    output::{Line, Target, Written},
+    plan::job_of,
+    summary::{Tally, verdicts},
+};
+
+pub(crate) fn run(args: &JobArgs) -> Result<Exit> {
+    match &args.command {
+        JobCommand::Status { job, json } => status(job, *json),
+        JobCommand::Results(read) => read_rows(read, |row| row.known != Known::Nothing),
+        JobCommand::Export(read) => read_rows(read, |_| true),
+        JobCommand::Retry { job, status } => retry(job, status),
+        JobCommand::Diff { before, after, json } => differences(before, after, *json),
+    }
+}
+
+/// The path of a job, or of the job of an output.
+pub(crate) fn path_of(given: &Path) -> PathBuf {
+    let beside = job_of(given);
+    let is_job = given.extension().is_some_and(|extension| extension == "job");
+    if !is_job && beside.exists() { beside } else { given.into() }
+}
+
+pub(crate) fn open(given: &Path) -> Result<Job> {
+    let path = path_of(given);
+    Job::open(&path).map_err(|error| {
+        Failure::from(error).within(path.display()).hint("`smtp-pool verify LIST -o OUT` makes OUT.job")
+    })
+}
+
+fn print(text: impl std::fmt::Display) -> Result<()> {
+    match writeln!(io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).failed_at("standard output"),
+        _ => Ok(()),
+    }
+}
+
+fn status(job: &Path, as_json: bool) -> Result<Exit> {
+    let job = open(job)?;
+    let standing = job.standing()?;
+    let about = job.about();
+    if as_json {
+        let verdicts: BTreeMap<&str, u64> =
+            standing.verdicts.iter().map(|(sub_status, count)| (sub_status.as_str(), *count)).collect();
+        let lists: Vec<_> = about.origins.iter().map(|origin| origin.path.display().to_string()).collect();
+        print(json!({
+            "lists": lists,
+            "kind": about.kind,
+            "rows": standing.rows,
+            "addresses": about.addresses,
+            "invalid": about.invalid,
+            "done": standing.done(),
+            "postponed": standing.postponed,
+            "left": left(&standing),
+            "verdicts": verdicts,
+        }))?;
+        return Ok(Exit::Done);
+    }
+    for origin in &about.origins {
+        print(format_args!("list       {}", printable(&origin.path.display().to_string())))?;
+    }
+    print(format_args!("made       {}", about.kind))?;
+    print(format_args!("rows       {}, {} different addresses", standing.rows, about.addresses))?;
+    print(format_args!("done       {}", standing.done()))?;
+    print(format_args!("postponed  {}", standing.postponed))?;
+    print(format_args!("left       {}", left(&standing)))?;
+    let tally = Tally::from(&standing);
+    if tally.total() > 0 {
+        print(format_args!("\n{}", verdicts(&tally)))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// Rows that nothing is known of.
+fn left(standing: &Standing) -> u64 {
+    standing.rows - standing.done() - standing.postponed
+}
+
+fn read_rows(args: &ReadArgs, wanted: impl Fn(&JobRow) -> bool) -> Result<Exit> {
+    let target = Target::new(args.output.as_deref(), args.vocab)?;
+    let job = open(&args.job)?;
+    let statuses: Vec<Status> = args.status.iter().map(|status| (*status).into()).collect();
+    let of_status = |row: &JobRow| statuses.is_empty() || statuses.contains(&row.record.status);
+    write_rows(&job, &target, |row| wanted(row) && of_status(row))?;
+    Ok(Exit::Done)
+}
+
+/// Writes rows in their order.
+pub(crate) fn write_rows(job: &Job, target: &Target, wanted: impl Fn(&JobRow) -> bool) -> Result<Written> {
+    let (shapes, plain) = (job.shapes(), Shape::Plain);
+    let mut output = target.open(&shapes)?;
+    for rows in job.rows() {
+        for row in rows?.iter().filter(|row| wanted(row)) {
+            let shape = shapes.get(row.source as usize).unwrap_or(&plain);
+            if output.write(&Line::new(&row.record, shape, &row.written))? == Written::Enough {
+                return Ok(Written::Enough);
+            }
+        }
+    }
+    output.finish()
+}
+
+fn retry(job: &Path, wanted: &[String]) -> Result<Exit> {
+    let path = path_of(job);
+    let named = |name: &str| serde_json::from_value(name.into()).ok();
+    let wanted: Vec<(Option<Status>, Option<SubStatus>)> = wanted
+        .iter()
+        .map(|name| match (named(name), serde_json::from_value(name.as_str().into()).ok()) {
+            (None, None) => Err(Failure::usage(format_args!("--status {name}: no such verdict"))
+                .hint("a status or a sub-status of a record, as in unknown or greylisted")),
+            either => Ok(either),
+        })
+        .collect::<Result<_>>()?;
+    let rows = Job::retry(&path, |record| {
+        wanted.contains(&(Some(record.status), None)) || wanted.contains(&(None, Some(record.sub_status)))
+    });
+    let rows = rows.map_err(|error| Failure::from(error).within(path.display()))?;
+    print(format_args!("{rows} rows are to be asked again; the command that made the job does so"))?;
+    Ok(Exit::Done)
+}
+
+fn differences(before: &Path, after: &Path, as_json: bool) -> Result<Exit> {
+    let (before, after) = (open(before)?, open(after)?);
+    let name = |verdict: Option<SubStatus>| verdict.map(SubStatus::as_str);
+    let mut counts: BTreeMap<(Option<SubStatus>, Option<SubStatus>), u64> = BTreeMap::new();
+    let mut failed = None;
+    let told = diff(&before, &after, |address, was, now| {
+        *counts.entry((was, now)).or_default() += 1;
+        if as_json && failed.is_none() {
+            failed = print(json!({ "address": address, "before": name(was), "after": name(now) })).err();
+        }
+    });
+    told?;
+    if let Some(failure) = failed {
+        return Err(failure);
+    }
+    if !as_json {
+        let name = |verdict| name(verdict).unwrap_or("-");
+        print(format_args!("{:<28} {:<28} {:>10}", "before", "after", "addresses"))?;
+        for ((was, now), count) in counts {
+            print(format_args!("{:<28} {:<28} {count:>10}", name(was), name(now)))?;
+        }
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,88 @@
+//! Records in our own words.
+
+use std::io::{self, Write};
+
+use smtp_pool::verify::{CatchAll, Record};
+
+use super::line::{Line, renamed};
+
+/// The fields, in their order: those of [`Record`], and two facts on the address.
+pub(super) const FIELDS: [&str; 18] = [
+    "address",
+    "status",
+    "sub_status",
+    "blame",
+    "catch_all",
+    "role",
+    "disposable",
+    "free",
+    "mx_host",
+    "smtp_code",
+    "enhanced_code",
+    "reply",
+    "attempts",
+    "tls",
+    "duration_ms",
+    "checked_at",
+    "normal_form",
+    "did_you_mean",
+];
+
+pub(super) fn json(line: &Line<'_>, scratch: &mut Vec<u8>, sink: &mut impl Write) -> io::Result<()> {
+    scratch.clear();
+    serde_json::to_writer(&mut *scratch, line.record)?;
+    // More fields of the same object.
+    scratch.pop();
+    for (name, value) in [("normal_form", line.normal_form()), ("did_you_mean", line.did_you_mean())] {
+        write!(scratch, ",\"{name}\":")?;
+        serde_json::to_writer(&mut *scratch, &value)?;
+    }
+    for (name, value) in line.columns() {
+        scratch.push(b',');
+        serde_json::to_writer(&mut *scratch, &renamed(&name, |name| FIELDS.contains(&name)))?;
+        scratch.push(b':');
+        serde_json::to_writer(&mut *scratch, &value)?;
+    }
+    scratch.extend_from_slice(b"}\n");
+    sink.write_all(scratch)
+}
+
+pub(super) fn csv<W: Write>(
+    line: &Line<'_>,
+    scratch: &mut Vec<u8>,
+    csv: &mut csv::Writer<W>,
+) -> csv::Result<()> {
+    let Record { address, status, sub_status, blame, catch_all, role, disposable, free, .. } = line.record;
+    let flag = |is: bool| if is { "true" } else { "false" };
+    csv.write_field(address)?;
+    csv.write_field(status.as_str())?;
+    csv.write_field(sub_status.as_str())?;
+    let mut shown = |value: Option<&dyn std::fmt::Display>, csv: &mut csv::Writer<W>| {
+        scratch.clear();
+        if let Some(value) = value {
+            write!(scratch, "{value}")?;
+        }
+        csv.write_field(&*scratch)
+    };
+    shown(blame.as_ref().map(|it| it as _), csv)?;
+    csv.write_field(match catch_all {
+        CatchAll::Accepted => "accepted",
+        CatchAll::Refused => "refused",
+        CatchAll::Inconclusive => "inconclusive",
+        CatchAll::NotRun => "not_run",
+    })?;
+    for is in [role, disposable, free] {
+        csv.write_field(flag(*is))?;
+    }
+    let record = line.record;
+    csv.write_field(record.mx_host.as_deref().unwrap_or_default())?;
+    shown(record.smtp_code.as_ref().map(|it| it as _), csv)?;
+    shown(record.enhanced_code.as_ref().map(|it| it as _), csv)?;
+    csv.write_field(record.reply.as_deref().unwrap_or_default())?;
+    shown(Some(&record.attempts), csv)?;
+    csv.write_field(record.tls.unwrap_or_default())?;
+    shown(Some(&record.duration_ms), csv)?;
+    shown(Some(&record.checked_at), csv)?;
+    csv.write_field(line.normal_form().unwrap_or_default())?;
+    csv.write_field(line.did_you_mean().unwrap_or_default())
+}

@@ -1,0 +1,77 @@
+//! Records in the words of other services, so that what was written for them keeps working.
+//!
+//! Field names and values are those that each service documents for its answers. What a service tells and we do not
+//! (a name, a gravatar, an age) is there and empty.
+
+mod kickbox;
+mod neverbounce;
+mod reacher;
+mod zerobounce;
+
+use clap::ValueEnum;
+use serde_json::Value;
+use smtp_pool::verify::{CatchAll, Status, SubStatus};
+
+use super::line::Line;
+
+/// Whose words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Vocab {
+    /// Those of check-if-email-exists, also known as Reacher
+    Reacher,
+    /// Those of ZeroBounce, API v2
+    Zerobounce,
+    /// Those of Kickbox, API v2
+    Kickbox,
+    /// Those of NeverBounce, API v4
+    Neverbounce,
+}
+
+impl Vocab {
+    /// The object for one row.
+    pub(super) fn object(self, line: &Line<'_>) -> Value {
+        match self {
+            Self::Reacher => reacher::object(line),
+            Self::Zerobounce => zerobounce::object(line),
+            Self::Kickbox => kickbox::object(line),
+            Self::Neverbounce => neverbounce::object(line),
+        }
+    }
+
+    /// The columns of CSV, each the path of a field of the object.
+    pub(super) fn columns(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Reacher => reacher::COLUMNS,
+            Self::Zerobounce => zerobounce::COLUMNS,
+            Self::Kickbox => kickbox::COLUMNS,
+            Self::Neverbounce => neverbounce::COLUMNS,
+        }
+    }
+}
+
+/// Whether a server of the domain was found, whatever it said then.
+fn has_mx(line: &Line<'_>) -> bool {
+    line.mailbox.is_some()
+        && !matches!(
+            (line.record.sub_status, &line.record.mx_host),
+            (SubStatus::NoDnsEntries, _) | (SubStatus::DoesNotAcceptMail, None)
+        )
+}
+
+/// Whether a server was spoken with.
+fn was_reached(line: &Line<'_>) -> bool {
+    line.record.smtp_code.is_some()
+}
+
+fn accepts_all(line: &Line<'_>) -> bool {
+    line.record.catch_all == CatchAll::Accepted || line.record.sub_status == SubStatus::CatchAll
+}
+
+/// Whether the mailbox was accepted, whatever that is worth.
+fn was_accepted(line: &Line<'_>) -> bool {
+    line.record.status == Status::Deliverable
+        || matches!(
+            line.record.sub_status,
+            SubStatus::CatchAll | SubStatus::RoleBased | SubStatus::Disposable
+        )
+}

@@ -1,0 +1,116 @@
+//! The page: HTML with its style and charts inside, and nothing that is fetched.
+
+use std::fmt::Write as _;
+
+use indicatif::HumanCount;
+use plotters::style::RGBColor;
+use smtp_pool::verify::Status;
+
+use super::{
+    Facts,
+    chart::{self, Bar},
+};
+use crate::exit::printable;
+
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;color:#282c34;max-width:880px;margin:2rem auto;padding:0 1rem}\
+    h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid #ddd}\
+    table{border-collapse:collapse}td,th{padding:.15rem .9rem .15rem 0;text-align:right}\
+    td:first-child,th:first-child{text-align:left}svg{max-width:100%;height:auto}\
+    .blocked{color:#b3261e}.key span{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 1em}";
+
+fn colour(status: Status) -> RGBColor {
+    match status {
+        Status::Deliverable => RGBColor(46, 139, 87),
+        Status::Undeliverable => RGBColor(192, 57, 43),
+        Status::Risky => RGBColor(230, 145, 56),
+        Status::Unknown => RGBColor(140, 148, 158),
+    }
+}
+
+/// Text from lists and servers, which may say anything.
+fn escaped(text: &str) -> String {
+    printable(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+pub(super) fn page(facts: &Facts) -> anyhow::Result<String> {
+    let done: u64 = facts.verdicts.values().sum();
+    let lists: Vec<String> =
+        facts.about.origins.iter().map(|origin| escaped(&origin.path.display().to_string())).collect();
+    let mut page = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>smtp-pool report</title>\
+         <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style>\
+         <h1>{}</h1><p>{} rows, {} different addresses; {} have their verdict, {} are to be asked again.</p>",
+        lists.join(", "),
+        HumanCount(facts.rows),
+        HumanCount(facts.about.addresses),
+        HumanCount(done),
+        HumanCount(facts.postponed),
+    );
+    page.push_str("<p class=\"key\">");
+    for status in [Status::Deliverable, Status::Undeliverable, Status::Risky, Status::Unknown] {
+        let RGBColor(r, g, b) = colour(status);
+        let count: u64 =
+            facts.verdicts.iter().filter(|((it, _), _)| *it == status).map(|(_, count)| count).sum();
+        let share = 100.0 * count as f64 / done.max(1) as f64;
+        write!(page, "<span style=\"background:rgb({r},{g},{b})\"></span>{status} {share:.1} %")?;
+    }
+    page.push_str("</p><h2>Verdicts</h2>");
+    let bars: Vec<Bar> = facts
+        .verdicts
+        .iter()
+        .map(|((status, sub_status), count)| Bar {
+            label: sub_status.to_string(),
+            parts: vec![(*count as f64, colour(*status))],
+        })
+        .collect();
+    page.push_str(&chart::bars(&bars)?);
+
+    page.push_str("<h2>Mail exchangers</h2>");
+    let bars: Vec<Bar> = facts
+        .providers
+        .iter()
+        .map(|(name, counts)| Bar {
+            label: printable(name),
+            parts: counts.iter().map(|(status, count)| (*count as f64, colour(*status))).collect(),
+        })
+        .collect();
+    page.push_str(&chart::bars(&bars)?);
+
+    page.push_str("<h2>Throughput</h2>");
+    page.push_str(&chart::over_time(&facts.pace.rates(), "verdicts a second")?);
+
+    page.push_str("<h2>Latency</h2>");
+    if facts.took.is_empty() {
+        page.push_str("<p>No server was asked.</p>");
+    } else {
+        let lines: Vec<_> =
+            facts.took.iter().map(|it| (it.operation.clone(), [it.p50, it.p90, it.p99, it.max])).collect();
+        page.push_str(&chart::quantiles(&lines)?);
+        page.push_str("<table><tr><th>operation<th>count<th>p50 ms<th>p90 ms<th>p99 ms<th>max ms");
+        for it in &facts.took {
+            write!(
+                page,
+                "<tr><td>{}<td>{}<td>{:.2}<td>{:.2}<td>{:.2}<td>{:.2}",
+                escaped(&it.operation),
+                HumanCount(it.count),
+                it.p50,
+                it.p90,
+                it.p99,
+                it.max
+            )?;
+        }
+        page.push_str("</table>");
+    }
+
+    page.push_str("<h2>Blocked lanes</h2>");
+    let blocked: Vec<_> =
+        facts.lanes.iter().filter_map(|lane| Some((lane, lane.blocked.as_ref()?))).collect();
+    if blocked.is_empty() {
+        page.push_str("<p>None at the end of the last run.</p>");
+    }
+    for (lane, why) in blocked {
+        write!(page, "<p class=\"blocked\"><b>{}</b>: {}</p>", escaped(&lane.name), escaped(why))?;
+    }
+    page.push_str("</html>\n");
+    Ok(page)
+}

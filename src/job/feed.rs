@@ -1,0 +1,153 @@
+//! What is to be asked next: first what is due again, then chunk after chunk, passing over domains that have enough
+//! under way.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::runtime::Handle;
+
+use super::{
+    error::Result,
+    flight::{Flight, task_id},
+    import::addresses,
+    results,
+    store::{ChunkHead, Span, Store},
+};
+use crate::verify::{Task, Tasks};
+
+/// Tasks that are handed over at once.
+const TOGETHER: u32 = 1_024;
+/// How often the store is looked at for what somebody else put there.
+const LOOK: Duration = Duration::from_secs(1);
+/// What is postponed is kept a little after its time was set, and must not be passed over.
+const MARGIN: i64 = 200;
+
+/// Milliseconds since 1970.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+pub(super) struct Feeder<S> {
+    store: S,
+    spans: Vec<Span>,
+    flight: Arc<Flight>,
+    /// Not yet fed, in their order.
+    chunks: std::collections::VecDeque<ChunkHead>,
+    /// The number from which on chunks are unknown.
+    unknown: u32,
+    /// The last that was fed of what is postponed.
+    fed: (i64, u32),
+}
+
+const NOTHING_FED: (i64, u32) = (i64::MIN, 0);
+
+impl<S: Store> Feeder<S> {
+    pub(super) fn new(store: S, flight: Arc<Flight>) -> Result<Self> {
+        let (spans, unknown) = (store.spans()?, store.next_chunk()?);
+        let chunks = store.chunks(0)?.into();
+        Ok(Self { store, spans, flight, chunks, unknown, fed: NOTHING_FED })
+    }
+
+    /// Feeds until everything is answered and kept, or the flight is stopped. Blocks the thread.
+    pub(super) fn run(mut self, tasks: Tasks, runtime: &Handle) -> Result<()> {
+        loop {
+            if self.flight.lock().stopped {
+                return Ok(());
+            }
+            let next = match self.due()? {
+                Some(next) => Some(next),
+                None => self.chunk()?,
+            };
+            match next {
+                Some(next) => {
+                    if runtime.block_on(tasks.send(next)).is_err() {
+                        // Whoever takes events has gone, and says why.
+                        return Ok(());
+                    }
+                }
+                None if self.is_finished()? => return Ok(()),
+                None => self.rest()?,
+            }
+        }
+    }
+
+    fn due(&mut self) -> Result<Option<Vec<Task>>> {
+        let due = self.store.due(now() - MARGIN, self.fed, TOGETHER)?;
+        let Some(last) = due.last() else { return Ok(None) };
+        self.fed = (last.due, last.row);
+        self.flight.lock().lease_again(due.len() as u32);
+        let task = |it: super::store::Postponed| Task {
+            id: task_id(None, it.row),
+            address: it.address,
+            attempts: it.attempts,
+        };
+        Ok(Some(due.into_iter().map(task).collect()))
+    }
+
+    fn chunk(&mut self) -> Result<Option<Vec<Task>>> {
+        loop {
+            let found = {
+                let flight = self.flight.lock();
+                self.chunks.iter().position(|chunk| flight.has_room(chunk.domain.as_deref()))
+            };
+            let Some(chunk) = found.and_then(|found| self.chunks.remove(found)) else { return Ok(None) };
+            let Some(packed) = self.store.addresses(chunk.id)? else { continue };
+            let Some(span) = self.spans.get(chunk.segment as usize).copied() else { continue };
+            let mut addresses = addresses(&packed)?;
+            if chunk.touched {
+                let known = results::entries(&self.store, span)?;
+                let is_unknown =
+                    |row: u32| !matches!(known.get(row as usize), Some(Some(known)) if known.is_answer());
+                addresses.retain(|(row, _)| is_unknown(*row));
+            }
+            let count = addresses.len() as u32;
+            if count > 0 {
+                let domain = chunk.domain.as_deref();
+                self.flight.lock().lease(chunk.id, domain, count, chunk.touched);
+                let task = |(row, address)| Task {
+                    id: task_id(Some(chunk.id), span.first + row),
+                    address,
+                    attempts: 0,
+                };
+                return Ok(Some(addresses.into_iter().map(task).collect()));
+            }
+        }
+    }
+
+    /// Whether there is nothing left to ask, and nothing under way that may come back.
+    fn is_finished(&mut self) -> Result<bool> {
+        if !self.flight.lock().is_empty() {
+            return Ok(false);
+        }
+        // What was just kept may be there again, if its time was shorter than the keeping.
+        self.fed = NOTHING_FED;
+        self.look()?;
+        Ok(self.chunks.is_empty() && self.store.next_due(self.fed)?.is_none())
+    }
+
+    /// Takes note of what somebody else wants asked.
+    fn look(&mut self) -> Result<()> {
+        let chunks = self.store.chunks(self.unknown)?;
+        if let Some(last) = chunks.last() {
+            self.unknown = last.id + 1;
+            self.chunks.extend(chunks);
+        }
+        Ok(())
+    }
+
+    fn rest(&mut self) -> Result<()> {
+        let due = self.store.next_due(self.fed)?;
+        let until = due.map_or(LOOK, |due| {
+            Duration::from_millis((due.saturating_add(MARGIN) - now()).max(1).unsigned_abs())
+        });
+        let shared = Arc::clone(&self.flight);
+        let flight = shared.lock();
+        if !flight.stopped && !self.chunks.iter().any(|chunk| flight.has_room(chunk.domain.as_deref())) {
+            shared.wait(flight, until.min(LOOK));
+        }
+        self.look()
+    }
+}

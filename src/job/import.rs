@@ -1,0 +1,276 @@
+//! From rows to segments and chunks: each address once, and those of a domain together.
+//!
+//! One thread reads, parses and tells repeats; the other groups, packs and stores. What is in memory is a few segments,
+//! and twelve octets of fingerprint for each different address.
+
+use std::{
+    collections::HashMap as StdHashMap,
+    hash::{BuildHasher, BuildHasherDefault, Hasher},
+    sync::mpsc,
+    thread,
+};
+
+use foldhash::HashMap;
+
+use super::{
+    error::{JobError, Result},
+    input::Row,
+    pack::{Unpack, compress, decompress, put_number, put_octets},
+    store::{Chunk, Segment, Span, Store},
+};
+
+/// A segment ends with so many rows,
+const SEGMENT_ROWS: usize = 131_072;
+/// or so many octets in them.
+const SEGMENT_OCTETS: usize = 32 << 20;
+/// Addresses of a chunk: few enough to be asked soon after they were leased, and many enough to cost nothing.
+pub(super) const CHUNK: usize = 1_024;
+/// Addresses of a domain in a segment from which on it has chunks of its own.
+const OWN_CHUNK: usize = 256;
+const CHUNK_OCTETS: usize = 256 << 10;
+
+/// What was imported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Imported {
+    /// Rows of all sources.
+    pub(super) rows: u64,
+    /// Different addresses.
+    pub(super) addresses: u64,
+    /// Rows that are no address.
+    pub(super) invalid: u64,
+}
+
+/// Imports all rows.
+///
+/// # Errors
+/// The store fails, or there are too many rows. What `rows` could not read is for the caller to find out.
+pub(super) fn import(rows: impl Iterator<Item = Row>, store: &mut dyn Store) -> Result<Imported> {
+    thread::scope(|scope| {
+        let (sender, receiver) = mpsc::sync_channel::<Draft>(1);
+        let writer = scope.spawn(move || {
+            let (mut segment, mut chunk) = (0, 0);
+            for draft in receiver {
+                let (packed, chunks) = pack(&draft, segment, &mut chunk)?;
+                store.add(&packed, &chunks)?;
+                segment += 1;
+            }
+            Ok(())
+        });
+        let read = read(rows, &sender);
+        drop(sender);
+        // The panic of a thread is a panic here too.
+        let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        // If nobody received any more, the reason is what was written.
+        written.and(read)
+    })
+}
+
+/// Consecutive rows on their way into the store.
+#[derive(Default)]
+struct Draft {
+    source: u32,
+    first: u32,
+    rows: Vec<Row>,
+    /// The first row of the same address, over all sources, and the row, in this segment.
+    repeats: Vec<(u32, u32)>,
+    octets: usize,
+}
+
+fn read(rows: impl Iterator<Item = Row>, sender: &mpsc::SyncSender<Draft>) -> Result<Imported> {
+    let mut seen = Seen::default();
+    let mut imported = Imported::default();
+    let mut draft = Draft::default();
+    for row in rows {
+        let number = u32::try_from(imported.rows).ok().filter(|number| *number < 4_000_000_000);
+        let number = number.ok_or(JobError::TooMany)?;
+        let full = draft.rows.len() >= SEGMENT_ROWS || draft.octets >= SEGMENT_OCTETS;
+        if full || row.source != draft.source {
+            let next = Draft { source: row.source, first: number, ..Draft::default() };
+            send(std::mem::replace(&mut draft, next), sender)?;
+        }
+        imported.rows += 1;
+        match &row.mailbox {
+            Some(mailbox) => match seen.first(mailbox.as_str(), number) {
+                None => imported.addresses += 1,
+                Some(first) => draft.repeats.push((first, number - draft.first)),
+            },
+            None => imported.invalid += 1,
+        }
+        draft.octets += row.address.len() + row.written.len();
+        draft.rows.push(row);
+    }
+    send(draft, sender)?;
+    Ok(imported)
+}
+
+fn send(draft: Draft, sender: &mpsc::SyncSender<Draft>) -> Result<()> {
+    match draft.rows.is_empty() {
+        true => Ok(()),
+        // The writer has failed, and says why.
+        false => sender.send(draft).map_err(|_| JobError::Damaged),
+    }
+}
+
+/// The addresses so far, by 96 bits of a hash whose seed nobody knows: among ten million, two are taken for one with a
+/// probability of 10⁻¹⁵.
+struct Seen {
+    hashers: [foldhash::quality::RandomState; 2],
+    /// In shards, so that when tables grow it is not all of them at once.
+    shards: Vec<StdHashMap<[u32; 3], u32, BuildHasherDefault<FirstWord>>>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        let shards = (0..64).map(|_| StdHashMap::default()).collect();
+        Self { hashers: Default::default(), shards }
+    }
+}
+
+impl Seen {
+    /// The row where the address was first seen, unless it is this.
+    fn first(&mut self, address: &str, row: u32) -> Option<u32> {
+        let [one, two] = [&self.hashers[0], &self.hashers[1]].map(|hasher| hasher.hash_one(address));
+        let key = [one as u32, (one >> 32) as u32, two as u32];
+        let shard = &mut self.shards[(two >> 58) as usize];
+        match *shard.entry(key).or_insert(row) {
+            first if first == row => None,
+            first => Some(first),
+        }
+    }
+}
+
+/// What is hashed is a hash.
+#[derive(Default)]
+struct FirstWord(u64);
+
+impl Hasher for FirstWord {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    /// The last counts, which is not the length.
+    fn write(&mut self, octets: &[u8]) {
+        if let Some(word) = octets.first_chunk() {
+            self.0 = u64::from_ne_bytes(*word);
+        }
+    }
+}
+
+fn pack(draft: &Draft, segment: u32, next_chunk: &mut u32) -> Result<(Segment, Vec<Chunk>)> {
+    let mut rows = Vec::with_capacity(draft.octets + 4 * draft.rows.len());
+    for row in &draft.rows {
+        put_octets(&mut rows, row.address.as_bytes());
+        put_octets(&mut rows, &row.written);
+    }
+    let mut repeats = Vec::new();
+    for (first, row) in &draft.repeats {
+        put_number(&mut repeats, u64::from(*first));
+        put_number(&mut repeats, u64::from(draft.first + row));
+    }
+    let span = Span {
+        segment,
+        source: draft.source,
+        first: draft.first,
+        rows: u32::try_from(draft.rows.len()).map_err(|_| JobError::TooMany)?,
+    };
+    let repeats = if repeats.is_empty() { repeats } else { compress(&repeats)? };
+    let packed = Segment { span, rows: compress(&rows)?, repeats };
+
+    let is_repeat: foldhash::HashSet<u32> = draft.repeats.iter().map(|(_, row)| *row).collect();
+    let wanted = (0..span.rows).filter(|row| !is_repeat.contains(row));
+    let mut cut = Cutter { segment, draft, next_chunk, open: Vec::new(), octets: 0, chunks: Vec::new() };
+    let mut scattered = Vec::new();
+    for (domain, rows) in by_domain(draft, wanted) {
+        if rows.len() < OWN_CHUNK || domain.is_empty() {
+            scattered.extend(rows);
+            continue;
+        }
+        cut.all(&rows, Some(domain))?;
+    }
+    cut.all(&scattered, None)?;
+    Ok((packed, cut.chunks))
+}
+
+/// The rows of each domain, in the order of their first.
+fn by_domain(draft: &Draft, rows: impl Iterator<Item = u32>) -> Vec<(&str, Vec<u32>)> {
+    let mut numbers: HashMap<&str, usize> = HashMap::default();
+    let mut groups: Vec<(&str, Vec<u32>)> = Vec::new();
+    for row in rows {
+        let domain = draft.rows[row as usize].mailbox.as_ref().map_or("", |mailbox| mailbox.domain());
+        let number = *numbers.entry(domain).or_insert_with(|| {
+            groups.push((domain, Vec::new()));
+            groups.len() - 1
+        });
+        groups[number].1.push(row);
+    }
+    groups
+}
+
+struct Cutter<'a> {
+    segment: u32,
+    draft: &'a Draft,
+    next_chunk: &'a mut u32,
+    open: Vec<u32>,
+    octets: usize,
+    chunks: Vec<Chunk>,
+}
+
+impl Cutter<'_> {
+    fn all(&mut self, rows: &[u32], domain: Option<&str>) -> Result<()> {
+        for &row in rows {
+            self.open.push(row);
+            self.octets += self.draft.rows[row as usize].address.len();
+            if self.open.len() == CHUNK || self.octets >= CHUNK_OCTETS {
+                self.cut(domain)?;
+            }
+        }
+        if self.open.is_empty() { Ok(()) } else { self.cut(domain) }
+    }
+
+    fn cut(&mut self, domain: Option<&str>) -> Result<()> {
+        let rows = std::mem::take(&mut self.open);
+        self.octets = 0;
+        let addresses = rows.into_iter().map(|row| (row, self.draft.rows[row as usize].address.as_str()));
+        self.chunks.push(chunk(*self.next_chunk, self.segment, domain, addresses)?);
+        *self.next_chunk += 1;
+        Ok(())
+    }
+}
+
+/// A chunk of these rows, counted from the first of their segment, and their addresses.
+pub(super) fn chunk<'a>(
+    id: u32,
+    segment: u32,
+    domain: Option<&str>,
+    addresses: impl Iterator<Item = (u32, &'a str)>,
+) -> Result<Chunk> {
+    let (mut octets, mut count) = (Vec::new(), 0);
+    for (row, address) in addresses {
+        put_number(&mut octets, u64::from(row));
+        put_octets(&mut octets, address.as_bytes());
+        count += 1;
+    }
+    Ok(Chunk { id, segment, domain: domain.map(Into::into), count, addresses: compress(&octets)? })
+}
+
+/// What is in a chunk.
+pub(super) fn addresses(packed: &[u8]) -> Result<Vec<(u32, String)>> {
+    let octets = decompress(packed)?;
+    let mut from = Unpack(&octets);
+    let mut found = Vec::new();
+    while !from.is_empty() {
+        found.push((from.number_as()?, from.text()?.to_owned()));
+    }
+    Ok(found)
+}
+
+/// The pairs of rows of a segment's repeats: the first of the address, and that which repeats it.
+pub(super) fn repeats(packed: &[u8]) -> Result<Vec<(u32, u32)>> {
+    let octets = decompress(packed)?;
+    let mut from = Unpack(&octets);
+    let mut found = Vec::new();
+    while !from.is_empty() {
+        found.push((from.number_as()?, from.number_as()?));
+    }
+    Ok(found)
+}

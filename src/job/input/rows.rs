@@ -1,0 +1,157 @@
+//! The rows of all sources in their order, as the verifier takes them: counted, checked, the bad ones reported.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use super::{
+    Hints, Row, Shape, Source,
+    open::Consumed,
+    source::{self, RowReader},
+};
+use crate::job::error::{Doing, JobError, Result};
+
+/// Bad rows that are reported each by itself.
+const MAX_REPORTS: u64 = 20;
+
+/// What is known of the reading, for whoever does not read.
+#[derive(Clone, Debug, Default)]
+pub struct Tracker(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    rows: AtomicU64,
+    bad: AtomicU64,
+    done: AtomicBool,
+    /// Of all sources together, if each has one.
+    size: Option<u64>,
+    consumed: Consumed,
+    failure: Mutex<Option<JobError>>,
+}
+
+impl Tracker {
+    /// How many rows have been read.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.0.rows.load(Relaxed)
+    }
+
+    /// Bad rows that were not reported each by itself.
+    #[must_use]
+    pub fn unreported(&self) -> u64 {
+        self.0.bad.load(Relaxed).saturating_sub(MAX_REPORTS)
+    }
+
+    /// How many rows there are, and whether that is certain: before the end it is a guess from the size.
+    #[must_use]
+    pub fn total(&self) -> Option<(u64, bool)> {
+        let rows = self.rows();
+        if self.0.done.load(Relaxed) {
+            return Some((rows, true));
+        }
+        let consumed = self.0.consumed.get().max(1);
+        let total = u128::from(rows) * u128::from(self.0.size?) / u128::from(consumed);
+        Some((u64::try_from(total).ok()?.max(rows), false))
+    }
+
+    /// Why the reading ended before the end, if it did. Told once.
+    #[must_use]
+    pub fn failure(&self) -> Option<JobError> {
+        self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Told of each of the first bad rows: its source, its line, and what is wrong with it.
+pub type Report = Box<dyn FnMut(&Source, u64, &str) + Send>;
+
+/// The rows of all sources. If one cannot be read to its end, the rows end there, and the [`Tracker`] knows why.
+pub struct Rows {
+    sources: std::vec::IntoIter<(Source, RowReader)>,
+    current: Option<(Source, RowReader)>,
+    number: u32,
+    shapes: Vec<Shape>,
+    tracker: Tracker,
+    report: Report,
+    /// Of the current source.
+    line: u64,
+}
+
+impl fmt::Debug for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rows").field("tracker", &self.tracker).finish_non_exhaustive()
+    }
+}
+
+impl Rows {
+    /// Opens every source, so that what cannot be read is known before anything starts.
+    ///
+    /// # Errors
+    /// A source cannot be opened, or is not what it should be.
+    pub fn open(sources: Vec<Source>, hints: &Hints, report: Report) -> Result<Self> {
+        let consumed = Consumed::default();
+        let (mut opened, mut shapes) = (Vec::new(), Vec::new());
+        let mut size = Some(0);
+        for source in sources {
+            let this = source::open(&source, hints, &consumed)?;
+            size = size.zip(this.size).map(|(sum, size): (u64, u64)| sum.saturating_add(size));
+            opened.push((source, this.rows));
+            shapes.push(this.shape);
+        }
+        let tracker = Tracker(Arc::new(State { size, consumed, ..State::default() }));
+        let mut sources = opened.into_iter();
+        let current = sources.next();
+        Ok(Self { sources, current, number: 0, shapes, tracker, report, line: 0 })
+    }
+
+    /// How the rows of each source are written.
+    #[must_use]
+    pub fn shapes(&self) -> &[Shape] {
+        &self.shapes
+    }
+
+    /// For whoever wants to know how far the reading is.
+    #[must_use]
+    pub fn tracker(&self) -> Tracker {
+        self.tracker.clone()
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Row;
+
+    fn next(&mut self) -> Option<Row> {
+        while let Some((source, rows)) = &mut self.current {
+            match rows.next() {
+                Some(Ok(row)) => {
+                    let mut row = row.checked();
+                    row.source = self.number;
+                    self.line = row.line;
+                    self.tracker.0.rows.fetch_add(1, Relaxed);
+                    if let Some(fault) = &row.fault
+                        && self.tracker.0.bad.fetch_add(1, Relaxed) < MAX_REPORTS
+                    {
+                        (self.report)(source, row.line, fault);
+                    }
+                    return Some(row);
+                }
+                Some(Err(error)) => {
+                    // What was read is good; what comes behind cannot be found any more.
+                    let place = format!("{source}: after line {}", self.line);
+                    let failure = Err::<(), _>(error).doing("cannot be read").map_err(|it| it.within(place));
+                    *self.tracker.0.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure.err();
+                    self.current = None;
+                }
+                None => {
+                    (self.current, self.line) = (self.sources.next(), 0);
+                    self.number += 1;
+                }
+            }
+        }
+        self.tracker.0.done.store(true, Relaxed);
+        None
+    }
+}

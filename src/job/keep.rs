@@ -1,0 +1,223 @@
+//! Keeps what comes out of the engine: the answers, and with them in one transaction that their addresses are done.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use foldhash::HashMap;
+use tokio::{runtime::Handle, time::timeout};
+
+use super::{
+    board::Board,
+    error::{JobError, Result},
+    feed::now,
+    flight::{self, Flight, Progress},
+    import,
+    pack::{Entry, Packer, Unpack, compress, decompress},
+    results,
+    store::{Batch, Changes, Postponed, Span, Store},
+};
+use crate::verify::{Event, Events, Record};
+
+/// How long an answer waits to be kept, at most. What is lost by a kill is asked again.
+const FLUSH: Duration = Duration::from_millis(250);
+/// Answers that are kept at once, at most.
+const TOGETHER: usize = 65_536;
+
+pub(super) struct Keeper<S> {
+    store: S,
+    spans: Vec<Span>,
+    /// Rows that repeat the address of an earlier row, by the earlier one.
+    repeats: Vec<(u32, u32)>,
+    flight: Arc<Flight>,
+    board: Arc<Board>,
+    changes: Changes,
+    packers: HashMap<u32, Packer>,
+    /// Answers of each chunk that are not yet kept.
+    answered: HashMap<u32, u32>,
+    again: u32,
+    unkept: usize,
+}
+
+impl<S: Store> Keeper<S> {
+    pub(super) fn new(store: S, flight: Arc<Flight>, board: Arc<Board>) -> Result<Self> {
+        let mut repeats = Vec::new();
+        for packed in store.repeats()? {
+            repeats.extend(import::repeats(&packed)?);
+        }
+        repeats.sort_unstable();
+        Ok(Self {
+            spans: store.spans()?,
+            store,
+            repeats,
+            flight,
+            board,
+            changes: Changes::default(),
+            packers: HashMap::default(),
+            answered: HashMap::default(),
+            again: 0,
+            unkept: 0,
+        })
+    }
+
+    /// Keeps everything until the run is over, or is given up. Blocks the thread.
+    pub(super) fn run(
+        mut self,
+        mut events: Events,
+        runtime: &Handle,
+        given_up: impl Fn() -> bool,
+    ) -> Result<()> {
+        let mut last = Instant::now();
+        while !given_up() {
+            let patience = FLUSH.saturating_sub(last.elapsed());
+            let next = runtime.block_on(async { timeout(patience, events.next_many()).await });
+            match next {
+                Ok(Some(events)) => self.take(events)?,
+                Ok(None) => break,
+                Err(_) => {}
+            }
+            if self.unkept >= TOGETHER || last.elapsed() >= FLUSH {
+                self.keep()?;
+                last = Instant::now();
+            }
+        }
+        self.keep()
+    }
+
+    fn take(&mut self, events: Vec<Event>) -> Result<()> {
+        for event in events {
+            match event {
+                Event::Done { id, record } => {
+                    let (chunk, row) = flight::task(id);
+                    self.answer(chunk, row, &record, true)?;
+                    if chunk.is_none() {
+                        self.changes.settled.push(row);
+                    }
+                }
+                Event::Later { id, record, after } => {
+                    let (chunk, row) = flight::task(id);
+                    self.answer(chunk, row, &record, false)?;
+                    let after = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
+                    let due = now().saturating_add(after);
+                    let (attempts, address) = (record.attempts, record.address);
+                    self.changes.postponed.push(Postponed { row, due, attempts, address });
+                }
+                Event::CatchAll { domain, answer } => self.changes.catch_all.push((domain, answer)),
+                Event::Reopened { ids } => self.reopen(ids)?,
+                Event::Lane(status) => self.board.lane(&status),
+            }
+        }
+        self.settle_chunks();
+        Ok(())
+    }
+
+    /// Keeps an answer for the row, and for those that repeat it.
+    fn answer(&mut self, chunk: Option<u32>, row: u32, record: &Record, is_final: bool) -> Result<()> {
+        let mut rows = 1;
+        self.put(row, |packer, row| packer.put(row, record, is_final))?;
+        let from = self.repeats.partition_point(|(first, _)| *first < row);
+        for at in from..self.repeats.len() {
+            let (first, repeat) = self.repeats[at];
+            if first != row {
+                break;
+            }
+            self.put(repeat, |packer, row| packer.put(row, record, is_final))?;
+            rows += 1;
+        }
+        self.board.answer(record, rows, is_final, chunk.is_none());
+        match chunk {
+            Some(chunk) => *self.answered.entry(chunk).or_default() += 1,
+            None => self.again += 1,
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, row: u32, put: impl FnOnce(&mut Packer, u32)) -> Result<()> {
+        let span = span(&self.spans, row)?;
+        put(self.packers.entry(span.segment).or_default(), row - span.first);
+        self.unkept += 1;
+        Ok(())
+    }
+
+    /// Makes room for more of the same domains at once, although nothing is kept yet.
+    fn settle_chunks(&self) {
+        let mut flight = self.flight.lock();
+        for chunk in self.answered.keys() {
+            flight.answered(*chunk, self.answered[chunk]);
+        }
+        drop(flight);
+        self.flight.changed();
+    }
+
+    /// Takes verdicts back, and has their addresses asked again.
+    fn reopen(&mut self, ids: Vec<u64>) -> Result<()> {
+        let mut rows: Vec<u32> = ids.into_iter().map(|id| flight::task(id).1).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        // The verdicts may be among those not yet kept.
+        self.keep()?;
+        let mut rest = &rows[..];
+        while let Some(first) = rest.first() {
+            let span = span(&self.spans, *first)?;
+            let (of_segment, others) =
+                rest.split_at(rest.partition_point(|row| row - span.first < span.rows));
+            rest = others;
+            let known = results::entries(&self.store, span)?;
+            let packed = decompress(&self.store.rows(span.segment)?)?;
+            let mut from = Unpack(&packed);
+            let mut wanted = of_segment.iter().peekable();
+            for row in span.first..span.first + span.rows {
+                let address = from.text()?;
+                from.octets()?;
+                if wanted.next_if_eq(&&row).is_none() {
+                    continue;
+                }
+                let Some(Entry::Final(record)) = &known[(row - span.first) as usize] else { continue };
+                let (due, address) = (now(), address.to_owned());
+                self.changes.postponed.push(Postponed { row, due, attempts: 0, address });
+                let mut rows = vec![row];
+                let from = self.repeats.partition_point(|(first, _)| *first < row);
+                let repeats = self.repeats[from..].iter().take_while(|(first, _)| *first == row);
+                rows.extend(repeats.map(|(_, repeat)| *repeat));
+                self.board.void(record, rows.len() as u64);
+                for row in rows {
+                    self.put(row, Packer::put_void)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One transaction.
+    fn keep(&mut self) -> Result<()> {
+        let mut changes = std::mem::take(&mut self.changes);
+        for (segment, packer) in self.packers.drain() {
+            let batch = Batch { segment, count: packer.count, results: compress(&packer.octets)? };
+            changes.batches.push(batch);
+        }
+        {
+            let mut flight = self.flight.lock();
+            for (chunk, count) in self.answered.drain() {
+                match flight.kept(chunk, count) {
+                    Progress::Finished => changes.finished.push(chunk),
+                    Progress::Touched => changes.touched.push(chunk),
+                    Progress::Further => {}
+                }
+            }
+        }
+        if self.unkept > 0 || !changes.catch_all.is_empty() {
+            changes.values = self.board.values();
+            self.store.commit(&changes)?;
+        }
+        self.flight.lock().release(&changes.finished, std::mem::take(&mut self.again));
+        self.flight.changed();
+        self.unkept = 0;
+        Ok(())
+    }
+}
+
+fn span(spans: &[Span], row: u32) -> Result<Span> {
+    let behind = spans.partition_point(|span| span.first <= row);
+    behind.checked_sub(1).and_then(|at| spans.get(at)).copied().ok_or(JobError::Damaged)
+}

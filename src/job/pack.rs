@@ -1,0 +1,498 @@
+//! How rows, work and results lie in the store: many in one value, compressed.
+//!
+//! A row of a database for each of ten million addresses would cost more than to verify them. So a value holds a
+//! thousand of them and more, each as a few octets: numbers as LEB128, texts behind their lengths, and what is as in
+//! the entry before not at all.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::error::{JobError, Result};
+use crate::{
+    proto::EnhancedCode,
+    verify::{Blame, CatchAll, Record, SubStatus},
+};
+
+/// Zstandard's fastest level but one: the store should not be what takes the time.
+const LEVEL: i32 = 1;
+/// The largest value that is believed: one row may be a mebibyte, and a segment ends soon after 32 of them.
+const MAX_VALUE: usize = 1 << 28;
+
+pub(super) fn compress(octets: &[u8]) -> Result<Vec<u8>> {
+    zstd::bulk::compress(octets, LEVEL).map_err(|error| JobError::Io { doing: "cannot be compressed", error })
+}
+
+pub(super) fn decompress(octets: &[u8]) -> Result<Vec<u8>> {
+    // A hostile size must not allocate anything.
+    let len = zstd::zstd_safe::get_frame_content_size(octets).ok().flatten();
+    let len = len.and_then(|len| usize::try_from(len).ok()).filter(|len| *len <= MAX_VALUE);
+    zstd::bulk::decompress(octets, len.ok_or(JobError::Damaged)?).map_err(|_| JobError::Damaged)
+}
+
+/// Appends a number.
+pub(super) fn put_number(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// Appends octets behind their length.
+pub(super) fn put_octets(out: &mut Vec<u8>, octets: &[u8]) {
+    put_number(out, octets.len() as u64);
+    out.extend_from_slice(octets);
+}
+
+/// Takes apart what was put together.
+#[derive(Clone, Debug)]
+pub(super) struct Unpack<'a>(pub(super) &'a [u8]);
+
+impl<'a> Unpack<'a> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn octet(&mut self) -> Result<u8> {
+        let Some((octet, rest)) = self.0.split_first() else { return Err(JobError::Damaged) };
+        self.0 = rest;
+        Ok(*octet)
+    }
+
+    pub(super) fn number(&mut self) -> Result<u64> {
+        let (mut number, mut shift) = (0, 0);
+        loop {
+            let octet = self.octet()?;
+            number |= u64::from(octet & 0x7f) << shift;
+            if octet < 0x80 {
+                return Ok(number);
+            }
+            shift += 7;
+            if shift > 63 {
+                return Err(JobError::Damaged);
+            }
+        }
+    }
+
+    pub(super) fn number_as<N: TryFrom<u64>>(&mut self) -> Result<N> {
+        N::try_from(self.number()?).map_err(|_| JobError::Damaged)
+    }
+
+    pub(super) fn octets(&mut self) -> Result<&'a [u8]> {
+        let len = self.number_as()?;
+        let Some((octets, rest)) = self.0.split_at_checked(len) else { return Err(JobError::Damaged) };
+        self.0 = rest;
+        Ok(octets)
+    }
+
+    pub(super) fn text(&mut self) -> Result<&'a str> {
+        str::from_utf8(self.octets()?).map_err(|_| JobError::Damaged)
+    }
+}
+
+/// What is known of a row.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Entry {
+    /// The verdict, for good.
+    Final(Record),
+    /// What it would be if nobody asked again.
+    Interim(Record),
+    /// A verdict before is void.
+    Void,
+}
+
+impl Entry {
+    /// Whether nobody has to ask, or what is to be asked is kept elsewhere.
+    pub(super) fn is_answer(&self) -> bool {
+        !matches!(self, Self::Void)
+    }
+
+    /// The record, and whether it is for good.
+    pub(super) fn record(&self) -> (Option<&Record>, bool) {
+        match self {
+            Self::Final(record) => (Some(record), true),
+            Self::Interim(record) => (Some(record), false),
+            Self::Void => (None, false),
+        }
+    }
+}
+
+/// Writes entries one behind the other.
+#[derive(Debug, Default)]
+pub(super) struct Packer {
+    pub(super) octets: Vec<u8>,
+    pub(super) count: u32,
+    row: u32,
+    time: i64,
+    mx_host: Option<Arc<str>>,
+    reply: Option<Arc<str>>,
+}
+
+const FINAL: u8 = 0;
+const INTERIM: u8 = 1;
+const VOID: u8 = 2;
+
+const ROLE: u8 = 1;
+const DISPOSABLE: u8 = 2;
+const FREE: u8 = 4;
+const SAME_HOST: u8 = 8;
+const SAME_REPLY: u8 = 16;
+const ENHANCED: u8 = 32;
+const NO_HOST: u8 = 64;
+const NO_REPLY: u8 = 128;
+
+impl Packer {
+    /// The row, counted from the first of its segment; its address is known from there.
+    pub(super) fn put(&mut self, row: u32, record: &Record, is_final: bool) {
+        self.put_head(row, if is_final { FINAL } else { INTERIM });
+        let out = &mut self.octets;
+        out.push(sub_status_code(record.sub_status));
+        out.push(
+            blame_code(record.blame) | catch_all_code(record.catch_all) << 3 | tls_code(record.tls) << 5,
+        );
+        let flag = |is: bool, flag: u8| if is { flag } else { 0 };
+        let same = |one: &Option<Arc<str>>, other: &Option<Arc<str>>| match (one, other) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
+            _ => false,
+        };
+        let same_host = same(&record.mx_host, &self.mx_host);
+        let same_reply = same(&record.reply, &self.reply);
+        out.push(
+            flag(record.role, ROLE)
+                | flag(record.disposable, DISPOSABLE)
+                | flag(record.free, FREE)
+                | flag(same_host, SAME_HOST)
+                | flag(same_reply, SAME_REPLY)
+                | flag(record.enhanced_code.is_some(), ENHANCED)
+                | flag(record.mx_host.is_none(), NO_HOST)
+                | flag(record.reply.is_none(), NO_REPLY),
+        );
+        put_number(out, u64::from(record.attempts));
+        put_number(out, record.duration_ms);
+        let time = record.checked_at.as_millisecond();
+        put_number(out, zigzag(time.wrapping_sub(self.time)));
+        self.time = time;
+        put_number(out, u64::from(record.smtp_code.unwrap_or(0)));
+        if let Some(code) = record.enhanced_code {
+            out.push(code.class);
+            put_number(out, u64::from(code.subject));
+            put_number(out, u64::from(code.detail));
+        }
+        if let (Some(host), false) = (&record.mx_host, same_host) {
+            put_octets(out, host.as_bytes());
+            self.mx_host = Some(Arc::clone(host));
+        }
+        if let (Some(reply), false) = (&record.reply, same_reply) {
+            put_octets(out, reply.as_bytes());
+            self.reply = Some(Arc::clone(reply));
+        }
+    }
+
+    /// The verdict on the row, if it has one, is void.
+    pub(super) fn put_void(&mut self, row: u32) {
+        self.put_head(row, VOID);
+    }
+
+    fn put_head(&mut self, row: u32, kind: u8) {
+        self.count += 1;
+        self.octets.push(kind);
+        put_number(&mut self.octets, zigzag(i64::from(row) - i64::from(self.row)));
+        self.row = row;
+    }
+}
+
+/// Reads what a [`Packer`] wrote, entry by entry.
+#[derive(Debug)]
+pub(super) struct Unpacker<'a> {
+    octets: Unpack<'a>,
+    row: u32,
+    time: i64,
+    mx_host: Option<Arc<str>>,
+    reply: Option<Arc<str>>,
+}
+
+impl<'a> Unpacker<'a> {
+    pub(super) fn new(octets: &'a [u8]) -> Self {
+        Self { octets: Unpack(octets), row: 0, time: 0, mx_host: None, reply: None }
+    }
+
+    fn entry(&mut self) -> Result<(u32, Entry)> {
+        let kind = self.octets.octet()?;
+        let row = i64::from(self.row) + unzigzag(self.octets.number()?);
+        self.row = u32::try_from(row).map_err(|_| JobError::Damaged)?;
+        Ok((
+            self.row,
+            match kind {
+                FINAL => Entry::Final(self.record()?),
+                INTERIM => Entry::Interim(self.record()?),
+                VOID => Entry::Void,
+                _ => return Err(JobError::Damaged),
+            },
+        ))
+    }
+
+    fn record(&mut self) -> Result<Record> {
+        let from = &mut self.octets;
+        let sub_status = sub_status(from.octet()?)?;
+        let packed = from.octet()?;
+        let flags = from.octet()?;
+        let attempts = from.number_as()?;
+        let duration_ms = from.number()?;
+        self.time = self.time.wrapping_add(unzigzag(from.number()?));
+        let smtp_code = match from.number_as()? {
+            0 => None,
+            code => Some(code),
+        };
+        let enhanced_code = match flags & ENHANCED {
+            0 => None,
+            _ => Some(EnhancedCode {
+                class: from.octet()?,
+                subject: from.number_as()?,
+                detail: from.number_as()?,
+            }),
+        };
+        let mut text = |none, same, before: &mut Option<Arc<str>>| -> Result<Option<Arc<str>>> {
+            if flags & none != 0 {
+                return Ok(None);
+            }
+            if flags & same == 0 {
+                *before = Some(from.text()?.into());
+            }
+            Ok(before.clone())
+        };
+        Ok(Record {
+            address: String::new(),
+            status: sub_status.status(),
+            sub_status,
+            blame: blame(packed & 7)?,
+            catch_all: catch_all(packed >> 3 & 3),
+            role: flags & ROLE != 0,
+            disposable: flags & DISPOSABLE != 0,
+            free: flags & FREE != 0,
+            mx_host: text(NO_HOST, SAME_HOST, &mut self.mx_host)?,
+            smtp_code,
+            enhanced_code,
+            reply: text(NO_REPLY, SAME_REPLY, &mut self.reply)?,
+            attempts,
+            tls: tls(packed >> 5 & 3),
+            duration_ms,
+            checked_at: Timestamp::from_millisecond(self.time).map_err(|_| JobError::Damaged)?,
+        })
+    }
+}
+
+impl Iterator for Unpacker<'_> {
+    type Item = Result<(u32, Entry)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.octets.is_empty() {
+            return None;
+        }
+        let entry = self.entry();
+        if entry.is_err() {
+            self.octets = Unpack(&[]);
+        }
+        Some(entry)
+    }
+}
+
+fn zigzag(number: i64) -> u64 {
+    ((number << 1) ^ (number >> 63)) as u64
+}
+
+fn unzigzag(number: u64) -> i64 {
+    (number >> 1) as i64 ^ -((number & 1) as i64)
+}
+
+/// The codes are what jobs on disks hold: new ones come behind, and none is ever given to something else.
+const SUB_STATUSES: [SubStatus; 21] = [
+    SubStatus::Accepted,
+    SubStatus::MailboxNotFound,
+    SubStatus::MailboxDisabled,
+    SubStatus::DoesNotAcceptMail,
+    SubStatus::NoDnsEntries,
+    SubStatus::FailedSyntaxCheck,
+    SubStatus::CatchAll,
+    SubStatus::MailboxQuotaExceeded,
+    SubStatus::RoleBased,
+    SubStatus::Disposable,
+    SubStatus::Greylisted,
+    SubStatus::RateLimited,
+    SubStatus::Blocked,
+    SubStatus::PolicyRejected,
+    SubStatus::MailServerTemporaryError,
+    SubStatus::TimeoutExceeded,
+    SubStatus::FailedSmtpConnection,
+    SubStatus::TlsFailed,
+    SubStatus::UnroutableIpAddress,
+    SubStatus::ProtocolError,
+    SubStatus::Other,
+];
+
+/// Its place in [`SUB_STATUSES`]; without a wild card, so that a new one cannot be forgotten.
+fn sub_status_code(sub_status: SubStatus) -> u8 {
+    use SubStatus as S;
+    match sub_status {
+        S::Accepted => 0,
+        S::MailboxNotFound => 1,
+        S::MailboxDisabled => 2,
+        S::DoesNotAcceptMail => 3,
+        S::NoDnsEntries => 4,
+        S::FailedSyntaxCheck => 5,
+        S::CatchAll => 6,
+        S::MailboxQuotaExceeded => 7,
+        S::RoleBased => 8,
+        S::Disposable => 9,
+        S::Greylisted => 10,
+        S::RateLimited => 11,
+        S::Blocked => 12,
+        S::PolicyRejected => 13,
+        S::MailServerTemporaryError => 14,
+        S::TimeoutExceeded => 15,
+        S::FailedSmtpConnection => 16,
+        S::TlsFailed => 17,
+        S::UnroutableIpAddress => 18,
+        S::ProtocolError => 19,
+        S::Other => 20,
+    }
+}
+
+fn sub_status(code: u8) -> Result<SubStatus> {
+    SUB_STATUSES.get(usize::from(code)).copied().ok_or(JobError::Damaged)
+}
+
+fn blame_code(blame: Option<Blame>) -> u8 {
+    match blame {
+        None => 0,
+        Some(Blame::Recipient) => 1,
+        Some(Blame::Us) => 2,
+        Some(Blame::Policy) => 3,
+        Some(Blame::Server) => 4,
+        Some(Blame::Network) => 5,
+    }
+}
+
+fn blame(code: u8) -> Result<Option<Blame>> {
+    Ok(match code {
+        0 => None,
+        1 => Some(Blame::Recipient),
+        2 => Some(Blame::Us),
+        3 => Some(Blame::Policy),
+        4 => Some(Blame::Server),
+        5 => Some(Blame::Network),
+        _ => return Err(JobError::Damaged),
+    })
+}
+
+pub(super) fn catch_all_code(catch_all: CatchAll) -> u8 {
+    match catch_all {
+        CatchAll::NotRun => 0,
+        CatchAll::Accepted => 1,
+        CatchAll::Refused => 2,
+        CatchAll::Inconclusive => 3,
+    }
+}
+
+pub(super) fn catch_all(code: u8) -> CatchAll {
+    match code {
+        1 => CatchAll::Accepted,
+        2 => CatchAll::Refused,
+        3 => CatchAll::Inconclusive,
+        _ => CatchAll::NotRun,
+    }
+}
+
+fn tls_code(tls: Option<&str>) -> u8 {
+    match tls {
+        None => 0,
+        Some("TLSv1.2") => 1,
+        Some(_) => 2,
+    }
+}
+
+fn tls(code: u8) -> Option<&'static str> {
+    match code {
+        1 => Some("TLSv1.2"),
+        2 => Some("TLSv1.3"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn records() -> impl Strategy<Value = Record> {
+        let text = || prop::option::of(prop::sample::select(vec!["", "a.test", "Ok", "ü\u{fffd}"]));
+        let codes = (prop::option::of(1..1000_u16), prop::option::of((0..9_u8, any::<(u16, u16)>())));
+        let small = (0..21_u8, 0..6_u8, 0..4_u8, 0..3_u8, any::<[bool; 3]>());
+        let numbers = (any::<u32>(), any::<u64>(), -1_000_000_000_000..4_000_000_000_000_i64);
+        (small, text(), text(), codes, numbers).prop_map(|(small, host, reply, codes, numbers)| {
+            let sub_status = sub_status(small.0).unwrap();
+            let [role, disposable, free] = small.4;
+            let enhanced =
+                |(class, (subject, detail)): (u8, (u16, u16))| EnhancedCode { class, subject, detail };
+            Record {
+                address: String::new(),
+                status: sub_status.status(),
+                sub_status,
+                blame: blame(small.1).unwrap(),
+                catch_all: catch_all(small.2),
+                role,
+                disposable,
+                free,
+                mx_host: host.map(Arc::from),
+                smtp_code: codes.0,
+                enhanced_code: codes.1.map(enhanced),
+                reply: reply.map(Arc::from),
+                attempts: numbers.0,
+                tls: tls(small.3),
+                duration_ms: numbers.1,
+                checked_at: Timestamp::from_millisecond(numbers.2).unwrap(),
+            }
+        })
+    }
+
+    fn entries() -> impl Strategy<Value = Vec<(u32, Entry)>> {
+        let known = prop_oneof![
+            records().prop_map(Entry::Final),
+            records().prop_map(Entry::Interim),
+            Just(Entry::Void),
+        ];
+        prop::collection::vec((any::<u32>(), known), 0..20)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_packed_is_unpacked(entries in entries()) {
+            let mut packer = Packer::default();
+            for (row, known) in &entries {
+                match known {
+                    Entry::Final(record) => packer.put(*row, record, true),
+                    Entry::Interim(record) => packer.put(*row, record, false),
+                    Entry::Void => packer.put_void(*row),
+                }
+            }
+            let octets = decompress(&compress(&packer.octets).unwrap()).unwrap();
+            let found: Vec<_> = Unpacker::new(&octets).map(std::result::Result::unwrap).collect();
+            prop_assert_eq!(found, entries);
+        }
+
+        #[test]
+        fn what_is_damaged_is_an_error_and_no_panic(octets: Vec<u8>) {
+            let entries = Unpacker::new(&octets).count();
+            prop_assert!(entries <= octets.len());
+            prop_assert!(decompress(&octets).is_err() || octets.len() > 4);
+        }
+    }
+
+    #[test]
+    fn every_code_has_its_sub_status() {
+        for (code, sub_status) in SUB_STATUSES.into_iter().enumerate() {
+            assert_eq!(usize::from(sub_status_code(sub_status)), code);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What must hold of any list, for the tests and for the fuzz target.
+
+use std::{collections::HashSet, io::Cursor};
+
+use super::{
+    import,
+    input::{self, Format},
+    results,
+    sqlite::Sqlite,
+    store::Store,
+};
+
+/// Whatever a list holds: each of its rows has its place in the job, as it was written and in its order, and each
+/// address is asked about once; or a clear error says why not.
+pub fn job_input(octets: &[u8]) {
+    let (first, list) = octets.split_first().unwrap_or((&0, &[]));
+    let format = match first % 4 {
+        0 => None,
+        1 => Some(Format::Text),
+        2 => Some(Format::Csv),
+        _ => Some(Format::Jsonl),
+    };
+    let column = (first & 0x80 != 0).then_some("2");
+    let rows = match input::read(Cursor::new(list.to_vec()), format, column) {
+        Ok(rows) => rows,
+        Err(error) => return assert!(!error.to_string().is_empty()),
+    };
+    // What cannot be read to its end is a list up to there.
+    let rows: Vec<_> = rows.map_while(Result::ok).collect();
+    for row in &rows {
+        assert_eq!(row.mailbox.is_none(), row.fault.is_some(), "{row:?}");
+    }
+    assert!(rows.windows(2).all(|pair| pair[0].line < pair[1].line));
+
+    let mut store = Sqlite::in_memory().expect("memory is there");
+    let imported = import::import(rows.iter().cloned(), &mut store).expect("memory takes everything");
+    assert_eq!(imported.rows, rows.len() as u64);
+    let spans = store.spans().expect("it was stored");
+    let found: Vec<_> = spans
+        .iter()
+        .flat_map(|span| results::segment(&store, *span).expect("what was stored is read"))
+        .map(|row| (row.record.address, row.written))
+        .collect();
+    assert!(
+        found.iter().eq(rows
+            .iter()
+            .map(|row| (row.address.clone(), row.written.clone()))
+            .collect::<Vec<_>>()
+            .iter())
+    );
+
+    let mut asked = HashSet::new();
+    for chunk in store.chunks(0).expect("it was stored") {
+        let packed = store.addresses(chunk.id).expect("it was stored").expect("it is not finished");
+        for (row, address) in import::addresses(&packed).expect("what was packed is unpacked") {
+            let row = &rows[(spans[chunk.segment as usize].first + row) as usize];
+            assert_eq!(address, row.address);
+            let key =
+                row.mailbox.as_ref().map_or_else(|| format!("{} no address", row.line), |it| it.to_string());
+            assert!(asked.insert(key), "{address} is asked about twice");
+            if let (Some(domain), Some(mailbox)) = (&chunk.domain, &row.mailbox) {
+                assert_eq!(domain, mailbox.domain());
+            }
+        }
+    }
+    assert_eq!(asked.len() as u64, imported.addresses + imported.invalid);
+    let mailboxes: HashSet<_> = rows.iter().filter_map(|row| row.mailbox.as_ref()).collect();
+    assert_eq!(mailboxes.len() as u64, imported.addresses);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_octets_are_a_list_or_an_error(octets: Vec<u8>) {
+            job_input(&octets);
+        }
+
+        #[test]
+        fn any_text_is_a_list_or_an_error(format: u8, text in "([a-c]@[xy]\\.test|[ ,;\"{}:\n#a@-]){0,80}") {
+            job_input(&[&[format], text.as_bytes()].concat());
+        }
+    }
+}

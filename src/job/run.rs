@@ -1,0 +1,124 @@
+//! The run of a job: one thread feeds the engine, one keeps what comes out of it.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use tokio::{runtime::Handle, task::JoinHandle};
+
+use super::{
+    board::{Board, OnLane, Standing},
+    durable::Job,
+    error::{JobError, Result},
+    feed::Feeder,
+    flight::Flight,
+    keep::Keeper,
+    lock::Lock,
+    sqlite::Sqlite,
+    store::Store,
+};
+use crate::{
+    metrics::Metrics,
+    verify::{Lanes, Verifier},
+};
+
+/// A job that is being worked on. Dropped, it goes on for a moment, until what it had is kept.
+pub struct JobRun {
+    flight: Arc<Flight>,
+    board: Arc<Board>,
+    lanes: Lanes,
+    given_up: Arc<AtomicBool>,
+    over: JoinHandle<Result<()>>,
+    _lock: Lock,
+}
+
+impl std::fmt::Debug for JobRun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JobRun").finish_non_exhaustive()
+    }
+}
+
+impl JobRun {
+    /// Starts to work on the job at `path`; `metrics` should be those of `verifier`, and are kept with the job. It must
+    /// be called within a tokio runtime of several threads.
+    ///
+    /// # Errors
+    /// Another process works on the job, or it cannot be read.
+    pub fn start(path: &Path, verifier: &Verifier, metrics: Arc<Metrics>, on_lane: OnLane) -> Result<Self> {
+        let lock = Lock::of(path)?;
+        let standing = Job::open(path)?.standing()?;
+        let (writer, reader) = (Sqlite::open(path, true)?, Sqlite::open(path, false)?);
+        let flight = Arc::new(Flight::default());
+        let (tasks, events) = verifier.start(writer.catch_all()?);
+        let lanes = events.lanes();
+        let board = Arc::new(Board::new(standing, metrics, lanes.clone(), on_lane));
+        let feeder = Feeder::new(reader, Arc::clone(&flight))?;
+        let keeper = Keeper::new(writer, Arc::clone(&flight), Arc::clone(&board))?;
+        let given_up = Arc::new(AtomicBool::new(false));
+        let runtime = Handle::current();
+        let feeder = tokio::task::spawn_blocking({
+            let runtime = runtime.clone();
+            move || feeder.run(tasks, &runtime)
+        });
+        let keeper = tokio::task::spawn_blocking({
+            let (flight, given_up) = (Arc::clone(&flight), Arc::clone(&given_up));
+            move || {
+                let kept = keeper.run(events, &runtime, || given_up.load(Relaxed));
+                // Whatever ended it, there is nobody left to feed.
+                flight.stop();
+                kept
+            }
+        });
+        let over = tokio::spawn(async move {
+            let panicked = |_| JobError::Damaged;
+            let (kept, fed) = tokio::join!(keeper, feeder);
+            kept.map_err(panicked).flatten().and(fed.map_err(panicked).flatten())
+        });
+        Ok(Self { flight, board, lanes, given_up, over, _lock: lock })
+    }
+
+    /// How the job stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.board.standing()
+    }
+
+    /// How the lanes are doing.
+    #[must_use]
+    pub fn lanes(&self) -> &Lanes {
+        &self.lanes
+    }
+
+    /// Feeds nothing more; what is under way is answered and kept.
+    pub fn drain(&self) {
+        self.flight.stop();
+    }
+
+    /// Does not wait for answers any more either; what has come is kept.
+    pub fn give_up(&self) {
+        self.flight.stop();
+        self.given_up.store(true, Relaxed);
+    }
+
+    /// Waits until it is over, once: everything has a verdict, or what was under way when it was stopped.
+    ///
+    /// # Errors
+    /// The store failed.
+    ///
+    /// # Cancellation safety
+    /// The run goes on if the future is dropped.
+    pub async fn ended(&mut self) -> Result<()> {
+        (&mut self.over).await.map_err(|_| JobError::Damaged).flatten()
+    }
+}
+
+/// So that nothing is fed to nobody.
+impl Drop for JobRun {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}

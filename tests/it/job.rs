@@ -1,0 +1,483 @@
+//! Jobs, as people run them: made, interrupted, killed, resumed, read while they run.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_smtp-pool"));
+    command.args(args).env_remove("RUST_LOG").current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+#[track_caller]
+fn done(args: &[&str]) -> String {
+    let output = run(args);
+    assert_eq!(output.status.code(), Some(0), "{args:?}: {}", err(&output));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn str_of(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A folder with a list and a place for the output.
+struct Desk {
+    dir: TempDir,
+    list: PathBuf,
+    out: PathBuf,
+    job: PathBuf,
+}
+
+impl Desk {
+    fn new(list: impl AsRef<[u8]>) -> Self {
+        let dir = TempDir::new().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let (path, out, job) = (at("list.csv"), at("out.csv"), at("out.csv.job"));
+        fs::write(&path, list).unwrap();
+        Self { list: path, out, job, dir }
+    }
+
+    fn verify<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        [&["verify", str_of(&self.list), "-o", str_of(&self.out)][..], more].concat()
+    }
+
+    fn rows(&self) -> Vec<HashMap<String, String>> {
+        csv::Reader::from_path(&self.out).unwrap().deserialize().map(Result::unwrap).collect()
+    }
+}
+
+/// Rows of many kinds, repeats among them, in the sandbox' world.
+fn list(rows: usize) -> String {
+    let row = |n: usize| match n % 10 {
+        0 => format!("{n},user{n}@good.test"),
+        1 => format!("{n},ann@good.test"),
+        2 => format!("{n},any{n}@catchall.test"),
+        3 => format!("{n},nobody{n}@Good.test"),
+        4 => format!("{n},no address {n}"),
+        5 => format!("{n},bob@good.test"),
+        6 => format!("{n},x{n}@nowhere{n}.test"),
+        7 => format!("{n},full@good.test"),
+        8 => format!("{n},x{}@catchall.test", n / 50),
+        _ => format!("{n},x{n}@null.test"),
+    };
+    let rows: Vec<String> = (0..rows).map(row).collect();
+    format!("id,email\n{}\n", rows.join("\n"))
+}
+
+/// What of the rows must be the same in every run.
+fn verdicts(rows: &[HashMap<String, String>]) -> Vec<[&str; 5]> {
+    let fields = ["id", "address", "status", "sub_status", "normal_form"];
+    rows.iter().map(|row| fields.map(|field| &*row[field])).collect()
+}
+
+#[test]
+fn a_row_comes_out_for_each_that_went_in_and_in_its_order() {
+    let desk = Desk::new(list(1_000));
+    let output = run(&desk.verify(&["--sandbox"]));
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let rows = desk.rows();
+    assert_eq!(rows.len(), 1_000);
+    for (n, row) in rows.iter().enumerate() {
+        assert_eq!(row["id"], n.to_string());
+        assert!(row["address"].ends_with("test") || row["sub_status"] == "failed_syntax_check");
+    }
+    // As it was written, and the same mailbox.
+    assert_eq!((&*rows[3]["address"], &*rows[3]["normal_form"]), ("nobody3@Good.test", "nobody3@good.test"));
+    assert!(rows.iter().step_by(10).skip(1).all(|row| row["sub_status"] == "mailbox_not_found"));
+    // Asked once, however often it is there.
+    let status: Value = serde_json::from_str(&done(&["job", "status", "--json", str_of(&desk.job)])).unwrap();
+    assert_eq!((&status["rows"], &status["done"]), (&1_000.into(), &1_000.into()));
+    assert!(status["addresses"].as_u64().unwrap() < 700, "{status}");
+    assert!(!desk.dir.path().join("out.csv.job-wal").exists());
+
+    // Again: nothing to do, and the same output.
+    let before = fs::read(&desk.out).unwrap();
+    let output = run(&desk.verify(&["--sandbox"]));
+    assert!(err(&output).contains("1000 of 1000 rows are done"), "{}", err(&output));
+    assert_eq!(fs::read(&desk.out).unwrap(), before);
+}
+
+#[test]
+fn what_does_not_fit_the_job_is_refused() {
+    let desk = Desk::new(list(20));
+    let args = desk.verify(&["--syntax-only", "-q"]);
+    assert_eq!(run(&args).status.code(), Some(0));
+    let other = run(&desk.verify(&["--sandbox", "-q"]));
+    assert_eq!(other.status.code(), Some(2));
+    assert!(
+        err(&other).contains("out.csv.job: the job was made to check the syntax only\n  hint: --restart")
+    );
+
+    fs::write(&desk.list, list(21)).unwrap();
+    let changed = run(&args);
+    assert_eq!(changed.status.code(), Some(2));
+    assert!(err(&changed).contains("list.csv is not as it was when the job was made"), "{}", err(&changed));
+    assert_eq!(desk.rows().len(), 20);
+    assert_eq!(run(&desk.verify(&["--syntax-only", "-q", "--restart"])).status.code(), Some(0));
+    assert_eq!(desk.rows().len(), 21);
+
+    fs::write(&desk.job, "no job").unwrap();
+    let foreign = run(&args);
+    assert!(err(&foreign).contains("out.csv.job: no job that can be read here"), "{}", err(&foreign));
+    assert_eq!(run(&["job", "status", str_of(&desk.list)]).status.code(), Some(2));
+    let nothing = run(&["verify", "--sandbox", "a@good.test", "--restart", "-o", str_of(&desk.out)]);
+    assert!(err(&nothing).contains("--restart: there is no job"), "{}", err(&nothing));
+}
+
+#[test]
+fn a_list_that_is_torn_makes_no_job() {
+    let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
+    encoder.write_all(list(5_000).as_bytes()).unwrap();
+    let mut octets = encoder.finish().unwrap();
+    octets.truncate(octets.len() / 2);
+    let desk = Desk::new(octets);
+    let output = run(&desk.verify(&["--syntax-only", "-q"]));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(err(&output).contains("list.csv: after line "), "{}", err(&output));
+    assert_eq!(fs::read_dir(desk.dir.path()).unwrap().count(), 1, "nothing but the list");
+}
+
+#[test]
+fn verdicts_are_asked_for_again_and_compared() {
+    let desk = Desk::new(list(100));
+    let syntax = desk.dir.path().join("syntax.jsonl");
+    done(&["verify", str_of(&desk.list), "-o", str_of(&syntax), "--syntax-only", "-q"]);
+    done(&desk.verify(&["--sandbox", "-q"]));
+    let job = str_of(&desk.job);
+
+    let told = done(&["job", "retry", job, "--status", "risky,mailbox_not_found"]);
+    let status: Value = serde_json::from_str(&done(&["job", "status", "--json", job])).unwrap();
+    let left = status["left"].as_u64().unwrap();
+    assert!(left > 20 && told.starts_with(&format!("{left} rows")), "{told} {status}");
+    assert_eq!(done(&["job", "results", job]).lines().count() as u64, 100 - left);
+    assert_eq!(done(&["job", "export", job]).lines().count(), 100);
+    let before = fs::read(&desk.out).unwrap();
+    done(&desk.verify(&["--sandbox", "-q"]));
+    assert_eq!(desk.rows().len(), 100);
+    let text = String::from_utf8(before).unwrap();
+    let rows: Vec<HashMap<String, String>> =
+        csv::Reader::from_reader(text.as_bytes()).deserialize().map(Result::unwrap).collect();
+    assert_eq!(verdicts(&rows), verdicts(&desk.rows()));
+
+    let differs = done(&["job", "diff", "--json", str_of(&syntax), job]);
+    let differs: Vec<Value> = differs.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(differs.iter().all(|it| it["before"] == "other" && it["after"] != "failed_syntax_check"));
+    let ann = differs.iter().find(|it| it["address"] == "ann@good.test").unwrap();
+    assert_eq!(ann["after"], "accepted");
+    assert_eq!(done(&["job", "diff", job, str_of(&desk.out)]).lines().count(), 1, "only the header");
+    let wrong = run(&["job", "retry", job, "--status", "nonsense"]);
+    assert!(err(&wrong).contains("--status nonsense: no such verdict\n  hint: "), "{}", err(&wrong));
+}
+
+#[test]
+fn greylisted_addresses_come_back_by_the_schedule() {
+    let desk = Desk::new("email\neve@greylist.test\nann@good.test\n");
+    let world = slow_world(desk.dir.path());
+    done(&desk.verify(&[&world, "-q", "--attempts", "3", "--retry-after", "0.5"]));
+    let rows = desk.rows();
+    assert_eq!((&*rows[0]["status"], &*rows[0]["attempts"]), ("deliverable", "2"), "{:?}", rows[0]);
+}
+
+/// Answers that take a while: something to interrupt.
+const SLOW: &str = r#"
+[[host]]
+name = "mx.good.test"
+without = ["STARTTLS"]
+latency = "10ms"
+errors = { soft = 10, hard = 20, delay = "200ms" }
+
+[[host]]
+name = "mx.greylist.test"
+greylist = "300ms"
+
+[[domain]]
+name = "good.test"
+hosts = ["mx.good.test"]
+users = ["ann", "bob"]
+full = ["full"]
+
+[[domain]]
+name = "catchall.test"
+hosts = ["mx.good.test"]
+catch_all = true
+
+[[domain]]
+name = "null.test"
+null_mx = true
+
+[[domain]]
+name = "greylist.test"
+hosts = ["mx.greylist.test"]
+users = ["eve"]
+"#;
+
+fn slow_world(dir: &Path) -> String {
+    let path = dir.join("world.toml");
+    fs::write(&path, SLOW).unwrap();
+    format!("--sandbox={}", path.display())
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn an_interrupted_job_says_how_to_go_on() {
+    let desk = Desk::new(list(4_000));
+    let world = slow_world(desk.dir.path());
+    let child = command(&desk.verify(&[&world, "--json-progress"])).spawn().unwrap();
+    wait_for_some(&desk.job);
+    // Whoever reads is in nobody's way, and another run is.
+    assert!(!done(&["job", "results", str_of(&desk.job)]).is_empty());
+    let busy = run(&desk.verify(&[&world, "-q"]));
+    assert_eq!(busy.status.code(), Some(1));
+    assert!(err(&busy).contains("another run works on this job"), "{}", err(&busy));
+    signal(&child, "-INT");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", err(&output));
+    assert!(err(&output).contains("the same command goes on"), "{}", err(&output));
+    assert!(!desk.out.exists());
+    done(&desk.verify(&["--sandbox", "-q"]));
+    assert_eq!(desk.rows().len(), 4_000);
+}
+
+/// Waits until the job has a result.
+fn wait_for_some(job: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let status = run(&["job", "status", "--json", str_of(job)]);
+        if let Ok(status) = serde_json::from_slice::<Value>(&status.stdout)
+            && status["done"].as_u64() > Some(0)
+        {
+            return;
+        }
+        assert!(Instant::now() < deadline, "nothing was done");
+        std::thread::yield_now();
+    }
+}
+
+/// Killed at any moment and resumed, it ends as if nothing had happened. `KILLS` says how often it is tried.
+#[test]
+fn no_kill_loses_or_repeats_a_row() {
+    let kills = std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(5_u32);
+    let text = list(4_000);
+    let undisturbed = Desk::new(&text);
+    let world = slow_world(undisturbed.dir.path());
+    let started = Instant::now();
+    done(&undisturbed.verify(&[&world, "-q"]));
+    let took = started.elapsed();
+    let (rows, mut random) = (undisturbed.rows(), fastrand::Rng::with_seed(7));
+
+    let mut desk = Desk::new(&text);
+    let (mut killed, mut ended) = (0, 0);
+    while killed < kills {
+        let mut child = command(&desk.verify(&[&world, "-q"])).spawn().unwrap();
+        std::thread::sleep(took.mul_f64(random.f64() * 0.6));
+        match child.try_wait().unwrap() {
+            None => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                killed += 1;
+            }
+            Some(status) => {
+                assert!(status.success());
+                ended += 1;
+                assert_eq!(verdicts(&desk.rows()), verdicts(&rows));
+                desk = Desk::new(&text);
+            }
+        }
+    }
+    done(&desk.verify(&[&world, "-q"]));
+    assert_eq!(verdicts(&desk.rows()), verdicts(&rows));
+    // Neither twice among the results, nor anything left to do.
+    let status: Value = serde_json::from_str(&done(&["job", "status", "--json", str_of(&desk.job)])).unwrap();
+    assert_eq!((&status["done"], &status["left"]), (&4_000.into(), &0.into()));
+    println!("{killed} kills, {ended} runs that came to their end between them");
+}
+
+#[test]
+fn metrics_and_health_are_served_while_it_runs() {
+    let desk = Desk::new(list(4_000));
+    let world = slow_world(desk.dir.path());
+    let mut child = command(&desk.verify(&[&world, "--metrics", "127.0.0.1:0"])).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let line = lines.find(|line| line.starts_with("metrics at http://")).unwrap();
+    let address = line["metrics at http://".len()..].split('/').next().unwrap().to_owned();
+    wait_for_some(&desk.job);
+    let get = |path: &str| {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    let wanted =
+        ["HTTP/1.1 200 OK\r\n", "smtp_pool_rows 4000\n", "sub_status=\"accepted\"", "smtp_pool_lanes{"];
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let metrics = get("/metrics");
+        if wanted.iter().all(|part| metrics.contains(part)) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{metrics}");
+    }
+    assert!(get("/health").ends_with("{\"status\":\"ok\"}\n"));
+    assert!(get("/").starts_with("HTTP/1.1 404 "));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn lanes_that_stay_blocked_are_told_by_the_exit_code() {
+    let desk = Desk::new("email\nann@listed.test\nbob@good.test\n");
+    let world = SLOW.to_owned()
+        + "\n[[host]]\nname = \"mx.listed.test\"\nblocked = { at = \"connect\" }\n\
+           [[domain]]\nname = \"listed.test\"\nhosts = [\"mx.listed.test\"]\nusers = [\"ann\"]\n";
+    fs::write(desk.dir.path().join("world.toml"), world).unwrap();
+    let world = format!("--sandbox={}", desk.dir.path().join("world.toml").display());
+    let stream = run(&["verify", &world, str_of(&desk.list)]);
+    for output in [run(&desk.verify(&[&world])), stream] {
+        assert_eq!(output.status.code(), Some(3), "{}", err(&output));
+        assert!(err(&output).contains("did not want us to the end:\n  mx.listed.test: "), "{}", err(&output));
+    }
+    assert_eq!((&*desk.rows()[0]["status"], &*desk.rows()[1]["status"]), ("unknown", "deliverable"));
+}
+
+#[test]
+fn progress_in_json_is_one_object_a_line() {
+    let desk = Desk::new("email\nann@good.test\n");
+    let output = run(&desk.verify(&["--sandbox", "--json-progress"]));
+    let text = err(&output);
+    let last = text.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{text}"));
+    let last: Value = serde_json::from_str(last).unwrap();
+    assert_eq!(
+        (&last["done"], &last["total"], &last["verdicts"]["accepted"]),
+        (&1.into(), &1.into(), &1.into())
+    );
+}
+
+#[test]
+fn other_services_words_are_spoken() {
+    let desk = Desk::new(
+        "id,email\n1,ann@good.test\n2,nobody@good.test\n3,any@catchall.test\n4,x\n5,info@good.test\n6,a@gmial.con\n",
+    );
+    done(&desk.verify(&["--sandbox", "-q"]));
+    let job = str_of(&desk.job);
+    let of = |vocab: &str, path: &str| -> Vec<Value> {
+        let text = done(&["job", "results", job, "--vocab", vocab]);
+        let objects = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        objects.map(|object| object.pointer(path).cloned().unwrap_or_default()).collect()
+    };
+    let is = |vocab: &str, path: &str, values: &[&str]| assert_eq!(of(vocab, path), values, "{vocab} {path}");
+    is("reacher", "/is_reachable", &["safe", "invalid", "risky", "invalid", "risky", "invalid"]);
+    assert_eq!(of("reacher", "/smtp/is_deliverable")[..3], [true.into(), false.into(), Value::from(true)]);
+    is("zerobounce", "/status", &["valid", "invalid", "catch-all", "invalid", "do_not_mail", "invalid"]);
+    is(
+        "zerobounce",
+        "/sub_status",
+        &["", "mailbox_not_found", "", "failed_syntax_check", "role_based", "possible_typo"],
+    );
+    is(
+        "kickbox",
+        "/reason",
+        &[
+            "accepted_email",
+            "rejected_email",
+            "low_deliverability",
+            "invalid_email",
+            "accepted_email",
+            "invalid_domain",
+        ],
+    );
+    is("neverbounce", "/result", &["valid", "invalid", "catchall", "invalid", "valid", "invalid"]);
+    assert_eq!(of("kickbox", "/did_you_mean")[5], "a@gmail.com");
+    // The list's own columns are passed on, also where a name is taken.
+    is("kickbox", "/id", &["1", "2", "3", "4", "5", "6"]);
+    assert_eq!(of("kickbox", "/input_email")[3], "x");
+    for (vocab, header) in [
+        ("reacher", "input,is_reachable,misc.is_disposable,"),
+        ("zerobounce", "address,status,sub_status,account,domain,did_you_mean,"),
+        ("kickbox", "email,result,reason,role,free,disposable,accept_all,did_you_mean,sendex,"),
+        ("neverbounce", "email,result,flags,suggested_correction,"),
+    ] {
+        let path = desk.dir.path().join(format!("{vocab}.csv"));
+        done(&["job", "export", job, "--vocab", vocab, "-o", str_of(&path)]);
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.starts_with(header) && text.lines().count() == 7, "{text}");
+    }
+}
+
+#[test]
+fn streams_keep_order_and_columns_too() {
+    let desk = Desk::new(list(3_000));
+    let text = done(&["verify", "--sandbox", "-q", "--keep-order", str_of(&desk.list)]);
+    let ids: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].clone()).collect();
+    assert!(ids.iter().enumerate().all(|(n, id)| id.as_str() == Some(&n.to_string())) && ids.len() == 3_000);
+}
+
+#[test]
+fn own_lists_are_heeded() {
+    let desk = Desk::new("email\nann@good.test\nann@catchall.test\n");
+    let (disposable, role) = (desk.dir.path().join("disposable.txt"), desk.dir.path().join("role.txt"));
+    fs::write(&disposable, "# mine\nGood.test\n").unwrap();
+    fs::write(&role, "ann\n").unwrap();
+    let more = ["--sandbox", "-q", "--disposable", str_of(&disposable), "--role", str_of(&role)];
+    done(&desk.verify(&more));
+    let rows = desk.rows();
+    assert_eq!((&*rows[0]["sub_status"], &*rows[0]["role"]), ("disposable", "true"));
+    assert_eq!(&rows[1]["disposable"], "false");
+    fs::write(&disposable, "no domain\n").unwrap();
+    let wrong = run(&desk.verify(&more));
+    assert!(err(&wrong).contains("disposable.txt: line 1: "), "{}", err(&wrong));
+}
+
+#[test]
+fn a_plan_counts_by_provider() {
+    let desk = Desk::new(list(100));
+    let plan = done(&["plan", "--sandbox", "--json", str_of(&desk.list)]);
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    assert_eq!((&plan["rows"], &plan["invalid"]), (&100.into(), &10.into()));
+    assert_eq!(plan["unasked"]["does_not_accept_mail"], 10);
+    let asked: u64 =
+        plan["lanes"].as_array().unwrap().iter().map(|it| it["addresses"].as_u64().unwrap()).sum();
+    assert_eq!(asked, 70);
+    assert!(done(&["plan", "--sandbox", str_of(&desk.list)]).contains("10 addresses need no server"));
+}
+
+#[test]
+fn a_report_is_one_page_with_everything_in_it() {
+    let desk = Desk::new("email\nann@good.test\nnobody@good.test\n<b>&x\n");
+    done(&desk.verify(&["--sandbox", "-q"]));
+    let page = desk.dir.path().join("report.html");
+    done(&["report", str_of(&desk.job), "-o", str_of(&page)]);
+    let html = fs::read_to_string(page).unwrap();
+    for part in
+        ["<h2>Verdicts</h2>", "mailbox_not_found", "mx.good.test", "<h2>Throughput</h2>", "<td>rcpt<td>"]
+    {
+        assert!(html.contains(part), "{part}");
+    }
+    // Four charts, and nothing that is fetched.
+    assert_eq!(html.matches("<svg").count(), 4);
+    let links = html.replace("http://www.w3.org/2000/svg", "");
+    assert!(!links.contains("http") && !links.contains("<script") && !links.contains("<link"));
+}
