@@ -9,15 +9,7 @@ pub(crate) struct Pool;
 
 impl Gauges for Pool {
     fn sizes(&self) -> Sizes {
-        Sizes {
-            idle: 3,
-            active: 5,
-            connecting: 1,
-            waiting: 2,
-            max: 10,
-            immediate: 1_000,
-            breaker: BreakerState::Closed,
-        }
+        Sizes { idle: 3, active: 5, connecting: 1, waiting: 2, max: 10, breaker: BreakerState::Closed }
     }
 }
 

@@ -80,8 +80,6 @@ pub struct Sizes {
     pub waiting: usize,
     /// How many connections there may be.
     pub max: usize,
-    /// How many callers were given a connection without waiting, since the pool exists. It never falls.
-    pub immediate: u64,
     /// Whether connecting is tried.
     pub breaker: BreakerState,
 }
@@ -100,21 +98,20 @@ impl Sizes {
 
     /// Adds what `other` has; of the breakers, the worse counts.
     pub fn merge(&mut self, other: &Self) {
-        let Self { idle, active, connecting, waiting, max, immediate, breaker } = self;
+        let Self { idle, active, connecting, waiting, max, breaker } = self;
         *idle += other.idle;
         *active += other.active;
         *connecting += other.connecting;
         *waiting += other.waiting;
         // A pool without a bound has the largest one there is.
         *max = max.saturating_add(other.max);
-        *immediate += other.immediate;
         *breaker = (*breaker).max(other.breaker);
     }
 }
 
 impl fmt::Display for Sizes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { idle, active, connecting, waiting, max, breaker, .. } = self;
+        let Self { idle, active, connecting, waiting, max, breaker } = self;
         let breaker = breaker.as_str();
         write!(
             f,
@@ -133,42 +130,26 @@ pub trait Gauges: Send + Sync {
 
 /// The pools of a server.
 #[derive(Default)]
-pub(super) struct Watch(Mutex<Watched>);
-
-#[derive(Default)]
-struct Watched {
-    /// Each with the count of immediate checkouts that it last told: a counter must not fall when its pool is gone.
-    sources: Vec<(Weak<dyn Gauges>, u64)>,
-    /// What those told that are gone.
-    gone: u64,
-}
+pub(super) struct Watch(Mutex<Vec<Weak<dyn Gauges>>>);
 
 impl Watch {
     pub(super) fn add(&self, source: Weak<dyn Gauges>) {
-        let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        watched.sources.push((source, 0));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(source);
     }
 
-    /// All of them together, `None` if there are none, and the immediate checkouts including those of the past.
-    pub(super) fn ask(&self) -> (Option<Sizes>, u64) {
+    /// All of them together, `None` if there are none.
+    pub(super) fn ask(&self) -> Option<Sizes> {
         // Let go of after the lock: this may be the last to hold a pool, whose end is not ours to foresee.
         let mut held: Vec<Arc<dyn Gauges>> = Vec::new();
-        let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Watched { sources, gone } = &mut *watched;
+        let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut total: Option<Sizes> = None;
-        sources.retain_mut(|(source, immediate)| {
-            let Some(source) = source.upgrade() else {
-                *gone += *immediate;
-                return false;
-            };
-            let sizes = source.sizes();
-            *immediate = (*immediate).max(sizes.immediate);
-            total.get_or_insert_default().merge(&sizes);
+        sources.retain(|source| {
+            let Some(source) = source.upgrade() else { return false };
+            total.get_or_insert_default().merge(&source.sizes());
             held.push(source);
             true
         });
-        let immediate = *gone + sources.iter().map(|(_, immediate)| immediate).sum::<u64>();
-        (total, immediate)
+        total
     }
 }
 
@@ -187,9 +168,8 @@ mod tests {
     #[test]
     fn pools_of_a_server_add_up_and_counters_outlive_them() {
         let watch = Watch::default();
-        assert_eq!(watch.ask(), (None, 0));
-        let sizes =
-            Sizes { idle: 1, active: 2, connecting: 3, waiting: 4, max: 5, immediate: 6, ..Sizes::default() };
+        assert_eq!(watch.ask(), None);
+        let sizes = Sizes { idle: 1, active: 2, connecting: 3, waiting: 4, max: 5, ..Sizes::default() };
         let one = Arc::new(Pool(sizes));
         let other = Arc::new(Pool(Sizes { max: usize::MAX, breaker: BreakerState::HalfOpen, ..sizes }));
         for pool in [&one, &other] {
@@ -197,14 +177,13 @@ mod tests {
             watch.add(weak);
         }
         let breaker = BreakerState::HalfOpen;
-        let both =
-            Sizes { idle: 2, active: 4, connecting: 6, waiting: 8, max: usize::MAX, immediate: 12, breaker };
-        assert_eq!(watch.ask(), (Some(both), 12));
+        let both = Sizes { idle: 2, active: 4, connecting: 6, waiting: 8, max: usize::MAX, breaker };
+        assert_eq!(watch.ask(), Some(both));
         drop(other);
-        assert_eq!(watch.ask(), (Some(sizes), 12));
+        assert_eq!(watch.ask(), Some(sizes));
         drop(one);
-        assert_eq!(watch.ask(), (None, 12));
-        assert_eq!(watch.ask(), (None, 12));
+        assert_eq!(watch.ask(), None);
+        assert_eq!(watch.ask(), None);
     }
 
     #[test]

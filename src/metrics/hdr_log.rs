@@ -112,7 +112,7 @@ fn named(seen: &ServerSnapshot) -> impl Iterator<Item = (&'static str, Histogram
         .map(|(operation, histogram)| (operation.as_str(), histogram))
         .chain([
             ("lifetime", seen.lifetime.clone()),
-            ("checkout_wait", seen.checkout_waits()),
+            ("checkout_wait", seen.checkout_wait.clone()),
             ("health_check", seen.health_took.clone()),
         ])
         .filter_map(|(name, histogram)| Some((name, histogram?)))
@@ -154,7 +154,7 @@ mod tests {
         let server = metrics.server("mx.example.com, or so");
         server.record_many(Operation::Rcpt, 20 * MS, 3);
         server.connection_closed(3_600_000 * MS, "max_lifetime");
-        server.checkouts_immediate(7);
+        (0..7).for_each(|_| server.checkout(Duration::ZERO));
         metrics.record(Operation::Dns, MS);
         let first = metrics.snapshot();
         log.write(&first).unwrap();

@@ -35,7 +35,6 @@
 //! | `smtp_connections_closed_total` | counter | `server`, `reason` | connections that ended, by why |
 //! | `smtp_connection_lifetime_seconds` | histogram | `server` | how long those existed |
 //! | `smtp_checkout_wait_seconds` | histogram | `server` | how long callers waited for a connection, with 0 for those who did not |
-//! | `smtp_checkouts_immediate_total` | counter | `server` | callers who did not |
 //! | `smtp_checkout_errors_total` | counter | `server`, `kind` | callers who were given none, by why |
 //! | `smtp_operation_duration_seconds` | histogram | `server`, `operation` | how long an [`Operation`] took to its answer, a refusal being one |
 //! | `smtp_operation_errors_total` | counter | `server`, `operation`, `kind` | operations without an answer, by what happened instead |

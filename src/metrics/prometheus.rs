@@ -157,11 +157,8 @@ impl<'a> Exposition<'a, '_> {
             "How long callers waited for a connection, those included who did not.",
         )?;
         for (server, seen) in self.servers() {
-            self.histogram(name, &[("server", server)], seen.checkout_waits().as_ref(), &WAITS)?;
+            self.histogram(name, &[("server", server)], seen.checkout_wait.as_ref(), &WAITS)?;
         }
-        let name = "smtp_checkouts_immediate_total";
-        self.family(name, "counter", "Callers who had a connection without waiting.")?;
-        self.count(name, |server| server.checkouts_immediate)?;
         let name = "smtp_checkout_errors_total";
         self.family(name, "counter", "Callers who were given no connection, by why.")?;
         self.by_value(name, "kind", |server| &server.checkout_errors)

@@ -70,8 +70,6 @@ pub struct ServerMetrics {
     closed: Counts,
     checkout_wait: Recorder,
     checkout_errors: Counts,
-    /// Immediate checkouts of pools that tell them one by one.
-    immediate: AtomicU64,
     retries: AtomicU64,
     breaker_changes: [AtomicU64; BreakerState::ALL.len()],
     health_results: [AtomicU64; HealthResult::ALL.len()],
@@ -96,7 +94,6 @@ impl ServerMetrics {
             closed: Counts::default(),
             checkout_wait: Recorder::default(),
             checkout_errors: Counts::default(),
-            immediate: AtomicU64::default(),
             retries: AtomicU64::default(),
             breaker_changes: Default::default(),
             health_results: Default::default(),
@@ -147,15 +144,9 @@ impl ServerMetrics {
         self.closed.add(reason);
     }
 
-    /// Records how long a caller had to wait for a connection. Those who did not are
-    /// [`Sizes::immediate`], or [`checkouts_immediate`](Self::checkouts_immediate).
+    /// Records how long a caller had to wait for a connection; nothing, where one was idle.
     pub fn checkout(&self, wait: Duration) {
         self.checkout_wait.record(wait, 1);
-    }
-
-    /// Counts callers who had a connection without waiting. Not for those whom a [watched](Self::watch) pool counts.
-    pub fn checkouts_immediate(&self, n: u64) {
-        self.immediate.fetch_add(n, Ordering::Relaxed);
     }
 
     /// Counts a caller who was given no connection, by why.
@@ -194,7 +185,6 @@ impl ServerMetrics {
 
     pub(super) fn snapshot(&self) -> ServerSnapshot {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (sizes, immediate) = self.sizes();
         let health_last = count(&self.health_last);
         let mut operation_errors = Vec::new();
         for operation in Operation::ALL {
@@ -202,11 +192,10 @@ impl ServerMetrics {
             operation_errors.extend(errors.into_iter().map(|(kind, count)| ((operation, kind), count)));
         }
         ServerSnapshot {
-            sizes,
+            sizes: self.sizes(),
             connections_opened: count(&self.opened),
             connection_errors: self.errors.total(),
             connections_closed: self.closed.total(),
-            checkouts_immediate: immediate,
             checkout_errors: self.checkout_errors.total(),
             operation_errors: operation_errors.into_iter().collect(),
             retries: count(&self.retries),
@@ -221,15 +210,15 @@ impl ServerMetrics {
     }
 
     /// What is asked for and what was told.
-    fn sizes(&self) -> (Option<Sizes>, u64) {
-        let (mut sizes, immediate) = self.watch.ask();
+    fn sizes(&self) -> Option<Sizes> {
+        let mut sizes = self.watch.ask();
         if self.was_told.load(Ordering::Acquire) {
             let [idle, active, connecting, waiting] =
                 PoolState::ALL.map(|state| self.told[state as usize].load(Ordering::Relaxed));
             let told = Sizes { idle, active, connecting, waiting, ..Sizes::default() };
             sizes.get_or_insert_default().merge(&told);
         }
-        (sizes, immediate + self.immediate.load(Ordering::Relaxed))
+        sizes
     }
 }
 

@@ -57,8 +57,6 @@ pub struct ServerSnapshot {
     pub connection_errors: BTreeMap<Box<str>, u64>,
     /// Connections that ended, by why.
     pub connections_closed: BTreeMap<Box<str>, u64>,
-    /// Callers who had a connection without waiting.
-    pub checkouts_immediate: u64,
     /// Callers who were given none, by why.
     pub checkout_errors: BTreeMap<Box<str>, u64>,
     /// Operations that were not answered, by what happened instead.
@@ -96,13 +94,7 @@ impl ServerSnapshot {
     /// How long callers waited for a connection, those included who did not.
     #[must_use]
     pub fn checkout_wait(&self) -> Option<Latency> {
-        self.checkout_waits().as_ref().map(Latency::from)
-    }
-
-    pub(super) fn checkout_waits(&self) -> Option<Histogram<u64>> {
-        let mut all = self.checkout_wait.clone();
-        recorder::add(&mut all, 0, self.checkouts_immediate);
-        all
+        self.checkout_wait.as_ref().map(Latency::from)
     }
 
     /// How many looks at its health had that result.
@@ -131,7 +123,6 @@ impl ServerSnapshot {
         self.connections_opened += other.connections_opened;
         add_up(&mut self.connection_errors, &other.connection_errors);
         add_up(&mut self.connections_closed, &other.connections_closed);
-        self.checkouts_immediate += other.checkouts_immediate;
         add_up(&mut self.checkout_errors, &other.checkout_errors);
         add_up(&mut self.operation_errors, &other.operation_errors);
         self.retries += other.retries;
@@ -157,7 +148,7 @@ impl ServerSnapshot {
     fn is_empty(&self) -> bool {
         let counts = self.breaker_changes.iter().chain(&self.health_results);
         self.sizes.is_none()
-            && self.connections_opened + self.checkouts_immediate + self.retries + counts.sum::<u64>() == 0
+            && self.connections_opened + self.retries + counts.sum::<u64>() == 0
             && self.connection_errors.is_empty()
             && self.connections_closed.is_empty()
             && self.checkout_errors.is_empty()

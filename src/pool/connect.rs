@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     OpenError,
     breaker::backoff,
-    lease::{End, Lease},
+    lease::{End, Home, Lease},
     server::{Failure, Server},
     shared::Todo,
 };
@@ -105,7 +105,7 @@ impl Reserved {
             evicted: false,
             end: End::Lost,
             connection,
-            server: Arc::clone(&server),
+            home: Arc::new(Home(Arc::clone(&server))),
         });
         if let Err(lease) = server.slots.connected(lease) {
             server.unwanted(lease);

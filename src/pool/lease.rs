@@ -12,7 +12,7 @@ use crate::client::Connection;
 /// A connection and its slot: where this is dropped, the slot is free.
 pub(super) struct Lease {
     pub(super) connection: Connection,
-    pub(super) server: Arc<Server>,
+    pub(super) home: Arc<Home>,
     /// When it is too old to be lent, by the clock of the pool.
     pub(super) expires: u64,
     /// When it was last given back.
@@ -27,6 +27,12 @@ pub(super) struct Lease {
     /// Why it ends, if that is known before it does.
     pub(super) end: End,
 }
+
+/// The way from a connection to its server.
+///
+/// One for each connection: whoever gives it back holds on to the server meanwhile, and the count of those who do is
+/// then the connection's own, not one that all threads count by.
+pub(super) struct Home(pub(super) Arc<Server>);
 
 impl Occupant for Box<Lease> {
     fn evict(&mut self) {
@@ -71,7 +77,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.server.ended(self);
+        self.home.0.ended(self);
     }
 }
 

@@ -44,8 +44,6 @@ pub(super) struct Server {
     pub(super) metrics: Arc<ServerMetrics>,
     pub(super) shared: Arc<Shared>,
     pub(super) breaker: Mutex<Breaker>,
-    /// Checkouts that did not have to wait.
-    immediate: AtomicU64,
     /// When it was last asked for, by the clock of the pool.
     pub(super) used: AtomicU64,
     /// Since when the low-water mark of idle connections has been watched.
@@ -83,7 +81,6 @@ impl Server {
             connector,
             metrics,
             breaker: Mutex::new(Breaker::new(config.breaker_failures, config.breaker_pause)),
-            immediate: AtomicU64::new(0),
             used: AtomicU64::new(now),
             watched_since: AtomicU64::new(now),
             loans: Mutex::default(),
@@ -104,7 +101,7 @@ impl Server {
             let lease = if self.shared.config.fair { self.slots.take() } else { self.slots.take_first() }?;
             match self.lend(lease, unasked, taken_at) {
                 Fit::Lent(connection) => {
-                    self.immediate.fetch_add(1, Ordering::Relaxed);
+                    self.metrics.checkout(Duration::ZERO);
                     return Some(connection);
                 }
                 Fit::Ask(lease) => {
@@ -227,7 +224,8 @@ impl Server {
 
     /// Takes a connection back: no I/O, no waiting.
     pub(super) fn put_back(mut lease: Box<Lease>) {
-        let server = Arc::clone(&lease.server);
+        let home = Arc::clone(&lease.home);
+        let server = &home.0;
         server.settle_loan(&mut lease);
         if !lease.connection.is_idle() {
             return;
@@ -363,7 +361,6 @@ impl Gauges for Server {
             waiting: self.slots.waiting(),
             max: self.slots.max(),
             breaker: self.breaker().state(Instant::now()),
-            immediate: self.immediate.load(Ordering::Relaxed),
         }
     }
 }

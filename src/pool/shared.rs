@@ -9,6 +9,7 @@ use std::{
 };
 
 use crossbeam_queue::SegQueue;
+use foldhash::fast::RandomState;
 use tokio::sync::Notify;
 
 use super::{
@@ -43,9 +44,9 @@ pub(super) struct Shared {
     pub(super) tls: Tls,
     pub(super) clock: Clock,
     pub(super) total: Arc<Total>,
-    pub(super) servers: papaya::HashMap<Key, Arc<Server>>,
+    pub(super) servers: papaya::HashMap<Key, Arc<Server>, RandomState>,
     /// Servers by how they were named, so that a name need not be parsed again.
-    names: papaya::HashMap<Box<str>, Arc<Server>>,
+    names: papaya::HashMap<Box<str>, Arc<Server>, RandomState>,
     /// Taken to add or remove a server, and to close: not to find one.
     changing: Mutex<()>,
     todo: SegQueue<Todo>,
@@ -78,8 +79,8 @@ impl Shared {
             route,
             tls,
             clock: Clock::new(),
-            servers: papaya::HashMap::new(),
-            names: papaya::HashMap::new(),
+            servers: papaya::HashMap::default(),
+            names: papaya::HashMap::default(),
             changing: Mutex::new(()),
             todo: SegQueue::new(),
             notify: Arc::new(Notify::new()),

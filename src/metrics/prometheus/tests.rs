@@ -43,7 +43,7 @@ fn buckets_are_what_was_recorded_up_to_their_bound() {
 #[test]
 fn who_did_not_wait_is_in_the_first_bucket_and_adds_nothing() {
     let metrics = Metrics::new();
-    metrics.server("a").checkouts_immediate(9);
+    (0..9).for_each(|_| metrics.server("a").checkout(Duration::ZERO));
     let text = text(&metrics);
     assert_eq!(
         samples(&text, "smtp_checkout_wait_seconds_sum"),
