@@ -1,14 +1,14 @@
 //! What holds for every input, said once: `cargo test` asks it of inputs that proptest makes, `fuzz/` of inputs that
 //! libFuzzer finds. Each function panics where its property does not hold.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, net::IpAddr};
 
 use bytes::BytesMut;
 
 use super::{
     Argument, Body, ClientName, Command, CommandError, DecodeError, Decoder, Dialogue, Domain, DotStuffer,
     DotUnstuffer, EnhancedCode, EnvelopeId, Extensions, Host, MAX_LINES, MAX_REPLY, MailParams, Mailbox,
-    Mechanism, Notify, OriginalRecipient, RcptParams, Reply, Ret, SaslResponse, State, Verb,
+    Mechanism, Notify, OriginalRecipient, RcptParams, Reply, Ret, ReversePath, SaslResponse, State, Verb,
 };
 
 /// Cuts `octets` at the given places, each taken modulo the length.
@@ -27,6 +27,8 @@ pub fn decode_all<'a>(
     let (mut decoder, mut seen) = (Decoder::new(), Vec::new());
     for chunk in chunks {
         decoder.buffer().extend_from_slice(chunk);
+        // Memory is given back at any time, and nothing else.
+        decoder.shrink();
         loop {
             match decoder.decode() {
                 Ok(Some(reply)) => seen.push(Ok(reply)),
@@ -66,6 +68,11 @@ fn reply_is_sound(reply: &Reply) {
     assert!(!reply.text().contains('\n'));
     assert!(reply.to_string().starts_with(&reply.code().to_string()));
     assert_eq!(Reply::parse(reply.as_bytes()).as_ref(), Ok(reply), "a reply is a whole");
+    assert_eq!(reply.detach(), *reply);
+    assert_eq!(reply.is_closing(), reply.code() == 421);
+    let shown = format!("{reply:?}");
+    assert!(shown.bytes().all(|octet| (b' '..=b'~').contains(&octet)), "{shown}");
+    assert_eq!(shown.ends_with(", malformed)"), reply.is_malformed());
 }
 
 /// Whatever EHLO is answered with, what is made of it is well-formed, and case does not matter.
@@ -122,8 +129,21 @@ pub fn address_roundtrip(text: &str) {
         Ok(mailbox) => mailbox_is_sound(&mailbox),
         Err(error) => assert!(text.is_char_boundary(error.at()), "{text} {error:?}"),
     }
-    for error in [Domain::parse(text).err(), ClientName::parse(text).err()].into_iter().flatten() {
+    let (domain, name) = (Domain::parse(text), ClientName::parse(text));
+    for error in [domain.as_ref().err(), name.as_ref().err()].into_iter().flatten() {
         assert!(text.is_char_boundary(error.at()), "{text} {error:?}");
+    }
+    if let Ok(domain) = domain {
+        assert_eq!(name.as_ref(), Ok(&ClientName::from(domain)));
+    }
+    if let Ok(name) = name {
+        assert_eq!(name.as_str().parse().as_ref(), Ok(&name));
+        match name.host() {
+            Host::Ipv4(ip) => assert_eq!(ClientName::from(IpAddr::from(ip)), name),
+            Host::Ipv6(ip) => assert_eq!(ClientName::from(IpAddr::from(ip)), name),
+            Host::Domain(domain) => assert_eq!(domain, name.as_str()),
+            Host::General { .. } => assert!(name.as_str().starts_with('[')),
+        }
     }
 }
 
@@ -133,6 +153,10 @@ pub fn mailbox_is_sound(mailbox: &Mailbox) {
     assert_eq!(again.as_ref(), Ok(mailbox));
     assert_eq!(again.as_ref().map(Mailbox::as_str), Ok(mailbox.as_str()));
     assert_eq!(format!("{}@{}", mailbox.local_part(), mailbox.domain()), mailbox.to_string());
+    assert_eq!(mailbox.needs_smtputf8(), !mailbox.as_str().is_ascii());
+    let path = ReversePath::from(mailbox.clone());
+    assert_eq!((path.to_string(), path.needs_smtputf8()), (mailbox.to_string(), mailbox.needs_smtputf8()));
+    assert_eq!(path.to_string().parse(), Ok(path));
     assert!(!mailbox.as_str().contains(char::is_control));
     assert_eq!(mailbox.as_str().trim(), mailbox.as_str());
     assert!(mailbox.as_str().len() <= 254 && (1..=64).contains(&mailbox.local_part().len()));
@@ -216,12 +240,15 @@ pub fn command_encode(command: &Command) {
     assert!(wire.len() <= max_line(command), "{} octets", wire.len());
     assert_eq!(Command::parse(wire).as_ref(), Ok(command), "{}", wire.escape_ascii());
     assert_eq!(Command::parse(line).as_ref(), Ok(command), "{}", wire.escape_ascii());
+    let shown = format!("{command:?}");
+    assert!(shown.starts_with(&command.verb().to_string()), "{shown}");
+    assert!(matches!(command, Command::Auth { .. }) || shown.as_bytes() == line, "{shown}");
     if let Command::Auth { mechanism, initial: Some(initial) } = command
         && initial.decode().len() > 8
     {
         let secret = line.rsplit(|&b| b == b' ').next().unwrap_or_default().escape_ascii().to_string();
         // The name of the mechanism is shown, and may be what the secret is.
-        let shown = format!("{command:?}").replace(mechanism.as_str(), "");
+        let shown = shown.replace(mechanism.as_str(), "");
         assert!(!shown.contains(&secret), "{shown}");
     }
 }
@@ -230,7 +257,7 @@ pub fn command_encode(command: &Command) {
 pub fn command_decode(line: &[u8]) {
     match Command::parse(line) {
         Ok(command) => command_encode(&command),
-        Err(CommandError::Address(_)) => {}
+        Err(error @ CommandError::Address(_)) => assert_eq!(error.code(), 553),
         Err(error) => assert!([500, 501, 555].contains(&error.code())),
     }
 }
@@ -276,6 +303,14 @@ pub fn dot_roundtrip(message: &[u8], places: &[u16]) {
     }
     assert_eq!(read, wire.len(), "the strict reader ends at the end of {}", wire.escape_ascii());
     assert_eq!(received, normalised(message));
+
+    // What was not stuffed at all is read the same in any chunks, too.
+    let unstuffed = |chunks: Vec<&[u8]>| {
+        let (mut unstuffer, mut received) = (DotUnstuffer::new(), BytesMut::new());
+        let ended = chunks.into_iter().any(|chunk| unstuffer.push(chunk, &mut received).is_some());
+        (ended, received)
+    };
+    assert_eq!(unstuffed(cut(message, places)), unstuffed(vec![message]), "cut at {places:?}");
 
     let lines = lax_lines(&wire);
     let (body, end) = lines.split_at(lines.len() - 2);
@@ -330,6 +365,13 @@ pub fn dialogue(steps: &[u8], pipelining: bool) {
         }
         assert_eq!((dialogue.owed(), dialogue.due()), (model.len(), model.front().copied()));
         assert!(!dialogue.is_idle() || (model.is_empty() && dialogue.state() == State::Ready));
+        if dialogue.state() == State::Tls && model.is_empty() {
+            assert!(VERBS.iter().all(|&verb| dialogue.clone().send(verb).is_err()), "the handshake is next");
+            dialogue.secured();
+            dialogue.set_pipelining(pipelining);
+            assert_eq!((dialogue.state(), dialogue.owed()), (State::Connected, 0));
+        }
+        dialogue.shrink();
         if dialogue.state() == State::Closed {
             assert!(VERBS.iter().all(|&verb| dialogue.clone().send(verb).is_err()), "nothing after the end");
         }
