@@ -108,6 +108,14 @@ impl<T> Line<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::Wake,
+    };
+
     use super::*;
 
     #[test]
@@ -125,6 +133,24 @@ mod tests {
         assert_eq!(line.poll(third, Waker::noop()), Poll::Ready(Some('c')));
         assert_eq!(line.poll(third, Waker::noop()), Poll::Ready(None));
         assert!(matches!(line.serve('d'), Err('d')));
+    }
+
+    #[test]
+    fn the_one_who_looked_last_is_woken() {
+        struct Woken(AtomicUsize);
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let [first, second] = [(); 2].map(|()| Arc::new(Woken(AtomicUsize::new(0))));
+        let mut line = Line::default();
+        let ticket = line.join();
+        for woken in [&first, &first, &second] {
+            assert_eq!(line.poll(ticket, &Arc::clone(woken).into()), Poll::Pending);
+        }
+        line.serve('a').unwrap().unwrap().wake();
+        assert_eq!([first, second].map(|woken| woken.0.load(Ordering::Relaxed)), [0, 1]);
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub enum Step {
     Arrive(bool),
     /// It will not arrive.
     Fail(bool),
+    /// It is not worth connecting to the server for a while.
+    Outage(bool),
     /// The maintenance opens a connection that nobody waits for.
     Spare(bool),
     /// The maintenance drops those idle connections whose number divided by this leaves nothing.
@@ -161,7 +163,7 @@ impl Trial<'_> {
             Step::Return(at) => {
                 if let Some(at) = place(at, self.lent.len()) {
                     let connection = self.lent.swap_remove(at);
-                    self.put(connection);
+                    self.put(connection, false);
                 }
             }
             Step::Break(at) => {
@@ -179,9 +181,19 @@ impl Trial<'_> {
                 let server = &mut self.servers[usize::from(which)];
                 if server.connecting > 0 {
                     server.connecting -= 1;
+                    let waiting = server.slots.waiting();
                     server.slots.failed(&());
+                    // Only where nothing else can come is the failure theirs who wait.
+                    let left = if server.slots.live() == 0 { 0 } else { waiting };
+                    assert_eq!(server.slots.waiting(), left);
                     server.count.released.set(true);
                 }
+            }
+            Step::Outage(which) => {
+                let slots = self.servers[usize::from(which)].slots;
+                let left = if slots.live() == 0 { 0 } else { slots.waiting() };
+                slots.give_up(&());
+                assert_eq!(slots.waiting(), left);
             }
             Step::Spare(which) => {
                 let server = &mut self.servers[usize::from(which)];
@@ -240,15 +252,20 @@ impl Trial<'_> {
         }
     }
 
-    /// Gives a connection back, which goes if there are too many, or if it is needed elsewhere.
-    fn put(&mut self, connection: Connection) {
+    /// Gives a connection back, or a new one in, which goes if there are too many or if it is needed elsewhere, and
+    /// otherwise to somebody in line or to the idle ones.
+    fn put(&mut self, connection: Connection, is_new: bool) {
         let Some(slots) = connection.slots.upgrade() else { return };
         let (live, closed) = (slots.live(), slots.is_closed());
-        let needed = self.servers.iter().any(|server| server.starved) && slots.waiting() == 0;
-        let refused = slots.put(connection).err();
+        let (idle, waiting) = (slots.idle(), slots.waiting());
+        let needed = self.servers.iter().any(|server| server.starved) && waiting == 0;
+        let put = if is_new { slots.connected(connection) } else { slots.put(connection) };
+        let refused = put.err();
         assert_eq!(refused.is_some(), closed || live > slots.max() || needed);
         let evicted = refused.as_ref().is_some_and(|connection| connection.evicted);
         assert_eq!(evicted, !closed && live > slots.max());
+        let taken = (slots.idle() - idle) + (waiting - slots.waiting());
+        assert_eq!(taken, usize::from(refused.is_none()));
         self.leaving.extend(refused);
     }
 
@@ -277,8 +294,8 @@ impl Trial<'_> {
         server.count.existing.set(server.count.existing.get() + 1);
         let (count, slots) = (Rc::clone(&server.count), Rc::downgrade(server.slots));
         let connection = Connection { number: self.made, evicted: false, count, slots };
-        self.leaving.extend(server.slots.connected(connection).err());
         server.count.released.set(true);
+        self.put(connection, true);
     }
 
     /// As the pool does: where a slot has become free, those who wait are seen to, and with them those who wait for one of
@@ -290,6 +307,8 @@ impl Trial<'_> {
                 if server.count.released.replace(false) || server.starved {
                     let demand = server.slots.demand(AT_ONCE);
                     server.connecting += demand.connects;
+                    let wanted = server.slots.waiting().min(AT_ONCE);
+                    assert!(demand.connects == 0 || server.connecting <= wanted, "more than are wanted");
                     server.starved = demand.starved;
                 }
             }
