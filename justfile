@@ -60,6 +60,10 @@ mutants *args:
 bench *args:
     cargo bench --all-features --bench '*' -- {{ args }}
 
+# A million addresses through a world of a thousand mail servers: verdicts, limits, and the time that they imply.
+world:
+    ulimit -n "$(ulimit -Hn)" && cargo bench --all-features --bench world
+
 # Each benchmark once, unoptimised, to see that it works.
 bench-once:
     cargo bench --profile dev --all-features --bench '*' -- --test

@@ -26,13 +26,14 @@ enum End {
 pub(super) async fn serve(mx: Arc<Mx>, tls: TlsAcceptor, stream: TcpStream, peer: IpAddr) {
     let id = mx.counters.connections.up();
     let ended = match Open::claim(&mx) {
-        Some(_open) => converse(&mx, &tls, stream, peer, id).await,
+        Some(open) => converse(&mx, &tls, stream, peer, id, open).await,
         None => refuse(&mx, stream, peer, id).await,
     };
     tracing::debug!(host = mx.config.name, %peer, error = ended.err().map(tracing::field::display), "closed");
 }
 
-/// One of the connections that may be open at once.
+/// One of the connections that may be open at once; no longer, once the host has made up its mind to close: who has read
+/// the goodbye may come again.
 struct Open<'a>(&'a Mx);
 
 impl<'a> Open<'a> {
@@ -68,6 +69,7 @@ async fn converse(
     stream: TcpStream,
     peer: IpAddr,
     id: u64,
+    open: Open<'_>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut session = Session::new(Arc::clone(mx), peer, id, false);
@@ -75,10 +77,12 @@ async fn converse(
         let Some(stream) = handshake(mx, tls, stream, &mut session).await? else { return Ok(()) };
         let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
         greet(mx, &mut wire, &mut session).await?;
+        drop(open);
         return wire.close().await;
     }
     let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
     if greet(mx, &mut wire, &mut session).await? == End::Close {
+        drop(open);
         return wire.close().await;
     }
     // What the client sent behind STARTTLS goes with the wire: taken into TLS, it would be an injection.
@@ -86,6 +90,7 @@ async fn converse(
     let Some(stream) = handshake(mx, tls, stream, &mut session).await? else { return Ok(()) };
     let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
     dialogue(&mut wire, &mut session).await?;
+    drop(open);
     wire.close().await
 }
 

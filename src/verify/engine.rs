@@ -6,16 +6,12 @@
 //!                      └▶ event
 //! ```
 
-use std::{
-    ops::{Deref, DerefMut},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use foldhash::HashMap;
 use jiff::Timestamp;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Semaphore, mpsc},
     time::Instant,
 };
 
@@ -28,11 +24,14 @@ use super::{
     status::Statuses,
 };
 use crate::{
-    client::{Connection, Connector, Endpoint},
+    client::Endpoint,
     metrics::Metrics,
-    net::TlsConfigError,
+    pool::{self, BuildError, Key, Pool, PooledConnection},
     proto::Mailbox,
 };
+
+/// How long a connection is waited for while as many as there may be are open: as long as it takes.
+const PATIENCE: Duration = Duration::from_secs(24 * 3_600);
 
 /// An address on its way.
 pub(super) struct Item {
@@ -58,51 +57,26 @@ pub(super) enum Books {
     Theirs,
 }
 
-/// A connection, and its place among those that may be open at once.
-pub(super) struct Lent {
-    connection: Connection,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Deref for Lent {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        &self.connection
-    }
-}
-
-impl DerefMut for Lent {
-    fn deref_mut(&mut self) -> &mut Connection {
-        &mut self.connection
-    }
-}
-
 /// What all lanes share.
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) config: VerifierConfig,
-    pub(super) connector: Connector,
+    pool: Pool,
     /// Whether the caller keeps the books: what is to be asked again later goes back to it, instead of waiting here.
     pub(super) books: Books,
     /// Which domains accept any local part, as far as earlier runs found out.
     pub(super) known: HashMap<Box<str>, CatchAll>,
     pub(super) statuses: Statuses,
-    places: Arc<Semaphore>,
     pending: Arc<Semaphore>,
     lots: mpsc::UnboundedSender<Lot>,
     epoch: (Instant, Timestamp),
 }
 
 impl Context {
-    /// Opens a connection, when there is a place for it.
-    pub(super) async fn connect(&self, exchanger: &Endpoint) -> Result<Lent, Outcome> {
-        let place = Arc::clone(&self.places).acquire_owned().await;
-        let place = place.map_err(|_| Outcome::not_asked())?;
-        match self.connector.connect(exchanger).await {
-            Ok(connection) => Ok(Lent { connection, _place: place }),
-            Err(error) => Err(Outcome::of_connect_error(self.config.classifier(), &error)),
-        }
+    /// A connection from the pool, when there is a place for it.
+    pub(super) async fn connect(&self, exchanger: &Endpoint) -> Result<PooledConnection, Outcome> {
+        let lent = self.pool.get(Key::at(exchanger)).await;
+        lent.map_err(|error| Outcome::of_checkout_error(self.config.classifier(), &error))
     }
 
     /// Hands events to whoever takes them; if nobody does any more, there is nothing left to do with them.
@@ -228,7 +202,7 @@ impl Context {
 #[derive(Clone, Debug)]
 pub struct Verifier {
     config: VerifierConfig,
-    metrics: Arc<Metrics>,
+    pool: Pool,
     resolver: Arc<Resolver>,
 }
 
@@ -239,9 +213,9 @@ pub enum VerifierError {
     /// The DNS configuration of the system cannot be used.
     #[error(transparent)]
     Dns(#[from] DnsConfigError),
-    /// The TLS configuration cannot be used.
+    /// The connections cannot be set up: the TLS configuration cannot be used, or a setting makes no sense.
     #[error(transparent)]
-    Tls(#[from] TlsConfigError),
+    Pool(#[from] BuildError),
 }
 
 impl Verifier {
@@ -257,9 +231,8 @@ impl Verifier {
             config.allow_private,
             Arc::clone(&metrics),
         )?;
-        // Found out now rather than at the first run.
-        Connector::new(config.client.clone(), Arc::clone(&metrics))?;
-        Ok(Self { config, metrics, resolver: resolver.into() })
+        let pool = pool(&config, metrics)?;
+        Ok(Self { config, pool, resolver: resolver.into() })
     }
 
     /// Verifies one address. Whoever waits for a single answer wants it now, so it is asked once, whatever the
@@ -323,22 +296,44 @@ impl Verifier {
         let statuses = Statuses::default();
         let (tasks, input) = Tasks::new(Arc::clone(&pending));
         let mut events = Events::new(received, Arc::clone(&pending), statuses.clone());
-        // It was made of the same configuration before, in `new`.
-        if let Ok(connector) = Connector::new(self.config.client.clone(), Arc::clone(&self.metrics)) {
-            let context = Context {
-                config: self.config.clone(),
-                connector,
-                books,
-                known,
-                statuses,
-                places: Semaphore::new(self.config.max_connections.max(1)).into(),
-                pending,
-                lots,
-                epoch: (Instant::now(), now()),
-            };
-            events.tasks.spawn(Router::new(context.into(), Arc::clone(&self.resolver)).run(input));
-        }
+        let context = Context {
+            config: self.config.clone(),
+            pool: self.pool.clone(),
+            books,
+            known,
+            statuses,
+            pending,
+            lots,
+            epoch: (Instant::now(), now()),
+        };
+        events.tasks.spawn(Router::new(context.into(), Arc::clone(&self.resolver)).run(input));
         (tasks, events)
+    }
+}
+
+/// The pool that suits the lanes. They decide how many connections a server gets, when one that failed is tried again
+/// and when one is closed; the pool opens them, and holds them all together to their number.
+fn pool(config: &VerifierConfig, metrics: Arc<Metrics>) -> Result<Pool, BuildError> {
+    let (client, timeouts) = (&config.client, &config.client.timeouts);
+    let settings = pool::Config {
+        max_connections: config.providers().most_connections() as usize,
+        max_total_connections: config.max_connections.max(1),
+        // Each step has a deadline of its own.
+        connection_timeout: timeouts.connect + timeouts.tls + timeouts.banner + timeouts.greeting * 5,
+        acquire_timeout: PATIENCE,
+        max_retries: 0,
+        breaker_failures: 0,
+        helo: client.name.clone(),
+        bind: client.bind,
+        tls: client.tls,
+        credentials: client.credentials.clone(),
+        timeouts: *timeouts,
+        ..pool::Config::default()
+    };
+    let builder = Pool::builder().config(settings).metrics(metrics);
+    match &client.tls_config {
+        Some(tls) => builder.tls_config(tls.clone()).build(),
+        None => builder.build(),
     }
 }
 

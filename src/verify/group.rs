@@ -2,7 +2,7 @@
 //!
 //! A lane has one group where it is that of a set of exchangers, and as many as sets where it is that of a provider.
 
-use std::{collections::VecDeque, mem, sync::Arc};
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use foldhash::HashMap;
 use tokio::{sync::Notify, time::Instant};
@@ -11,6 +11,9 @@ use super::{
     Record, catch_all::Domain, engine::Item, mx::Exchangers, outcome::Outcome, question::Question,
     throttle::Rates,
 };
+
+/// For how long an exchanger that could not be reached is tried last.
+const REMEMBERED: Duration = Duration::from_secs(120);
 
 /// An address that was accepted, and the record it will have once it is known what that is worth.
 pub(super) type Accepted = (Item, Record);
@@ -26,6 +29,8 @@ pub(super) struct Group {
     pub(super) recipients: Option<u32>,
     /// Who answered last; what is known of domains is known by its answers.
     pub(super) answering: Option<Arc<str>>,
+    /// Exchangers that could not be reached, and until when that is remembered.
+    failures: HashMap<Arc<str>, Instant>,
     /// Connections that ask.
     pub(super) live: u32,
     /// Connections on their way.
@@ -56,6 +61,7 @@ impl Group {
             rates: Rates::default(),
             recipients: None,
             answering: None,
+            failures: HashMap::default(),
             live: 0,
             connecting: 0,
             fruitless: 0,
@@ -116,6 +122,7 @@ impl Group {
     /// Takes note of who answers from now on, and gives those up whose domain was asked about elsewhere: what one
     /// exchanger refuses, another of the same domain may accept whatever it is, as backups do.
     pub(super) fn answers(&mut self, host: &Arc<str>) -> Vec<Accepted> {
+        self.failures.remove(host);
         if self.answering.as_ref() == Some(host) {
             return Vec::new();
         }
@@ -134,8 +141,46 @@ impl Group {
         matches!(self.domains.get(&domain), Some(Domain::Asked(_)))
     }
 
+    /// In which order to try the exchangers: by preference, those last that failed a while ago. Where one of them answers,
+    /// no other is asked beside it, since backups often accept anything.
+    pub(super) fn order(&self, now: Instant) -> Vec<usize> {
+        let only = self.answering.as_ref().filter(|_| self.live > 0);
+        let hosts = self.exchangers.iter().map(|exchanger| &exchanger.host).enumerate();
+        let mut order: Vec<_> = hosts.filter(|(_, host)| only.is_none_or(|only| only == *host)).collect();
+        order.sort_by_key(|(_, host)| self.failures.get(*host).is_some_and(|until| now < *until));
+        order.into_iter().map(|(at, _)| at).collect()
+    }
+
+    /// Takes note that an exchanger could not be reached.
+    pub(super) fn failed(&mut self, host: &Arc<str>, now: Instant) {
+        self.failures.insert(Arc::clone(host), now + REMEMBERED);
+    }
+
     /// The most preferred exchanger.
     pub(super) fn preferred(&self) -> Option<&Arc<str>> {
         self.exchangers.first().map(|exchanger| &exchanger.host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Endpoint;
+
+    #[test]
+    fn an_exchanger_that_failed_is_tried_last_for_a_while_and_a_backup_never_beside_one_that_answers() {
+        let exchanger = |host: &str| Endpoint { host: host.into(), addrs: Vec::new() };
+        let mut group = Group::new(vec![exchanger("mx1"), exchanger("mx2"), exchanger("mx3")]);
+        let now = Instant::now();
+        assert_eq!(group.order(now), [0, 1, 2]);
+        group.failed(&"mx1".into(), now);
+        assert_eq!(group.order(now), [1, 2, 0]);
+        assert_eq!(group.order(now + REMEMBERED), [0, 1, 2]);
+        group.answers(&"mx2".into());
+        group.live = 1;
+        assert_eq!(group.order(now), [1]);
+        group.live = 0;
+        group.answers(&"mx1".into());
+        assert_eq!(group.order(now), [0, 1, 2], "it is back");
     }
 }

@@ -21,12 +21,11 @@ use tokio::{
 use super::{
     Unreachable,
     desk::{Desk, Seat},
-    engine::Lent,
     outcome::Outcome,
     probe::{End, Probe},
     throttle::Budget,
 };
-use crate::proto::Verb;
+use crate::{pool::PooledConnection, proto::Verb};
 
 /// How long a connection without work is kept.
 const IDLE: Duration = Duration::from_secs(2);
@@ -77,8 +76,12 @@ async fn work(mut hired: Hired) {
     let (desk, group) = (Arc::clone(&hired.desk), hired.group);
     let mut connection = match connect(&desk, group).await {
         Ok(connection) => connection,
-        Err((host, outcome)) => {
-            desk.lock().unreachable(group, &host, &outcome, Instant::now());
+        Err(NoWay { host, outcome, all }) => {
+            let mut state = desk.lock();
+            match all {
+                true => state.unreachable(group, &host, &outcome, Instant::now()),
+                false => state.one_too_many(group, Instant::now()),
+            }
             return;
         }
     };
@@ -123,12 +126,20 @@ async fn work(mut hired: Hired) {
     }
 }
 
+/// Why there is no connection.
+struct NoWay {
+    host: Arc<str>,
+    outcome: Outcome,
+    /// Whether every exchanger was tried.
+    all: bool,
+}
+
 /// Connects to the most preferred exchanger that lets us in (RFC 5321 5.1).
-async fn connect(desk: &Desk, group: usize) -> Result<Lent, (Arc<str>, Outcome)> {
+async fn connect(desk: &Desk, group: usize) -> Result<PooledConnection, NoWay> {
     let connected = try_exchangers(desk, group).await;
     // One lost packet must not decide about everybody who waits; a refusal that is meant may.
     match &connected {
-        Err((_, outcome)) if outcome.verdict.retry.is_some() && desk.lock().groups[group].live == 0 => {
+        Err(NoWay { outcome, all: true, .. }) if outcome.verdict.retry.is_some() => {
             sleep(AGAIN).await;
             try_exchangers(desk, group).await
         }
@@ -136,21 +147,19 @@ async fn connect(desk: &Desk, group: usize) -> Result<Lent, (Arc<str>, Outcome)>
     }
 }
 
-async fn try_exchangers(desk: &Desk, group: usize) -> Result<Lent, (Arc<str>, Outcome)> {
-    let (exchangers, only) = {
+async fn try_exchangers(desk: &Desk, group: usize) -> Result<PooledConnection, NoWay> {
+    let (exchangers, order) = {
         let known = &desk.lock().groups[group];
-        // Where one exchanger answers, a backup is not asked beside it, which often accepts anything.
-        let only = known.answering.clone().filter(|_| known.live > 0);
-        (Arc::clone(&known.exchangers), only)
+        (Arc::clone(&known.exchangers), known.order(Instant::now()))
     };
+    let all = order.len() == exchangers.len();
     let mut failure: Option<(Arc<str>, Outcome)> = None;
-    for exchanger in
-        exchangers.iter().filter(|exchanger| only.as_ref().is_none_or(|only| *only == exchanger.host))
-    {
+    for exchanger in order.into_iter().filter_map(|at| exchangers.get(at)) {
         match desk.context.connect(exchanger).await {
             Ok(connection) => return Ok(connection),
             Err(outcome) => {
                 tracing::debug!(host = %exchanger, sub_status = %outcome.verdict.sub_status, "cannot connect");
+                desk.lock().groups[group].failed(&exchanger.host, Instant::now());
                 // Words of a server say more than a way that could not be found, and the preferred one counts.
                 match &failure {
                     Some((_, known)) if known.code.is_some() || outcome.code.is_none() => {}
@@ -159,11 +168,13 @@ async fn try_exchangers(desk: &Desk, group: usize) -> Result<Lent, (Arc<str>, Ou
             }
         }
     }
-    Err(failure.unwrap_or_else(|| (Arc::from(""), Outcome::of_unreachable(&Unreachable::NoDnsEntries))))
+    let (host, outcome) =
+        failure.unwrap_or_else(|| ("".into(), Outcome::of_unreachable(&Unreachable::NoDnsEntries)));
+    Err(NoWay { host, outcome, all })
 }
 
 /// QUIT, and no more than a moment for its answer.
-async fn goodbye(mut connection: Lent) {
+async fn goodbye(mut connection: PooledConnection) {
     if let Err(error) = connection.quit().await {
         tracing::trace!(kind = error.kind(), "no answer to QUIT");
     }

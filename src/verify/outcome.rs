@@ -6,6 +6,7 @@ use super::{Blame, Classifier, Retry, Stage, SubStatus, Unreachable, Verdict};
 use crate::{
     client::{ConnectError, SessionError},
     net::ErrorKind,
+    pool::{CheckoutError, OpenError},
     proto::{AddressError, EnhancedCode, Reply, Verb},
 };
 
@@ -26,8 +27,21 @@ impl Outcome {
         Self { verdict, code: Some(reply.code()), enhanced, text: Some(text.into()) }
     }
 
+    /// Why there is no connection.
+    pub(super) fn of_checkout_error(classifier: &Classifier, error: &CheckoutError) -> Self {
+        let open = match error {
+            CheckoutError::Connect { source, .. } | CheckoutError::CircuitOpen { source, .. } => &**source,
+            _ => return Self::failure(SubStatus::FailedSmtpConnection, Blame::Network, error),
+        };
+        match open {
+            OpenError::Connect(error) => Self::of_connect_error(classifier, error),
+            OpenError::Timeout { .. } => Self::failure(SubStatus::TimeoutExceeded, Blame::Network, open),
+            _ => Self::failure(SubStatus::FailedSmtpConnection, Blame::Network, open),
+        }
+    }
+
     /// Why no connection could be opened.
-    pub(super) fn of_connect_error(classifier: &Classifier, error: &ConnectError) -> Self {
+    fn of_connect_error(classifier: &Classifier, error: &ConnectError) -> Self {
         use SubStatus as S;
         match error {
             ConnectError::Refused { verb, reply } => Self::of_reply(classifier, *verb, reply),

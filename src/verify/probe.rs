@@ -39,6 +39,8 @@ pub(super) struct Answer {
     pub(super) reply: Reply,
     /// Recipients before it in its transaction; after none, it cannot be one too many.
     pub(super) position: u32,
+    /// When it was asked for.
+    pub(super) asked: Instant,
     /// When it came.
     pub(super) at: Instant,
 }
@@ -58,13 +60,11 @@ pub(super) enum End {
 
 /// What was sent and not yet answered.
 enum Sent {
-    Mail,
+    /// The beginning of a window, and when that was.
+    Mail(Instant),
     Rcpt(Question),
-    /// The end of a window, the rejections that were reckoned with for it, and when it was begun.
-    Rset {
-        risk: f32,
-        sent: Instant,
-    },
+    /// The end of a window, and the rejections that were reckoned with for it.
+    Rset(f32),
 }
 
 /// A connection with what it has in flight.
@@ -81,6 +81,8 @@ pub(super) struct Probe<'a> {
     risk: f32,
     /// The refusal of the MAIL that the replies at hand belong to.
     refused: Option<Reply>,
+    /// When the transaction was begun that the replies at hand belong to.
+    asked: Instant,
     /// Recipients answered so far in the transaction that the replies at hand belong to.
     position: u32,
     closing: Option<Reply>,
@@ -104,6 +106,7 @@ impl<'a> Probe<'a> {
             windows: 0,
             risk: 0.0,
             refused: None,
+            asked: Instant::now(),
             position: 0,
             closing: None,
             stopped: false,
@@ -215,7 +218,7 @@ impl<'a> Probe<'a> {
         self.windows += 1;
         self.risk += risk;
         self.connection.queue_mail(self.from, &MailParams { smtputf8, ..MailParams::default() })?;
-        self.sent.push_back(Sent::Mail);
+        self.sent.push_back(Sent::Mail(now));
         while !questions.as_slice().is_empty() {
             self.make_room().await?;
             if self.stopped || self.closing.is_some() {
@@ -227,7 +230,8 @@ impl<'a> Probe<'a> {
                 && let Some(mail) = &self.refused
             {
                 let (reply, at) = (mail.clone(), self.connection.last_read());
-                self.answers.push((question, Answer { verb: Verb::Mail, reply, position: 0, at }));
+                self.answers
+                    .push((question, Answer { verb: Verb::Mail, reply, position: 0, asked: now, at }));
                 continue;
             }
             let queued = self.connection.queue_rcpt(question.mailbox(), &RcptParams::default());
@@ -237,7 +241,7 @@ impl<'a> Probe<'a> {
         self.make_room().await?;
         if self.closing.is_none() {
             self.connection.queue(&Command::Rset)?;
-            self.sent.push_back(Sent::Rset { risk, sent: now });
+            self.sent.push_back(Sent::Rset(risk));
         }
         self.connection.flush().await
     }
@@ -258,8 +262,8 @@ impl<'a> Probe<'a> {
             return Ok(false);
         }
         match self.sent.pop_front() {
-            Some(Sent::Mail) => {
-                self.position = 0;
+            Some(Sent::Mail(asked)) => {
+                (self.asked, self.position) = (asked, 0);
                 self.refused = (!reply.is_positive()).then_some(reply);
                 if self.refused.is_some() {
                     self.budget.reject();
@@ -267,12 +271,12 @@ impl<'a> Probe<'a> {
             }
             Some(Sent::Rcpt(question)) => self.recipient(question, reply),
             // RSET cannot fail (RFC 5321 4.1.1.5): this is the reply to something else.
-            Some(Sent::Rset { .. }) if !reply.is_positive() => {
+            Some(Sent::Rset(_)) if !reply.is_positive() => {
                 return Err(DialogueError::Unsolicited(reply.code()).into());
             }
-            Some(Sent::Rset { risk, sent }) => {
+            Some(Sent::Rset(risk)) => {
                 self.windows -= 1;
-                self.seat.note_latency(self.connection.last_read().saturating_duration_since(sent));
+                self.seat.note_latency(self.connection.last_read().saturating_duration_since(self.asked));
                 // To the bit, so that nothing is left of roundings.
                 self.risk = if self.windows == 0 { 0.0 } else { self.risk - risk };
                 self.refused = None;
@@ -290,8 +294,10 @@ impl<'a> Probe<'a> {
             self.budget.reject();
         }
         let answer = match &self.refused {
-            Some(mail) => Answer { verb: Verb::Mail, reply: mail.clone(), position: 0, at },
-            None => Answer { verb: Verb::Rcpt, reply, position, at },
+            Some(mail) => {
+                Answer { verb: Verb::Mail, reply: mail.clone(), position: 0, asked: self.asked, at }
+            }
+            None => Answer { verb: Verb::Rcpt, reply, position, asked: self.asked, at },
         };
         self.answers.push((question, answer));
     }

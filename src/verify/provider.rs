@@ -230,6 +230,12 @@ impl Providers {
         names.find_map(|name| self.by_suffix.get(name)).copied()
     }
 
+    /// The most connections that any lane may have.
+    pub(super) fn most_connections(&self) -> u32 {
+        let known = self.known.iter().map(|provider| provider.limits.connections);
+        known.fold(self.default.connections, u32::max)
+    }
+
     pub(super) fn get(&self, index: usize) -> Option<&Provider> {
         self.known.get(index)
     }

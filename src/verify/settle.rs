@@ -79,9 +79,7 @@ impl State {
     pub(super) fn unreachable(&mut self, group: usize, host: &Arc<str>, outcome: &Outcome, now: Instant) {
         let known = &mut self.groups[group];
         if known.live > 0 {
-            // As many as it bears are there.
-            self.controller.refused(known.live, now);
-            return;
+            return self.one_too_many(group, now);
         }
         known.fruitless = 0;
         let rest = self.context.config.pause(1).map_or(REST, |pause| pause.min(REST));
@@ -93,6 +91,14 @@ impl State {
         }
         if outcome.verdict.sub_status == SubStatus::Blocked {
             self.turned_away(outcome, now);
+        }
+    }
+
+    /// Takes note that a server that others are connected to refused one more: as many as it bears are there.
+    pub(super) fn one_too_many(&mut self, group: usize, now: Instant) {
+        let live = self.groups[group].live;
+        if live > 0 {
+            self.controller.refused(live, now);
         }
     }
 
@@ -214,13 +220,13 @@ impl State {
         let blamed = outcome.verdict.blame == Some(Blame::Us);
         self.settle(seat.source(), question, outcome, answer.at);
         if accepted {
-            self.standing.accepted(seat.group, domain, answer.at);
+            self.standing.accepted(seat.group, domain, answer.asked);
         } else if blamed {
             let finding = self.standing.blamed(domain, outcome, answer.at);
             self.found(finding, domain, outcome, answer.at);
             settled.stop |= finding != Finding::None;
         } else {
-            self.standing.answered(answer.at);
+            self.standing.answered();
         }
         None
     }
@@ -242,14 +248,7 @@ impl State {
         for suspect in suspects {
             match suspect {
                 Suspect::Told { id, .. } => ids.push(id),
-                Suspect::Kept(kept) => {
-                    let Kept { group, mut item, record } = *kept;
-                    item.address = record.address;
-                    // The attempt that is taken back.
-                    item.attempts -= u32::from(outcome.verdict.retry.is_some());
-                    let source = Source { group, host: record.mx_host, tls: record.tls };
-                    self.settle_unreached(&source, Question::Item(item), outcome, now);
-                }
+                Suspect::Kept(kept) => self.void(kept.group, kept.item, kept.record, outcome, now),
             }
         }
         if !ids.is_empty() {
@@ -258,6 +257,15 @@ impl State {
         if finding == Finding::Lane {
             self.controller.reset();
         }
+    }
+
+    /// Puts `outcome` in the place of a verdict.
+    fn void(&mut self, group: usize, mut item: Item, record: Record, outcome: &Outcome, now: Instant) {
+        item.address = record.address;
+        // The attempt that is taken back.
+        item.attempts -= u32::from(outcome.verdict.retry.is_some());
+        let source = Source { group, host: record.mx_host, tls: record.tls };
+        self.settle_unreached(&source, Question::Item(item), outcome, now);
     }
 
     /// Nothing more will cast doubt on what was kept back.
@@ -362,7 +370,10 @@ impl State {
         match pause {
             Some(after) => self.context.later(&item, record, after, &mut self.lot),
             None if record.status == Status::Undeliverable => {
-                self.settle_negative(source.group, item, record, at);
+                match self.standing.distrusts(item.domain).cloned() {
+                    Some(outcome) => self.void(source.group, item, record, &outcome, at),
+                    None => self.settle_negative(source.group, item, record, at),
+                }
             }
             None => self.context.done(&item, record, &mut self.lot),
         }

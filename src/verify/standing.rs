@@ -64,7 +64,7 @@ struct Blocked {
 #[derive(Default)]
 struct Doubt {
     suspects: VecDeque<(Instant, Suspect)>,
-    /// When a recipient was accepted the last time.
+    /// When somebody was asked about who was accepted, the last time.
     sure_until: Option<Instant>,
 }
 
@@ -80,8 +80,6 @@ pub(super) struct Standing {
     /// Suspects of all groups.
     suspects: usize,
     blocked: Option<Blocked>,
-    /// Answers without blame while it is tried again.
-    forgiving: u32,
     trips: u32,
     /// Domains that do not want us.
     domains: HashMap<u32, Outcome>,
@@ -108,29 +106,30 @@ impl Standing {
         if self.domains.is_empty() { None } else { self.domains.get(&domain) }
     }
 
-    /// Takes note that a recipient was accepted `at` a time: whatever was said before was meant. Connections hand in
-    /// their answers late, so that the order of the calls is not that of the answers.
-    pub(super) fn accepted(&mut self, group: usize, domain: u32, at: Instant) {
+    /// Takes note that a recipient was accepted who was `asked` about at a time: whatever was said before was meant.
+    /// Connections read their answers when they like, and hand them in late, so that an acceptance proves nothing about
+    /// what was said after its question.
+    pub(super) fn accepted(&mut self, group: usize, domain: u32, asked: Instant) {
         self.row = (0, None);
         if self.clean.0 != Some(domain) {
             self.clean = (Some(domain), self.clean.0);
         }
-        if self.blocked.as_ref().is_none_or(|blocked| blocked.until <= at) {
+        if self.blocked.as_ref().is_none_or(|blocked| blocked.until <= asked) {
             (self.blocked, self.trips) = (None, 0);
         }
         let doubt = self.doubts.entry(group).or_default();
-        doubt.sure_until = doubt.sure_until.max(Some(at));
+        doubt.sure_until = doubt.sure_until.max(Some(asked));
     }
 
-    /// Takes note of an answer that neither accepts nor blames us.
-    pub(super) fn answered(&mut self, at: Instant) {
+    /// Takes note of an answer that neither accepts nor blames us. It breaks the row; but only an acceptance shows that we
+    /// are welcome again.
+    pub(super) fn answered(&mut self) {
         self.row = (0, None);
-        if self.is_on_probation(at) {
-            self.forgiving += 1;
-            if self.forgiving >= BLAMED {
-                self.blocked = None;
-            }
-        }
+    }
+
+    /// Why a refusal of a recipient of the domain tells nothing: who does not want us may say so in any words.
+    pub(super) fn distrusts(&self, domain: u32) -> Option<&Outcome> {
+        self.verdict().or_else(|| self.refuses(domain))
     }
 
     /// Remembers a verdict that was given `at` a time and is not sure yet.
@@ -179,7 +178,7 @@ impl Standing {
         let alone = ALONE.0.saturating_mul(1 << self.trips.min(8)).min(ALONE.1);
         self.blocked = Some(Blocked { outcome: outcome.clone(), until: now + alone });
         self.trips += 1;
-        (self.row, self.forgiving) = ((0, None), 0);
+        self.row = (0, None);
     }
 
     /// The suspects of the domain, or all of them.
@@ -240,7 +239,7 @@ mod tests {
         assert_eq!(ids(standing.sure(0)), [1]);
         assert!(standing.sure(0).is_none(), "said after the last acceptance");
         assert_eq!(blame(&mut standing, 1, BLAMED - 1, now), Finding::None);
-        standing.answered(now);
+        standing.answered();
         assert_eq!(blame(&mut standing, 5, BLAMED / 2, now), Finding::None);
         assert_eq!(blame(&mut standing, 1, BLAMED / 2, now), Finding::Lane);
         assert_eq!(ids(standing.take_suspects(None)), [2]);

@@ -1,0 +1,176 @@
+//! A million addresses through a world of a thousand mail servers, each with a patience of its own.
+//!
+//! ```text
+//! 1,000 MX hosts, 5 to 200 ms away, two connections at once, Postfix' error counters   20,000 domains
+//!   of them  5 %  greylist, the schedule scaled down          30 % of the addresses are unknown
+//!            2 %  come to dislike us                          10 % of the domains accept anything
+//!            2 %  announce five recipients a transaction
+//!            1 %  are tarpits
+//! ```
+//!
+//! `just world` runs it; `cargo bench --bench world -- --test` a small one. What fails it: a verdict that is wrong, a
+//! limit that is broken by the servers' own count, or, at full size, more than 1.3 times the time that the limits imply.
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `plan` | hosts, domains and addresses, and the time that the limits imply |
+//! | `naive` | one connection for each address, for comparison |
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "in a benchmark a panic is the report, and so is the output"
+)]
+
+mod naive;
+mod plan;
+
+use std::{
+    env,
+    process::exit,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use smtp_pool::{
+    client::{Endpoint, Timeouts},
+    metrics::Metrics,
+    proto::{ClientName, Mailbox},
+    sandbox::{HostStats, Route, Sandbox, Truth},
+    verify::{Record, Routes, Status, SubStatus, Unreachable, Verifier, VerifierConfig},
+};
+
+use self::plan::{Kind, Plan};
+
+/// The most that the time may exceed what the limits imply.
+const GOAL: f64 = 1.3;
+/// Addresses from which on the goal counts: below, finding out what servers bear takes most of the time.
+const FULL: usize = 500_000;
+
+#[tokio::main]
+async fn main() {
+    let args: Vec<String> = env::args().collect();
+    if args.iter().any(|arg| arg == "--list") {
+        return;
+    }
+    let small = args.iter().any(|arg| arg == "--test");
+    let size = |name: &str, full: usize, small_size: usize| {
+        let given = env::var(name).ok().map(|value| value.parse().unwrap());
+        given.unwrap_or(if small { small_size } else { full })
+    };
+    let plan = Plan::new(
+        size("WORLD_HOSTS", 1_000, 60),
+        size("WORLD_DOMAINS", 20_000, 1_200),
+        size("WORLD_ADDRESSES", 1_000_000, 12_000),
+    );
+    let sandbox = Sandbox::start(plan.world()).await.unwrap();
+    let verifier = Verifier::new(config(&sandbox), Arc::new(Metrics::new())).unwrap();
+
+    let bound = plan.bound(&sandbox);
+    println!("{} addresses, {} hosts, {} domains", plan.addresses, plan.hosts.len(), plan.domains);
+    println!("the limits imply {:.1} s, by {}", bound.time.as_secs_f64(), bound.host);
+    let started = Instant::now();
+    let mut records = verifier.verify_all(plan.list());
+    let (mut count, mut wrong) = (0, Vec::new());
+    let mut last = started.elapsed();
+    while let Some(record) = records.next().await {
+        count += 1;
+        if !is_right(&plan, &sandbox, &record) {
+            wrong.push(record);
+        }
+        last = started.elapsed();
+    }
+    let ratio = last.as_secs_f64() / bound.time.as_secs_f64();
+    println!(
+        "{count} records in {:.1} s, {:.0} a second: {ratio:.2} times what the limits imply, goal {GOAL}",
+        last.as_secs_f64(),
+        count as f64 / last.as_secs_f64(),
+    );
+    let broken = broken(&plan, &sandbox);
+    println!("{} verdicts wrong, {} limits broken", wrong.len(), broken.len());
+    for record in wrong.iter().take(5) {
+        println!("wrong: {record:?}");
+    }
+    for (host, stats) in broken.iter().take(5) {
+        println!("broken: {host} {stats:?}");
+    }
+    compare(&plan).await;
+    let late = plan.addresses >= FULL && ratio > GOAL;
+    exit(i32::from(!wrong.is_empty() || !broken.is_empty() || count != plan.addresses || late));
+}
+
+fn config(sandbox: &Sandbox) -> VerifierConfig {
+    let mut config = VerifierConfig::new(ClientName::parse("verifier.example.org").unwrap());
+    let mut routes = Routes::new();
+    routes.insert("*", Err(Unreachable::NoDnsEntries));
+    for (domain, route) in sandbox.routes() {
+        let Route::Hosts(hosts) = route else { continue };
+        let end = |(host, addr): &(&str, _)| Endpoint { host: (*host).into(), addrs: vec![*addr] };
+        routes.insert(domain, Ok(hosts.iter().map(end).collect()));
+    }
+    config.routes = routes;
+    config.client.timeouts = Timeouts::all(plan::DEADLINE);
+    config.schedule = plan::SCHEDULE.to_vec();
+    config.max_connections = 4_096;
+    config
+}
+
+fn is_right(plan: &Plan, sandbox: &Sandbox, record: &Record) -> bool {
+    let mailbox = Mailbox::parse(&record.address).unwrap();
+    let truth = match sandbox.expected(&mailbox) {
+        Truth::Known => record.status == Status::Deliverable,
+        Truth::Unknown => record.sub_status == SubStatus::MailboxNotFound,
+        Truth::CatchAll => record.sub_status == SubStatus::CatchAll,
+        _ => false,
+    };
+    match plan.kind(&mailbox) {
+        Kind::Tarpit => record.sub_status == SubStatus::TimeoutExceeded,
+        // What was answered before is right, and of the rest nothing is said. Whether its domain accepts anything may
+        // be what could not be found out.
+        Kind::Blocker => {
+            truth
+                || record.status == Status::Unknown
+                || record.status == Status::Deliverable
+                    && record.reply.is_some()
+                    && sandbox.expected(&mailbox) == Truth::CatchAll
+        }
+        _ => truth,
+    }
+}
+
+/// Hosts whose limits were broken, by their own count.
+fn broken(plan: &Plan, sandbox: &Sandbox) -> Vec<(String, HostStats)> {
+    let stats = plan.hosts.iter().map(|host| (host.name.clone(), sandbox.stats(&host.name).unwrap()));
+    let broken = |stats: &HostStats| {
+        stats.hard_limit_hits
+            + stats.junk_limit_hits
+            + stats.refused_connections
+            + stats.rcpt_limit_hits
+            + stats.early_talkers
+            + stats.improper_pipelining
+    };
+    stats.filter(|(_, stats)| broken(stats) > 0).collect()
+}
+
+/// The same sample by both ways, each in a world that has not seen us.
+async fn compare(plan: &Plan) {
+    let sample: Vec<String> = plan.sample();
+    let sandbox = Sandbox::start(plan.world()).await.unwrap();
+    let verifier = Verifier::new(config(&sandbox), Arc::new(Metrics::new())).unwrap();
+    let started = Instant::now();
+    let mut records = verifier.verify_all(sample.clone());
+    while records.next().await.is_some() {}
+    let ours = started.elapsed();
+    drop(sandbox);
+    let sandbox = Sandbox::start(plan.world()).await.unwrap();
+    let started = Instant::now();
+    naive::verify(&sandbox, &sample).await;
+    let theirs: Duration = started.elapsed();
+    println!(
+        "{} addresses of well-behaved hosts: {:.1} s, and {:.1} s with a connection for each: {:.1} times as long",
+        sample.len(),
+        ours.as_secs_f64(),
+        theirs.as_secs_f64(),
+        theirs.as_secs_f64() / ours.as_secs_f64(),
+    );
+}

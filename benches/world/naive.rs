@@ -1,0 +1,38 @@
+//! The usual way: for each address a connection, a MAIL, a RCPT and a QUIT, each after the reply to the one before.
+
+use std::{collections::HashMap, sync::Arc};
+
+use smtp_pool::{
+    client::{ClientConfig, Connector, Endpoint},
+    metrics::Metrics,
+    proto::{ClientName, Command, MailParams, Mailbox, RcptParams, ReversePath},
+    sandbox::{Route, Sandbox},
+};
+use tokio::{sync::Semaphore, task::JoinSet};
+
+/// Asks about every address, two at a time at each host, since no host takes more.
+pub(crate) async fn verify(sandbox: &Sandbox, addresses: &[String]) {
+    let config = ClientConfig::new(ClientName::parse("verifier.example.org").unwrap());
+    let connector = Arc::new(Connector::new(config, Arc::new(Metrics::new())).unwrap());
+    let mut places: HashMap<String, Arc<Semaphore>> = HashMap::new();
+    let mut asked = JoinSet::new();
+    for address in addresses {
+        let mailbox = Mailbox::parse(address).unwrap();
+        let Some(Route::Hosts(hosts)) = sandbox.route(mailbox.domain()) else { continue };
+        let (host, addr) = hosts[0];
+        let place = places.entry(host.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(2)));
+        let (place, connector) = (Arc::clone(place), Arc::clone(&connector));
+        let endpoint = Endpoint { host: host.into(), addrs: vec![addr] };
+        asked.spawn(async move {
+            let _place = place.acquire().await.unwrap();
+            let mut connection = connector.connect(&endpoint).await.unwrap();
+            let (from, params) = (ReversePath::Null, MailParams::default());
+            connection.command(&Command::Mail { from, params }).await.unwrap();
+            connection.command(&Command::Rcpt { to: mailbox, params: RcptParams::default() }).await.unwrap();
+            connection.quit().await.unwrap();
+        });
+    }
+    while let Some(done) = asked.join_next().await {
+        done.unwrap();
+    }
+}

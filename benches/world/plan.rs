@@ -1,0 +1,193 @@
+//! Hosts, domains and addresses, and the time that the limits imply.
+
+use std::time::Duration;
+
+use smtp_pool::{
+    proto::Mailbox,
+    sandbox::{
+        Blocked, Delay, DomainConfig, ErrorLimits, Extension, HostConfig, Sandbox, Stage, Tarpit, Truth,
+        World,
+    },
+};
+
+/// How long a reply may take.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
+/// The pauses of a greylist, scaled down.
+pub(crate) const SCHEDULE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(4)];
+/// How long a greylist wants to have known somebody.
+const GREYLIST: Duration = Duration::from_millis(1_500);
+/// A host that does not let us in is tried twice, with a second in between, before it is left alone.
+const UNREACHABLE: Duration = Duration::from_secs(2 * DEADLINE.as_secs() + 1);
+/// Connections at once that a host takes, and that a stranger is asked over.
+const CONNECTIONS: u64 = 2;
+/// Rejections on a connection: Postfix slows down at the tenth.
+const REJECTIONS: u64 = 9;
+/// Round trips of a connection that nothing is asked in: banner, EHLO, QUIT.
+const SETUP: u64 = 3;
+/// Round trips in which a connection uses up its rejections: no more recipients are in flight than may be refused, at
+/// twice the rate to be expected, so that each round trip uses up half of what is left: 9, 4.5, 2.3, 1.1.
+const WINDOWS: u64 = 4;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Ordinary,
+    Greylist,
+    Blocker,
+    Limits,
+    Tarpit,
+}
+
+pub(crate) struct Plan {
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) domains: usize,
+    pub(crate) addresses: usize,
+}
+
+pub(crate) struct Host {
+    pub(crate) name: String,
+    kind: Kind,
+    latency: Duration,
+}
+
+pub(crate) struct Bound {
+    pub(crate) time: Duration,
+    pub(crate) host: String,
+}
+
+impl Plan {
+    pub(crate) fn new(hosts: usize, domains: usize, addresses: usize) -> Self {
+        let host = |n: usize| {
+            let kind = match n % 100 {
+                3 | 23 | 43 | 63 | 83 => Kind::Greylist,
+                11 | 61 => Kind::Blocker,
+                17 | 67 => Kind::Limits,
+                29 => Kind::Tarpit,
+                _ => Kind::Ordinary,
+            };
+            // A greylist has everybody refused once, and its pauses are scaled down; so is its distance.
+            let farthest = if kind == Kind::Greylist { 40 } else { 200 };
+            let latency = Duration::from_millis(5 + mix(n as u64) % (farthest - 4));
+            Host { name: format!("mx{n}.world.test"), kind, latency }
+        };
+        Self { hosts: (0..hosts).map(host).collect(), domains, addresses }
+    }
+
+    pub(crate) fn world(&self) -> World {
+        let hosts = self.hosts.iter().map(|host| HostConfig {
+            name: host.name.clone(),
+            without: vec![Extension::StartTls],
+            latency: Delay::from(host.latency),
+            max_connections: Some(CONNECTIONS),
+            errors: Some(ErrorLimits::default()),
+            greylist: (host.kind == Kind::Greylist).then(|| Delay::from(GREYLIST)),
+            blocked: (host.kind == Kind::Blocker).then_some(Blocked {
+                at: Stage::Rcpt,
+                after: 100,
+                vague: 15,
+            }),
+            rcpts_per_transaction: (host.kind == Kind::Limits).then_some(5),
+            announce_limits: host.kind == Kind::Limits,
+            tarpit: (host.kind == Kind::Tarpit)
+                .then(|| Tarpit { octet: Delay::from(Duration::from_secs(1)), from: Stage::Connect }),
+            ..HostConfig::default()
+        });
+        let mut users = vec![Vec::new(); self.domains];
+        for n in (0..self.addresses).filter(|&n| mix(n as u64 ^ 0x700) % 10 < 7) {
+            let domain = self.domain_of(n);
+            if !accepts_anything(domain) {
+                users[domain].push(user(n));
+            }
+        }
+        let domains = users.into_iter().enumerate().map(|(n, users)| DomainConfig {
+            name: domain(n),
+            users,
+            hosts: vec![self.hosts[self.host_of(n)].name.clone()],
+            catch_all: accepts_anything(n),
+            ..DomainConfig::default()
+        });
+        World { seed: 7, hosts: hosts.collect(), domains: domains.collect() }
+    }
+
+    fn host_of(&self, domain: usize) -> usize {
+        domain % self.hosts.len()
+    }
+
+    fn domain_of(&self, address: usize) -> usize {
+        mix(address as u64) as usize % self.domains
+    }
+
+    fn address(&self, n: usize) -> String {
+        format!("{}@{}", user(n), domain(self.domain_of(n)))
+    }
+
+    pub(crate) fn kind(&self, mailbox: &Mailbox) -> Kind {
+        let number = mailbox.domain().trim_start_matches('d').trim_end_matches(".world.test");
+        self.hosts[self.host_of(number.parse().unwrap())].kind
+    }
+
+    /// The addresses, in no order that would help.
+    pub(crate) fn list(&self) -> impl Iterator<Item = String> + Send + use<> {
+        let plan = Self { hosts: Vec::new(), domains: self.domains, addresses: self.addresses };
+        (0..self.addresses).map(move |n| plan.address(n))
+    }
+
+    /// Some addresses for which one question is enough.
+    pub(crate) fn sample(&self) -> Vec<String> {
+        let ordinary = (0..self.addresses)
+            .filter(|&n| self.hosts[self.host_of(self.domain_of(n))].kind == Kind::Ordinary);
+        ordinary.take(20_000.min(self.addresses / 4)).map(|n| self.address(n)).collect()
+    }
+
+    /// The time that the slowest host needs for what it is asked, if not a moment is wasted.
+    pub(crate) fn bound(&self, sandbox: &Sandbox) -> Bound {
+        let mut refused = vec![0u64; self.hosts.len()];
+        let mut asked = vec![0u64; self.hosts.len()];
+        for n in 0..self.addresses {
+            let host = self.host_of(self.domain_of(n));
+            let mailbox = Mailbox::parse(&self.address(n)).unwrap();
+            asked[host] += 1;
+            refused[host] += u64::from(sandbox.expected(&mailbox) == Truth::Unknown);
+        }
+        // A question about each domain that does not accept anything.
+        for n in 0..self.domains {
+            let mailbox = Mailbox::parse(&format!("postmaster@{}", domain(n))).unwrap();
+            refused[self.host_of(n)] += u64::from(sandbox.expected(&mailbox) == Truth::Known);
+        }
+        let times = self.hosts.iter().enumerate().map(|(n, host)| {
+            let (refusals, pause) = match host.kind {
+                Kind::Greylist => (refused[n] + asked[n], SCHEDULE[0]),
+                _ => (refused[n], Duration::ZERO),
+            };
+            let connections = refusals.div_ceil(REJECTIONS).div_ceil(CONNECTIONS);
+            let busy = host.latency * u32::try_from(connections * (SETUP + WINDOWS)).unwrap();
+            let time = match host.kind {
+                Kind::Tarpit => UNREACHABLE * 3 + SCHEDULE.iter().sum::<Duration>(),
+                Kind::Blocker => Duration::ZERO,
+                _ => busy + pause,
+            };
+            (time, host)
+        });
+        let (time, host) = times.max_by_key(|(time, _)| *time).unwrap();
+        Bound { time, host: format!("{} ({:?}, {:?})", host.name, host.kind, host.latency) }
+    }
+}
+
+fn accepts_anything(domain: usize) -> bool {
+    mix(domain as u64 ^ 0xca7c).is_multiple_of(10)
+}
+
+fn user(n: usize) -> String {
+    format!("user{n}")
+}
+
+fn domain(n: usize) -> String {
+    format!("d{n}.world.test")
+}
+
+/// Numbers without a pattern (the finaliser of SplitMix64).
+fn mix(n: u64) -> u64 {
+    let n = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    n ^ (n >> 31)
+}
