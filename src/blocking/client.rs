@@ -1,13 +1,16 @@
-//! One connection, blocking.
+//! One connection, blocking: opened by a connector, or lent by a pool.
 
-use std::sync::Arc;
+use std::{
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
 
 use super::{Error, Private};
 use crate::{
     client::{self, ClientConfig, ConnectError, Endpoint, EnvelopeReplies, SessionError},
     metrics::Metrics,
-    net::{TlsConfigError, TlsInfo},
-    proto::{Command, Extensions, MailParams, Mailbox, Reply, ReversePath},
+    net::TlsConfigError,
+    proto::{Command, MailParams, Mailbox, Reply, ReversePath, Verb},
 };
 
 /// [`client::Connector`], blocking.
@@ -44,18 +47,26 @@ impl Connector {
     /// As its namesake.
     pub fn connect(&self, endpoint: &Endpoint) -> Result<Connection, Error<ConnectError>> {
         let inner = self.runtime.block_on(self.inner.connect(endpoint))?.map_err(Error::Inner)?;
-        Ok(Connection { inner, runtime: self.runtime.clone() })
+        Ok(Connection::new(inner.into(), &self.runtime))
     }
 }
 
-/// [`client::Connection`], blocking.
+/// [`client::Connection`], blocking: what takes time has a method here, and derefs give the rest, such as
+/// [`extensions`](client::Session::extensions) and [`tls_info`](client::Connection::tls_info).
+///
+/// Lent by a pool it is a [`PooledConnection`](super::PooledConnection), which returns to its pool when it is dropped.
 #[derive(Debug)]
-pub struct Connection {
-    inner: client::Connection,
+pub struct Connection<C: DerefMut<Target = client::Connection> = Box<client::Connection>> {
+    pub(super) inner: C,
+    /// Behind the connection, which it outlives.
     runtime: Private,
 }
 
-impl Connection {
+impl<C: DerefMut<Target = client::Connection>> Connection<C> {
+    pub(super) fn new(inner: C, runtime: &Private) -> Self {
+        Self { inner, runtime: runtime.clone() }
+    }
+
     /// [`Session::command`](client::Session::command).
     ///
     /// # Errors
@@ -85,6 +96,18 @@ impl Connection {
         self.runtime.block_on(self.inner.data(message))?.map_err(Error::Inner)
     }
 
+    /// [`Session::verify_email`](client::Session::verify_email).
+    ///
+    /// # Errors
+    /// As its namesake.
+    pub fn verify_email(
+        &mut self,
+        from: &ReversePath,
+        to: &Mailbox,
+    ) -> Result<(Verb, Reply), Error<SessionError>> {
+        self.runtime.block_on(self.inner.verify_email(from, to))?.map_err(Error::Inner)
+    }
+
     /// [`Session::quit`](client::Session::quit).
     ///
     /// # Errors
@@ -92,16 +115,13 @@ impl Connection {
     pub fn quit(&mut self) -> Result<Reply, Error<SessionError>> {
         self.runtime.block_on(self.inner.quit())?.map_err(Error::Inner)
     }
+}
 
-    /// [`Session::extensions`](client::Session::extensions).
-    #[must_use]
-    pub fn extensions(&self) -> &Extensions {
-        self.inner.extensions()
-    }
+/// Without `DerefMut`: what may change the session is async, and has its namesake here.
+impl<C: DerefMut<Target = client::Connection>> Deref for Connection<C> {
+    type Target = client::Connection;
 
-    /// [`client::Connection::tls_info`].
-    #[must_use]
-    pub fn tls_info(&self) -> Option<TlsInfo> {
-        self.inner.tls_info()
+    fn deref(&self) -> &client::Connection {
+        &self.inner
     }
 }

@@ -4,6 +4,7 @@
 //! fails with [`InAsync`] instead of blocking a thread that others need.
 
 mod client;
+mod pool;
 #[cfg(feature = "verify")]
 mod verify;
 
@@ -12,9 +13,12 @@ use std::{future::Future, io, sync::Arc};
 use thiserror::Error;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-pub use self::client::{Connection, Connector};
 #[cfg(feature = "verify")]
 pub use self::verify::{Records, Verifier};
+pub use self::{
+    client::{Connection, Connector},
+    pool::{HealthHandle, HealthManager, Pool, PooledConnection},
+};
 
 /// A blocking call was made from within a tokio runtime, where it would hold up every task of the thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -52,8 +56,18 @@ impl Drop for Owned {
 }
 
 impl Private {
+    /// A runtime that runs on the threads of its callers, and only while they call.
     fn start<E>() -> Result<Self, Error<E>> {
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+        Self::build(Builder::new_current_thread().enable_all())
+    }
+
+    /// A runtime that has a thread of its own, for what goes on while nobody calls.
+    fn start_apart<E>() -> Result<Self, Error<E>> {
+        Self::build(Builder::new_multi_thread().worker_threads(1).thread_name("smtp-pool").enable_all())
+    }
+
+    fn build<E>(builder: &mut Builder) -> Result<Self, Error<E>> {
+        let runtime = builder.build().map_err(Error::Runtime)?;
         Ok(Self(Owned(Some(runtime)).into()))
     }
 

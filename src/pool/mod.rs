@@ -22,7 +22,7 @@
 //! | there | here |
 //! |---|---|
 //! | `SMTPConnectionPoolAsync` | [`Pool`] |
-//! | `SMTPConnectionPool` | `blocking::Pool` |
+//! | `SMTPConnectionPool` | [`blocking::Pool`](../blocking/struct.Pool.html) (feature `blocking`) |
 //! | `get_connection` | [`Pool::get`] |
 //! | `SMTP_CONFIG`, its six keys | [`Config`], with the same names and defaults |
 //! | `HealthManager(check_interval).start()` | [`HealthManager::new`]`(&pool, check_interval)`[`.start()`](HealthManager::start) |

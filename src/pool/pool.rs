@@ -53,9 +53,7 @@ impl Drop for Handle {
         self.0.close().for_each(drop);
         self.0.forget_all();
         // Retired and not yet seen to.
-        while let Some(todo) = self.0.next_todo() {
-            drop(todo);
-        }
+        self.0.drop_todos();
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) struct Shared {
     changing: Mutex<()>,
     todo: SegQueue<Todo>,
     pub(super) notify: Arc<Notify>,
-    pub(super) driven: Arc<AtomicBool>,
+    driven: AtomicBool,
     starving: Mutex<VecDeque<Weak<Server>>>,
     closed: AtomicBool,
     ended: Notify,
@@ -84,7 +84,7 @@ impl Shared {
             changing: Mutex::new(()),
             todo: SegQueue::new(),
             notify: Arc::new(Notify::new()),
-            driven: Arc::new(AtomicBool::new(false)),
+            driven: AtomicBool::new(false),
             starving: Mutex::default(),
             closed: AtomicBool::new(false),
             ended: Notify::new(),
@@ -174,6 +174,16 @@ impl Shared {
     pub(super) fn todo(&self, todo: Todo) {
         self.todo.push(todo);
         self.notify.notify_one();
+        if self.is_closed() && !self.driven.load(Ordering::SeqCst) {
+            self.drop_todos();
+        }
+    }
+
+    /// Drops what nobody will see to any more, and which holds on to this.
+    pub(super) fn drop_todos(&self) {
+        while let Some(todo) = self.next_todo() {
+            drop(todo);
+        }
     }
 
     pub(super) fn next_todo(&self) -> Option<Todo> {
@@ -183,11 +193,8 @@ impl Shared {
     /// Makes sure that the maintenance runs; within a runtime only.
     pub(super) fn drive(self: &Arc<Self>) {
         if !self.driven.load(Ordering::Relaxed) && !self.driven.swap(true, Ordering::AcqRel) {
-            tokio::spawn(drive(
-                Arc::downgrade(self),
-                Arc::clone(&self.notify),
-                Driving(Arc::clone(&self.driven)),
-            ));
+            let driving = Driving(Arc::downgrade(self));
+            tokio::spawn(drive(Arc::downgrade(self), Arc::clone(&self.notify), driving));
         }
     }
 
@@ -277,10 +284,15 @@ impl Shared {
 }
 
 /// Says that the maintenance has ended, whatever ended it.
-pub(super) struct Driving(Arc<AtomicBool>);
+pub(super) struct Driving(Weak<Shared>);
 
 impl Drop for Driving {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        if let Some(shared) = self.0.upgrade() {
+            shared.driven.store(false, Ordering::SeqCst);
+            if shared.is_closed() {
+                shared.drop_todos();
+            }
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! The blocking API against the sandbox, from threads without a runtime, and from where it must not be called.
 
+mod pool;
+
 use std::{sync::mpsc, thread};
 
 use smtp_pool::{
