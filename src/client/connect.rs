@@ -11,8 +11,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Instant,
 };
+use tracing::{Instrument, Span};
 
-use super::{ConnectError, Connection, Session, SessionError, Timeouts};
+use super::{ConnectError, Connection, Session, SessionError, Timeouts, log::Log};
 use crate::{
     metrics::{Metrics, Operation, ServerMetrics},
     net::{Dialer, Stream, TlsConfig, TlsConfigError, TlsConnector, TlsPolicy},
@@ -55,6 +56,9 @@ pub struct ClientConfig {
     /// Who to authenticate as, if at all. With credentials, opportunistic TLS is required and verified TLS: they are
     /// sent in the clear only with [`TlsPolicy::Off`].
     pub credentials: Option<Credentials>,
+    /// Whether events of `tracing` may name mailboxes, and repeat what servers say: false. If so, each MAIL, RCPT and
+    /// VRFY is an event, and each reply comes with its text. Secrets are in no event ever.
+    pub log_addresses: bool,
 }
 
 impl ClientConfig {
@@ -68,6 +72,7 @@ impl ClientConfig {
             tls_config: None,
             timeouts: Timeouts::default(),
             credentials: None,
+            log_addresses: false,
         }
     }
 
@@ -132,6 +137,12 @@ impl Connector {
     /// # Cancellation safety
     /// Dropping the future closes the connection.
     pub async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
+        // It lasts as long as the connection. Opened for whoever asks first, and used by many: it is nobody's child.
+        let span = tracing::debug_span!(parent: None, "connection", server = %endpoint);
+        self.connect_in(endpoint).instrument(span).await
+    }
+
+    async fn connect_in(&self, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
         let metrics = self.metrics.server(&endpoint.host);
         let policy = self.policy(endpoint);
         let mut opened = self.open(endpoint, policy, &metrics).await;
@@ -142,8 +153,18 @@ impl Connector {
             opened = self.open(endpoint, TlsPolicy::Off, &metrics).await;
         }
         match &opened {
-            Ok(_) => metrics.connection_opened(),
-            Err(error) => metrics.connection_failed(error.kind()),
+            Ok(connection) => {
+                tracing::debug!(
+                    took = ?connection.opened().elapsed(),
+                    tls = ?connection.tls_info().map(|tls| tls.version),
+                    "connected"
+                );
+                metrics.connection_opened();
+            }
+            Err(error) => {
+                tracing::debug!(kind = error.kind(), "cannot connect");
+                metrics.connection_failed(error.kind());
+            }
         }
         opened
     }
@@ -160,6 +181,14 @@ impl Connector {
             TlsPolicy::Opportunistic if broken.contains(&endpoint.host) => TlsPolicy::Off,
             policy => policy,
         }
+    }
+
+    /// For a session of the connection that is being opened.
+    fn log(&self) -> Log {
+        // Where nobody wants the span of the connection, the current one is another's, which must not be held on to.
+        let wanted = tracing::enabled!(tracing::Level::DEBUG);
+        let span = if wanted { Span::current() } else { Span::none() };
+        Log { span, addresses: self.config.log_addresses }
     }
 
     fn note_broken(&self, endpoint: &Endpoint) {
@@ -185,6 +214,7 @@ impl Connector {
             stream = self.handshake(stream, endpoint, metrics).await?;
         }
         let mut session = Session::new(stream, self.config.timeouts, Arc::clone(metrics));
+        session.set_log(self.log());
         let banner = session.banner().await?;
         if session.state() != State::Connected {
             return Err(ConnectError::Refused { verb: Verb::Connect, reply: banner });
@@ -233,6 +263,7 @@ impl Connector {
         }
         let stream = self.handshake(session.into_stream()?, endpoint, metrics).await?;
         let mut session = Session::secured(stream, self.config.timeouts, Arc::clone(metrics));
+        session.set_log(self.log());
         let ehlo =
             session.greet(&Command::Ehlo(self.config.name.clone())).await.map_err(ConnectError::StartTls)?;
         if ehlo.is_positive() {

@@ -8,6 +8,7 @@ mod connect;
 mod connection;
 mod envelope;
 mod error;
+mod log;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod properties;

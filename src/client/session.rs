@@ -28,6 +28,7 @@ use tokio::{
 
 use super::{
     SessionError, Timeouts,
+    log::Log,
     tally::{Tally, operation},
 };
 use crate::{
@@ -58,6 +59,7 @@ pub struct Session<S> {
     extensions: Extensions,
     timeouts: Timeouts,
     tally: Tally,
+    log: Log,
     flights: VecDeque<Flight>,
     in_flight: usize,
     /// Since when the reply that is due has been waited for.
@@ -97,6 +99,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             extensions: Extensions::default(),
             timeouts,
             tally: Tally::new(metrics),
+            log: Log::new(),
             flights: VecDeque::from([Flight { sent: now, replies: 1, octets: 0 }]),
             in_flight: 0,
             waiting: None,
@@ -142,6 +145,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let before = self.out.len();
         encode(&mut self.out);
         let octets = self.out.len() - before;
+        self.log.queued(verb, &self.out[before..]);
         self.in_flight += octets;
         match self.flights.back_mut() {
             // Not flushed yet: the same flight.
@@ -240,7 +244,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         loop {
             if let Some(reply) = self.decoder.decode()? {
                 self.waiting = None;
-                self.note_reply(verb);
+                self.note_reply(verb, &reply);
                 self.dialogue.receive(&reply)?;
                 return Ok((verb, reply));
             }
@@ -258,6 +262,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// What comes behind a failure, a late reply for one, must not pass for being in step again.
     fn fail(&mut self, verb: Verb, error: SessionError) -> SessionError {
         self.tally.failed(verb, &error);
+        self.log.failed(verb, &error);
         self.ended.get_or_insert(Ended::Eof);
         error
     }
@@ -273,9 +278,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Keeps count of flights and tells the metrics how long this one took.
-    fn note_reply(&mut self, verb: Verb) {
+    fn note_reply(&mut self, verb: Verb, reply: &Reply) {
         let Some(flight) = self.flights.front_mut() else { return };
         let sent = flight.sent;
+        self.log.reply(verb, reply, sent, self.read_at);
         flight.replies -= 1;
         if flight.replies == 0 {
             self.in_flight -= flight.octets;
@@ -440,6 +446,10 @@ impl<S> Session<S> {
         if self.out.is_empty() && self.out.capacity() > 0 {
             self.out = BytesMut::new();
         }
+    }
+
+    pub(super) fn set_log(&mut self, log: Log) {
+        self.log = log;
     }
 
     fn is_open(&self) -> bool {

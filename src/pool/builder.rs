@@ -63,6 +63,7 @@ impl Builder {
         tls: TlsPolicy,
         credentials: Credentials,
         timeouts: Timeouts,
+        log_addresses: bool,
     }
 
     /// Sets everything at once.

@@ -103,6 +103,9 @@ pub struct Config {
     /// How long to wait for the reply to each command: the minima of RFC 5321 4.5.3.2. From a file or the environment,
     /// `command_timeout` is the same limit for all.
     pub timeouts: Timeouts,
+    /// Whether logs may name mailboxes and repeat what servers say
+    /// ([`ClientConfig::log_addresses`](crate::client::ClientConfig::log_addresses)): false.
+    pub log_addresses: bool,
 }
 
 impl Default for Config {
@@ -135,6 +138,7 @@ impl Default for Config {
             tls: TlsPolicy::default(),
             credentials: None,
             timeouts: Timeouts::default(),
+            log_addresses: false,
         }
     }
 }
@@ -176,7 +180,7 @@ pub enum ConfigError {
 }
 
 /// All keys, in the order of the docs.
-const KEYS: [&str; 27] = [
+const KEYS: [&str; 28] = [
     "max_connections",
     "connection_timeout",
     "max_lifetime",
@@ -204,6 +208,7 @@ const KEYS: [&str; 27] = [
     "user",
     "password",
     "command_timeout",
+    "log_addresses",
 ];
 
 impl Config {
@@ -315,6 +320,7 @@ impl Raw {
             "user" => self.user = Some(value.to_owned()),
             "password" => self.password = Some(value.to_owned()),
             "command_timeout" => config.timeouts = Timeouts::all(given.seconds()?),
+            "log_addresses" => config.log_addresses = given.parse("true or false")?,
             _ => return Err(ConfigError::UnknownKey { key: key.to_owned() }),
         }
         Ok(())
@@ -472,6 +478,7 @@ mod tests {
             let value = match key {
                 "lifetime_jitter" => "0.5",
                 "fair" => "false",
+                "log_addresses" => "true",
                 "server" => "smtp.example.com:587",
                 "helo" => "client.example.com",
                 "bind" => "192.0.2.1",

@@ -227,8 +227,9 @@ impl Server {
             Err(HealthError::Open(_)) => HealthResult::Unreachable,
         };
         self.metrics.health_check(result, report.took);
-        if let Err(error) = &report.outcome {
-            tracing::warn!(server = %self.name, %error, "health check failed");
+        match &report.outcome {
+            Ok(how) => tracing::debug!(server = %self.name, ?how, took = ?report.took, "healthy"),
+            Err(error) => tracing::warn!(server = %self.name, %error, "health check failed"),
         }
         *self.checked() = Some(report.clone());
         report

@@ -236,6 +236,7 @@ impl Pool {
                 match act.on(&mut connection).await {
                     Err(error) if stale && error.is_lost() => {
                         retried = true;
+                        tracing::debug!(server = %key, kind = error.kind(), "stale connection, once more");
                         self.metrics().server(key.host()).retry();
                     }
                     Ok(done) => return Ok((key.to_string().into(), done)),

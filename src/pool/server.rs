@@ -128,7 +128,10 @@ impl Server {
                 Some(lease) => lease,
                 None => {
                     let waited = self.wait(began, wait).await;
-                    waited.inspect_err(|error| self.metrics.checkout_failed(error.kind()))?
+                    waited.inspect_err(|error| {
+                        tracing::debug!(server = %self.name, kind = error.kind(), waited = ?began.elapsed(), "no connection");
+                        self.metrics.checkout_failed(error.kind());
+                    })?
                 }
             };
             match self.lend(lease, false, taken_at) {
@@ -250,7 +253,9 @@ impl Server {
 
     /// A connection is no more, and its slot is free.
     pub(super) fn ended(self: &Arc<Self>, lease: &Lease) {
-        self.metrics.connection_closed(lease.connection.opened().elapsed(), lease.end.as_str());
+        let (age, reason) = (lease.connection.opened().elapsed(), lease.end.as_str());
+        tracing::debug!(server = %self.name, reason, ?age, uses = lease.uses, "connection closed");
+        self.metrics.connection_closed(age, reason);
         if self.slots.release(lease.evicted) {
             self.shared.todo(Todo::Demand(Arc::clone(self)));
         }

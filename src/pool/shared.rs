@@ -139,6 +139,7 @@ impl Shared {
         client.timeouts = config.timeouts;
         client.timeouts.connect = config.connection_timeout;
         client.credentials = key.credentials.as_deref().or(config.credentials.as_ref()).cloned();
+        client.log_addresses = config.log_addresses;
         let verifies = client.policy().verifies();
         let tls = if verifies { &self.tls.verified } else { &self.tls.unverified };
         let metrics = self.metrics.server(key.host());

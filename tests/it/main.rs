@@ -17,6 +17,8 @@ mod doctor;
 #[cfg(feature = "cli")]
 mod job;
 mod layers;
+#[cfg(feature = "sandbox")]
+mod logging;
 mod monitoring;
 #[cfg(feature = "verify")]
 mod mx;

@@ -1,0 +1,134 @@
+//! What a log shows of a session and of a pool, and what it must not show.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use smtp_pool::{
+    client::SessionError,
+    net::TlsPolicy,
+    pool::{Envelope, Key, Pool},
+    proto::{ClientName, Command, Credentials, Mailbox, ReversePath},
+    sandbox::{Sandbox, World},
+};
+use tracing_subscriber::filter::LevelFilter;
+
+const WORLD: &str = r#"
+[[host]]
+name = "mx"
+accounts = { "tim@client.test" = "hunter2" }
+[[domain]]
+name = "good.test"
+users = ["ann"]
+"#;
+
+/// The account, its password, and both as AUTH PLAIN sends them.
+const SECRETS: [&str; 4] = ["hunter2", "tim@client.test", "aHVudGVyMg", "AHRpbUBjbGllbnQudGVzdABodW50ZXIy"];
+const ADDRESSES: [&str; 4] = ["ann@", "nobody", "sender", "good.test"];
+
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Sink {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(octets)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Everything that is said of a pool that authenticates, asks, sends, is checked, fails and is closed.
+async fn logged(level: LevelFilter, log_addresses: bool) -> String {
+    let sink = Sink::default();
+    let writer = sink.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _here = tracing::subscriber::set_default(subscriber);
+
+    let sandbox = Sandbox::start(World::from_toml(WORLD).unwrap()).await.unwrap();
+    let server = Key::parse(&sandbox.addr("mx").unwrap().to_string()).unwrap();
+    let account =
+        |password: &str| Credentials::Password { user: "tim@client.test".into(), password: password.into() };
+    let pool = Pool::builder()
+        .helo(ClientName::parse("client.test").unwrap())
+        .tls(TlsPolicy::Off)
+        .server(server.clone())
+        .credentials(account("hunter2"))
+        .log_addresses(log_addresses)
+        .build()
+        .unwrap();
+    assert!(pool.verify_email("ann@good.test").await.unwrap().is_accepted());
+    assert_eq!(pool.verify_email("nobody@good.test").await.unwrap().reply.code(), 550);
+    let envelope = Envelope {
+        from: ReversePath::Mailbox(Mailbox::parse("sender@good.test").unwrap()),
+        to: vec![Mailbox::parse("ann@good.test").unwrap()],
+    };
+    assert!(pool.send(&envelope, b"Subject: hi\r\n\r\nhi\r\n").await.is_complete());
+    pool.check_health().await;
+
+    assert!(pool.get(server.clone().credentials(account("hunter2 in vain"))).await.is_err());
+
+    let mut held = pool.get(&server).await.unwrap();
+    assert!(held.command(&Command::Noop).await.unwrap().is_positive());
+    drop(sandbox);
+    assert!(matches!(
+        held.command(&Command::Noop).await,
+        Err(SessionError::Closed { .. } | SessionError::Io { .. })
+    ));
+    drop(held);
+    assert!(pool.close(Duration::from_secs(20)).await);
+    String::from_utf8(std::mem::take(&mut sink.0.lock().unwrap())).unwrap()
+}
+
+fn has(log: &str, all: &[&str]) {
+    for text in all {
+        assert!(log.contains(text), "{text:?} is not in\n{log}");
+    }
+}
+
+fn lacks(log: &str, all: &[&str]) {
+    for text in all {
+        assert!(!log.contains(text), "{text:?} is in\n{log}");
+    }
+}
+
+#[tokio::test]
+async fn everything_is_told_but_secrets_and_addresses() {
+    let log = logged(LevelFilter::TRACE, false).await;
+    has(
+        &log,
+        &[
+            "connection{server=127.0.0.1}",
+            "connected took=",
+            "verb=AUTH code=235 took=",
+            "verb=MAIL code=250 took=",
+            "verb=RCPT code=250 took=",
+            "verb=RCPT code=550 took=",
+            "healthy",
+            "cannot connect kind=\"refused_by_server\"",
+            "no reply verb=NOOP",
+            "connection closed",
+        ],
+    );
+    lacks(&log, &SECRETS);
+    lacks(&log, &ADDRESSES);
+}
+
+#[tokio::test]
+async fn addresses_are_told_when_they_are_asked_for_and_secrets_never() {
+    let log = logged(LevelFilter::TRACE, true).await;
+    has(&log, &["RCPT TO:<ann@good.test>", "MAIL FROM:<sender@good.test>", "<nobody@good.test>", "text="]);
+    lacks(&log, &SECRETS);
+    // Asked for, they still are details.
+    let log = logged(LevelFilter::DEBUG, true).await;
+    has(&log, &["connected took=", "connection closed"]);
+    lacks(&log, &SECRETS);
+    lacks(&log, &ADDRESSES);
+}
