@@ -112,6 +112,14 @@ scale *rows="100000 1000000 10000000":
     cargo build --release --features cli
     .ci/scale target/release/smtp-pool {{ rows }}
 
+# Each example, against the sandbox.
+examples:
+    for example in examples/*.rs; do \
+        example=$(basename "$example" .rs); \
+        echo "== example $example"; \
+        cargo run --quiet --all-features --example "$example"; \
+    done
+
 # That a user of the library compiles none of the command's crates.
 deps:
     .ci/deps

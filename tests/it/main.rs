@@ -28,6 +28,7 @@ mod nameserver;
 mod peer_address;
 #[cfg(feature = "sandbox")]
 mod pool;
+mod readme;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod resilience;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
