@@ -133,7 +133,7 @@ impl Iterator for Csv {
         };
         let mut written = record.octets;
         written.insert(0, record.literal.into());
-        Some(Ok(row.written(written)))
+        Some(Ok(row.with_written(written)))
     }
 }
 

@@ -61,7 +61,7 @@ impl Iterator for Jsonl {
             Err(error) => return Some(Err(error)),
         };
         let row = match self.address(&line.octets) {
-            Ok(address) => Row::new(line.number, address.into_bytes()).written(line.octets),
+            Ok(address) => Row::new(line.number, address.into_bytes()).with_written(line.octets),
             Err(fault) => Row::of_line(line).with_fault(fault),
         };
         Some(Ok(row))

@@ -44,7 +44,7 @@ impl Row {
         Self { fault: Some(fault), ..self }
     }
 
-    pub(super) fn written(self, written: Vec<u8>) -> Self {
+    pub(super) fn with_written(self, written: Vec<u8>) -> Self {
         Self { written, ..self }
     }
 
