@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use super::{
     CheckoutError, Config, Key, Route, ToKey,
     clock::{Clock, millis},
-    lease::Lease,
+    lease::{End, Lease},
     maintain::drive,
     server::{Failure, Server},
     slots::Total,
@@ -254,7 +254,11 @@ impl Shared {
         let _changing = self.change();
         self.closed.store(true, Ordering::Release);
         self.notify.notify_one();
-        self.all().into_iter().flat_map(|server| server.slots.close(&Failure::Closed))
+        let idle = self.all().into_iter().flat_map(|server| server.slots.close(&Failure::Closed));
+        idle.map(|mut lease| {
+            lease.end = End::PoolClosed;
+            lease
+        })
     }
 
     /// Forgets all servers, which hold on to this as this does to them.

@@ -88,6 +88,8 @@ fn sixteen_threads_share_four_connections() {
     assert!(stats.max_open <= 4 && stats.connections <= 4, "{stats:?}");
     assert!(pool.close(Duration::from_secs(20)).unwrap());
     site.until_alone();
+    let snapshot = pool.metrics().snapshot();
+    assert_eq!(snapshot.total().connections_closed["pool_closed"], stats.connections);
 }
 
 #[test]
