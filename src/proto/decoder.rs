@@ -3,10 +3,12 @@
 //! Each octet is looked at once for a line end; each line is parsed once, when it is whole; the finished reply
 //! is one frozen slice of the buffer. So a reply that drips in byte by byte costs what it costs in one piece.
 
-use bytes::BytesMut;
+use std::mem;
+
+use bytes::{Buf, BytesMut};
 use memchr::memchr;
 
-use super::{DecodeError, Reply, grammar};
+use super::{DecodeError, Reply, grammar, reply::Head};
 
 /// The longest line that is read, its line end included; RFC 5321 4.5.3.1.5 allows 512, servers exceed it.
 pub const MAX_LINE: usize = 2 * 1024;
@@ -30,15 +32,16 @@ pub const MAX_LINES: usize = 512;
 #[derive(Debug, Default)]
 pub struct Decoder {
     buf: BytesMut,
+    /// Start of the reply that is being read; before it lies what was lent out, and is gone.
+    start: usize,
     /// Start of the line that is being read.
     line: usize,
-    /// Octets known to hold no line end, from the start of the buffer.
+    /// Octets known to hold no line end that was not seen, from the start of the buffer.
     scanned: usize,
     /// Lines of the reply so far, blank ones before it too.
     lines: usize,
-    /// Code of the first line of the reply.
-    code: Option<u16>,
-    malformed: bool,
+    /// What the first line of the reply said.
+    head: Option<Head>,
 }
 
 impl Decoder {
@@ -49,7 +52,9 @@ impl Decoder {
     }
 
     /// The buffer, to read into. Only append to it: what it holds may have been looked at already.
+    #[inline]
     pub fn buffer(&mut self) -> &mut BytesMut {
+        self.release();
         &mut self.buf
     }
 
@@ -59,12 +64,13 @@ impl Decoder {
     /// to STARTTLS is an attack (response injection, CVE-2011-0411).
     #[must_use]
     pub fn buffered(&self) -> usize {
-        self.buf.len()
+        self.buf.len() - self.start
     }
 
     /// Gives the memory of an empty buffer back, for a connection that goes idle.
     pub fn shrink(&mut self) {
-        if self.buf.is_empty() {
+        if self.buffered() == 0 {
+            self.release();
             self.buf = BytesMut::new();
         }
     }
@@ -75,58 +81,89 @@ impl Decoder {
     /// A line that is no reply, or one of the limits exceeded. A line that is no reply is consumed, and the next
     /// call goes on behind it; a limit is final.
     pub fn decode(&mut self) -> Result<Option<Reply>, DecodeError> {
-        while let Some(found) = memchr(b'\n', &self.buf[self.scanned..]) {
+        let Some(head) = self.frame()? else { return Ok(None) };
+        self.release();
+        let raw = self.buf.split_to(self.line).freeze();
+        (self.line, self.scanned) = (0, 0);
+        Ok(Some(Reply::new(raw, head)))
+    }
+
+    /// As [`decode`](Self::decode), but the reply is only lent: it lies in the buffer and is gone with the next call,
+    /// which spares the reference counts of a reply that nobody keeps.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    #[inline]
+    pub fn decode_ref(&mut self) -> Result<Option<Reply<&[u8]>>, DecodeError> {
+        let Some(head) = self.frame()? else { return Ok(None) };
+        let start = mem::replace(&mut self.start, self.line);
+        Ok(Some(Reply::new(&self.buf[start..self.line], head)))
+    }
+
+    /// Finds the next reply, from `start` to `line`.
+    #[inline(always)]
+    fn frame(&mut self) -> Result<Option<Head>, DecodeError> {
+        while self.scanned < self.buf.len()
+            && let Some(found) = memchr(b'\n', &self.buf[self.scanned..])
+        {
             let end = self.scanned + found;
-            let line = self.buf[self.line..end].trim_ascii_end();
-            if end - self.line >= MAX_LINE {
+            let line = &self.buf[self.line..end];
+            if line.len() >= MAX_LINE {
                 return Err(DecodeError::LineTooLong);
             }
-            if end >= MAX_REPLY {
+            if end - self.start >= MAX_REPLY {
                 return Err(DecodeError::ReplyTooLong);
             }
             if self.lines == MAX_LINES {
                 return Err(DecodeError::TooManyLines);
             }
-            let parsed = grammar::reply_line(line).map(|(_, line)| (line.code, line.last));
-            let blank = line.is_empty();
+            let length = line.len() + 1;
+            // Behind the first line, white space at the end makes no difference.
+            let line = if self.head.is_none() { line.trim_ascii_end() } else { line };
+            let (parsed, blank, trimmed) = (grammar::reply_line(line), line.is_empty(), line.len());
             (self.line, self.scanned) = (end + 1, end + 1);
             self.lines += 1;
-            match (self.code, parsed) {
-                (None, Ok((code, true))) => return Ok(Some(self.finish(code))),
-                (None, Ok((code, false))) => self.code = Some(code),
-                (None, Err(_)) if blank => self.skip(),
-                (None, Err(_)) => return Err(self.refuse()),
-                (Some(first), Ok((code, last))) => {
-                    self.malformed |= code != first;
-                    if last {
-                        return Ok(Some(self.finish(first)));
+            match (&mut self.head, parsed) {
+                (None, Some(parsed)) => {
+                    let head = Head::new(&parsed, trimmed, length);
+                    if parsed.last {
+                        self.lines = 0;
+                        return Ok(Some(head));
+                    }
+                    self.head = Some(head);
+                }
+                // It still counts as a line, so that they cannot go on forever.
+                (None, None) if blank => self.start = self.line,
+                (None, None) => return Err(self.refuse()),
+                (Some(head), parsed) => {
+                    head.malformed(parsed.is_none_or(|parsed| parsed.code != head.code()));
+                    if parsed.is_some_and(|parsed| parsed.last) {
+                        self.lines = 0;
+                        return Ok(self.head.take());
                     }
                 }
-                (Some(_), Err(_)) => self.malformed = true,
             }
         }
         self.scanned = self.buf.len();
         if self.scanned - self.line >= MAX_LINE { Err(DecodeError::LineTooLong) } else { Ok(None) }
     }
 
-    /// The lines so far are a reply.
-    fn finish(&mut self, code: u16) -> Reply {
-        let raw = self.buf.split_to(self.line).freeze();
-        let malformed = self.malformed;
-        (self.line, self.scanned, self.lines, self.code, self.malformed) = (0, 0, 0, None, false);
-        Reply::new(raw, code, malformed)
-    }
-
-    /// Drops a blank line before a reply; it still counts as a line, so that they cannot go on forever.
-    fn skip(&mut self) {
-        let _ = self.buf.split_to(self.line);
-        (self.line, self.scanned) = (0, 0);
+    /// Lets go of what was lent.
+    #[inline]
+    fn release(&mut self) {
+        if self.start == 0 {
+            return;
+        }
+        let gone = mem::take(&mut self.start);
+        self.line -= gone;
+        self.scanned -= gone;
+        if gone == self.buf.len() { self.buf.clear() } else { self.buf.advance(gone) }
     }
 
     /// Drops a line that is no reply, and keeps enough of it for the error.
     fn refuse(&mut self) -> DecodeError {
-        let line = self.buf.split_to(self.line);
-        (self.line, self.scanned, self.lines) = (0, 0, 0);
+        let line = &self.buf[mem::replace(&mut self.start, self.line)..self.line];
+        self.lines = 0;
         let start = &line.trim_ascii_end()[..line.trim_ascii_end().len().min(80)];
         DecodeError::NotAReply(String::from_utf8_lossy(start).escape_debug().to_string())
     }

@@ -39,7 +39,24 @@ pub(crate) struct ReplyLine<'a> {
 }
 
 /// `Reply-line`; fails only where no reply code stands at the start.
-pub(crate) fn reply_line(line: &[u8]) -> IResult<&[u8], ReplyLine<'_>> {
+#[inline(always)]
+pub(crate) fn reply_line(line: &[u8]) -> Option<ReplyLine<'_>> {
+    usual_reply_line(line).or_else(|| Some(any_reply_line(line).ok()?.1))
+}
+
+/// A [`reply_line`] as the RFC has it. Nearly all are, and this spares them the rest.
+#[inline(always)]
+fn usual_reply_line(line: &[u8]) -> Option<ReplyLine<'_>> {
+    match line {
+        &[a @ b'2'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9', separator @ (b' ' | b'-'), ref text @ ..] => {
+            let [a, b, c] = [a, b, c].map(|digit| u16::from(digit - b'0'));
+            Some(ReplyLine { code: a * 100 + b * 10 + c, last: separator == b' ', text })
+        }
+        _ => None,
+    }
+}
+
+fn any_reply_line(line: &[u8]) -> IResult<&[u8], ReplyLine<'_>> {
     let (text, code) = reply_code(line)?;
     let (text, last) = match text {
         [b'-', text @ ..] => (text, false),
@@ -74,8 +91,33 @@ pub(crate) fn enhanced_code(input: &[u8]) -> IResult<&[u8], EnhancedCode> {
         .parse(input)
 }
 
-/// [`enhanced_code`] as it stands in a reply, where servers put white space and a number sign before it.
-pub(crate) fn leading_enhanced_code(line: &[u8]) -> IResult<&[u8], EnhancedCode> {
+/// [`enhanced_code`] as it stands in a reply, where servers put white space and a number sign before it; and the rest.
+#[inline(always)]
+pub(crate) fn leading_enhanced_code(line: &[u8]) -> Option<(&[u8], EnhancedCode)> {
+    usual_enhanced_code(line).or_else(|| any_leading_enhanced_code(line).ok())
+}
+
+/// A [`leading_enhanced_code`] of three digits and with a text behind it, as nearly all are.
+#[inline(always)]
+fn usual_enhanced_code(line: &[u8]) -> Option<(&[u8], EnhancedCode)> {
+    match line {
+        [
+            class @ (b'2' | b'4' | b'5'),
+            b'.',
+            subject @ b'0'..=b'9',
+            b'.',
+            detail @ b'0'..=b'9',
+            b' ',
+            text @ ..,
+        ] if text.first().is_some_and(u8::is_ascii_graphic) => {
+            let [class, subject, detail] = [class, subject, detail].map(|digit| digit - b'0');
+            Some((text, EnhancedCode { class, subject: subject.into(), detail: detail.into() }))
+        }
+        _ => None,
+    }
+}
+
+fn any_leading_enhanced_code(line: &[u8]) -> IResult<&[u8], EnhancedCode> {
     preceded(opt(tag("#")), enhanced_code).parse(line.trim_ascii_start())
 }
 
@@ -90,4 +132,32 @@ pub(crate) fn ehlo_line<'a>(line: &'a [u8], mut param: impl FnMut(&'a [u8])) -> 
     let word = terminated(take_while1(|b| !white(b)), take_while(white));
     let (input, ()) = fold_many0(word, || (), |(), word| param(word)).parse(input)?;
     Ok((input, keyword))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every line of at most `length` of the `octets`.
+    fn lines(octets: &[u8], length: usize) -> Vec<Vec<u8>> {
+        let mut all = vec![Vec::new()];
+        let mut last = all.clone();
+        for _ in 0..length {
+            last = last.iter().flat_map(|line| octets.iter().map(|&b| [line, &[b][..]].concat())).collect();
+            all.extend_from_slice(&last);
+        }
+        all
+    }
+
+    #[test]
+    fn what_is_usual_is_what_the_grammar_says() {
+        for line in lines(b"012569- \t\rx\xff", 5) {
+            let any = any_reply_line(&line).ok().map(|(_, line)| line);
+            assert_eq!(reply_line(&line), any, "{}", line.escape_ascii());
+        }
+        for line in lines(b"27. \tx", 7) {
+            let any = any_leading_enhanced_code(&line).ok();
+            assert_eq!(leading_enhanced_code(&line), any, "{}", line.escape_ascii());
+        }
+    }
 }

@@ -24,18 +24,25 @@ fn cut<'a>(octets: &'a [u8], places: &[u16]) -> Vec<&'a [u8]> {
 pub fn decode_all<'a>(
     chunks: impl IntoIterator<Item = &'a [u8]>,
 ) -> (Vec<Result<Reply, DecodeError>>, Option<usize>) {
+    decode_by(chunks, Decoder::decode)
+}
+
+fn decode_by<'a>(
+    chunks: impl IntoIterator<Item = &'a [u8]>,
+    decode: impl Fn(&mut Decoder) -> Result<Option<Reply>, DecodeError>,
+) -> (Vec<Result<Reply, DecodeError>>, Option<usize>) {
     let (mut decoder, mut seen) = (Decoder::new(), Vec::new());
     for chunk in chunks {
         decoder.buffer().extend_from_slice(chunk);
         // Memory is given back at any time, and nothing else.
         decoder.shrink();
         loop {
-            match decoder.decode() {
+            match decode(&mut decoder) {
                 Ok(Some(reply)) => seen.push(Ok(reply)),
                 Ok(None) => break,
                 Err(refused @ DecodeError::NotAReply(_)) => seen.push(Err(refused)),
                 Err(limit) => {
-                    assert_eq!(decoder.decode(), Err(limit.clone()), "a limit is final");
+                    assert_eq!(decode(&mut decoder), Err(limit.clone()), "a limit is final");
                     seen.push(Err(limit));
                     return (seen, None);
                 }
@@ -45,9 +52,12 @@ pub fn decode_all<'a>(
     (seen, Some(decoder.buffered()))
 }
 
-/// Any chunking of a stream gives the replies of one shot, and each of them is sound.
+/// Any chunking of a stream gives the replies of one shot, owned or lent, and each of them is sound.
 pub fn reply_chunked(stream: &[u8], places: &[u16]) {
     let whole = decode_all([stream]);
+    let lent = |decoder: &mut Decoder| Ok(decoder.decode_ref()?.map(|reply| reply.detach()));
+    assert_eq!(decode_by([stream], lent), whole, "lent");
+    assert_eq!(decode_by(cut(stream, places), lent), whole, "lent, cut at {places:?}");
     assert_eq!(decode_all(cut(stream, places)), whole, "cut at {places:?}");
     if stream.len() <= 4096 {
         assert_eq!(decode_all(stream.chunks(1)), whole, "octet by octet");

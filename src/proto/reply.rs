@@ -1,8 +1,9 @@
 //! The reply of a server: RFC 5321 4.2, with the enhanced status code of RFC 2034 and RFC 3463.
 
-use std::{borrow::Cow, fmt, str::FromStr};
+use std::{borrow::Cow, fmt, ops::Range, str::FromStr};
 
 use bytes::Bytes;
+use memchr::memchr;
 
 use super::{DecodeError, Decoder, error::EnhancedCodeError, grammar};
 
@@ -10,6 +11,9 @@ use super::{DecodeError, Decoder, error::EnhancedCodeError, grammar};
 ///
 /// It holds the octets as they came and looks them up on demand, so that a reply costs no allocation of its
 /// own. Text is octets, viewed lossily as UTF-8: real servers answer in Latin-1 and GBK too.
+///
+/// `B` is what holds the octets: a share of the buffer that they were read into, or, where a reply is only lent by
+/// [`Decoder::decode_ref`], a slice of it.
 ///
 /// ```
 /// use smtp_pool::proto::Reply;
@@ -20,18 +24,56 @@ use super::{DecodeError, Decoder, error::EnhancedCodeError, grammar};
 /// assert!(reply.is_permanent());
 /// # Ok::<(), smtp_pool::proto::DecodeError>(())
 /// ```
-#[derive(Clone, PartialEq, Eq)]
-pub struct Reply {
-    raw: Bytes,
-    code: u16,
-    malformed: bool,
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Reply<B = Bytes> {
+    raw: B,
+    head: Head,
+}
+
+/// What the first line said and where its text lies, which for nearly every reply is all there is to know.
+///
+/// In one word, since a reply is handed on several times, and a processor stalls where it reads at once what was
+/// written in pieces: code, end of the text and length of the line in 16 bits each, start of the text, malformed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head(u64);
+
+impl Head {
+    const MALFORMED: u64 = 1 << 63;
+
+    /// Of a line of `length` octets, line end included; without white space at its end it has `trimmed`.
+    #[inline]
+    pub(super) fn new(line: &grammar::ReplyLine<'_>, trimmed: usize, length: usize) -> Self {
+        debug_assert!(length <= super::MAX_LINE, "the decoder cuts no longer lines");
+        let start = (trimmed - line.text.len()) as u64;
+        Self(start << 48 | (length as u64) << 32 | (trimmed as u64) << 16 | u64::from(line.code))
+    }
+
+    #[inline]
+    pub(super) fn malformed(&mut self, malformed: bool) {
+        self.0 |= if malformed { Self::MALFORMED } else { 0 };
+    }
+
+    #[inline]
+    pub(super) fn code(self) -> u16 {
+        self.0 as u16
+    }
+
+    fn is_malformed(self) -> bool {
+        self.0 & Self::MALFORMED != 0
+    }
+
+    #[inline]
+    fn text(self) -> Range<usize> {
+        usize::from((self.0 >> 48) as u8)..usize::from((self.0 >> 16) as u16)
+    }
+
+    #[inline]
+    fn length(self) -> usize {
+        usize::from((self.0 >> 32) as u16)
+    }
 }
 
 impl Reply {
-    pub(super) fn new(raw: Bytes, code: u16, malformed: bool) -> Self {
-        Self { raw, code, malformed }
-    }
-
     /// Parses exactly one reply; the last line end may be missing, as in a line of a log.
     ///
     /// # Errors
@@ -50,60 +92,74 @@ impl Reply {
             Err(DecodeError::Trailing)
         }
     }
+}
+
+impl<B: AsRef<[u8]>> Reply<B> {
+    pub(super) fn new(raw: B, head: Head) -> Self {
+        Self { raw, head }
+    }
 
     /// The reply code, 200 to 599. Where the lines of a reply disagree, that of the first.
     #[must_use]
     pub fn code(&self) -> u16 {
-        self.code
+        self.head.code()
     }
 
     /// 2yz: the command was done (RFC 5321 4.2.1).
     #[must_use]
     pub fn is_positive(&self) -> bool {
-        self.code < 300
+        self.head.code() < 300
     }
 
     /// 3yz: the server waits for more, such as the message or an answer to a challenge.
     #[must_use]
     pub fn is_intermediate(&self) -> bool {
-        self.code / 100 == 3
+        self.head.code() / 100 == 3
     }
 
     /// 4yz: refused for now.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        self.code / 100 == 4
+        self.head.code() / 100 == 4
     }
 
     /// 5yz: refused for good.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
-        self.code / 100 == 5
+        self.head.code() / 100 == 5
     }
 
     /// 421: the server closes the channel, whatever it was asked (RFC 5321 3.8).
     #[must_use]
     pub fn is_closing(&self) -> bool {
-        self.code == 421
+        self.head.code() == 421
     }
 
     /// The enhanced status code at the start of the first line that has one (RFC 2034 4).
     ///
     /// White space before it and a number sign (`550 #5.1.0`, as Cisco ESA writes) are passed over.
     /// Its class is what the server wrote, even where it contradicts the reply code.
+    #[inline]
     #[must_use]
     pub fn enhanced(&self) -> Option<EnhancedCode> {
-        self.lines().find_map(|line| Some(grammar::leading_enhanced_code(line).ok()?.1))
+        match grammar::leading_enhanced_code(self.first_line()) {
+            Some((_, code)) => Some(code),
+            None => self.later_enhanced(),
+        }
+    }
+
+    fn later_enhanced(&self) -> Option<EnhancedCode> {
+        self.lines().skip(1).find_map(|line| Some(grammar::leading_enhanced_code(line)?.1))
+    }
+
+    fn first_line(&self) -> &[u8] {
+        &self.as_bytes()[self.head.text()]
     }
 
     /// The text of each line: octets behind the code and its separator, an enhanced code still in front.
+    #[inline]
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
-        self.raw.split(|&b| b == b'\n').map(<[u8]>::trim_ascii_end).filter(|line| !line.is_empty()).map(
-            |line| match grammar::reply_line(line) {
-                Ok((_, line)) => line.text,
-                Err(_) => line,
-            },
-        )
+        Lines { first: Some(self.first_line()), more: &self.as_bytes()[self.head.length()..] }
     }
 
     /// The text of all lines, without their enhanced codes, joined by a space; octets that are not UTF-8 show
@@ -123,27 +179,56 @@ impl Reply {
     /// reply, a line without a code, a blank line.
     #[must_use]
     pub fn is_malformed(&self) -> bool {
-        self.malformed
+        self.head.is_malformed()
     }
 
     /// A copy with memory of its own. A reply shares the buffer that it was read into and keeps all of it alive,
     /// which matters to whoever keeps one reply of many.
     #[must_use]
-    pub fn detach(&self) -> Self {
-        Self { raw: Bytes::copy_from_slice(&self.raw), ..*self }
+    pub fn detach(&self) -> Reply {
+        Reply { raw: Bytes::copy_from_slice(self.as_bytes()), head: self.head }
     }
 
     /// The octets as they came, line ends and all.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.raw
+        self.raw.as_ref()
+    }
+}
+
+/// The texts of the lines.
+struct Lines<'a> {
+    first: Option<&'a [u8]>,
+    more: &'a [u8],
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        while !self.more.is_empty() {
+            let end = memchr(b'\n', self.more)?;
+            let (line, rest) = self.more.split_at(end);
+            self.more = &rest[1..];
+            let line = line.trim_ascii_end();
+            match grammar::reply_line(line) {
+                Some(line) => return Some(line.text),
+                None if line.is_empty() => {}
+                None => return Some(line),
+            }
+        }
+        None
     }
 }
 
 /// One line: code, enhanced code, and the text of all lines.
-impl fmt::Display for Reply {
+impl<B: AsRef<[u8]>> fmt::Display for Reply<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.code)?;
+        write!(f, "{}", self.head.code())?;
         if let Some(enhanced) = self.enhanced() {
             write!(f, " {enhanced}")?;
         }
@@ -152,10 +237,10 @@ impl fmt::Display for Reply {
     }
 }
 
-impl fmt::Debug for Reply {
+impl<B: AsRef<[u8]>> fmt::Debug for Reply<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Reply({:?}", self.raw)?;
-        f.write_str(if self.malformed { ", malformed)" } else { ")" })
+        write!(f, "Reply(b\"{}\"", self.as_bytes().escape_ascii())?;
+        f.write_str(if self.head.is_malformed() { ", malformed)" } else { ")" })
     }
 }
 

@@ -214,6 +214,10 @@ pub(crate) fn encode_rcpt(to: &Mailbox, params: &RcptParams, out: &mut BytesMut)
     out.reserve(to.as_str().len() + 13);
     out.put_slice(b"RCPT TO:<");
     out.put_slice(to.as_str().as_bytes());
+    if params.is_empty() {
+        out.put_slice(b">\r\n");
+        return;
+    }
     out.put_slice(b">");
     params.encode(out);
     out.put_slice(b"\r\n");

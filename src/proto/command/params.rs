@@ -287,6 +287,10 @@ impl MailParams {
 }
 
 impl RcptParams {
+    pub(super) fn is_empty(&self) -> bool {
+        self.notify.is_none() && self.orcpt.is_none()
+    }
+
     pub(super) fn encode(&self, out: &mut BytesMut) {
         match self.notify {
             Some(Notify::Never) => out.put_slice(b" NOTIFY=NEVER"),
