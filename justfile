@@ -3,6 +3,7 @@
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
 interop := "--manifest-path tests/interop/Cargo.toml"
+peers := "--manifest-path benches/peers/Cargo.toml"
 
 # Lists the recipes.
 default:
@@ -32,6 +33,8 @@ lint-others:
     cargo clippy {{ interop }} --target-dir target --all-targets -- -D warnings
     cargo fmt --manifest-path tests/model/Cargo.toml --check
     cargo clippy --manifest-path tests/model/Cargo.toml --target-dir target/model --all-targets -- -D warnings
+    cargo fmt {{ peers }} --check
+    cargo clippy {{ peers }} --target-dir target --all-targets -- -D warnings
     cargo fmt --manifest-path fuzz/Cargo.toml --check
     RUSTFLAGS="--cfg fuzzing" cargo clippy --manifest-path fuzz/Cargo.toml --target-dir fuzz/target/clippy \
         --all-targets -- -D warnings
@@ -56,9 +59,13 @@ fuzz-cov percent="95":
 mutants *args:
     cargo mutants --output target {{ args }}
 
-# The benchmarks.
+# All benchmarks, the peers' too, and a report in target/bench-report.md; `just bench --quick` for a first impression.
 bench *args:
-    cargo bench --all-features --bench '*' -- {{ args }}
+    benches/run {{ args }}
+
+# A revision against the working tree, for the benchmarks named, or the codec: `just bench-compare HEAD~3 codec metrics`.
+bench-compare rev *benches:
+    benches/compare {{ rev }} {{ benches }}
 
 # A million addresses through a world of a thousand mail servers: verdicts, limits, and the time that they imply.
 world:
@@ -67,6 +74,11 @@ world:
 # Each benchmark once, unoptimised, to see that it works.
 bench-once:
     cargo bench --profile dev --all-features --bench '*' -- --test
+    cargo bench --profile dev {{ peers }} --target-dir target --bench '*' -- --test
+
+# Instructions on the hot paths, by valgrind, against those in benches/instructions.txt; `--renew` writes them anew.
+instructions *args:
+    cargo bench --bench instructions -- {{ args }}
 
 # Postfix, aiosmtpd and NSD on loopback ports, as root (`just postfix nsd` installs the ones, pip the other).
 interop:

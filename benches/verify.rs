@@ -1,12 +1,16 @@
-//! What an address costs the client: CPU time over real sockets, beside a bare loop that writes the same octets.
+//! What an address costs the client, and how fast they go: real sockets, beside a bare loop that writes the same octets.
 //!
 //! | benchmark | what it does |
 //! |---|---|
-//! | `bare_loop` | writes MAIL, 100 RCPT and RSET at once, four such windows in flight, and counts reply lines by memchr |
-//! | `session` | the same through [`Session`]: encoded from mailboxes, every reply decoded and put to its command |
+//! | `bound` | the bare loop: MAIL, 100 RCPT and RSET at once, four such windows in flight, reply lines counted by memchr |
+//! | `session` | the same through [`Session`]: encoded, decoded, every reply put to its command |
 //! | `verifier` | the whole: parsing, routing, lanes, windows, classification, records |
 //!
-//! The server is a process of its own, this binary started once more, so that its CPU time does not count. Run with
+//! `verify_cpu` measures CPU time over one connection to a server that answers at once. `verify_{n}x{ms}` measures the
+//! time that passes, over `n` connections to servers that answer after so many ms; for each, the CPU time is in the
+//! table at the end and in `target/verify-cpu.md`.
+//!
+//! The server is a process of its own, so that its CPU time does not count. Run with
 //! `cargo bench --all-features --bench verify`; the last lines give the ratios and fail where a goal is missed.
 
 #![expect(
@@ -17,170 +21,230 @@
 
 use std::{
     env,
-    hint::black_box,
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
-    process::{Child, Command, Stdio, exit},
+    fmt::Write,
+    fs, mem,
+    net::{SocketAddr, TcpStream},
+    process::exit,
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use cpu_time::ProcessTime;
-use criterion::{Criterion, Throughput};
-use memchr::memchr_iter;
+use criterion::{Criterion, SamplingMode, Throughput};
 use smtp_pool::{
-    client::{Endpoint, Session, Timeouts},
+    client::{Endpoint, Session},
     metrics::Metrics,
-    proto::{self, ClientName, MailParams, Mailbox, RcptParams, ReversePath},
-    verify::{Routes, Verifier, VerifierConfig},
+    proto::{ClientName, Mailbox},
+    verify::{Providers, Routes, Verifier, VerifierConfig},
 };
+use tokio::runtime::Builder;
 
-/// Set in the environment of the process that is the server.
-const SERVER: &str = "SMTP_POOL_BENCH_SERVER";
-/// Recipients in a window.
-const WINDOW: usize = 100;
-/// Windows in flight.
-const FLIGHT: usize = 4;
+use self::wire::{FLIGHT, Server, WINDOW};
+
+#[path = "wire/mod.rs"]
+mod wire;
+
 /// Addresses an iteration: several connections' worth for the verifier, whose lane says QUIT after 90 transactions.
 const ADDRESSES: usize = 40_000;
+/// Client CPU per address over one connection, in times the bare loop.
+const GOALS: [(&str, f64); 2] = [("session", 3.0), ("verifier", 10.0)];
 
 fn main() {
-    if env::var_os(SERVER).is_some() {
-        serve();
-    }
-    let server = Server::start();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    Server::serve_if_asked();
     let mut criterion = Criterion::default().configure_from_args();
-    let addresses: Vec<String> = (0..ADDRESSES).map(|n| format!("user.number{n}@example.com")).collect();
-    let mailboxes: Vec<Mailbox> = addresses.iter().map(|a| Mailbox::parse(a).unwrap()).collect();
-    let verifier = verifier(server.addr);
-    let mut totals = [(Duration::ZERO, 0); 3];
-
-    let mut group = criterion.benchmark_group("verify_cpu");
-    group.sample_size(20);
-    group.throughput(Throughput::Elements(ADDRESSES as u64));
-    let mut connection = greeted(server.addr);
-    let windows = windows(&addresses);
-    group.bench_function("bare_loop", |b| {
-        b.iter_custom(|n| cpu(&mut totals[0], n, || bare_loop(&mut connection, &windows)));
-    });
-    let mut session = runtime.block_on(session(server.addr));
-    group.bench_function("session", |b| {
-        b.iter_custom(|n| cpu(&mut totals[1], n, || runtime.block_on(pipelined(&mut session, &mailboxes))));
-    });
-    group.bench_function("verifier", |b| {
-        b.iter_custom(|n| cpu(&mut totals[2], n, || runtime.block_on(verified(&verifier, &addresses))));
-    });
-    group.finish();
+    let totals = cpu_of_one_connection(&mut criterion);
+    let mut table = String::from(
+        "| connections | latency | client | addresses/s | CPU per 100,000 addresses |\n|---|---|---|---|---|\n",
+    );
+    for latency in [0, 5, 20].map(Duration::from_millis) {
+        let server = Server::start(latency);
+        for connections in [1, 10, 100] {
+            throughput(&mut criterion, &server, latency, connections, &mut table);
+        }
+    }
     criterion.final_summary();
-    drop(server);
-    if !env::args().any(|arg| arg == "--test" || arg == "--list") {
+    if !is_trial() {
+        print!("{table}");
+        fs::create_dir_all("target").unwrap();
+        fs::write("target/verify-cpu.md", table).unwrap();
         report(&totals);
     }
 }
 
-/// CPU time of the process over `n` runs; adds to the total.
-fn cpu(total: &mut (Duration, u64), n: u64, mut run: impl FnMut()) -> Duration {
-    let start = ProcessTime::now();
-    (0..n).for_each(|_| run());
-    let spent = start.elapsed();
-    total.0 += spent;
-    total.1 += n;
-    spent
+/// Whether it is only to be seen that everything works.
+fn is_trial() -> bool {
+    env::args().any(|arg| arg == "--test" || arg == "--list")
 }
 
-fn report(totals: &[(Duration, u64); 3]) {
-    let per_address = |&(spent, runs): &(Duration, u64)| {
-        spent.as_secs_f64() * 1e9 / (runs.max(1) * ADDRESSES as u64) as f64
+/// Time and addresses so far.
+#[derive(Clone, Copy, Default)]
+struct Total {
+    wall: Duration,
+    cpu: Duration,
+    addresses: u64,
+}
+
+impl Total {
+    /// Runs it `n` times.
+    fn measure(&mut self, n: u64, addresses: usize, mut run: impl FnMut()) -> Self {
+        let (wall, cpu) = (Instant::now(), ProcessTime::now());
+        (0..n).for_each(|_| run());
+        let spent = Self { wall: wall.elapsed(), cpu: cpu.elapsed(), addresses: n * addresses as u64 };
+        self.wall += spent.wall;
+        self.cpu += spent.cpu;
+        self.addresses += spent.addresses;
+        spent
+    }
+
+    fn cpu_per_address(&self) -> f64 {
+        self.cpu.as_secs_f64() / self.addresses.max(1) as f64
+    }
+}
+
+fn cpu_of_one_connection(criterion: &mut Criterion) -> [Total; 3] {
+    let server = Server::start(Duration::ZERO);
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let addresses = wire::addresses(ADDRESSES);
+    let (windows, mailboxes) = (wire::windows(&addresses), wire::mailboxes(&addresses));
+    let verifier = verifier(server.addr, 1);
+    let mut totals = [Total::default(); 3];
+
+    let mut group = criterion.benchmark_group("verify_cpu");
+    group.sample_size(20);
+    group.throughput(Throughput::Elements(ADDRESSES as u64));
+    let mut stream = wire::greeted(server.addr);
+    group.bench_function("bound", |b| {
+        b.iter_custom(|n| {
+            totals[0].measure(n, ADDRESSES, || wire::bare_loop(&mut stream, &windows, FLIGHT)).cpu
+        });
+    });
+    let mut session = runtime.block_on(wire::session(server.addr));
+    group.bench_function("session", |b| {
+        b.iter_custom(|n| {
+            let run = || runtime.block_on(wire::pipelined(&mut session, &mailboxes, FLIGHT));
+            totals[1].measure(n, ADDRESSES, run).cpu
+        });
+    });
+    group.bench_function("verifier", |b| {
+        b.iter_custom(|n| {
+            totals[2].measure(n, ADDRESSES, || runtime.block_on(verified(&verifier, &addresses))).cpu
+        });
+    });
+    totals
+}
+
+fn throughput(
+    criterion: &mut Criterion,
+    server: &Server,
+    latency: Duration,
+    connections: usize,
+    table: &mut String,
+) {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    // Ten times what one connection can have in flight; enough for the start not to matter.
+    let each = match (connections, latency.is_zero()) {
+        _ if is_trial() => WINDOW,
+        (1, true) => ADDRESSES,
+        _ => 10 * FLIGHT * WINDOW,
     };
-    let [bare, session, verifier] = totals.each_ref().map(per_address);
+    let addresses = wire::addresses(each * connections);
+    let shares: Vec<Vec<Vec<u8>>> = addresses.chunks(each).map(wire::windows).collect();
+    let mailboxes: Vec<Arc<[Mailbox]>> =
+        addresses.chunks(each).map(|share| wire::mailboxes(share).into()).collect();
+    let millis = latency.as_millis();
+
+    let mut group = criterion.benchmark_group(format!("verify_{connections}x{millis}ms"));
+    group.sample_size(10).sampling_mode(SamplingMode::Flat);
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    group.throughput(Throughput::Elements(addresses.len() as u64));
+    let mut row = |name: &str, total: &Total| {
+        let rate = total.addresses as f64 / total.wall.as_secs_f64();
+        let cpu = total.cpu_per_address() * 1e8;
+        writeln!(table, "| {connections} | {millis} ms | {name} | {rate:.0} | {cpu:.1} ms |").unwrap();
+    };
+
+    let mut streams: Vec<TcpStream> = (0..connections).map(|_| wire::greeted(server.addr)).collect();
+    let mut total = Total::default();
+    group.bench_function("bound", |b| {
+        b.iter_custom(|n| total.measure(n, addresses.len(), || bare_loops(&mut streams, &shares)).wall);
+    });
+    row("bound", &total);
+    drop(streams);
+
+    let mut sessions: Vec<_> =
+        (0..connections).map(|_| runtime.block_on(wire::session(server.addr))).collect();
+    let mut total = Total::default();
+    group.bench_function("session", |b| {
+        b.iter_custom(|n| {
+            let run = || sessions = runtime.block_on(all_pipelined(mem::take(&mut sessions), &mailboxes));
+            total.measure(n, addresses.len(), run).wall
+        });
+    });
+    row("session", &total);
+    drop(sessions);
+
+    let verifier = verifier(server.addr, connections);
+    let mut total = Total::default();
+    group.bench_function("verifier", |b| {
+        b.iter_custom(|n| {
+            total.measure(n, addresses.len(), || runtime.block_on(verified(&verifier, &addresses))).wall
+        });
+    });
+    row("verifier", &total);
+}
+
+/// One thread a connection: blocking is what costs the least.
+fn bare_loops(streams: &mut [TcpStream], shares: &[Vec<Vec<u8>>]) {
+    if let ([stream], [windows]) = (&mut *streams, shares) {
+        return wire::bare_loop(stream, windows, FLIGHT);
+    }
+    thread::scope(|scope| {
+        for (stream, windows) in streams.iter_mut().zip(shares) {
+            scope.spawn(|| wire::bare_loop(stream, windows, FLIGHT));
+        }
+    });
+}
+
+async fn all_pipelined(
+    sessions: Vec<Session<tokio::net::TcpStream>>,
+    shares: &[Arc<[Mailbox]>],
+) -> Vec<Session<tokio::net::TcpStream>> {
+    let run = |(mut session, share): (_, &Arc<[Mailbox]>)| {
+        let share = Arc::clone(share);
+        tokio::spawn(async move {
+            wire::pipelined(&mut session, &share, FLIGHT).await;
+            session
+        })
+    };
+    let tasks: Vec<_> = sessions.into_iter().zip(shares).map(run).collect();
+    let mut sessions = Vec::with_capacity(tasks.len());
+    for task in tasks {
+        sessions.push(task.await.unwrap());
+    }
+    sessions
+}
+
+fn report(totals: &[Total; 3]) {
+    let [bare, session, verifier] = totals.each_ref().map(|total| total.cpu_per_address() * 1e9);
     println!(
         "client CPU per address: bare loop {bare:.0} ns, session {session:.0} ns, verifier {verifier:.0} ns"
     );
     let mut missed = false;
-    for (name, ratio, goal) in [("session", session / bare, 3.0), ("verifier", verifier / bare, 10.0)] {
-        println!("{name}: {ratio:.2} times the bare loop, goal {goal}");
-        missed |= ratio > goal;
+    for ((name, goal), spent) in GOALS.into_iter().zip([session, verifier]) {
+        println!("{name}: {:.2} times the bare loop, goal {goal}", spent / bare);
+        missed |= spent / bare > goal;
     }
     exit(i32::from(missed));
 }
 
-fn windows(addresses: &[String]) -> Vec<Vec<u8>> {
-    let window = |chunk: &[String]| {
-        let mut octets = b"MAIL FROM:<>\r\n".to_vec();
-        chunk.iter().for_each(|address| octets.extend(format!("RCPT TO:<{address}>\r\n").as_bytes()));
-        octets.extend(b"RSET\r\n");
-        octets
-    };
-    addresses.chunks(WINDOW).map(window).collect()
-}
-
-fn greeted(addr: SocketAddr) -> TcpStream {
-    let mut stream = TcpStream::connect(addr).unwrap();
-    stream.set_nodelay(true).unwrap();
-    stream.write_all(b"EHLO client.example.org\r\n").unwrap();
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let mut line = String::new();
-    while !line.starts_with("250 ") {
-        line.clear();
-        reader.read_line(&mut line).unwrap();
-    }
-    stream
-}
-
-fn bare_loop(stream: &mut TcpStream, windows: &[Vec<u8>]) {
-    let mut buf = [0; 16 * 1024];
-    let (mut sent, mut lines) = (0, 0);
-    while lines < windows.len() * (WINDOW + 2) {
-        while sent < windows.len() && sent < lines / (WINDOW + 2) + FLIGHT {
-            stream.write_all(&windows[sent]).unwrap();
-            sent += 1;
-        }
-        let n = stream.read(&mut buf).unwrap();
-        assert!(n > 0, "the server closed");
-        lines += memchr_iter(b'\n', &buf[..n]).count();
-    }
-}
-
-async fn session(addr: SocketAddr) -> Session<tokio::net::TcpStream> {
-    let stream = tokio::net::TcpStream::connect(addr).await.unwrap();
-    stream.set_nodelay(true).unwrap();
-    let mut session = Session::new(stream, Timeouts::default(), Metrics::new().server("mx.example.com"));
-    session.banner().await.unwrap();
-    let ehlo = proto::Command::Ehlo(ClientName::parse("client.example.org").unwrap());
-    assert!(session.greet(&ehlo).await.unwrap().is_positive());
-    session
-}
-
-async fn pipelined(session: &mut Session<tokio::net::TcpStream>, mailboxes: &[Mailbox]) {
-    let (from, mail, rcpt) = (ReversePath::Null, MailParams::default(), RcptParams::default());
-    let mut windows = mailboxes.chunks(WINDOW);
-    let (mut sent, mut answered) = (0, 0);
-    loop {
-        while sent < answered / (WINDOW + 2) + FLIGHT
-            && let Some(window) = windows.next()
-        {
-            session.queue_mail(&from, &mail).unwrap();
-            window.iter().for_each(|mailbox| session.queue_rcpt(mailbox, &rcpt).unwrap());
-            session.queue(&proto::Command::Rset).unwrap();
-            session.flush().await.unwrap();
-            sent += 1;
-        }
-        if session.owed() == 0 {
-            return;
-        }
-        let (_, reply) = session.reply().await.unwrap();
-        assert!(black_box(&reply).is_positive());
-        answered += 1;
-    }
-}
-
-fn verifier(addr: SocketAddr) -> Verifier {
+fn verifier(addr: SocketAddr, connections: usize) -> Verifier {
     let mut routes = Routes::new();
     routes.insert("*", Ok(vec![Endpoint { host: "mx.example.com".into(), addrs: vec![addr] }]));
     let mut config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
     config.routes = routes;
+    let limits = format!("[default]\nconnections = {connections}\n");
+    config.providers = Some(Arc::new(Providers::from_toml(&limits).unwrap()));
     Verifier::new(config, Arc::new(Metrics::new())).unwrap()
 }
 
@@ -192,63 +256,4 @@ async fn verified(verifier: &Verifier, addresses: &[String]) {
         count += 1;
     }
     assert_eq!(count, addresses.len());
-}
-
-struct Server {
-    process: Child,
-    addr: SocketAddr,
-}
-
-impl Server {
-    fn start() -> Self {
-        let exe = env::current_exe().unwrap();
-        let mut process = Command::new(exe).env(SERVER, "1").stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        Self { process, addr: line.trim().parse().unwrap() }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// A server that says yes to everything, as fast as it can.
-fn serve() -> ! {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    println!("{}", listener.local_addr().unwrap());
-    loop {
-        let (stream, _) = listener.accept().unwrap();
-        thread::spawn(move || yes(stream));
-    }
-}
-
-fn yes(mut stream: TcpStream) {
-    stream.set_nodelay(true).unwrap();
-    let mut replies = b"220 mx.example.com ESMTP\r\n".to_vec();
-    let mut buf = Vec::with_capacity(64 * 1024);
-    let mut chunk = [0; 64 * 1024];
-    loop {
-        if stream.write_all(&replies).is_err() {
-            return;
-        }
-        replies.clear();
-        let Ok(n @ 1..) = stream.read(&mut chunk) else { return };
-        buf.extend_from_slice(&chunk[..n]);
-        let mut start = 0;
-        for end in memchr_iter(b'\n', &buf) {
-            replies.extend_from_slice(match buf[start] {
-                b'E' => b"250-mx.example.com\r\n250 PIPELINING\r\n".as_slice(),
-                b'M' => b"250 2.1.0 Ok\r\n",
-                b'R' if buf[start + 1] == b'C' => b"250 2.1.5 Ok\r\n",
-                b'Q' => b"221 2.0.0 Bye\r\n",
-                _ => b"250 2.0.0 Ok\r\n",
-            });
-            start = end + 1;
-        }
-        buf.drain(..start);
-    }
 }

@@ -151,11 +151,11 @@ mod tests {
 
     #[test]
     fn what_is_usual_is_what_the_grammar_says() {
-        for line in lines(b"012569- \t\rx\xff", 5) {
+        for line in lines(b"0269- \tx", 5) {
             let any = any_reply_line(&line).ok().map(|(_, line)| line);
             assert_eq!(reply_line(&line), any, "{}", line.escape_ascii());
         }
-        for line in lines(b"27. \tx", 7) {
+        for line in lines(b"27. x", 7) {
             let any = any_leading_enhanced_code(&line).ok();
             assert_eq!(leading_enhanced_code(&line), any, "{}", line.escape_ascii());
         }

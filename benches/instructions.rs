@@ -1,0 +1,136 @@
+//! How many instructions the hot paths take, counted by valgrind: the same on a busy machine as on an idle one.
+//!
+//! `cargo bench --bench instructions` compares each count with the reference in `instructions.txt` beside this file and
+//! fails where one is more than 3 % off, in either direction: a path that became cheaper deserves a reference that
+//! holds it there. `-- --renew` writes the file anew, which a new compiler or dependency may call for as well; say so in
+//! the commit. The count of one operation is what a thousand more of them add, so that neither start nor warm-up is in
+//! it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "in a benchmark a panic is the report, and so is the output"
+)]
+
+use std::{
+    env, fs,
+    hint::black_box,
+    process::{Command, exit},
+};
+
+use bytes::BytesMut;
+use smtp_pool::proto::{self, Decoder, Mailbox, RcptParams, Reply};
+
+/// Set in the environment of the process that is counted, to the name of the path and how often it is gone.
+const COUNTED: &str = "SMTP_POOL_BENCH_COUNTED";
+const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
+/// Operations whose instructions are counted, behind as many that are not.
+const COUNT: u64 = 1_000;
+/// How far off a count may be, in percent.
+const TOLERANCE: f64 = 3.0;
+const REPLY: &[u8] = b"550 5.1.1 <user12@example.com>: Recipient address rejected: unknown\r\n";
+
+/// A name, and the path gone so many times.
+type Path = (&'static str, fn(u64));
+
+const PATHS: [Path; 5] = [
+    ("reply", |n| decode(n, REPLY, usize::MAX)),
+    ("replies_100", |n| decode(n, &REPLY.repeat(100), usize::MAX)),
+    ("reply_dripped", |n| decode(n, REPLY, 1)),
+    ("replies_100_kept", |n| {
+        let (octets, mut decoder) = (REPLY.repeat(100), Decoder::new());
+        for _ in 0..n {
+            decoder.buffer().extend_from_slice(&octets);
+            while let Some(reply) = decoder.decode().unwrap() {
+                look_at(&reply);
+            }
+        }
+    }),
+    ("commands_100", encode),
+];
+
+fn main() {
+    if let Ok(counted) = env::var(COUNTED) {
+        let (name, n) = counted.split_once(' ').unwrap();
+        return PATHS.iter().find(|(path, _)| *path == name).unwrap().1(n.parse().unwrap());
+    }
+    let asked = |flag: &str| env::args().any(|arg| arg == flag);
+    if asked("--list") {
+        return;
+    }
+    if asked("--test") {
+        return PATHS.iter().for_each(|(_, path)| path(1));
+    }
+    let counts = PATHS.map(|(name, _)| (name, (counted(name, 2 * COUNT) - counted(name, COUNT)) / COUNT));
+    if asked("--renew") {
+        let lines: String = counts.iter().map(|(name, count)| format!("{name} {count}\n")).collect();
+        fs::write(REFERENCE, lines).unwrap();
+    }
+    let reference = fs::read_to_string(REFERENCE).unwrap();
+    let reference = |name| {
+        let mut lines = reference.lines().filter_map(|line| line.split_once(' '));
+        lines.find(|(path, _)| *path == name).map(|(_, count)| count.parse::<u64>().unwrap())
+    };
+    let mut missed = false;
+    for (name, count) in counts {
+        let Some(reference) = reference(name) else {
+            println!("{name:20} {count:8} instructions, no reference");
+            missed = true;
+            continue;
+        };
+        let off = (count as f64 / reference as f64 - 1.0) * 100.0;
+        println!("{name:20} {count:8} instructions, {off:+.1} % off {reference}");
+        missed |= off.abs() > TOLERANCE;
+    }
+    if missed {
+        println!("more than {TOLERANCE} % off: `just instructions --renew` if it is meant to be");
+    }
+    exit(i32::from(missed));
+}
+
+/// The instructions of this program going one path `n` times.
+fn counted(name: &str, n: u64) -> u64 {
+    let output = Command::new("valgrind")
+        .args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"])
+        .arg(env::current_exe().unwrap())
+        .env(COUNTED, format!("{name} {n}"))
+        .output()
+        .expect("valgrind is installed");
+    let report = String::from_utf8_lossy(&output.stderr);
+    let line = report.lines().find(|line| line.contains("I refs:") || line.contains("I   refs:")).unwrap();
+    let digits: String = line.rsplit(':').next().unwrap().chars().filter(char::is_ascii_digit).collect();
+    digits.parse().unwrap()
+}
+
+fn decode(n: u64, octets: &[u8], step: usize) {
+    let mut decoder = Decoder::new();
+    for _ in 0..n {
+        for chunk in octets.chunks(step.min(octets.len())) {
+            decoder.buffer().extend_from_slice(chunk);
+            while let Some(reply) = decoder.decode_ref().unwrap() {
+                look_at(&reply);
+            }
+        }
+    }
+}
+
+fn look_at<B: AsRef<[u8]>>(reply: &Reply<B>) {
+    black_box((reply.code(), reply.enhanced()));
+    for line in reply.lines() {
+        black_box(line);
+    }
+}
+
+fn encode(n: u64) {
+    let rcpt = |n| {
+        let to = Mailbox::parse(&format!("user.number{n}@example.com")).unwrap();
+        proto::Command::Rcpt { to, params: RcptParams::default() }
+    };
+    let commands: Vec<proto::Command> = (0..100).map(rcpt).collect();
+    let mut out = BytesMut::with_capacity(8 * 1024);
+    for _ in 0..n {
+        out.clear();
+        commands.iter().for_each(|command| command.encode(&mut out));
+        black_box(&out);
+    }
+}

@@ -1,0 +1,87 @@
+//! Replies decoded by the peers, beside what `benches/codec.rs` measures of ours.
+//!
+//! Each gets the same octets, by a copy into a buffer of its own, and yields what it makes of a reply: smtp-proto the
+//! code, the enhanced code and the text as one `String`, lettre and async-smtp the code and a `String` for each line.
+//! mail-send reads by smtp-proto. Of EHLO, smtp-proto is asked for what it has a parser of its own for: the
+//! capabilities. Replies that drip in are parsed by lettre and async-smtp as their own read loops do: after each line
+//! from the first octet of the reply on; smtp-proto keeps its state.
+
+#![expect(clippy::unwrap_used, reason = "in a benchmark a panic is the report")]
+
+use std::hint::black_box;
+
+use bytes::{Buf, BytesMut};
+use smtp_proto::{EhloResponse, response::parser::ResponseReceiver};
+
+#[expect(dead_code, reason = "its main is not ours")]
+#[path = "../../codec.rs"]
+mod ours;
+
+fn main() {
+    let mut criterion = ours::cpu::criterion();
+    ours::ours(&mut criterion);
+    for (name, octets, replies, step) in ours::reply_groups() {
+        let mut group = ours::group(&mut criterion, name, replies);
+        let mut buf = BytesMut::with_capacity(octets.len());
+        let ehlo = name.starts_with("ehlo");
+        // Its receiver takes 4096 octets of text, and EHLO cannot be resumed.
+        if !ehlo {
+            group.bench_function("smtp-proto", |b| b.iter(|| smtp_proto(&mut buf, black_box(&octets), step)));
+        } else if step > 1 {
+            group.bench_function("smtp-proto", |b| b.iter(|| smtp_proto_ehlo(&mut buf, black_box(&octets))));
+        }
+        group.bench_function("lettre", |b| {
+            b.iter(|| {
+                by_line(&mut buf, black_box(&octets), step, |text| text.parse::<LettreResponse>().ok())
+            });
+        });
+        group.bench_function("async-smtp", |b| {
+            b.iter(|| {
+                by_line(&mut buf, black_box(&octets), step, |text| text.parse::<AsyncSmtpResponse>().ok())
+            });
+        });
+    }
+    criterion.final_summary();
+}
+
+type LettreResponse = lettre::transport::smtp::response::Response;
+type AsyncSmtpResponse = async_smtp::response::Response;
+
+fn smtp_proto(buf: &mut BytesMut, octets: &[u8], step: usize) {
+    let mut receiver = ResponseReceiver::default();
+    for chunk in octets.chunks(step.min(octets.len())) {
+        buf.extend_from_slice(chunk);
+        let mut rest = buf.iter();
+        while rest.len() > 0
+            && let Ok(reply) = receiver.parse(&mut rest)
+        {
+            black_box(reply);
+            receiver.reset();
+        }
+        buf.clear();
+    }
+}
+
+fn smtp_proto_ehlo(buf: &mut BytesMut, octets: &[u8]) {
+    buf.extend_from_slice(octets);
+    black_box(EhloResponse::parse(&mut buf.iter()).unwrap());
+    buf.clear();
+}
+
+/// As the read loops of lettre and async-smtp: whenever a line is complete, all of the reply so far is parsed.
+fn by_line<R>(buf: &mut BytesMut, octets: &[u8], step: usize, parse: impl Fn(&str) -> Option<R>) {
+    let mut scanned = 0;
+    for chunk in octets.chunks(step.min(octets.len())) {
+        buf.extend_from_slice(chunk);
+        while let Some(found) = memchr::memchr(b'\n', &buf[scanned..]) {
+            scanned += found + 1;
+            if let Some(reply) = parse(std::str::from_utf8(&buf[..scanned]).unwrap()) {
+                black_box(reply);
+                buf.advance(scanned);
+                scanned = 0;
+            }
+        }
+        scanned = buf.len();
+    }
+    assert!(buf.is_empty(), "every reply was understood");
+}

@@ -1,0 +1,124 @@
+//! An idle connection out of a pool and back into it, by the peers, beside what `benches/pool.rs` measures of ours.
+//!
+//! Each pools the same kind of connection, and looks at it when it is lent just as ours does: [`Session::check_quiet`],
+//! no round trip. `mutex and semaphore` is what one would write by hand: a `Mutex<VecDeque>`, and tokio's semaphore to
+//! wait on.
+
+#![expect(clippy::unwrap_used, reason = "in a benchmark a panic is the report")]
+
+use std::{
+    collections::VecDeque,
+    hint::black_box,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use criterion::Criterion;
+use ours::{
+    CONNECTIONS,
+    wire::{self, Server},
+};
+use smtp_pool::client::{Session, SessionError};
+use tokio::{net::TcpStream, sync::Semaphore};
+
+#[expect(dead_code, reason = "its main is not ours")]
+#[path = "../../pool.rs"]
+mod ours;
+
+type Connection = Session<TcpStream>;
+
+fn main() {
+    Server::serve_if_asked();
+    let mut criterion = Criterion::default().configure_from_args();
+    let server = Server::start(Duration::ZERO);
+    ours::ours(&mut criterion, &server);
+
+    let runtime = ours::runtime();
+    let sessions = VecDeque::from(ours::sessions(&runtime, &server));
+    let by_hand = Arc::new((Mutex::new(sessions), Semaphore::new(CONNECTIONS)));
+    ours::bench(&mut criterion, "mutex and semaphore", &runtime, move || {
+        let pool = Arc::clone(&by_hand);
+        async move {
+            let permit = pool.1.acquire().await.unwrap();
+            let mut session = pool.0.lock().unwrap().pop_front().unwrap();
+            session.check_quiet().unwrap();
+            pool.0.lock().unwrap().push_back(black_box(session));
+            drop(permit);
+        }
+    });
+
+    let size = u32::try_from(CONNECTIONS).unwrap();
+    let builder = bb8::Pool::builder().max_size(size).min_idle(size);
+    let bb8 = runtime.block_on(builder.build(Manager(server.addr))).unwrap();
+    ours::bench(&mut criterion, "bb8", &runtime, move || {
+        let pool = bb8.clone();
+        async move { drop(black_box(pool.get().await.unwrap())) }
+    });
+
+    let deadpool: deadpool::managed::Pool<Manager> =
+        deadpool::managed::Pool::builder(Manager(server.addr)).max_size(CONNECTIONS).build().unwrap();
+    ours::bench(&mut criterion, "deadpool", &runtime, move || {
+        let pool = deadpool.clone();
+        async move { drop(black_box(pool.get().await.unwrap())) }
+    });
+
+    let size = u64::try_from(CONNECTIONS).unwrap();
+    let mobc = mobc::Pool::builder().max_open(size).max_idle(size).build(Manager(server.addr));
+    ours::bench(&mut criterion, "mobc", &runtime, move || {
+        let pool = mobc.clone();
+        async move { drop(black_box(pool.get().await.unwrap())) }
+    });
+    criterion.final_summary();
+}
+
+struct Manager(SocketAddr);
+
+impl bb8::ManageConnection for Manager {
+    type Connection = Connection;
+    type Error = SessionError;
+
+    async fn connect(&self) -> Result<Connection, SessionError> {
+        Ok(wire::session(self.0).await)
+    }
+
+    async fn is_valid(&self, connection: &mut Connection) -> Result<(), SessionError> {
+        connection.check_quiet()
+    }
+
+    fn has_broken(&self, connection: &mut Connection) -> bool {
+        !connection.is_idle()
+    }
+}
+
+impl deadpool::managed::Manager for Manager {
+    type Type = Connection;
+    type Error = SessionError;
+
+    async fn create(&self) -> Result<Connection, SessionError> {
+        Ok(wire::session(self.0).await)
+    }
+
+    async fn recycle(
+        &self,
+        connection: &mut Connection,
+        _: &deadpool::managed::Metrics,
+    ) -> deadpool::managed::RecycleResult<SessionError> {
+        Ok(connection.check_quiet()?)
+    }
+}
+
+#[mobc::async_trait]
+impl mobc::Manager for Manager {
+    type Connection = Connection;
+    type Error = SessionError;
+
+    async fn connect(&self) -> Result<Connection, SessionError> {
+        Ok(wire::session(self.0).await)
+    }
+
+    async fn check(&self, mut connection: Connection) -> Result<Connection, SessionError> {
+        connection.check_quiet()?;
+        Ok(connection)
+    }
+}
