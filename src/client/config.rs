@@ -70,6 +70,11 @@ impl Timeouts {
         }
     }
 
+    pub(crate) fn all_mut(&mut self) -> [&mut Duration; 10] {
+        let Self { connect, tls, banner, greeting, mail, rcpt, data, message, other, quit } = self;
+        [connect, tls, banner, greeting, mail, rcpt, data, message, other, quit]
+    }
+
     pub(crate) fn of(&self, verb: Verb) -> Duration {
         match verb {
             Verb::Connect => self.banner,

@@ -106,6 +106,6 @@ impl Builder {
             if self.tls_config.is_some() { verified.clone() } else { connector(TlsPolicy::Opportunistic)? };
         let tls = Tls { verified, unverified };
         let metrics = self.metrics.unwrap_or_default();
-        Ok(Pool::new(Shared::new(self.config, metrics, self.route, tls)))
+        Ok(Pool::new(Shared::new(self.config.bounded(), metrics, self.route, tls)))
     }
 }

@@ -13,6 +13,9 @@ use tokio::time::Instant;
 /// How often the maintenance sets the clock, which is how far it may be behind.
 pub(super) const TICK: Duration = Duration::from_secs(1);
 
+/// Thirty years: longer is no longer than that, and can be added to the time of now, many times over.
+pub(super) const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
+
 #[derive(Debug)]
 pub(super) struct Clock {
     epoch: Instant,

@@ -4,7 +4,7 @@ use std::{net::IpAddr, num::NonZeroUsize, str::FromStr, time::Duration};
 
 use thiserror::Error;
 
-use super::Key;
+use super::{Key, clock::FOREVER};
 use crate::{
     client::Timeouts,
     net::TlsPolicy,
@@ -244,6 +244,29 @@ impl Config {
             }
         }
         raw.finish()
+    }
+
+    /// The same with every duration one that can be reckoned with: whoever means never may say [`Duration::MAX`].
+    pub(super) fn bounded(mut self) -> Self {
+        for duration in [
+            &mut self.connection_timeout,
+            &mut self.max_lifetime,
+            &mut self.cleanup_interval,
+            &mut self.health_check_interval,
+            &mut self.idle_timeout,
+            &mut self.acquire_timeout,
+            &mut self.noop_after,
+            &mut self.breaker_pause,
+            &mut self.backoff,
+            &mut self.server_ttl,
+        ]
+        .into_iter()
+        .chain(self.leak_after.as_mut())
+        .chain(self.timeouts.all_mut())
+        {
+            *duration = FOREVER.min(*duration);
+        }
+        self
     }
 
     /// # Errors

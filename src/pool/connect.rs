@@ -12,13 +12,20 @@ use super::{
     server::{Failure, Server},
     shared::Todo,
 };
-use crate::client::{Connection, Endpoint};
+use crate::client::{ConnectError, Connection, Endpoint};
 
 impl Server {
-    /// Opens a connection on a slot that was reserved for it. A failure that may pass is tried again, as long as
-    /// somebody waits.
+    /// Opens a connection on a slot that was reserved for it, unless the pool is closed before.
     pub(super) async fn connect(self: Arc<Self>) {
         let reserved = Reserved::new(&self);
+        tokio::select! {
+            () = Self::fill(reserved) => {}
+            () = self.shared.until_closed() => {}
+        }
+    }
+
+    /// A failure that may pass is tried again, as long as somebody waits.
+    async fn fill(reserved: Reserved) {
         let mut failures = 0;
         while let Some(server) = &reserved.0 {
             let error = match server.open().await {
@@ -43,7 +50,10 @@ impl Server {
         let limit = self.shared.config.connection_timeout;
         let opened = timeout(limit, async {
             let endpoint = self.endpoint().await?;
-            Ok(self.connector.connect(&endpoint).await?)
+            let mut connection = self.connector.connect(&endpoint).await?;
+            // What is out of step from the first cannot be lent.
+            connection.check_quiet().map_err(ConnectError::from)?;
+            Ok(connection)
         });
         let opened = opened.await.unwrap_or(Err(OpenError::Timeout { after: limit })).map_err(Arc::new);
         let now = Instant::now();
@@ -103,6 +113,7 @@ impl Reserved {
             noops: 0,
             loan: None,
             evicted: false,
+            leaving: false,
             end: End::Lost,
             connection,
             home: Arc::new(Home(Arc::clone(&server))),
@@ -114,10 +125,12 @@ impl Reserved {
         server.see_to_demand();
     }
 
+    /// Who still waits then can wait for a connection to be given back; the next tick sees to them, and not this at once,
+    /// which would be a rush of connects to a server that refuses.
     pub(super) fn fail(mut self, failure: &Failure) {
         if let Some(server) = self.0.take() {
             server.slots.failed(failure);
-            server.see_to_demand();
+            server.shared.note_end();
         }
     }
 }
@@ -125,8 +138,14 @@ impl Reserved {
 impl Drop for Reserved {
     fn drop(&mut self) {
         if let Some(server) = self.0.take() {
-            server.slots.failed(&Failure::Open(OpenError::Abandoned.into()));
-            server.shared.todo(Todo::Demand(Arc::clone(&server)));
+            if server.shared.is_driven() {
+                server.slots.abandoned();
+                server.shared.todo(Todo::Demand(Arc::clone(&server)));
+            } else {
+                // Nobody is left who could open another.
+                server.slots.failed(&Failure::Open(OpenError::Abandoned.into()));
+            }
+            server.shared.note_end();
         }
     }
 }

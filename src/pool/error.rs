@@ -144,6 +144,8 @@ pub enum Stage {
     Wait,
     /// For a connection to be opened.
     Connect,
+    /// For a connection that has been idle for long to answer that it is still there.
+    Ask,
 }
 
 impl fmt::Display for Stage {
@@ -151,6 +153,7 @@ impl fmt::Display for Stage {
         f.pad(match self {
             Self::Wait => "waiting for a free one",
             Self::Connect => "connecting",
+            Self::Ask => "asking an idle one",
         })
     }
 }

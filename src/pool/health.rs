@@ -238,7 +238,8 @@ impl Server {
     /// Asks the connection that has been idle longest; one that does not answer is closed, and the next is asked.
     async fn ask_idle(self: &Arc<Self>) -> Option<Checked> {
         while let Some(mut lease) = self.slots.take() {
-            if lease.was_asked_enough() || self.answers(&mut lease).await {
+            let limit = Instant::now() + self.shared.config.connection_timeout;
+            if lease.was_asked_enough() || self.answers(&mut lease, limit).await {
                 lease.end = End::Lost;
                 if let Err(lease) = self.slots.put(lease) {
                     self.unwanted(lease);

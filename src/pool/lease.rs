@@ -24,6 +24,8 @@ pub(super) struct Lease {
     pub(super) loan: Option<u64>,
     /// Its slot is another's already.
     pub(super) evicted: bool,
+    /// It is being said goodbye to, and so is its place under the limit over all servers.
+    pub(super) leaving: bool,
     /// Why it ends, if that is known before it does.
     pub(super) end: End,
 }

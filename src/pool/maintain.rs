@@ -31,9 +31,7 @@ pub(super) async fn drive(shared: Weak<Shared>, notify: Arc<Notify>, _driving: D
                     Todo::Demand(server) => server.see_to_demand(),
                 }
             }
-            if shared.total.is_starving() {
-                shared.feed_starving();
-            }
+            shared.feed_starving();
             let now = Instant::now();
             if now >= next_tick {
                 next_tick = now + TICK;
@@ -128,7 +126,7 @@ impl Server {
         });
         for lease in unwanted {
             match lease.end {
-                End::Expired => self.shared.todo(Todo::Retire(lease)),
+                End::Expired => self.retire(lease),
                 _ if lease.connection.is_idle() => self.unwanted(lease),
                 _ => drop(lease),
             }

@@ -101,7 +101,7 @@ impl Pool {
     /// Asks whether a mailbox exists: MAIL, RCPT and RSET, and no message. The server is
     /// [`Config::server`](super::Config::server), or else the one that takes mail for the domain.
     ///
-    /// A connection that turns out to be stale at its first use is replaced by another one, once.
+    /// A connection that turns out to be stale at its first use is replaced by another one.
     ///
     /// ```
     /// # #[cfg(feature = "sandbox")]
@@ -214,8 +214,8 @@ impl Pool {
         Ok(servers)
     }
 
-    /// Does something on a connection to the first of `servers` that can be connected to; once more on another
-    /// connection if the first was a stale one.
+    /// Does something on a connection to the first of `servers` that can be connected to; again on another connection if
+    /// that was a stale one. Where a server went away there may be as many of them as there may be connections.
     async fn on_any<T>(
         &self,
         servers: &[Key],
@@ -223,7 +223,7 @@ impl Pool {
     ) -> Result<(Box<str>, T), OperationError> {
         let mut failed = None;
         for key in servers {
-            let mut retried = false;
+            let mut retries = self.shared().max_connections();
             loop {
                 let mut connection = match self.get(key).await {
                     Ok(connection) => connection,
@@ -232,10 +232,10 @@ impl Pool {
                         break;
                     }
                 };
-                let stale = connection.is_reused() && !retried;
+                let stale = connection.is_reused() && retries > 0;
                 match act.on(&mut connection).await {
                     Err(error) if stale && error.is_lost() => {
-                        retried = true;
+                        retries -= 1;
                         tracing::debug!(server = %key, kind = error.kind(), "stale connection, once more");
                         self.metrics().server(key.host()).retry();
                     }

@@ -7,7 +7,9 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{Builder, CheckoutError, Config, PooledConnection, ToKey, maintain::retire, shared::Shared};
+use super::{
+    Builder, CheckoutError, Config, PooledConnection, ToKey, clock::FOREVER, maintain::retire, shared::Shared,
+};
 use crate::metrics::{Gauges, Metrics, Sizes};
 
 /// A pool of SMTP connections, to any number of servers; cheap to clone, and shared by its clones.
@@ -128,6 +130,7 @@ impl Pool {
         timeout: Duration,
     ) -> impl Future<Output = Result<PooledConnection, CheckoutError>> {
         let taken_at = Location::caller();
+        let timeout = timeout.min(FOREVER);
         async move {
             let shared = self.shared();
             if let Some(connection) = shared.known(&server, |server| server.take(false, taken_at)) {
@@ -178,13 +181,13 @@ impl Pool {
     }
 
     /// Closes the pool: whoever waits gets [`CheckoutError::Closed`], as does whoever asks from now on; what is idle,
-    /// or given back before `deadline` has passed, is told goodbye (QUIT). Returns when no connection is left, or at the
+    /// or given back before `deadline` has passed, is told goodbye (QUIT), and what is being opened is not opened. Returns when no connection is left, or at the
     /// deadline; what is lent then is closed when it is given back. True if nothing was left.
     ///
     /// # Cancellation safety
     /// The pool is closed with the first poll; connections that have not been told goodbye by then are not.
     pub async fn close(&self, deadline: Duration) -> bool {
-        let until = Instant::now() + deadline;
+        let until = Instant::now() + deadline.min(FOREVER);
         let shared = self.shared();
         shared.drive();
         let mut goodbyes = JoinSet::new();

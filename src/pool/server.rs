@@ -10,11 +10,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
     CheckoutError, Exhausted, HealthReport, Holder, Key, OpenError, PooledConnection, Stage,
-    breaker::Breaker,
+    breaker::{Breaker, backoff},
     clock::millis,
     lease::{End, Lease},
     shared::{Shared, Todo},
@@ -121,30 +121,47 @@ impl Server {
         taken_at: &'static Location<'static>,
     ) -> Result<PooledConnection, CheckoutError> {
         let began = Instant::now();
+        let until = began + wait;
         self.used.store(self.shared.clock.tick(), Ordering::Relaxed);
         self.shared.drive();
+        let mut stillborn = 0;
         loop {
-            let lease = match self.slots.take() {
-                Some(lease) => lease,
+            // What is handed over in line has just been used, or opened: there is nothing to ask it.
+            let (lease, unasked) = match self.slots.take() {
+                Some(lease) => (lease, false),
                 None => {
-                    let waited = self.wait(began, wait).await;
-                    waited.inspect_err(|error| {
+                    let waited = self.wait(began, until).await;
+                    let lease = waited.inspect_err(|error| {
                         tracing::debug!(server = %self.name, kind = error.kind(), waited = ?began.elapsed(), "no connection");
                         self.metrics.checkout_failed(error.kind());
-                    })?
+                    })?;
+                    (lease, true)
                 }
             };
-            match self.lend(lease, false, taken_at) {
+            let is_fresh = lease.uses == 0;
+            match self.lend(lease, unasked, taken_at) {
                 Fit::Lent(connection) => {
                     self.metrics.checkout(began.elapsed());
                     return Ok(connection);
                 }
+                // A server that closes what it has just opened is not to be besieged.
+                Fit::Unfit if is_fresh => {
+                    stillborn += 1;
+                    let pause = backoff(self.shared.config.backoff, stillborn, fastrand::f64());
+                    sleep_until(until.min(Instant::now() + pause)).await;
+                }
                 Fit::Ask(mut lease) => {
-                    if self.answers(&mut lease).await
+                    let limit = until.min(Instant::now() + self.shared.config.connection_timeout);
+                    if self.answers(&mut lease, limit).await
                         && let Fit::Lent(connection) = self.lend(lease, true, taken_at)
                     {
                         self.metrics.checkout(began.elapsed());
                         return Ok(connection);
+                    }
+                    if Instant::now() >= until {
+                        let error = self.too_late(Stage::Ask, began.elapsed());
+                        self.metrics.checkout_failed(error.kind());
+                        return Err(error);
                     }
                 }
                 Fit::Unfit => {}
@@ -153,10 +170,10 @@ impl Server {
     }
 
     /// Waits in line.
-    async fn wait(self: &Arc<Self>, began: Instant, wait: Duration) -> Result<Box<Lease>, CheckoutError> {
+    async fn wait(self: &Arc<Self>, began: Instant, until: Instant) -> Result<Box<Lease>, CheckoutError> {
         let Some(turn) = self.slots.join() else { return Err(CheckoutError::Closed) };
         self.see_to_demand();
-        match timeout_at(began + wait, turn).await {
+        match timeout_at(until, turn).await {
             Ok(Ok(lease)) => Ok(lease),
             Ok(Err(failure)) => Err(self.failure(failure)),
             Err(_) => Err(self.timed_out(began.elapsed())),
@@ -187,7 +204,7 @@ impl Server {
         let now = self.shared.clock.now();
         if lease.expires <= now {
             lease.end = End::Expired;
-            self.shared.todo(Todo::Retire(lease));
+            self.retire(lease);
             return Fit::Unfit;
         }
         if !lease.connection.is_quiet() {
@@ -207,14 +224,13 @@ impl Server {
     }
 
     /// Asks whether a connection that has been idle for long is still there.
-    pub(super) async fn answers(&self, lease: &mut Lease) -> bool {
+    pub(super) async fn answers(&self, lease: &mut Lease, limit: Instant) -> bool {
         lease.end = End::Lost;
         if lease.was_asked_enough() {
             return false;
         }
         lease.noops += 1;
-        let deadline = Instant::now() + self.shared.config.connection_timeout;
-        match timeout_at(deadline, lease.connection.command(&Command::Noop)).await {
+        match timeout_at(limit, lease.connection.command(&Command::Noop)).await {
             // Refused or not, it is an answer.
             Ok(Ok(_)) if lease.connection.is_idle() => {
                 lease.returned = self.shared.clock.tick();
@@ -239,7 +255,7 @@ impl Server {
         lease.end = End::Lost;
         if lease.expires <= now {
             lease.end = End::Expired;
-            server.shared.todo(Todo::Retire(lease));
+            server.retire(lease);
         } else if let Err(lease) = server.slots.put(lease) {
             server.unwanted(lease);
         }
@@ -248,6 +264,13 @@ impl Server {
     /// A connection for which there is no place any more.
     pub(super) fn unwanted(&self, mut lease: Box<Lease>) {
         lease.end = if self.slots.is_closed() { End::PoolClosed } else { End::Surplus };
+        self.retire(lease);
+    }
+
+    /// Has goodbye said.
+    pub(super) fn retire(&self, mut lease: Box<Lease>) {
+        lease.leaving = true;
+        self.shared.note_leaving();
         self.shared.todo(Todo::Retire(lease));
     }
 
@@ -256,7 +279,11 @@ impl Server {
         let (age, reason) = (lease.connection.opened().elapsed(), lease.end.as_str());
         tracing::debug!(server = %self.name, reason, ?age, uses = lease.uses, "connection closed");
         self.metrics.connection_closed(age, reason);
-        if self.slots.release(lease.evicted) {
+        let wanted = self.slots.release(lease.evicted);
+        if lease.leaving {
+            self.shared.note_left();
+        }
+        if wanted && !self.shared.is_closed() {
             self.shared.todo(Todo::Demand(Arc::clone(self)));
         }
         self.shared.note_end();
@@ -288,7 +315,11 @@ impl Server {
                 held: self.holders(),
             }));
         }
-        let stage = if sizes.connecting > 0 { Stage::Connect } else { Stage::Wait };
+        self.too_late(if sizes.connecting > 0 { Stage::Connect } else { Stage::Wait }, waited)
+    }
+
+    fn too_late(&self, stage: Stage, waited: Duration) -> CheckoutError {
+        let server = Arc::clone(&self.name);
         CheckoutError::Timeout { server, stage, waited, source: self.breaker().last() }
     }
 

@@ -13,7 +13,7 @@ use foldhash::fast::RandomState;
 use tokio::sync::Notify;
 
 use super::{
-    CheckoutError, Config, Key, Route, ToKey,
+    CheckoutError, Config, Key, OpenError, Route, ToKey,
     clock::{Clock, millis},
     lease::{End, Lease},
     maintain::drive,
@@ -53,7 +53,10 @@ pub(super) struct Shared {
     pub(super) notify: Arc<Notify>,
     driven: AtomicBool,
     starving: Mutex<VecDeque<Weak<Server>>>,
+    /// Connections that are being said goodbye to.
+    leaving: AtomicUsize,
     closed: AtomicBool,
+    closing: Notify,
     ended: Notify,
 }
 
@@ -86,7 +89,9 @@ impl Shared {
             notify: Arc::new(Notify::new()),
             driven: AtomicBool::new(false),
             starving: Mutex::default(),
+            leaving: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
+            closing: Notify::new(),
             ended: Notify::new(),
         }
     }
@@ -175,7 +180,7 @@ impl Shared {
     pub(super) fn todo(&self, todo: Todo) {
         self.todo.push(todo);
         self.notify.notify_one();
-        if self.is_closed() && !self.driven.load(Ordering::SeqCst) {
+        if self.is_closed() && !self.is_driven() {
             self.drop_todos();
         }
     }
@@ -191,23 +196,31 @@ impl Shared {
         self.todo.pop()
     }
 
+    /// Whether the maintenance runs.
+    pub(super) fn is_driven(&self) -> bool {
+        self.driven.load(Ordering::SeqCst)
+    }
+
     /// Makes sure that the maintenance runs; within a runtime only.
     pub(super) fn drive(self: &Arc<Self>) {
-        if !self.driven.load(Ordering::Relaxed) && !self.driven.swap(true, Ordering::AcqRel) {
+        if !self.driven.load(Ordering::Relaxed) && !self.driven.swap(true, Ordering::SeqCst) {
             let driving = Driving(Arc::downgrade(self));
             tokio::spawn(drive(Arc::downgrade(self), Arc::clone(&self.notify), driving));
         }
     }
 
     /// Takes note that somebody waits for a connection to `server` and only the limit over all servers stands in the
-    /// way; takes an idle connection from another one, if there is any.
+    /// way; takes an idle connection from another one, if there is any and none is on its way out already.
     pub(super) fn starve(&self, server: &Arc<Server>) {
         {
             let mut starving = self.starving();
             if !starving.iter().any(|known| known.as_ptr() == Arc::as_ptr(server)) {
                 starving.push_back(Arc::downgrade(server));
             }
-            self.total.set_starving(starving.len());
+            self.note_starving(&starving);
+            if !self.total.is_starving() {
+                return;
+            }
         }
         for other in self.all() {
             if !Arc::ptr_eq(&other, server)
@@ -224,6 +237,9 @@ impl Shared {
     pub(super) fn feed_starving(&self) {
         let starving: Vec<_> = {
             let mut starving = self.starving();
+            if starving.is_empty() {
+                return;
+            }
             self.total.set_starving(0);
             starving.drain(..).collect()
         };
@@ -231,6 +247,26 @@ impl Shared {
             // Where there is still no slot, it gets in line again.
             server.see_to_demand();
         }
+    }
+
+    /// One more is being said goodbye to.
+    pub(super) fn note_leaving(&self) {
+        self.leaving.fetch_add(1, Ordering::AcqRel);
+        self.note_starving(&self.starving());
+    }
+
+    /// One that was being said goodbye to is no more.
+    pub(super) fn note_left(&self) {
+        self.leaving.fetch_sub(1, Ordering::AcqRel);
+        let starving = self.starving();
+        self.note_starving(&starving);
+        if !starving.is_empty() {
+            self.notify.notify_one();
+        }
+    }
+
+    fn note_starving(&self, starving: &VecDeque<Weak<Server>>) {
+        self.total.set_starving(starving.len().saturating_sub(self.leaving.load(Ordering::Acquire)));
     }
 
     fn starving(&self) -> MutexGuard<'_, VecDeque<Weak<Server>>> {
@@ -252,8 +288,9 @@ impl Shared {
     /// Closes for good, and gives back what was idle.
     pub(super) fn close(&self) -> impl Iterator<Item = Box<Lease>> + use<> {
         let _changing = self.change();
-        self.closed.store(true, Ordering::Release);
+        self.closed.store(true, Ordering::SeqCst);
         self.notify.notify_one();
+        self.closing.notify_waiters();
         let idle = self.all().into_iter().flat_map(|server| server.slots.close(&Failure::Closed));
         idle.map(|mut lease| {
             lease.end = End::PoolClosed;
@@ -268,10 +305,20 @@ impl Shared {
         self.names.pin().clear();
     }
 
-    /// A connection is no more.
+    /// A connection is no more, or will not be.
     pub(super) fn note_end(&self) {
         if self.is_closed() {
             self.ended.notify_waiters();
+            self.notify.notify_one();
+        }
+    }
+
+    /// Waits until the pool is closed.
+    pub(super) async fn until_closed(&self) {
+        let mut closing = std::pin::pin!(self.closing.notified());
+        closing.as_mut().enable();
+        if !self.is_closed() {
+            closing.await;
         }
     }
 
@@ -297,6 +344,10 @@ impl Drop for Driving {
             shared.driven.store(false, Ordering::SeqCst);
             if shared.is_closed() {
                 shared.drop_todos();
+            }
+            // The runtime ended; who waits in another one should know that nothing comes.
+            for server in shared.all() {
+                server.slots.give_up(&Failure::Open(OpenError::Abandoned.into()));
             }
         }
     }

@@ -48,7 +48,7 @@ const CLOSED: usize = 1 << (usize::BITS - 1);
 pub(super) struct Total {
     used: AtomicUsize,
     max: usize,
-    /// Servers with someone waiting that could connect but for this limit.
+    /// Servers with someone waiting that could connect but for this limit, and for whom none is being closed yet.
     starving: AtomicUsize,
 }
 
@@ -295,6 +295,13 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
         }
         drop(line);
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// A connection on its way was given up, for no fault of the server: others may be opened in its place.
+    pub(super) fn abandoned(&self) {
+        self.arrived();
+        self.live.fetch_sub(1, Ordering::AcqRel);
+        self.total.release();
     }
 
     fn fail_all(&self, line: &mut Line<Result<T, E>>, error: &E) -> Vec<Waker> {

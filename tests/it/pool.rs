@@ -1,6 +1,8 @@
 //! The pool against the sandbox: lending, lifetimes, recovery, health.
 
+mod cancellation;
 mod checkout;
+mod corners;
 mod health;
 mod lifetime;
 mod operations;

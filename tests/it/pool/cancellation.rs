@@ -1,0 +1,263 @@
+//! Every call of the pool, dropped after every number of polls, alone and with another user waiting, under every fault
+//! of a server at every stage that the call comes to: afterwards the pool is whole, and the other user was served.
+//!
+//! Time is paused, so that silence costs none.
+
+use std::{fmt, future::poll_fn, pin::pin, task::Poll, time::Duration};
+
+use smtp_pool::{
+    client::Timeouts,
+    pool::{CheckoutError, Envelope, Key, Pool, PooledConnection},
+    proto::{Command, Mailbox, ReversePath},
+    sandbox::{Does, Fault, HostConfig, Sandbox, Stage, World},
+};
+use tokio::time::{sleep, timeout};
+
+use super::builder;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Call {
+    /// Of a pool without connections, so that one is opened.
+    Get,
+    /// The same with a deadline that silence exceeds.
+    GetTimeout,
+    /// Of an idle connection, which is asked (NOOP) first.
+    GetAsked,
+    Verify,
+    Send,
+    Close,
+    /// Of a server with an idle connection.
+    CheckIdle,
+    /// Of a server without.
+    CheckFresh,
+}
+
+impl Call {
+    const ALL: [Self; 8] = [
+        Self::Get,
+        Self::GetTimeout,
+        Self::GetAsked,
+        Self::Verify,
+        Self::Send,
+        Self::Close,
+        Self::CheckIdle,
+        Self::CheckFresh,
+    ];
+
+    /// Where a fault can meet it.
+    fn stages(self) -> &'static [Stage] {
+        match self {
+            Self::Get | Self::GetTimeout | Self::CheckFresh => &[Stage::Connect, Stage::Ehlo],
+            Self::GetAsked | Self::CheckIdle => &[Stage::Noop],
+            Self::Verify => &[Stage::Ehlo, Stage::Mail, Stage::Rcpt, Stage::Rset],
+            Self::Send => {
+                &[Stage::Connect, Stage::Mail, Stage::Rcpt, Stage::Data, Stage::Message, Stage::Quit]
+            }
+            Self::Close => &[Stage::Quit],
+        }
+    }
+
+    async fn make(self, pool: &Pool, server: &Key) {
+        match self {
+            Self::Get | Self::GetAsked => drop(pool.get(server).await),
+            Self::GetTimeout => drop(pool.get_timeout(server, SECOND / 2).await),
+            Self::Verify => drop(pool.verify_email("ann@good.test").await),
+            Self::Send => {
+                let to = vec![Mailbox::parse("ann@good.test").unwrap()];
+                drop(
+                    pool.send(&Envelope { from: ReversePath::Null, to }, b"Subject: hi\r\n\r\nhi\r\n").await,
+                );
+            }
+            Self::Close => drop(pool.close(60 * SECOND).await),
+            Self::CheckIdle | Self::CheckFresh => drop(pool.check_health().await),
+        }
+    }
+
+    /// What is there before.
+    async fn prepare(self, pool: &Pool, server: &Key) {
+        match self {
+            Self::GetAsked | Self::Close | Self::CheckIdle => drop(pool.get(server).await.unwrap()),
+            // Known, and nothing more.
+            Self::CheckFresh => drop(pool.get_timeout(server, Duration::ZERO).await),
+            Self::Get | Self::GetTimeout | Self::Verify | Self::Send => {}
+        }
+        settled(pool).await;
+        if self == Self::CheckFresh
+            && let Some(mut connection) = pool.try_get(server)
+        {
+            let _ = connection.quit().await;
+        }
+    }
+}
+
+/// A server that is at fault at one stage, or nowhere.
+#[derive(Clone, PartialEq)]
+struct Case {
+    call: Call,
+    fault: Option<(Stage, Does)>,
+    crowded: bool,
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} with fault {:?}{}",
+            self.call,
+            self.fault,
+            if self.crowded { ", crowded" } else { "" }
+        )
+    }
+}
+
+const FAULTS: [Does; 8] = [
+    Does::Silence,
+    Does::Skip,
+    Does::Eof,
+    Does::Garbage,
+    Does::EndlessContinuation,
+    Does::LongLine,
+    Does::Truncate,
+    Does::ExtraReply,
+];
+
+/// Polls `future` when it is woken, and drops it instead of the poll after `polls`; true if it ended before.
+async fn drop_after<T>(future: impl Future<Output = T>, polls: usize) -> bool {
+    let (mut future, mut left) = (pin!(future), polls);
+    poll_fn(|cx| {
+        if left == 0 {
+            return Poll::Ready(false);
+        }
+        left -= 1;
+        future.as_mut().poll(cx).map(|_| true)
+    })
+    .await
+}
+
+/// Waits until something is so; no time passes but where nothing is left to do.
+async fn in_time(what: impl fmt::Debug, mut is_so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            sleep(SECOND / 100).await;
+        }
+    };
+    timeout(300 * SECOND, waiting).await.unwrap_or_else(|_| panic!("never settled: {what:?}"));
+}
+
+/// Nobody waits, nothing is lent or on its way: what there is is idle.
+async fn settled(pool: &Pool) {
+    in_time(pool, || {
+        let status = pool.status();
+        (status.active, status.connecting, status.waiting) == (0, 0, 0)
+    })
+    .await;
+}
+
+/// Makes the call, polled so often, and makes sure of the pool; true if it ended by itself.
+async fn trial(sandbox: &Sandbox, case: &Case, polls: usize) -> bool {
+    let host = name(case.fault.as_ref());
+    let server = Key::parse(&sandbox.addr(&host).unwrap().to_string()).unwrap();
+    let pool = builder()
+        .server(server.clone())
+        .max_connections(if case.crowded { 1 } else { 2 })
+        .timeouts(Timeouts::all(SECOND))
+        .connection_timeout(SECOND)
+        .acquire_timeout(20 * SECOND)
+        .noop_after(Duration::ZERO)
+        .max_retries(1)
+        .leak_after(3_600 * SECOND)
+        .build()
+        .unwrap();
+    case.call.prepare(&pool, &server).await;
+    let other = case.crowded.then(|| {
+        let (pool, server) = (pool.clone(), server.clone());
+        tokio::spawn(
+            async move { pool.get(&server).await.map(|connection: PooledConnection| drop(connection)) },
+        )
+    });
+    let ended = drop_after(case.call.make(&pool, &server), polls).await;
+    if let Some(other) = other {
+        let got = timeout(60 * SECOND, other).await.expect("the other user waits for ever").unwrap();
+        let fair = match &got {
+            Ok(()) => true,
+            Err(CheckoutError::Closed) => case.call == Call::Close,
+            Err(CheckoutError::Connect { source, .. }) => {
+                case.fault.is_some() && source.kind() != "abandoned"
+            }
+            Err(_) => case.fault.is_some(),
+        };
+        assert!(fair, "the other user got {got:?}: {case:?}, {polls} polls");
+    }
+    settled(&pool).await;
+    let mut idle = Vec::new();
+    while let Some(mut connection) = pool.try_get(&server) {
+        if case.fault.as_ref().is_none_or(|(stage, _)| *stage != Stage::Noop) {
+            let answer = connection.command(&Command::Noop).await;
+            assert!(
+                answer.as_ref().is_ok_and(|reply| reply.is_positive()),
+                "{answer:?}: {case:?}, {polls} polls"
+            );
+        }
+        idle.push(connection);
+    }
+    drop(idle);
+    assert!(pool.close(60 * SECOND).await, "not closed: {pool:?}, {case:?}, {polls} polls");
+    let status = pool.status();
+    assert_eq!(
+        (status.idle, status.active, status.connecting, status.waiting),
+        (0, 0, 0, 0),
+        "{case:?}, {polls} polls"
+    );
+    in_time(case, || sandbox.stats(&host).unwrap().open == 0).await;
+    ended
+}
+
+fn name(fault: Option<&(Stage, Does)>) -> String {
+    match fault {
+        None => "good".to_owned(),
+        Some((stage, does)) => format!("{stage:?}-{does:?}").to_lowercase(),
+    }
+}
+
+/// A host for each fault, and one without.
+async fn sandbox() -> Sandbox {
+    let mut world =
+        World::from_toml("[[domain]]\nname = \"good.test\"\nusers = [\"ann\"]\n[[host]]\nname = \"good\"")
+            .unwrap();
+    let mut stages: Vec<Stage> = Vec::new();
+    for stage in Call::ALL.into_iter().flat_map(Call::stages) {
+        if !stages.contains(stage) {
+            stages.push(*stage);
+        }
+    }
+    for stage in stages {
+        for does in FAULTS {
+            let mut host = HostConfig::new(&name(Some(&(stage, does.clone()))));
+            host.faults = vec![Fault::new(stage, does)];
+            world.hosts.push(host);
+        }
+    }
+    for domain in &mut world.domains {
+        domain.hosts = world.hosts.iter().map(|host| host.name.clone()).collect();
+    }
+    Sandbox::start(world).await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_call_may_be_dropped_anywhere_under_any_fault() {
+    let sandbox = sandbox().await;
+    for call in Call::ALL {
+        let at = |stage: &Stage| FAULTS.map(|does| Some((*stage, does)));
+        let faults = call.stages().iter().flat_map(at).chain([None]);
+        for (fault, crowded) in faults.flat_map(|fault| [(fault.clone(), false), (fault, true)]) {
+            let case = Case { call, fault, crowded };
+            let mut polls = 0;
+            while !trial(&sandbox, &case, polls).await {
+                polls += 1;
+            }
+            assert!(polls > 0, "never pending: {case:?}");
+        }
+    }
+}
