@@ -82,7 +82,9 @@ impl Shared {
             let ttl = millis(self.config.server_ttl);
             let unused = self.clock.now().saturating_sub(server.used.load(Ordering::Relaxed));
             if server.slots.live() == 0 && self.config.min_idle == 0 && unused >= ttl {
-                self.forget(&server);
+                if let Some(registry) = self.registry() {
+                    registry.forget(&server);
+                }
             } else {
                 let sizes = server.sizes();
                 tracing::info!(

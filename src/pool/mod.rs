@@ -57,6 +57,7 @@ mod pool;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod properties;
+mod registry;
 mod route;
 mod server;
 mod shared;

@@ -8,7 +8,8 @@ use tokio::{
 };
 
 use super::{
-    Builder, CheckoutError, Config, PooledConnection, ToKey, clock::FOREVER, maintain::retire, shared::Shared,
+    Builder, CheckoutError, Config, PooledConnection, ToKey, clock::FOREVER, maintain::retire,
+    registry::Registry, shared::Shared,
 };
 use crate::metrics::{Gauges, Metrics, Sizes};
 
@@ -44,19 +45,7 @@ use crate::metrics::{Gauges, Metrics, Sizes};
 /// [`close`](Self::close) says goodbye.
 #[derive(Clone)]
 pub struct Pool {
-    shared: Arc<Handle>,
-}
-
-/// Closes the pool with its last clone.
-struct Handle(Arc<Shared>);
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.0.close().for_each(drop);
-        self.0.forget_all();
-        // Retired and not yet seen to.
-        self.0.drop_todos();
-    }
+    pub(super) registry: Arc<Registry>,
 }
 
 /// How many connections a pool has.
@@ -89,7 +78,7 @@ impl fmt::Display for Status {
 
 impl Pool {
     pub(super) fn new(shared: Shared) -> Self {
-        Self { shared: Arc::new(Handle(Arc::new(shared))) }
+        Self { registry: Registry::new(shared) }
     }
 
     /// Begins to make a pool.
@@ -99,7 +88,7 @@ impl Pool {
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.shared.0
+        &self.registry.shared
     }
 
     /// A connection to `server`: one that is idle, is given back or is opened, whichever comes first. Waits for
@@ -133,11 +122,11 @@ impl Pool {
         let timeout = timeout.min(FOREVER);
         async move {
             let shared = self.shared();
-            if let Some(connection) = shared.known(&server, |server| server.take(false, taken_at)) {
+            if let Some(connection) = self.registry.known(&server, |server| server.take(false, taken_at)) {
                 return Ok(connection);
             }
             loop {
-                let found = shared.server(&server)?;
+                let found = self.registry.server(&server)?;
                 match found.get(timeout, taken_at).await {
                     // The server had just been forgotten.
                     Err(CheckoutError::Closed) if !shared.is_closed() => {}
@@ -154,8 +143,8 @@ impl Pool {
     pub fn try_get<K: ToKey>(&self, server: K) -> Option<PooledConnection> {
         let taken_at = Location::caller();
         match server.text() {
-            Some(_) => self.shared().known(&server, |server| server.take(true, taken_at)),
-            None => self.shared().servers.pin().get(&server.to_key().ok()?)?.take(true, taken_at),
+            Some(_) => self.registry.known(&server, |server| server.take(true, taken_at)),
+            None => self.registry.known_key(&server.to_key().ok()?, |server| server.take(true, taken_at)),
         }
     }
 
@@ -163,7 +152,7 @@ impl Pool {
     #[must_use]
     pub fn status(&self) -> Status {
         let mut status = Status::default();
-        for server in self.shared().all() {
+        for server in self.registry.all() {
             let sizes = server.sizes();
             status.idle += sizes.idle;
             status.active += sizes.active;
@@ -177,7 +166,7 @@ impl Pool {
     /// Sets how many connections there may be to each server, from now on; at least one. What is too many is closed
     /// when it is idle.
     pub fn resize(&self, max_connections: usize) {
-        self.shared().resize(max_connections.max(1));
+        self.registry.resize(max_connections.max(1));
     }
 
     /// Closes the pool: whoever waits gets [`CheckoutError::Closed`], as does whoever asks from now on; what is idle,
@@ -191,7 +180,7 @@ impl Pool {
         let shared = self.shared();
         shared.drive();
         let mut goodbyes = JoinSet::new();
-        for lease in shared.close() {
+        for lease in self.registry.close() {
             goodbyes.spawn(retire(lease));
         }
         // What is given back from now on, the maintenance sees to.

@@ -3,28 +3,24 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
 use crossbeam_queue::SegQueue;
-use foldhash::fast::RandomState;
 use tokio::sync::Notify;
 
 use super::{
-    CheckoutError, Config, Key, OpenError, Route, ToKey,
+    Config, OpenError, Route,
     clock::{Clock, millis},
-    lease::{End, Lease},
+    lease::Lease,
     maintain::drive,
+    registry::Registry,
     server::{Failure, Server},
     slots::Total,
 };
-use crate::{
-    client::{ClientConfig, Connector},
-    metrics::{Gauges, Metrics},
-    net::TlsConnector,
-};
+use crate::{metrics::Metrics, net::TlsConnector};
 
 /// What a `Drop` cannot do itself, since it must neither wait nor spawn.
 pub(super) enum Todo {
@@ -38,17 +34,14 @@ pub(super) enum Todo {
 pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) noop_after: u64,
-    max_connections: AtomicUsize,
+    pub(super) max_connections: AtomicUsize,
     pub(super) metrics: Arc<Metrics>,
     pub(super) route: Option<Arc<dyn Route>>,
     pub(super) tls: Tls,
     pub(super) clock: Clock,
     pub(super) total: Arc<Total>,
-    pub(super) servers: papaya::HashMap<Key, Arc<Server>, RandomState>,
-    /// Servers by how they were named, so that a name need not be parsed again.
-    names: papaya::HashMap<Box<str>, Arc<Server>, RandomState>,
-    /// Taken to add or remove a server, and to close: not to find one.
-    changing: Mutex<()>,
+    /// Servers hold on to this, so this must not hold on to servers.
+    pub(super) registry: OnceLock<Weak<Registry>>,
     todo: SegQueue<Todo>,
     pub(super) notify: Arc<Notify>,
     driven: AtomicBool,
@@ -82,9 +75,7 @@ impl Shared {
             route,
             tls,
             clock: Clock::new(),
-            servers: papaya::HashMap::default(),
-            names: papaya::HashMap::default(),
-            changing: Mutex::new(()),
+            registry: OnceLock::new(),
             todo: SegQueue::new(),
             notify: Arc::new(Notify::new()),
             driven: AtomicBool::new(false),
@@ -104,76 +95,14 @@ impl Shared {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Asks `act` of the server if it is known by this name, without taking a lock.
-    pub(super) fn known<T>(&self, key: &impl ToKey, act: impl FnOnce(&Server) -> Option<T>) -> Option<T> {
-        let name = key.text()?;
-        self.names.pin().get(name).and_then(|server| act(server))
-    }
-
-    /// The server, which is made if it is not known.
-    pub(super) fn server(self: &Arc<Self>, key: &impl ToKey) -> Result<Arc<Server>, CheckoutError> {
-        if let Some(server) = key.text().and_then(|name| self.names.pin().get(name).cloned()) {
-            return Ok(server);
-        }
-        let name = key.text();
-        let key = key.to_key()?;
-        let _changing = self.change();
-        if self.is_closed() {
-            return Err(CheckoutError::Closed);
-        }
-        let servers = self.servers.pin();
-        let server = match servers.get(&key) {
-            Some(server) => Arc::clone(server),
-            None => {
-                let server = self.make(key.clone());
-                servers.insert(key, Arc::clone(&server));
-                server
-            }
-        };
-        if let Some(name) = name {
-            self.names.pin().insert(name.into(), Arc::clone(&server));
-        }
-        Ok(server)
-    }
-
-    fn make(self: &Arc<Self>, key: Key) -> Arc<Server> {
-        let config = &self.config;
-        let mut client = ClientConfig::new(key.helo.clone().unwrap_or_else(|| config.helo.clone()));
-        client.bind = key.bind.or(config.bind);
-        client.tls = key.tls.unwrap_or(config.tls);
-        client.timeouts = config.timeouts;
-        client.timeouts.connect = config.connection_timeout;
-        client.credentials = key.credentials.as_deref().or(config.credentials.as_ref()).cloned();
-        client.log_addresses = config.log_addresses;
-        let verifies = client.policy().verifies();
-        let tls = if verifies { &self.tls.verified } else { &self.tls.unverified };
-        let metrics = self.metrics.server(key.host());
-        let connector = Connector::with_tls(client, tls.clone(), Arc::clone(&self.metrics));
-        let server = Arc::new(Server::new(key, connector, Arc::clone(&metrics), Arc::clone(self)));
-        let gauges: Weak<Server> = Arc::downgrade(&server);
-        metrics.watch(gauges as Weak<dyn Gauges>);
-        server
-    }
-
-    fn change(&self) -> MutexGuard<'_, ()> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+    /// The servers that the pool knows; none once it is dropped.
     pub(super) fn all(&self) -> Vec<Arc<Server>> {
-        self.servers.pin().values().cloned().collect()
+        self.registry().map(|registry| registry.all()).unwrap_or_default()
     }
 
-    /// Forgets a server that nobody asks for and that there is no connection to.
-    pub(super) fn forget(&self, server: &Arc<Server>) {
-        let _changing = self.change();
-        if server.slots.live() > 0 || server.slots.waiting() > 0 {
-            return;
-        }
-        // Whoever has found it but not asked it yet makes connections that nobody else will find: closed, it sends
-        // them back for another.
-        drop(server.slots.close(&Failure::Closed));
-        self.servers.pin().remove(&server.key);
-        self.names.pin().retain(|_, known| !Arc::ptr_eq(known, server));
+    /// Where the servers are kept, as long as there is a pool.
+    pub(super) fn registry(&self) -> Option<Arc<Registry>> {
+        self.registry.get()?.upgrade()
     }
 
     /// Has something done by the maintenance.
@@ -273,36 +202,11 @@ impl Shared {
         self.starving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sets how many connections there may be to each server.
-    pub(super) fn resize(&self, max: usize) {
-        let _changing = self.change();
-        self.max_connections.store(max, Ordering::Release);
-        for server in self.all() {
-            for lease in server.slots.resize(max) {
-                server.unwanted(lease);
-            }
-            self.todo(Todo::Demand(server));
-        }
-    }
-
-    /// Closes for good, and gives back what was idle.
-    pub(super) fn close(&self) -> impl Iterator<Item = Box<Lease>> + use<> {
-        let _changing = self.change();
+    /// Takes note that the pool is closed.
+    pub(super) fn note_closed(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.notify.notify_one();
         self.closing.notify_waiters();
-        let idle = self.all().into_iter().flat_map(|server| server.slots.close(&Failure::Closed));
-        idle.map(|mut lease| {
-            lease.end = End::PoolClosed;
-            lease
-        })
-    }
-
-    /// Forgets all servers, which hold on to this as this does to them.
-    pub(super) fn forget_all(&self) {
-        let _changing = self.change();
-        self.servers.pin().clear();
-        self.names.pin().clear();
     }
 
     /// A connection is no more, or will not be.

@@ -14,7 +14,7 @@ async fn a_million_uncontended_cycles_take_no_lock() {
     let address = sandbox.addr("mx.good.test").unwrap().to_string();
     let pool = Pool::builder().tls(TlsPolicy::Off).build().unwrap();
     drop(pool.get(&address).await.unwrap());
-    let server = pool.shared().server(&address).unwrap();
+    let server = pool.registry.server(&address).unwrap();
     let before = server.slots.locked();
     for _ in 0..1_000_000 {
         drop(pool.get(&address).await.unwrap());

@@ -25,6 +25,7 @@ mod probe;
 mod provider;
 mod question;
 mod record;
+mod route;
 mod router;
 mod run;
 mod settle;

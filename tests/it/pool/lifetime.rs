@@ -110,3 +110,22 @@ async fn a_server_that_nobody_asks_for_is_forgotten() {
     // And found again.
     assert!(pool.get(&site.server).await.unwrap().command(&Command::Noop).await.is_ok());
 }
+
+#[test]
+fn a_connection_outlives_its_pool_and_its_runtime() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (_site, pool, lent) = runtime.block_on(async {
+        let site = Site::start("").await;
+        let pool = builder().build().unwrap();
+        let lent = pool.get(&site.server).await.unwrap();
+        (site, pool, lent)
+    });
+    let metrics = std::sync::Arc::clone(pool.metrics());
+    drop(pool);
+    drop(runtime);
+    drop(lent);
+    // Nothing holds on to it: its pool is not asked for sizes any more.
+    let seen = metrics.snapshot();
+    let seen = seen.server("127.0.0.1").unwrap();
+    assert_eq!((seen.sizes, seen.connections_closed["pool_closed"]), (None, 1));
+}
