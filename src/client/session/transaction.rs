@@ -9,8 +9,9 @@ use crate::{
 };
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
-    /// Opens a transaction: MAIL and every RCPT in as few writes as the server and [`MAX_IN_FLIGHT`] allow, with every
-    /// reply read, refusals or not. Replies owed to earlier commands are read and let go.
+    /// Opens a transaction: MAIL and every RCPT in as few writes as the server and
+    /// [`MAX_IN_FLIGHT`](crate::client::MAX_IN_FLIGHT) allow, with every reply read, refusals or not. Replies owed to
+    /// earlier commands are read and let go.
     ///
     /// # Errors
     /// As [`queue`](Self::queue) and [`reply`](Self::reply).
