@@ -104,8 +104,10 @@ impl Reserved {
         Self(Some(Arc::clone(server)))
     }
 
-    pub(super) fn fill(mut self, connection: Connection) {
+    pub(super) fn fill(mut self, mut connection: Connection) {
         let Some(server) = self.0.take() else { return };
+        // Connections that are opened together would hold the buffers of their greetings together.
+        connection.rest();
         let lease = Box::new(Lease {
             expires: server.expiry(),
             returned: server.shared.clock.now(),

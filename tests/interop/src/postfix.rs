@@ -53,9 +53,11 @@ pub enum Service {
     Few,
     /// The directory of users is down.
     Down,
+    /// A client that says nothing for a second is sent away.
+    Brief,
 }
 
-const SERVICES: [(Service, &str); 11] = [
+const SERVICES: [(Service, &str); 12] = [
     (Service::Mx, "mx"),
     (Service::Plain, "plain"),
     (Service::Implicit, "implicit"),
@@ -67,6 +69,7 @@ const SERVICES: [(Service, &str); 11] = [
     (Service::NoNull, "nonull"),
     (Service::Few, "few"),
     (Service::Down, "down"),
+    (Service::Brief, "brief"),
 ];
 
 /// A running Postfix; killed and wiped away when dropped.

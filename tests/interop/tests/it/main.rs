@@ -4,6 +4,7 @@ mod aiosmtpd;
 mod dns;
 mod greylisting;
 mod outage;
+mod pool;
 mod refusals;
 mod sending;
 mod support;

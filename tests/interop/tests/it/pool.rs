@@ -1,0 +1,181 @@
+//! A pool under steady load, while Postfix is killed, stays away, and is started again: no wrong answer, no error
+//! without a name, and traffic as soon as there is a server. And idle connections, which Postfix closes after a while.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use smtp_pool::{
+    pool::{CheckoutError, Envelope, Key, OpenError, OperationError, Pool},
+    proto::{Command, Mailbox, Reply, ReversePath},
+};
+use smtp_pool_interop::{Kind, Postfix, Service, World};
+use tokio::task::JoinSet;
+
+use crate::support::name;
+
+/// The pause before a failed attempt to connect is repeated, and for which a server is left alone.
+const STEP: Duration = Duration::from_millis(500);
+const USERS: usize = 12;
+const WAITING: Duration = Duration::from_millis(5);
+/// What a busy machine takes to connect and to answer.
+const SLACK: Duration = Duration::from_secs(3);
+
+fn pool(postfix: &Postfix, service: Service) -> Pool {
+    let server = Key::parse(&postfix.addr(service).to_string()).expect("an address");
+    let builder = Pool::builder().server(server).helo(name()).tls(smtp_pool::net::TlsPolicy::Off);
+    let builder = builder.max_connections(6).max_retries(1).backoff(STEP).breaker_pause(STEP);
+    builder.acquire_timeout(Duration::from_secs(20)).build().expect("a pool")
+}
+
+/// What the users have seen.
+#[derive(Default)]
+struct Seen {
+    answers: AtomicUsize,
+    sent: AtomicUsize,
+    errors: Mutex<Vec<String>>,
+    wrong: Mutex<Vec<String>>,
+    over: AtomicBool,
+}
+
+impl Seen {
+    /// Only what a server that goes away can be the reason of.
+    fn failed(&self, error: &OperationError) {
+        let named = match error {
+            OperationError::Checkout(CheckoutError::Connect { source, .. }) => match &**source {
+                OpenError::Connect(_) | OpenError::Timeout { .. } => source.kind() != "other",
+                _ => false,
+            },
+            OperationError::Checkout(error) => {
+                matches!(error, CheckoutError::CircuitOpen { .. } | CheckoutError::Timeout { .. })
+            }
+            OperationError::Session { source, .. } => source.is_lost(),
+            _ => false,
+        };
+        self.errors.lock().expect("a lock").push(format!("{error:?}"));
+        if !named {
+            self.wrong.lock().expect("a lock").push(format!("{error:?}"));
+        }
+    }
+
+    /// An answer is right if it says what the mailbox is, or that the server is going away.
+    fn answered(&self, known: bool, reply: &Reply, accepted: bool) {
+        if !reply.is_closing() && accepted != known {
+            self.wrong.lock().expect("a lock").push(format!("known: {known}, {reply}"));
+        }
+        self.answers.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Asks and sends, one after the other, until it is over.
+async fn user(pool: Pool, seen: Arc<Seen>, mailboxes: Vec<(Mailbox, bool)>, turn: usize) {
+    for (n, (mailbox, known)) in mailboxes.iter().cycle().skip(turn * 7).enumerate() {
+        if seen.over.load(Ordering::Relaxed) {
+            return;
+        }
+        if n % 8 == 7 {
+            let envelope = Envelope { from: ReversePath::Null, to: vec![mailbox.clone()] };
+            let delivery = pool.send(&envelope, b"Subject: steady\r\n\r\nload\r\n").await;
+            match &delivery.recipients[0].1 {
+                Ok(reply) => {
+                    seen.answered(*known, reply, reply.is_positive());
+                    seen.sent.fetch_add(usize::from(reply.is_positive()), Ordering::Relaxed);
+                }
+                Err(error) => seen.failed(error),
+            }
+        } else {
+            match pool.verify_email(mailbox.as_ref()).await {
+                Ok(answer) => seen.answered(*known, &answer.reply, answer.is_accepted()),
+                Err(error) => seen.failed(&error),
+            }
+        }
+        // A steady load, and not as much as there can be.
+        tokio::time::sleep(WAITING).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_and_started_again_under_load() {
+    let world = World::of(200, [Kind::Known, Kind::Unknown]);
+    let postfix = Postfix::start(&world);
+    let server = postfix.addr(Service::Plain).to_string();
+    let pool = pool(&postfix, Service::Plain);
+    let mailbox = |text: &str| Mailbox::parse(text).expect("an address");
+    let mailboxes: Vec<_> =
+        world.addresses.iter().map(|a| (mailbox(&a.text), a.kind == Kind::Known)).collect();
+    let seen = Arc::new(Seen::default());
+    let mut users = JoinSet::new();
+    for turn in 0..USERS {
+        users.spawn(user(pool.clone(), Arc::clone(&seen), mailboxes.clone(), turn));
+    }
+    let more = async |than: usize, of: &AtomicUsize| {
+        let began = Instant::now();
+        while of.load(Ordering::Relaxed) <= than {
+            assert!(began.elapsed() < Duration::from_secs(60), "no traffic: {pool:?}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    more(300, &seen.answers).await;
+    for _ in 0..2 {
+        tokio::task::block_in_place(|| postfix.kill());
+        let before = seen.errors.lock().expect("a lock").len();
+        let began = Instant::now();
+        while seen.errors.lock().expect("a lock").len() < before + USERS {
+            assert!(began.elapsed() < Duration::from_secs(60), "nobody notices: {pool:?}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert!(!pool.health().ready || pool.status().idle == 0, "{pool:?}");
+        let listening = tokio::task::block_in_place(|| {
+            postfix.run();
+            Instant::now()
+        });
+        // How long the server is to be left alone yet.
+        let step = match pool.get_timeout(&server, Duration::ZERO).await {
+            Err(CheckoutError::CircuitOpen { retry_after, .. }) => retry_after,
+            _ => STEP,
+        };
+        let answers = seen.answers.load(Ordering::Relaxed);
+        more(answers, &seen.answers).await;
+        let resumed = listening.elapsed();
+        assert!(resumed < step + SLACK, "{resumed:?} after Postfix was up, and the step was {step:?}");
+        more(answers + 300, &seen.answers).await;
+    }
+    seen.over.store(true, Ordering::Relaxed);
+    while let Some(user) = users.join_next().await {
+        user.expect("a user");
+    }
+    assert!(pool.close(Duration::from_secs(30)).await, "{pool:?}");
+    assert_eq!((pool.status().idle, pool.status().active, pool.status().connecting), (0, 0, 0));
+    let wrong = seen.wrong.lock().expect("a lock");
+    assert!(wrong.is_empty(), "{} are wrong, as\n{}", wrong.len(), wrong[..wrong.len().min(8)].join("\n"));
+    assert!(seen.sent.load(Ordering::Relaxed) > 0, "no message was sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_that_postfix_closes_are_not_lent() {
+    let world = World::of(20, [Kind::Known]);
+    let postfix = Postfix::start(&world);
+    let server = postfix.addr(Service::Brief).to_string();
+    let pool = pool(&postfix, Service::Brief);
+    let mut lent = Vec::new();
+    for _ in 0..6 {
+        lent.push(pool.get(&server).await.expect("a connection"));
+    }
+    drop(lent);
+    // Each second one of them is used, and the others are closed by the server in the meantime.
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        for _ in 0..6 {
+            let mut connection = pool.get(&server).await.expect("a connection");
+            let reply = connection.command(&Command::Noop).await;
+            assert!(reply.as_ref().is_ok_and(Reply::is_positive), "{reply:?}");
+        }
+    }
+    let seen = pool.metrics().snapshot();
+    let lost = seen.server("127.0.0.1").expect("a server").connections_closed["lost"];
+    assert!(lost >= 6, "{lost} were closed by the server");
+}
