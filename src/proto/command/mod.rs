@@ -238,6 +238,6 @@ impl fmt::Debug for Command {
         }
         let mut out = BytesMut::new();
         self.encode(&mut out);
-        f.write_str(String::from_utf8_lossy(&out).trim_end())
+        f.write_str(String::from_utf8_lossy(&out).trim_end_matches("\r\n"))
     }
 }

@@ -42,7 +42,11 @@ impl Argument {
     /// # Errors
     /// Empty, too long, or holding a control character or a space at an edge.
     pub fn new(text: &str) -> Result<Self, ParamError> {
-        check(text.as_bytes(), 500, |b| b >= b' ' && b != 0x7f)?;
+        check(text.as_bytes(), 500, |_| true)?;
+        // C1 controls too, which some readers take for a line end (U+0085), as in addresses.
+        if let Some((at, _)) = text.char_indices().find(|(_, c)| c.is_control()) {
+            return Err(ParamError::Octet(at));
+        }
         match (text.starts_with(' '), text.ends_with(' ')) {
             (true, _) => Err(ParamError::Octet(0)),
             (_, true) => Err(ParamError::Octet(text.len() - 1)),

@@ -151,6 +151,15 @@ fn a_text_that_a_server_would_trim_is_no_argument() {
 }
 
 #[test]
+fn a_control_is_no_argument_and_other_white_space_is_shown() {
+    for (text, at) in [("\u{85}", 0), ("Sm\u{9b}ith", 2), ("Smith\t", 5), ("a\r\nRSET", 1), ("\x7f", 0)] {
+        assert_eq!(Argument::new(text), Err(ParamError::Octet(at)), "{text:?}");
+    }
+    let vrfy = Command::Vrfy(Argument::new("\u{a0}Smith\u{2028}").unwrap());
+    assert_eq!(format!("{vrfy:?}"), "VRFY \u{a0}Smith\u{2028}");
+}
+
+#[test]
 fn xtext_hides_what_is_special_and_comes_back() {
     // RFC 3461 4: "+" and "=" and what is not printable.
     let id = EnvelopeId::new("a+b=c d").unwrap();
