@@ -1,8 +1,8 @@
 //! An idle connection out of a pool and back into it, by the peers, beside what `benches/pool.rs` measures of ours.
 //!
-//! Each pools the same kind of connection, and looks at it when it is lent just as ours does: [`Session::check_quiet`],
-//! no round trip. `mutex and semaphore` is what one would write by hand: a `Mutex<VecDeque>`, and tokio's semaphore to
-//! wait on.
+//! Each pools the same kind of connection, boxed as ours are, and looks at it when it is lent just as ours does
+//! ([`is_quiet`]): no round trip, no system call. `mutex and semaphore` is what one would write by hand: a
+//! `Mutex<VecDeque>`, and tokio's semaphore to wait on.
 
 #![expect(clippy::unwrap_used, reason = "in a benchmark a panic is the report")]
 
@@ -16,17 +16,14 @@ use std::{
 
 use criterion::Criterion;
 use ours::{
-    CONNECTIONS,
+    CONNECTIONS, Connection,
     wire::{self, Server},
 };
-use smtp_pool::client::{Session, SessionError};
-use tokio::{net::TcpStream, sync::Semaphore};
+use tokio::{io::Interest, sync::Semaphore};
 
 #[expect(dead_code, reason = "its main is not ours")]
 #[path = "../../pool.rs"]
 mod ours;
-
-type Connection = Session<TcpStream>;
 
 fn main() {
     Server::serve_if_asked();
@@ -41,8 +38,8 @@ fn main() {
         let pool = Arc::clone(&by_hand);
         async move {
             let permit = pool.1.acquire().await.unwrap();
-            let mut session = pool.0.lock().unwrap().pop_front().unwrap();
-            session.check_quiet().unwrap();
+            let session = pool.0.lock().unwrap().pop_front().unwrap();
+            assert!(is_quiet(&session));
             pool.0.lock().unwrap().push_back(black_box(session));
             drop(permit);
         }
@@ -69,21 +66,49 @@ fn main() {
         let pool = mobc.clone();
         async move { drop(black_box(pool.get().await.unwrap())) }
     });
+    line(&mut criterion, &server);
     criterion.final_summary();
+}
+
+/// A long line before few connections.
+fn line(criterion: &mut Criterion, server: &Server) {
+    ours::our_line(criterion, server);
+    let runtime = ours::runtime();
+    let size = u32::try_from(ours::FEW).unwrap();
+    let bb8 = runtime.block_on(bb8::Pool::builder().max_size(size).build(Manager(server.addr))).unwrap();
+    ours::waits(criterion, "bb8", &runtime, move || {
+        let pool = bb8.clone();
+        async move { pool.get_owned().await.unwrap() }
+    });
+    let deadpool: deadpool::managed::Pool<Manager> =
+        deadpool::managed::Pool::builder(Manager(server.addr)).max_size(ours::FEW).build().unwrap();
+    ours::waits(criterion, "deadpool", &runtime, move || {
+        let pool = deadpool.clone();
+        async move { pool.get().await.unwrap() }
+    });
+}
+
+/// The look that our pool has at a connection: whether the runtime knows of something to read.
+fn is_quiet(session: &Connection) -> bool {
+    session.is_idle() && session.stream().try_io(Interest::READABLE, || Ok(())).is_err()
 }
 
 struct Manager(SocketAddr);
 
+/// The connection has been closed, or is not in step.
+#[derive(Debug)]
+struct Unfit;
+
 impl bb8::ManageConnection for Manager {
     type Connection = Connection;
-    type Error = SessionError;
+    type Error = Unfit;
 
-    async fn connect(&self) -> Result<Connection, SessionError> {
-        Ok(wire::session(self.0).await)
+    async fn connect(&self) -> Result<Connection, Unfit> {
+        Ok(Box::new(wire::session(self.0).await))
     }
 
-    async fn is_valid(&self, connection: &mut Connection) -> Result<(), SessionError> {
-        connection.check_quiet()
+    async fn is_valid(&self, connection: &mut Connection) -> Result<(), Unfit> {
+        if is_quiet(connection) { Ok(()) } else { Err(Unfit) }
     }
 
     fn has_broken(&self, connection: &mut Connection) -> bool {
@@ -93,32 +118,31 @@ impl bb8::ManageConnection for Manager {
 
 impl deadpool::managed::Manager for Manager {
     type Type = Connection;
-    type Error = SessionError;
+    type Error = Unfit;
 
-    async fn create(&self) -> Result<Connection, SessionError> {
-        Ok(wire::session(self.0).await)
+    async fn create(&self) -> Result<Connection, Unfit> {
+        Ok(Box::new(wire::session(self.0).await))
     }
 
     async fn recycle(
         &self,
         connection: &mut Connection,
         _: &deadpool::managed::Metrics,
-    ) -> deadpool::managed::RecycleResult<SessionError> {
-        Ok(connection.check_quiet()?)
+    ) -> deadpool::managed::RecycleResult<Unfit> {
+        if is_quiet(connection) { Ok(()) } else { Err(Unfit.into()) }
     }
 }
 
 #[mobc::async_trait]
 impl mobc::Manager for Manager {
     type Connection = Connection;
-    type Error = SessionError;
+    type Error = Unfit;
 
-    async fn connect(&self) -> Result<Connection, SessionError> {
-        Ok(wire::session(self.0).await)
+    async fn connect(&self) -> Result<Connection, Unfit> {
+        Ok(Box::new(wire::session(self.0).await))
     }
 
-    async fn check(&self, mut connection: Connection) -> Result<Connection, SessionError> {
-        connection.check_quiet()?;
-        Ok(connection)
+    async fn check(&self, connection: Connection) -> Result<Connection, Unfit> {
+        if is_quiet(&connection) { Ok(connection) } else { Err(Unfit) }
     }
 }
