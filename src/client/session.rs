@@ -439,10 +439,13 @@ impl<S> Session<S> {
     }
 
     /// Gives the memory of the buffers back, for a session that will not be used for a while.
+    #[inline]
     pub fn rest(&mut self) {
         self.decoder.shrink();
         self.dialogue.shrink();
-        self.flights.shrink_to_fit();
+        if self.flights.capacity() > 0 {
+            self.flights.shrink_to_fit();
+        }
         if self.out.is_empty() && self.out.capacity() > 0 {
             self.out = BytesMut::new();
         }

@@ -121,17 +121,26 @@ impl Pool {
         let taken_at = Location::caller();
         let timeout = timeout.min(FOREVER);
         async move {
-            let shared = self.shared();
-            if let Some(connection) = self.registry.known(&server, |server| server.take(false, taken_at)) {
-                return Ok(connection);
+            match self.registry.known(&server, |server| server.take(false, taken_at)) {
+                Some(connection) => Ok(connection),
+                // Boxed, so that whoever need not wait does not carry about what waiting takes.
+                None => Box::pin(self.get_in_line(server, timeout, taken_at)).await,
             }
-            loop {
-                let found = self.registry.server(&server)?;
-                match found.get(timeout, taken_at).await {
-                    // The server had just been forgotten.
-                    Err(CheckoutError::Closed) if !shared.is_closed() => {}
-                    outcome => return outcome,
-                }
+        }
+    }
+
+    async fn get_in_line<K: ToKey>(
+        &self,
+        server: K,
+        timeout: Duration,
+        taken_at: &'static Location<'static>,
+    ) -> Result<PooledConnection, CheckoutError> {
+        loop {
+            let found = self.registry.server(&server)?;
+            match found.get(timeout, taken_at).await {
+                // The server had just been forgotten.
+                Err(CheckoutError::Closed) if !self.is_closed() => {}
+                outcome => return outcome,
             }
         }
     }

@@ -143,9 +143,13 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
     /// An idle connection, whoever has been waiting for one.
     pub(super) fn take_first(&self) -> Option<T> {
         let item = self.idle.pop();
-        let left = self.idle.len();
-        if left < self.low_water.load(Ordering::Relaxed) {
-            self.low_water.fetch_min(left, Ordering::Relaxed);
+        let low = self.low_water.load(Ordering::Relaxed);
+        // Asked only where it may matter: whoever else pops and pushes is disturbed by it.
+        if low > 0 {
+            let left = self.idle.len();
+            if left < low {
+                self.low_water.fetch_min(left, Ordering::Relaxed);
+            }
         }
         item
     }

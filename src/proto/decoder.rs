@@ -68,8 +68,9 @@ impl Decoder {
     }
 
     /// Gives the memory of an empty buffer back, for a connection that goes idle.
+    #[inline]
     pub fn shrink(&mut self) {
-        if self.buffered() == 0 {
+        if self.buffered() == 0 && self.buf.capacity() > 0 {
             self.release();
             self.buf = BytesMut::new();
         }
