@@ -213,7 +213,7 @@ pub(crate) async fn pipelined(
         if session.owed() == 0 {
             return;
         }
-        let (_, reply) = session.reply().await.unwrap();
+        let (_, reply) = session.reply_ref().await.unwrap();
         assert!(std::hint::black_box(&reply).is_positive());
         answered += 1;
     }

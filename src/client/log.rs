@@ -31,7 +31,8 @@ impl Log {
     }
 
     /// A reply, and how long it took from the writing of its command.
-    pub(super) fn reply(&self, verb: Verb, reply: &Reply, sent: Instant, came: Instant) {
+    #[inline]
+    pub(super) fn reply<B: AsRef<[u8]>>(&self, verb: Verb, reply: &Reply<B>, sent: Instant, came: Instant) {
         if !tracing::enabled!(tracing::Level::TRACE) {
             return;
         }

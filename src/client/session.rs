@@ -34,8 +34,8 @@ use super::{
 use crate::{
     metrics::ServerMetrics,
     proto::{
-        Command, DecodeError, Decoder, Dialogue, DialogueError, Extensions, MailParams, Mailbox, RcptParams,
-        Reply, ReversePath, SaslResponse, State, Verb, encode_mail, encode_rcpt,
+        Command, DecodeError, Decoder, Dialogue, DialogueError, Extensions, Head, MailParams, Mailbox,
+        RcptParams, Reply, ReversePath, SaslResponse, State, Verb, encode_mail, encode_rcpt,
     },
 };
 
@@ -233,20 +233,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Nothing is owed, the deadline passed, the peer closed, or what came is not a reply. All but the first are
     /// final: the session is of no further use.
     pub async fn reply(&mut self) -> Result<(Verb, Reply), SessionError> {
+        let (verb, head) = self.next_reply().await?;
+        Ok((verb, self.decoder.keep(head)))
+    }
+
+    /// As [`reply`](Self::reply), but the reply is only lent: it lies in the buffer, and is gone with the next call. For
+    /// those who look at a reply and let it go, that spares the reference counts of one that is kept.
+    ///
+    /// # Errors
+    /// As [`reply`](Self::reply).
+    pub async fn reply_ref(&mut self) -> Result<(Verb, Reply<&[u8]>), SessionError> {
+        let (verb, head) = self.next_reply().await?;
+        Ok((verb, self.decoder.lend(head)))
+    }
+
+    /// Waits for the next reply; it stays where it is, to be taken.
+    #[inline]
+    async fn next_reply(&mut self) -> Result<(Verb, Head), SessionError> {
         let verb = self.dialogue.due().ok_or(SessionError::NothingOwed)?;
         if !self.out.is_empty() {
             self.flush().await?;
         }
-        self.read_reply(verb).await.map_err(|error| self.fail(verb, error))
+        match self.read_reply(verb).await {
+            Ok(head) => Ok((verb, head)),
+            Err(error) => Err(self.fail(verb, error)),
+        }
     }
 
-    async fn read_reply(&mut self, verb: Verb) -> Result<(Verb, Reply), SessionError> {
+    async fn read_reply(&mut self, verb: Verb) -> Result<Head, SessionError> {
         loop {
-            if let Some(reply) = self.decoder.decode()? {
+            if let Some(head) = self.decoder.frame()? {
                 self.waiting = None;
-                self.note_reply(verb, &reply);
-                self.dialogue.receive(&reply)?;
-                return Ok((verb, reply));
+                self.note_reply(verb, head);
+                self.dialogue.receive(&self.decoder.framed(head))?;
+                return Ok(head);
             }
             if self.ended.is_some() {
                 return Err(self.end(verb));
@@ -278,10 +298,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Keeps count of flights and tells the metrics how long this one took.
-    fn note_reply(&mut self, verb: Verb, reply: &Reply) {
+    fn note_reply(&mut self, verb: Verb, head: Head) {
         let Some(flight) = self.flights.front_mut() else { return };
         let sent = flight.sent;
-        self.log.reply(verb, reply, sent, self.read_at);
+        self.log.reply(verb, &self.decoder.framed(head), sent, self.read_at);
         flight.replies -= 1;
         if flight.replies == 0 {
             self.in_flight -= flight.octets;
@@ -301,12 +321,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// As [`queue`](Self::queue) and [`reply`](Self::reply).
     pub async fn command(&mut self, command: &Command) -> Result<Reply, SessionError> {
         self.queue(command)?;
-        loop {
-            let (_, reply) = self.reply().await?;
-            if self.dialogue.owed() == 0 {
-                return Ok(reply);
-            }
+        while self.dialogue.owed() > 1 {
+            self.reply_ref().await?;
         }
+        Ok(self.reply().await?.1)
     }
 
     /// Answers a challenge of AUTH.

@@ -82,11 +82,7 @@ impl Decoder {
     /// A line that is no reply, or one of the limits exceeded. A line that is no reply is consumed, and the next
     /// call goes on behind it; a limit is final.
     pub fn decode(&mut self) -> Result<Option<Reply>, DecodeError> {
-        let Some(head) = self.frame()? else { return Ok(None) };
-        self.release();
-        let raw = self.buf.split_to(self.line).freeze();
-        (self.line, self.scanned) = (0, 0);
-        Ok(Some(Reply::new(raw, head)))
+        Ok(self.frame()?.map(|head| self.keep(head)))
     }
 
     /// As [`decode`](Self::decode), but the reply is only lent: it lies in the buffer and is gone with the next call,
@@ -96,14 +92,38 @@ impl Decoder {
     /// As [`decode`](Self::decode).
     #[inline]
     pub fn decode_ref(&mut self) -> Result<Option<Reply<&[u8]>>, DecodeError> {
-        let Some(head) = self.frame()? else { return Ok(None) };
-        let start = mem::replace(&mut self.start, self.line);
-        Ok(Some(Reply::new(&self.buf[start..self.line], head)))
+        match self.frame()? {
+            Some(head) => Ok(Some(self.lend(head))),
+            None => Ok(None),
+        }
     }
 
-    /// Finds the next reply, from `start` to `line`.
+    /// Gives the reply away that was framed.
+    #[inline]
+    pub(crate) fn keep(&mut self, head: Head) -> Reply {
+        self.release();
+        let raw = self.buf.split_to(self.line).freeze();
+        (self.line, self.scanned) = (0, 0);
+        Reply::new(raw, head)
+    }
+
+    /// Lends the reply that was framed.
+    #[inline]
+    pub(crate) fn lend(&mut self, head: Head) -> Reply<&[u8]> {
+        let start = mem::replace(&mut self.start, self.line);
+        Reply::new(&self.buf[start..self.line], head)
+    }
+
+    /// A look at the reply that was framed.
+    #[inline]
+    pub(crate) fn framed(&self, head: Head) -> Reply<&[u8]> {
+        Reply::new(&self.buf[self.start..self.line], head)
+    }
+
+    /// Finds the next reply, from `start` to `line`, and says what its first line said. It is to be taken, by
+    /// [`keep`](Self::keep) or [`lend`](Self::lend), before anything else is done.
     #[inline(always)]
-    fn frame(&mut self) -> Result<Option<Head>, DecodeError> {
+    pub(crate) fn frame(&mut self) -> Result<Option<Head>, DecodeError> {
         while self.scanned < self.buf.len()
             && let Some(found) = memchr(b'\n', &self.buf[self.scanned..])
         {

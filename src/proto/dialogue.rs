@@ -144,7 +144,7 @@ impl Dialogue {
     /// # Errors
     /// Nothing was asked. A 421 that nobody asked for is legal at any time (RFC 5321 3.8) and closes the dialogue
     /// all the same.
-    pub fn receive(&mut self, reply: &Reply) -> Result<Verb, DialogueError> {
+    pub fn receive<B: AsRef<[u8]>>(&mut self, reply: &Reply<B>) -> Result<Verb, DialogueError> {
         let Some(verb) = self.owed.pop_front() else {
             self.confirmed = State::Closed;
             self.hoped = State::Closed;

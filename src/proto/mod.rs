@@ -26,7 +26,6 @@ pub mod properties;
 mod reply;
 mod sasl;
 
-pub(crate) use self::command::{encode_mail, encode_rcpt};
 pub use self::{
     address::{AddressError, AddressErrorKind, ClientName, Domain, Host, Mailbox, ReversePath},
     command::{
@@ -40,4 +39,8 @@ pub use self::{
     extensions::{Extensions, Limits},
     reply::{EnhancedCode, Reply},
     sasl::{Credentials, Sasl, SaslError},
+};
+pub(crate) use self::{
+    command::{encode_mail, encode_rcpt},
+    reply::Head,
 };

@@ -35,7 +35,7 @@ pub struct Reply<B = Bytes> {
 /// In one word, since a reply is handed on several times, and a processor stalls where it reads at once what was
 /// written in pieces: code, end of the text and length of the line in 16 bits each, start of the text, malformed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head(u64);
+pub(crate) struct Head(u64);
 
 impl Head {
     const MALFORMED: u64 = 1 << 63;

@@ -30,11 +30,7 @@ use super::{
     standing::Standing,
     status::{self, Block, LaneState},
 };
-use crate::{
-    client::Connection,
-    net::TlsVersion,
-    proto::{Reply, Verb},
-};
+use crate::{client::Connection, net::TlsVersion, proto::Verb};
 
 /// Addresses that make another connection worth its while.
 const WORTH: usize = 30;
@@ -430,7 +426,7 @@ pub(super) struct Seat {
     /// Answers so far, to tell whether the connection was of any use.
     pub(super) gained: u64,
     /// The reply before, since servers say the same to most.
-    pub(super) last: Option<(Verb, Reply, Outcome)>,
+    pub(super) last: Option<(Verb, Box<[u8]>, Arc<Outcome>)>,
     /// How long the windows took since answers last counted, the longest.
     latency: Option<Duration>,
 }

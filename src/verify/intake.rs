@@ -8,8 +8,8 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// How much is read ahead: enough for a few windows, so that lanes seldom wait for the rest of one.
-const AHEAD: usize = 1024;
+/// How much is read ahead: so much that the waking of threads, once for each filling, costs little beside the reading.
+const AHEAD: usize = 4096;
 
 /// What is shared by the thread that reads and the task that takes.
 #[derive(Debug, Default)]

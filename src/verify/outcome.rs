@@ -21,10 +21,15 @@ pub(super) struct Outcome {
 
 impl Outcome {
     /// What a reply to `verb` says.
-    pub(super) fn of_reply(classifier: &Classifier, verb: Verb, reply: &Reply) -> Self {
+    pub(super) fn of_reply<B: AsRef<[u8]>>(classifier: &Classifier, verb: Verb, reply: &Reply<B>) -> Self {
         let (enhanced, text) = (reply.enhanced(), reply.text());
         let verdict = classifier.classify(stage(verb), reply.code(), enhanced, &text).verdict;
         Self { verdict, code: Some(reply.code()), enhanced, text: Some(text.into()) }
+    }
+
+    /// Whether it is a reply that says yes.
+    pub(super) fn is_positive(&self) -> bool {
+        self.code.is_some_and(|code| code < 300)
     }
 
     /// Why there is no connection.

@@ -12,12 +12,13 @@
 //! Nothing here decides about verdicts: answers go to the desk of the lane in order, by the [`Seat`] of the connection,
 //! and what was asked without being answered goes back there.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
     desk::{Draw, Seat, Window},
+    outcome::Outcome,
     question::Question,
     throttle::Budget,
 };
@@ -34,9 +35,8 @@ const HELD: Duration = Duration::from_secs(5);
 
 /// An answer of the server.
 pub(super) struct Answer {
-    /// What was refused or accepted: RCPT, or MAIL where the whole transaction was refused.
-    pub(super) verb: Verb,
-    pub(super) reply: Reply,
+    /// What was said to RCPT, or to MAIL where the whole transaction was refused.
+    pub(super) outcome: Arc<Outcome>,
     /// Recipients before it in its transaction; after none, it cannot be one too many.
     pub(super) position: u32,
     /// When it was asked for.
@@ -80,7 +80,7 @@ pub(super) struct Probe<'a> {
     /// Rejections to reckon with for the windows in flight.
     risk: f32,
     /// The refusal of the MAIL that the replies at hand belong to.
-    refused: Option<Reply>,
+    refused: Option<Arc<Outcome>>,
     /// When the transaction was begun that the replies at hand belong to.
     asked: Instant,
     /// Recipients answered so far in the transaction that the replies at hand belong to.
@@ -143,7 +143,7 @@ impl<'a> Probe<'a> {
             // A server that says nothing to some RCPT answers RSET, and then there is nothing more to come: its
             // acceptance was taken for that of a recipient. A refusal in its place would not be the answer to RSET.
             Err(SessionError::Timeout { .. }) => {
-                self.answers.last().is_some_and(|(_, answer)| answer.reply.is_positive())
+                self.answers.last().is_some_and(|(_, answer)| answer.outcome.is_positive())
             }
             _ => false,
         }
@@ -229,9 +229,8 @@ impl<'a> Probe<'a> {
             if self.connection.owed() == 0
                 && let Some(mail) = &self.refused
             {
-                let (reply, at) = (mail.clone(), self.connection.last_read());
-                self.answers
-                    .push((question, Answer { verb: Verb::Mail, reply, position: 0, asked: now, at }));
+                let (outcome, at) = (Arc::clone(mail), self.connection.last_read());
+                self.answers.push((question, Answer { outcome, position: 0, asked: now, at }));
                 continue;
             }
             let queued = self.connection.queue_rcpt(question.mailbox(), &RcptParams::default());
@@ -255,21 +254,32 @@ impl<'a> Probe<'a> {
 
     /// Takes the next reply, and tells whether it ended a window.
     async fn next_reply(&mut self) -> Result<bool, SessionError> {
-        let (_, reply) = self.connection.reply().await?;
+        let (_, reply) = self.connection.reply_ref().await?;
         if reply.is_closing() {
             // Whatever comes behind it answers nothing: the question it stands for is asked again elsewhere.
-            self.closing.get_or_insert(reply);
+            self.closing.get_or_insert_with(|| reply.detach());
             return Ok(false);
         }
         match self.sent.pop_front() {
             Some(Sent::Mail(asked)) => {
                 (self.asked, self.position) = (asked, 0);
-                self.refused = (!reply.is_positive()).then_some(reply);
+                self.refused = (!reply.is_positive()).then(|| self.seat.outcome(Verb::Mail, &reply));
                 if self.refused.is_some() {
                     self.budget.reject();
                 }
             }
-            Some(Sent::Rcpt(question)) => self.recipient(question, reply),
+            Some(Sent::Rcpt(question)) => {
+                if !reply.is_positive() {
+                    self.budget.reject();
+                }
+                let (outcome, position) = match &self.refused {
+                    Some(mail) => (Arc::clone(mail), 0),
+                    None => (self.seat.outcome(Verb::Rcpt, &reply), self.position),
+                };
+                self.position += 1;
+                let (asked, at) = (self.asked, self.connection.last_read());
+                self.answers.push((question, Answer { outcome, position, asked, at }));
+            }
             // RSET cannot fail (RFC 5321 4.1.1.5): this is the reply to something else.
             Some(Sent::Rset(_)) if !reply.is_positive() => {
                 return Err(DialogueError::Unsolicited(reply.code()).into());
@@ -285,21 +295,6 @@ impl<'a> Probe<'a> {
             None => {}
         }
         Ok(false)
-    }
-
-    fn recipient(&mut self, question: Question, reply: Reply) {
-        let (at, position) = (self.connection.last_read(), self.position);
-        self.position += 1;
-        if !reply.is_positive() {
-            self.budget.reject();
-        }
-        let answer = match &self.refused {
-            Some(mail) => {
-                Answer { verb: Verb::Mail, reply: mail.clone(), position: 0, asked: self.asked, at }
-            }
-            None => Answer { verb: Verb::Rcpt, reply, position, asked: self.asked, at },
-        };
-        self.answers.push((question, answer));
     }
 
     /// Lets the answers count.

@@ -126,7 +126,6 @@ impl Router {
     }
 
     fn route(&mut self, item: Item) {
-        let now = Instant::now();
         let domain = item.domain;
         match &mut self.known[domain as usize] {
             Known::Soon(items) => items.push(item),
@@ -138,13 +137,15 @@ impl Router {
                 }
                 items.push(item);
             }
-            Known::Failed(_, until) if *until <= now => {
+            Known::Nowhere(outcome) => self.context.settle(item, outcome, Instant::now(), &mut self.lot),
+            Known::Failed(outcome, until) => {
+                let now = Instant::now();
+                if *until > now {
+                    return self.context.settle(item, outcome, now, &mut self.lot);
+                }
                 let mailbox = item.mailbox.clone();
                 self.known[domain as usize] = Known::Soon(vec![item]);
                 self.look_up(domain, mailbox);
-            }
-            Known::Nowhere(outcome) | Known::Failed(outcome, _) => {
-                self.context.settle(item, outcome, now, &mut self.lot);
             }
         }
     }

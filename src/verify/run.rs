@@ -12,6 +12,10 @@ use super::{Event, LaneStatus, Record, Task, intake::Intake, status::Statuses};
 /// Addresses that may be under way at once, events not yet taken included.
 pub(super) const MAX_PENDING: usize = 65_536;
 
+/// Tasks and events that travel together: enough that the way costs little, and so few that the memory for them comes
+/// from the allocator's own and not from the system, page by page.
+pub(super) const TOGETHER: usize = 256;
+
 /// Events on their way, and the places among [`MAX_PENDING`] that become free when they are taken.
 #[derive(Debug, Default)]
 pub(super) struct Lot {
@@ -65,11 +69,17 @@ impl Tasks {
 
     /// Passes on what is read.
     pub(super) async fn feed(self, mut input: Intake) {
-        let mut id = 0..;
+        let mut id = 0;
         while let Some(addresses) = input.take().await {
-            let task = |(address, id)| Task { id, address, attempts: 0 };
-            if self.send(addresses.into_iter().zip(&mut id).map(task).collect()).await.is_err() {
-                return;
+            let tasks = addresses.into_iter().map(|address| {
+                id += 1;
+                Task { id: id - 1, address, attempts: 0 }
+            });
+            let mut tasks = tasks.peekable();
+            while tasks.peek().is_some() {
+                if self.send(tasks.by_ref().take(TOGETHER).collect()).await.is_err() {
+                    return;
+                }
             }
         }
     }
@@ -174,8 +184,10 @@ impl Records {
     /// As [`next`](Self::next).
     pub async fn next_numbered(&mut self) -> Option<(u64, Record)> {
         loop {
-            if let Event::Done { id, record } = self.0.next().await? {
-                return Some((id, record));
+            match self.0.ready.next() {
+                Some(Event::Done { id, record }) => return Some((id, record)),
+                Some(_) => {}
+                None => self.0.ready = self.0.next_lot().await?.into_iter(),
             }
         }
     }

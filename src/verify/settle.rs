@@ -13,6 +13,7 @@ use super::{
     outcome::Outcome,
     probe::Answer,
     question::Question,
+    run::TOGETHER,
     standing::{Finding, Kept, Suspect},
 };
 use crate::proto::{Reply, Verb};
@@ -27,8 +28,6 @@ const WORTH: u64 = 5;
 const PAUSE: Duration = Duration::from_millis(60);
 /// Times in a row that the server may close with blame on us and without an answer, before it counts as not wanting us.
 const TURNED_AWAY: u32 = 3;
-/// Events that travel together.
-const TOGETHER: usize = 256;
 /// The share of temporary refusals in a flight of answers that is a sign of trouble.
 const TROUBLE: f64 = 0.2;
 
@@ -43,13 +42,15 @@ pub(super) struct Settled {
 
 impl Seat {
     /// What the reply means; looked up anew only where it differs from the one before.
-    fn outcome(&mut self, verb: Verb, reply: &Reply) -> Outcome {
+    pub(super) fn outcome<B: AsRef<[u8]>>(&mut self, verb: Verb, reply: &Reply<B>) -> Arc<Outcome> {
         match &self.last {
-            Some((last_verb, last, outcome)) if *last_verb == verb && last == reply => outcome.clone(),
+            Some((last_verb, last, outcome)) if *last_verb == verb && **last == *reply.as_bytes() => {
+                Arc::clone(outcome)
+            }
             _ => {
                 let outcome = Outcome::of_reply(self.desk.context.config.classifier(), verb, reply);
-                // A copy, so that the read buffer does not live on for it.
-                self.last = Some((verb, reply.detach(), outcome.clone()));
+                let outcome = Arc::new(outcome);
+                self.last = Some((verb, reply.as_bytes().into(), Arc::clone(&outcome)));
                 outcome
             }
         }
@@ -139,23 +140,25 @@ impl State {
     pub(super) fn settle_all(
         &mut self,
         seat: &mut Seat,
-        answers: impl Iterator<Item = (Question, Answer)>,
+        answers: impl ExactSizeIterator<Item = (Question, Answer)>,
         latency: Option<Duration>,
     ) -> Settled {
         let (mut settled, mut back) = (Settled::default(), Vec::new());
         let (mut count, mut temporary, mut now) = (0u32, 0u32, None);
+        self.lot.events.reserve(answers.len().min(TOGETHER));
         for (question, answer) in answers {
-            let outcome = seat.outcome(answer.verb, &answer.reply);
+            let outcome = &answer.outcome;
             now = Some(answer.at);
             count += 1;
             let trouble = outcome.verdict.retry == Some(Retry::Later)
                 && matches!(outcome.verdict.blame, Some(Blame::Us | Blame::Server));
             temporary += u32::from(trouble);
-            if let Some(question) = self.answer(seat, question, &answer, &outcome, &mut settled) {
+            if let Some(question) = self.answer(seat, question, &answer, &mut settled) {
                 back.push(question);
             }
             if self.lot.events.len() >= TOGETHER {
                 self.flush();
+                self.lot.events.reserve(TOGETHER);
             }
         }
         for question in back.into_iter().rev() {
@@ -188,9 +191,9 @@ impl State {
         seat: &Seat,
         question: Question,
         answer: &Answer,
-        outcome: &Outcome,
         settled: &mut Settled,
     ) -> Option<Question> {
+        let outcome = &*answer.outcome;
         self.answers += 1;
         let domain = question.domain();
         let question = match outcome.verdict.retry {
@@ -215,7 +218,7 @@ impl State {
             },
             _ => question,
         };
-        self.groups[seat.group].rates.note(domain, !answer.reply.is_positive());
+        self.groups[seat.group].rates.note(domain, !outcome.is_positive());
         let accepted = outcome.verdict.sub_status == SubStatus::Accepted;
         let blamed = outcome.verdict.blame == Some(Blame::Us);
         self.settle(seat.source(), question, outcome, answer.at);
