@@ -8,6 +8,7 @@
 //! Writing never waits for a peer that itself waits for us to read: while a write is pending, replies are read.
 
 mod message;
+mod single;
 mod transaction;
 
 use std::{
@@ -22,7 +23,7 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
     time::{Instant, timeout_at},
 };
 
@@ -35,7 +36,7 @@ use crate::{
     metrics::ServerMetrics,
     proto::{
         Command, DecodeError, Decoder, Dialogue, DialogueError, Extensions, Head, MailParams, Mailbox,
-        RcptParams, Reply, ReversePath, SaslResponse, State, Verb, encode_mail, encode_rcpt,
+        RcptParams, Reply, ReversePath, State, Verb, encode_mail, encode_rcpt,
     },
 };
 
@@ -313,60 +314,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if self.dialogue.owed() <= 1 {
             self.tally.settle();
         }
-    }
-
-    /// Sends one command and waits for its reply. Replies owed to earlier commands are read and let go.
-    ///
-    /// # Errors
-    /// As [`queue`](Self::queue) and [`reply`](Self::reply).
-    pub async fn command(&mut self, command: &Command) -> Result<Reply, SessionError> {
-        self.queue(command)?;
-        while self.dialogue.owed() > 1 {
-            self.reply_ref().await?;
-        }
-        Ok(self.reply().await?.1)
-    }
-
-    /// Answers a challenge of AUTH.
-    ///
-    /// # Errors
-    /// As [`command`](Self::command).
-    pub async fn auth_response(&mut self, response: &SaslResponse) -> Result<Reply, SessionError> {
-        self.queue_with(Verb::AuthResponse, |out| response.encode(out))?;
-        Ok(self.reply().await?.1)
-    }
-
-    /// Waits for the banner.
-    ///
-    /// # Errors
-    /// As [`reply`](Self::reply).
-    pub async fn banner(&mut self) -> Result<Reply, SessionError> {
-        Ok(self.reply().await?.1)
-    }
-
-    /// Greets by EHLO, HELO or LHLO, and learns the extensions from the reply.
-    ///
-    /// # Errors
-    /// As [`command`](Self::command). A refusal is a reply, not an error.
-    pub async fn greet(&mut self, greeting: &Command) -> Result<Reply, SessionError> {
-        let reply = self.command(greeting).await?;
-        if reply.is_positive() {
-            let bare = greeting.verb() == Verb::Helo;
-            self.extensions = if bare { Extensions::default() } else { Extensions::parse(&reply) };
-            self.dialogue.set_pipelining(self.extensions.pipelining);
-        }
-        Ok(reply)
-    }
-
-    /// Says goodbye, and waits for the answer and no longer: close_notify and FIN are the server's own affair.
-    ///
-    /// # Errors
-    /// As [`command`](Self::command).
-    pub async fn quit(&mut self) -> Result<Reply, SessionError> {
-        let reply = self.command(&Command::Quit).await;
-        // The answer is there; whether the closing succeeds is of no more interest.
-        let _ = timeout_at(Instant::now() + self.timeouts.quit, self.stream.shutdown()).await;
-        reply
     }
 
     /// Makes sure, without a round trip, that the server is there and has said nothing unasked, as far as it has arrived.

@@ -1,0 +1,68 @@
+//! Commands one by one, each with its reply, made of the session's three calls.
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    time::{Instant, timeout_at},
+};
+
+use super::Session;
+use crate::{
+    client::SessionError,
+    proto::{Command, Extensions, Reply, SaslResponse, Verb},
+};
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
+    /// Sends one command and waits for its reply. Replies owed to earlier commands are read and let go.
+    ///
+    /// # Errors
+    /// As [`queue`](Self::queue) and [`reply`](Self::reply).
+    pub async fn command(&mut self, command: &Command) -> Result<Reply, SessionError> {
+        self.queue(command)?;
+        while self.dialogue.owed() > 1 {
+            self.reply_ref().await?;
+        }
+        Ok(self.reply().await?.1)
+    }
+
+    /// Answers a challenge of AUTH.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command).
+    pub async fn auth_response(&mut self, response: &SaslResponse) -> Result<Reply, SessionError> {
+        self.queue_with(Verb::AuthResponse, |out| response.encode(out))?;
+        Ok(self.reply().await?.1)
+    }
+
+    /// Waits for the banner.
+    ///
+    /// # Errors
+    /// As [`reply`](Self::reply).
+    pub async fn banner(&mut self) -> Result<Reply, SessionError> {
+        Ok(self.reply().await?.1)
+    }
+
+    /// Greets by EHLO, HELO or LHLO, and learns the extensions from the reply.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command). A refusal is a reply, not an error.
+    pub async fn greet(&mut self, greeting: &Command) -> Result<Reply, SessionError> {
+        let reply = self.command(greeting).await?;
+        if reply.is_positive() {
+            let bare = greeting.verb() == Verb::Helo;
+            self.extensions = if bare { Extensions::default() } else { Extensions::parse(&reply) };
+            self.dialogue.set_pipelining(self.extensions.pipelining);
+        }
+        Ok(reply)
+    }
+
+    /// Says goodbye, and waits for the answer and no longer: close_notify and FIN are the server's own affair.
+    ///
+    /// # Errors
+    /// As [`command`](Self::command).
+    pub async fn quit(&mut self) -> Result<Reply, SessionError> {
+        let reply = self.command(&Command::Quit).await;
+        // The answer is there; whether the closing succeeds is of no more interest.
+        let _ = timeout_at(Instant::now() + self.timeouts.quit, self.stream.shutdown()).await;
+        reply
+    }
+}
