@@ -9,15 +9,15 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, DuplexStream, ReadBuf, duplex},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadBuf, duplex},
     time::{Sleep, sleep, timeout},
 };
 
 use super::*;
-use crate::client::EnvelopeReplies;
 use crate::{
+    client::EnvelopeReplies,
     metrics::{Metrics, Operation},
-    proto::{Argument, ClientName, DecodeError, DialogueError, Mechanism},
+    proto::{Argument, ClientName, Mechanism, SaslResponse},
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
