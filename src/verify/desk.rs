@@ -398,7 +398,7 @@ impl State {
             if let Question::Item(item) = &mut question {
                 item.started.get_or_insert(now);
             }
-            self.groups[seat.group].rates.ask(question.domain());
+            self.groups[seat.group].rates.ask(question.kin());
             questions.push(question);
         }
         if questions.is_empty() {
@@ -477,7 +477,7 @@ impl Seat {
     pub(super) fn take_back(&mut self, questions: Vec<Question>) {
         let mut state = self.desk.lock();
         for question in questions.into_iter().rev() {
-            state.groups[self.group].rates.take_back(question.domain());
+            state.groups[self.group].rates.take_back(question.kin());
             state.put_back(self.group, question);
         }
     }

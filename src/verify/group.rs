@@ -111,7 +111,7 @@ impl Group {
     /// How many of those that wait, at most `max`, may be asked while `left` rejections may come, and how many are to be
     /// reckoned with then.
     pub(super) fn affordable(&self, left: f32, max: u32) -> (u32, f32) {
-        self.rates.affordable(left, self.waiting.iter().take(max as usize).map(Question::domain))
+        self.rates.affordable(left, self.waiting.iter().take(max as usize).map(Question::kin))
     }
 
     /// Why the exchangers are left alone, if they are.

@@ -2,7 +2,7 @@
 
 use crate::proto::Mailbox;
 
-use super::engine::Item;
+use super::{engine::Item, throttle::Kin};
 
 /// How often a question may lose its connection, or be sent to another one, before that is its answer.
 const LOSSES: u32 = 2;
@@ -35,5 +35,11 @@ impl Question {
             Self::Item(item) => item.domain,
             Self::CatchAll { domain, .. } => *domain,
         }
+    }
+
+    /// By whom it is judged how likely it is that the answer is a refusal.
+    pub(super) fn kin(&self) -> Kin {
+        let (Self::Item(Item { domain, attempts, .. }) | Self::CatchAll { domain, attempts, .. }) = self;
+        Kin::new(*domain, *attempts)
     }
 }

@@ -162,7 +162,7 @@ impl State {
             }
         }
         for question in back.into_iter().rev() {
-            self.groups[seat.group].rates.take_back(question.domain());
+            self.groups[seat.group].rates.take_back(question.kin());
             self.put_back(seat.group, question);
         }
         if let Some(most) = settled.recipients {
@@ -218,7 +218,7 @@ impl State {
             },
             _ => question,
         };
-        self.groups[seat.group].rates.note(domain, !outcome.is_positive());
+        self.groups[seat.group].rates.note(question.kin(), !outcome.is_positive());
         let accepted = outcome.verdict.sub_status == SubStatus::Accepted;
         let blamed = outcome.verdict.blame == Some(Blame::Us);
         self.settle(seat.source(), question, outcome, answer.at);

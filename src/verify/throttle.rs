@@ -9,6 +9,10 @@
 //! with good addresses, or one that accepts anything, is next to one that nobody is left at. Only the first few
 //! recipients of a domain are judged by the other domains of the server, or else a lane of many small domains would
 //! never get beyond nine.
+//!
+//! Nor does the share of one attempt tell anything of the next. A greylist puts off everybody the first time and answers
+//! the second time, and those who are left for the third are the ones whose mailbox is full: one attempt after the other
+//! is good, bad, or worse throughout. So recipients are judged by those who were asked about as often.
 
 use foldhash::HashMap;
 
@@ -21,12 +25,29 @@ const MEMORY: f32 = 256.0;
 /// Recipients of a domain that are judged by other domains, and count for those. A domain that is nothing like them
 /// costs no more than these and the nine: together less than the twenty at which Postfix disconnects.
 const FIRST: u32 = 8;
+/// Attempts that are judged apart: one more than the usual schedule has.
+const ATTEMPTS: usize = 6;
+
+/// Recipients that are judged by each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Kin {
+    domain: u32,
+    /// Attempts before this one, of which the last of [`ATTEMPTS`] stands for all further ones.
+    attempts: u8,
+}
+
+impl Kin {
+    pub(super) fn new(domain: u32, attempts: u32) -> Self {
+        Self { domain, attempts: attempts.min(ATTEMPTS as u32 - 1) as u8 }
+    }
+}
 
 /// The share of recipients that the domains of a server refuse, as seen so far, over all connections to it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rates {
-    all: RejectionRate,
-    domains: HashMap<u32, DomainRate>,
+    /// By attempts.
+    all: [RejectionRate; ATTEMPTS],
+    domains: HashMap<Kin, DomainRate>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -38,22 +59,23 @@ struct DomainRate {
 }
 
 impl Rates {
-    /// How many of `domains`, in this order, may be asked while `left` rejections may come, and the risk of it.
-    pub(super) fn affordable(&self, left: f32, domains: impl Iterator<Item = u32>) -> (u32, f32) {
+    /// How many of `recipients`, in this order, may be asked while `left` rejections may come, and the risk of it.
+    pub(super) fn affordable(&self, left: f32, recipients: impl Iterator<Item = Kin>) -> (u32, f32) {
         let (mut count, mut risk) = (0, 0.0);
+        let all = self.all.each_ref().map(RejectionRate::risk);
         // Few domains as a rule, and mostly the one before.
-        let mut met: Vec<(u32, u32, f32)> = Vec::new();
-        for domain in domains {
-            let at = met.iter().rposition(|(known, ..)| *known == domain).unwrap_or_else(|| {
-                let known = self.domains.get(&domain);
+        let mut met: Vec<(Kin, u32, f32)> = Vec::new();
+        for kin in recipients {
+            let at = met.iter().rposition(|(known, ..)| *known == kin).unwrap_or_else(|| {
+                let known = self.domains.get(&kin);
                 let (ahead, later) =
                     known.map_or((0, 1.0), |known| (known.answered + known.open, known.rate.risk()));
-                met.push((domain, ahead, later));
+                met.push((kin, ahead, later));
                 met.len() - 1
             });
             let (_, ahead, later) = met[at];
             met[at].1 += 1;
-            let next = if ahead < FIRST { later.min(self.all.risk()) } else { later };
+            let next = if ahead < FIRST { later.min(all[usize::from(kin.attempts)]) } else { later };
             if risk + next > left {
                 break;
             }
@@ -62,25 +84,25 @@ impl Rates {
         (count, risk)
     }
 
-    /// Takes note that a recipient of `domain` is asked about.
-    pub(super) fn ask(&mut self, domain: u32) {
-        self.domains.entry(domain).or_default().open += 1;
+    /// Takes note that a recipient is asked about.
+    pub(super) fn ask(&mut self, kin: Kin) {
+        self.domains.entry(kin).or_default().open += 1;
     }
 
     /// Takes note that one that was asked about got no answer.
-    pub(super) fn take_back(&mut self, domain: u32) {
-        let known = self.domains.entry(domain).or_default();
+    pub(super) fn take_back(&mut self, kin: Kin) {
+        let known = self.domains.entry(kin).or_default();
         known.open = known.open.saturating_sub(1);
     }
 
     /// Takes note of the answer to one that was asked about.
-    pub(super) fn note(&mut self, domain: u32, rejected: bool) {
-        let known = self.domains.entry(domain).or_default();
+    pub(super) fn note(&mut self, kin: Kin, rejected: bool) {
+        let known = self.domains.entry(kin).or_default();
         known.open = known.open.saturating_sub(1);
         known.answered = known.answered.saturating_add(1);
         known.rate.note(rejected);
         if known.answered <= FIRST {
-            self.all.note(rejected);
+            self.all[usize::from(kin.attempts)].note(rejected);
         }
     }
 }
@@ -171,38 +193,53 @@ mod tests {
 
     use super::*;
 
+    fn first(domain: u32) -> Kin {
+        Kin::new(domain, 0)
+    }
+
     /// Recipients of one domain that may be asked about, in one transaction.
-    fn affordable(budget: &Budget, rates: &Rates, risk: f32, domain: u32) -> u32 {
-        rates.affordable(budget.left(risk), iter::repeat_n(domain, budget.full_window() as usize)).0
+    fn affordable(budget: &Budget, rates: &Rates, risk: f32, kin: Kin) -> u32 {
+        rates.affordable(budget.left(risk), iter::repeat_n(kin, budget.full_window() as usize)).0
     }
 
     #[test]
     fn an_unknown_server_is_asked_no_more_than_it_may_refuse() {
         let budget = Budget::new(&Limits::default(), None, None);
-        assert_eq!(affordable(&budget, &Rates::default(), 0.0, 1), 9);
-        assert_eq!(affordable(&budget, &Rates::default(), 5.0, 1), 4);
+        assert_eq!(affordable(&budget, &Rates::default(), 0.0, first(1)), 9);
+        assert_eq!(affordable(&budget, &Rates::default(), 5.0, first(1)), 4);
     }
 
     #[test]
     fn a_domain_that_accepts_is_asked_a_hundred_at_a_time_and_another_is_not() {
         let mut rates = Rates::default();
-        (0..200).for_each(|_| rates.note(1, false));
+        (0..200).for_each(|_| rates.note(first(1), false));
         let budget = Budget::new(&Limits::default(), None, None);
-        assert_eq!(affordable(&budget, &rates, 0.0, 1), 100);
-        assert!(affordable(&budget, &rates, 0.0, 2) < 20);
+        assert_eq!(affordable(&budget, &rates, 0.0, first(1)), 100);
+        assert!(affordable(&budget, &rates, 0.0, first(2)) < 20);
     }
 
     #[test]
     fn small_domains_are_judged_by_each_other() {
         let mut rates = Rates::default();
-        (0..200).for_each(|domain| rates.note(domain, false));
-        assert_eq!(rates.affordable(9.0, 1_000..1_100).0, 100);
+        (0..200).for_each(|domain| rates.note(first(domain), false));
+        assert_eq!(rates.affordable(9.0, (1_000..1_100).map(first)).0, 100);
+    }
+
+    #[test]
+    fn one_attempt_tells_nothing_of_another() {
+        let (mut rates, budget) = (Rates::default(), Budget::new(&Limits::default(), None, None));
+        let again = Kin::new(1, 1);
+        (0..50).for_each(|_| rates.note(first(1), true));
+        (0..200).for_each(|_| rates.note(again, false));
+        assert_eq!(affordable(&budget, &rates, 0.0, again), 100);
+        assert_eq!(affordable(&budget, &rates, 0.0, first(1)), 9);
+        assert_eq!(affordable(&budget, &rates, 0.0, Kin::new(1, 2)), 9);
     }
 
     #[test]
     fn announced_limits_hold() {
         let mut budget = Budget::new(&Limits::default(), Some(1), Some(3));
-        assert_eq!(affordable(&budget, &Rates::default(), 0.0, 1), 3);
+        assert_eq!(affordable(&budget, &Rates::default(), 0.0, first(1)), 3);
         budget.begin();
         assert!(budget.is_spent());
     }
@@ -211,33 +248,56 @@ mod tests {
     fn outlooks_one_recipient_per_transaction_is_learnt() {
         let mut budget = Budget::new(&Limits::default(), None, None);
         budget.limit_recipients(1);
-        assert_eq!(affordable(&budget, &Rates::default(), 0.0, 1), 1);
+        assert_eq!(affordable(&budget, &Rates::default(), 0.0, first(1)), 1);
     }
 
     proptest! {
-        /// A list sorted by domain, each domain of any quality and in random order, never brings a connection to the
-        /// twentieth error.
+        /// A list sorted by domain, each domain of any quality, in random order and perhaps behind a greylist, never
+        /// brings a connection to the twentieth error, with every refusal asked about once or twice more.
         #[test]
         fn postfix_never_disconnects(
-            qualities in prop::collection::vec(prop_oneof![Just(0.0), Just(1.0), 0.0..1.0f64], 1..8),
+            domains in prop::collection::vec(
+                (prop_oneof![Just(0.0), Just(1.0), 0.0..1.0f64], any::<bool>()), 1..8
+            ),
             size in 1..400usize,
+            patience in 1..400usize,
             seed: u64,
         ) {
             let mut random = fastrand::Rng::with_seed(seed);
             let mut rates = Rates::default();
-            let mut list: VecDeque<usize> =
-                (0..qualities.len()).flat_map(|domain| iter::repeat_n(domain, size)).collect();
-            while !list.is_empty() {
+            let firsts = |domain| iter::repeat_n(first(domain as u32), size);
+            let mut list: VecDeque<Kin> = (0..domains.len()).flat_map(firsts).collect();
+            // Whoever was put off or refused, and after how many others they come again.
+            let mut later = VecDeque::new();
+            let mut asked = 0;
+            while !list.is_empty() || !later.is_empty() {
                 let mut budget = Budget::new(&Limits::default(), None, None);
                 let mut errors = 0;
-                while !budget.is_spent() && !list.is_empty() {
-                    let waiting = list.iter().take(budget.full_window() as usize).map(|&domain| domain as u32);
+                while !budget.is_spent() {
+                    while later.front().is_some_and(|&(due, _)| due <= asked || list.is_empty()) {
+                        list.extend(later.pop_front().map(|(_, kin)| kin));
+                    }
+                    if list.is_empty() {
+                        break;
+                    }
+                    let waiting = list.iter().take(budget.full_window() as usize).copied();
                     let (window, _) = rates.affordable(budget.left(0.0), waiting);
                     prop_assert!(window > 0, "a connection with a budget can go on");
                     budget.begin();
-                    for domain in list.drain(..window as usize) {
-                        let rejected = random.f64() >= qualities[domain];
-                        rates.note(domain as u32, rejected);
+                    for kin in list.drain(..window as usize) {
+                        let (quality, greylists) = domains[kin.domain as usize];
+                        let rejected = match (greylists, kin.attempts) {
+                            (true, 0) => true,
+                            (false, 0) | (true, 1) => random.f64() >= quality,
+                            // They are still who they were.
+                            _ => true,
+                        };
+                        rates.note(kin, rejected);
+                        asked += 1;
+                        if rejected && kin.attempts < 2 {
+                            let again = Kin::new(kin.domain, u32::from(kin.attempts) + 1);
+                            later.push_back((asked + patience, again));
+                        }
                         if rejected {
                             budget.reject();
                             errors += 1;
