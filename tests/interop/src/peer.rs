@@ -57,7 +57,7 @@ impl Aiosmtpd {
     /// The ways to the domains of the world, by way of it.
     #[must_use]
     pub fn routes(&self) -> Routes {
-        routes(self.addr)
+        routes(|_| self.addr)
     }
 
     /// It as an exchanger to connect to.

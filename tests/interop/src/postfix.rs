@@ -226,7 +226,13 @@ impl Postfix {
     /// The ways to the domains of the world, by way of a service.
     #[must_use]
     pub fn routes(&self, service: Service) -> Routes {
-        routes(self.addr(service))
+        self.routes_by(|_| service)
+    }
+
+    /// The ways to the domains of the world, by way of a service for each of its exchangers.
+    #[must_use]
+    pub fn routes_by(&self, service: impl Fn(&str) -> Service) -> Routes {
+        routes(|host| self.addr(service(host)))
     }
 
     /// The authority that signed its certificate.
@@ -284,11 +290,11 @@ impl Drop for Postfix {
     }
 }
 
-/// Ways to the domains of the world over one server, under several names as several exchangers have.
-pub(crate) fn routes(addr: SocketAddr) -> Routes {
+/// Ways to the domains of the world, under several names as several exchangers have, by the address of each.
+pub(crate) fn routes(addr: impl Fn(&str) -> SocketAddr) -> Routes {
     let mut routes = Routes::new();
     for (domain, host) in world::exchangers() {
-        routes.insert(domain, Ok(vec![endpoint(host, addr)]));
+        routes.insert(domain, Ok(vec![endpoint(host, addr(host))]));
     }
     for (domain, unreachable) in world::UNREACHABLE {
         routes.insert(domain, Err(unreachable));
@@ -369,6 +375,18 @@ impl Log {
         let ends =
             self.0.lines().filter_map(|line| line.split_once(": disconnect from ")?.1.split_once(" mail="));
         ends.filter_map(|(_, tally)| tally.split([' ', '/']).next()?.parse::<u32>().ok()).sum()
+    }
+
+    /// How many recipients were refused, by the tally at the end of each session.
+    #[must_use]
+    pub fn refused(&self) -> usize {
+        let ends =
+            self.0.lines().filter_map(|line| line.split_once(": disconnect from ")?.1.split_once(" rcpt="));
+        let refused = |tally: &str| {
+            let (good, all) = tally.split(' ').next()?.split_once('/')?;
+            all.parse::<usize>().ok()?.checked_sub(good.parse().ok()?)
+        };
+        ends.filter_map(|(_, tally)| refused(tally)).sum()
     }
 
     /// How many commands were refused in each session.

@@ -8,17 +8,19 @@ use smtp_pool_interop::{Greylist, Kind, Postfix, Service, World};
 use crate::support::{Run, config, verify};
 
 /// What strangers have to wait, and what the verifier waits.
-const DELAY: Duration = Duration::from_secs(2);
-const RETRY_AFTER: Duration = Duration::from_millis(2_700);
+pub(crate) const DELAY: Duration = Duration::from_secs(2);
+pub(crate) const RETRY_AFTER: Duration = Duration::from_millis(2_700);
+/// As postgrey answers.
+pub(crate) const POSTGREY: &str = "DEFER_IF_PERMIT Greylisted, see http://postgrey.interop.test/";
+/// As a table that wants to put off everybody does.
+pub(crate) const EVERYBODY: &str = "450 4.7.1 Greylisted, please try again later";
 
 const KINDS: [Kind; 6] =
     [Kind::Known, Kind::Tagged, Kind::Unknown, Kind::Full, Kind::FullForGood, Kind::Disabled];
 
 async fn verify_at(service: Service, world: &World, set: impl FnOnce(&mut VerifierConfig)) -> Run {
-    // As postgrey answers, and as a table that wants to put off everybody does.
-    let greylist =
-        Greylist::start(DELAY, "DEFER_IF_PERMIT Greylisted, see http://postgrey.interop.test/").await;
-    let all = Greylist::start(DELAY, "450 4.7.1 Greylisted, please try again later").await;
+    let greylist = Greylist::start(DELAY, POSTGREY).await;
+    let all = Greylist::start(DELAY, EVERYBODY).await;
     let postfix = Postfix::greylisting(world, &greylist, &all);
     let mut config = config(postfix.routes(service));
     set(&mut config);

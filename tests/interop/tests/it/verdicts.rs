@@ -1,4 +1,4 @@
-//! Ten thousand addresses over Postfix with its default limits: every verdict right, and no patience lost.
+//! Tens of thousands of addresses over Postfix with its default limits: every verdict right, and no patience lost.
 
 use std::sync::Arc;
 
@@ -9,9 +9,12 @@ use smtp_pool::{
     proto::{MailParams, Mailbox, Reply, ReversePath},
     verify::CatchAll,
 };
-use smtp_pool_interop::{Kind, MAX_ERRORS, Postfix, Service, World};
+use smtp_pool_interop::{Greylist, Kind, MAX_ERRORS, Postfix, Service, World};
 
-use crate::support::{Run, client, config, verify};
+use crate::{
+    greylisting::{DELAY, EVERYBODY, POSTGREY, RETRY_AFTER},
+    support::{Run, client, config, verify},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_addresses_get_the_right_verdict() {
@@ -30,6 +33,44 @@ async fn ten_thousand_addresses_get_the_right_verdict() {
         !accepted || record.catch_all == catch_all(address.kind)
     });
     assert_good_manners(&postfix);
+}
+
+/// A third of the domains answers at once, a third puts off whom it knows, a third puts off everybody.
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_thousand_get_theirs_with_greylists_among_the_servers() {
+    let world = World::mixed(20_000);
+    let greylist = Greylist::start(DELAY, POSTGREY).await;
+    let all = Greylist::start(DELAY, EVERYBODY).await;
+    let postfix = Postfix::greylisting(&world, &greylist, &all);
+    let mut config = config(postfix.routes_by(|host| match host {
+        "mx1.interop.test" => Service::Mx,
+        "mx2.interop.test" => Service::Greylist,
+        _ => Service::GreyAll,
+    }));
+    config.schedule = vec![RETRY_AFTER; 2];
+    let run = verify(config, &world).await;
+    report("with greylists", &run, &postfix);
+    run.assert_right();
+    assert_good_manners(&postfix);
+
+    // That the log is the whole truth: its lines, the tallies of its sessions and our records tell the same.
+    let log = postfix.log_at_rest();
+    let refusals = log.count(": reject: RCPT from ");
+    assert_eq!(refusals, log.refused());
+    let asked = || run.records.iter().filter(|(address, _)| address.kind.is_asked());
+    let refused = asked().filter(|(_, record)| record.smtp_code != Some(250)).count();
+    let again = |wanted: fn(Kind) -> bool| {
+        let wanted = asked().filter(|(address, _)| wanted(address.kind));
+        wanted.map(|(_, record)| record.attempts as usize - 1).sum::<usize>()
+    };
+    // Besides, there are the mailboxes that tell whether a domain accepts anything.
+    let few = 100;
+    let known = refused + again(|_| true);
+    assert!((known..known + few).contains(&refusals), "{refusals} refusals in the log, {known} in records");
+    // Those who are put off for another reason are over quota.
+    let (put_off, greylisted) = (again(|kind| kind != Kind::Full), log.count("Greylisted"));
+    assert!(put_off > 5_000, "only {put_off} were put off");
+    assert!((put_off..known).contains(&greylisted), "{greylisted} in the log, {put_off} in records");
 }
 
 #[tokio::test(flavor = "multi_thread")]
