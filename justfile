@@ -119,6 +119,10 @@ demo:
     cargo run --release --features cli -- verify --sandbox examples/addresses.csv
     .ci/demo
 
+# The report on the demonstration, as a browser shows it: a picture in target/report.png, and its text compared.
+report:
+    .ci/report
+
 # A job killed at so many random moments, and compared with an undisturbed one.
 kills n="50":
     KILLS={{ n }} cargo test --all-features --test it job::no_kill -- --nocapture

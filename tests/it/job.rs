@@ -471,9 +471,15 @@ fn a_report_is_one_page_with_everything_in_it() {
     let page = desk.dir.path().join("report.html");
     done(&["report", str_of(&desk.job), "-o", str_of(&page)]);
     let html = fs::read_to_string(page).unwrap();
-    for part in
-        ["<h2>Verdicts</h2>", "mailbox_not_found", "mx.good.test", "<h2>Throughput</h2>", "<td>rcpt<td>"]
-    {
+    for part in [
+        "<h2>Verdicts</h2>",
+        "mailbox_not_found",
+        "<h2>Providers</h2>",
+        "mx.good.test",
+        "2 · 66.7 %",
+        "<h2>Throughput</h2>",
+        "<td>rcpt<td>",
+    ] {
         assert!(html.contains(part), "{part}");
     }
     // Four charts, and nothing that is fetched.

@@ -8,9 +8,10 @@ use std::{
     fs,
 };
 
+use jiff::Timestamp;
 use smtp_pool::{
     job::{About, JobRow, Known, LaneNote, Took},
-    verify::{Status, SubStatus},
+    verify::{Providers, Status, SubStatus},
 };
 
 use crate::{
@@ -30,7 +31,9 @@ pub(crate) struct Facts {
     rows: u64,
     postponed: u64,
     verdicts: BTreeMap<(Status, SubStatus), u64>,
-    /// Rows of each mail exchanger by status, the largest first.
+    /// When the first and the last of them were known.
+    when: Option<(Timestamp, Timestamp)>,
+    /// Rows of each provider by status, the largest first, and of all others together.
     providers: Vec<(String, BTreeMap<Status, u64>)>,
     pace: Pace,
     took: Vec<Took>,
@@ -51,6 +54,7 @@ fn gather(args: &ReportArgs) -> Result<Facts> {
         rows: 0,
         postponed: 0,
         verdicts: BTreeMap::new(),
+        when: None,
         providers: Vec::new(),
         pace: Pace::default(),
         took: job.took()?,
@@ -69,20 +73,31 @@ fn gather(args: &ReportArgs) -> Result<Facts> {
                 Known::Verdict => {}
             }
             *facts.verdicts.entry((record.status, record.sub_status)).or_default() += 1;
-            facts.pace.add(record.checked_at.as_second());
+            let at = record.checked_at;
+            facts.pace.add(at.as_second());
+            facts.when = Some(facts.when.map_or((at, at), |(first, last)| (first.min(at), last.max(at))));
             if let Some(host) = &record.mx_host {
-                let of_host = match providers.get_mut(&**host) {
-                    Some(of_host) => of_host,
-                    None => providers.entry(host.to_string()).or_default(),
+                // Some have an exchanger for each of their customers.
+                let name = Providers::builtin().of(host).map_or(&**host, |provider| &*provider.name);
+                let of_provider = match providers.get_mut(name) {
+                    Some(of_provider) => of_provider,
+                    None => providers.entry(name.to_owned()).or_default(),
                 };
-                *of_host.entry(record.status).or_default() += 1;
+                *of_provider.entry(record.status).or_default() += 1;
             }
         }
     }
     facts.providers = providers.into_iter().collect();
     let size = |of: &BTreeMap<Status, u64>| of.values().sum::<u64>();
     facts.providers.sort_by(|one, other| (size(&other.1), &one.0).cmp(&(size(&one.1), &other.0)));
-    facts.providers.truncate(PROVIDERS);
+    if facts.providers.len() > PROVIDERS + 1 {
+        let rest = facts.providers.split_off(PROVIDERS);
+        let mut others = BTreeMap::new();
+        for (status, count) in rest.iter().flat_map(|(_, counts)| counts) {
+            *others.entry(*status).or_default() += count;
+        }
+        facts.providers.push((format!("{} others", rest.len()), others));
+    }
     Ok(facts)
 }
 
@@ -106,22 +121,22 @@ impl Pace {
         }
     }
 
-    /// Seconds from the first, and verdicts a second.
+    /// The corners of steps: seconds from the first, and verdicts a second.
     fn rates(&self) -> Vec<(f64, f64)> {
-        let (Some((first, _)), Some((last, _))) =
-            (self.points.first_key_value(), self.points.last_key_value())
-        else {
-            return Vec::new();
-        };
-        // A long silence is a line along the ground, without a point for each moment of it.
-        let rate = |point: i64| self.points.get(&point).copied().unwrap_or(0) as f64 / self.step as f64;
-        let mut points: Vec<i64> =
-            self.points.keys().flat_map(|point| [point - 1, *point, point + 1]).collect();
-        points.retain(|point| (first..=last).contains(&point));
-        points.dedup();
-        points.sort_unstable();
-        points.dedup();
-        points.into_iter().map(|point| (((point - first) * self.step) as f64, rate(point))).collect()
+        let Some((&first, _)) = self.points.first_key_value() else { return Vec::new() };
+        let mut corners = Vec::new();
+        let mut end = first;
+        for (&point, &count) in &self.points {
+            let x = |point: i64| ((point - first) * self.step) as f64;
+            // A silence is a line along the ground.
+            if point > end {
+                corners.extend([(x(end), 0.0), (x(point), 0.0)]);
+            }
+            let rate = count as f64 / self.step as f64;
+            end = point + 1;
+            corners.extend([(x(point), rate), (x(end), rate)]);
+        }
+        corners
     }
 }
 
@@ -136,8 +151,19 @@ mod tests {
             pace.add(1_700_000_000 + second);
         }
         assert!(pace.points.len() <= POINTS && pace.points.values().sum::<u64>() == 10_000);
-        let rates = pace.rates();
-        assert!(rates.iter().skip(1).rev().skip(1).all(|(_, rate)| (rate - 1.0).abs() < 1e-9), "{rates:?}");
+        let mut rates = pace.rates();
+        // The last step is not full.
+        rates.truncate(rates.len() - 2);
+        assert!(rates.iter().skip(2).all(|(_, rate)| (rate - 1.0).abs() < 1e-9), "{rates:?}");
         assert!(Pace::default().rates().is_empty());
+    }
+
+    #[test]
+    fn the_pace_is_made_of_steps_and_silences() {
+        let mut pace = Pace::default();
+        [7, 7, 8, 12].into_iter().for_each(|second| pace.add(second));
+        let corners = [(0, 2), (1, 2), (1, 1), (2, 1), (2, 0), (5, 0), (5, 1), (6, 1)]
+            .map(|(x, y)| (x.into(), y.into()));
+        assert_eq!(pace.rates(), corners);
     }
 }

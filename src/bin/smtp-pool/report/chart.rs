@@ -1,5 +1,6 @@
 //! The charts, as SVG.
 
+use indicatif::HumanCount;
 use plotters::prelude::*;
 
 type Drawn = std::result::Result<String, anyhow::Error>;
@@ -15,16 +16,16 @@ const LABELS: i32 = 260;
 const LINE: i32 = 24;
 const INK: RGBColor = RGBColor(40, 44, 52);
 
-/// Horizontal bars, each with its label before and its number behind.
-pub(super) fn bars(bars: &[Bar]) -> Drawn {
+/// Horizontal bars, each with its label before, its number and its share of `whole` behind.
+pub(super) fn bars(bars: &[Bar], whole: u64) -> Drawn {
     let sum = |bar: &Bar| bar.parts.iter().map(|(value, _)| value).sum::<f64>();
     let most = bars.iter().map(sum).fold(1.0, f64::max);
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, (WIDTH, LINE as u32 * bars.len().max(1) as u32))
             .into_drawing_area();
-        let text = ("sans-serif", 13).into_font().color(&INK);
-        let room = f64::from(WIDTH as i32 - LABELS - 90);
+        let text = ("sans-serif", 14).into_font().color(&INK);
+        let room = f64::from(WIDTH as i32 - LABELS - 140);
         for (number, bar) in (0..).zip(bars) {
             let top = number * LINE;
             let label: String = bar.label.chars().take(38).collect();
@@ -36,7 +37,8 @@ pub(super) fn bars(bars: &[Bar]) -> Drawn {
                 root.draw(&Rectangle::new(corners, colour.filled()))?;
                 left = right;
             }
-            let number = indicatif::HumanCount(sum(bar) as u64).to_string();
+            let (count, share) = (HumanCount(sum(bar) as u64), 100.0 * sum(bar) / whole.max(1) as f64);
+            let number = format!("{count} · {share:.1} %");
             root.draw(&Text::new(number, (left as i32 + 8, top + 5), text.clone()))?;
         }
         root.present()?;
@@ -44,9 +46,15 @@ pub(super) fn bars(bars: &[Bar]) -> Drawn {
     Ok(svg)
 }
 
-/// A quantity over time.
+/// A quantity over time, which is given in seconds.
 pub(super) fn over_time(points: &[(f64, f64)], unit: &str) -> Drawn {
-    let end = points.last().map_or(1.0, |(x, _)| x.max(1.0));
+    let seconds = points.last().map_or(1.0, |(x, _)| x.max(1.0));
+    let (name, of_unit) = match seconds {
+        ..300.0 => ("seconds", 1.0),
+        ..18_000.0 => ("minutes", 60.0),
+        _ => ("hours", 3_600.0),
+    };
+    let end = seconds / of_unit;
     let most = points.iter().map(|(_, y)| *y).fold(1.0, f64::max) * 1.1;
     let mut svg = String::new();
     {
@@ -58,17 +66,28 @@ pub(super) fn over_time(points: &[(f64, f64)], unit: &str) -> Drawn {
             .build_cartesian_2d(0.0..end, 0.0..most)?;
         chart
             .configure_mesh()
-            .x_desc("seconds since the first verdict")
+            .x_desc(format!("{name} since the first verdict"))
             .y_desc(unit)
+            .x_label_formatter(&|x: &f64| number(*x))
+            .y_label_formatter(&|y: &f64| number(*y))
             .light_line_style(WHITE)
             .draw()?;
         let colour = RGBColor(54, 116, 181);
         chart.draw_series(
-            AreaSeries::new(points.iter().copied(), 0.0, colour.mix(0.3)).border_style(colour),
+            AreaSeries::new(points.iter().map(|(x, y)| (x / of_unit, *y)), 0.0, colour.mix(0.3))
+                .border_style(colour),
         )?;
         root.present()?;
     }
     Ok(svg)
+}
+
+/// As people write it: with a decimal only where it is one.
+fn number(value: f64) -> String {
+    match (value - value.round()).abs() < 1e-6 {
+        true => HumanCount(value.round() as u64).to_string(),
+        false => format!("{value:.1}"),
+    }
 }
 
 /// Quantiles of several things, on a logarithmic scale of milliseconds.
@@ -84,12 +103,12 @@ pub(super) fn quantiles(lines: &[(String, [f64; 4])]) -> Drawn {
             .margin(8)
             .x_label_area_size(32)
             .y_label_area_size(64)
-            .build_cartesian_2d(0.0..4.0, (least..most).log_scale())?;
+            .build_cartesian_2d(0.0..3.8, (least..most).log_scale())?;
         chart
             .configure_mesh()
             .x_labels(5)
             .x_label_formatter(&|x: &f64| NAMES.get(x.round() as usize).copied().unwrap_or_default().into())
-            .y_label_formatter(&|y: &f64| format!("{y:.*}", if *y < 1.0 { 2 } else { 0 }))
+            .y_label_formatter(&|y: &f64| if *y < 1.0 { y.to_string() } else { number(*y) })
             .y_desc("milliseconds")
             .light_line_style(WHITE)
             .draw()?;

@@ -1,8 +1,9 @@
 //! The page: HTML with its style and charts inside, and nothing that is fetched.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use indicatif::HumanCount;
+use jiff::Timestamp;
 use plotters::style::RGBColor;
 use smtp_pool::verify::Status;
 
@@ -16,7 +17,7 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;color:#282c34;max-w
     h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid #ddd}\
     table{border-collapse:collapse}td,th{padding:.15rem .9rem .15rem 0;text-align:right}\
     td:first-child,th:first-child{text-align:left}svg{max-width:100%;height:auto}\
-    .blocked{color:#b3261e}.key span{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 1em}";
+    .blocked{color:#b3261e}.key span{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 1em}.key span:first-child{margin-left:0}";
 
 fn colour(status: Status) -> RGBColor {
     match status {
@@ -25,6 +26,14 @@ fn colour(status: Status) -> RGBColor {
         Status::Risky => RGBColor(230, 145, 56),
         Status::Unknown => RGBColor(140, 148, 158),
     }
+}
+
+fn drawn(bars: &[Bar], whole: u64, if_none: &str) -> anyhow::Result<String> {
+    if bars.is_empty() { Ok(format!("<p>{if_none}</p>")) } else { chart::bars(bars, whole) }
+}
+
+fn minute(at: Timestamp) -> impl fmt::Display {
+    at.strftime("%Y-%m-%d %H:%M")
 }
 
 /// Text from lists and servers, which may say anything.
@@ -39,14 +48,17 @@ pub(super) fn page(facts: &Facts) -> anyhow::Result<String> {
     let mut page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>smtp-pool report</title>\
          <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style>\
-         <h1>{}</h1><p>{} rows, {} different addresses; {} have their verdict, {} are to be asked again.</p>",
+         <h1>{}</h1><p>{} rows, {} different addresses; {} rows have their verdict, {} are to be asked again.",
         lists.join(", "),
         HumanCount(facts.rows),
         HumanCount(facts.about.addresses),
         HumanCount(done),
         HumanCount(facts.postponed),
     );
-    page.push_str("<p class=\"key\">");
+    if let Some((first, last)) = facts.when {
+        write!(page, "<br>Verdicts from {} to {}, UTC.", minute(first), minute(last))?;
+    }
+    page.push_str("</p><p class=\"key\">");
     for status in [Status::Deliverable, Status::Undeliverable, Status::Risky, Status::Unknown] {
         let RGBColor(r, g, b) = colour(status);
         let count: u64 =
@@ -63,9 +75,9 @@ pub(super) fn page(facts: &Facts) -> anyhow::Result<String> {
             parts: vec![(*count as f64, colour(*status))],
         })
         .collect();
-    page.push_str(&chart::bars(&bars)?);
+    page.push_str(&drawn(&bars, done, "No verdict yet.")?);
 
-    page.push_str("<h2>Mail exchangers</h2>");
+    page.push_str("<h2>Providers</h2>");
     let bars: Vec<Bar> = facts
         .providers
         .iter()
@@ -74,10 +86,13 @@ pub(super) fn page(facts: &Facts) -> anyhow::Result<String> {
             parts: counts.iter().map(|(status, count)| (*count as f64, colour(*status))).collect(),
         })
         .collect();
-    page.push_str(&chart::bars(&bars)?);
+    page.push_str(&drawn(&bars, done, "No server was asked.")?);
 
     page.push_str("<h2>Throughput</h2>");
-    page.push_str(&chart::over_time(&facts.pace.rates(), "verdicts a second")?);
+    match done {
+        0 => page.push_str("<p>No verdict yet.</p>"),
+        _ => page.push_str(&chart::over_time(&facts.pace.rates(), "verdicts a second")?),
+    }
 
     page.push_str("<h2>Latency</h2>");
     if facts.took.is_empty() {
