@@ -9,8 +9,9 @@ use tokio::{
 
 use super::{Event, LaneStatus, Record, Task, intake::Intake, status::Statuses};
 
-/// Addresses that may be under way at once, events not yet taken included.
-pub(super) const MAX_PENDING: usize = 65_536;
+/// Addresses that may be under way at once, events not yet taken included: some 50 MB of them. Most wait for the slow
+/// servers after a while, and the others should not run dry for that.
+pub(super) const MAX_PENDING: usize = 262_144;
 
 /// Tasks and events that travel together: enough that the way costs little, and so few that the memory for them comes
 /// from the allocator's own and not from the system, page by page.
@@ -47,7 +48,7 @@ impl Tasks {
         (Self { sender, pending }, receiver)
     }
 
-    /// Hands tasks over, and waits while too many are under way: 65,536, events that were not taken yet included.
+    /// Hands tasks over, and waits while too many are under way: 262,144, events that were not taken yet included.
     ///
     /// # Errors
     /// Nobody takes the events any more.
@@ -58,7 +59,7 @@ impl Tasks {
     pub async fn send(&self, mut tasks: Vec<Task>) -> Result<(), Ended> {
         while !tasks.is_empty() {
             // Never more than a small part of all places, so that large batches do not wait for the run to be empty.
-            let rest = tasks.split_off(tasks.len().min(MAX_PENDING / 16));
+            let rest = tasks.split_off(tasks.len().min(MAX_PENDING / 64));
             let places = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
             // Given back by the events, one for each task.
             self.pending.acquire_many(places).await.map_err(|_| Ended)?.forget();

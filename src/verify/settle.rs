@@ -196,6 +196,8 @@ impl State {
         let outcome = &*answer.outcome;
         self.answers += 1;
         let domain = question.domain();
+        // Whoever comes behind the first to meet a limit of the connection meets no other.
+        let echo = settled.stop && outcome.verdict.retry == Some(Retry::NextConnection);
         let question = match outcome.verdict.retry {
             Some(Retry::NextTransaction) => {
                 let most = settled.recipients.unwrap_or(u32::MAX).min(answer.position.max(1));
@@ -209,13 +211,13 @@ impl State {
                     Err(question) => question,
                 }
             }
-            Some(Retry::NextConnection) => match question.lose() {
-                Ok(question) => {
-                    settled.stop = true;
-                    return Some(question);
+            Some(Retry::NextConnection) => {
+                settled.stop = true;
+                match question.lose() {
+                    Ok(question) => return Some(question),
+                    Err(question) => question,
                 }
-                Err(question) => question,
-            },
+            }
             _ => question,
         };
         self.groups[seat.group].rates.note(question.kin(), !outcome.is_positive());
@@ -224,11 +226,11 @@ impl State {
         self.settle(seat.source(), question, outcome, answer.at);
         if accepted {
             self.standing.accepted(seat.group, domain, answer.asked);
-        } else if blamed {
+        } else if blamed && !echo {
             let finding = self.standing.blamed(domain, outcome, answer.at);
             self.found(finding, domain, outcome, answer.at);
             settled.stop |= finding != Finding::None;
-        } else {
+        } else if !blamed {
             self.standing.answered();
         }
         None

@@ -164,6 +164,22 @@ async fn no_server_loses_its_patience() {
 }
 
 #[tokio::test]
+async fn a_connection_is_left_before_its_last_rejections_cost_a_round_trip_each() {
+    let sandbox = sandbox(
+        "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\n\
+         [[domain]]\nname = \"mixed.test\"\nknown_share = 0.7\n",
+    )
+    .await;
+    let config = without_catch_all(&sandbox);
+    let addresses: Vec<String> = (0..600).map(|n| format!("user{n}@mixed.test")).collect();
+    assert_eq!(verify(config, &addresses.iter().map(String::as_str).collect::<Vec<_>>()).await.len(), 600);
+    let stats = sandbox.stats("mx").unwrap();
+    let each = |count: u64| count as f64 / stats.connections as f64;
+    assert!(each(stats.transactions) <= 5.0, "to the bitter end, {stats:?}");
+    assert!(each(stats.errors) >= 6.0, "connections are not for one window, {stats:?}");
+}
+
+#[tokio::test]
 async fn a_list_sorted_by_domain_costs_no_servers_patience() {
     // One exchanger for a domain that accepts anything, one with good addresses, and two that nobody is left at.
     let users: Vec<String> = (0..500).map(|n| format!("user{n}")).collect();
