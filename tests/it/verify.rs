@@ -1,13 +1,17 @@
 //! The verifier against the sandbox: every behaviour of a server, and the verdict that it deserves.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use smtp_pool::{
     client::Timeouts,
+    metrics::Metrics,
     net::TlsPolicy,
     proto::Mailbox,
     sandbox::{Sandbox, Truth, World},
-    verify::{Blame, CatchAll, Routes, Status, SubStatus, VerifierConfig},
+    verify::{Blame, CatchAll, Event, Routes, Status, SubStatus, Task, Verifier, VerifierConfig},
 };
 
 use crate::support::{config, sandbox, verify};
@@ -170,9 +174,17 @@ async fn a_connection_is_left_before_its_last_rejections_cost_a_round_trip_each(
          [[domain]]\nname = \"mixed.test\"\nknown_share = 0.7\n",
     )
     .await;
-    let config = without_catch_all(&sandbox);
-    let addresses: Vec<String> = (0..600).map(|n| format!("user{n}@mixed.test")).collect();
-    assert_eq!(verify(config, &addresses.iter().map(String::as_str).collect::<Vec<_>>()).await.len(), 600);
+    let verifier = Verifier::new(without_catch_all(&sandbox), Arc::new(Metrics::new())).unwrap();
+    // All at once: where little is waiting, little is asked at once.
+    let task = |n| Task { id: n, address: format!("user{n}@mixed.test"), attempts: 0 };
+    let (tasks, mut events) = verifier.start([]);
+    tasks.send((0..600).map(task).collect()).await.unwrap();
+    drop(tasks);
+    let mut done = 0;
+    while let Some(event) = events.next().await {
+        done += u32::from(matches!(event, Event::Done { .. }));
+    }
+    assert_eq!(done, 600);
     let stats = sandbox.stats("mx").unwrap();
     let each = |count: u64| count as f64 / stats.connections as f64;
     assert!(each(stats.transactions) <= 5.0, "to the bitter end, {stats:?}");
