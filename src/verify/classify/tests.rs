@@ -131,7 +131,9 @@ fn blame_on_us_outranks_every_word_about_the_mailbox() {
 mod properties {
     use proptest::prelude::*;
 
+    use super::super::properties;
     use super::*;
+    use crate::verify::Providers;
 
     fn text() -> impl Strategy<Value = String> {
         let phrase = prop::sample::select([US, THEM].concat()).prop_map(str::to_owned);
@@ -144,14 +146,40 @@ mod properties {
         prop::option::of(code.prop_map(|(class, subject, detail)| EnhancedCode { class, subject, detail }))
     }
 
+    /// A line of a file of rules or providers.
+    fn line() -> impl Strategy<Value = &'static str> {
+        let all = [Classifier::BUILTIN_RULES, Providers::BUILTIN].map(|file| file.lines());
+        let all: Vec<_> = all.into_iter().flatten().filter(|line| !line.starts_with('#')).collect();
+        let heads = prop::sample::select(vec!["[[rule]]", "[[provider]]", "id = \"x\"", "name = \"X\""]);
+        prop_oneof![1 => heads, 3 => prop::sample::select(all)]
+    }
+
     proptest! {
         #[test]
         fn every_reply_gets_a_consistent_verdict(
             stage: u8, code in 0..700u16, enhanced in enhanced(), text in text(),
         ) {
-            super::super::properties::classify(stage, code, enhanced, &text);
+            properties::classify(stage, code, enhanced, &text);
         }
+    }
 
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_file_of_any_lines_is_read_or_refused_at_its_place(
+            lines in prop::collection::vec(line(), 0..12), garbage in "[^a]{0,6}",
+        ) {
+            properties::data_files(&(lines.join("\n") + &garbage));
+        }
+    }
+
+    #[test]
+    fn the_files_that_are_compiled_in_keep_the_promises() {
+        properties::data_files(Classifier::BUILTIN_RULES);
+        properties::data_files(Providers::BUILTIN);
+    }
+
+    proptest! {
         #[test]
         fn an_address_proves_nothing(local in "[a-z]{1,9}(-[a-z]{1,9}){0,3}", word in prop::sample::select(vec![
             "user-unknown", "mailbox-full", "greylisted", "blacklisted", "spamhaus.org", "no-such-user",
