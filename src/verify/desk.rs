@@ -34,6 +34,8 @@ use crate::{client::Connection, net::TlsVersion, proto::Verb};
 
 /// Addresses that make another connection worth its while.
 const WORTH: usize = 30;
+/// Recipients that are not worth a round trip of their own, if a new connection can ask more of them.
+const FEW: u32 = 2;
 /// Questions at once to a provider that did not want us a while ago.
 const PROBATION: u32 = 3;
 
@@ -378,7 +380,15 @@ impl State {
             return Draw::Nothing;
         }
         let most = if self.standing.is_on_probation(now) { PROBATION } else { *sizes.end() };
-        let (count, risk) = self.groups[seat.group].affordable(left, most.min(allowed));
+        let most = most.min(allowed);
+        let (count, risk) = self.groups[seat.group].affordable(left, most);
+        // Round trips for one or two recipients each, until the last rejection is used up, take longer than to begin
+        // anew, where there is more to ask. Not so whether a domain accepts anything, which is worth one: others wait for
+        // it, and who answers the next connection may be another exchanger.
+        let few = *sizes.start() == 1 && count <= FEW && count < most && (count as usize) < waiting;
+        if seat.gained > 0 && few && !(count > 0 && self.groups[seat.group].asks_for_a_domain()) {
+            return Draw::Leave;
+        }
         if count == 0 || count < *sizes.start() {
             return Draw::Nothing;
         }

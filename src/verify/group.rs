@@ -102,6 +102,11 @@ impl Group {
         Some(question)
     }
 
+    /// Whether the next question is not about an address of the list.
+    pub(super) fn asks_for_a_domain(&self) -> bool {
+        matches!(self.waiting.front(), Some(Question::CatchAll { .. }))
+    }
+
     /// All that wait.
     pub(super) fn take(&mut self) -> VecDeque<Question> {
         self.utf8_waiting = 0;
