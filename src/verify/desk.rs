@@ -137,7 +137,7 @@ impl Desk {
             answers: 0,
             rate: (0, now, 0.0),
             ending: false,
-            status: context.statuses.add(name),
+            status: context.statuses.add(name, &limits),
         };
         Self { context, limits, state: Mutex::new(state), changed: Notify::new() }
     }

@@ -122,6 +122,14 @@ impl Limits {
         per_day: None,
     };
 
+    /// Recipients a second in the long run, if any of the rates is limited.
+    #[must_use]
+    pub fn per_second(&self) -> Option<f64> {
+        let rates = [(self.per_minute, 60.0), (self.per_hour, 3_600.0), (self.per_day, 86_400.0)];
+        let rates = rates.into_iter().filter_map(|(limit, seconds)| Some(f64::from(limit?) / seconds));
+        rates.reduce(f64::min)
+    }
+
     fn with(self, written: &WrittenLimits) -> Self {
         let or = |value: Option<NonZeroU32>, default| value.map_or(default, NonZeroU32::get);
         let either = |value: Option<NonZeroU32>, default: Option<u32>| value.map(NonZeroU32::get).or(default);
@@ -297,5 +305,11 @@ mod tests {
         let providers = Providers::from_toml(text).unwrap();
         let limits = providers.of("mx.a.test").unwrap().limits;
         assert_eq!((limits.connections, limits.recipients, limits.per_day), (3, 1, Some(10)));
+        assert_eq!(limits.per_second(), Some(10.0 / 86_400.0));
+        assert_eq!(
+            Limits { per_minute: Some(6), per_hour: Some(3_600), ..limits }.per_second(),
+            limits.per_second()
+        );
+        assert_eq!(Limits::default().per_second(), None);
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{SubStatus, outcome::Outcome};
+use super::{Limits, SubStatus, outcome::Outcome};
 
 /// How a lane is doing: all addresses whose mail goes to the same provider or exchangers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,6 +25,9 @@ pub struct LaneStatus {
     pub answered: u64,
     /// Answers a second, over the last few seconds in which there was anything to ask.
     pub rate: f64,
+    /// Answers a second that the limits of the provider allow in the long run, if they limit the rate. For a while it may
+    /// be more.
+    pub most: Option<f64>,
     /// Connections open now.
     pub connections: u32,
     /// The round trip of a window of questions, lately; zero before the first.
@@ -164,13 +167,14 @@ pub(super) struct Statuses(Arc<Mutex<Vec<Shared>>>);
 
 impl Statuses {
     /// A new lane, which is open.
-    pub(super) fn add(&self, name: Arc<str>) -> Shared {
+    pub(super) fn add(&self, name: Arc<str>, limits: &Limits) -> Shared {
         let status = LaneStatus {
             name,
             state: LaneState::Open,
             waiting: 0,
             answered: 0,
             rate: 0.0,
+            most: limits.per_second(),
             connections: 0,
             latency: Duration::ZERO,
         };

@@ -375,6 +375,27 @@ fn progress_in_json_is_one_object_a_line() {
     );
 }
 
+/// What a tenth of an hour's limit allows at once says nothing of the hour.
+#[test]
+fn how_long_it_will_take_is_told_by_the_limits() {
+    let addresses: String = (0..200).map(|n| format!("user{n}@good.test\n")).collect();
+    let desk = Desk::new(format!("email\n{addresses}"));
+    let providers = desk.dir.path().join("providers.toml");
+    fs::write(&providers, "[[provider]]\nname = \"Good\"\nmx = [\"mx.good.test\"]\nper_hour = 100\n")
+        .unwrap();
+    let args = ["--sandbox", "--json-progress", "--providers", str_of(&providers)];
+    let mut child = command(&desk.verify(&args)).spawn().unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let eta = lines.take(30).find_map(|line| {
+        let object: Value = serde_json::from_str(&line).ok()?;
+        (object["done"].as_u64()? > 0).then(|| object["eta_s"].as_u64()).flatten()
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // 190 left, of 100 an hour.
+    assert!((6_000..=7_200).contains(&eta.unwrap()), "{eta:?}");
+}
+
 #[test]
 fn other_services_words_are_spoken() {
     let desk = Desk::new(

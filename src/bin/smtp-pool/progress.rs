@@ -130,15 +130,22 @@ impl Screen {
     }
 }
 
-/// How long it will take: by the pace of all, and no less than the slowest lane needs for what it has.
+/// How long it will take: by the pace of all, and no less than the slowest lane needs for what it has, at its pace or, if
+/// that is less, at what the limits of its provider allow in the long run. There is no pace yet at a provider that is to
+/// be asked ten times an hour; there is a limit.
 fn eta(frame: &Frame, rate: f64) -> Option<Duration> {
     let (total, _) = frame.total?;
     let left = total.saturating_sub(frame.done());
     let overall = (rate > 0.0).then(|| left as f64 / rate);
-    let of_lane =
-        |lane: &LaneStatus| (lane.rate > 0.0 && lane.waiting > 0).then(|| lane.waiting as f64 / lane.rate);
-    let slowest = frame.lanes.iter().filter_map(of_lane).fold(0.0, f64::max);
-    Duration::try_from_secs_f64(overall?.max(slowest)).ok().filter(|_| left > 0)
+    let needs = overall.into_iter().chain(frame.lanes.iter().filter_map(lane_needs)).reduce(f64::max)?;
+    Duration::try_from_secs_f64(needs).ok().filter(|_| left > 0)
+}
+
+/// The seconds that a lane needs for what waits, as far as can be told.
+fn lane_needs(lane: &LaneStatus) -> Option<f64> {
+    let pace = Some(lane.rate).filter(|rate| *rate > 0.0);
+    let rate = pace.into_iter().chain(lane.most).reduce(f64::min)?;
+    (lane.waiting > 0).then(|| lane.waiting as f64 / rate)
 }
 
 fn head(frame: &Frame) -> String {
@@ -205,7 +212,7 @@ fn text(frame: &Frame, rate: f64, bar: Option<String>) -> String {
 
 /// The blocked first, then those that need the longest for what they have.
 fn lanes_that_matter(lanes: &[LaneStatus]) -> Vec<&LaneStatus> {
-    let need = |lane: &LaneStatus| lane.waiting as f64 / lane.rate.max(0.1);
+    let need = |lane: &LaneStatus| lane_needs(lane).unwrap_or(lane.waiting as f64 * 10.0);
     let blocked = |lane: &LaneStatus| matches!(lane.state, LaneState::Blocked(_));
     let mut lanes: Vec<_> = lanes.iter().filter(|lane| lane.waiting > 0 || blocked(lane)).collect();
     lanes.sort_by(|one, other| {
