@@ -20,7 +20,8 @@ use crate::{exit::EXIT_CODES, output::Vocab};
 ///
 /// Lists that are files, with an output that is one, make a job: `-o out.csv` keeps what is known in `out.csv.job`, and
 /// the same command goes on where it was, however it ended. The output is written at the end, in the order of the
-/// lists; `smtp-pool job results out.csv.job` has it at any time.
+/// lists; `smtp-pool job results out.csv.job` has it at any time. A job asks about an address once, however often it
+/// is there; without one, rows are forgotten once they are answered, and each is asked about.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(crate) struct VerifyArgs {
