@@ -132,6 +132,11 @@ scale *rows="100000 1000000 10000000":
     cargo build --release --features cli
     .ci/scale target/release/smtp-pool {{ rows }}
 
+# Addresses a second by the whole command, beside the sandbox, and whether there are as many as there should be.
+throughput rows="1000000" goal="200000":
+    cargo build --release --features cli
+    .ci/throughput target/release/smtp-pool {{ rows }} {{ goal }}
+
 # Each example, against the sandbox.
 examples:
     for example in examples/*.rs; do \

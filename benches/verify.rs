@@ -53,7 +53,7 @@ const GOALS: [(&str, f64); 2] = [("session", 3.0), ("verifier", 10.0)];
 fn main() {
     Server::serve_if_asked();
     let mut criterion = Criterion::default().configure_from_args();
-    let totals = cpu_of_one_connection(&mut criterion);
+    let totals = apart(|| cpu_of_one_connection(&mut criterion));
     let mut table = String::from(
         "| connections | latency | client | addresses/s | CPU per 100,000 addresses |\n|---|---|---|---|---|\n",
     );
@@ -70,6 +70,19 @@ fn main() {
         fs::write("target/verify-cpu.md", table).unwrap();
         report(&totals);
     }
+}
+
+/// Runs on a core of its own, the server being on the other: else it is up to chance whether both share one, and whether
+/// a read of the client is long or short for it.
+#[cfg_attr(not(target_os = "linux"), expect(unused, reason = "there is no way to ask for it"))]
+fn apart<T>(run: impl FnOnce() -> T) -> T {
+    let before = wire::stay_on(0);
+    let done = run();
+    #[cfg(target_os = "linux")]
+    if let Some(before) = before {
+        rustix::thread::sched_setaffinity(None, &before).unwrap();
+    }
+    done
 }
 
 /// Whether it is only to be seen that everything works.
