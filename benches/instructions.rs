@@ -15,11 +15,18 @@
 use std::{
     env, fs,
     hint::black_box,
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
     process::{Command, exit},
+    thread,
 };
 
 use bytes::BytesMut;
-use smtp_pool::proto::{self, Decoder, Mailbox, RcptParams, Reply};
+use smtp_pool::{
+    pool::Pool,
+    proto::{self, Decoder, Mailbox, RcptParams, Reply},
+};
+use tokio::runtime::Builder;
 
 /// Set in the environment of the process that is counted, to the name of the path and how often it is gone.
 const COUNTED: &str = "SMTP_POOL_BENCH_COUNTED";
@@ -33,7 +40,7 @@ const REPLY: &[u8] = b"550 5.1.1 <user12@example.com>: Recipient address rejecte
 /// A name, and the path gone so many times.
 type Path = (&'static str, fn(u64));
 
-const PATHS: [Path; 5] = [
+const PATHS: [Path; 6] = [
     ("reply", |n| decode(n, REPLY, usize::MAX)),
     ("replies_100", |n| decode(n, &REPLY.repeat(100), usize::MAX)),
     ("reply_dripped", |n| decode(n, REPLY, 1)),
@@ -47,6 +54,7 @@ const PATHS: [Path; 5] = [
         }
     }),
     ("commands_100", encode),
+    ("checkout", check_out),
 ];
 
 fn main() {
@@ -133,4 +141,27 @@ fn encode(n: u64) {
         commands.iter().for_each(|command| command.encode(&mut out));
         black_box(&out);
     }
+}
+
+/// An idle connection lent by the pool, and given back.
+fn check_out(n: u64) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let name = listener.local_addr().unwrap().to_string();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"220 mx.example.com\r\n").unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        assert!(lines.next().unwrap().unwrap().starts_with("EHLO"));
+        stream.write_all(b"250 mx.example.com\r\n").unwrap();
+        // Until the client is gone.
+        lines.for_each(drop);
+    });
+    Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let pool = Pool::builder().build().unwrap();
+        for _ in 0..=n {
+            drop(black_box(pool.get(&*name).await.unwrap()));
+        }
+        assert_eq!(pool.status().idle, 1);
+    });
+    server.join().unwrap();
 }
