@@ -66,3 +66,9 @@ proptest! {
         auth_challenge(token, &user, &secret, &mechanisms, &answers);
     }
 }
+
+/// Five backslashes are shown as ten, which holds nine.
+#[test]
+fn a_name_shown_escaped_gives_no_secret_away() {
+    auth_challenge(false, &"\\".repeat(5), &"\\".repeat(9), "PLAIN", &[b"535 no\r\n"]);
+}
