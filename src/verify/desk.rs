@@ -385,7 +385,8 @@ impl State {
         // Round trips for one or two recipients each, until the last rejection is used up, take longer than to begin
         // anew, where there is more to ask. Not so whether a domain accepts anything, which is worth one: others wait for
         // it, and who answers the next connection may be another exchanger.
-        let few = *sizes.start() == 1 && count <= FEW && count < most && (count as usize) < waiting;
+        let nothing_in_flight = *sizes.start() == 1;
+        let few = nothing_in_flight && count <= FEW && count < most && (count as usize) < waiting;
         if seat.gained > 0 && few && !(count > 0 && self.groups[seat.group].asks_for_a_domain()) {
             return Draw::Leave;
         }
