@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use smtp_pool::{
@@ -14,7 +14,11 @@ use smtp_pool::{
     proto::{Command, Mailbox, Reply, ReversePath},
 };
 use smtp_pool_interop::{Kind, Postfix, Service, World};
-use tokio::task::JoinSet;
+use tokio::{
+    sync::Notify,
+    task::JoinSet,
+    time::{Instant, sleep, timeout_at},
+};
 
 use crate::support::name;
 
@@ -22,6 +26,8 @@ use crate::support::name;
 const STEP: Duration = Duration::from_millis(500);
 const USERS: usize = 12;
 const WAITING: Duration = Duration::from_millis(5);
+/// For what is to happen at all.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// What a busy machine takes to connect and to answer.
 const SLACK: Duration = Duration::from_secs(3);
 
@@ -40,6 +46,8 @@ struct Seen {
     errors: Mutex<Vec<String>>,
     wrong: Mutex<Vec<String>>,
     over: AtomicBool,
+    /// Told of each answer and each error.
+    changed: Notify,
 }
 
 impl Seen {
@@ -60,6 +68,19 @@ impl Seen {
         if !named {
             self.wrong.lock().expect("a lock").push(format!("{error:?}"));
         }
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until the users have seen that.
+    async fn until(&self, what: &str, is_seen: impl Fn(&Self) -> bool) {
+        let limit = Instant::now() + PATIENCE;
+        loop {
+            let changed = self.changed.notified();
+            if is_seen(self) {
+                return;
+            }
+            assert!(timeout_at(limit, changed).await.is_ok(), "{what} within {PATIENCE:?}");
+        }
     }
 
     /// An answer is right if it says what the mailbox is, or that the server is going away.
@@ -68,6 +89,7 @@ impl Seen {
             self.wrong.lock().expect("a lock").push(format!("known: {known}, {reply}"));
         }
         self.answers.fetch_add(1, Ordering::Relaxed);
+        self.changed.notify_waiters();
     }
 }
 
@@ -94,7 +116,7 @@ async fn user(pool: Pool, seen: Arc<Seen>, mailboxes: Vec<(Mailbox, bool)>, turn
             }
         }
         // A steady load, and not as much as there can be.
-        tokio::time::sleep(WAITING).await;
+        sleep(WAITING).await;
     }
 }
 
@@ -112,22 +134,13 @@ async fn killed_and_started_again_under_load() {
     for turn in 0..USERS {
         users.spawn(user(pool.clone(), Arc::clone(&seen), mailboxes.clone(), turn));
     }
-    let more = async |than: usize, of: &AtomicUsize| {
-        let began = Instant::now();
-        while of.load(Ordering::Relaxed) <= than {
-            assert!(began.elapsed() < Duration::from_secs(60), "no traffic: {pool:?}");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    more(300, &seen.answers).await;
+    let answers = |seen: &Seen| seen.answers.load(Ordering::Relaxed);
+    let errors = |seen: &Seen| seen.errors.lock().expect("a lock").len();
+    seen.until("traffic", |seen| answers(seen) > 300).await;
     for _ in 0..2 {
         tokio::task::block_in_place(|| postfix.kill());
-        let before = seen.errors.lock().expect("a lock").len();
-        let began = Instant::now();
-        while seen.errors.lock().expect("a lock").len() < before + USERS {
-            assert!(began.elapsed() < Duration::from_secs(60), "nobody notices: {pool:?}");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        let before = errors(&seen);
+        seen.until("everybody notices", |seen| errors(seen) >= before + USERS).await;
         assert!(!pool.health().ready || pool.status().idle == 0, "{pool:?}");
         let listening = tokio::task::block_in_place(|| {
             postfix.run();
@@ -138,11 +151,11 @@ async fn killed_and_started_again_under_load() {
             Err(CheckoutError::CircuitOpen { retry_after, .. }) => retry_after,
             _ => STEP,
         };
-        let answers = seen.answers.load(Ordering::Relaxed);
-        more(answers, &seen.answers).await;
+        let before = answers(&seen);
+        seen.until("traffic", |seen| answers(seen) > before).await;
         let resumed = listening.elapsed();
         assert!(resumed < step + SLACK, "{resumed:?} after Postfix was up, and the step was {step:?}");
-        more(answers + 300, &seen.answers).await;
+        seen.until("more traffic", |seen| answers(seen) > before + 300).await;
     }
     seen.over.store(true, Ordering::Relaxed);
     while let Some(user) = users.join_next().await {
@@ -166,9 +179,9 @@ async fn idle_connections_that_postfix_closes_are_not_lent() {
         lent.push(pool.get(&server).await.expect("a connection"));
     }
     drop(lent);
-    // Each second one of them is used, and the others are closed by the server in the meantime.
+    // Postfix hangs up after a second by a clock of its own, which nothing here can hurry.
     for _ in 0..4 {
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        sleep(Duration::from_millis(1_500)).await;
         for _ in 0..6 {
             let mut connection = pool.get(&server).await.expect("a connection");
             let reply = connection.command(&Command::Noop).await;
