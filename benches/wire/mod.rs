@@ -229,7 +229,6 @@ pub(crate) async fn pipelined(
             session.queue_mail(&from, &mail).unwrap();
             window.iter().for_each(|mailbox| session.queue_rcpt(mailbox, &rcpt).unwrap());
             session.queue(&proto::Command::Rset).unwrap();
-            session.flush().await.unwrap();
             sent += 1;
         }
         if session.owed() == 0 {

@@ -173,6 +173,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// # Errors
     /// [`SessionError::Timeout`] after the deadline of the command whose reply is due.
     pub async fn flush(&mut self) -> Result<(), SessionError> {
+        let verb = self.dialogue.due().unwrap_or(Verb::Noop);
+        self.write(verb).await.map_err(|error| self.fail(verb, error))
+    }
+
+    /// Writes what is queued, while the reply to `verb` is due.
+    async fn write(&mut self, verb: Verb) -> Result<(), SessionError> {
         if self.out.is_empty() {
             return Ok(());
         }
@@ -180,9 +186,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if let Some(flight) = self.flights.back_mut() {
             flight.sent = now;
         }
-        let verb = self.dialogue.due().unwrap_or(Verb::Noop);
         let written = timeout_at(now + self.timeouts.of(verb), poll_fn(|cx| self.poll_flush(cx))).await;
-        written.map_err(|_| self.fail(verb, SessionError::Timeout { verb }))
+        written.map_err(|_| SessionError::Timeout { verb })
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -226,7 +231,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    /// The next reply, and what it answers; flushes first.
+    /// The next reply, and what it answers; flushes before it waits for one.
     ///
     /// The deadline is that of the command ([`Timeouts`]) and covers the whole reply, however it drips in.
     ///
@@ -252,9 +257,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     #[inline]
     async fn next_reply(&mut self) -> Result<(Verb, Head), SessionError> {
         let verb = self.dialogue.due().ok_or(SessionError::NothingOwed)?;
-        if !self.out.is_empty() {
-            self.flush().await?;
-        }
         match self.read_reply(verb).await {
             Ok(head) => Ok((verb, head)),
             Err(error) => Err(self.fail(verb, error)),
@@ -262,6 +264,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     async fn read_reply(&mut self, verb: Verb) -> Result<Head, SessionError> {
+        if self.flights.len() == 1 && !self.out.is_empty() {
+            // Of the flight that is due nothing is sent yet, so that nothing which is there can answer it.
+            let unsent = self.flights.front().is_some_and(|flight| flight.octets == self.out.len());
+            if unsent && self.is_answered() {
+                return Err(self.unasked());
+            }
+            self.write(verb).await?;
+        }
         loop {
             if let Some(head) = self.decoder.frame()? {
                 self.waiting = None;
@@ -269,6 +279,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 self.dialogue.receive(&self.decoder.framed(head))?;
                 return Ok(head);
             }
+            // Not before all replies at hand are taken: what is queued meanwhile goes out in one write.
+            self.write(verb).await?;
             if self.ended.is_some() {
                 return Err(self.end(verb));
             }

@@ -242,7 +242,7 @@ impl<'a> Probe<'a> {
             self.connection.queue(&Command::Rset)?;
             self.sent.push_back(Sent::Rset(risk));
         }
-        self.connection.flush().await
+        Ok(())
     }
 
     async fn make_room(&mut self) -> Result<(), SessionError> {

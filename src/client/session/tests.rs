@@ -251,6 +251,47 @@ async fn with_pipelining_an_envelope_is_one_write() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_queued_while_replies_are_at_hand_goes_out_in_one_write() {
+    let mut session = ready(Server::new(yes)).await;
+    session.queue_mail(&ReversePath::Null, &MailParams::default()).unwrap();
+    let mailboxes = mailboxes(4);
+    session.queue_rcpt(&mailboxes[0], &RcptParams::default()).unwrap();
+    session.flush().await.unwrap();
+    session.reply().await.unwrap();
+    for mailbox in &mailboxes[1..3] {
+        session.queue_rcpt(mailbox, &RcptParams::default()).unwrap();
+    }
+    session.reply().await.unwrap();
+    assert_eq!(session.stream().writes.lock().unwrap().len(), 1, "nothing is waited for yet");
+    session.queue_rcpt(&mailboxes[3], &RcptParams::default()).unwrap();
+    for _ in 0..3 {
+        assert_eq!(session.reply().await.unwrap().1.text(), "RCPT");
+    }
+    let lines: Vec<usize> =
+        session.stream().writes.lock().unwrap().iter().map(|w| w.lines().count()).collect();
+    assert_eq!((lines, session.owed()), (vec![2, 3], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_reply_too_many_is_no_answer_to_what_is_queued_behind() {
+    let twice = |line: &str| match line {
+        "RCPT TO:<user0@example.com>" => says("250 RCPT\r\n250 RCPT"),
+        _ => yes(line),
+    };
+    let mut session = ready(Server::new(twice)).await;
+    let mailboxes = mailboxes(2);
+    session.queue_mail(&ReversePath::Null, &MailParams::default()).unwrap();
+    session.queue_rcpt(&mailboxes[0], &RcptParams::default()).unwrap();
+    session.flush().await.unwrap();
+    session.reply().await.unwrap();
+    session.queue_rcpt(&mailboxes[1], &RcptParams::default()).unwrap();
+    session.reply().await.unwrap();
+    let error = session.reply().await.unwrap_err();
+    assert!(matches!(error, SessionError::Dialogue(DialogueError::Unsolicited(250))), "{error}");
+    assert_eq!(session.stream().writes.lock().unwrap().len(), 1, "and nothing more is said");
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_pipelining_each_command_waits_for_its_reply() {
     let mut session = ready(Server::new(one_by_one)).await;
     envelope(&mut session, 2).await.unwrap();
