@@ -23,7 +23,7 @@ use super::{
     mx::Exchangers,
     outcome::Outcome,
     pace::{Controller, Pace},
-    probe::Answer,
+    probe::Flight,
     question::Question,
     run::Lot,
     settle::Settled,
@@ -175,10 +175,10 @@ impl State {
     }
 
     /// Addresses to ask about.
-    pub(super) fn take_in(&mut self, group: usize, items: Vec<Item>) {
+    pub(super) fn take_in(&mut self, group: usize, items: impl ExactSizeIterator<Item = Item>) {
         self.waiting += items.len();
         let known = &mut self.groups[group];
-        items.into_iter().for_each(|item| known.push(Question::Item(item)));
+        items.for_each(|item| known.push(Question::Item(item)));
         self.wake(group);
     }
 
@@ -409,11 +409,13 @@ impl State {
             if let Question::Item(item) = &mut question {
                 item.started.get_or_insert(now);
             }
-            self.groups[seat.group].rates.ask(question.kin());
             questions.push(question);
         }
         if questions.is_empty() {
             return Draw::Nothing;
+        }
+        for alike in questions.chunk_by(|one, next| one.kin() == next.kin()) {
+            self.groups[seat.group].rates.ask(alike[0].kin(), alike.len() as u32);
         }
         self.pace.take(questions.len() as u32);
         Draw::Window(Window { questions, risk, smtputf8 })
@@ -467,15 +469,16 @@ impl Seat {
     }
 
     /// Lets answers count.
-    pub(super) fn settle(&mut self, answers: &mut Vec<(Question, Answer)>) -> Settled {
-        if answers.is_empty() {
+    pub(super) fn settle(&mut self, flights: &mut Vec<Flight>) -> Settled {
+        let count = flights.iter().map(|flight| flight.answers.len()).sum::<usize>();
+        if count == 0 {
             return Settled::default();
         }
         let desk = Arc::clone(&self.desk);
-        self.gained += answers.len() as u64;
+        self.gained += count as u64;
         let latency = self.latency.take();
         let mut state = desk.lock();
-        let settled = state.settle_all(self, answers.drain(..), latency);
+        let settled = state.settle_all(self, flights.drain(..), count, latency);
         let wanted = settled.stop || state.wants_more();
         drop(state);
         if wanted {

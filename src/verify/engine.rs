@@ -146,7 +146,7 @@ impl Context {
     }
 
     /// What acceptance means for an address of a domain that does, or does not, accept anything.
-    pub(super) fn accepted(&self, mut record: Record, catch_all: CatchAll) -> Record {
+    pub(super) fn accepted(&self, record: &mut Record, catch_all: CatchAll) {
         record.catch_all = catch_all;
         let risky = &self.config.risky;
         record.sub_status = match catch_all {
@@ -156,7 +156,6 @@ impl Context {
             _ => record.sub_status,
         };
         record.status = record.sub_status.status();
-        record
     }
 
     pub(super) fn syntax_error(&self, address: String, outcome: Outcome) -> Record {

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Windows in flight: beyond four, throughput hardly grows, and a refusal comes too late to be heeded.
-const WINDOWS: u32 = 4;
+const WINDOWS: usize = 4;
 /// How long answers may be held back before no new window is sent, so that the connection becomes quiet: one
 /// round trip lost in five seconds.
 const HELD: Duration = Duration::from_secs(5);
@@ -37,12 +37,30 @@ const HELD: Duration = Duration::from_secs(5);
 pub(super) struct Answer {
     /// What was said to RCPT, or to MAIL where the whole transaction was refused.
     pub(super) outcome: Arc<Outcome>,
-    /// Recipients before it in its transaction; after none, it cannot be one too many.
-    pub(super) position: u32,
-    /// When it was asked for.
-    pub(super) asked: Instant,
     /// When it came.
     pub(super) at: Instant,
+}
+
+/// A window that was sent. Its questions stay where they are, from the desk and back to it.
+pub(super) struct Flight {
+    pub(super) questions: Vec<Question>,
+    /// To the first of the questions.
+    pub(super) answers: Vec<Answer>,
+    /// When it was asked.
+    pub(super) asked: Instant,
+    /// What was said to MAIL, once something was.
+    mail: Option<Result<(), Arc<Outcome>>>,
+    /// Recipients sent.
+    sent: usize,
+    /// The rejections to reckon with.
+    risk: f32,
+}
+
+impl Flight {
+    /// Recipients before the one of the `nth` answer in its transaction; after none, it cannot be one too many.
+    pub(super) fn position(&self, nth: usize) -> u32 {
+        if matches!(self.mail, Some(Err(_))) { 0 } else { nth as u32 }
+    }
 }
 
 /// Why a connection is done.
@@ -58,33 +76,18 @@ pub(super) enum End {
     Closed(Reply),
 }
 
-/// What was sent and not yet answered.
-enum Sent {
-    /// The beginning of a window, and when that was.
-    Mail(Instant),
-    Rcpt(Question),
-    /// The end of a window, and the rejections that were reckoned with for it.
-    Rset(f32),
-}
-
 /// A connection with what it has in flight.
 pub(super) struct Probe<'a> {
     connection: &'a mut Connection,
     budget: &'a mut Budget,
     from: &'a ReversePath,
     seat: &'a mut Seat,
-    sent: VecDeque<Sent>,
-    /// Answers held back.
-    answers: Vec<(Question, Answer)>,
-    windows: u32,
-    /// Rejections to reckon with for the windows in flight.
+    /// Sent, and not wholly answered.
+    flights: VecDeque<Flight>,
+    /// Answered, and held back.
+    held: Vec<Flight>,
+    /// Rejections to reckon with for what is in flight.
     risk: f32,
-    /// The refusal of the MAIL that the replies at hand belong to.
-    refused: Option<Arc<Outcome>>,
-    /// When the transaction was begun that the replies at hand belong to.
-    asked: Instant,
-    /// Recipients answered so far in the transaction that the replies at hand belong to.
-    position: u32,
     closing: Option<Reply>,
     stopped: bool,
 }
@@ -101,13 +104,9 @@ impl<'a> Probe<'a> {
             budget,
             from,
             seat,
-            sent: VecDeque::new(),
-            answers: Vec::new(),
-            windows: 0,
+            flights: VecDeque::new(),
+            held: Vec::new(),
             risk: 0.0,
-            refused: None,
-            asked: Instant::now(),
-            position: 0,
             closing: None,
             stopped: false,
         }
@@ -116,17 +115,15 @@ impl<'a> Probe<'a> {
     /// Asks until there are no questions left, or the connection is done for another reason.
     pub(super) async fn run(mut self) -> End {
         let ended = self.pump().await;
-        let unanswered = self.sent.drain(..).filter_map(|sent| match sent {
-            Sent::Rcpt(question) => Some(question),
-            _ => None,
-        });
-        let unanswered: Vec<_> = unanswered.collect();
-        if self.is_doubtful(&ended) {
-            let void = self.answers.drain(..).map(|(question, _)| question);
-            self.seat.take_back(void.chain(unanswered).collect());
-        } else {
-            self.seat.take_back(unanswered);
+        let doubtful = self.is_doubtful(&ended);
+        self.held.extend(self.flights.drain(..));
+        let mut back = Vec::new();
+        for flight in &mut self.held {
+            let answered = if doubtful { 0 } else { flight.answers.len() };
+            flight.answers.truncate(answered);
+            back.extend(flight.questions.drain(answered..));
         }
+        self.seat.take_back(back);
         self.commit();
         match (ended, self.closing) {
             (_, Some(reply)) => End::Closed(reply),
@@ -143,7 +140,8 @@ impl<'a> Probe<'a> {
             // A server that says nothing to some RCPT answers RSET, and then there is nothing more to come: its
             // acceptance was taken for that of a recipient. A refusal in its place would not be the answer to RSET.
             Err(SessionError::Timeout { .. }) => {
-                self.answers.last().is_some_and(|(_, answer)| answer.outcome.is_positive())
+                let last = self.held.iter().chain(&self.flights).rev().find_map(|flight| flight.answers.last());
+                last.is_some_and(|answer| answer.outcome.is_positive())
             }
             _ => false,
         }
@@ -177,15 +175,15 @@ impl<'a> Probe<'a> {
 
     /// The next window, if it may be sent now.
     fn room(&mut self) -> Option<Window> {
-        let held =
-            self.answers.first().is_some_and(|(_, first)| self.connection.last_read() - first.at > HELD);
-        let full = self.windows == WINDOWS || !self.connection.has_room();
+        let oldest = self.held.iter().chain(&self.flights).find_map(|flight| flight.answers.first());
+        let held = oldest.is_some_and(|first| self.connection.last_read() - first.at > HELD);
+        let full = self.flights.len() == WINDOWS || !self.connection.has_room();
         if self.stopped || self.closing.is_some() || held || full {
             return None;
         }
         let full = self.budget.full_window();
         // A window behind others waits until it can be a good one: one write per recipient costs more than it gains.
-        let least = if self.windows == 0 { 1 } else { full.div_ceil(2) };
+        let least = if self.flights.is_empty() { 1 } else { full.div_ceil(2) };
         match self.seat.draw(self.budget.left(self.risk), least..=full) {
             Draw::Window(window) => Some(window),
             Draw::Nothing => None,
@@ -198,49 +196,36 @@ impl<'a> Probe<'a> {
 
     async fn window(&mut self, window: Window) -> Result<(), SessionError> {
         let Window { questions, risk, smtputf8 } = window;
-        let mut questions = questions.into_iter();
-        let asked = self.ask(&mut questions, risk, smtputf8).await;
-        let rest: Vec<_> = questions.collect();
-        if !rest.is_empty() {
-            self.seat.take_back(rest);
-        }
-        asked
-    }
-
-    async fn ask(
-        &mut self,
-        questions: &mut std::vec::IntoIter<Question>,
-        risk: f32,
-        smtputf8: bool,
-    ) -> Result<(), SessionError> {
-        let now = Instant::now();
+        let (asked, count) = (Instant::now(), questions.len());
         self.budget.begin();
-        self.windows += 1;
         self.risk += risk;
+        let answers = Vec::with_capacity(count);
+        let flight = Flight { questions, answers, asked, mail: None, sent: 0, risk };
+        self.flights.push_back(flight);
         self.connection.queue_mail(self.from, &MailParams { smtputf8, ..MailParams::default() })?;
-        self.sent.push_back(Sent::Mail(now));
-        while !questions.as_slice().is_empty() {
+        for _ in 0..count {
             self.make_room().await?;
+            let Some(flight) = self.flights.back_mut() else { break };
             if self.stopped || self.closing.is_some() {
+                let rest = flight.questions.split_off(flight.sent);
+                self.seat.take_back(rest);
                 break;
             }
-            let Some(question) = questions.next() else { break };
+            let question = &flight.questions[flight.sent];
+            flight.sent += 1;
             // Without PIPELINING the refusal of MAIL is known by now, and RCPT would be out of sequence.
             if self.connection.owed() == 0
-                && let Some(mail) = &self.refused
+                && let Some(Err(outcome)) = &flight.mail
             {
-                let (outcome, at) = (Arc::clone(mail), self.connection.last_read());
-                self.answers.push((question, Answer { outcome, position: 0, asked: now, at }));
+                let (outcome, at) = (Arc::clone(outcome), self.connection.last_read());
+                flight.answers.push(Answer { outcome, at });
                 continue;
             }
-            let queued = self.connection.queue_rcpt(question.mailbox(), &RcptParams::default());
-            self.sent.push_back(Sent::Rcpt(question));
-            queued?;
+            self.connection.queue_rcpt(question.mailbox(), &RcptParams::default())?;
         }
         self.make_room().await?;
         if self.closing.is_none() {
             self.connection.queue(&Command::Rset)?;
-            self.sent.push_back(Sent::Rset(risk));
         }
         Ok(())
     }
@@ -260,46 +245,43 @@ impl<'a> Probe<'a> {
             self.closing.get_or_insert_with(|| reply.detach());
             return Ok(false);
         }
-        match self.sent.pop_front() {
-            Some(Sent::Mail(asked)) => {
-                (self.asked, self.position) = (asked, 0);
-                self.refused = (!reply.is_positive()).then(|| self.seat.outcome(Verb::Mail, &reply));
-                if self.refused.is_some() {
-                    self.budget.reject();
-                }
+        let Some(flight) = self.flights.front_mut() else { return Ok(false) };
+        if flight.mail.is_none() {
+            flight.mail = Some(match reply.is_positive() {
+                true => Ok(()),
+                false => Err(self.seat.outcome(Verb::Mail, &reply)),
+            });
+            if !reply.is_positive() {
+                self.budget.reject();
             }
-            Some(Sent::Rcpt(question)) => {
-                if !reply.is_positive() {
-                    self.budget.reject();
-                }
-                let (outcome, position) = match &self.refused {
-                    Some(mail) => (Arc::clone(mail), 0),
-                    None => (self.seat.outcome(Verb::Rcpt, &reply), self.position),
-                };
-                self.position += 1;
-                let (asked, at) = (self.asked, self.connection.last_read());
-                self.answers.push((question, Answer { outcome, position, asked, at }));
+        } else if flight.answers.len() < flight.sent {
+            if !reply.is_positive() {
+                self.budget.reject();
             }
+            let outcome = match &flight.mail {
+                Some(Err(mail)) => Arc::clone(mail),
+                _ => self.seat.outcome(Verb::Rcpt, &reply),
+            };
+            flight.answers.push(Answer { outcome, at: self.connection.last_read() });
+        } else if !reply.is_positive() {
             // RSET cannot fail (RFC 5321 4.1.1.5): this is the reply to something else.
-            Some(Sent::Rset(_)) if !reply.is_positive() => {
-                return Err(DialogueError::Unsolicited(reply.code()).into());
-            }
-            Some(Sent::Rset(risk)) => {
-                self.windows -= 1;
-                self.seat.note_latency(self.connection.last_read().saturating_duration_since(self.asked));
+            return Err(DialogueError::Unsolicited(reply.code()).into());
+        } else {
+            self.seat.note_latency(self.connection.last_read().saturating_duration_since(flight.asked));
+            self.risk -= flight.risk;
+            self.held.extend(self.flights.pop_front());
+            if self.flights.is_empty() {
                 // To the bit, so that nothing is left of roundings.
-                self.risk = if self.windows == 0 { 0.0 } else { self.risk - risk };
-                self.refused = None;
-                return Ok(true);
+                self.risk = 0.0;
             }
-            None => {}
+            return Ok(true);
         }
         Ok(false)
     }
 
     /// Lets the answers count.
     fn commit(&mut self) {
-        let settled = self.seat.settle(&mut self.answers);
+        let settled = self.seat.settle(&mut self.held);
         self.stopped |= settled.stop;
         if let Some(most) = settled.recipients {
             self.budget.limit_recipients(most);

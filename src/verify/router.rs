@@ -18,7 +18,7 @@ use super::{
     lane,
     mx::Exchangers,
     outcome::Outcome,
-    run::Lot,
+    run::{Lot, TOGETHER},
 };
 use crate::proto::Mailbox;
 
@@ -39,10 +39,18 @@ enum Known {
     Failed(Outcome, Instant),
 }
 
-/// A group of a lane, and what gathers for it.
+/// A group of a lane.
 struct Group {
     desk: Arc<Desk>,
     at: usize,
+    /// The parcel that gathers for it, if one does.
+    parcel: Option<usize>,
+}
+
+/// Items that travel to a group together.
+#[derive(Default)]
+struct Parcel {
+    group: usize,
     items: Vec<Item>,
 }
 
@@ -55,8 +63,9 @@ pub(super) struct Router {
     by_exchangers: HashMap<Exchangers, usize>,
     by_provider: HashMap<usize, usize>,
     groups: Vec<Group>,
-    /// Groups that have something to send.
-    touched: Vec<usize>,
+    /// Of which the first so many have something in them; the others keep their memory for the next time.
+    parcels: Vec<Parcel>,
+    packed: usize,
     lanes: Vec<Arc<Desk>>,
     running: JoinSet<()>,
     lookups: JoinSet<(u32, MailRoute)>,
@@ -74,7 +83,8 @@ impl Router {
             by_exchangers: HashMap::default(),
             by_provider: HashMap::default(),
             groups: Vec::new(),
-            touched: Vec::new(),
+            parcels: Vec::new(),
+            packed: 0,
             lanes: Vec::new(),
             running: JoinSet::new(),
             lookups: JoinSet::new(),
@@ -131,11 +141,13 @@ impl Router {
             Known::Soon(items) => items.push(item),
             Known::Group(group) => {
                 let group = *group;
-                let items = &mut self.groups[group].items;
-                if items.is_empty() {
-                    self.touched.push(group);
-                }
-                items.push(item);
+                let parcel = *self.groups[group].parcel.get_or_insert_with(|| {
+                    self.packed += 1;
+                    self.parcels.resize_with(self.packed.max(self.parcels.len()), Parcel::default);
+                    self.parcels[self.packed - 1].group = group;
+                    self.packed - 1
+                });
+                self.parcels[parcel].items.push(item);
             }
             Known::Nowhere(outcome) => self.context.settle(item, outcome, Instant::now(), &mut self.lot),
             Known::Failed(outcome, until) => {
@@ -229,17 +241,19 @@ impl Router {
             }
         };
         let at = desk.lock().add(exchangers.clone());
-        self.groups.push(Group { desk, at, items: Vec::new() });
+        self.groups.push(Group { desk, at, parcel: None });
         self.by_exchangers.insert(exchangers, self.groups.len() - 1);
         self.groups.len() - 1
     }
 
     /// Sends what has gathered.
     fn flush(&mut self) {
-        for group in self.touched.drain(..) {
-            let Group { desk, at, items } = &mut self.groups[group];
-            desk.lock().take_in(*at, mem::take(items));
+        for Parcel { group, items } in self.parcels.iter_mut().take(mem::take(&mut self.packed)) {
+            let Group { desk, at, parcel } = &mut self.groups[*group];
+            *parcel = None;
+            desk.lock().take_in(*at, items.drain(..));
             desk.changed.notify_one();
+            items.shrink_to(TOGETHER);
         }
         self.context.deliver(mem::take(&mut self.lot));
     }

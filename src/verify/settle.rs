@@ -1,6 +1,6 @@
 //! What answers lead to: records, further attempts, questions about domains, and a lane that is left alone.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -11,7 +11,7 @@ use super::{
     engine::{Books, Item},
     group::Accepted,
     outcome::Outcome,
-    probe::Answer,
+    probe::Flight,
     question::Question,
     run::TOGETHER,
     standing::{Finding, Kept, Suspect},
@@ -38,6 +38,18 @@ pub(super) struct Settled {
     pub(super) stop: bool,
     /// The server takes no more recipients than this in a transaction.
     pub(super) recipients: Option<u32>,
+}
+
+/// An answer, and its circumstances.
+#[derive(Clone, Copy)]
+struct Said<'a> {
+    outcome: &'a Outcome,
+    /// Recipients before it in its transaction.
+    position: u32,
+    /// When it was asked for.
+    asked: Instant,
+    /// When it came.
+    at: Instant,
 }
 
 impl Seat {
@@ -136,29 +148,31 @@ impl State {
         }
     }
 
-    /// Lets a flight of answers count, the windows of which took `latency` at the most.
+    /// Lets `count` answers count, the flights of which took `latency` at the most.
     pub(super) fn settle_all(
         &mut self,
         seat: &mut Seat,
-        answers: impl ExactSizeIterator<Item = (Question, Answer)>,
+        flights: impl Iterator<Item = Flight>,
+        count: usize,
         latency: Option<Duration>,
     ) -> Settled {
         let (mut settled, mut back) = (Settled::default(), Vec::new());
-        let (mut count, mut temporary, mut now) = (0u32, 0u32, None);
-        self.lot.events.reserve(answers.len().min(TOGETHER));
-        for (question, answer) in answers {
-            let outcome = &answer.outcome;
-            now = Some(answer.at);
-            count += 1;
-            let trouble = outcome.verdict.retry == Some(Retry::Later)
-                && matches!(outcome.verdict.blame, Some(Blame::Us | Blame::Server));
-            temporary += u32::from(trouble);
-            if let Some(question) = self.answer(seat, question, &answer, &mut settled) {
-                back.push(question);
-            }
-            if self.lot.events.len() >= TOGETHER {
-                self.flush();
-                self.lot.events.reserve(TOGETHER);
+        let (mut temporary, mut now) = (0u32, None);
+        self.lot.events.reserve(count.min(TOGETHER));
+        for mut flight in flights {
+            for (nth, question) in mem::take(&mut flight.questions).into_iter().enumerate() {
+                let Some(answer) = flight.answers.get(nth) else { break };
+                let outcome = &answer.outcome;
+                now = Some(answer.at);
+                let trouble = outcome.verdict.retry == Some(Retry::Later)
+                    && matches!(outcome.verdict.blame, Some(Blame::Us | Blame::Server));
+                temporary += u32::from(trouble);
+                let said = Said { outcome, position: flight.position(nth), asked: flight.asked, at: answer.at };
+                back.extend(self.answer(seat, question, said, &mut settled));
+                if self.lot.events.len() >= TOGETHER {
+                    self.flush();
+                    self.lot.events.reserve(TOGETHER);
+                }
             }
         }
         for question in back.into_iter().rev() {
@@ -173,7 +187,7 @@ impl State {
             self.tell(suspect);
         }
         if let Some(now) = now {
-            let clean = f64::from(temporary) <= TROUBLE * f64::from(count);
+            let clean = f64::from(temporary) <= TROUBLE * count as f64;
             match latency {
                 Some(latency) => self.controller.window(latency, clean, now),
                 None if !clean => self.controller.trouble(now),
@@ -190,19 +204,19 @@ impl State {
         &mut self,
         seat: &Seat,
         question: Question,
-        answer: &Answer,
+        said: Said<'_>,
         settled: &mut Settled,
     ) -> Option<Question> {
-        let outcome = &*answer.outcome;
+        let Said { outcome, position, asked, at } = said;
         self.answers += 1;
         let domain = question.domain();
         // Whoever comes behind the first to meet a limit of the connection meets no other.
         let echo = settled.stop && outcome.verdict.retry == Some(Retry::NextConnection);
         let question = match outcome.verdict.retry {
             Some(Retry::NextTransaction) => {
-                let most = settled.recipients.unwrap_or(u32::MAX).min(answer.position.max(1));
+                let most = settled.recipients.unwrap_or(u32::MAX).min(position.max(1));
                 settled.recipients = Some(most);
-                if answer.position > 0 {
+                if position > 0 {
                     return Some(question);
                 }
                 // The first one too many: a contradiction, or a limit that is not of the transaction.
@@ -223,12 +237,12 @@ impl State {
         self.groups[seat.group].rates.note(question.kin(), !outcome.is_positive());
         let accepted = outcome.verdict.sub_status == SubStatus::Accepted;
         let blamed = outcome.verdict.blame == Some(Blame::Us);
-        self.settle(seat.source(), question, outcome, answer.at);
+        self.settle(seat.source(), question, outcome, at);
         if accepted {
-            self.standing.accepted(seat.group, domain, answer.asked);
+            self.standing.accepted(seat.group, domain, asked);
         } else if blamed && !echo {
-            let finding = self.standing.blamed(domain, outcome, answer.at);
-            self.found(finding, domain, outcome, answer.at);
+            let finding = self.standing.blamed(domain, outcome, at);
+            self.found(finding, domain, outcome, at);
             settled.stop |= finding != Finding::None;
         } else if !blamed {
             self.standing.answered();
@@ -424,7 +438,7 @@ impl State {
                 Err(_) => CatchAll::Inconclusive,
             },
         };
-        self.accept(item, record, known);
+        self.accept(&item, record, known);
     }
 
     fn settle_domain(&mut self, source: &Source, domain: u32, name: &str, outcome: &Outcome) {
@@ -448,11 +462,11 @@ impl State {
     }
 
     fn accept_all(&mut self, accepted: Vec<Accepted>, catch_all: CatchAll) {
-        accepted.into_iter().for_each(|(item, record)| self.accept(item, record, catch_all));
+        accepted.into_iter().for_each(|(item, record)| self.accept(&item, record, catch_all));
     }
 
-    fn accept(&mut self, item: Item, record: Record, catch_all: CatchAll) {
-        let record = self.context.accepted(record, catch_all);
-        self.context.done(&item, record, &mut self.lot);
+    fn accept(&mut self, item: &Item, mut record: Record, catch_all: CatchAll) {
+        self.context.accepted(&mut record, catch_all);
+        self.context.done(item, record, &mut self.lot);
     }
 }

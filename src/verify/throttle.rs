@@ -84,9 +84,9 @@ impl Rates {
         (count, risk)
     }
 
-    /// Takes note that a recipient is asked about.
-    pub(super) fn ask(&mut self, kin: Kin) {
-        self.domains.entry(kin).or_default().open += 1;
+    /// Takes note that so many recipients are asked about.
+    pub(super) fn ask(&mut self, kin: Kin, count: u32) {
+        self.domains.entry(kin).or_default().open += count;
     }
 
     /// Takes note that one that was asked about got no answer.
