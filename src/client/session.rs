@@ -132,7 +132,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     ///
     /// # Errors
     /// As [`queue`](Self::queue).
-    pub fn queue_rcpt(&mut self, to: &Mailbox, params: &RcptParams) -> Result<(), SessionError> {
+    pub fn queue_rcpt<T: AsRef<str>>(
+        &mut self,
+        to: &Mailbox<T>,
+        params: &RcptParams,
+    ) -> Result<(), SessionError> {
         self.queue_with(Verb::Rcpt, |out| encode_rcpt(to, params, out))
     }
 

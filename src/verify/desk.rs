@@ -470,7 +470,7 @@ impl Seat {
 
     /// Lets answers count.
     pub(super) fn settle(&mut self, flights: &mut Vec<Flight>) -> Settled {
-        let count = flights.iter().map(|flight| flight.answers.len()).sum::<usize>();
+        let count = flights.iter().map(|flight| flight.answered).sum::<usize>();
         if count == 0 {
             return Settled::default();
         }

@@ -36,8 +36,12 @@ const PATIENCE: Duration = Duration::from_secs(24 * 3_600);
 /// An address on its way.
 pub(super) struct Item {
     pub(super) id: u64,
+    /// As it was given. Its record takes it away.
     pub(super) address: String,
-    pub(super) mailbox: Mailbox,
+    /// In its wire form, where that is another.
+    pub(super) wire: Option<Box<str>>,
+    /// Where the `@` is in the wire form.
+    pub(super) at: u8,
     pub(super) domain: u32,
     pub(super) facts: DomainFacts,
     pub(super) attempts: u32,
@@ -46,6 +50,17 @@ pub(super) struct Item {
     pub(super) started: Option<Instant>,
     /// Whether it holds a place among those that may be under way; not while it waits for another attempt.
     pub(super) placed: bool,
+}
+
+impl Item {
+    pub(super) fn mailbox(&self) -> Mailbox<&str> {
+        self.mailbox_of(&self.address)
+    }
+
+    /// The mailbox, given the address that may be in the record by now.
+    pub(super) fn mailbox_of<'a>(&'a self, address: &'a str) -> Mailbox<&'a str> {
+        Mailbox::from_parts(self.wire.as_deref().unwrap_or(address), self.at.into())
+    }
 }
 
 /// Who remembers what is to be asked again, and takes verdicts back.
@@ -126,12 +141,12 @@ impl Context {
     pub(super) fn record(&self, item: &mut Item, outcome: &Outcome, at: Instant, took: Duration) -> Record {
         let facts = item.facts;
         Record {
+            role: self.config.lists.is_role(&item.mailbox()),
             address: std::mem::take(&mut item.address),
             status: outcome.verdict.sub_status.status(),
             sub_status: outcome.verdict.sub_status,
             blame: outcome.verdict.blame,
             catch_all: CatchAll::NotRun,
-            role: self.config.lists.is_role(&item.mailbox),
             disposable: facts.disposable,
             free: facts.free,
             mx_host: None,

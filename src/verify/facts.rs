@@ -92,7 +92,7 @@ impl Lists {
 
     /// What [`is_role`] says, or these lists.
     #[must_use]
-    pub fn is_role(&self, mailbox: &Mailbox) -> bool {
+    pub fn is_role<T: AsRef<str>>(&self, mailbox: &Mailbox<T>) -> bool {
         is_role(mailbox) || {
             !self.roles.is_empty() && {
                 let name = mailbox.local_part().to_lowercase();
@@ -113,7 +113,7 @@ impl Lists {
 /// # Ok::<(), smtp_pool::proto::AddressError>(())
 /// ```
 #[must_use]
-pub fn is_role(mailbox: &Mailbox) -> bool {
+pub fn is_role<T: AsRef<str>>(mailbox: &Mailbox<T>) -> bool {
     /// Longer than any name in the list.
     const MAX: usize = 32;
     let mut name = [0; MAX];

@@ -29,16 +29,19 @@ use crate::{
 
 /// Windows in flight: beyond four, throughput hardly grows, and a refusal comes too late to be heeded.
 const WINDOWS: usize = 4;
-/// How long answers may be held back before no new window is sent, so that the connection becomes quiet: one
-/// round trip lost in five seconds.
-const HELD: Duration = Duration::from_secs(5);
+/// For how many round trips answers may be held back before no new window is sent, so that the connection becomes quiet:
+/// that costs one of them.
+const HELD: u32 = 64;
+/// How long that is at the least, and at the most.
+const HELD_FOR: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(5));
 
-/// An answer of the server.
+/// An answer of the server, or several in a row that say the same.
 pub(super) struct Answer {
     /// What was said to RCPT, or to MAIL where the whole transaction was refused.
     pub(super) outcome: Arc<Outcome>,
     /// When it came.
     pub(super) at: Instant,
+    pub(super) count: usize,
 }
 
 /// A window that was sent. Its questions stay where they are, from the desk and back to it.
@@ -46,6 +49,7 @@ pub(super) struct Flight {
     pub(super) questions: Vec<Question>,
     /// To the first of the questions.
     pub(super) answers: Vec<Answer>,
+    pub(super) answered: usize,
     /// When it was asked.
     pub(super) asked: Instant,
     /// What was said to MAIL, once something was.
@@ -60,6 +64,14 @@ impl Flight {
     /// Recipients before the one of the `nth` answer in its transaction; after none, it cannot be one too many.
     pub(super) fn position(&self, nth: usize) -> u32 {
         if matches!(self.mail, Some(Err(_))) { 0 } else { nth as u32 }
+    }
+
+    fn answer(&mut self, outcome: &Arc<Outcome>, at: Instant) {
+        self.answered += 1;
+        match self.answers.last_mut() {
+            Some(last) if last.at == at && Arc::ptr_eq(&last.outcome, outcome) => last.count += 1,
+            _ => self.answers.push(Answer { outcome: Arc::clone(outcome), at, count: 1 }),
+        }
     }
 }
 
@@ -86,6 +98,8 @@ pub(super) struct Probe<'a> {
     flights: VecDeque<Flight>,
     /// Answered, and held back.
     held: Vec<Flight>,
+    /// What the last window took.
+    round_trip: Duration,
     /// Rejections to reckon with for what is in flight.
     risk: f32,
     closing: Option<Reply>,
@@ -106,6 +120,7 @@ impl<'a> Probe<'a> {
             seat,
             flights: VecDeque::new(),
             held: Vec::new(),
+            round_trip: Duration::ZERO,
             risk: 0.0,
             closing: None,
             stopped: false,
@@ -119,9 +134,11 @@ impl<'a> Probe<'a> {
         self.held.extend(self.flights.drain(..));
         let mut back = Vec::new();
         for flight in &mut self.held {
-            let answered = if doubtful { 0 } else { flight.answers.len() };
-            flight.answers.truncate(answered);
-            back.extend(flight.questions.drain(answered..));
+            if doubtful {
+                flight.answers.clear();
+                flight.answered = 0;
+            }
+            back.extend(flight.questions.drain(flight.answered..));
         }
         self.seat.take_back(back);
         self.commit();
@@ -140,7 +157,8 @@ impl<'a> Probe<'a> {
             // A server that says nothing to some RCPT answers RSET, and then there is nothing more to come: its
             // acceptance was taken for that of a recipient. A refusal in its place would not be the answer to RSET.
             Err(SessionError::Timeout { .. }) => {
-                let last = self.held.iter().chain(&self.flights).rev().find_map(|flight| flight.answers.last());
+                let last =
+                    self.held.iter().chain(&self.flights).rev().find_map(|flight| flight.answers.last());
                 last.is_some_and(|answer| answer.outcome.is_positive())
             }
             _ => false,
@@ -175,8 +193,9 @@ impl<'a> Probe<'a> {
 
     /// The next window, if it may be sent now.
     fn room(&mut self) -> Option<Window> {
+        let patience = self.round_trip.saturating_mul(HELD).clamp(HELD_FOR.0, HELD_FOR.1);
         let oldest = self.held.iter().chain(&self.flights).find_map(|flight| flight.answers.first());
-        let held = oldest.is_some_and(|first| self.connection.last_read() - first.at > HELD);
+        let held = oldest.is_some_and(|first| self.connection.last_read() - first.at > patience);
         let full = self.flights.len() == WINDOWS || !self.connection.has_room();
         if self.stopped || self.closing.is_some() || held || full {
             return None;
@@ -199,8 +218,7 @@ impl<'a> Probe<'a> {
         let (asked, count) = (Instant::now(), questions.len());
         self.budget.begin();
         self.risk += risk;
-        let answers = Vec::with_capacity(count);
-        let flight = Flight { questions, answers, asked, mail: None, sent: 0, risk };
+        let flight = Flight { questions, answers: Vec::new(), answered: 0, asked, mail: None, sent: 0, risk };
         self.flights.push_back(flight);
         self.connection.queue_mail(self.from, &MailParams { smtputf8, ..MailParams::default() })?;
         for _ in 0..count {
@@ -217,11 +235,11 @@ impl<'a> Probe<'a> {
             if self.connection.owed() == 0
                 && let Some(Err(outcome)) = &flight.mail
             {
-                let (outcome, at) = (Arc::clone(outcome), self.connection.last_read());
-                flight.answers.push(Answer { outcome, at });
+                let outcome = Arc::clone(outcome);
+                flight.answer(&outcome, self.connection.last_read());
                 continue;
             }
-            self.connection.queue_rcpt(question.mailbox(), &RcptParams::default())?;
+            self.connection.queue_rcpt(&question.mailbox(), &RcptParams::default())?;
         }
         self.make_room().await?;
         if self.closing.is_none() {
@@ -249,25 +267,31 @@ impl<'a> Probe<'a> {
         if flight.mail.is_none() {
             flight.mail = Some(match reply.is_positive() {
                 true => Ok(()),
-                false => Err(self.seat.outcome(Verb::Mail, &reply)),
+                false => Err(Arc::clone(self.seat.outcome(Verb::Mail, &reply))),
             });
             if !reply.is_positive() {
                 self.budget.reject();
             }
-        } else if flight.answers.len() < flight.sent {
+        } else if flight.answered < flight.sent {
             if !reply.is_positive() {
                 self.budget.reject();
             }
-            let outcome = match &flight.mail {
-                Some(Err(mail)) => Arc::clone(mail),
-                _ => self.seat.outcome(Verb::Rcpt, &reply),
-            };
-            flight.answers.push(Answer { outcome, at: self.connection.last_read() });
+            match &flight.mail {
+                Some(Err(mail)) => {
+                    let mail = Arc::clone(mail);
+                    flight.answer(&mail, self.connection.last_read());
+                }
+                _ => {
+                    let outcome = self.seat.outcome(Verb::Rcpt, &reply);
+                    flight.answer(outcome, self.connection.last_read());
+                }
+            }
         } else if !reply.is_positive() {
             // RSET cannot fail (RFC 5321 4.1.1.5): this is the reply to something else.
             return Err(DialogueError::Unsolicited(reply.code()).into());
         } else {
-            self.seat.note_latency(self.connection.last_read().saturating_duration_since(flight.asked));
+            self.round_trip = self.connection.last_read().saturating_duration_since(flight.asked);
+            self.seat.note_latency(self.round_trip);
             self.risk -= flight.risk;
             self.held.extend(self.flights.pop_front());
             if self.flights.is_empty() {

@@ -23,10 +23,10 @@ impl Question {
         if *losses < LOSSES { Ok(self) } else { Err(self) }
     }
 
-    pub(super) fn mailbox(&self) -> &Mailbox {
+    pub(super) fn mailbox(&self) -> Mailbox<&str> {
         match self {
-            Self::Item(item) => &item.mailbox,
-            Self::CatchAll { probe, .. } => probe,
+            Self::Item(item) => item.mailbox(),
+            Self::CatchAll { probe, .. } => probe.borrowed(),
         }
     }
 

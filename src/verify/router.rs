@@ -2,7 +2,7 @@
 //!
 //! It never waits for a lane: what a lane is given waits in its queue, and the places of the run bound all of it together.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{borrow::Cow, mem, sync::Arc, time::Duration};
 
 use foldhash::HashMap;
 use tokio::{
@@ -117,7 +117,7 @@ impl Router {
 
     fn take_in(&mut self, task: Task) {
         let Task { id, address, attempts } = task;
-        let mailbox = match Mailbox::parse(&address) {
+        let mailbox = match Mailbox::parse_lent(&address) {
             Ok(mailbox) => mailbox,
             Err(error) => {
                 let record = self.context.syntax_error(address, Outcome::of_syntax(error));
@@ -130,8 +130,15 @@ impl Router {
             Some(known) => *known,
             None => self.meet(&mailbox),
         };
+        let (text, at) = mailbox.into_parts();
+        let wire = match text {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(text) => Some(text.into()),
+        };
+        // A mailbox has 254 octets at the most.
+        let at = u8::try_from(at).unwrap_or(u8::MAX);
         let (losses, started, placed) = (0, None, true);
-        let item = Item { id, address, mailbox, domain, facts, attempts, losses, started, placed };
+        let item = Item { id, address, wire, at, domain, facts, attempts, losses, started, placed };
         self.route(item);
     }
 
@@ -155,7 +162,7 @@ impl Router {
                 if *until > now {
                     return self.context.settle(item, outcome, now, &mut self.lot);
                 }
-                let mailbox = item.mailbox.clone();
+                let mailbox = item.mailbox().shared();
                 self.known[domain as usize] = Known::Soon(vec![item]);
                 self.look_up(domain, mailbox);
             }
@@ -163,13 +170,13 @@ impl Router {
     }
 
     /// A domain seen for the first time.
-    fn meet(&mut self, mailbox: &Mailbox) -> (u32, DomainFacts) {
+    fn meet(&mut self, mailbox: &Mailbox<Cow<'_, str>>) -> (u32, DomainFacts) {
         let id = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
         let facts = self.context.config.lists.domain(mailbox.domain());
         self.domains.insert(mailbox.domain().into(), (id, facts));
         if self.context.config.probe {
             self.known.push(Known::Soon(Vec::new()));
-            self.look_up(id, mailbox.clone());
+            self.look_up(id, mailbox.shared());
         } else {
             self.known.push(Known::Nowhere(Outcome::not_asked()));
         }

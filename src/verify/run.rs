@@ -110,6 +110,7 @@ impl Events {
     ///
     /// # Cancellation safety
     /// Nothing is lost if the future is dropped.
+    #[inline]
     pub async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.ready.next() {
@@ -175,6 +176,7 @@ impl Records {
     ///
     /// # Cancellation safety
     /// Nothing is lost if the future is dropped.
+    #[inline]
     pub async fn next(&mut self) -> Option<Record> {
         self.next_numbered().await.map(|(_, record)| record)
     }
@@ -183,6 +185,7 @@ impl Records {
     ///
     /// # Cancellation safety
     /// As [`next`](Self::next).
+    #[inline]
     pub async fn next_numbered(&mut self) -> Option<(u64, Record)> {
         loop {
             match self.0.ready.next() {

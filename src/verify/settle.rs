@@ -11,7 +11,7 @@ use super::{
     engine::{Books, Item},
     group::Accepted,
     outcome::Outcome,
-    probe::Flight,
+    probe::{Answer, Flight},
     question::Question,
     run::TOGETHER,
     standing::{Finding, Kept, Suspect},
@@ -52,20 +52,24 @@ struct Said<'a> {
     at: Instant,
 }
 
+/// Whether it says nothing of the recipient, who is asked about again without a pause.
+fn again_at_once(outcome: &Outcome) -> bool {
+    matches!(outcome.verdict.retry, Some(Retry::NextTransaction | Retry::NextConnection))
+}
+
 impl Seat {
     /// What the reply means; looked up anew only where it differs from the one before.
-    pub(super) fn outcome<B: AsRef<[u8]>>(&mut self, verb: Verb, reply: &Reply<B>) -> Arc<Outcome> {
-        match &self.last {
-            Some((last_verb, last, outcome)) if *last_verb == verb && **last == *reply.as_bytes() => {
-                Arc::clone(outcome)
-            }
-            _ => {
-                let outcome = Outcome::of_reply(self.desk.context.config.classifier(), verb, reply);
-                let outcome = Arc::new(outcome);
-                self.last = Some((verb, reply.as_bytes().into(), Arc::clone(&outcome)));
-                outcome
-            }
+    pub(super) fn outcome<B: AsRef<[u8]>>(&mut self, verb: Verb, reply: &Reply<B>) -> &Arc<Outcome> {
+        let same =
+            |(last_verb, last, _): &(Verb, Box<[u8]>, _)| *last_verb == verb && **last == *reply.as_bytes();
+        if !self.last.as_ref().is_some_and(same) {
+            self.last = None;
         }
+        let (_, _, outcome) = self.last.get_or_insert_with(|| {
+            let outcome = Outcome::of_reply(self.desk.context.config.classifier(), verb, reply);
+            (verb, reply.as_bytes().into(), Arc::new(outcome))
+        });
+        outcome
     }
 }
 
@@ -157,21 +161,30 @@ impl State {
         latency: Option<Duration>,
     ) -> Settled {
         let (mut settled, mut back) = (Settled::default(), Vec::new());
-        let (mut temporary, mut now) = (0u32, None);
+        let (mut temporary, mut now) = (0, None);
         self.lot.events.reserve(count.min(TOGETHER));
         for mut flight in flights {
-            for (nth, question) in mem::take(&mut flight.questions).into_iter().enumerate() {
-                let Some(answer) = flight.answers.get(nth) else { break };
-                let outcome = &answer.outcome;
-                now = Some(answer.at);
+            let mut questions = mem::take(&mut flight.questions);
+            let (mut rest, mut nth) = (questions.drain(..), 0);
+            for Answer { outcome, at, count } in &flight.answers {
+                now = Some(*at);
                 let trouble = outcome.verdict.retry == Some(Retry::Later)
                     && matches!(outcome.verdict.blame, Some(Blame::Us | Blame::Server));
-                temporary += u32::from(trouble);
-                let said = Said { outcome, position: flight.position(nth), asked: flight.asked, at: answer.at };
-                back.extend(self.answer(seat, question, said, &mut settled));
-                if self.lot.events.len() >= TOGETHER {
-                    self.flush();
-                    self.lot.events.reserve(TOGETHER);
+                temporary += if trouble { *count } else { 0 };
+                if !again_at_once(outcome) {
+                    let rates = &mut self.groups[seat.group].rates;
+                    for alike in rest.as_slice()[..*count].chunk_by(|one, next| one.kin() == next.kin()) {
+                        rates.note(alike[0].kin(), !outcome.is_positive(), alike.len() as u32);
+                    }
+                }
+                for question in rest.by_ref().take(*count) {
+                    let said = Said { outcome, position: flight.position(nth), asked: flight.asked, at: *at };
+                    back.extend(self.answer(seat, question, said, &mut settled));
+                    nth += 1;
+                    if self.lot.events.len() >= TOGETHER {
+                        self.flush();
+                        self.lot.events.reserve(TOGETHER);
+                    }
                 }
             }
         }
@@ -187,7 +200,7 @@ impl State {
             self.tell(suspect);
         }
         if let Some(now) = now {
-            let clean = f64::from(temporary) <= TROUBLE * count as f64;
+            let clean = temporary as f64 <= TROUBLE * count as f64;
             match latency {
                 Some(latency) => self.controller.window(latency, clean, now),
                 None if !clean => self.controller.trouble(now),
@@ -234,7 +247,9 @@ impl State {
             }
             _ => question,
         };
-        self.groups[seat.group].rates.note(question.kin(), !outcome.is_positive());
+        if again_at_once(outcome) {
+            self.groups[seat.group].rates.note(question.kin(), !outcome.is_positive(), 1);
+        }
         let accepted = outcome.verdict.sub_status == SubStatus::Accepted;
         let blamed = outcome.verdict.blame == Some(Blame::Us);
         self.settle(seat.source(), question, outcome, at);
@@ -416,17 +431,16 @@ impl State {
 
     /// What acceptance is worth depends on whether the domain accepts just anything.
     fn settle_accepted(&mut self, source: &Source, item: Item, record: Record) {
+        let mailbox = item.mailbox_of(&record.address);
         let group = &mut self.groups[source.group];
-        let preferred = source.host.as_ref() == group.preferred();
+        let told = !self.context.known.is_empty() && source.host.as_ref() == group.preferred();
         let known = match group.domains.get_mut(&item.domain) {
             _ if !self.context.config.catch_all => CatchAll::NotRun,
             Some(Domain::Answered(catch_all)) => *catch_all,
             Some(Domain::Asked(accepted)) => return accepted.push((item, record)),
             // What earlier runs found out, they found out from the preferred exchanger.
-            None if preferred && let Some(catch_all) = self.context.known.get(item.mailbox.domain()) => {
-                *catch_all
-            }
-            None => match random_mailbox(item.mailbox.domain()) {
+            None if told && let Some(catch_all) = self.context.known.get(mailbox.domain()) => *catch_all,
+            None => match random_mailbox(mailbox.domain()) {
                 Ok(probe) => {
                     let domain = item.domain;
                     group.domains.insert(domain, Domain::Asked(vec![(item, record)]));

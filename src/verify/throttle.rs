@@ -95,15 +95,13 @@ impl Rates {
         known.open = known.open.saturating_sub(1);
     }
 
-    /// Takes note of the answer to one that was asked about.
-    pub(super) fn note(&mut self, kin: Kin, rejected: bool) {
+    /// Takes note of the answers to so many that were asked about.
+    pub(super) fn note(&mut self, kin: Kin, rejected: bool, count: u32) {
         let known = self.domains.entry(kin).or_default();
-        known.open = known.open.saturating_sub(1);
-        known.answered = known.answered.saturating_add(1);
-        known.rate.note(rejected);
-        if known.answered <= FIRST {
-            self.all[usize::from(kin.attempts)].note(rejected);
-        }
+        known.open = known.open.saturating_sub(count);
+        known.rate.note(rejected, count);
+        self.all[usize::from(kin.attempts)].note(rejected, count.min(FIRST.saturating_sub(known.answered)));
+        known.answered = known.answered.saturating_add(count);
     }
 }
 
@@ -115,13 +113,18 @@ struct RejectionRate {
 }
 
 impl RejectionRate {
-    fn note(&mut self, rejected: bool) {
-        if self.asked >= MEMORY {
-            self.asked *= 0.5;
-            self.rejected *= 0.5;
+    fn note(&mut self, rejected: bool, count: u32) {
+        let mut left = count as f32;
+        while left > 0.0 {
+            if self.asked >= MEMORY {
+                self.asked *= 0.5;
+                self.rejected *= 0.5;
+            }
+            let next = left.min((MEMORY - self.asked).max(1.0));
+            self.asked += next;
+            self.rejected += if rejected { next } else { 0.0 };
+            left -= next;
         }
-        self.asked += 1.0;
-        self.rejected += f32::from(u8::from(rejected));
     }
 
     /// The rejections to reckon with for one recipient: twice those to be expected, so that about half of what is
@@ -212,7 +215,7 @@ mod tests {
     #[test]
     fn a_domain_that_accepts_is_asked_a_hundred_at_a_time_and_another_is_not() {
         let mut rates = Rates::default();
-        (0..200).for_each(|_| rates.note(first(1), false));
+        (0..200).for_each(|_| rates.note(first(1), false, 1));
         let budget = Budget::new(&Limits::default(), None, None);
         assert_eq!(affordable(&budget, &rates, 0.0, first(1)), 100);
         assert!(affordable(&budget, &rates, 0.0, first(2)) < 20);
@@ -221,7 +224,7 @@ mod tests {
     #[test]
     fn small_domains_are_judged_by_each_other() {
         let mut rates = Rates::default();
-        (0..200).for_each(|domain| rates.note(first(domain), false));
+        (0..200).for_each(|domain| rates.note(first(domain), false, 1));
         assert_eq!(rates.affordable(9.0, (1_000..1_100).map(first)).0, 100);
     }
 
@@ -229,8 +232,8 @@ mod tests {
     fn one_attempt_tells_nothing_of_another() {
         let (mut rates, budget) = (Rates::default(), Budget::new(&Limits::default(), None, None));
         let again = Kin::new(1, 1);
-        (0..50).for_each(|_| rates.note(first(1), true));
-        (0..200).for_each(|_| rates.note(again, false));
+        (0..50).for_each(|_| rates.note(first(1), true, 1));
+        (0..200).for_each(|_| rates.note(again, false, 1));
         assert_eq!(affordable(&budget, &rates, 0.0, again), 100);
         assert_eq!(affordable(&budget, &rates, 0.0, first(1)), 9);
         assert_eq!(affordable(&budget, &rates, 0.0, Kin::new(1, 2)), 9);
@@ -292,7 +295,7 @@ mod tests {
                             // They are still who they were.
                             _ => true,
                         };
-                        rates.note(kin, rejected);
+                        rates.note(kin, rejected, 1);
                         asked += 1;
                         if rejected && kin.attempts < 2 {
                             let again = Kin::new(kin.domain, u32::from(kin.attempts) + 1);

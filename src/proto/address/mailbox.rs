@@ -1,6 +1,6 @@
 //! Mailbox: RFC 5321 4.1.2, RFC 6531 3.3.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use super::error::{AddressError, AddressErrorKind as Kind};
 use super::literal::{self, Host};
@@ -13,7 +13,8 @@ const MAX: usize = 254;
 /// An e-mail address as it goes into MAIL and RCPT: RFC 5321 4.1.2, RFC 6531 3.3.
 ///
 /// The local part is kept as written, the domain in its wire form. Two mailboxes are equal if these
-/// texts are. A clone costs a reference count.
+/// texts are. `T` is where the text lies: a shared place by default, so that a clone costs a reference
+/// count; a `Mailbox<&str>` is [borrowed](Self::borrowed).
 ///
 /// ```
 /// use smtp_pool::proto::{Host, Mailbox};
@@ -25,9 +26,9 @@ const MAX: usize = 254;
 /// assert!(!mailbox.needs_smtputf8());
 /// # Ok::<(), smtp_pool::proto::AddressError>(())
 /// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mailbox {
-    text: Arc<str>,
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mailbox<T = Arc<str>> {
+    text: T,
     /// Where the `@` between local part and domain is.
     at: usize,
 }
@@ -39,32 +40,73 @@ impl Mailbox {
     ///
     /// The first fault, and the byte at which it shows; see [`AddressErrorKind`](Kind).
     pub fn parse(input: &str) -> Result<Self, AddressError> {
-        Self::parse_bare(input).map_err(|error| error.explained(input))
+        let (at, wire) = parse(input)?;
+        Ok(Self { text: wire.into_text(input, at + 1), at })
     }
+}
 
-    fn parse_bare(input: &str) -> Result<Self, AddressError> {
+impl<'a> Mailbox<Cow<'a, str>> {
+    /// As [`Mailbox::parse`], of a text that is lent, and is left where it is if it is in its wire form already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Mailbox::parse`].
+    pub fn parse_lent(input: &'a str) -> Result<Self, AddressError> {
+        let (at, wire) = parse(input)?;
+        Ok(Self { text: wire.into_cow(input, at + 1), at })
+    }
+}
+
+/// Where the `@` is, and how the host goes on the wire.
+fn parse(input: &str) -> Result<(usize, Wire), AddressError> {
+    let parse = || {
         let at = local_part::scan(input)?;
         let start = at + 1;
         let wire = host_wire(&input[start..]).map_err(|error| error.shifted(start))?;
         if wire.len(input, start) > MAX {
             return Err(AddressError::new(Kind::TooLong, input.floor_char_boundary(MAX)));
         }
-        Ok(Self { text: wire.into_text(input, start), at })
+        Ok((at, wire))
+    };
+    parse().map_err(|error: AddressError| error.explained(input))
+}
+
+impl<T> Mailbox<T> {
+    /// The text, and where its `@` is.
+    pub(crate) fn into_parts(self) -> (T, usize) {
+        (self.text, self.at)
+    }
+
+    /// Of what another mailbox was [taken apart](Self::into_parts) into.
+    pub(crate) fn from_parts(text: T, at: usize) -> Self {
+        Self { text, at }
+    }
+}
+
+impl<T: AsRef<str>> Mailbox<T> {
+    /// The same, borrowed.
+    pub fn borrowed(&self) -> Mailbox<&str> {
+        Mailbox { text: self.as_str(), at: self.at }
+    }
+
+    /// The same, in a place of its own.
+    pub fn shared(&self) -> Mailbox {
+        Mailbox { text: self.as_str().into(), at: self.at }
     }
 
     /// The whole in its wire form.
     pub fn as_str(&self) -> &str {
-        &self.text
+        self.text.as_ref()
     }
 
     /// What stands before the `@`, as written: a quoted string has its quotes.
     pub fn local_part(&self) -> &str {
-        &self.text[..self.at]
+        &self.as_str()[..self.at]
     }
 
     /// What stands after the `@`: a name in A-labels and lower case, or a literal in its brackets.
     pub fn domain(&self) -> &str {
-        &self.text[self.at + 1..]
+        &self.as_str()[self.at + 1..]
     }
 
     /// The domain, told apart.
@@ -85,7 +127,7 @@ impl Mailbox {
     }
 }
 
-text_type!(Mailbox);
+text_type!(Mailbox, [T: AsRef<str>] Mailbox<T>);
 
 /// How a domain or a literal goes on the wire.
 pub(super) fn host_wire(input: &str) -> Result<Wire, AddressError> {

@@ -1,6 +1,6 @@
 //! What all the text types share.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 /// A host as it goes on the wire, told relative to how it was written: the common case costs nothing.
 pub(super) enum Wire {
@@ -33,11 +33,27 @@ impl Wire {
             Self::Rewritten(host) => [&input[..start], &host].concat().into(),
         }
     }
+
+    /// As [`into_text`](Self::into_text), or `input` itself.
+    pub(super) fn into_cow(self, input: &str, start: usize) -> Cow<'_, str> {
+        match self {
+            Self::AsWritten => input.into(),
+            Self::LowerCase => {
+                let mut text = input.to_owned();
+                text[start..].make_ascii_lowercase();
+                text.into()
+            }
+            Self::Rewritten(host) => [&input[..start], &host].concat().into(),
+        }
+    }
 }
 
 /// The conversions of a type that is parsed by `parse` and read by `as_str`.
 macro_rules! text_type {
     ($name:ident) => {
+        text_type!($name, [] $name);
+    };
+    ($name:ident, [$($generics:tt)*] $type:ty) => {
         impl std::str::FromStr for $name {
             type Err = crate::proto::AddressError;
 
@@ -54,19 +70,19 @@ macro_rules! text_type {
             }
         }
 
-        impl AsRef<str> for $name {
+        impl<$($generics)*> AsRef<str> for $type {
             fn as_ref(&self) -> &str {
                 self.as_str()
             }
         }
 
-        impl std::fmt::Display for $name {
+        impl<$($generics)*> std::fmt::Display for $type {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(self.as_str())
             }
         }
 
-        impl std::fmt::Debug for $name {
+        impl<$($generics)*> std::fmt::Debug for $type {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.debug_tuple(stringify!($name)).field(&self.as_str()).finish()
             }

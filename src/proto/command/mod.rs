@@ -210,7 +210,7 @@ pub(crate) fn encode_mail(from: &ReversePath, params: &MailParams, out: &mut Byt
 }
 
 /// `RCPT TO:<…>` without building a [`Command`], for the pipelined path.
-pub(crate) fn encode_rcpt(to: &Mailbox, params: &RcptParams, out: &mut BytesMut) {
+pub(crate) fn encode_rcpt<T: AsRef<str>>(to: &Mailbox<T>, params: &RcptParams, out: &mut BytesMut) {
     out.reserve(to.as_str().len() + 13);
     out.put_slice(b"RCPT TO:<");
     out.put_slice(to.as_str().as_bytes());
