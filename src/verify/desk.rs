@@ -4,7 +4,6 @@
 //! What an answer means is decided in `settle`; here is who may ask what, and when.
 
 use std::{
-    cmp::Ordering,
     collections::{BinaryHeap, VecDeque},
     ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -24,7 +23,7 @@ use super::{
     outcome::Outcome,
     pace::{Controller, Pace},
     probe::Flight,
-    question::Question,
+    question::{Later, Question},
     run::Lot,
     settle::Settled,
     standing::Standing,
@@ -38,33 +37,6 @@ const WORTH: usize = 30;
 const FEW: u32 = 2;
 /// Questions at once to a provider that did not want us a while ago.
 const PROBATION: u32 = 3;
-
-/// A question to be asked again; the soonest is the greatest, as a heap wants it.
-pub(super) struct Later {
-    pub(super) due: Instant,
-    pub(super) group: usize,
-    pub(super) question: Question,
-}
-
-impl PartialEq for Later {
-    fn eq(&self, other: &Self) -> bool {
-        self.due == other.due
-    }
-}
-
-impl Eq for Later {}
-
-impl PartialOrd for Later {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Later {
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.due.cmp(&self.due)
-    }
-}
 
 /// What the connections of a lane share.
 pub(super) struct Desk {

@@ -1,8 +1,11 @@
-//! What a server is asked: about an address of the list, or about a domain.
+//! What a server is asked: about an address of the list, or about a domain; now or later.
 
-use crate::proto::Mailbox;
+use std::cmp::Ordering;
+
+use tokio::time::Instant;
 
 use super::{engine::Item, throttle::Kin};
+use crate::proto::Mailbox;
 
 /// How often a question may lose its connection, or be sent to another one, before that is its answer.
 const LOSSES: u32 = 2;
@@ -41,5 +44,32 @@ impl Question {
     pub(super) fn kin(&self) -> Kin {
         let (Self::Item(Item { domain, attempts, .. }) | Self::CatchAll { domain, attempts, .. }) = self;
         Kin::new(*domain, *attempts)
+    }
+}
+
+/// A question to be asked again; the soonest is the greatest, as a heap wants it.
+pub(super) struct Later {
+    pub(super) due: Instant,
+    pub(super) group: usize,
+    pub(super) question: Question,
+}
+
+impl PartialEq for Later {
+    fn eq(&self, other: &Self) -> bool {
+        self.due == other.due
+    }
+}
+
+impl Eq for Later {}
+
+impl PartialOrd for Later {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Later {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.due.cmp(&self.due)
     }
 }

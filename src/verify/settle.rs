@@ -7,12 +7,12 @@ use tokio::time::Instant;
 use super::{
     Blame, CatchAll, Event, Record, Retry, Status, SubStatus,
     catch_all::{Domain, random_mailbox},
-    desk::{Later, Seat, Source, State},
+    desk::{Seat, Source, State},
     engine::{Books, Item},
     group::Accepted,
     outcome::Outcome,
     probe::{Answer, Flight},
-    question::Question,
+    question::{Later, Question},
     run::TOGETHER,
     standing::{Finding, Kept, Suspect},
 };
