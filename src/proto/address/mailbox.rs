@@ -71,6 +71,7 @@ fn parse(input: &str) -> Result<(usize, Wire), AddressError> {
     parse().map_err(|error: AddressError| error.explained(input))
 }
 
+#[cfg(feature = "verify")]
 impl<T> Mailbox<T> {
     /// The text, and where its `@` is.
     pub(crate) fn into_parts(self) -> (T, usize) {
