@@ -12,6 +12,7 @@ mod catch_all;
 mod classify;
 mod config;
 mod desk;
+mod dnssec;
 mod engine;
 mod event;
 mod facts;

@@ -17,13 +17,13 @@ use std::{
 };
 
 use hickory_resolver::{
-    TokioResolver,
     config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig},
-    net::{NetError, runtime::TokioRuntimeProvider},
+    net::NetError,
     proto::rr::RData,
 };
 use tokio::time::Instant;
 
+use super::dnssec::{Connections, Dns};
 use crate::{
     client::Endpoint,
     metrics::{Metrics, Operation},
@@ -96,7 +96,7 @@ impl Routes {
 #[derive(Debug)]
 pub struct Resolver {
     routes: Routes,
-    dns: TokioResolver,
+    dns: Dns,
     port: u16,
     allow_private: bool,
     metrics: Arc<Metrics>,
@@ -114,11 +114,11 @@ impl Resolver {
         allow_private: bool,
         metrics: Arc<Metrics>,
     ) -> Result<Self, DnsConfigError> {
-        let provider = TokioRuntimeProvider::default();
+        let connections = Connections::default();
         let mut builder = if nameservers.is_empty() {
             // A system without configured servers is not an error as long as every domain has a route.
-            TokioResolver::builder(provider.clone())
-                .unwrap_or_else(|_| TokioResolver::builder_with_config(ResolverConfig::default(), provider))
+            Dns::builder(connections.clone())
+                .unwrap_or_else(|_| Dns::builder_with_config(ResolverConfig::default(), connections))
         } else {
             let servers = nameservers.iter().map(|server| {
                 let at = |mut connection: ConnectionConfig| {
@@ -132,7 +132,7 @@ impl Resolver {
                 )
             });
             let config = ResolverConfig::from_parts(None, vec![], servers.collect());
-            TokioResolver::builder_with_config(config, provider)
+            Dns::builder_with_config(config, connections)
         };
         let options = builder.options_mut();
         options.timeout = Duration::from_secs(5);
