@@ -1,4 +1,4 @@
-//! Whether the nameserver has authenticated an answer by DNSSEC: the AD bit, asked for.
+//! Whether the nameserver has authenticated an answer by DNSSEC: the AD bit, asked for and read.
 //!
 //! A nameserver that validates says AD to those only who set AD or DO (RFC 6840 5.7, 5.8). DO would bring signatures
 //! that nobody here checks, and hickory sets it together with validation of its own alone; so each query is given its
@@ -9,6 +9,7 @@ use std::{net::IpAddr, pin::Pin};
 use hickory_resolver::{
     ConnectionProvider, PoolContext, Resolver,
     config::ConnectionConfig,
+    lookup::Lookup,
     net::{
         NetError,
         runtime::TokioRuntimeProvider,
@@ -56,4 +57,13 @@ impl DnsHandle for Connection {
         request.metadata.authentic_data = true;
         self.0.send(request)
     }
+}
+
+/// Whether all of the answer about `name`, which is absolute, was authenticated (RFC 4035 3.2.3).
+pub(super) fn is_authenticated(found: &Lookup, name: &str) -> bool {
+    let message = found.message();
+    // Where hickory had to follow an alias by a query of its own, the header is that of the last answer and the
+    // answers before it are lost. Nameservers that validate follow aliases themselves.
+    let asked = message.queries.first().is_some_and(|q| q.name().to_ascii().eq_ignore_ascii_case(name));
+    message.metadata.authentic_data && asked
 }

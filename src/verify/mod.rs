@@ -45,7 +45,7 @@ pub use self::{
     engine::{Verifier, VerifierError},
     event::{Event, Task},
     facts::{DomainFacts, Lists, is_role},
-    mx::{DnsConfigError, Exchangers, MailRoute, Resolver, Routes, Unreachable},
+    mx::{DnsConfigError, Exchangers, MailRoute, Resolved, Resolver, Routes, Unreachable},
     provider::{Limits, Provider, Providers, ProvidersError},
     record::{CatchAll, Record},
     run::{Ended, Events, Lanes, Records, Tasks},

@@ -8,6 +8,8 @@
 //! | NXDOMAIN, or neither MX nor address | [`Unreachable::NoDnsEntries`] | RFC 5321 5.1 |
 //! | MX records whose hosts have no address | [`Unreachable::NoDnsEntries`] | |
 //! | SERVFAIL, time-out | [`Unreachable::Dns`], to be asked again | |
+//!
+//! Beside the hosts stands what of the answers was authenticated: [`Resolved`].
 
 use std::{
     collections::HashMap,
@@ -23,7 +25,7 @@ use hickory_resolver::{
 };
 use tokio::time::Instant;
 
-use super::dnssec::{Connections, Dns};
+use super::dnssec::{Connections, Dns, is_authenticated};
 use crate::{
     client::Endpoint,
     metrics::{Metrics, Operation},
@@ -55,6 +57,60 @@ pub enum Unreachable {
         /// What the resolver said.
         reason: Arc<str>,
     },
+}
+
+/// A way to a domain as it was found, and what of it was authenticated by DNSSEC, which DANE (RFC 7672) has to know
+/// before it asks for TLSA records.
+///
+/// It is the nameserver that authenticates, and says so by the AD bit (RFC 4035 3.2.3). **Its word is worth no more
+/// than the way to it**: take it only from a nameserver that you trust, on loopback or behind a channel that nobody
+/// else can write to (RFC 4035 4.9.3, RFC 7672 2.1.3). What is not from the DNS, a route that was given or an address
+/// literal, is never secure.
+///
+/// The MX records are the domain's, and the addresses the exchanger's, which domains share. So each has a state of its
+/// own, and [`Exchangers`] has none: signed and unsigned domains behind the same servers have the same exchangers.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use smtp_pool::{client::Endpoint, metrics::Metrics, proto::Mailbox, verify::{Resolver, Routes}};
+///
+/// let mut routes = Routes::new();
+/// let mx = Endpoint { host: "mx.example.com".into(), addrs: vec!["192.0.2.25:25".parse()?] };
+/// routes.insert("example.com", Ok(vec![mx]));
+/// let resolver = Resolver::new(&[], routes, 25, false, Metrics::new().into())?;
+///
+/// let found = resolver.resolve(&Mailbox::parse("ann@example.com")?).await.map_err(std::io::Error::from)?;
+/// for (n, exchanger) in found.exchangers.iter().enumerate() {
+///     assert!(!found.is_secure(n), "{exchanger} was given, and no DNS asked");
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Resolved {
+    /// Where to deliver to.
+    pub exchangers: Exchangers,
+    /// Whether the MX records were authenticated, or else that there are none.
+    pub mx_secure: bool,
+    /// For each of the exchangers, in their order, whether all of its addresses were authenticated.
+    pub addrs_secure: Vec<bool>,
+}
+
+impl Resolved {
+    /// Whether both the MX records and the addresses of the exchanger at `index` were authenticated. Where only the
+    /// addresses were, DANE can tell that it is that host, not that it is the domain's (RFC 7672 2.2.1).
+    #[must_use]
+    pub fn is_secure(&self, index: usize) -> bool {
+        self.mx_secure && self.addrs_secure.get(index) == Some(&true)
+    }
+}
+
+impl From<Exchangers> for Resolved {
+    /// A way that was given: nothing of it is authenticated.
+    fn from(exchangers: Exchangers) -> Self {
+        Self { mx_secure: false, addrs_secure: vec![false; exchangers.len()], exchangers }
+    }
 }
 
 /// What is known of the way to a domain.
@@ -146,12 +202,18 @@ impl Resolver {
         Ok(Self { routes, dns, port, allow_private, metrics })
     }
 
-    /// The way to the mail of the domain, or the address literal, of `mailbox`.
-    pub async fn resolve(&self, mailbox: &Mailbox) -> MailRoute {
+    /// The way to the mail of the domain, or the address literal, of `mailbox`, and what of it was authenticated.
+    ///
+    /// # Errors
+    /// There is no way, or none was found.
+    pub async fn resolve(&self, mailbox: &Mailbox) -> Result<Resolved, Unreachable> {
         if let Some(route) = self.routes.get(mailbox.domain()) {
-            return route.clone();
+            return route.clone().map(Resolved::from);
         }
-        let literal = |ip: IpAddr| self.usable(vec![(ip.to_string().into(), vec![ip])]);
+        let literal = |ip: IpAddr| {
+            let exchanger = Exchanger { host: ip.to_string().into(), ips: vec![ip], secure: false };
+            self.usable(vec![exchanger], false)
+        };
         match mailbox.host() {
             Host::Domain(domain) => self.look_up(domain).await,
             Host::Ipv4(ip) => literal(ip.into()),
@@ -160,26 +222,28 @@ impl Resolver {
         }
     }
 
-    async fn look_up(&self, domain: &str) -> MailRoute {
+    async fn look_up(&self, domain: &str) -> Result<Resolved, Unreachable> {
         let started = Instant::now();
         let found = self.exchangers(domain).await;
         self.metrics.record(Operation::Dns, started.elapsed());
-        found.and_then(|hosts| self.usable(hosts))
+        found.and_then(|(exchangers, mx_secure)| self.usable(exchangers, mx_secure))
     }
 
-    async fn exchangers(&self, domain: &str) -> Result<Vec<(Arc<str>, Vec<IpAddr>)>, Unreachable> {
+    /// The exchangers of a domain, and whether its MX records were authenticated.
+    async fn exchangers(&self, domain: &str) -> Result<(Vec<Exchanger>, bool), Unreachable> {
         // The dot makes the name absolute, so that no search domain of the system is put behind it.
         let absolute = format!("{domain}.");
-        let mut names = match self.dns.mx_lookup(absolute.as_str()).await {
+        let (mut names, mut mx_secure) = match self.dns.mx_lookup(absolute.as_str()).await {
             Ok(found) => {
                 let mx = |data: &RData| match data {
                     RData::MX(mx) => Some((mx.preference, mx.exchange.to_ascii().to_ascii_lowercase())),
                     _ => None,
                 };
-                found.answers().iter().filter_map(|record| mx(&record.data)).collect()
+                let names = found.answers().iter().filter_map(|record| mx(&record.data)).collect();
+                (names, is_authenticated(&found, &absolute))
             }
             Err(error) if error.is_nx_domain() => return Err(Unreachable::NoDnsEntries),
-            Err(error) if error.is_no_records_found() => vec![],
+            Err(error) if error.is_no_records_found() => (vec![], false),
             Err(error) => return Err(dns(&error)),
         };
         if names.iter().any(|(_, name)| name == ".") {
@@ -189,12 +253,13 @@ impl Resolver {
                 return Err(Unreachable::NullMx);
             }
         }
-        if names.is_empty() {
+        let implicit = names.is_empty();
+        if implicit {
             names.push((0, absolute));
         }
         names.sort();
         names.dedup_by(|a, b| a.1 == b.1);
-        let mut hosts = Vec::new();
+        let mut exchangers = Vec::new();
         // What was not looked at may be what there is.
         let mut failed = (names.len() > MAX_HOSTS).then(|| Unreachable::Dns {
             timeout: false,
@@ -202,27 +267,36 @@ impl Resolver {
         });
         for (_, name) in names.into_iter().take(MAX_HOSTS) {
             match self.addresses(&name).await {
-                Ok(ips) if ips.is_empty() => {}
-                Ok(ips) => hosts.push((name.trim_end_matches('.').into(), ips)),
+                Ok((ips, _)) if ips.is_empty() => {}
+                Ok((ips, secure)) => {
+                    exchangers.push(Exchanger { host: name.trim_end_matches('.').into(), ips, secure });
+                }
                 Err(error) => failed = Some(error),
             }
         }
+        if implicit {
+            // hickory gives no header with an answer without records; but where the addresses of a name are
+            // authenticated, so is that it has no MX: both are of one zone, and a forged denial would be a SERVFAIL.
+            mx_secure = exchangers.iter().all(|exchanger| exchanger.secure);
+        }
         match failed {
-            _ if !hosts.is_empty() => Ok(hosts),
+            _ if !exchangers.is_empty() => Ok((exchangers, mx_secure)),
             Some(error) => Err(error),
             None => Err(Unreachable::NoDnsEntries),
         }
     }
 
-    /// The addresses of both families; none only if neither family failed to be looked up.
-    async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, Unreachable> {
+    /// The addresses of both families, and whether all of them were authenticated; none only if neither family failed
+    /// to be looked up.
+    async fn addresses(&self, name: &str) -> Result<(Vec<IpAddr>, bool), Unreachable> {
         let (v4, v6) = tokio::join!(self.dns.ipv4_lookup(name), self.dns.ipv6_lookup(name));
-        let (mut ips, mut failed) = (Vec::new(), None);
+        let (mut ips, mut secure, mut failed) = (Vec::new(), true, None);
         for found in [v4, v6] {
             match found {
                 Ok(found) => {
                     let family = found.answers().iter().filter_map(|record| record.data.ip_addr());
                     ips.extend(family.take(MAX_ADDRS / 2));
+                    secure &= is_authenticated(&found, name);
                 }
                 Err(error) if error.is_no_records_found() => {}
                 Err(error) => failed = Some(dns(&error)),
@@ -230,19 +304,31 @@ impl Resolver {
         }
         match failed {
             Some(error) if ips.is_empty() => Err(error),
-            _ => Ok(ips),
+            _ => Ok((ips, secure)),
         }
     }
 
     /// Leaves out what must not be connected to.
-    fn usable(&self, hosts: Vec<(Arc<str>, Vec<IpAddr>)>) -> MailRoute {
-        let endpoints = hosts.into_iter().map(|(host, ips)| {
+    fn usable(&self, exchangers: Vec<Exchanger>, mx_secure: bool) -> Result<Resolved, Unreachable> {
+        let endpoints = exchangers.into_iter().map(|Exchanger { host, ips, secure }| {
             let ips = ips.into_iter().filter(|&ip| self.allow_private || is_public(ip));
-            Endpoint { host, addrs: ips.map(|ip| SocketAddr::new(ip, self.port)).collect() }
+            (Endpoint { host, addrs: ips.map(|ip| SocketAddr::new(ip, self.port)).collect() }, secure)
         });
-        let endpoints: Exchangers = endpoints.filter(|endpoint| !endpoint.addrs.is_empty()).collect();
-        if endpoints.is_empty() { Err(Unreachable::Unroutable) } else { Ok(endpoints) }
+        let (exchangers, addrs_secure): (Exchangers, Vec<bool>) =
+            endpoints.filter(|(endpoint, _)| !endpoint.addrs.is_empty()).unzip();
+        if exchangers.is_empty() {
+            return Err(Unreachable::Unroutable);
+        }
+        Ok(Resolved { exchangers, mx_secure, addrs_secure })
     }
+}
+
+/// A mail exchanger as the DNS has it.
+struct Exchanger {
+    host: Arc<str>,
+    ips: Vec<IpAddr>,
+    /// Whether all of the addresses were authenticated.
+    secure: bool,
 }
 
 fn dns(error: &NetError) -> Unreachable {

@@ -28,8 +28,8 @@ use crate::{
 impl Route for Resolver {
     fn route<'a>(&'a self, mailbox: &'a Mailbox) -> Routed<'a> {
         Box::pin(async {
-            let exchangers = self.resolve(mailbox).await.map_err(io::Error::from)?;
-            Ok(exchangers.iter().map(Key::at).collect())
+            let found = self.resolve(mailbox).await.map_err(io::Error::from)?;
+            Ok(found.exchangers.iter().map(Key::at).collect())
         })
     }
 }

@@ -190,7 +190,7 @@ impl Router {
             let mut attempts = 0;
             loop {
                 let place = places.acquire().await;
-                let route = resolver.resolve(&mailbox).await;
+                let route = resolver.resolve(&mailbox).await.map(|found| found.exchangers);
                 drop(place);
                 attempts += 1;
                 match context.config.pause(attempts) {

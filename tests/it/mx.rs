@@ -1,21 +1,25 @@
 //! From a domain to its mail exchangers, over a DNS server on loopback.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 use hickory_resolver::proto::{
     op::ResponseCode,
     rr::{
         RData, RecordType,
-        rdata::{A, MX},
+        rdata::{A, AAAA, CNAME, MX},
     },
 };
 use smtp_pool::{
     metrics::{Metrics, Operation},
     proto::Mailbox,
-    verify::{MailRoute, Resolver, Routes, Unreachable},
+    verify::{Resolved, Resolver, Routes, Unreachable},
 };
 
-use crate::nameserver::Nameserver;
+use crate::nameserver::{Nameserver, Signed};
 
 /// What a domain's records are; anything else of the name is empty, any other name does not exist.
 fn zone(name: &str, record: RecordType) -> Result<Vec<RData>, ResponseCode> {
@@ -33,6 +37,11 @@ fn zone(name: &str, record: RecordType) -> Result<Vec<RData>, ResponseCode> {
         ("private.test.", RecordType::MX) => Ok(vec![mx(10, "inside.test.")]),
         ("inside.test.", RecordType::A) => Ok(vec![RData::A(A(Ipv4Addr::new(10, 0, 0, 1)))]),
         ("many.test.", RecordType::MX) => Ok((0..50).map(|n| mx(n, "mx1.good.test.")).collect()),
+        // Without empty answers, which are not cached, having no SOA.
+        ("dual.test.", RecordType::MX) => Ok(vec![mx(10, "dual.test.")]),
+        ("dual.test.", RecordType::A) => a(4),
+        ("dual.test.", RecordType::AAAA) => Ok(vec![RData::AAAA(AAAA(Ipv6Addr::LOCALHOST))]),
+        ("alias.test.", _) => Ok(vec![RData::CNAME(CNAME("dual.test.".parse().unwrap()))]),
         ("broken.test.", _) => Err(ResponseCode::ServFail),
         (
             "good.test." | "mx1.good.test." | "mx2.good.test." | "null.test." | "mixed.test."
@@ -44,29 +53,47 @@ fn zone(name: &str, record: RecordType) -> Result<Vec<RData>, ResponseCode> {
     }
 }
 
+fn everything(_: &str, _: RecordType) -> bool {
+    true
+}
+
 struct Dns {
     resolver: Resolver,
     metrics: Arc<Metrics>,
-    _server: Nameserver,
+    server: Nameserver,
 }
 
 impl Dns {
     async fn start(allow_private: bool) -> Self {
-        let server = Nameserver::start(zone).await;
+        Self::start_with(Nameserver::start(zone).await, allow_private)
+    }
+
+    async fn start_signed(signed: Signed) -> Self {
+        Self::start_with(Nameserver::start_signed(zone, signed).await, true)
+    }
+
+    fn start_with(server: Nameserver, allow_private: bool) -> Self {
         let metrics = Arc::new(Metrics::new());
         let resolver =
             Resolver::new(&[server.addr], Routes::new(), 25, allow_private, Arc::clone(&metrics)).unwrap();
-        Self { resolver, metrics, _server: server }
+        Self { resolver, metrics, server }
     }
 
-    async fn route(&self, domain: &str) -> MailRoute {
+    async fn route(&self, domain: &str) -> Result<Resolved, Unreachable> {
         self.resolver.resolve(&Mailbox::parse(&format!("ann@{domain}")).unwrap()).await
     }
 
     /// The hosts of the way, with their first addresses.
     async fn hosts(&self, domain: &str) -> Vec<(String, String)> {
-        let endpoints = self.route(domain).await.unwrap();
-        endpoints.iter().map(|e| (e.host.to_string(), e.addrs[0].to_string())).collect()
+        let found = self.route(domain).await.unwrap();
+        found.exchangers.iter().map(|e| (e.host.to_string(), e.addrs[0].to_string())).collect()
+    }
+
+    /// Whether the MX records are secure, the addresses of each exchanger, and both.
+    async fn secure(&self, domain: &str) -> (bool, Vec<bool>, Vec<bool>) {
+        let found = self.route(domain).await.unwrap();
+        let both = (0..found.exchangers.len()).map(|n| found.is_secure(n)).collect();
+        (found.mx_secure, found.addrs_secure, both)
     }
 }
 
@@ -133,4 +160,63 @@ async fn address_literals_need_no_dns_and_general_ones_lead_nowhere() {
     let dns = Dns::start(true).await;
     assert_eq!(dns.hosts("[192.0.2.9]").await, [host("192.0.2.9", "192.0.2.9")]);
     assert_eq!(dns.route("[x400:abc]").await, Err(Unreachable::NoDnsEntries));
+}
+
+#[tokio::test]
+async fn a_nameserver_that_validates_is_asked_for_its_word_and_taken_at_it() {
+    let dns = Dns::start_signed(everything).await;
+    for from in ["the server", "the cache"] {
+        assert_eq!(dns.secure("dual.test").await, (true, vec![true], vec![true]), "from {from}");
+        dns.server.stop();
+    }
+}
+
+#[tokio::test]
+async fn without_the_word_of_the_nameserver_nothing_is_secure() {
+    let dns = Dns::start(true).await;
+    for from in ["the server", "the cache"] {
+        assert_eq!(dns.secure("dual.test").await, (false, vec![false], vec![false]), "from {from}");
+        dns.server.stop();
+    }
+}
+
+#[tokio::test]
+async fn an_exchanger_is_secure_only_by_its_mx_record_and_all_of_its_addresses() {
+    let mx_only = Dns::start_signed(|_, record| record == RecordType::MX).await;
+    assert_eq!(mx_only.secure("good.test").await, (true, vec![false; 2], vec![false; 2]));
+    let addrs_only = Dns::start_signed(|_, record| record != RecordType::MX).await;
+    assert_eq!(addrs_only.secure("good.test").await, (false, vec![true; 2], vec![false; 2]));
+    let one_family = Dns::start_signed(|_, record| record != RecordType::AAAA).await;
+    assert_eq!(one_family.secure("dual.test").await, (true, vec![false], vec![false]));
+    // The state stays with its exchanger when the order is that of the preferences.
+    let one_host = Dns::start_signed(|name, _| name != "mx1.good.test.").await;
+    assert_eq!(one_host.secure("good.test").await, (true, vec![false, true], vec![false, true]));
+}
+
+#[tokio::test]
+async fn without_mx_the_addresses_speak_for_the_domain() {
+    let dns = Dns::start_signed(everything).await;
+    assert_eq!(dns.secure("implicit.test").await, (true, vec![true], vec![true]));
+    let dns = Dns::start_signed(|_, record| record == RecordType::MX).await;
+    assert_eq!(dns.secure("implicit.test").await, (false, vec![false], vec![false]));
+}
+
+#[tokio::test]
+async fn an_alias_that_the_nameserver_did_not_follow_is_not_secure() {
+    let dns = Dns::start_signed(everything).await;
+    for from in ["the server", "the cache"] {
+        assert_eq!(dns.secure("alias.test").await, (false, vec![true], vec![false]), "from {from}");
+        dns.server.stop();
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_from_the_dns_is_never_secure() {
+    let dns = Dns::start_signed(everything).await;
+    assert_eq!(dns.secure("[192.0.2.9]").await, (false, vec![false], vec![false]));
+    let mut routes = Routes::new();
+    routes.insert("good.test", Ok(dns.route("good.test").await.unwrap().exchangers));
+    let given = Resolver::new(&[], routes, 25, true, Metrics::new().into()).unwrap();
+    let given = given.resolve(&Mailbox::parse("ann@good.test").unwrap()).await.unwrap();
+    assert!(!given.is_secure(0) && !given.is_secure(7));
 }

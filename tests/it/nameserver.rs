@@ -11,6 +11,9 @@ use tokio::{net::UdpSocket, task::AbortHandle};
 /// What the records of a name are, in lower case and with its dot; nothing is an empty answer.
 pub(crate) type Zone = fn(&str, RecordType) -> Result<Vec<RData>, ResponseCode>;
 
+/// Whether a name is in a zone that is signed, and the server has validated it.
+pub(crate) type Signed = fn(&str, RecordType) -> bool;
+
 /// Gone when dropped.
 pub(crate) struct Nameserver {
     pub(crate) addr: SocketAddr,
@@ -18,20 +21,30 @@ pub(crate) struct Nameserver {
 }
 
 impl Nameserver {
+    /// One that validates nothing.
     pub(crate) async fn start(zone: Zone) -> Self {
+        Self::start_signed(zone, |_, _| false).await
+    }
+
+    pub(crate) async fn start_signed(zone: Zone, signed: Signed) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let addr = socket.local_addr().unwrap();
-        Self { addr, server: tokio::spawn(serve(socket, zone)).abort_handle() }
+        Self { addr, server: tokio::spawn(serve(socket, zone, signed)).abort_handle() }
+    }
+
+    /// Answers nothing any more.
+    pub(crate) fn stop(&self) {
+        self.server.abort();
     }
 }
 
 impl Drop for Nameserver {
     fn drop(&mut self) {
-        self.server.abort();
+        self.stop();
     }
 }
 
-async fn serve(socket: UdpSocket, zone: Zone) {
+async fn serve(socket: UdpSocket, zone: Zone, signed: Signed) {
     let mut buf = [0; 1500];
     loop {
         let (n, peer) = socket.recv_from(&mut buf).await.unwrap();
@@ -41,7 +54,11 @@ async fn serve(socket: UdpSocket, zone: Zone) {
         answer.metadata.recursion_available = true;
         let question = query.queries[0].clone();
         let name: Name = question.name().clone();
-        match zone(&name.to_ascii().to_ascii_lowercase(), question.query_type()) {
+        let text = name.to_ascii().to_ascii_lowercase();
+        // RFC 6840 5.8: said to those only who want to know.
+        answer.metadata.authentic_data =
+            query.metadata.authentic_data && signed(&text, question.query_type());
+        match zone(&text, question.query_type()) {
             Ok(records) => {
                 answer
                     .add_answers(records.into_iter().map(|data| Record::from_rdata(name.clone(), 300, data)));

@@ -91,7 +91,7 @@ pub(crate) async fn run(args: &PlanArgs, logging: bool) -> Result<Exit> {
             let (resolver, places) = (Arc::clone(&resolver), Arc::clone(&places));
             lookups.spawn(async move {
                 let _place = places.acquire().await;
-                (count, resolver.resolve(&mailbox).await)
+                (count, resolver.resolve(&mailbox).await.map(|found| found.exchangers))
             });
         }
         match lookups.join_next().await {

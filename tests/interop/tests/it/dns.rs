@@ -22,7 +22,8 @@ fn resolver(nsd: &Nsd) -> Resolver {
 }
 
 async fn route(resolver: &Resolver, domain: &str) -> MailRoute {
-    resolver.resolve(&Mailbox::parse(&format!("ann@{domain}")).expect("an address")).await
+    let mailbox = Mailbox::parse(&format!("ann@{domain}")).expect("an address");
+    resolver.resolve(&mailbox).await.map(|found| found.exchangers)
 }
 
 /// The exchangers with their addresses, sorted within each, since their order there is the server's choice.
