@@ -35,6 +35,8 @@ use crate::{client::Connection, net::TlsVersion, proto::Verb};
 const WORTH: usize = 30;
 /// Recipients that are not worth a round trip of their own, if a new connection can ask more of them.
 const FEW: u32 = 2;
+/// Rejections left, of which half are likely to come, after which no more than [`FEW`] recipients could be asked.
+const LAST: f32 = 3.0;
 /// Questions at once to a provider that did not want us a while ago.
 const PROBATION: u32 = 3;
 
@@ -80,6 +82,8 @@ pub(super) struct Window {
     pub(super) risk: f32,
     /// Whether one of them needs SMTPUTF8.
     pub(super) smtputf8: bool,
+    /// Whether the connection is worth nothing more, and there is more to ask on another.
+    pub(super) last: bool,
 }
 
 /// What a connection may do.
@@ -390,7 +394,10 @@ impl State {
             self.groups[seat.group].rates.ask(alike[0].kin(), alike.len() as u32);
         }
         self.pace.take(questions.len() as u32);
-        Draw::Window(Window { questions, risk, smtputf8 })
+        let group = &self.groups[seat.group];
+        let last =
+            nothing_in_flight && left < LAST && count < most && !group.is_empty() && !group.quits_apart;
+        Draw::Window(Window { questions, risk, smtputf8, last })
     }
 }
 

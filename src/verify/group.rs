@@ -27,6 +27,8 @@ pub(super) struct Group {
     pub(super) rates: Rates,
     /// Recipients that the server takes in a transaction, as far as it has shown.
     pub(super) recipients: Option<u32>,
+    /// Whether QUIT is sent by itself: behind a last window it was not answered as it should be.
+    pub(super) quits_apart: bool,
     /// Who answered last; what is known of domains is known by its answers.
     pub(super) answering: Option<Arc<str>>,
     /// Exchangers that could not be reached, and until when that is remembered.
@@ -60,6 +62,7 @@ impl Group {
             domains: HashMap::default(),
             rates: Rates::default(),
             recipients: None,
+            quits_apart: false,
             answering: None,
             failures: HashMap::default(),
             live: 0,

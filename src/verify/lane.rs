@@ -25,7 +25,10 @@ use super::{
     probe::{End, Probe},
     throttle::Budget,
 };
-use crate::{pool::PooledConnection, proto::Verb};
+use crate::{
+    pool::PooledConnection,
+    proto::{State, Verb},
+};
 
 /// How long a connection without work is kept.
 const IDLE: Duration = Duration::from_secs(2);
@@ -173,8 +176,11 @@ async fn try_exchangers(desk: &Desk, group: usize) -> Result<PooledConnection, N
     Err(NoWay { host, outcome, all })
 }
 
-/// QUIT, and no more than a moment for its answer.
+/// QUIT, unless it was said, and no more than a moment for its answer.
 async fn goodbye(mut connection: PooledConnection) {
+    if connection.state() == State::Closed {
+        return;
+    }
     if let Err(error) = connection.quit().await {
         tracing::trace!(kind = error.kind(), "no answer to QUIT");
     }

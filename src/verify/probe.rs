@@ -104,6 +104,8 @@ pub(super) struct Probe<'a> {
     risk: f32,
     closing: Option<Reply>,
     stopped: bool,
+    /// Whether QUIT was sent, behind the last window.
+    leaving: bool,
 }
 
 impl<'a> Probe<'a> {
@@ -124,12 +126,17 @@ impl<'a> Probe<'a> {
             risk: 0.0,
             closing: None,
             stopped: false,
+            leaving: false,
         }
     }
 
     /// Asks until there are no questions left, or the connection is done for another reason.
     pub(super) async fn run(mut self) -> End {
-        let ended = self.pump().await;
+        let mut ended = self.pump().await;
+        if self.leaving && self.flights.is_empty() && !is_out_of_step(&ended) {
+            // Everything is answered, whatever became of the goodbye.
+            (ended, self.stopped) = (Ok(()), true);
+        }
         let doubtful = self.is_doubtful(&ended);
         self.held.extend(self.flights.drain(..));
         let mut back = Vec::new();
@@ -152,17 +159,17 @@ impl<'a> Probe<'a> {
 
     /// Whether the answers held back may stand at the wrong questions.
     fn is_doubtful(&self, ended: &Result<(), SessionError>) -> bool {
-        match ended {
-            Err(SessionError::Decode(_) | SessionError::Dialogue(_)) => true,
-            // A server that says nothing to some RCPT answers RSET, and then there is nothing more to come: its
-            // acceptance was taken for that of a recipient. A refusal in its place would not be the answer to RSET.
-            Err(SessionError::Timeout { .. }) => {
-                let last =
-                    self.held.iter().chain(&self.flights).rev().find_map(|flight| flight.answers.last());
-                last.is_some_and(|answer| answer.outcome.is_positive())
-            }
-            _ => false,
-        }
+        let silent = match ended {
+            _ if is_out_of_step(ended) => return true,
+            Err(SessionError::Timeout { .. }) => true,
+            // QUIT makes an end of what would be a silence otherwise.
+            Err(_) => self.leaving,
+            Ok(()) => false,
+        };
+        // A server that says nothing to some RCPT answers RSET, and then there is nothing more to come: its acceptance was
+        // taken for that of a recipient. A refusal in its place would not be the answer to RSET.
+        let last = self.held.iter().chain(&self.flights).rev().find_map(|flight| flight.answers.last());
+        silent && last.is_some_and(|answer| answer.outcome.is_positive())
     }
 
     async fn pump(&mut self) -> Result<(), SessionError> {
@@ -182,6 +189,10 @@ impl<'a> Probe<'a> {
             if self.connection.owed() > 0 {
                 continue;
             }
+            // Behind the answer to QUIT there is nothing but the end.
+            if self.leaving {
+                return Ok(());
+            }
             self.connection.check_quiet()?;
             self.commit();
             match self.room() {
@@ -197,7 +208,7 @@ impl<'a> Probe<'a> {
         let oldest = self.held.iter().chain(&self.flights).find_map(|flight| flight.answers.first());
         let held = oldest.is_some_and(|first| self.connection.last_read() - first.at > patience);
         let full = self.flights.len() == WINDOWS || !self.connection.has_room();
-        if self.stopped || self.closing.is_some() || held || full {
+        if self.stopped || self.leaving || self.closing.is_some() || held || full {
             return None;
         }
         let full = self.budget.full_window();
@@ -214,7 +225,7 @@ impl<'a> Probe<'a> {
     }
 
     async fn window(&mut self, window: Window) -> Result<(), SessionError> {
-        let Window { questions, risk, smtputf8 } = window;
+        let Window { questions, risk, smtputf8, last } = window;
         let (asked, count) = (Instant::now(), questions.len());
         self.budget.begin();
         self.risk += risk;
@@ -244,6 +255,11 @@ impl<'a> Probe<'a> {
         self.make_room().await?;
         if self.closing.is_none() {
             self.connection.queue(&Command::Rset)?;
+            // Goodbye costs no round trip of its own (RFC 2920 3.1: QUIT may end a group).
+            if last && self.connection.extensions().pipelining {
+                self.connection.queue(&Command::Quit)?;
+                self.leaving = true;
+            }
         }
         Ok(())
     }
@@ -263,7 +279,11 @@ impl<'a> Probe<'a> {
             self.closing.get_or_insert_with(|| reply.detach());
             return Ok(false);
         }
-        let Some(flight) = self.flights.front_mut() else { return Ok(false) };
+        let Some(flight) = self.flights.front_mut() else {
+            // That to QUIT. Any other but 221 was meant for a command before it.
+            let code = reply.code();
+            return if code == 221 { Ok(false) } else { Err(self.out_of_step(code)) };
+        };
         if flight.mail.is_none() {
             flight.mail = Some(match reply.is_positive() {
                 true => Ok(()),
@@ -286,9 +306,10 @@ impl<'a> Probe<'a> {
                     flight.answer(outcome, self.connection.last_read());
                 }
             }
-        } else if !reply.is_positive() {
+        } else if !reply.is_positive() || reply.code() == 221 {
             // RSET cannot fail (RFC 5321 4.1.1.5): this is the reply to something else.
-            return Err(DialogueError::Unsolicited(reply.code()).into());
+            let code = reply.code();
+            return Err(self.out_of_step(code));
         } else {
             self.round_trip = self.connection.last_read().saturating_duration_since(flight.asked);
             self.seat.note_latency(self.round_trip);
@@ -303,6 +324,14 @@ impl<'a> Probe<'a> {
         Ok(false)
     }
 
+    /// A reply that shows that those before it may stand at the wrong commands.
+    fn out_of_step(&self, code: u16) -> SessionError {
+        if self.leaving {
+            self.seat.desk.lock().groups[self.seat.group].quits_apart = true;
+        }
+        DialogueError::Unsolicited(code).into()
+    }
+
     /// Lets the answers count.
     fn commit(&mut self) {
         let settled = self.seat.settle(&mut self.held);
@@ -311,4 +340,9 @@ impl<'a> Probe<'a> {
             self.budget.limit_recipients(most);
         }
     }
+}
+
+/// Whether replies came that fit no command.
+fn is_out_of_step(ended: &Result<(), SessionError>) -> bool {
+    matches!(ended, Err(SessionError::Decode(_) | SessionError::Dialogue(_)))
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use smtp_pool::{
     client::{Endpoint, Timeouts},
-    verify::{CatchAll, Routes, Status, SubStatus},
+    verify::{CatchAll, Providers, Routes, Status, SubStatus},
 };
 
 use crate::support::{config, sandbox, verify};
@@ -190,4 +190,69 @@ async fn the_catch_all_answer_belongs_to_the_exchanger_that_gave_it() {
     for record in &records[1..] {
         assert_ne!(record.status, Status::Deliverable, "{record:#?}");
     }
+}
+
+/// A host on each connection of which two may be refused, so that every window is the last.
+fn two_a_connection(host: &str) -> String {
+    format!(
+        "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\n{host}\n\
+         [[domain]]\nname = \"two.test\"\nusers = [\"a0\", \"a2\", \"a4\", \"a6\"]\n"
+    )
+}
+
+const TWO: &str = "[default]\nrejections = 2\nconnections = 1\n";
+const TO_TWO: [&str; 8] = [
+    "a0@two.test",
+    "b1@two.test",
+    "a2@two.test",
+    "b3@two.test",
+    "a4@two.test",
+    "b5@two.test",
+    "a6@two.test",
+    "b7@two.test",
+];
+
+#[tokio::test]
+async fn whatever_goes_wrong_around_a_goodbye_puts_no_answer_to_another_question() {
+    let rcpt = ["\"skip\"", "\"extra_reply\"", "\"eof\""].map(|does| ("rcpt", does));
+    let rset = ["\"skip\"", "\"extra_reply\"", "\"eof\"", "{ reply = \"221 2.0.0 Bye\" }"];
+    let quit = ["\"skip\"", "\"extra_reply\"", "\"eof\"", "\"truncate\"", "{ reply = \"250 2.0.0 Ok\" }"];
+    let faults =
+        rcpt.into_iter().chain(rset.map(|does| ("rset", does))).chain(quit.map(|does| ("quit", does)));
+    for (at, does) in faults {
+        for nth in if at == "rcpt" { ["", "nth = 1, ", "nth = 2, "].as_slice() } else { &[""] } {
+            let fault = format!("faults = [{{ at = \"{at}\", {nth}does = {does} }}]");
+            let sandbox = sandbox(&two_a_connection(&fault)).await;
+            let mut config = config(&sandbox);
+            config.catch_all = false;
+            config.client.timeouts = Timeouts::all(Duration::from_millis(200));
+            config.providers = Some(Providers::from_toml(TWO).unwrap().into());
+            for record in verify(config, &TO_TWO).await {
+                let right = match record.address.starts_with('a') {
+                    true => SubStatus::Accepted,
+                    false => SubStatus::MailboxNotFound,
+                };
+                let wrong = matches!(record.sub_status, SubStatus::Accepted | SubStatus::MailboxNotFound)
+                    && record.sub_status != right;
+                assert!(!wrong, "{fault}: {record:#?}");
+                // How a server says goodbye is no reason to know less.
+                assert!(at != "quit" || record.sub_status == right, "{fault}: {record:#?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn goodbye_rides_behind_the_last_window() {
+    let sandbox = sandbox(&two_a_connection("latency = \"200ms\"")).await;
+    let mut config = config(&sandbox);
+    config.catch_all = false;
+    config.providers = Some(Providers::from_toml(TWO).unwrap().into());
+    let started = Instant::now();
+    let records = verify(config, &TO_TWO).await;
+    let (stats, took) = (sandbox.stats("mx").unwrap(), started.elapsed());
+    assert!(records.iter().all(|record| record.smtp_code.is_some()), "{records:#?}");
+    // Banner, EHLO and a window for each connection but the last, which has its QUIT by itself, and in the background.
+    let trips = u32::try_from(stats.connections).unwrap() * 3;
+    assert!(took < Duration::from_millis(200) * (trips + 2), "{took:?} for {trips} round trips");
 }
