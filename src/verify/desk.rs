@@ -35,7 +35,8 @@ use crate::{client::Connection, net::TlsVersion, proto::Verb};
 const WORTH: usize = 30;
 /// Recipients that are not worth a round trip of their own, if a new connection can ask more of them.
 const FEW: u32 = 2;
-/// Rejections left, of which half are likely to come, after which no more than [`FEW`] recipients could be asked.
+/// Rejections left that are as good as used up: half of them are likely to come in the next window, and no more than
+/// [`FEW`] recipients could be asked after it.
 const LAST: f32 = 3.0;
 /// Questions at once to a provider that did not want us a while ago.
 const PROBATION: u32 = 3;
@@ -243,9 +244,13 @@ impl State {
             self.groups[group].in_line = true;
             self.line.push_back(group);
         }
-        // Where there is more to ask than the connections at work are good for, and none is just being opened.
+        // Where there is more to ask than the connections at work are good for, and none is just being opened that the
+        // server has not borne before.
         let busy = |group: &Group| {
-            group.connecting == 0 && group.live > 0 && group.len() > WORTH * group.live as usize
+            let open = group.live + group.connecting;
+            let sure = group.connecting == 0 || open < group.borne;
+            let ready = group.not_before.is_none_or(|at| at <= now);
+            open > 0 && sure && ready && group.len() > WORTH * open as usize
         };
         let group = self.groups.iter().position(busy)?;
         (self.pace.allows(now) >= self.enough(WORTH)).then(|| self.hired(group))
@@ -359,11 +364,15 @@ impl State {
         let most = most.min(allowed);
         let (count, risk) = self.groups[seat.group].affordable(left, most);
         // Round trips for one or two recipients each, until the last rejection is used up, take longer than to begin
-        // anew, where there is more to ask. Not so whether a domain accepts anything, which is worth one: others wait for
-        // it, and who answers the next connection may be another exchanger.
+        // anew, where there is more to ask: one more, in which goodbye is said, or none where it would not be understood.
+        // Not so whether a domain accepts anything, which is worth one: others wait for it, and who answers the next
+        // connection may be another exchanger.
         let nothing_in_flight = *sizes.start() == 1;
-        let few = nothing_in_flight && count <= FEW && count < most && (count as usize) < waiting;
-        if seat.gained > 0 && few && !(count > 0 && self.groups[seat.group].asks_for_a_domain()) {
+        let worn = nothing_in_flight && left < LAST && count < most && (count as usize) < waiting;
+        let last = worn && seat.pipelining && !self.groups[seat.group].quits_apart;
+        let few =
+            worn && count <= FEW && !(count > 0 && (last || self.groups[seat.group].asks_for_a_domain()));
+        if seat.gained > 0 && few {
             return Draw::Leave;
         }
         if count == 0 || count < *sizes.start() {
@@ -415,6 +424,7 @@ pub(super) struct Seat {
     pub(super) group: usize,
     source: Source,
     smtputf8: bool,
+    pipelining: bool,
     /// Answers so far, to tell whether the connection was of any use.
     pub(super) gained: u64,
     /// The reply before, since servers say the same to most.
@@ -433,8 +443,8 @@ impl Seat {
         });
         desk.lock().connected(group, &host);
         let source = Source { group, host: Some(host), tls };
-        let smtputf8 = connection.extensions().smtputf8;
-        Self { desk, group, source, smtputf8, gained: 0, last: None, latency: None }
+        let (smtputf8, pipelining) = (connection.extensions().smtputf8, connection.extensions().pipelining);
+        Self { desk, group, source, smtputf8, pipelining, gained: 0, last: None, latency: None }
     }
 
     pub(super) fn source(&self) -> &Source {

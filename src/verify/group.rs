@@ -37,6 +37,8 @@ pub(super) struct Group {
     pub(super) live: u32,
     /// Connections on their way.
     pub(super) connecting: u32,
+    /// Connections that the server has borne at once, since it last made trouble.
+    pub(super) borne: u32,
     /// Connections in a row that broke without an answer.
     pub(super) fruitless: u32,
     /// Connections in a row that broke after few answers.
@@ -67,6 +69,7 @@ impl Group {
             failures: HashMap::default(),
             live: 0,
             connecting: 0,
+            borne: 0,
             fruitless: 0,
             poor: 0,
             turned_away: 0,

@@ -256,7 +256,7 @@ impl<'a> Probe<'a> {
         if self.closing.is_none() {
             self.connection.queue(&Command::Rset)?;
             // Goodbye costs no round trip of its own (RFC 2920 3.1: QUIT may end a group).
-            if last && self.connection.extensions().pipelining {
+            if last {
                 self.connection.queue(&Command::Quit)?;
                 self.leaving = true;
             }

@@ -79,6 +79,7 @@ impl State {
         let known = &mut self.groups[group];
         known.connecting = known.connecting.saturating_sub(1);
         known.live += 1;
+        known.borne = known.borne.max(known.live);
         known.rest = None;
         let waiting = known.len();
         let unsure = known.answers(host);
@@ -98,7 +99,7 @@ impl State {
         if known.live > 0 {
             return self.one_too_many(group, now);
         }
-        known.fruitless = 0;
+        (known.fruitless, known.borne) = (0, 0);
         let rest = self.context.config.pause(1).map_or(REST, |pause| pause.min(REST));
         known.rest = Some((now + rest, outcome.clone()));
         self.rest_until = self.rest_until.max(Some(now + rest));
@@ -114,6 +115,7 @@ impl State {
     /// Takes note that a server that others are connected to refused one more: as many as it bears are there.
     pub(super) fn one_too_many(&mut self, group: usize, now: Instant) {
         let live = self.groups[group].live;
+        self.groups[group].borne = live;
         if live > 0 {
             self.controller.refused(live, now);
         }
@@ -124,6 +126,7 @@ impl State {
         let known = &mut self.groups[source.group];
         known.poor = if gained < WORTH { known.poor + 1 } else { 0 };
         known.fruitless = if gained == 0 { known.fruitless + 1 } else { 0 };
+        known.borne = if known.poor > 0 { 0 } else { known.borne };
         // A limit of the connection blames us too; as long as connections are answered, the next one is welcome.
         let unwelcome = gained == 0 && outcome.verdict.blame == Some(Blame::Us);
         known.turned_away = if unwelcome { known.turned_away + 1 } else { 0 };
