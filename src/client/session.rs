@@ -446,6 +446,12 @@ impl<S> Session<S> {
         self.read_at
     }
 
+    /// Octets that were read and not taken, for a property that knows which octets those are.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn unread(&self) -> usize {
+        self.decoder.buffered()
+    }
+
     /// The stream.
     pub fn stream(&self) -> &S {
         &self.stream
