@@ -403,9 +403,6 @@ impl State {
             self.groups[seat.group].rates.ask(alike[0].kin(), alike.len() as u32);
         }
         self.pace.take(questions.len() as u32);
-        let group = &self.groups[seat.group];
-        let last =
-            nothing_in_flight && left < LAST && count < most && !group.is_empty() && !group.quits_apart;
         Draw::Window(Window { questions, risk, smtputf8, last })
     }
 }

@@ -176,12 +176,12 @@ async fn try_exchangers(desk: &Desk, group: usize) -> Result<PooledConnection, N
     Err(NoWay { host, outcome, all })
 }
 
-/// QUIT, unless it was said, and no more than a moment for its answer.
+/// QUIT, unless it was said, and no more than a moment for its answer and the closing.
 async fn goodbye(mut connection: PooledConnection) {
-    if connection.state() == State::Closed {
-        return;
-    }
-    if let Err(error) = connection.quit().await {
+    let said = connection.state() == State::Closed;
+    if let Err(error) = connection.quit().await
+        && !said
+    {
         tracing::trace!(kind = error.kind(), "no answer to QUIT");
     }
 }

@@ -135,7 +135,10 @@ impl<'a> Probe<'a> {
         let mut ended = self.pump().await;
         if self.leaving && self.flights.is_empty() && !is_out_of_step(&ended) {
             // Everything is answered, whatever became of the goodbye.
-            (ended, self.stopped) = (Ok(()), true);
+            (ended, self.closing, self.stopped) = (Ok(()), None, true);
+        }
+        if self.leaving && ended.is_err() {
+            self.seat.desk.lock().groups[self.seat.group].quits_apart = true;
         }
         let doubtful = self.is_doubtful(&ended);
         self.held.extend(self.flights.drain(..));
@@ -282,7 +285,7 @@ impl<'a> Probe<'a> {
         let Some(flight) = self.flights.front_mut() else {
             // That to QUIT. Any other but 221 was meant for a command before it.
             let code = reply.code();
-            return if code == 221 { Ok(false) } else { Err(self.out_of_step(code)) };
+            return if code == 221 { Ok(false) } else { Err(DialogueError::Unsolicited(code).into()) };
         };
         if flight.mail.is_none() {
             flight.mail = Some(match reply.is_positive() {
@@ -309,7 +312,7 @@ impl<'a> Probe<'a> {
         } else if !reply.is_positive() || reply.code() == 221 {
             // RSET cannot fail (RFC 5321 4.1.1.5): this is the reply to something else.
             let code = reply.code();
-            return Err(self.out_of_step(code));
+            return Err(DialogueError::Unsolicited(code).into());
         } else {
             self.round_trip = self.connection.last_read().saturating_duration_since(flight.asked);
             self.seat.note_latency(self.round_trip);
@@ -322,14 +325,6 @@ impl<'a> Probe<'a> {
             return Ok(true);
         }
         Ok(false)
-    }
-
-    /// A reply that shows that those before it may stand at the wrong commands.
-    fn out_of_step(&self, code: u16) -> SessionError {
-        if self.leaving {
-            self.seat.desk.lock().groups[self.seat.group].quits_apart = true;
-        }
-        DialogueError::Unsolicited(code).into()
     }
 
     /// Lets the answers count.

@@ -193,9 +193,9 @@ async fn the_catch_all_answer_belongs_to_the_exchanger_that_gave_it() {
 }
 
 /// A host on each connection of which two may be refused, so that every window is the last.
-fn two_a_connection(host: &str) -> String {
+fn two_a_connection(without: &str, host: &str) -> String {
     format!(
-        "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\n{host}\n\
+        "[[host]]\nname = \"mx\"\nwithout = [{without}\"STARTTLS\"]\n{host}\n\
          [[domain]]\nname = \"two.test\"\nusers = [\"a0\", \"a2\", \"a4\", \"a6\"]\n"
     )
 }
@@ -216,13 +216,21 @@ const TO_TWO: [&str; 8] = [
 async fn whatever_goes_wrong_around_a_goodbye_puts_no_answer_to_another_question() {
     let rcpt = ["\"skip\"", "\"extra_reply\"", "\"eof\""].map(|does| ("rcpt", does));
     let rset = ["\"skip\"", "\"extra_reply\"", "\"eof\"", "{ reply = \"221 2.0.0 Bye\" }"];
-    let quit = ["\"skip\"", "\"extra_reply\"", "\"eof\"", "\"truncate\"", "{ reply = \"250 2.0.0 Ok\" }"];
+    let quit = [
+        "\"skip\"",
+        "\"extra_reply\"",
+        "\"eof\"",
+        "\"truncate\"",
+        "\"garbage\"",
+        "{ reply = \"250 2.0.0 Ok\" }",
+        "{ reply = \"421 4.7.0 Too many errors\" }",
+    ];
     let faults =
         rcpt.into_iter().chain(rset.map(|does| ("rset", does))).chain(quit.map(|does| ("quit", does)));
     for (at, does) in faults {
         for nth in if at == "rcpt" { ["", "nth = 1, ", "nth = 2, "].as_slice() } else { &[""] } {
             let fault = format!("faults = [{{ at = \"{at}\", {nth}does = {does} }}]");
-            let sandbox = sandbox(&two_a_connection(&fault)).await;
+            let sandbox = sandbox(&two_a_connection("", &fault)).await;
             let mut config = config(&sandbox);
             config.catch_all = false;
             config.client.timeouts = Timeouts::all(Duration::from_millis(200));
@@ -244,7 +252,7 @@ async fn whatever_goes_wrong_around_a_goodbye_puts_no_answer_to_another_question
 
 #[tokio::test]
 async fn goodbye_rides_behind_the_last_window() {
-    let sandbox = sandbox(&two_a_connection("latency = \"200ms\"")).await;
+    let sandbox = sandbox(&two_a_connection("", "latency = \"200ms\"")).await;
     let mut config = config(&sandbox);
     config.catch_all = false;
     config.providers = Some(Providers::from_toml(TWO).unwrap().into());
@@ -255,4 +263,18 @@ async fn goodbye_rides_behind_the_last_window() {
     // Banner, EHLO and a window for each connection but the last, which has its QUIT by itself, and in the background.
     let trips = u32::try_from(stats.connections).unwrap() * 3;
     assert!(took < Duration::from_millis(200) * (trips + 2), "{took:?} for {trips} round trips");
+}
+
+#[tokio::test]
+async fn without_pipelining_goodbye_is_said_by_itself_and_nobody_is_asked_twice() {
+    let sandbox = sandbox(&two_a_connection("\"PIPELINING\", ", "")).await;
+    let mut config = config(&sandbox);
+    config.catch_all = false;
+    config.providers = Some(Providers::from_toml(TWO).unwrap().into());
+    for record in verify(config, &TO_TWO).await {
+        let known = record.address.starts_with('a');
+        let right = if known { SubStatus::Accepted } else { SubStatus::MailboxNotFound };
+        assert_eq!(record.sub_status, right, "{record:#?}");
+    }
+    assert_eq!(sandbox.stats("mx").unwrap().rcpts, TO_TWO.len() as u64);
 }
