@@ -22,14 +22,12 @@ use super::{
     mx::Exchangers,
     outcome::Outcome,
     pace::{Controller, Pace},
-    probe::Flight,
     question::{Later, Question},
     run::Lot,
-    settle::Settled,
+    seat::Seat,
     standing::Standing,
     status::{self, Block, LaneState},
 };
-use crate::{client::Connection, net::TlsVersion, proto::Verb};
 
 /// Addresses that make another connection worth its while.
 const WORTH: usize = 30;
@@ -207,7 +205,7 @@ impl State {
     }
 
     /// Whether another connection may be of use.
-    fn wants_more(&self) -> bool {
+    pub(super) fn wants_more(&self) -> bool {
         self.waiting > 0 && self.connections < self.controller.connections(Instant::now())
     }
 
@@ -348,7 +346,13 @@ impl State {
         }
     }
 
-    fn draw(&mut self, seat: &mut Seat, left: f32, sizes: RangeInclusive<u32>, now: Instant) -> Draw {
+    pub(super) fn draw(
+        &mut self,
+        seat: &mut Seat,
+        left: f32,
+        sizes: RangeInclusive<u32>,
+        now: Instant,
+    ) -> Draw {
         if self.standing.blocked(now).is_some() || self.is_surplus() {
             return Draw::Leave;
         }
@@ -404,85 +408,5 @@ impl State {
         }
         self.pace.take(questions.len() as u32);
         Draw::Window(Window { questions, risk, smtputf8, last })
-    }
-}
-
-/// Where an answer comes from, as records tell it.
-#[derive(Clone, Debug)]
-pub(super) struct Source {
-    pub(super) group: usize,
-    pub(super) host: Option<Arc<str>>,
-    pub(super) tls: Option<&'static str>,
-}
-
-/// The place of a connection at the desk.
-pub(super) struct Seat {
-    pub(super) desk: Arc<Desk>,
-    pub(super) group: usize,
-    source: Source,
-    smtputf8: bool,
-    pipelining: bool,
-    /// Answers so far, to tell whether the connection was of any use.
-    pub(super) gained: u64,
-    /// The reply before, since servers say the same to most.
-    pub(super) last: Option<(Verb, Box<[u8]>, Arc<Outcome>)>,
-    /// How long the windows took since answers last counted, the longest.
-    latency: Option<Duration>,
-}
-
-impl Seat {
-    /// Takes a place, and note of the connection that answers from now on.
-    pub(super) fn take(desk: Arc<Desk>, group: usize, connection: &Connection) -> Self {
-        let host = Arc::clone(connection.host());
-        let tls = connection.tls_info().map(|tls| match tls.version {
-            TlsVersion::Tls12 => "TLSv1.2",
-            TlsVersion::Tls13 => "TLSv1.3",
-        });
-        desk.lock().connected(group, &host);
-        let source = Source { group, host: Some(host), tls };
-        let (smtputf8, pipelining) = (connection.extensions().smtputf8, connection.extensions().pipelining);
-        Self { desk, group, source, smtputf8, pipelining, gained: 0, last: None, latency: None }
-    }
-
-    pub(super) fn source(&self) -> &Source {
-        &self.source
-    }
-
-    /// The next window, of so many recipients, while `left` rejections may come.
-    pub(super) fn draw(&mut self, left: f32, sizes: RangeInclusive<u32>) -> Draw {
-        let desk = Arc::clone(&self.desk);
-        desk.lock().draw(self, left, sizes, Instant::now())
-    }
-
-    /// Lets answers count.
-    pub(super) fn settle(&mut self, flights: &mut Vec<Flight>) -> Settled {
-        let count = flights.iter().map(|flight| flight.answered).sum::<usize>();
-        if count == 0 {
-            return Settled::default();
-        }
-        let desk = Arc::clone(&self.desk);
-        self.gained += count as u64;
-        let latency = self.latency.take();
-        let mut state = desk.lock();
-        let settled = state.settle_all(self, flights.drain(..), count, latency);
-        let wanted = settled.stop || state.wants_more();
-        drop(state);
-        if wanted {
-            desk.changed.notify_one();
-        }
-        settled
-    }
-
-    /// Takes back what got no answer, in the order in which it was asked.
-    pub(super) fn take_back(&mut self, questions: Vec<Question>) {
-        let mut state = self.desk.lock();
-        for question in questions.into_iter().rev() {
-            state.groups[self.group].rates.take_back(question.kin());
-            state.put_back(self.group, question);
-        }
-    }
-
-    pub(super) fn note_latency(&mut self, latency: Duration) {
-        self.latency = Some(self.latency.map_or(latency, |known| known.max(latency)));
     }
 }

@@ -20,9 +20,10 @@ use tokio::{
 
 use super::{
     Unreachable,
-    desk::{Desk, Seat},
+    desk::Desk,
     outcome::Outcome,
     probe::{End, Probe},
+    seat::Seat,
     throttle::Budget,
 };
 use crate::{

@@ -29,6 +29,7 @@ mod record;
 mod route;
 mod router;
 mod run;
+mod seat;
 mod settle;
 mod spelling;
 mod standing;

@@ -17,9 +17,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    desk::{Draw, Seat, Window},
+    desk::{Draw, Window},
     outcome::Outcome,
     question::Question,
+    seat::Seat,
     throttle::Budget,
 };
 use crate::{

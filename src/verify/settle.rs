@@ -7,16 +7,16 @@ use tokio::time::Instant;
 use super::{
     Blame, CatchAll, Event, Record, Retry, Status, SubStatus,
     catch_all::{Domain, random_mailbox},
-    desk::{Seat, Source, State},
+    desk::State,
     engine::{Books, Item},
     group::Accepted,
     outcome::Outcome,
     probe::{Answer, Flight},
     question::{Later, Question},
     run::TOGETHER,
+    seat::{Seat, Source},
     standing::{Finding, Kept, Suspect},
 };
-use crate::proto::{Reply, Verb};
 
 /// How long exchangers that could not be reached are left alone.
 const REST: Duration = Duration::from_secs(60);
@@ -55,22 +55,6 @@ struct Said<'a> {
 /// Whether it says nothing of the recipient, who is asked about again without a pause.
 fn again_at_once(outcome: &Outcome) -> bool {
     matches!(outcome.verdict.retry, Some(Retry::NextTransaction | Retry::NextConnection))
-}
-
-impl Seat {
-    /// What the reply means; looked up anew only where it differs from the one before.
-    pub(super) fn outcome<B: AsRef<[u8]>>(&mut self, verb: Verb, reply: &Reply<B>) -> &Arc<Outcome> {
-        let same =
-            |(last_verb, last, _): &(Verb, Box<[u8]>, _)| *last_verb == verb && **last == *reply.as_bytes();
-        if !self.last.as_ref().is_some_and(same) {
-            self.last = None;
-        }
-        let (_, _, outcome) = self.last.get_or_insert_with(|| {
-            let outcome = Outcome::of_reply(self.desk.context.config.classifier(), verb, reply);
-            (verb, reply.as_bytes().into(), Arc::new(outcome))
-        });
-        outcome
-    }
 }
 
 impl State {

@@ -1,0 +1,112 @@
+//! The place of a connection at the desk: what the lane needs to know of the one that asks.
+
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    desk::{Desk, Draw},
+    outcome::Outcome,
+    probe::Flight,
+    question::Question,
+    settle::Settled,
+};
+use crate::{
+    client::Connection,
+    net::TlsVersion,
+    proto::{Reply, Verb},
+};
+
+/// Where an answer comes from, as records tell it.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub(super) group: usize,
+    pub(super) host: Option<Arc<str>>,
+    pub(super) tls: Option<&'static str>,
+}
+
+/// The place of a connection at the desk.
+pub(super) struct Seat {
+    pub(super) desk: Arc<Desk>,
+    pub(super) group: usize,
+    source: Source,
+    pub(super) smtputf8: bool,
+    pub(super) pipelining: bool,
+    /// Answers so far, to tell whether the connection was of any use.
+    pub(super) gained: u64,
+    /// The reply before, since servers say the same to most.
+    pub(super) last: Option<(Verb, Box<[u8]>, Arc<Outcome>)>,
+    /// How long the windows took since answers last counted, the longest.
+    latency: Option<Duration>,
+}
+
+impl Seat {
+    /// Takes a place, and note of the connection that answers from now on.
+    pub(super) fn take(desk: Arc<Desk>, group: usize, connection: &Connection) -> Self {
+        let host = Arc::clone(connection.host());
+        let tls = connection.tls_info().map(|tls| match tls.version {
+            TlsVersion::Tls12 => "TLSv1.2",
+            TlsVersion::Tls13 => "TLSv1.3",
+        });
+        desk.lock().connected(group, &host);
+        let source = Source { group, host: Some(host), tls };
+        let (smtputf8, pipelining) = (connection.extensions().smtputf8, connection.extensions().pipelining);
+        Self { desk, group, source, smtputf8, pipelining, gained: 0, last: None, latency: None }
+    }
+
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// The next window, of so many recipients, while `left` rejections may come.
+    pub(super) fn draw(&mut self, left: f32, sizes: RangeInclusive<u32>) -> Draw {
+        let desk = Arc::clone(&self.desk);
+        desk.lock().draw(self, left, sizes, Instant::now())
+    }
+
+    /// Lets answers count.
+    pub(super) fn settle(&mut self, flights: &mut Vec<Flight>) -> Settled {
+        let count = flights.iter().map(|flight| flight.answered).sum::<usize>();
+        if count == 0 {
+            return Settled::default();
+        }
+        let desk = Arc::clone(&self.desk);
+        self.gained += count as u64;
+        let latency = self.latency.take();
+        let mut state = desk.lock();
+        let settled = state.settle_all(self, flights.drain(..), count, latency);
+        let wanted = settled.stop || state.wants_more();
+        drop(state);
+        if wanted {
+            desk.changed.notify_one();
+        }
+        settled
+    }
+
+    /// Takes back what got no answer, in the order in which it was asked.
+    pub(super) fn take_back(&mut self, questions: Vec<Question>) {
+        let mut state = self.desk.lock();
+        for question in questions.into_iter().rev() {
+            state.groups[self.group].rates.take_back(question.kin());
+            state.put_back(self.group, question);
+        }
+    }
+
+    pub(super) fn note_latency(&mut self, latency: Duration) {
+        self.latency = Some(self.latency.map_or(latency, |known| known.max(latency)));
+    }
+
+    /// What the reply means; looked up anew only where it differs from the one before.
+    pub(super) fn outcome<B: AsRef<[u8]>>(&mut self, verb: Verb, reply: &Reply<B>) -> &Arc<Outcome> {
+        let same =
+            |(last_verb, last, _): &(Verb, Box<[u8]>, _)| *last_verb == verb && **last == *reply.as_bytes();
+        if !self.last.as_ref().is_some_and(same) {
+            self.last = None;
+        }
+        let (_, _, outcome) = self.last.get_or_insert_with(|| {
+            let outcome = Outcome::of_reply(self.desk.context.config.classifier(), verb, reply);
+            (verb, reply.as_bytes().into(), Arc::new(outcome))
+        });
+        outcome
+    }
+}
