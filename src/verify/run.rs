@@ -56,16 +56,24 @@ impl Tasks {
     /// # Cancellation safety
     /// If the future is dropped, a first part of the tasks may have been handed over: send few hundred at once, or
     /// what should not be lost.
-    pub async fn send(&self, mut tasks: Vec<Task>) -> Result<(), Ended> {
-        while !tasks.is_empty() {
-            // Never more than a small part of all places, so that large batches do not wait for the run to be empty.
-            let rest = tasks.split_off(tasks.len().min(MAX_PENDING / 64));
-            let places = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
-            // Given back by the events, one for each task.
-            self.pending.acquire_many(places).await.map_err(|_| Ended)?.forget();
-            self.sender.send(std::mem::replace(&mut tasks, rest)).map_err(|_| Ended)?;
+    pub async fn send(&self, tasks: Vec<Task>) -> Result<(), Ended> {
+        // Never more than a small part of all places, so that large batches do not wait for the run to be empty.
+        const MOST: usize = MAX_PENDING / 64;
+        if tasks.len() <= MOST {
+            return self.send_at_once(tasks).await;
+        }
+        let mut tasks = tasks.into_iter();
+        while !tasks.as_slice().is_empty() {
+            self.send_at_once(tasks.by_ref().take(MOST).collect()).await?;
         }
         Ok(())
+    }
+
+    async fn send_at_once(&self, tasks: Vec<Task>) -> Result<(), Ended> {
+        let places = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
+        // Given back by the events, one for each task.
+        self.pending.acquire_many(places).await.map_err(|_| Ended)?.forget();
+        self.sender.send(tasks).map_err(|_| Ended)
     }
 
     /// Passes on what is read.

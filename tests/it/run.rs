@@ -57,6 +57,19 @@ async fn what_is_to_be_asked_again_goes_back_to_the_caller() {
 }
 
 #[tokio::test]
+async fn many_tasks_at_once_stay_in_their_order() {
+    let sandbox = sandbox("[[host]]\nname = \"mx\"\n").await;
+    // More than are handed over together, and not a multiple of it.
+    let tasks = (0..10_001).map(|id| task(id, "not an address", 0)).collect();
+    let events = run(&verifier(config(&sandbox)), &[], tasks).await;
+    let ids = events.into_iter().map(|event| match event {
+        Event::Done { id, .. } => id,
+        event => panic!("{event:?}"),
+    });
+    assert!(ids.eq(0..10_001));
+}
+
+#[tokio::test]
 async fn the_last_attempt_is_final() {
     let sandbox = sandbox(
         "[[host]]\nname = \"mx\"\ngreylist = \"1h\"\n[[domain]]\nname = \"grey.test\"\nusers = [\"ann\"]\n",
