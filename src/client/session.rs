@@ -40,9 +40,9 @@ use crate::{
     },
 };
 
-/// The most octets of commands whose replies have not been read: what the smallest socket buffers on both sides
-/// hold, so that a server that does not read while it writes cannot be stalled.
-pub const MAX_IN_FLIGHT: usize = 16 * 1024;
+/// The most octets of commands whose replies have not been read: four windows of 100 recipients with long addresses, and
+/// no more than sockets hold by default, so that a server that does not read while it writes is not stalled.
+pub const MAX_IN_FLIGHT: usize = 32 * 1024;
 /// Replies read ahead while a write is pending; beyond, the peer has to wait.
 const MAX_READ_AHEAD: usize = 256 * 1024;
 /// How much room there is for one read.
@@ -55,6 +55,8 @@ const READ: usize = 8 * 1024;
 pub struct Session<S> {
     stream: S,
     out: BytesMut,
+    /// The stream has taken octets that it may still hold: TLS does until it is flushed.
+    unflushed: bool,
     decoder: Decoder,
     dialogue: Dialogue,
     extensions: Extensions,
@@ -95,6 +97,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Self {
             stream,
             out: BytesMut::new(),
+            unflushed: false,
             decoder: Decoder::new(),
             dialogue: Dialogue::new(),
             extensions: Extensions::default(),
@@ -183,7 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Writes what is queued, while the reply to `verb` is due.
     async fn write(&mut self, verb: Verb) -> Result<(), SessionError> {
-        if self.out.is_empty() {
+        if self.out.is_empty() && !self.unflushed {
             return Ok(());
         }
         let now = Instant::now();
@@ -197,7 +200,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.is_open() && !self.out.is_empty() {
             match pin!(&mut self.stream).poll_write(cx, &self.out) {
-                Poll::Ready(Ok(n)) if n > 0 => self.out.advance(n),
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    self.out.advance(n);
+                    self.unflushed = true;
+                }
                 Poll::Ready(Ok(_)) => self.unwritable = Some(io::ErrorKind::WriteZero),
                 Poll::Ready(Err(e)) => self.unwritable = Some(e.kind()),
                 Poll::Pending if self.decoder.buffered() >= MAX_READ_AHEAD => return Poll::Pending,
@@ -219,6 +225,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
         }
         self.out.clear();
+        self.unflushed = false;
         Poll::Ready(())
     }
 
@@ -255,6 +262,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     pub async fn reply_ref(&mut self) -> Result<(Verb, Reply<&[u8]>), SessionError> {
         let (verb, head) = self.next_reply().await?;
         Ok((verb, self.decoder.lend(head)))
+    }
+
+    /// Whether more of what the server said has arrived, so that the next reply is likely to be had without waiting. Who
+    /// asks more only when nothing is at hand loses no time, sends it in one piece, and sees the end of what is owed
+    /// whenever it arrives together.
+    #[must_use]
+    pub fn is_at_hand(&self) -> bool {
+        self.decoder.has_line() || self.filled
     }
 
     /// Waits for the next reply; it stays where it is, to be taken.
@@ -415,6 +430,7 @@ impl<S> Session<S> {
         self.dialogue.is_idle()
             && self.decoder.buffered() == 0
             && self.out.is_empty()
+            && !self.unflushed
             && !self.filled
             && self.is_open()
     }

@@ -67,6 +67,11 @@ impl Decoder {
         self.buf.len() - self.start
     }
 
+    /// Whether a whole line has not yet become a reply, or part of one.
+    pub(crate) fn has_line(&self) -> bool {
+        memchr(b'\n', &self.buf[self.start..]).is_some()
+    }
+
     /// Gives the memory of an empty buffer back, for a connection that goes idle.
     #[inline]
     pub fn shrink(&mut self) {

@@ -40,7 +40,7 @@ struct Server {
     /// Gives and takes a few octets at a time, with a pause before each.
     slow: bool,
     /// Whether the last poll to read, and to write, was answered by a pause.
-    paused: [bool; 2],
+    paused: [bool; 3],
     writes: Arc<Mutex<Vec<String>>>,
 }
 
@@ -91,7 +91,7 @@ impl Server {
             repeating: false,
             drip: None,
             slow: false,
-            paused: [false; 2],
+            paused: [false; 3],
             writes: Arc::default(),
         };
         server.act(banner);
@@ -120,6 +120,20 @@ impl Server {
                 self.ended = true;
             }
             Act::Reset => (self.ended, self.end) = (true, Some(io::ErrorKind::ConnectionReset)),
+        }
+    }
+
+    /// Answers the lines that are there.
+    fn serve(&mut self) {
+        while let Some(end) = self.input.iter().position(|&b| b == b'\n') {
+            let line = String::from_utf8(self.input.drain(..=end).collect()).unwrap();
+            let act = match (self.in_message, line.trim_end()) {
+                (true, ".") => (self.answer)("MESSAGE"),
+                (true, _) => continue,
+                (false, line) => (self.answer)(line),
+            };
+            self.in_message = false;
+            self.act(act);
         }
     }
 
@@ -180,20 +194,18 @@ impl AsyncWrite for Server {
         let data = if self.slow { &data[..data.len().min(7)] } else { data };
         self.writes.lock().unwrap().push(String::from_utf8_lossy(data).into_owned());
         self.input.extend_from_slice(data);
-        while let Some(end) = self.input.iter().position(|&b| b == b'\n') {
-            let line = String::from_utf8(self.input.drain(..=end).collect()).unwrap();
-            let act = match (self.in_message, line.trim_end()) {
-                (true, ".") => (self.answer)("MESSAGE"),
-                (true, _) => continue,
-                (false, line) => (self.answer)(line),
-            };
-            self.in_message = false;
-            self.act(act);
+        if !self.slow {
+            self.serve();
         }
         Poll::Ready(Ok(data.len()))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Slow ones keep what is written until then, as TLS does.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.pause(2, cx) {
+            return Poll::Pending;
+        }
+        self.serve();
         Poll::Ready(Ok(()))
     }
 
@@ -270,6 +282,21 @@ async fn what_is_queued_while_replies_are_at_hand_goes_out_in_one_write() {
     let lines: Vec<usize> =
         session.stream().writes.lock().unwrap().iter().map(|w| w.lines().count()).collect();
     assert_eq!((lines, session.owed()), (vec![2, 3], 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_arrived_is_at_hand_until_it_is_taken() {
+    let mut session = ready(Server::new(yes)).await;
+    assert!(!session.is_at_hand());
+    session.queue_mail(&ReversePath::Null, &MailParams::default()).unwrap();
+    for mailbox in mailboxes(2) {
+        session.queue_rcpt(&mailbox, &RcptParams::default()).unwrap();
+    }
+    assert!(!session.is_at_hand(), "nothing is asked yet");
+    for at_hand in [true, true, false] {
+        session.reply().await.unwrap();
+        assert_eq!(session.is_at_hand(), at_hand);
+    }
 }
 
 #[tokio::test(start_paused = true)]
