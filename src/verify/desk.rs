@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BinaryHeap, VecDeque},
+    mem,
     ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -299,7 +300,9 @@ impl State {
     /// When something will be due that nobody tells about.
     pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
         let later = self.later.peek().map(|later| later.due);
-        let paused = self.line.iter().filter_map(|&group| self.groups[group].not_before).min();
+        let waiting = self.groups.iter().filter(|group| !group.is_empty());
+        // Those that have passed hide none that is to come.
+        let paused = waiting.filter_map(|group| group.not_before).filter(|&at| at > now).min();
         let pace = if self.waiting > 0 { self.pace.ready(10) } else { None };
         let free = if self.waiting > 0 { self.standing.until() } else { None };
         [later, paused, pace, free].into_iter().flatten().filter(|&at| at > now).min()
@@ -314,7 +317,7 @@ impl State {
 
     /// Hands events over.
     pub(super) fn flush(&mut self) {
-        self.context.deliver(std::mem::take(&mut self.lot));
+        self.context.deliver(mem::take(&mut self.lot));
     }
 
     /// Lets everybody know how the lane is doing.
@@ -351,6 +354,7 @@ impl State {
         seat: &mut Seat,
         left: f32,
         sizes: RangeInclusive<u32>,
+        quiet: bool,
         now: Instant,
     ) -> Draw {
         if self.standing.blocked(now).is_some() || self.is_surplus() {
@@ -371,8 +375,7 @@ impl State {
         // anew, where there is more to ask: one more, in which goodbye is said, or none where it would not be understood.
         // Not so whether a domain accepts anything, which is worth one: others wait for it, and who answers the next
         // connection may be another exchanger.
-        let nothing_in_flight = *sizes.start() == 1;
-        let worn = nothing_in_flight && left < LAST && count < most && (count as usize) < waiting;
+        let worn = quiet && left < LAST && count < most && (count as usize) < waiting;
         let last = worn && seat.pipelining && !self.groups[seat.group].quits_apart;
         let few =
             worn && count <= FEW && !(count > 0 && (last || self.groups[seat.group].asks_for_a_domain()));
@@ -408,5 +411,61 @@ impl State {
         }
         self.pace.take(questions.len() as u32);
         Draw::Window(Window { questions, risk, smtputf8, last })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        client::Endpoint,
+        metrics::Metrics,
+        proto::{ClientName, Mailbox},
+        verify::{DomainFacts, Verifier, VerifierConfig, engine::Books},
+    };
+
+    fn desk() -> Desk {
+        let config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
+        let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
+        let (context, _) = verifier.context(Books::Theirs, foldhash::HashMap::default());
+        Desk::new(context.into(), "lane".into(), Limits::default())
+    }
+
+    fn item(address: &str) -> Item {
+        let (_, at) = Mailbox::parse_lent(address).unwrap().into_parts();
+        Item {
+            id: 0,
+            address: address.into(),
+            wire: None,
+            at: at.try_into().unwrap(),
+            domain: 0,
+            facts: DomainFacts::default(),
+            attempts: 0,
+            losses: 0,
+            started: None,
+            placed: false,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_pause_is_waited_for_beside_pauses_that_are_over_and_connections_that_work() {
+        let (desk, now) = (desk(), Instant::now());
+        let mut state = desk.lock();
+        let groups = ["mx1", "mx2", "mx3"].map(|host| {
+            let group = state.add(vec![Endpoint { host: host.into(), addrs: Vec::new() }]);
+            state.take_in(group, [item("ann@example.com")].into_iter());
+            group
+        });
+        assert_eq!(state.next_due(now), None);
+        let soon = now + Duration::from_millis(480);
+        state.groups[groups[0]].not_before = Some(now - Duration::from_millis(1));
+        state.groups[groups[1]].not_before = Some(soon);
+        state.groups[groups[1]].live = 1;
+        assert_eq!(state.next_due(now), Some(soon));
+        state.groups[groups[2]].not_before = Some(now + Duration::from_millis(120));
+        assert_eq!(state.next_due(now), Some(now + Duration::from_millis(120)));
+        // Nobody waits for it.
+        state.take(groups[2]);
+        assert_eq!(state.next_due(now), Some(soon));
     }
 }

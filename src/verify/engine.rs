@@ -309,23 +309,31 @@ impl Verifier {
     }
 
     fn run(&self, books: Books, known: HashMap<Box<str>, CatchAll>) -> (Tasks, Events) {
+        let (context, received) = self.context(books, known);
+        let (tasks, input) = Tasks::new(Arc::clone(&context.pending));
+        let mut events = Events::new(received, Arc::clone(&context.pending), context.statuses.clone());
+        events.tasks.spawn(Router::new(context.into(), Arc::clone(&self.resolver)).run(input));
+        (tasks, events)
+    }
+
+    /// What the lanes of a new run share, and where their events come out.
+    pub(super) fn context(
+        &self,
+        books: Books,
+        known: HashMap<Box<str>, CatchAll>,
+    ) -> (Context, mpsc::UnboundedReceiver<Lot>) {
         let (lots, received) = mpsc::unbounded_channel();
-        let pending = Arc::new(Semaphore::new(MAX_PENDING));
-        let statuses = Statuses::default();
-        let (tasks, input) = Tasks::new(Arc::clone(&pending));
-        let mut events = Events::new(received, Arc::clone(&pending), statuses.clone());
         let context = Context {
             config: self.config.clone(),
             pool: self.pool.clone(),
             books,
             known,
-            statuses,
-            pending,
+            statuses: Statuses::default(),
+            pending: Arc::new(Semaphore::new(MAX_PENDING)),
             lots,
             epoch: (Instant::now(), Timestamp::now().as_millisecond()),
         };
-        events.tasks.spawn(Router::new(context.into(), Arc::clone(&self.resolver)).run(input));
-        (tasks, events)
+        (context, received)
     }
 }
 

@@ -88,6 +88,21 @@ const SLOW: u32 = 4;
 /// Latencies below it never count as rising: there, schedulers are what is measured.
 const FAST: Duration = Duration::from_millis(100);
 
+/// Windows that were answered.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Windows {
+    count: u32,
+    /// How long they took, the longest.
+    latency: Duration,
+}
+
+impl Windows {
+    pub(super) fn note(&mut self, latency: Duration) {
+        self.count += 1;
+        self.latency = self.latency.max(latency);
+    }
+}
+
 /// How many connections a lane has: one more for each round of clean and quick windows, half as many after a sign of
 /// trouble (additive increase, multiplicative decrease).
 #[derive(Clone, Debug)]
@@ -116,15 +131,24 @@ impl Controller {
         self.target.min(most).max(1.0) as u32
     }
 
-    /// Takes note of a window that took `latency`, and of whether it was free of temporary refusals.
-    pub(super) fn window(&mut self, latency: Duration, clean: bool, now: Instant) {
+    /// Takes note of windows, and of whether they were free of temporary refusals.
+    pub(super) fn windows(&mut self, windows: Windows, clean: bool, now: Instant) {
+        let Windows { count, latency } = windows;
+        if count == 0 {
+            if !clean {
+                self.trouble(now);
+            }
+            return;
+        }
         self.latency = if self.latency.is_zero() { latency } else { (self.latency * 7 + latency) / 8 };
         let best = self.best.map_or(latency, |best| best.min(latency));
         self.best = Some(best);
         if !clean || self.latency > FAST.max(best * SLOW) {
             self.trouble(now);
         } else {
-            self.target = (self.target + 1.0 / self.target).min(self.most);
+            // As if it rose by a share of one connection with each window: their sum.
+            let target = (self.target * self.target + 2.0 * f64::from(count)).sqrt();
+            self.target = target.min(self.most);
         }
     }
 
@@ -201,24 +225,50 @@ mod tests {
         assert_eq!(Pace::new(&limits(None, None), start).ready(5), None);
     }
 
+    fn windows(count: u32, latency: Duration) -> Windows {
+        Windows { count, latency }
+    }
+
     #[test]
     fn connections_open_up_slowly_and_halve_at_trouble() {
         let now = Instant::now();
         let mut controller = Controller::new(8);
         assert_eq!(controller.connections(now), 1);
         let quick = Duration::from_millis(20);
-        (0..100).for_each(|_| controller.window(quick, true, now));
+        (0..100).for_each(|_| controller.windows(windows(1, quick), true, now));
         assert_eq!(controller.connections(now), 8);
-        controller.window(quick, false, now);
+        controller.windows(windows(1, quick), false, now);
         assert_eq!(controller.connections(now), 4);
         controller.trouble(now);
         assert_eq!(controller.connections(now), 4, "one event shows on several connections");
         let later = now + SETTLE;
         controller.refused(3, later);
-        (0..100).for_each(|_| controller.window(quick, true, later));
+        (0..100).for_each(|_| controller.windows(windows(1, quick), true, later));
         assert_eq!(controller.connections(later), 3);
         assert_eq!(controller.connections(later + CEILING), 8, "and tried again");
-        (0..50).for_each(|_| controller.window(quick * 30, true, later + SETTLE));
+        (0..50).for_each(|_| controller.windows(windows(1, quick * 30), true, later + SETTLE));
         assert_eq!(controller.connections(later + CEILING), 4);
+    }
+
+    #[test]
+    fn windows_count_one_by_one_or_together() {
+        let now = Instant::now();
+        let (mut one_by_one, mut together) = (Controller::new(100), Controller::new(100));
+        let quick = Duration::from_millis(20);
+        (0..256).for_each(|_| one_by_one.windows(windows(1, quick), true, now));
+        together.windows(windows(256, quick), true, now);
+        assert_eq!(one_by_one.connections(now), 22);
+        assert_eq!(together.connections(now), 22);
+    }
+
+    #[test]
+    fn trouble_without_a_whole_window_counts_too() {
+        let now = Instant::now();
+        let mut controller = Controller::new(8);
+        controller.windows(windows(100, Duration::from_millis(20)), true, now);
+        controller.windows(Windows::default(), true, now);
+        assert_eq!(controller.connections(now), 8);
+        controller.windows(Windows::default(), false, now);
+        assert_eq!(controller.connections(now), 4);
     }
 }

@@ -35,6 +35,9 @@ const WINDOWS: usize = 4;
 const HELD: u32 = 64;
 /// How long that is at the least, and at the most.
 const HELD_FOR: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(5));
+/// And for how many times as many answers as count already in the lane: what they tell of the rate of refusals decides
+/// how many may be asked at once.
+const AHEAD: u64 = 4;
 
 /// An answer of the server, or several in a row that say the same.
 pub(super) struct Answer {
@@ -99,6 +102,8 @@ pub(super) struct Probe<'a> {
     flights: VecDeque<Flight>,
     /// Answered, and held back.
     held: Vec<Flight>,
+    /// Answers in those.
+    unsettled: u64,
     /// What the last window took.
     round_trip: Duration,
     /// Rejections to reckon with for what is in flight.
@@ -123,6 +128,7 @@ impl<'a> Probe<'a> {
             seat,
             flights: VecDeque::new(),
             held: Vec::new(),
+            unsettled: 0,
             round_trip: Duration::ZERO,
             risk: 0.0,
             closing: None,
@@ -181,9 +187,10 @@ impl<'a> Probe<'a> {
             while let Some(window) = self.room() {
                 self.window(window).await?;
             }
-            // Room comes with the end of a window.
+            // Room comes with the end of a window. It is used when nothing more is at hand: often that is the end of all
+            // windows, which came together, and then the connection is quiet for nothing.
             while self.connection.owed() > 0 && self.closing.is_none() {
-                if self.next_reply().await? {
+                if self.next_reply().await? && !self.connection.is_at_hand() {
                     break;
                 }
             }
@@ -211,14 +218,16 @@ impl<'a> Probe<'a> {
         let patience = self.round_trip.saturating_mul(HELD).clamp(HELD_FOR.0, HELD_FOR.1);
         let oldest = self.held.iter().chain(&self.flights).find_map(|flight| flight.answers.first());
         let held = oldest.is_some_and(|first| self.connection.last_read() - first.at > patience);
+        let held = held || self.unsettled > AHEAD * self.seat.counted.max(1);
         let full = self.flights.len() == WINDOWS || !self.connection.has_room();
         if self.stopped || self.leaving || self.closing.is_some() || held || full {
             return None;
         }
         let full = self.budget.full_window();
         // A window behind others waits until it can be a good one: one write per recipient costs more than it gains.
-        let least = if self.flights.is_empty() { 1 } else { full.div_ceil(2) };
-        match self.seat.draw(self.budget.left(self.risk), least..=full) {
+        let quiet = self.flights.is_empty();
+        let least = if quiet { 1 } else { full.div_ceil(2) };
+        match self.seat.draw(self.budget.left(self.risk), least..=full, quiet) {
             Draw::Window(window) => Some(window),
             Draw::Nothing => None,
             Draw::Leave => {
@@ -316,8 +325,9 @@ impl<'a> Probe<'a> {
             return Err(DialogueError::Unsolicited(code).into());
         } else {
             self.round_trip = self.connection.last_read().saturating_duration_since(flight.asked);
-            self.seat.note_latency(self.round_trip);
+            self.seat.windows.note(self.round_trip);
             self.risk -= flight.risk;
+            self.unsettled += flight.answered as u64;
             self.held.extend(self.flights.pop_front());
             if self.flights.is_empty() {
                 // To the bit, so that nothing is left of roundings.
@@ -330,6 +340,7 @@ impl<'a> Probe<'a> {
 
     /// Lets the answers count.
     fn commit(&mut self) {
+        self.unsettled = 0;
         let settled = self.seat.settle(&mut self.held);
         self.stopped |= settled.stop;
         if let Some(most) = settled.recipients {

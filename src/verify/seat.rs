@@ -1,12 +1,13 @@
 //! The place of a connection at the desk: what the lane needs to know of the one that asks.
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{mem, ops::RangeInclusive, sync::Arc};
 
 use tokio::time::Instant;
 
 use super::{
     desk::{Desk, Draw},
     outcome::Outcome,
+    pace::Windows,
     probe::Flight,
     question::Question,
     settle::Settled,
@@ -34,10 +35,12 @@ pub(super) struct Seat {
     pub(super) pipelining: bool,
     /// Answers so far, to tell whether the connection was of any use.
     pub(super) gained: u64,
+    /// Answers that count, of all connections of the lane, when this one last looked.
+    pub(super) counted: u64,
     /// The reply before, since servers say the same to most.
     pub(super) last: Option<(Verb, Box<[u8]>, Arc<Outcome>)>,
-    /// How long the windows took since answers last counted, the longest.
-    latency: Option<Duration>,
+    /// Those answered since answers last counted.
+    pub(super) windows: Windows,
 }
 
 impl Seat {
@@ -48,20 +51,34 @@ impl Seat {
             TlsVersion::Tls12 => "TLSv1.2",
             TlsVersion::Tls13 => "TLSv1.3",
         });
-        desk.lock().connected(group, &host);
+        let counted = {
+            let mut state = desk.lock();
+            state.connected(group, &host);
+            state.answers
+        };
         let source = Source { group, host: Some(host), tls };
         let (smtputf8, pipelining) = (connection.extensions().smtputf8, connection.extensions().pipelining);
-        Self { desk, group, source, smtputf8, pipelining, gained: 0, last: None, latency: None }
+        Self {
+            desk,
+            group,
+            source,
+            smtputf8,
+            pipelining,
+            gained: 0,
+            counted,
+            last: None,
+            windows: Windows::default(),
+        }
     }
 
     pub(super) fn source(&self) -> &Source {
         &self.source
     }
 
-    /// The next window, of so many recipients, while `left` rejections may come.
-    pub(super) fn draw(&mut self, left: f32, sizes: RangeInclusive<u32>) -> Draw {
+    /// The next window, of so many recipients, while `left` rejections may come; `quiet` is when nothing is in flight.
+    pub(super) fn draw(&mut self, left: f32, sizes: RangeInclusive<u32>, quiet: bool) -> Draw {
         let desk = Arc::clone(&self.desk);
-        desk.lock().draw(self, left, sizes, Instant::now())
+        desk.lock().draw(self, left, sizes, quiet, Instant::now())
     }
 
     /// Lets answers count.
@@ -72,9 +89,10 @@ impl Seat {
         }
         let desk = Arc::clone(&self.desk);
         self.gained += count as u64;
-        let latency = self.latency.take();
+        let windows = mem::take(&mut self.windows);
         let mut state = desk.lock();
-        let settled = state.settle_all(self, flights.drain(..), count, latency);
+        let settled = state.settle_all(self, flights.drain(..), count, windows);
+        self.counted = state.answers;
         let wanted = settled.stop || state.wants_more();
         drop(state);
         if wanted {
@@ -90,10 +108,6 @@ impl Seat {
             state.groups[self.group].rates.take_back(question.kin());
             state.put_back(self.group, question);
         }
-    }
-
-    pub(super) fn note_latency(&mut self, latency: Duration) {
-        self.latency = Some(self.latency.map_or(latency, |known| known.max(latency)));
     }
 
     /// What the reply means; looked up anew only where it differs from the one before.

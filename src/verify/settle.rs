@@ -11,6 +11,7 @@ use super::{
     engine::{Books, Item},
     group::Accepted,
     outcome::Outcome,
+    pace::Windows,
     probe::{Answer, Flight},
     question::{Later, Question},
     run::TOGETHER,
@@ -139,13 +140,13 @@ impl State {
         }
     }
 
-    /// Lets `count` answers count, the flights of which took `latency` at the most.
+    /// Lets `count` answers count, those of `windows`, and perhaps of parts of others.
     pub(super) fn settle_all(
         &mut self,
         seat: &mut Seat,
         flights: impl Iterator<Item = Flight>,
         count: usize,
-        latency: Option<Duration>,
+        windows: Windows,
     ) -> Settled {
         let (mut settled, mut back) = (Settled::default(), Vec::new());
         let (mut temporary, mut now) = (0, None);
@@ -188,11 +189,7 @@ impl State {
         }
         if let Some(now) = now {
             let clean = temporary as f64 <= TROUBLE * count as f64;
-            match latency {
-                Some(latency) => self.controller.window(latency, clean, now),
-                None if !clean => self.controller.trouble(now),
-                None => {}
-            }
+            self.controller.windows(windows, clean, now);
             self.note(now);
         }
         self.flush();
