@@ -198,13 +198,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.is_open() && !self.out.is_empty() {
-            match pin!(&mut self.stream).poll_write(cx, &self.out) {
-                Poll::Ready(Ok(n)) if n > 0 => {
+        while self.is_open() && (self.unflushed || !self.out.is_empty()) {
+            let stream = pin!(&mut self.stream);
+            let step = match self.out.is_empty() {
+                true => stream.poll_flush(cx).map_ok(|()| 0),
+                false => stream.poll_write(cx, &self.out),
+            };
+            match step {
+                Poll::Ready(Ok(0)) if self.out.is_empty() => self.unflushed = false,
+                Poll::Ready(Ok(0)) => self.unwritable = Some(io::ErrorKind::WriteZero),
+                Poll::Ready(Ok(n)) => {
                     self.out.advance(n);
                     self.unflushed = true;
                 }
-                Poll::Ready(Ok(_)) => self.unwritable = Some(io::ErrorKind::WriteZero),
                 Poll::Ready(Err(e)) => self.unwritable = Some(e.kind()),
                 Poll::Pending if self.decoder.buffered() >= MAX_READ_AHEAD => return Poll::Pending,
                 Poll::Pending => {
@@ -215,13 +221,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                         Poll::Pending => return Poll::Pending,
                     }
                 }
-            }
-        }
-        if self.is_open() {
-            match pin!(&mut self.stream).poll_flush(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(e)) => self.unwritable = Some(e.kind()),
-                Poll::Pending => return Poll::Pending,
             }
         }
         self.out.clear();
@@ -356,8 +355,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             let buf = self.decoder.buffer();
             buf.reserve(READ);
             let mut context = Context::from_waker(Waker::noop());
-            if let Poll::Ready(read) = pin!(self.stream.read_buf(buf)).poll(&mut context) {
-                self.note_read(read);
+            match pin!(self.stream.read_buf(buf)).poll(&mut context) {
+                Poll::Ready(read) => self.note_read(read),
+                Poll::Pending => self.filled = false,
             }
         }
         if self.decoder.buffered() > 0 {

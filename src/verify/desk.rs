@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
@@ -70,6 +71,8 @@ pub(super) struct State {
     pub(super) answers: u64,
     /// Answers at the last look, when that was, and how many a second there were before it.
     rate: (u64, Instant, f64),
+    /// The time of the last record, and its form in records.
+    pub(super) checked: (Instant, Timestamp),
     /// Nothing more will come in.
     ending: bool,
     status: status::Shared,
@@ -112,6 +115,7 @@ impl Desk {
             rest_until: None,
             answers: 0,
             rate: (0, now, 0.0),
+            checked: (now, context.timestamp(now)),
             ending: false,
             status: context.statuses.add(name, &limits),
         };

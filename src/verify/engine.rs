@@ -108,7 +108,7 @@ impl Context {
         let retry = self.books == Books::Theirs && outcome.verdict.retry.is_some();
         // Not having found the way is an attempt only as far as the schedule is concerned.
         let pause = if retry { self.config.pause(item.attempts + 1) } else { None };
-        let mut record = self.record(&mut item, outcome, at, took);
+        let mut record = self.record(&mut item, outcome, self.timestamp(at), took);
         match pause {
             Some(after) => {
                 record.attempts += 1;
@@ -138,7 +138,7 @@ impl Context {
     }
 
     /// A record without what only a connection knows.
-    pub(super) fn record(&self, item: &mut Item, outcome: &Outcome, at: Instant, took: Duration) -> Record {
+    pub(super) fn record(&self, item: &mut Item, outcome: &Outcome, at: Timestamp, took: Duration) -> Record {
         let facts = item.facts;
         Record {
             role: self.config.lists.is_role(&item.mailbox()),
@@ -156,7 +156,7 @@ impl Context {
             attempts: item.attempts,
             tls: None,
             duration_ms: took.as_secs().saturating_mul(1_000).saturating_add(took.subsec_millis().into()),
-            checked_at: self.timestamp(at),
+            checked_at: at,
         }
     }
 
@@ -194,12 +194,10 @@ impl Context {
         }
     }
 
-    fn timestamp(&self, at: Instant) -> Timestamp {
+    pub(super) fn timestamp(&self, at: Instant) -> Timestamp {
         let (instant, start) = self.epoch;
         let passed = at.saturating_duration_since(instant);
-        // Every record asks for it: u64 is enough for a few million years, and faster than what Duration offers.
-        let millis = passed.as_secs().saturating_mul(1_000).saturating_add(passed.subsec_millis().into());
-        let millis = i64::try_from(millis).unwrap_or(i64::MAX).saturating_add(start);
+        let millis = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX).saturating_add(start);
         Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX)
     }
 }

@@ -92,6 +92,7 @@ impl Group {
         self.utf8_waiting > 0
     }
 
+    #[inline]
     pub(super) fn push(&mut self, question: Question) {
         self.utf8_waiting += usize::from(question.mailbox().needs_smtputf8());
         self.waiting.push_back(question);
@@ -102,6 +103,7 @@ impl Group {
         self.waiting.push_front(question);
     }
 
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<Question> {
         let question = self.waiting.pop_front()?;
         self.utf8_waiting -= usize::from(question.mailbox().needs_smtputf8());

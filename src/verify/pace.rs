@@ -143,11 +143,13 @@ impl Controller {
         self.latency = if self.latency.is_zero() { latency } else { (self.latency * 7 + latency) / 8 };
         let best = self.best.map_or(latency, |best| best.min(latency));
         self.best = Some(best);
-        if !clean || self.latency > FAST.max(best * SLOW) {
+        let slow = FAST.max(best * SLOW);
+        if !clean || self.latency > slow {
             self.trouble(now);
-        } else {
-            // As if it rose by a share of one connection with each window: their sum.
-            let target = (self.target * self.target + 2.0 * f64::from(count)).sqrt();
+        } else if latency <= slow {
+            // A share of one connection for each window: the first, and what the others come to.
+            let first = self.target + 1.0 / self.target;
+            let target = (first * first + 2.0 * f64::from(count - 1)).sqrt();
             self.target = target.min(self.most);
         }
     }
@@ -255,10 +257,24 @@ mod tests {
         let now = Instant::now();
         let (mut one_by_one, mut together) = (Controller::new(100), Controller::new(100));
         let quick = Duration::from_millis(20);
-        (0..256).for_each(|_| one_by_one.windows(windows(1, quick), true, now));
+        one_by_one.windows(windows(1, quick), true, now);
+        assert_eq!(one_by_one.connections(now), 2, "a round of one");
+        (1..256).for_each(|_| one_by_one.windows(windows(1, quick), true, now));
         together.windows(windows(256, quick), true, now);
         assert_eq!(one_by_one.connections(now), 22);
         assert_eq!(together.connections(now), 22);
+    }
+
+    #[test]
+    fn slow_windows_open_nothing_up_before_they_count_as_trouble() {
+        let now = Instant::now();
+        let mut controller = Controller::new(100);
+        controller.windows(windows(4, Duration::from_millis(100)), true, now);
+        let before = controller.connections(now);
+        (0..5).for_each(|_| controller.windows(windows(256, Duration::from_millis(500)), true, now));
+        assert_eq!(controller.connections(now), before);
+        (0..20).for_each(|_| controller.windows(windows(256, Duration::from_millis(500)), true, now));
+        assert!(controller.connections(now) < before);
     }
 
     #[test]

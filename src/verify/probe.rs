@@ -5,6 +5,8 @@
 //! in flight  ├── window ──┤├── window ──┤├── window ──┤   while the budget and the session have room
 //! ```
 //!
+//! More is asked once no reply is at hand: then the end of what is in flight shows whenever it comes together.
+//!
 //! Replies are told apart by nothing but their order, so that one reply too many would put every later one to the wrong
 //! question. Therefore answers are held back until the connection is quiet with every reply read, and count for
 //! nothing if it turns out to be out of step before that.
@@ -189,8 +191,10 @@ impl<'a> Probe<'a> {
             }
             // Room comes with the end of a window. It is used when nothing more is at hand: often that is the end of all
             // windows, which came together, and then the connection is quiet for nothing.
+            let mut room = false;
             while self.connection.owed() > 0 && self.closing.is_none() {
-                if self.next_reply().await? && !self.connection.is_at_hand() {
+                room |= self.next_reply().await?;
+                if room && !self.connection.is_at_hand() {
                     break;
                 }
             }

@@ -331,12 +331,20 @@ impl State {
         match question {
             Question::Item(mut item) if outcome.verdict.retry.is_none() => {
                 let took = now.saturating_duration_since(item.started.unwrap_or(now));
-                let mut record = self.context.record(&mut item, outcome, now, took);
+                let mut record = self.record(&mut item, outcome, now, took);
                 record.mx_host.clone_from(&source.host);
                 self.context.done(&item, record, &mut self.lot);
             }
             question => self.settle(source, question, outcome, now),
         }
+    }
+
+    /// A record without what only a connection knows. Many have the same time, whose form takes longer than all the rest.
+    fn record(&mut self, item: &mut Item, outcome: &Outcome, at: Instant, took: Duration) -> Record {
+        if self.checked.0 != at {
+            self.checked = (at, self.context.timestamp(at));
+        }
+        self.context.record(item, outcome, self.checked.1, took)
     }
 
     /// Puts an outcome to its question.
@@ -376,7 +384,7 @@ impl State {
             return;
         }
         let took = at.saturating_duration_since(started);
-        let mut record = self.context.record(&mut item, outcome, at, took);
+        let mut record = self.record(&mut item, outcome, at, took);
         (record.mx_host, record.tls) = (source.host.clone(), source.tls);
         if outcome.verdict.sub_status == SubStatus::Accepted {
             self.settle_accepted(source, item, record);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadBuf, duplex},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, BufWriter, DuplexStream, ReadBuf, duplex},
     time::{Sleep, sleep, timeout},
 };
 
@@ -612,6 +612,13 @@ async fn a_deadline_outlives_a_cancelled_wait() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_read_while_it_writes_cannot_stall_us() {
     let (client, server) = duplex(64);
+    stalls_nobody(client, server).await;
+    // Which takes all that is written, and waits when it is flushed, as TLS does.
+    let (client, server) = duplex(64);
+    stalls_nobody(BufWriter::with_capacity(1 << 20, client), server).await;
+}
+
+async fn stalls_nobody(client: impl AsyncRead + AsyncWrite + Unpin, server: DuplexStream) {
     let served = tokio::spawn(async move {
         let mut server = BufReader::with_capacity(16, server);
         server.write_all(b"220 mx\r\n").await.unwrap();

@@ -211,7 +211,6 @@ pub(crate) fn encode_mail(from: &ReversePath, params: &MailParams, out: &mut Byt
 
 /// `RCPT TO:<…>` without building a [`Command`], for the pipelined path.
 pub(crate) fn encode_rcpt<T: AsRef<str>>(to: &Mailbox<T>, params: &RcptParams, out: &mut BytesMut) {
-    out.reserve(to.as_str().len() + 13);
     out.put_slice(b"RCPT TO:<");
     out.put_slice(to.as_str().as_bytes());
     if params.is_empty() {
@@ -224,7 +223,6 @@ pub(crate) fn encode_rcpt<T: AsRef<str>>(to: &Mailbox<T>, params: &RcptParams, o
 }
 
 fn line(out: &mut BytesMut, verb: &str, argument: &str) {
-    out.reserve(verb.len() + argument.len() + 2);
     out.put_slice(verb.as_bytes());
     out.put_slice(argument.as_bytes());
     out.put_slice(b"\r\n");
