@@ -57,8 +57,9 @@ impl Tasks {
     /// If the future is dropped, a first part of the tasks may have been handed over: send few hundred at once, or
     /// what should not be lost.
     pub async fn send(&self, tasks: Vec<Task>) -> Result<(), Ended> {
-        // Never more than a small part of all places, so that large batches do not wait for the run to be empty.
-        const MOST: usize = MAX_PENDING / 64;
+        // Never more than a small part of all places, so that large batches do not wait for the run to be empty, and so few
+        // that the memory for them comes from the allocator's own.
+        const MOST: usize = 4 * TOGETHER;
         if tasks.len() <= MOST {
             return self.send_at_once(tasks).await;
         }
