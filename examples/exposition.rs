@@ -31,6 +31,8 @@ pub(crate) fn everything(pool: &Arc<dyn Gauges>) -> Metrics {
             server.connection_closed(ms(600_000 * pace), "idle_timeout");
         }
         server.connection_failed("refused");
+        server.tls_handshake(false);
+        server.tls_handshake(true);
         server.checkout(ms(7 * pace));
         server.checkout_failed("timed_out");
         server.retry();

@@ -159,6 +159,9 @@ impl Connector {
                     tls = ?connection.tls_info().map(|tls| tls.version),
                     "connected"
                 );
+                if let Some(tls) = connection.tls_info() {
+                    metrics.tls_handshake(tls.resumed);
+                }
                 metrics.connection_opened();
             }
             Err(error) => {

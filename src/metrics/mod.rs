@@ -32,6 +32,7 @@
 //! | `smtp_breaker_changes_total` | counter | `server`, `state` | changes of the breaker to a state |
 //! | `smtp_connections_opened_total` | counter | `server` | connections that became ready for use |
 //! | `smtp_connection_errors_total` | counter | `server`, `kind` | connections that did not, by what failed |
+//! | `smtp_tls_handshakes_total` | counter | `server`, `kind` | TLS handshakes that were completed, `full` or `resumed` |
 //! | `smtp_connections_closed_total` | counter | `server`, `reason` | connections that ended, by why |
 //! | `smtp_connection_lifetime_seconds` | histogram | `server` | how long those existed |
 //! | `smtp_checkout_wait_seconds` | histogram | `server` | how long callers waited for a connection, with 0 for those who did not |

@@ -138,6 +138,9 @@ impl<'a> Exposition<'a, '_> {
         let name = "smtp_connection_errors_total";
         self.family(name, "counter", "Connections that did not become ready for use, by what failed.")?;
         self.by_value(name, "kind", |server| &server.connection_errors)?;
+        let name = "smtp_tls_handshakes_total";
+        self.family(name, "counter", "TLS handshakes that were completed, in full or resumed.")?;
+        self.by_value(name, "kind", |server| &server.tls_handshakes)?;
         let name = "smtp_connections_closed_total";
         self.family(name, "counter", "Connections that ended, by why.")?;
         self.by_value(name, "reason", |server| &server.connections_closed)?;

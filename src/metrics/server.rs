@@ -66,6 +66,7 @@ pub struct ServerMetrics {
     operation_errors: [Counts; Operation::ALL.len()],
     opened: AtomicU64,
     errors: Counts,
+    tls_handshakes: Counts,
     lifetime: Recorder,
     closed: Counts,
     checkout_wait: Recorder,
@@ -90,6 +91,7 @@ impl ServerMetrics {
             operation_errors: array::from_fn(|_| Counts::default()),
             opened: AtomicU64::default(),
             errors: Counts::default(),
+            tls_handshakes: Counts::default(),
             lifetime: Recorder::default(),
             closed: Counts::default(),
             checkout_wait: Recorder::default(),
@@ -136,6 +138,11 @@ impl ServerMetrics {
     /// Counts a connection that did not become ready, by what failed.
     pub fn connection_failed(&self, kind: &str) {
         self.errors.add(kind);
+    }
+
+    /// Counts a TLS handshake that was completed: in full, or `resumed` from an earlier session.
+    pub fn tls_handshake(&self, resumed: bool) {
+        self.tls_handshakes.add(if resumed { "resumed" } else { "full" });
     }
 
     /// Records how long a connection existed, and why it does not any more.
@@ -195,6 +202,7 @@ impl ServerMetrics {
             sizes: self.sizes(),
             connections_opened: count(&self.opened),
             connection_errors: self.errors.total(),
+            tls_handshakes: self.tls_handshakes.total(),
             connections_closed: self.closed.total(),
             checkout_errors: self.checkout_errors.total(),
             operation_errors: operation_errors.into_iter().collect(),

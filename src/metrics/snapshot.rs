@@ -55,6 +55,8 @@ pub struct ServerSnapshot {
     pub connections_opened: u64,
     /// Connections that did not, by what failed.
     pub connection_errors: BTreeMap<Box<str>, u64>,
+    /// TLS handshakes that were completed: `full`, and `resumed` ones.
+    pub tls_handshakes: BTreeMap<Box<str>, u64>,
     /// Connections that ended, by why.
     pub connections_closed: BTreeMap<Box<str>, u64>,
     /// Callers who were given none, by why.
@@ -122,6 +124,7 @@ impl ServerSnapshot {
         }
         self.connections_opened += other.connections_opened;
         add_up(&mut self.connection_errors, &other.connection_errors);
+        add_up(&mut self.tls_handshakes, &other.tls_handshakes);
         add_up(&mut self.connections_closed, &other.connections_closed);
         add_up(&mut self.checkout_errors, &other.checkout_errors);
         add_up(&mut self.operation_errors, &other.operation_errors);
@@ -150,6 +153,7 @@ impl ServerSnapshot {
         self.sizes.is_none()
             && self.connections_opened + self.retries + counts.sum::<u64>() == 0
             && self.connection_errors.is_empty()
+            && self.tls_handshakes.is_empty()
             && self.connections_closed.is_empty()
             && self.checkout_errors.is_empty()
             && self.operation_errors.is_empty()
@@ -336,6 +340,7 @@ mod tests {
         for metrics in [&one, &both] {
             metrics.server("a").connection_opened();
             metrics.server("b").connection_failed("refused");
+            metrics.server("b").tls_handshake(true);
             metrics.server("b").health_check(HealthResult::Unhealthy, MS);
         }
         for metrics in [&other, &both] {
@@ -343,6 +348,8 @@ mod tests {
             metrics.server("c").connection_failed("tls");
             metrics.server("c").operation_failed(Operation::Tls, "timed_out");
             metrics.server("c").breaker(BreakerState::Open);
+            metrics.server("c").tls_handshake(false);
+            metrics.server("b").tls_handshake(true);
         }
 
         let mut merged = one.snapshot();
@@ -361,6 +368,8 @@ mod tests {
         assert_eq!(merged.connections_opened, 1);
         assert_eq!(merged.connection_errors, both.connection_errors);
         assert_eq!(merged.connection_errors["refused"], 2);
+        assert_eq!(merged.tls_handshakes, both.tls_handshakes);
+        assert_eq!((merged.tls_handshakes["full"], merged.tls_handshakes["resumed"]), (1, 2));
         assert_eq!(merged.operation_errors, both.operation_errors);
         assert_eq!(
             (merged.health_results, merged.breaker_changes),

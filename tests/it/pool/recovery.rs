@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use smtp_pool::{
+    client::Endpoint,
+    net::{TlsConfig, TlsPolicy},
     pool::{CheckoutError, Key},
     proto::Command,
 };
@@ -12,7 +14,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::{Site, builder, until};
+use super::{HOST, Site, builder, until};
 
 #[tokio::test]
 async fn connections_that_the_server_closed_while_idle_are_not_lent() {
@@ -38,6 +40,23 @@ async fn a_stale_connection_costs_its_user_nothing() {
     }
     assert_eq!(site.stats().connections, 3);
     assert_eq!(pool.metrics().snapshot().server("127.0.0.1").unwrap().retries, 2);
+}
+
+#[tokio::test]
+async fn a_connection_in_the_place_of_another_resumes_its_tls_session() {
+    let site = Site::start("faults = [{ at = \"mail\", nth = 2, does = \"eof\" }]").await;
+    let trusting =
+        TlsConfig::for_policy(TlsPolicy::Required).add_root_der(site.sandbox.certificate_der().to_vec());
+    let endpoint = Endpoint { host: HOST.into(), addrs: vec![site.sandbox.addr(HOST).unwrap()] };
+    let pool =
+        builder().tls(TlsPolicy::Required).tls_config(trusting).server(Key::at(&endpoint)).build().unwrap();
+    for _ in 0..3 {
+        assert!(pool.verify_email("ann@good.test").await.unwrap().is_accepted());
+    }
+    assert_eq!(site.stats().handshakes, 3);
+    let snapshot = pool.metrics().snapshot();
+    let handshakes = &snapshot.server(HOST).unwrap().tls_handshakes;
+    assert_eq!((handshakes["full"], handshakes["resumed"]), (1, 2));
 }
 
 #[tokio::test]
