@@ -37,9 +37,6 @@ const WINDOWS: usize = 4;
 const HELD: u32 = 64;
 /// How long that is at the least, and at the most.
 const HELD_FOR: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(5));
-/// And for how many times as many answers as count already in the lane: what they tell of the rate of refusals decides
-/// how many may be asked at once.
-const AHEAD: u64 = 4;
 
 /// An answer of the server, or several in a row that say the same.
 pub(super) struct Answer {
@@ -104,8 +101,6 @@ pub(super) struct Probe<'a> {
     flights: VecDeque<Flight>,
     /// Answered, and held back.
     held: Vec<Flight>,
-    /// Answers in those.
-    unsettled: u64,
     /// What the last window took.
     round_trip: Duration,
     /// Rejections to reckon with for what is in flight.
@@ -130,7 +125,6 @@ impl<'a> Probe<'a> {
             seat,
             flights: VecDeque::new(),
             held: Vec::new(),
-            unsettled: 0,
             round_trip: Duration::ZERO,
             risk: 0.0,
             closing: None,
@@ -222,7 +216,6 @@ impl<'a> Probe<'a> {
         let patience = self.round_trip.saturating_mul(HELD).clamp(HELD_FOR.0, HELD_FOR.1);
         let oldest = self.held.iter().chain(&self.flights).find_map(|flight| flight.answers.first());
         let held = oldest.is_some_and(|first| self.connection.last_read() - first.at > patience);
-        let held = held || self.unsettled > AHEAD * self.seat.counted.max(1);
         let full = self.flights.len() == WINDOWS || !self.connection.has_room();
         if self.stopped || self.leaving || self.closing.is_some() || held || full {
             return None;
@@ -331,7 +324,6 @@ impl<'a> Probe<'a> {
             self.round_trip = self.connection.last_read().saturating_duration_since(flight.asked);
             self.seat.windows.note(self.round_trip);
             self.risk -= flight.risk;
-            self.unsettled += flight.answered as u64;
             self.held.extend(self.flights.pop_front());
             if self.flights.is_empty() {
                 // To the bit, so that nothing is left of roundings.
@@ -344,7 +336,6 @@ impl<'a> Probe<'a> {
 
     /// Lets the answers count.
     fn commit(&mut self) {
-        self.unsettled = 0;
         let settled = self.seat.settle(&mut self.held);
         self.stopped |= settled.stop;
         if let Some(most) = settled.recipients {

@@ -35,8 +35,6 @@ pub(super) struct Seat {
     pub(super) pipelining: bool,
     /// Answers so far, to tell whether the connection was of any use.
     pub(super) gained: u64,
-    /// Answers that count, of all connections of the lane, when this one last looked.
-    pub(super) counted: u64,
     /// The reply before, since servers say the same to most.
     pub(super) last: Option<(Verb, Box<[u8]>, Arc<Outcome>)>,
     /// Those answered since answers last counted.
@@ -51,24 +49,10 @@ impl Seat {
             TlsVersion::Tls12 => "TLSv1.2",
             TlsVersion::Tls13 => "TLSv1.3",
         });
-        let counted = {
-            let mut state = desk.lock();
-            state.connected(group, &host);
-            state.answers
-        };
+        desk.lock().connected(group, &host);
         let source = Source { group, host: Some(host), tls };
         let (smtputf8, pipelining) = (connection.extensions().smtputf8, connection.extensions().pipelining);
-        Self {
-            desk,
-            group,
-            source,
-            smtputf8,
-            pipelining,
-            gained: 0,
-            counted,
-            last: None,
-            windows: Windows::default(),
-        }
+        Self { desk, group, source, smtputf8, pipelining, gained: 0, last: None, windows: Windows::default() }
     }
 
     pub(super) fn source(&self) -> &Source {
@@ -92,7 +76,6 @@ impl Seat {
         let windows = mem::take(&mut self.windows);
         let mut state = desk.lock();
         let settled = state.settle_all(self, flights.drain(..), count, windows);
-        self.counted = state.answers;
         let wanted = settled.stop || state.wants_more();
         drop(state);
         if wanted {
