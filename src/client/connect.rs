@@ -159,9 +159,6 @@ impl Connector {
                     tls = ?connection.tls_info().map(|tls| tls.version),
                     "connected"
                 );
-                if let Some(tls) = connection.tls_info() {
-                    metrics.tls_handshake(tls.resumed);
-                }
                 metrics.connection_opened();
             }
             Err(error) => {
@@ -286,6 +283,7 @@ impl Connector {
         let deadline = started + self.config.timeouts.tls;
         let stream = stream.upgrade(&self.tls, &endpoint.host, deadline).await?;
         metrics.record(Operation::Tls, started.elapsed());
+        metrics.tls_handshake(stream.tls_info().is_some_and(|tls| tls.resumed));
         Ok(stream)
     }
 }
