@@ -139,19 +139,24 @@ impl Router {
         let at = u8::try_from(at).unwrap_or(u8::MAX);
         let (losses, started, placed) = (0, None, true);
         let item = Item { id, address, wire, at, domain, facts, attempts, losses, started, placed };
-        match self.known[domain as usize] {
-            Known::Group(group) => self.parcel(group).push(item),
-            _ => self.route(item),
-        }
+        self.route(item);
     }
 
+    /// Inlined, so that an item is made where it will lie.
+    #[inline]
     fn route(&mut self, item: Item) {
         let domain = item.domain;
         match &mut self.known[domain as usize] {
             Known::Soon(items) => items.push(item),
             Known::Group(group) => {
                 let group = *group;
-                self.parcel(group).push(item);
+                let parcel = *self.groups[group].parcel.get_or_insert_with(|| {
+                    self.packed += 1;
+                    self.parcels.resize_with(self.packed.max(self.parcels.len()), Parcel::default);
+                    self.parcels[self.packed - 1].group = group;
+                    self.packed - 1
+                });
+                self.parcels[parcel].items.push(item);
             }
             Known::Nowhere(outcome) => self.context.settle(item, outcome, Instant::now(), &mut self.lot),
             Known::Failed(outcome, until) => {
@@ -164,18 +169,6 @@ impl Router {
                 self.look_up(domain, mailbox);
             }
         }
-    }
-
-    /// What gathers for a group.
-    #[inline]
-    fn parcel(&mut self, group: usize) -> &mut Vec<Item> {
-        let parcel = *self.groups[group].parcel.get_or_insert_with(|| {
-            self.packed += 1;
-            self.parcels.resize_with(self.packed.max(self.parcels.len()), Parcel::default);
-            self.parcels[self.packed - 1].group = group;
-            self.packed - 1
-        });
-        &mut self.parcels[parcel].items
     }
 
     /// A domain seen for the first time.
