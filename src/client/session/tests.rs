@@ -39,7 +39,7 @@ struct Server {
     drip: Option<Pin<Box<Sleep>>>,
     /// Gives and takes a few octets at a time, with a pause before each.
     slow: bool,
-    /// Whether the last poll to read, and to write, was answered by a pause.
+    /// Whether the last poll to read, to write and to flush was answered by a pause.
     paused: [bool; 3],
     writes: Arc<Mutex<Vec<String>>>,
 }
