@@ -59,7 +59,7 @@ impl Tasks {
     pub async fn send(&self, tasks: Vec<Task>) -> Result<(), Ended> {
         // Never more than a small part of all places, so that large batches do not wait for the run to be empty, and so few
         // that the memory for them comes from the allocator's own.
-        const MOST: usize = 4 * TOGETHER;
+        const MOST: usize = TOGETHER;
         if tasks.len() <= MOST {
             return self.send_at_once(tasks).await;
         }
