@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::error::{JobError, Result};
 use crate::{
     proto::EnhancedCode,
-    verify::{Blame, CatchAll, Record, SubStatus},
+    verify::{Blame, CatchAll, Record, SubStatus, TlsVersion},
 };
 
 /// Zstandard's fastest level but one: the store should not be what takes the time.
@@ -403,18 +403,18 @@ pub(super) fn catch_all(code: u8) -> CatchAll {
     }
 }
 
-fn tls_code(tls: Option<&str>) -> u8 {
+fn tls_code(tls: Option<TlsVersion>) -> u8 {
     match tls {
         None => 0,
-        Some("TLSv1.2") => 1,
-        Some(_) => 2,
+        Some(TlsVersion::Tls12) => 1,
+        Some(TlsVersion::Tls13) => 2,
     }
 }
 
-fn tls(code: u8) -> Option<&'static str> {
+fn tls(code: u8) -> Option<TlsVersion> {
     match code {
-        1 => Some("TLSv1.2"),
-        2 => Some("TLSv1.3"),
+        1 => Some(TlsVersion::Tls12),
+        2 => Some(TlsVersion::Tls13),
         _ => None,
     }
 }

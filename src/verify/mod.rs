@@ -40,6 +40,9 @@ mod verdict;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub use self::classify::properties;
+#[doc(no_inline)]
+pub use crate::net::TlsVersion;
+
 pub use self::{
     classify::{Classifier, Explanation, Retry, RulesError, Stage, UnknownStage, Verdict},
     config::{RiskPolicy, VerifierConfig},

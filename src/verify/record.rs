@@ -1,12 +1,12 @@
 //! What comes out for each address: one flat record, every field always there.
 
-use std::sync::Arc;
+use std::{fmt::Display, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::{Blame, Status, SubStatus};
-use crate::proto::EnhancedCode;
+use crate::{net::TlsVersion, proto::EnhancedCode};
 
 /// All that is known of one address after it was verified.
 ///
@@ -41,8 +41,9 @@ pub struct Record {
     pub reply: Option<Arc<str>>,
     /// How often the server was asked, or tried to be connected to, about this address; 0 if it was not tried.
     pub attempts: u32,
-    /// The version of TLS in use, `TLSv1.2` or `TLSv1.3`.
-    pub tls: Option<&'static str>,
+    /// The version of TLS in use; serialises to `TLSv1.2` or `TLSv1.3`.
+    #[serde(serialize_with = "display")]
+    pub tls: Option<TlsVersion>,
     /// From the first question to the deciding answer, waiting between attempts included.
     pub duration_ms: u64,
     /// When the verdict was reached, in UTC.
@@ -64,9 +65,9 @@ pub enum CatchAll {
     NotRun,
 }
 
-fn display<S: Serializer>(code: &Option<EnhancedCode>, serializer: S) -> Result<S::Ok, S::Error> {
-    match code {
-        Some(code) => serializer.collect_str(code),
+fn display<T: Display, S: Serializer>(shown: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    match shown {
+        Some(shown) => serializer.collect_str(shown),
         None => serializer.serialize_none(),
     }
 }

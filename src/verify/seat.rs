@@ -23,7 +23,7 @@ use crate::{
 pub(super) struct Source {
     pub(super) group: usize,
     pub(super) host: Option<Arc<str>>,
-    pub(super) tls: Option<&'static str>,
+    pub(super) tls: Option<TlsVersion>,
 }
 
 /// The place of a connection at the desk.
@@ -45,10 +45,7 @@ impl Seat {
     /// Takes a place, and note of the connection that answers from now on.
     pub(super) fn take(desk: Arc<Desk>, group: usize, connection: &Connection) -> Self {
         let host = Arc::clone(connection.host());
-        let tls = connection.tls_info().map(|tls| match tls.version {
-            TlsVersion::Tls12 => "TLSv1.2",
-            TlsVersion::Tls13 => "TLSv1.3",
-        });
+        let tls = connection.tls_info().map(|tls| tls.version);
         desk.lock().connected(group, &host);
         let source = Source { group, host: Some(host), tls };
         let (smtputf8, pipelining) = (connection.extensions().smtputf8, connection.extensions().pipelining);

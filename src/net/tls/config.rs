@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use tokio_rustls::rustls::{
     self, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion,
@@ -30,6 +30,16 @@ pub enum TlsVersion {
     Tls12,
     /// RFC 8446.
     Tls13,
+}
+
+/// `TLSv1.2` or `TLSv1.3`, as OpenSSL and mail servers write it.
+impl fmt::Display for TlsVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tls12 => "TLSv1.2",
+            Self::Tls13 => "TLSv1.3",
+        })
+    }
 }
 
 /// The root certificates that a chain may end at, besides those added by hand.

@@ -80,7 +80,7 @@ pub(super) fn csv<W: Write>(
     shown(record.enhanced_code.as_ref().map(|it| it as _), csv)?;
     csv.write_field(record.reply.as_deref().unwrap_or_default())?;
     shown(Some(&record.attempts), csv)?;
-    csv.write_field(record.tls.unwrap_or_default())?;
+    shown(record.tls.as_ref().map(|it| it as _), csv)?;
     shown(Some(&record.duration_ms), csv)?;
     shown(Some(&record.checked_at), csv)?;
     csv.write_field(line.normal_form().unwrap_or_default())?;

@@ -7,10 +7,7 @@ use std::{
 };
 
 use serde::Serialize;
-use smtp_pool::{
-    net::{TlsInfo, TlsVersion},
-    proto::Extensions,
-};
+use smtp_pool::{net::TlsInfo, proto::Extensions};
 
 use super::{Probed, certificate::Certificate};
 use crate::{exit::printable, summary::span};
@@ -32,7 +29,7 @@ pub(super) struct Report {
 
 #[derive(Debug, Serialize)]
 struct Tls {
-    version: &'static str,
+    version: String,
     /// Rather than from the first octet.
     starttls: bool,
     cipher: &'static str,
@@ -98,12 +95,15 @@ impl Report {
 
 impl Tls {
     fn new(info: &TlsInfo, starttls: bool, reason: Option<String>) -> Self {
-        let version = match info.version {
-            TlsVersion::Tls12 => "TLSv1.2",
-            TlsVersion::Tls13 => "TLSv1.3",
-        };
         let certificate = info.peer_certificates.first().and_then(|der| Certificate::parse(der));
-        Self { version, starttls, cipher: info.cipher, trusted: reason.is_none(), reason, certificate }
+        Self {
+            version: info.version.to_string(),
+            starttls,
+            cipher: info.cipher,
+            trusted: reason.is_none(),
+            reason,
+            certificate,
+        }
     }
 
     fn lines(&self) -> Vec<(&'static str, String)> {

@@ -35,13 +35,13 @@ async fn required_and_verified_in_both_versions() {
     let world = World::of(80, KINDS);
     let postfix = Postfix::start(&world);
     for (policy, service) in [(TlsPolicy::Required, Service::Mx), (TlsPolicy::Implicit, Service::Implicit)] {
-        for (version, name) in [(TlsVersion::Tls12, "TLSv1.2"), (TlsVersion::Tls13, "TLSv1.3")] {
+        for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
             let tls = trusting(policy, postfix.authority()).min_version(version).max_version(version);
             let mut config = config(postfix.routes(service));
             (config.client.tls, config.client.tls_config) = (policy, Some(tls));
             let run = verify(config, &world).await;
             run.assert_right();
-            run.assert_all(|_, record| record.tls == Some(name));
+            run.assert_all(|_, record| record.tls == Some(version));
         }
     }
     assert_eq!(postfix.log_at_rest().complaints(), Vec::<&str>::new());
@@ -76,7 +76,7 @@ async fn opportunistic_takes_what_there_is() {
     let world = World::of(80, KINDS);
     let postfix = Postfix::start(&world);
     for (service, tls) in
-        [(Service::Mx, Some("TLSv1.3")), (Service::Tls12, Some("TLSv1.2")), (Service::Plain, None)]
+        [(Service::Mx, Some(TlsVersion::Tls13)), (Service::Tls12, Some(TlsVersion::Tls12)), (Service::Plain, None)]
     {
         let run = verify(config(postfix.routes(service)), &world).await;
         run.assert_right();
