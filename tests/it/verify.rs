@@ -257,9 +257,29 @@ async fn a_greylisted_address_comes_back_and_is_answered() {
     .await;
     let mut config = config(&sandbox);
     config.schedule = vec![Duration::from_millis(300); 2];
+    let began = Instant::now();
     let records = verify(config, &["ann@grey.test", "bob@grey.test"]).await;
     assert_eq!((records[0].sub_status, records[0].attempts), (SubStatus::Accepted, 2));
     assert_eq!((records[1].sub_status, records[1].attempts), (SubStatus::MailboxNotFound, 2));
+    // From the first question on, the waiting included; but nobody has waited longer than the test.
+    for record in records {
+        assert!((300..=began.elapsed().as_millis()).contains(&record.duration_ms.into()), "{record:#?}");
+    }
+}
+
+#[tokio::test]
+async fn what_takes_one_round_trip_takes_that_long() {
+    let sandbox = sandbox(
+        "[[host]]\nname = \"mx\"\nlatency = \"150ms\"\n[[domain]]\nname = \"far.test\"\nusers = [\"ann\"]\n",
+    )
+    .await;
+    let mut config = config(&sandbox);
+    config.catch_all = false;
+    let began = Instant::now();
+    // Connecting is not part of it, though it takes longer.
+    let records = verify(config, &["ann@far.test"]).await;
+    let most = u64::try_from(began.elapsed().as_millis() - 150).unwrap();
+    assert!((150..=most).contains(&records[0].duration_ms), "{most}: {records:#?}");
 }
 
 #[tokio::test]
