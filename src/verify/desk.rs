@@ -6,6 +6,7 @@
 use std::{
     collections::{BinaryHeap, VecDeque},
     mem,
+    num::NonZeroI64,
     ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -19,7 +20,7 @@ use tokio::{
 
 use super::{
     Limits,
-    engine::{Context, Item},
+    engine::{Context, Item, timestamp},
     group::Group,
     mx::Exchangers,
     outcome::Outcome,
@@ -72,7 +73,7 @@ pub(super) struct State {
     /// Answers at the last look, when that was, and how many a second there were before it.
     rate: (u64, Instant, f64),
     /// The time of the last record, and its form in records.
-    pub(super) checked: (Instant, Timestamp),
+    pub(super) checked: (Instant, NonZeroI64, Timestamp),
     /// Nothing more will come in.
     ending: bool,
     status: status::Shared,
@@ -115,7 +116,7 @@ impl Desk {
             rest_until: None,
             answers: 0,
             rate: (0, now, 0.0),
-            checked: (now, context.timestamp(now)),
+            checked: (now, context.millis(now), timestamp(context.millis(now))),
             ending: false,
             status: context.statuses.add(name, &limits),
         };
@@ -390,7 +391,9 @@ impl State {
             return Draw::Nothing;
         }
         let smtputf8 = seat.smtputf8 && self.groups[seat.group].needs_smtputf8();
-        let mut questions = Vec::with_capacity(count as usize);
+        let asked = self.context.millis(now);
+        let mut questions = seat.spare.pop().unwrap_or_default();
+        questions.reserve(count as usize);
         while questions.len() < count as usize
             && let Some(mut question) = self.pop(seat.group)
         {
@@ -403,7 +406,7 @@ impl State {
                 continue;
             }
             if let Question::Item(item) = &mut question {
-                item.started.get_or_insert(now);
+                item.started.get_or_insert(asked);
             }
             questions.push(question);
         }

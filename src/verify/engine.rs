@@ -6,7 +6,7 @@
 //!                      └▶ event
 //! ```
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroI64, sync::Arc, time::Duration};
 
 use foldhash::HashMap;
 use jiff::Timestamp;
@@ -33,21 +33,22 @@ use crate::{
 /// How long a connection is waited for while as many as there may be are open: as long as it takes.
 const PATIENCE: Duration = Duration::from_secs(24 * 3_600);
 
-/// An address on its way.
+/// An address on its way. Millions wait and move from queue to queue, so it is held to a line of the cache: 64 octets.
 pub(super) struct Item {
     pub(super) id: u64,
     /// As it was given. Its record takes it away.
     pub(super) address: String,
     /// In its wire form, where that is another.
-    pub(super) wire: Option<Box<str>>,
+    pub(super) wire: Option<Box<Box<str>>>,
     /// Where the `@` is in the wire form.
     pub(super) at: u8,
     pub(super) domain: u32,
     pub(super) facts: DomainFacts,
     pub(super) attempts: u32,
     /// How often a connection broke when this was next.
-    pub(super) losses: u32,
-    pub(super) started: Option<Instant>,
+    pub(super) losses: u8,
+    /// When it was first asked about, by [`Context::millis`].
+    pub(super) started: Option<NonZeroI64>,
     /// Whether it holds a place among those that may be under way; not while it waits for another attempt.
     pub(super) placed: bool,
 }
@@ -59,7 +60,7 @@ impl Item {
 
     /// The mailbox, given the address that may be in the record by now.
     pub(super) fn mailbox_of<'a>(&'a self, address: &'a str) -> Mailbox<&'a str> {
-        Mailbox::from_parts(self.wire.as_deref().unwrap_or(address), self.at.into())
+        Mailbox::from_parts(self.wire.as_deref().map_or(address, |wire| wire), self.at.into())
     }
 }
 
@@ -104,11 +105,11 @@ impl Context {
 
     /// Settles an address that no server was asked about.
     pub(super) fn settle(&self, mut item: Item, outcome: &Outcome, at: Instant, lot: &mut Lot) {
-        let took = at.saturating_duration_since(item.started.unwrap_or(at));
+        let at = self.millis(at);
         let retry = self.books == Books::Theirs && outcome.verdict.retry.is_some();
         // Not having found the way is an attempt only as far as the schedule is concerned.
         let pause = if retry { self.config.pause(item.attempts + 1) } else { None };
-        let mut record = self.record(&mut item, outcome, self.timestamp(at), took);
+        let mut record = self.record(&mut item, outcome, (at, timestamp(at)));
         match pause {
             Some(after) => {
                 record.attempts += 1;
@@ -138,8 +139,10 @@ impl Context {
     }
 
     /// A record without what only a connection knows.
-    pub(super) fn record(&self, item: &mut Item, outcome: &Outcome, at: Timestamp, took: Duration) -> Record {
+    pub(super) fn record(&self, item: &mut Item, outcome: &Outcome, at: (NonZeroI64, Timestamp)) -> Record {
         let facts = item.facts;
+        let (now, checked_at) = at;
+        let took = now.get().saturating_sub(item.started.unwrap_or(now).get());
         Record {
             role: self.config.lists.is_role(&item.mailbox()),
             address: std::mem::take(&mut item.address),
@@ -155,8 +158,8 @@ impl Context {
             reply: outcome.text.clone(),
             attempts: item.attempts,
             tls: None,
-            duration_ms: took.as_secs().saturating_mul(1_000).saturating_add(took.subsec_millis().into()),
-            checked_at: at,
+            duration_ms: took.try_into().unwrap_or(0),
+            checked_at,
         }
     }
 
@@ -189,17 +192,23 @@ impl Context {
             attempts: 0,
             tls: None,
             duration_ms: 0,
-            checked_at: self.timestamp(Instant::now()),
+            checked_at: timestamp(self.millis(Instant::now())),
             address,
         }
     }
 
-    pub(super) fn timestamp(&self, at: Instant) -> Timestamp {
+    /// The time in milliseconds since 1970, which goes on from the start of the run as its own clock does.
+    pub(super) fn millis(&self, at: Instant) -> NonZeroI64 {
         let (instant, start) = self.epoch;
         let passed = at.saturating_duration_since(instant);
         let millis = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX).saturating_add(start);
-        Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX)
+        NonZeroI64::new(millis.max(1)).unwrap_or(NonZeroI64::MAX)
     }
+}
+
+/// The form that such a time has in records.
+pub(super) fn timestamp(millis: NonZeroI64) -> Timestamp {
+    Timestamp::from_millisecond(millis.get()).unwrap_or(Timestamp::MAX)
 }
 
 /// Verifies addresses; cheap to share.

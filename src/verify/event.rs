@@ -57,3 +57,6 @@ pub enum Event {
     /// A lane began or ceased to be blocked.
     Lane(LaneStatus),
 }
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Event>() <= 128, "two lines of the cache, as far as moves need no call");

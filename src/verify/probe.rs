@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Windows in flight: beyond four, throughput hardly grows, and a refusal comes too late to be heeded.
-const WINDOWS: usize = 4;
+pub(super) const WINDOWS: usize = 4;
 /// For how many round trips answers may be held back before no new window is sent, so that the connection becomes quiet:
 /// that costs one of them.
 const HELD: u32 = 64;

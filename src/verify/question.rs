@@ -8,15 +8,18 @@ use super::{engine::Item, throttle::Kin};
 use crate::proto::Mailbox;
 
 /// How often a question may lose its connection, or be sent to another one, before that is its answer.
-const LOSSES: u32 = 2;
+const LOSSES: u8 = 2;
 
 /// One thing to ask a server.
 pub(super) enum Question {
     /// An address of the list.
     Item(Item),
     /// Whether a domain accepts just any local part.
-    CatchAll { domain: u32, probe: Mailbox, losses: u32, attempts: u32 },
+    CatchAll { domain: u32, probe: Mailbox, losses: u8, attempts: u32 },
 }
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Question>() == 64, "a line of the cache");
 
 impl Question {
     /// Counts the loss of a connection; an error once there were too many.

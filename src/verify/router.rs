@@ -133,7 +133,7 @@ impl Router {
         let (text, at) = mailbox.into_parts();
         let wire = match text {
             Cow::Borrowed(_) => None,
-            Cow::Owned(text) => Some(text.into()),
+            Cow::Owned(text) => Some(Box::new(text.into())),
         };
         // A mailbox has 254 octets at the most.
         let at = u8::try_from(at).unwrap_or(u8::MAX);

@@ -39,6 +39,8 @@ pub(super) struct Seat {
     pub(super) last: Option<(Verb, Box<[u8]>, Arc<Outcome>)>,
     /// Those answered since answers last counted.
     pub(super) windows: Windows,
+    /// Memory for windows to come.
+    pub(super) spare: Vec<Vec<Question>>,
 }
 
 impl Seat {
@@ -49,7 +51,8 @@ impl Seat {
         desk.lock().connected(group, &host);
         let source = Source { group, host: Some(host), tls };
         let (smtputf8, pipelining) = (connection.extensions().smtputf8, connection.extensions().pipelining);
-        Self { desk, group, source, smtputf8, pipelining, gained: 0, last: None, windows: Windows::default() }
+        let (windows, spare) = (Windows::default(), Vec::new());
+        Self { desk, group, source, smtputf8, pipelining, gained: 0, last: None, windows, spare }
     }
 
     pub(super) fn source(&self) -> &Source {

@@ -8,11 +8,11 @@ use super::{
     Blame, CatchAll, Event, Record, Retry, Status, SubStatus,
     catch_all::{Domain, random_mailbox},
     desk::State,
-    engine::{Books, Item},
+    engine::{Books, Item, timestamp},
     group::Accepted,
     outcome::Outcome,
     pace::Windows,
-    probe::{Answer, Flight},
+    probe::{Answer, Flight, WINDOWS},
     question::{Later, Question},
     run::TOGETHER,
     seat::{Seat, Source},
@@ -175,6 +175,10 @@ impl State {
                     }
                 }
             }
+            drop(rest);
+            if seat.spare.len() < WINDOWS {
+                seat.spare.push(questions);
+            }
         }
         for question in back.into_iter().rev() {
             self.groups[seat.group].rates.take_back(question.kin());
@@ -330,8 +334,7 @@ impl State {
     ) {
         match question {
             Question::Item(mut item) if outcome.verdict.retry.is_none() => {
-                let took = now.saturating_duration_since(item.started.unwrap_or(now));
-                let mut record = self.record(&mut item, outcome, now, took);
+                let mut record = self.record(&mut item, outcome, now);
                 record.mx_host.clone_from(&source.host);
                 self.context.done(&item, record, &mut self.lot);
             }
@@ -340,11 +343,13 @@ impl State {
     }
 
     /// A record without what only a connection knows. Many have the same time, whose form takes longer than all the rest.
-    fn record(&mut self, item: &mut Item, outcome: &Outcome, at: Instant, took: Duration) -> Record {
+    fn record(&mut self, item: &mut Item, outcome: &Outcome, at: Instant) -> Record {
         if self.checked.0 != at {
-            self.checked = (at, self.context.timestamp(at));
+            let millis = self.context.millis(at);
+            self.checked = (at, millis, timestamp(millis));
         }
-        self.context.record(item, outcome, self.checked.1, took)
+        let (_, millis, timestamp) = self.checked;
+        self.context.record(item, outcome, (millis, timestamp))
     }
 
     /// Puts an outcome to its question.
@@ -372,19 +377,18 @@ impl State {
     }
 
     fn settle_item(&mut self, source: &Source, mut item: Item, outcome: &Outcome, at: Instant) {
-        let started = *item.started.get_or_insert(at);
         item.attempts += 1;
         let pause = self.pause(outcome, item.attempts);
         if let Some(pause) = pause
             && self.context.books == Books::Ours
         {
             item.losses = 0;
+            item.started.get_or_insert_with(|| self.context.millis(at));
             self.context.give_place_back(&mut item);
             self.later.push(Later { due: at + pause, group: source.group, question: Question::Item(item) });
             return;
         }
-        let took = at.saturating_duration_since(started);
-        let mut record = self.record(&mut item, outcome, at, took);
+        let mut record = self.record(&mut item, outcome, at);
         (record.mx_host, record.tls) = (source.host.clone(), source.tls);
         if outcome.verdict.sub_status == SubStatus::Accepted {
             self.settle_accepted(source, item, record);
