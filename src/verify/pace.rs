@@ -180,8 +180,8 @@ mod tests {
 
     use super::*;
 
-    fn limits(per_minute: Option<u32>, per_hour: Option<u32>) -> Limits {
-        Limits { per_minute, per_hour, ..Limits::default() }
+    fn limits(per_minute: Option<u32>, per_hour: Option<u32>, per_day: Option<u32>) -> Limits {
+        Limits { per_minute, per_hour, per_day, ..Limits::default() }
     }
 
     proptest! {
@@ -190,18 +190,21 @@ mod tests {
         fn no_stretch_of_time_sees_more_than_the_limit(
             per_minute in 1u32..500,
             per_hour in 1u32..5_000,
+            per_day in 1u32..20_000,
+            // Through minutes, hours or days, of which one stretch is like the other but for the limit that binds.
+            scale in prop::sample::select(vec![1, 60, 24 * 60]),
             greed in prop::collection::vec((1u32..200, 1u64..20_000), 1..200),
         ) {
             let start = Instant::now();
-            let mut pace = Pace::new(&limits(Some(per_minute), Some(per_hour)), start);
+            let mut pace = Pace::new(&limits(Some(per_minute), Some(per_hour), Some(per_day)), start);
             let (mut now, mut asked) = (start, Vec::new());
             for (wanted, pause) in greed {
                 let n = pace.allows(now).min(wanted);
                 pace.take(n);
                 asked.push((now, n));
-                now += Duration::from_millis(pause);
+                now += Duration::from_millis(pause * scale);
             }
-            for (limit, over) in [(per_minute, 60), (per_hour, 3_600)] {
+            for (limit, over) in [(per_minute, 60), (per_hour, 3_600), (per_day, 86_400)] {
                 for (from, _) in &asked {
                     let until = *from + Duration::from_secs(over);
                     let sum: u32 = asked.iter().filter(|(at, _)| at >= from && *at < until).map(|(_, n)| n).sum();
@@ -215,7 +218,7 @@ mod tests {
     #[test]
     fn a_limit_is_used_up_in_its_time() {
         let start = Instant::now();
-        let mut pace = Pace::new(&limits(Some(600), None), start);
+        let mut pace = Pace::new(&limits(Some(600), None, None), start);
         let mut asked = 0;
         for second in 0..60 {
             let n = pace.allows(start + Duration::from_secs(second));
@@ -224,7 +227,7 @@ mod tests {
         }
         assert!((580..=600).contains(&asked), "{asked}");
         assert!(pace.ready(1_000).unwrap() > start + Duration::from_secs(59));
-        assert_eq!(Pace::new(&limits(None, None), start).ready(5), None);
+        assert_eq!(Pace::new(&limits(None, None, None), start).ready(5), None);
     }
 
     fn windows(count: u32, latency: Duration) -> Windows {
