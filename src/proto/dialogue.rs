@@ -209,9 +209,7 @@ impl Dialogue {
     /// Gives memory back, for a connection that goes idle.
     #[inline]
     pub fn shrink(&mut self) {
-        if self.owed.capacity() > 0 {
-            self.owed.shrink_to_fit();
-        }
+        self.owed.shrink_to_fit();
     }
 }
 

@@ -143,6 +143,12 @@ fn a_reply_may_have_64_kib_and_no_more() {
     // The limit is that of a reply: what came before does not count.
     let two = [reply(MAX_REPLY), reply(MAX_REPLY)].concat();
     assert_eq!(replies(&two).len(), 2);
+    // Not even where it still lies in the buffer, as it does while replies are lent.
+    let mut decoder = Decoder::new();
+    decoder.buffer().extend_from_slice(&two);
+    for _ in 0..2 {
+        assert_eq!(decoder.decode_ref().unwrap().unwrap().as_bytes().len(), MAX_REPLY);
+    }
 }
 
 #[test]

@@ -120,6 +120,8 @@ fn a_reply_leads_where_the_rfc_says() {
         (&[EHLO, MAIL, (Rcpt, 550)], State::Mail),
         (&[EHLO, MAIL, RCPT, (Rcpt, 452)], State::Rcpt),
         (&[EHLO, MAIL, RCPT, (Data, 451)], State::Rcpt),
+        // No word to go on is no permission either.
+        (&[EHLO, MAIL, RCPT, (Data, 250)], State::Rcpt),
         (&[EHLO, MAIL, RCPT, (Data, 354), (Message, 250)], State::Ready),
         (&[EHLO, MAIL, RCPT, (Data, 354), (Message, 554)], State::Ready),
         (&[EHLO, MAIL, RCPT, (BdatLast, 250)], State::Ready),
@@ -235,6 +237,27 @@ fn a_421_is_the_end_wherever_it_comes() {
         assert!(!dialogue.is_idle());
         assert!(dialogue.send(Verb::Quit).is_err());
     }
+    // At once, and not when the last reply is there.
+    let mut dialogue = pipelined();
+    [Verb::Mail, Verb::Rcpt].iter().for_each(|&verb| dialogue.send(verb).unwrap());
+    receive(&mut dialogue, 421);
+    assert!(dialogue.send(Verb::Rcpt).is_err());
+}
+
+#[test]
+fn a_group_goes_on_while_its_first_replies_come_in() {
+    let mut dialogue = pipelined();
+    [Verb::Mail, Verb::Rcpt].iter().for_each(|&verb| dialogue.send(verb).unwrap());
+    receive(&mut dialogue, 250);
+    // RCPT is not answered yet, but was sent.
+    dialogue.send(Verb::Data).unwrap();
+}
+
+#[test]
+fn a_dialogue_at_rest_gives_its_memory_back() {
+    let mut dialogue = pipelined();
+    dialogue.shrink();
+    assert_eq!(dialogue.owed.capacity(), 0);
 }
 
 #[test]
