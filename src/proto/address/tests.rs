@@ -222,6 +222,16 @@ fn invalid_mailboxes() {
     assert!(wrong.is_empty(), "(found, expected): {wrong:#?}");
 }
 
+#[cfg(feature = "verify")]
+#[test]
+fn a_mailbox_in_its_wire_form_is_lent_and_not_copied() {
+    let is_lent =
+        |input| matches!(Mailbox::parse_lent(input).unwrap().into_parts().0, std::borrow::Cow::Borrowed(_));
+    assert!(is_lent("Jane.Doe@mx-1.example.org"));
+    assert!(!is_lent("jane@Example.org"));
+    assert!(!is_lent("jane@bücher.example"));
+}
+
 /// RFC 5321 4.5.3.1, RFC 1035 2.3.4, RFC 3696 erratum 1690: the longest that goes, and one octet more.
 #[test]
 fn lengths_count_octets_on_the_wire() {
@@ -249,6 +259,11 @@ fn lengths_count_octets_on_the_wire() {
     assert_eq!(fault(format!("a@[x:{}]", repeat("c", 248))), None);
     assert_eq!(fault(format!("a@[x:{}]", repeat("c", 249))), Some((TooLong, 254)));
     assert_eq!(fault(format!("a@[x:{}]", repeat("c", 252))), Some((DomainTooLong, 257)));
+
+    // "ü" has 7 octets as an A-label.
+    let name = |octets: usize| ClientName::parse(&format!("ü.{}", domain_of(octets - 8)));
+    assert_eq!(name(253).map(|name| name.as_str().len()), Ok(253));
+    assert_eq!(name(254).map_err(|error| error.kind()), Err(DomainTooLong));
 
     // Longer on the wire than written, and blamed on the label that is too much.
     assert_eq!(fault(format!("a@{}b", repeat("ü.", 30))), None);
