@@ -475,4 +475,21 @@ mod tests {
         state.take(groups[2]);
         assert_eq!(state.next_due(now), Some(soon));
     }
+
+    #[tokio::test]
+    async fn no_exchanger_is_asked_beside_another_of_its_group() {
+        let desk = desk();
+        let mut state = desk.lock();
+        let ends = ["mx1", "mx2"].map(|host| Endpoint { host: host.into(), addrs: Vec::new() });
+        let group = state.add(ends.to_vec());
+        let [first, backup] = ["mx1", "mx2"].map(Arc::from);
+        // Two were on their way at once, and the backup was slower.
+        assert!(state.connected(group, &first));
+        assert!(!state.connected(group, &backup));
+        assert!(state.connected(group, &first));
+        assert_eq!((state.groups[group].live, &state.groups[group].answering), (2, &Some(first)));
+        // It may take over.
+        state.groups[group].live = 0;
+        assert!(state.connected(group, &backup));
+    }
 }

@@ -90,7 +90,9 @@ async fn work(mut hired: Hired) {
         }
     };
     let limits = connection.extensions().limits;
-    let mut seat = Seat::take(Arc::clone(&desk), group, &connection);
+    let Some(mut seat) = Seat::take(Arc::clone(&desk), group, &connection) else {
+        return goodbye(connection).await;
+    };
     hired.live = true;
     let learnt = desk.lock().groups[group].recipients;
     let recipients = limits.rcpt_max.into_iter().chain(learnt).min();

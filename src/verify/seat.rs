@@ -44,15 +44,17 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// Takes a place, and note of the connection that answers from now on.
-    pub(super) fn take(desk: Arc<Desk>, group: usize, connection: &Connection) -> Self {
+    /// Takes a place, and note of the connection that answers from now on; none while another exchanger does.
+    pub(super) fn take(desk: Arc<Desk>, group: usize, connection: &Connection) -> Option<Self> {
         let host = Arc::clone(connection.host());
         let tls = connection.tls_info().map(|tls| tls.version);
-        desk.lock().connected(group, &host);
+        if !desk.lock().connected(group, &host) {
+            return None;
+        }
         let source = Source { group, host: Some(host), tls };
         let (smtputf8, pipelining) = (connection.extensions().smtputf8, connection.extensions().pipelining);
         let (windows, spare) = (Windows::default(), Vec::new());
-        Self { desk, group, source, smtputf8, pipelining, gained: 0, last: None, windows, spare }
+        Some(Self { desk, group, source, smtputf8, pipelining, gained: 0, last: None, windows, spare })
     }
 
     pub(super) fn source(&self) -> &Source {

@@ -59,9 +59,14 @@ fn again_at_once(outcome: &Outcome) -> bool {
 }
 
 impl State {
-    /// Takes note of a connection that is open.
-    pub(super) fn connected(&mut self, group: usize, host: &Arc<str>) {
+    /// Takes note of a connection that is open; false if another exchanger came first and is being asked, beside which
+    /// this one must not be.
+    #[must_use]
+    pub(super) fn connected(&mut self, group: usize, host: &Arc<str>) -> bool {
         let known = &mut self.groups[group];
+        if known.live > 0 && known.answering.as_ref() != Some(host) {
+            return false;
+        }
         known.connecting = known.connecting.saturating_sub(1);
         known.live += 1;
         known.borne = known.borne.max(known.live);
@@ -70,6 +75,7 @@ impl State {
         let unsure = known.answers(host);
         self.waiting -= waiting - known.len();
         self.accept_all(unsure, CatchAll::Inconclusive);
+        true
     }
 
     /// Takes note of a connection that ended as it should.
@@ -458,8 +464,8 @@ impl State {
             _ => CatchAll::Inconclusive,
         };
         let group = &mut self.groups[source.group];
-        // Asked of another exchanger, whose answers no longer count.
-        if group.answering != source.host || !group.is_asked(domain) {
+        // Given up when another exchanger took over.
+        if !group.is_asked(domain) {
             return;
         }
         let preferred = source.host.as_ref() == group.preferred();

@@ -1,12 +1,20 @@
 //! The verifier against servers that break off, shut down, or speak with two tongues: nothing is lost, nothing is put to
 //! the wrong address, and nobody is hammered.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::TcpListener,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use smtp_pool::{
     client::{Endpoint, Timeouts},
-    verify::{CatchAll, Providers, Routes, Status, SubStatus},
+    metrics::Metrics,
+    sandbox::Sandbox,
+    verify::{CatchAll, Event, Providers, Routes, Status, SubStatus, Task, Verifier},
 };
+
+use tokio::time::{sleep, timeout};
 
 use crate::support::{config, sandbox, verify};
 
@@ -190,6 +198,73 @@ async fn the_catch_all_answer_belongs_to_the_exchanger_that_gave_it() {
     for record in &records[1..] {
         assert_ne!(record.status, Status::Deliverable, "{record:#?}");
     }
+}
+
+/// The route to an exchanger that is down, and to one of a sandbox behind it.
+fn behind_one_that_is_down(backup: &Sandbox) -> Vec<Endpoint> {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let end = |name: &str, addr| Endpoint { host: name.into(), addrs: vec![addr] };
+    vec![end("mx1", closed), end("mx2", backup.addr("mx2").unwrap())]
+}
+
+#[tokio::test]
+async fn who_waits_for_the_catch_all_answer_of_a_backup_that_blocks_us_is_told() {
+    // It blocks us in the middle of a large window, right behind somebody at a domain that was not asked about before.
+    let backup = sandbox(
+        "[[host]]\nname = \"mx2\"\nwithout = [\"STARTTLS\"]\nlatency = \"30ms\"\n\
+         blocked = { at = \"rcpt\", after = 306 }\n\
+         [[domain]]\nname = \"one.test\"\nknown_share = 1.0\n\
+         [[domain]]\nname = \"two.test\"\nknown_share = 1.0\n\
+         [[domain]]\nname = \"new.test\"\nusers = [\"ann\", \"bob\", \"eve\"]\n",
+    )
+    .await;
+    let mut config = config(&backup);
+    config.routes = Routes::new();
+    config.routes.insert("*", Ok(behind_one_that_is_down(&backup)));
+    let (tasks, mut events) = Verifier::new(config, Arc::new(Metrics::new())).unwrap().start([]);
+    let mut ask = async |addresses: Vec<String>| {
+        let count = addresses.len();
+        let task = |(id, address)| Task { id, address, attempts: 0 };
+        tasks.send((0..).zip(addresses).map(task).collect()).await.unwrap();
+        let mut records = Vec::new();
+        while records.len() < count {
+            match timeout(Duration::from_secs(5), events.next()).await.expect("a record for each").unwrap() {
+                Event::Done { record, .. } => records.push(record),
+                _ => {}
+            }
+        }
+        records
+    };
+    // All domains are known, and the windows are large.
+    let many = |n: u32| format!("u{n}@{}.test", if n % 2 == 0 { "one" } else { "two" });
+    ask((0..300).map(many).chain(["nobody@new.test".to_owned()]).collect()).await;
+    let new = ["ann@new.test", "bob@new.test", "eve@new.test"].map(str::to_owned);
+    let records = ask(new.into_iter().chain((300..400).map(many)).collect()).await;
+    let accepted: Vec<_> = records.iter().filter(|record| record.status == Status::Deliverable).collect();
+    assert_eq!(accepted.len(), 3);
+    for record in accepted {
+        assert_eq!(record.catch_all, CatchAll::Inconclusive, "{record:#?}");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_the_catch_all_answer_of_a_backup_that_goes_away_is_told() {
+    let backup = sandbox(
+        "[[host]]\nname = \"mx2\"\nwithout = [\"STARTTLS\"]\nlatency = \"300ms\"\n\
+         [[domain]]\nname = \"two.test\"\nusers = [\"ann\"]\n",
+    )
+    .await;
+    let mut config = config(&backup);
+    config.routes = Routes::new();
+    config.routes.insert("two.test", Ok(behind_one_that_is_down(&backup)));
+    let records = tokio::spawn(verify(config, &["ann@two.test"]));
+    // She is accepted, and the question about her domain is on its way.
+    while backup.stats("mx2").unwrap().rcpts < 2 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    drop(backup);
+    let record = &records.await.unwrap()[0];
+    assert_eq!((record.status, record.catch_all), (Status::Deliverable, CatchAll::Inconclusive));
 }
 
 /// A host on each connection of which two may be refused, so that every window is the last.

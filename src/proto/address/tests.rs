@@ -259,6 +259,7 @@ fn lengths_count_octets_on_the_wire() {
     assert_eq!(fault(format!("a@[x:{}]", repeat("c", 248))), None);
     assert_eq!(fault(format!("a@[x:{}]", repeat("c", 249))), Some((TooLong, 254)));
     assert_eq!(fault(format!("a@[x:{}]", repeat("c", 252))), Some((DomainTooLong, 257)));
+    assert!(ClientName::parse(&format!("[x:{}]", repeat("c", 251))).is_ok(), "255 octets");
 
     // "ü" has 7 octets as an A-label.
     let name = |octets: usize| ClientName::parse(&format!("ü.{}", domain_of(octets - 8)));
@@ -282,6 +283,7 @@ fn hosts_are_told_apart() {
     assert_eq!(host("[ipv6:2001:DB8::1]").host(), Host::Ipv6("2001:db8::1".parse().unwrap()));
     assert_eq!(host("[IPv6:::1.2.3.4]").host(), Host::Ipv6("::1.2.3.4".parse().unwrap()));
     assert_eq!(host("[Tag:a:b]").host(), Host::General { tag: "Tag", content: "a:b" });
+    assert_eq!(host("[Tag:2001:db8::1]").host(), Host::General { tag: "Tag", content: "2001:db8::1" });
     assert_eq!(host("[Tag:192.0.2.1]").host(), Host::General { tag: "Tag", content: "192.0.2.1" });
 }
 
