@@ -60,6 +60,22 @@ async fn a_connection_in_the_place_of_another_resumes_its_tls_session() {
 }
 
 #[tokio::test]
+async fn a_handshake_counts_also_if_the_connection_fails_behind_it() {
+    let site = Site::start("faults = [{ at = \"ehlo\", nth = 2, does = \"eof\" }]").await;
+    let trusting =
+        TlsConfig::for_policy(TlsPolicy::Required).add_root_der(site.sandbox.certificate_der().to_vec());
+    let endpoint = Endpoint { host: HOST.into(), addrs: vec![site.sandbox.addr(HOST).unwrap()] };
+    let pool =
+        builder().tls(TlsPolicy::Required).tls_config(trusting).server(Key::at(&endpoint)).build().unwrap();
+    pool.verify_email("ann@good.test").await.unwrap_err();
+    let snapshot = pool.metrics().snapshot();
+    let server = snapshot.server(HOST).unwrap();
+    assert_eq!(server.connections_opened, 0);
+    let counted = server.tls_handshakes.values().sum::<u64>();
+    assert!(counted > 0 && counted == site.stats().handshakes, "{counted}");
+}
+
+#[tokio::test]
 async fn a_fresh_connection_that_breaks_is_an_error() {
     let site = Site::start("faults = [{ at = \"mail\", does = \"eof\" }]").await;
     let pool = builder().server(Key::parse(&site.server).unwrap()).build().unwrap();
