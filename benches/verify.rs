@@ -46,7 +46,7 @@ use self::wire::{FLIGHT, Server, WINDOW};
 #[path = "wire/mod.rs"]
 mod wire;
 
-/// Addresses an iteration: several connections' worth for the verifier, whose lane says QUIT after 90 transactions.
+/// Addresses an iteration: several connections' worth for `verify_all`, whose lane says QUIT after 90 transactions.
 const ADDRESSES: usize = 40_000;
 /// Client CPU per address over one connection, in times the bare loop.
 const GOALS: [(&str, f64); 2] = [("session", 2.0), ("verifier", 6.0)];

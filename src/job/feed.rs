@@ -17,7 +17,7 @@ use super::{
 };
 use crate::verify::{Task, Tasks};
 
-/// Tasks that are handed over at once.
+/// Tasks that are fetched at once.
 const TOGETHER: u32 = 1_024;
 /// How often the store is looked at for what somebody else put there.
 const LOOK: Duration = Duration::from_secs(1);

@@ -72,7 +72,7 @@ pub(super) struct State {
     pub(super) answers: u64,
     /// Answers at the last look, when that was, and how many a second there were before it.
     rate: (u64, Instant, f64),
-    /// The time of the last record, and its form in records.
+    /// The time of the last record, in milliseconds, and in its form in records.
     pub(super) checked: (Instant, NonZeroI64, Timestamp),
     /// Nothing more will come in.
     ending: bool,
@@ -411,8 +411,10 @@ impl State {
             questions.push(question);
         }
         if questions.is_empty() {
+            self.flush();
             return Draw::Nothing;
         }
+        let smtputf8 = smtputf8 && questions.iter().any(|question| question.mailbox().needs_smtputf8());
         for alike in questions.chunk_by(|one, next| one.kin() == next.kin()) {
             self.groups[seat.group].rates.ask(alike[0].kin(), alike.len() as u32);
         }

@@ -149,6 +149,11 @@ impl Group {
         asked.flatten().collect()
     }
 
+    /// Whether it is being asked whether any domain accepts anything.
+    pub(super) fn asks(&self) -> bool {
+        self.domains.values().any(|domain| matches!(domain, Domain::Asked(_)))
+    }
+
     /// Whether it is being asked whether a domain accepts anything.
     pub(super) fn is_asked(&self, domain: u32) -> bool {
         matches!(self.domains.get(&domain), Some(Domain::Asked(_)))

@@ -21,6 +21,7 @@ use tokio::{
 use super::{
     Unreachable,
     desk::Desk,
+    group::Group,
     outcome::Outcome,
     probe::{End, Probe},
     seat::Seat,
@@ -50,6 +51,10 @@ pub(super) async fn run(desk: Arc<Desk>) {
             state.note(now);
             state.flush();
             if state.is_done() {
+                debug_assert!(
+                    !state.groups.iter().any(Group::asks),
+                    "nobody waits for what is asked no more"
+                );
                 break;
             }
             state.next_due(now)

@@ -245,7 +245,7 @@ impl<'a> Probe<'a> {
         for _ in 0..count {
             self.make_room().await?;
             let Some(flight) = self.flights.back_mut() else { break };
-            if self.stopped || self.closing.is_some() {
+            if self.closing.is_some() {
                 let rest = flight.questions.split_off(flight.sent);
                 self.seat.take_back(rest);
                 break;

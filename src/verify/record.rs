@@ -44,7 +44,8 @@ pub struct Record {
     /// The version of TLS in use; serialises to `TLSv1.2` or `TLSv1.3`.
     #[serde(serialize_with = "display")]
     pub tls: Option<TlsVersion>,
-    /// From the first question to the deciding answer, waiting between attempts included.
+    /// From the first question to the deciding answer, waiting between attempts included as far as they are of one run: a
+    /// [`Task`](super::Task) that is fed again is timed anew.
     pub duration_ms: u64,
     /// When the verdict was reached, in UTC.
     pub checked_at: Timestamp,

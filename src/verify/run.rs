@@ -14,7 +14,7 @@ use super::{Event, LaneStatus, Record, Task, intake::Intake, status::Statuses};
 pub(super) const MAX_PENDING: usize = 262_144;
 
 /// Tasks and events that travel together: enough that the way costs little, and so few that the memory for them comes
-/// from the allocator's own and not from the system, page by page.
+/// from the allocator's own and not from the system, page by page, and that parcels for lanes can keep theirs.
 pub(super) const TOGETHER: usize = 256;
 
 /// Events on their way, and the places among [`MAX_PENDING`] that become free when they are taken.
@@ -54,18 +54,16 @@ impl Tasks {
     /// Nobody takes the events any more.
     ///
     /// # Cancellation safety
-    /// If the future is dropped, a first part of the tasks may have been handed over: send few hundred at once, or
-    /// what should not be lost.
+    /// If the future is dropped, a first part of the tasks may have been handed over: send no more than 256 at
+    /// once, or what should not be lost.
     pub async fn send(&self, tasks: Vec<Task>) -> Result<(), Ended> {
-        // Never more than a small part of all places, so that large batches do not wait for the run to be empty, and so few
-        // that the memory for them comes from the allocator's own.
-        const MOST: usize = TOGETHER;
-        if tasks.len() <= MOST {
+        // Large batches do not wait for the run to be empty.
+        if tasks.len() <= TOGETHER {
             return self.send_at_once(tasks).await;
         }
         let mut tasks = tasks.into_iter();
         while !tasks.as_slice().is_empty() {
-            self.send_at_once(tasks.by_ref().take(MOST).collect()).await?;
+            self.send_at_once(tasks.by_ref().take(TOGETHER).collect()).await?;
         }
         Ok(())
     }

@@ -228,15 +228,15 @@ async fn who_waits_for_the_catch_all_answer_of_a_backup_that_blocks_us_is_told()
         tasks.send((0..).zip(addresses).map(task).collect()).await.unwrap();
         let mut records = Vec::new();
         while records.len() < count {
-            match timeout(Duration::from_secs(5), events.next()).await.expect("a record for each").unwrap() {
-                Event::Done { record, .. } => records.push(record),
-                _ => {}
+            let event = timeout(Duration::from_secs(5), events.next()).await.expect("a record for each");
+            if let Some(Event::Done { record, .. }) = event {
+                records.push(record);
             }
         }
         records
     };
     // All domains are known, and the windows are large.
-    let many = |n: u32| format!("u{n}@{}.test", if n % 2 == 0 { "one" } else { "two" });
+    let many = |n: u32| format!("u{n}@{}.test", if n.is_multiple_of(2) { "one" } else { "two" });
     ask((0..300).map(many).chain(["nobody@new.test".to_owned()]).collect()).await;
     let new = ["ann@new.test", "bob@new.test", "eve@new.test"].map(str::to_owned);
     let records = ask(new.into_iter().chain((300..400).map(many)).collect()).await;

@@ -276,9 +276,9 @@ async fn what_takes_one_round_trip_takes_that_long() {
     let mut config = config(&sandbox);
     config.catch_all = false;
     let began = Instant::now();
-    // Connecting is not part of it, though it takes longer.
+    // Connecting is not part of it, nor is the goodbye: a banner, an EHLO and a QUIT take 150 ms each.
     let records = verify(config, &["ann@far.test"]).await;
-    let most = u64::try_from(began.elapsed().as_millis() - 150).unwrap();
+    let most = u64::try_from(began.elapsed().as_millis() - 450).unwrap();
     assert!((150..=most).contains(&records[0].duration_ms), "{most}: {records:#?}");
 }
 
