@@ -5,7 +5,7 @@ use std::time::Duration;
 use smtp_pool::{
     client::Endpoint,
     net::{TlsConfig, TlsPolicy},
-    pool::{CheckoutError, Key},
+    pool::{CheckoutError, Key, Pool},
     proto::Command,
 };
 use tokio::{
@@ -42,14 +42,18 @@ async fn a_stale_connection_costs_its_user_nothing() {
     assert_eq!(pool.metrics().snapshot().server("127.0.0.1").unwrap().retries, 2);
 }
 
-#[tokio::test]
-async fn a_connection_in_the_place_of_another_resumes_its_tls_session() {
-    let site = Site::start("faults = [{ at = \"mail\", nth = 2, does = \"eof\" }]").await;
+/// A pool that speaks TLS and knows the certificate of the site.
+fn trusting(site: &Site) -> Pool {
     let trusting =
         TlsConfig::for_policy(TlsPolicy::Required).add_root_der(site.sandbox.certificate_der().to_vec());
     let endpoint = Endpoint { host: HOST.into(), addrs: vec![site.sandbox.addr(HOST).unwrap()] };
-    let pool =
-        builder().tls(TlsPolicy::Required).tls_config(trusting).server(Key::at(&endpoint)).build().unwrap();
+    builder().tls(TlsPolicy::Required).tls_config(trusting).server(Key::at(&endpoint)).build().unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_in_the_place_of_another_resumes_its_tls_session() {
+    let site = Site::start("faults = [{ at = \"mail\", nth = 2, does = \"eof\" }]").await;
+    let pool = trusting(&site);
     for _ in 0..3 {
         assert!(pool.verify_email("ann@good.test").await.unwrap().is_accepted());
     }
@@ -62,11 +66,7 @@ async fn a_connection_in_the_place_of_another_resumes_its_tls_session() {
 #[tokio::test]
 async fn a_handshake_counts_also_if_the_connection_fails_behind_it() {
     let site = Site::start("faults = [{ at = \"ehlo\", nth = 2, does = \"eof\" }]").await;
-    let trusting =
-        TlsConfig::for_policy(TlsPolicy::Required).add_root_der(site.sandbox.certificate_der().to_vec());
-    let endpoint = Endpoint { host: HOST.into(), addrs: vec![site.sandbox.addr(HOST).unwrap()] };
-    let pool =
-        builder().tls(TlsPolicy::Required).tls_config(trusting).server(Key::at(&endpoint)).build().unwrap();
+    let pool = trusting(&site);
     pool.verify_email("ann@good.test").await.unwrap_err();
     let snapshot = pool.metrics().snapshot();
     let server = snapshot.server(HOST).unwrap();
