@@ -117,6 +117,7 @@ mod tests {
         assert_eq!(breaker.open(now).map(|(until, _)| until - now), Some(PAUSE));
         let later = now + PAUSE;
         assert_eq!((breaker.state(later), breaker.allows(later, 4)), (BreakerState::HalfOpen, 1));
+        assert!(breaker.open(later).is_none() && breaker.last().is_some());
         // Those that were under way when it opened count, and change nothing.
         breaker.failed(now, error(), 1.0);
         assert_eq!(breaker.open(now).map(|(until, _)| until - now), Some(PAUSE));
@@ -124,6 +125,7 @@ mod tests {
         assert_eq!(breaker.open(later).map(|(until, _)| until - later), Some(2 * PAUSE));
         breaker.succeeded();
         assert_eq!(breaker.state(later), BreakerState::Closed);
+        assert!(breaker.last().is_none());
     }
 
     #[test]

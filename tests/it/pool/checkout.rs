@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use smtp_pool::{
+    metrics::Metrics,
     net::TlsPolicy,
-    pool::{CheckoutError, Key, Pool, Stage},
+    pool::{CheckoutError, Config, Key, Pool, Stage},
     proto::{Command, MailParams, Mailbox, ReversePath},
 };
 use tokio::{net::TcpListener, sync::Mutex, task::JoinSet};
@@ -148,6 +149,8 @@ async fn exhaustion_says_who_has_them() {
         error.to_string().contains(&site.server) && error.to_string().contains("1 of 1 are lent"),
         "{error}"
     );
+    let since = format!("others waiting; the longest, for {:?}, since {}", holder.held, holder.taken_at);
+    assert!(error.to_string().contains(&since), "{error}");
     drop(lent);
     assert!(pool.get(&site.server).await.is_ok());
 }
@@ -165,7 +168,12 @@ async fn connections_are_not_shared_across_keys() {
     assert!(!pool.get(plain.clone().bind([127, 0, 0, 1].into())).await.unwrap().is_reused());
     // As text or as a key, it is the same server.
     assert!(pool.get(&site.server).await.unwrap().is_reused());
+    assert!(pool.get(site.server.as_str()).await.unwrap().is_reused());
     assert_eq!(pool.status().servers.len(), 5);
+    // As another text, another.
+    let elsewhere = Site::start("").await;
+    assert!(!pool.get(&elsewhere.server).await.unwrap().is_reused());
+    assert_eq!((elsewhere.stats().connections, site.stats().connections), (1, 5));
 }
 
 #[tokio::test]
@@ -200,6 +208,7 @@ async fn failures_to_connect_are_told_as_what_they_are() {
     let error = pool.get(&server).await.unwrap_err();
     let CheckoutError::Connect { source, .. } = &error else { panic!("{error:?}") };
     assert_eq!((error.kind(), source.kind(), source.is_transient()), ("refused", "refused", true));
+    assert!(!source.was_reached());
     // Four attempts so far; after five the server is left alone.
     let error = pool.get(&server).await.unwrap_err();
     assert!(matches!(error, CheckoutError::Connect { .. } | CheckoutError::CircuitOpen { .. }), "{error:?}");
@@ -213,6 +222,24 @@ async fn failures_to_connect_are_told_as_what_they_are() {
         matches!(error, CheckoutError::Server(_)) && error.to_string().contains("\"not a server\""),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn what_is_set_at_once_and_where_to_record_are_heeded() {
+    let site = Site::start("").await;
+    let metrics = Arc::new(Metrics::new());
+    let mut config = Config::default();
+    (config.max_connections, config.tls) = (1, TlsPolicy::Off);
+    let pool = Pool::builder().config(config).metrics(Arc::clone(&metrics)).build().unwrap();
+    let lent = pool.get(&site.server).await.unwrap();
+    let error = pool.get_timeout(&site.server, Duration::from_millis(20)).await.unwrap_err();
+    let CheckoutError::Exhausted(exhausted) = &error else { panic!("{error:?}") };
+    assert_eq!(exhausted.max, 1);
+    assert!(!error.to_string().contains("the longest"), "nobody took note of who has it: {error}");
+    assert_eq!(metrics.snapshot().connections_opened(), 1);
+    // What a program prints of them while it is being looked into.
+    assert!(format!("{pool:?}").contains("status: Status"), "{pool:?}");
+    assert!(format!("{lent:?}").starts_with("PooledConnection(Connection"), "{lent:?}");
 }
 
 #[tokio::test]
@@ -231,6 +258,7 @@ async fn what_the_server_refuses_for_good_is_not_tried_again() {
     let pool = pool(2);
     let error = pool.get(&site.server).await.unwrap_err();
     assert_eq!(error.kind(), "refused_by_server");
+    assert!(matches!(&error, CheckoutError::Connect { source, .. } if source.was_reached()), "{error:?}");
     assert_eq!(site.stats().connections, 1);
 }
 

@@ -5,6 +5,11 @@ use smtp_pool::{
     proto::{Mailbox, ReversePath, Verb},
 };
 
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpListener,
+};
+
 use super::{Site, builder, pool};
 
 fn mailbox(text: &str) -> Mailbox {
@@ -57,6 +62,57 @@ async fn a_message_reaches_those_whom_the_server_takes() {
     let envelope = Envelope { from: ReversePath::Null, to: vec![mailbox("nobody@good.test")] };
     assert_eq!(pool.send(&envelope, message).await.recipients[0].1.as_ref().unwrap().code(), 550);
     assert_eq!((site.stats().messages, site.stats().connections, pool.status().idle), (3, 1, 1));
+}
+
+/// A server with these extensions that takes a message, and what was said to it in MAIL.
+async fn told_in_mail(extensions: &str, from: &str, message: &[u8]) -> Vec<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    let ehlo = format!("250-mx\r\n{extensions}250 HELP\r\n");
+    let serving = tokio::spawn(async move {
+        let mut socket = BufReader::new(listener.accept().await.unwrap().0);
+        socket.write_all(b"220 mx\r\n").await.unwrap();
+        let (mut mail, mut line) = (None, Vec::new());
+        loop {
+            line.clear();
+            assert!(socket.read_until(b'\n', &mut line).await.unwrap() > 0, "gone before the message");
+            let command = String::from_utf8_lossy(&line).trim_end().to_owned();
+            let reply = match command.split(' ').next().unwrap() {
+                "EHLO" => &ehlo,
+                "DATA" => "354 go on\r\n",
+                "." => break,
+                "MAIL" => {
+                    mail = Some(command);
+                    "250 ok\r\n"
+                }
+                "RCPT" => "250 ok\r\n",
+                _ => continue,
+            };
+            socket.write_all(reply.as_bytes()).await.unwrap();
+        }
+        socket.write_all(b"250 taken\r\n").await.unwrap();
+        mail.unwrap()
+    });
+    let pool = builder().server(Key::parse(&server).unwrap()).build().unwrap();
+    let envelope = Envelope { from: ReversePath::Mailbox(mailbox(from)), to: vec![mailbox("ann@good.test")] };
+    let delivery = pool.send(&envelope, message).await;
+    assert!(delivery.is_complete(), "{delivery:?}");
+    let mail = serving.await.unwrap();
+    let mut params: Vec<String> = mail.split(' ').skip(2).map(str::to_owned).collect();
+    params.sort();
+    params
+}
+
+#[tokio::test]
+async fn a_server_is_told_of_a_message_what_it_offers_to_listen_to() {
+    let all = "250-SIZE\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n";
+    let (ascii, latin) = (&b"Subject: a\r\n\r\n"[..], "Subject: \u{e4}\r\n\r\n".as_bytes());
+    let none: [&str; 0] = [];
+    assert_eq!(told_in_mail("", "me@good.test", latin).await, none);
+    assert_eq!(told_in_mail("", "me@good.test", ascii).await, none);
+    assert_eq!(told_in_mail(all, "me@good.test", ascii).await, ["SIZE=14"]);
+    assert_eq!(told_in_mail(all, "me@good.test", latin).await, ["BODY=8BITMIME", "SIZE=15"]);
+    assert_eq!(told_in_mail(all, "j\u{fc}rgen@good.test", ascii).await, ["SIZE=14", "SMTPUTF8"]);
 }
 
 #[tokio::test]
