@@ -209,7 +209,9 @@ impl Dialogue {
     /// Gives memory back, for a connection that goes idle.
     #[inline]
     pub fn shrink(&mut self) {
-        self.owed.shrink_to_fit();
+        if self.owed.capacity() > 0 {
+            self.owed.shrink_to_fit();
+        }
     }
 }
 

@@ -69,7 +69,7 @@ impl DotStuffer {
 
     /// Appends the next part of the message to `out`.
     pub fn push(&mut self, chunk: &[u8], out: &mut BytesMut) {
-        out.reserve(chunk.len());
+        out.reserve(chunk.len() + 3);
         let mut rest = chunk;
         while let [first, tail @ ..] = rest {
             match (*first, self.place) {
@@ -168,7 +168,7 @@ impl DotUnstuffer {
     /// terminator end with the first `n` octets of `chunk`; what follows is the next command, and the
     /// unstuffer is ready for the next message.
     pub fn push(&mut self, chunk: &[u8], message: &mut BytesMut) -> Option<usize> {
-        message.reserve(chunk.len());
+        message.reserve(chunk.len() + 1);
         let mut rest = chunk;
         while let [first, tail @ ..] = rest {
             self.state = match (self.state, *first) {

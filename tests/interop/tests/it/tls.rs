@@ -75,9 +75,11 @@ async fn required_where_there_is_none_is_a_failure_of_tls() {
 async fn opportunistic_takes_what_there_is() {
     let world = World::of(80, KINDS);
     let postfix = Postfix::start(&world);
-    for (service, tls) in
-        [(Service::Mx, Some(TlsVersion::Tls13)), (Service::Tls12, Some(TlsVersion::Tls12)), (Service::Plain, None)]
-    {
+    for (service, tls) in [
+        (Service::Mx, Some(TlsVersion::Tls13)),
+        (Service::Tls12, Some(TlsVersion::Tls12)),
+        (Service::Plain, None),
+    ] {
         let run = verify(config(postfix.routes(service)), &world).await;
         run.assert_right();
         run.assert_all(|_, record| record.tls == tls);
