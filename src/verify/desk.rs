@@ -6,7 +6,6 @@
 use std::{
     collections::{BinaryHeap, VecDeque},
     mem,
-    num::NonZeroI64,
     ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -20,7 +19,7 @@ use tokio::{
 
 use super::{
     Limits,
-    engine::{Context, Item, timestamp},
+    engine::{Context, Item},
     group::Group,
     mx::Exchangers,
     outcome::Outcome,
@@ -72,8 +71,8 @@ pub(super) struct State {
     pub(super) answers: u64,
     /// Answers at the last look, when that was, and how many a second there were before it.
     rate: (u64, Instant, f64),
-    /// The time of the last record, in milliseconds, and in its form in records.
-    pub(super) checked: (Instant, NonZeroI64, Timestamp),
+    /// The time of the last record, and its form in records.
+    pub(super) checked: (Instant, Timestamp),
     /// Nothing more will come in.
     ending: bool,
     status: status::Shared,
@@ -116,7 +115,7 @@ impl Desk {
             rest_until: None,
             answers: 0,
             rate: (0, now, 0.0),
-            checked: (now, context.millis(now), timestamp(context.millis(now))),
+            checked: (now, context.timestamp(now)),
             ending: false,
             status: context.statuses.add(name, &limits),
         };
@@ -390,8 +389,9 @@ impl State {
         if count == 0 || count < *sizes.start() {
             return Draw::Nothing;
         }
+        // Nobody does as a rule, and then nobody has to be looked at.
         let smtputf8 = seat.smtputf8 && self.groups[seat.group].needs_smtputf8();
-        let asked = self.context.millis(now);
+        let asked = self.context.timestamp(now);
         let mut questions = seat.spare.pop().unwrap_or_default();
         questions.reserve(count as usize);
         while questions.len() < count as usize
@@ -406,7 +406,7 @@ impl State {
                 continue;
             }
             if let Question::Item(item) = &mut question {
-                item.started.get_or_insert(asked);
+                item.start(asked);
             }
             questions.push(question);
         }

@@ -47,7 +47,7 @@ pub(super) struct Item {
     pub(super) attempts: u32,
     /// How often a connection broke when this was next.
     pub(super) losses: u8,
-    /// When it was first asked about, by [`Context::millis`].
+    /// When it was first asked about, in milliseconds since 1970.
     pub(super) started: Option<NonZeroI64>,
     /// Whether it holds a place among those that may be under way; not while it waits for another attempt.
     pub(super) placed: bool,
@@ -56,6 +56,11 @@ pub(super) struct Item {
 impl Item {
     pub(super) fn mailbox(&self) -> Mailbox<&str> {
         self.mailbox_of(&self.address)
+    }
+
+    /// Takes note of the first time that it is asked about.
+    pub(super) fn start(&mut self, at: Timestamp) {
+        self.started = self.started.or(NonZeroI64::new(at.as_millisecond()));
     }
 
     /// The mailbox, given the address that may be in the record by now.
@@ -105,11 +110,10 @@ impl Context {
 
     /// Settles an address that no server was asked about.
     pub(super) fn settle(&self, mut item: Item, outcome: &Outcome, at: Instant, lot: &mut Lot) {
-        let at = self.millis(at);
         let retry = self.books == Books::Theirs && outcome.verdict.retry.is_some();
         // Not having found the way is an attempt only as far as the schedule is concerned.
         let pause = if retry { self.config.pause(item.attempts + 1) } else { None };
-        let mut record = self.record(&mut item, outcome, (at, timestamp(at)));
+        let mut record = self.record(&mut item, outcome, self.timestamp(at));
         match pause {
             Some(after) => {
                 record.attempts += 1;
@@ -139,10 +143,9 @@ impl Context {
     }
 
     /// A record without what only a connection knows.
-    pub(super) fn record(&self, item: &mut Item, outcome: &Outcome, at: (NonZeroI64, Timestamp)) -> Record {
+    pub(super) fn record(&self, item: &mut Item, outcome: &Outcome, at: Timestamp) -> Record {
         let facts = item.facts;
-        let (now, checked_at) = at;
-        let took = now.get().saturating_sub(item.started.unwrap_or(now).get());
+        let took = item.started.map_or(0, |started| at.as_millisecond() - started.get());
         Record {
             role: self.config.lists.is_role(&item.mailbox()),
             address: std::mem::take(&mut item.address),
@@ -159,7 +162,7 @@ impl Context {
             attempts: item.attempts,
             tls: None,
             duration_ms: took.try_into().unwrap_or(0),
-            checked_at,
+            checked_at: at,
         }
     }
 
@@ -192,23 +195,18 @@ impl Context {
             attempts: 0,
             tls: None,
             duration_ms: 0,
-            checked_at: timestamp(self.millis(Instant::now())),
+            checked_at: self.timestamp(Instant::now()),
             address,
         }
     }
 
-    /// The time in milliseconds since 1970, which goes on from the start of the run as its own clock does.
-    pub(super) fn millis(&self, at: Instant) -> NonZeroI64 {
+    /// The time of day, which goes on from the start of the run as the clock of the run does.
+    pub(super) fn timestamp(&self, at: Instant) -> Timestamp {
         let (instant, start) = self.epoch;
         let passed = at.saturating_duration_since(instant);
         let millis = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX).saturating_add(start);
-        NonZeroI64::new(millis.max(1)).unwrap_or(NonZeroI64::MAX)
+        Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX)
     }
-}
-
-/// The form that such a time has in records.
-pub(super) fn timestamp(millis: NonZeroI64) -> Timestamp {
-    Timestamp::from_millisecond(millis.get()).unwrap_or(Timestamp::MAX)
 }
 
 /// Verifies addresses; cheap to share.

@@ -53,7 +53,7 @@ pub(super) async fn run(desk: Arc<Desk>) {
             if state.is_done() {
                 debug_assert!(
                     !state.groups.iter().any(Group::asks),
-                    "nobody waits for what is asked no more"
+                    "somebody waits for an answer that will not come"
                 );
                 break;
             }

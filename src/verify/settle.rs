@@ -8,7 +8,7 @@ use super::{
     Blame, CatchAll, Event, Record, Retry, Status, SubStatus,
     catch_all::{Domain, random_mailbox},
     desk::State,
-    engine::{Books, Item, timestamp},
+    engine::{Books, Item},
     group::Accepted,
     outcome::Outcome,
     pace::Windows,
@@ -351,11 +351,9 @@ impl State {
     /// A record without what only a connection knows. Many have the same time, whose form takes longer than all the rest.
     fn record(&mut self, item: &mut Item, outcome: &Outcome, at: Instant) -> Record {
         if self.checked.0 != at {
-            let millis = self.context.millis(at);
-            self.checked = (at, millis, timestamp(millis));
+            self.checked = (at, self.context.timestamp(at));
         }
-        let (_, millis, timestamp) = self.checked;
-        self.context.record(item, outcome, (millis, timestamp))
+        self.context.record(item, outcome, self.checked.1)
     }
 
     /// Puts an outcome to its question.
@@ -389,7 +387,7 @@ impl State {
             && self.context.books == Books::Ours
         {
             item.losses = 0;
-            item.started.get_or_insert_with(|| self.context.millis(at));
+            item.start(self.context.timestamp(at));
             self.context.give_place_back(&mut item);
             self.later.push(Later { due: at + pause, group: source.group, question: Question::Item(item) });
             return;
