@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::*;
+use super::{cancellation::poll_and_drop, *};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Step {
