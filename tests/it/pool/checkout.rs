@@ -172,7 +172,7 @@ async fn connections_are_not_shared_across_keys() {
     assert_eq!(pool.status().servers.len(), 5);
     // As another text, another.
     let elsewhere = Site::start("").await;
-    assert!(!pool.get(&elsewhere.server).await.unwrap().is_reused());
+    assert!(!pool.get(elsewhere.server.as_str()).await.unwrap().is_reused());
     assert_eq!((elsewhere.stats().connections, site.stats().connections), (1, 5));
 }
 

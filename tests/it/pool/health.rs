@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use smtp_pool::{
     metrics::{BreakerState, HealthResult},
-    pool::{Checked, HealthError, HealthManager},
+    pool::{Checked, HealthError, HealthManager, Pool},
 };
 use tokio::net::TcpListener;
 
@@ -55,6 +55,15 @@ async fn a_server_that_is_away_is_found_out_and_found_again() {
     );
     assert!(!pool.health().ready);
     assert_eq!(pool.health().servers[0].breaker, BreakerState::Open);
+    let looks =
+        |pool: &Pool, result| pool.metrics().snapshot().server("127.0.0.1").unwrap().health_checks(result);
+    assert_eq!((looks(&pool, HealthResult::Unreachable), looks(&pool, HealthResult::Unhealthy)), (1, 0));
+    // It is there, and not as it should be.
+    let ill = Site::start("faults = [{ at = \"connect\", does = { reply = \"554 5.7.1 no\" } }]").await;
+    let other = builder().max_retries(0).build().unwrap();
+    other.get(&ill.server).await.unwrap_err();
+    other.check_health().await;
+    assert_eq!((looks(&other, HealthResult::Unreachable), looks(&other, HealthResult::Unhealthy)), (0, 1));
 
     // The same address, alive: the next check closes the breaker.
     let world = format!("[[host]]\nname = \"mx\"\nlisten = \"{address}\"");
