@@ -13,6 +13,7 @@ use smtp_pool::{
     proto::{ClientName, Command, Credentials, Mailbox, ReversePath},
     sandbox::{Sandbox, World},
 };
+use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::filter::LevelFilter;
 
 const WORLD: &str = r#"
@@ -41,16 +42,27 @@ impl io::Write for Sink {
     }
 }
 
+impl Sink {
+    /// Gathers all that is logged by this thread, as long as the guard lives.
+    fn gather(&self, level: LevelFilter) -> DefaultGuard {
+        let writer = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    fn take(&self) -> String {
+        String::from_utf8(std::mem::take(&mut self.0.lock().unwrap())).unwrap()
+    }
+}
+
 /// Everything that is said of a pool that authenticates, asks, sends, is checked, fails and is closed.
 async fn logged(level: LevelFilter, log_addresses: bool) -> String {
     let sink = Sink::default();
-    let writer = sink.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _here = tracing::subscriber::set_default(subscriber);
+    let _here = sink.gather(level);
 
     let sandbox = Sandbox::start(World::from_toml(WORLD).unwrap()).await.unwrap();
     let server = Key::parse(&sandbox.addr("mx").unwrap().to_string()).unwrap();
@@ -84,7 +96,7 @@ async fn logged(level: LevelFilter, log_addresses: bool) -> String {
     ));
     drop(held);
     assert!(pool.close(Duration::from_secs(20)).await);
-    String::from_utf8(std::mem::take(&mut sink.0.lock().unwrap())).unwrap()
+    sink.take()
 }
 
 fn has(log: &str, all: &[&str]) {
@@ -131,4 +143,35 @@ async fn addresses_are_told_when_they_are_asked_for_and_secrets_never() {
     has(&log, &["connected took=", "connection closed"]);
     lacks(&log, &SECRETS);
     lacks(&log, &ADDRESSES);
+}
+
+#[tokio::test]
+async fn who_keeps_a_connection_for_too_long_is_told_once() {
+    let sink = Sink::default();
+    let _here = sink.gather(LevelFilter::WARN);
+    let sandbox = Sandbox::start(World::from_toml(WORLD).unwrap()).await.unwrap();
+    let server = sandbox.addr("mx").unwrap().to_string();
+    let name = ClientName::parse("client.test").unwrap();
+    let pool =
+        Pool::builder().helo(name).tls(TlsPolicy::Off).leak_after(Duration::from_secs(60)).build().unwrap();
+    drop(pool.get(&server).await.unwrap());
+    let _kept = pool.get(&server).await.unwrap();
+    let line = line!() - 1;
+    let pass = async |seconds: u64| {
+        tokio::time::pause();
+        // As often as the maintenance looks.
+        for _ in 0..seconds {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            tokio::task::yield_now().await;
+        }
+        tokio::time::resume();
+    };
+    pass(50).await;
+    assert_eq!(sink.take(), "");
+    pass(60).await;
+    let log = sink.take();
+    assert_eq!(log.matches("connection not given back").count(), 1, "{log}");
+    has(&log, &[&format!("{}:{line}", file!())]);
+    pass(60).await;
+    assert_eq!(sink.take(), "");
 }

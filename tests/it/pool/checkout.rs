@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use smtp_pool::{
-    metrics::Metrics,
+    metrics::{BreakerState, Metrics},
     net::TlsPolicy,
     pool::{CheckoutError, Config, Key, Pool, Stage},
     proto::{Command, MailParams, Mailbox, ReversePath},
@@ -216,6 +216,11 @@ async fn failures_to_connect_are_told_as_what_they_are() {
     let CheckoutError::CircuitOpen { retry_after, source, .. } = &error else { panic!("{error:?}") };
     assert!(*retry_after > Duration::from_secs(50) && source.kind() == "refused");
     assert!(!pool.health().ready);
+    let snapshot = pool.metrics().snapshot();
+    let changes = BreakerState::ALL.map(|state| snapshot.server("127.0.0.1").unwrap().breaker_changes(state));
+    assert_eq!(changes.iter().sum::<u64>(), 1, "{changes:?}");
+    // Once each: four, and the one that opened the breaker.
+    assert_eq!(snapshot.connections_failed()["refused"], 5);
 
     let error = pool.get("not a server").await.unwrap_err();
     assert!(

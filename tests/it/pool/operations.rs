@@ -62,6 +62,8 @@ async fn a_message_reaches_those_whom_the_server_takes() {
     let envelope = Envelope { from: ReversePath::Null, to: vec![mailbox("nobody@good.test")] };
     assert_eq!(pool.send(&envelope, message).await.recipients[0].1.as_ref().unwrap().code(), 550);
     assert_eq!((site.stats().messages, site.stats().connections, pool.status().idle), (3, 1, 1));
+    // All recipients of a server share a transaction.
+    assert_eq!(site.stats().transactions, 4);
 }
 
 /// A server with these extensions that takes a message, and what was said to it in MAIL.
