@@ -19,7 +19,8 @@ async fn what_is_too_old_is_not_lent_and_is_told_goodbye() {
     assert!(pool.get(&site.server).await.unwrap().is_reused());
     pass(3 * MINUTE).await;
     assert!(!pool.get(&site.server).await.unwrap().is_reused());
-    until("goodbye", || site.stats().open == 1).await;
+    until("closed", || site.stats().open == 1).await;
+    assert_eq!(site.stats().commands, 3, "EHLO, EHLO, and QUIT");
     let seen = pool.metrics().snapshot();
     assert_eq!(seen.server("127.0.0.1").unwrap().connections_closed["expired"], 1);
 }
@@ -45,6 +46,8 @@ async fn lifetimes_differ() {
     assert!((1..30).contains(&old), "{old} of 30 left");
     pass(30 * MINUTE).await;
     assert_eq!(pool.status().idle, 0);
+    until("closed", || site.stats().open == 0).await;
+    assert_eq!(site.stats().commands, 60, "EHLO and QUIT on each");
 }
 
 #[tokio::test]
