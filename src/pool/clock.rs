@@ -43,3 +43,14 @@ impl Clock {
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forever_outlasts_any_process_and_can_be_reckoned_with() {
+        assert!(FOREVER > Duration::from_secs(20 * 365 * 86_400));
+        assert!(Instant::now().checked_add(64 * FOREVER).is_some());
+    }
+}

@@ -516,6 +516,26 @@ mod tests {
     }
 
     #[test]
+    fn as_many_may_be_kept_idle_as_there_may_be() {
+        let config = Config { min_idle: 10, max_connections: 10, ..Config::default() };
+        assert_eq!(config.check(), Ok(()));
+    }
+
+    #[test]
+    fn the_environment_is_read() {
+        // One's own cannot be changed safely, so this test asks itself in another.
+        let me = "pool::config::tests::the_environment_is_read";
+        if std::env::var_os("SMTP_MAX_CONNECTIONS").is_some_and(|value| value == "73") {
+            assert_eq!(Config::from_env().unwrap().max_connections, 73);
+            return;
+        }
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let asked = child.args(["--exact", me]).env("SMTP_MAX_CONNECTIONS", "73").output().unwrap();
+        let told = String::from_utf8_lossy(&asked.stdout);
+        assert!(asked.status.success() && told.contains("1 passed"), "{told}");
+    }
+
+    #[test]
     fn credentials_come_in_pairs_and_errors_do_not_show_them() {
         let both = [("SMTP_USER", "tim"), ("SMTP_PASSWORD", "hunter2")];
         let config = Config::from_vars(both).unwrap();
@@ -560,5 +580,10 @@ mod tests {
             let error = toml::from_str::<Config>(text).unwrap_err();
             assert!(error.message().contains(key), "{error}");
         }
+        // What would fit is told where the very form is another.
+        let form = |json| serde_json::from_str::<Config>(json).unwrap_err().to_string();
+        assert!(form("7").contains("expected a table of settings"), "{}", form("7"));
+        let odd = form(r#"{"max_connections": null}"#);
+        assert!(odd.contains("expected a number, a text, true or false"), "{odd}");
     }
 }

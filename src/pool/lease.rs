@@ -83,12 +83,6 @@ impl Drop for Lease {
     }
 }
 
-impl fmt::Debug for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("connection", &self.connection).finish_non_exhaustive()
-    }
-}
-
 /// A connection lent by a [`Pool`](super::Pool), to which it returns when this is dropped.
 ///
 /// It returns at once and without a word to the server, if it stands between transactions with nothing owed, unread or

@@ -1,8 +1,19 @@
-//! What can only be seen from inside: that the usual way takes no lock.
+//! What can only be seen from inside: that the usual way takes no lock, and what happens between two steps that nobody
+//! outside can come between.
 
-use std::panic::Location;
+use std::{
+    panic::Location,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use super::Pool;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::Notify,
+};
+
+use super::{Builder, Pool, connect::Reserved, server::Server};
 use crate::{
     net::TlsPolicy,
     sandbox::{Sandbox, World},
@@ -25,4 +36,85 @@ async fn a_million_uncontended_cycles_take_no_lock() {
     assert!(pool.get(&address).await.is_ok());
     assert!(server.slots.locked() > before);
     drop(held);
+}
+
+/// Opens a connection that nobody has asked for.
+async fn open(server: &Arc<Server>) {
+    assert!(server.slots.reserve_spare());
+    Reserved::new(server).fill(server.open().await.unwrap());
+}
+
+fn builder() -> Builder {
+    Pool::builder().tls(TlsPolicy::Off)
+}
+
+/// A server that greets, and closes what is open when it is told to.
+async fn server() -> (String, Arc<Notify>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, close) = (listener.local_addr().unwrap().to_string(), Arc::new(Notify::new()));
+    let told = Arc::clone(&close);
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        loop {
+            tokio::select! {
+                () = told.notified() => open.clear(),
+                Ok((mut socket, _)) = listener.accept() => {
+                    socket.write_all(b"220 mx\r\n").await.unwrap();
+                    assert!(socket.read(&mut [0; 512]).await.unwrap() > 0);
+                    socket.write_all(b"250 mx\r\n").await.unwrap();
+                    open.push(socket);
+                }
+            }
+        }
+    });
+    (address, close)
+}
+
+#[tokio::test]
+async fn pauses_grow_where_a_server_closes_what_it_has_just_opened() {
+    let (address, close) = server().await;
+    let base = Duration::from_millis(40);
+    let pool = builder().backoff(base).build().unwrap();
+    let server = pool.registry.server(&address).unwrap();
+    for _ in 0..3 {
+        open(&server).await;
+    }
+    close.notify_one();
+    tokio::time::sleep(base).await;
+    let began = Instant::now();
+    let lent = Arc::clone(&server).get(Duration::from_secs(10), Location::caller()).await.unwrap();
+    assert!(!lent.is_reused());
+    // Half of 1, 2 and 4 times the base are certain, the other half is left to chance.
+    let took = began.elapsed();
+    assert!(took >= base * 7 / 2 && took < 100 * base, "{took:?}");
+}
+
+#[tokio::test]
+async fn where_a_connection_in_use_was_closed_there_is_no_pause() {
+    let (address, close) = server().await;
+    let pool = builder().backoff(Duration::from_secs(600)).build().unwrap();
+    drop(pool.get(&address).await.unwrap());
+    close.notify_one();
+    tokio::time::sleep(Duration::from_millis(40)).await;
+    assert!(!pool.get_timeout(&address, Duration::from_secs(10)).await.unwrap().is_reused());
+}
+
+#[tokio::test]
+async fn a_server_that_is_in_use_is_not_forgotten() {
+    let (address, _) = server().await;
+    let pool = builder().build().unwrap();
+    let server = pool.registry.server(&address).unwrap();
+    let turn = server.slots.join().unwrap();
+    pool.registry.forget(&server);
+    assert_eq!(pool.status().servers.len(), 1, "somebody waits");
+    drop(turn);
+    open(&server).await;
+    pool.registry.forget(&server);
+    assert_eq!(pool.status().servers.len(), 1, "there is a connection");
+    drop(server.slots.take());
+    pool.registry.forget(&server);
+    assert_eq!(pool.status().servers.len(), 0);
+    // Whoever had found it before is sent back for another.
+    assert!(server.slots.join().is_none());
+    assert!(pool.get(&address).await.is_ok());
 }

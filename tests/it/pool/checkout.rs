@@ -1,6 +1,9 @@
 //! Who gets which connection, and what they get if there is none.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use smtp_pool::{
     metrics::{BreakerState, Metrics},
@@ -8,7 +11,12 @@ use smtp_pool::{
     pool::{CheckoutError, Config, Key, Pool, Stage},
     proto::{Command, MailParams, Mailbox, ReversePath},
 };
-use tokio::{net::TcpListener, sync::Mutex, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::Mutex,
+    task::JoinSet,
+};
 
 use super::{Site, builder, pool, until};
 
@@ -151,8 +159,71 @@ async fn exhaustion_says_who_has_them() {
     );
     let since = format!("others waiting; the longest, for {:?}, since {}", holder.held, holder.taken_at);
     assert!(error.to_string().contains(&since), "{error}");
-    drop(lent);
+    pool.resize(2);
+    let two = [lent, pool.get(&site.server).await.unwrap()];
+    let error = pool.get_timeout(&site.server, Duration::from_millis(20)).await.unwrap_err();
+    let CheckoutError::Exhausted(exhausted) = &error else { panic!("{error:?}") };
+    assert_eq!(exhausted.held.len(), 2);
+    drop(two);
     assert!(pool.get(&site.server).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_it_was_that_took_too_long_is_told() {
+    // One client is greeted, and others wait for that.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let mut sockets = Vec::new();
+        while let Ok((mut socket, _)) = listener.accept().await {
+            if sockets.is_empty() {
+                socket.write_all(b"220 mx\r\n").await.unwrap();
+                assert!(socket.read(&mut [0; 512]).await.unwrap() > 0);
+                socket.write_all(b"250 mx\r\n").await.unwrap();
+            }
+            sockets.push(socket);
+        }
+    });
+    let moment = Duration::from_millis(20);
+    let pool = builder().max_connections(3).build().unwrap();
+    let _lent = pool.get(&server).await.unwrap();
+    let error = pool.get_timeout(&server, moment).await.unwrap_err();
+    assert!(matches!(error, CheckoutError::Timeout { stage: Stage::Connect, .. }), "{error:?}");
+    // One is lent and one on its way, which are all that there may be.
+    pool.resize(2);
+    let error = pool.get_timeout(&server, moment).await.unwrap_err();
+    let CheckoutError::Exhausted(exhausted) = &error else { panic!("{error:?}") };
+    assert_eq!((exhausted.active, exhausted.connecting), (1, 1));
+    // The one that is on its way is all that there may be, and nobody has it.
+    let small = builder().max_connections(1).build().unwrap();
+    let error = small.get_timeout(&server, moment).await.unwrap_err();
+    assert!(matches!(error, CheckoutError::Timeout { stage: Stage::Connect, .. }), "{error:?}");
+    // None is lent and none on its way: another server has all that there may be.
+    let [has, wants] = [Site::start("").await, Site::start("").await];
+    let pool = builder().max_total_connections(1).build().unwrap();
+    let _lent = pool.get(&has.server).await.unwrap();
+    let error = pool.get_timeout(&wants.server, moment).await.unwrap_err();
+    assert!(matches!(error, CheckoutError::Timeout { stage: Stage::Wait, .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_slot_that_has_become_free_is_filled_at_once() {
+    let [site, other] = [Site::start("").await, Site::start("").await];
+    let pool = builder().max_connections(1).max_total_connections(1).build().unwrap();
+    let began = Instant::now();
+    for _ in 0..10 {
+        let mut lent = pool.get(&site.server).await.unwrap();
+        let (next, ()) = tokio::join!(pool.get(&site.server), async {
+            until("in line", || pool.status().waiting == 1).await;
+            lent.quit().await.unwrap();
+            drop(lent);
+        });
+        drop(next.unwrap());
+        // And by whoever waits for another server.
+        drop(pool.get(&other.server).await.unwrap());
+    }
+    // Waiting for the maintenance to look would be a second each.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -170,6 +241,7 @@ async fn connections_are_not_shared_across_keys() {
     assert!(pool.get(&site.server).await.unwrap().is_reused());
     assert!(pool.get(site.server.as_str()).await.unwrap().is_reused());
     assert_eq!(pool.status().servers.len(), 5);
+    assert!(pool.try_get(&plain).is_some() && pool.try_get(&site.server).is_some());
     // As another text, another.
     let elsewhere = Site::start("").await;
     assert!(!pool.get(elsewhere.server.as_str()).await.unwrap().is_reused());
@@ -294,6 +366,7 @@ async fn a_closed_pool_says_so_and_says_goodbye() {
     drop(lent);
     assert!(closing.await.unwrap(), "everything was given back in time");
     until("goodbye", || site.stats().open == 0).await;
+    assert_eq!(site.stats().commands, 4, "EHLO and QUIT on each");
     assert_eq!(pool.status().active + pool.status().idle, 0);
 }
 
@@ -332,7 +405,11 @@ async fn resizing_lets_more_in_and_closes_what_is_too_much() {
     pool.resize(1);
     drop((first, second, third));
     until("closed", || site.stats().open == 1).await;
-    assert_eq!(pool.status().idle, 1);
+    assert_eq!((pool.status().idle, pool.status().active), (1, 0));
+    // Those that went were counted once, and there may still be one.
+    let lent = pool.get(&site.server).await.unwrap();
+    pool.get_timeout(&site.server, Duration::from_millis(20)).await.unwrap_err();
+    assert!(lent.is_reused() && site.stats().open == 1);
 }
 
 #[test]

@@ -35,6 +35,17 @@ async fn idle_connections_are_asked_and_missing_ones_opened() {
 }
 
 #[tokio::test]
+async fn an_answer_that_ends_the_session_is_none() {
+    for fault in ["{ reply = \"421 4.3.2 closing\" }", "\"extra_reply\"", "\"eof\""] {
+        let site = Site::start(&format!("faults = [{{ at = \"noop\", does = {fault} }}]")).await;
+        let pool = pool(1);
+        drop(pool.get(&site.server).await.unwrap());
+        let [fresh] = &pool.check_health().await[..] else { panic!("one server") };
+        assert_eq!((fresh.outcome.clone().unwrap(), pool.status().idle), (Checked::Fresh, 1), "{fault}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_is_away_is_found_out_and_found_again() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();

@@ -48,6 +48,8 @@ async fn lifetimes_differ() {
     assert_eq!(pool.status().idle, 0);
     until("closed", || site.stats().open == 0).await;
     assert_eq!(site.stats().commands, 60, "EHLO and QUIT on each");
+    let seen = pool.metrics().snapshot();
+    assert_eq!(seen.server("127.0.0.1").unwrap().connections_closed["expired"], 30);
 }
 
 #[tokio::test]
@@ -95,7 +97,36 @@ async fn min_idle_is_kept_open() {
     drop(pool.get(&site.server).await.unwrap());
     until("filled up", || pool.status().idle == 2).await;
     pass(5 * MINUTE).await;
-    assert_eq!(pool.status().idle, 2);
+    assert_eq!((pool.status().idle, site.stats().connections), (2, 2));
+}
+
+#[tokio::test]
+async fn a_server_that_is_left_alone_is_not_asked_for_idle_ones_either() {
+    let site = Site::start("faults = [{ at = \"connect\", does = { reply = \"421 4.3.2 not now\" } }]").await;
+    let pool =
+        builder().min_idle(2).max_retries(0).breaker_failures(1).breaker_pause(10 * MINUTE).build().unwrap();
+    pool.get(&site.server).await.unwrap_err();
+    for _ in 0..5 {
+        pass(MINUTE).await;
+    }
+    assert_eq!(site.stats().connections, 1);
+}
+
+#[tokio::test]
+async fn what_the_server_has_closed_is_cleared_away_when_that_is_due() {
+    let site = Site::start("idle_timeout = \"20ms\"").await;
+    let pool = builder().cleanup_interval(10 * MINUTE).build().unwrap();
+    let lent = [pool.get(&site.server).await.unwrap(), pool.get(&site.server).await.unwrap()];
+    drop(lent);
+    until("closed by the server", || site.stats().open == 0).await;
+    for _ in 0..9 {
+        pass(MINUTE).await;
+        assert_eq!(pool.status().idle, 2);
+    }
+    pass(2 * MINUTE).await;
+    assert_eq!(pool.status().idle, 0);
+    let seen = pool.metrics().snapshot();
+    assert_eq!(seen.server("127.0.0.1").unwrap().connections_closed["lost"], 2);
 }
 
 #[tokio::test]

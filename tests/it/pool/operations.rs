@@ -1,8 +1,10 @@
 //! Verifying and sending.
 
+use std::io;
+
 use smtp_pool::{
-    pool::{Envelope, Key, OperationError},
-    proto::{Mailbox, ReversePath, Verb},
+    pool::{Envelope, Key, OperationError, Route, Routed},
+    proto::{Command, Mailbox, ReversePath, Verb},
 };
 
 use tokio::{
@@ -10,7 +12,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use super::{Site, builder, pool};
+use super::{Site, builder, pool, until};
 
 fn mailbox(text: &str) -> Mailbox {
     Mailbox::parse(text).unwrap()
@@ -127,6 +129,66 @@ async fn a_message_that_may_have_arrived_is_not_sent_twice() {
     let error = delivery.recipients[0].1.as_ref().unwrap_err();
     assert!(matches!(**error, OperationError::Session { .. }), "{error:?}");
     assert_eq!(site.stats().connections, 1);
+}
+
+/// Knows the server of each domain, and none for others.
+struct Table([(&'static str, Key); 2]);
+
+impl Route for Table {
+    fn route<'a>(&'a self, mailbox: &'a Mailbox) -> Routed<'a> {
+        let domain = mailbox.domain().to_string();
+        let found = self.0.iter().find(|(known, _)| *known == domain);
+        let servers = found.map(|(_, server)| vec![server.clone()]);
+        Box::pin(async { servers.ok_or_else(|| io::ErrorKind::NotFound.into()) })
+    }
+}
+
+#[tokio::test]
+async fn a_route_leads_each_recipient_to_a_server() {
+    let [one, two] = [Site::start("").await, Site::start("").await];
+    let [first, second] = [&one, &two].map(|site| Key::parse(&site.server).unwrap());
+    let pool =
+        builder().route(Table([("good.test", first), ("other.test", second.clone())])).build().unwrap();
+    assert!(pool.verify_email("ann@good.test").await.unwrap().is_accepted());
+    assert!(!pool.verify_email("ann@other.test").await.unwrap().is_accepted(), "the other knows none");
+    assert_eq!((one.stats().transactions, two.stats().transactions), (1, 1));
+    let to = ["ann@good.test", "ann@other.test", "ann@nowhere.test"].map(mailbox).to_vec();
+    let delivery = pool.send(&Envelope { from: ReversePath::Null, to }, b"Subject: one\r\n\r\n").await;
+    let [taken, refused, lost] = &delivery.recipients[..] else { panic!("{delivery:?}") };
+    assert_eq!(taken.1.as_ref().unwrap().code(), 250);
+    assert!(refused.1.as_ref().unwrap().code() >= 500);
+    assert!(matches!(**lost.1.as_ref().unwrap_err(), OperationError::Route { .. }), "{lost:?}");
+    assert_eq!((one.stats().messages, two.stats().messages), (1, 0));
+    // What was set by name goes before it.
+    let pool = builder().route(Table([("good.test", second.clone()), ("other.test", second)]));
+    let pool = pool.server(Key::parse(&one.server).unwrap()).build().unwrap();
+    assert!(pool.verify_email("ann@good.test").await.unwrap().is_accepted());
+}
+
+#[tokio::test]
+async fn who_meets_none_but_stale_connections_is_told_in_the_end() {
+    // A connection is good for one command, which somebody else is always quicker to give.
+    let site = Site::start("faults = [{ at = \"mail\", does = \"eof\" }]").await;
+    let pool = builder().max_connections(1).server(Key::parse(&site.server).unwrap()).build().unwrap();
+    let quicker = || {
+        let (pool, server) = (pool.clone(), site.server.clone());
+        async move {
+            loop {
+                let mut connection = pool.get(&server).await.unwrap();
+                connection.command(&Command::Noop).await.unwrap();
+            }
+        }
+    };
+    tokio::select! {
+        () = quicker() => {}
+        () = quicker() => {}
+        asked = async {
+            until("in use", || pool.status().waiting > 0).await;
+            pool.verify_email("ann@good.test").await
+        } => assert!(matches!(asked.unwrap_err(), OperationError::Session { .. })),
+    }
+    // As often as there may be connections, and then no more.
+    assert_eq!(pool.metrics().snapshot().server("127.0.0.1").unwrap().retries, 1);
 }
 
 #[tokio::test]

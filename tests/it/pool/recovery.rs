@@ -161,6 +161,23 @@ async fn a_server_that_comes_back_is_used_again_without_help() {
 }
 
 #[tokio::test]
+async fn connecting_is_tried_again_so_often_and_only_while_somebody_waits() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let tried = |pool: &Pool| pool.metrics().snapshot().connections_failed()["refused"];
+    let impatient = || builder().breaker_failures(0).max_retries(2);
+    let pool = impatient().backoff(Duration::from_millis(1)).build().unwrap();
+    pool.get(&nobody).await.unwrap_err();
+    assert_eq!(tried(&pool), 3);
+    // Whoever waits gives up before the second attempt.
+    let pool = impatient().backoff(Duration::from_millis(100)).build().unwrap();
+    pool.get_timeout(&nobody, Duration::from_millis(10)).await.unwrap_err();
+    until("given up", || pool.status().connecting == 0).await;
+    assert_eq!(tried(&pool), 2);
+}
+
+#[tokio::test]
 async fn who_waits_while_a_server_comes_back_is_served() {
     let mut server = Mortal::start().await;
     let pool =
