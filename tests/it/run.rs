@@ -1,13 +1,18 @@
 //! The verifier for a caller that keeps its own books: tasks in, events out.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use smtp_pool::{
+    client::Endpoint,
     metrics::Metrics,
-    verify::{CatchAll, Event, Routes, Status, SubStatus, Task, Verifier, VerifierConfig},
+    verify::{CatchAll, Event, Providers, Routes, Status, SubStatus, Task, Verifier, VerifierConfig},
 };
-
-use tokio::{net::UdpSocket, task::JoinSet};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, UdpSocket},
+    sync::mpsc,
+    task::JoinSet,
+};
 
 use crate::support::{config, sandbox};
 
@@ -145,4 +150,48 @@ async fn a_run_whose_events_nobody_takes_is_over() {
     let (tasks, events) = verifier(config(&sandbox)).start([]);
     drop(events);
     assert!(tasks.send(vec![task(1, "ann@good.test", 0)]).await.is_err());
+}
+
+/// A server that offers SMTPUTF8, and what it was told in MAIL.
+async fn told_in_mail(listener: TcpListener, told: mpsc::UnboundedSender<String>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let told = told.clone();
+        tokio::spawn(async move {
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            stream.write_all(b"220 mx\r\n").await?;
+            while stream.read_line(&mut line).await? > 0 {
+                let ehlo = line.starts_with("EHLO");
+                if line.starts_with("MAIL") {
+                    let _ = told.send(line.trim_end().to_owned());
+                }
+                stream.write_all(if ehlo { b"250-mx\r\n250 SMTPUTF8\r\n" } else { b"250 ok\r\n" }).await?;
+                line.clear();
+            }
+            io::Result::Ok(())
+        });
+    }
+}
+
+#[tokio::test]
+async fn smtputf8_is_asked_for_where_an_address_needs_it() {
+    let mut config = config(&sandbox("[[host]]\nname = \"mx\"\n").await);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addrs = vec![listener.local_addr().unwrap()];
+    let (told, mut mails) = mpsc::unbounded_channel();
+    tokio::spawn(told_in_mail(listener, told));
+    config.catch_all = false;
+    config.routes = Routes::new();
+    config.routes.insert("*", Ok(vec![Endpoint { host: "mx".into(), addrs }]));
+    // Each in a transaction of its own.
+    config.providers =
+        Some(Providers::from_toml("[default]\nrecipients = 1\nconnections = 1\n").unwrap().into());
+    let tasks = ["ann", "j\u{fc}rgen", "bob"].map(|user| task(1, &format!("{user}@good.test"), 0));
+    let events = run(&verifier(config), &[], tasks.to_vec()).await;
+    assert_eq!(events.len(), 3);
+    let mut asked = Vec::new();
+    while let Ok(mail) = mails.try_recv() {
+        asked.push(mail.contains("SMTPUTF8"));
+    }
+    assert_eq!(asked, [false, true, false]);
 }
