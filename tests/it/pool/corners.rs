@@ -85,7 +85,7 @@ async fn a_refusal_while_others_have_connections_is_not_repeated_in_a_rush() {
     pool.get_timeout(&server, 10 * SECOND).await.unwrap_err();
     let connects = connects.load(Ordering::SeqCst);
     // The maintenance looks each second whether somebody waits.
-    assert!((6..=12).contains(&connects), "{connects} connects in 10 s");
+    assert!((4..=12).contains(&connects), "{connects} connects in 10 s");
     // Who waits gets what is given back all the same.
     let (waiting, ()) = tokio::join!(pool.get(&server), async { drop(lent) });
     assert!(waiting.unwrap().is_reused());

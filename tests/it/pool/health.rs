@@ -46,6 +46,17 @@ async fn an_answer_that_ends_the_session_is_none() {
 }
 
 #[tokio::test]
+async fn a_check_under_way_is_abandoned_when_they_are_stopped() {
+    let site = Site::start("faults = [{ at = \"noop\", does = \"silence\" }]").await;
+    let pool = pool(1);
+    drop(pool.get(&site.server).await.unwrap());
+    let health = pool.health_manager().start();
+    until("asking", || pool.status().active == 1).await;
+    health.stop().await;
+    assert_eq!(pool.status().active, 0);
+}
+
+#[tokio::test]
 async fn a_server_that_is_away_is_found_out_and_found_again() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();

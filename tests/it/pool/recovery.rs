@@ -171,8 +171,8 @@ async fn connecting_is_tried_again_so_often_and_only_while_somebody_waits() {
     pool.get(&nobody).await.unwrap_err();
     assert_eq!(tried(&pool), 3);
     // Whoever waits gives up before the second attempt.
-    let pool = impatient().backoff(Duration::from_millis(100)).build().unwrap();
-    pool.get_timeout(&nobody, Duration::from_millis(10)).await.unwrap_err();
+    let pool = impatient().backoff(Duration::from_millis(600)).build().unwrap();
+    pool.get_timeout(&nobody, Duration::from_millis(150)).await.unwrap_err();
     until("given up", || pool.status().connecting == 0).await;
     assert_eq!(tried(&pool), 2);
 }
