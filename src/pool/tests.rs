@@ -96,7 +96,9 @@ async fn where_a_connection_in_use_was_closed_there_is_no_pause() {
     drop(pool.get(&address).await.unwrap());
     close.notify_one();
     tokio::time::sleep(Duration::from_millis(40)).await;
-    assert!(!pool.get_timeout(&address, Duration::from_secs(10)).await.unwrap().is_reused());
+    let server = pool.registry.server(&address).unwrap();
+    let lent = server.get(Duration::from_secs(10), Location::caller()).await.unwrap();
+    assert!(!lent.is_reused());
 }
 
 #[tokio::test]
