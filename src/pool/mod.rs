@@ -76,5 +76,5 @@ pub use self::{
     route::{Route, Routed},
 };
 
-#[cfg(all(test, feature = "sandbox"))]
+#[cfg(test)]
 mod tests;

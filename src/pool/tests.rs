@@ -1,6 +1,8 @@
 //! What can only be seen from inside: that the usual way takes no lock, and what happens between two steps that nobody
 //! outside can come between.
 
+#![cfg(feature = "sandbox")]
+
 use std::{
     panic::Location,
     sync::Arc,

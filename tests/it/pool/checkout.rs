@@ -208,7 +208,7 @@ async fn what_it_was_that_took_too_long_is_told() {
 
 #[tokio::test]
 async fn a_slot_that_has_become_free_is_filled_at_once() {
-    let [site, other] = [Site::start("").await, Site::start("").await];
+    let [site, other, third] = [Site::start("").await, Site::start("").await, Site::start("").await];
     let pool = builder().max_connections(1).max_total_connections(1).build().unwrap();
     let began = Instant::now();
     for _ in 0..10 {
@@ -218,9 +218,12 @@ async fn a_slot_that_has_become_free_is_filled_at_once() {
             lent.quit().await.unwrap();
             drop(lent);
         });
-        drop(next.unwrap());
-        // And by whoever waits for another server.
-        drop(pool.get(&other.server).await.unwrap());
+        // And by those who wait for other servers, one after the other.
+        let wait_for = async |site: &Site| drop(pool.get(&site.server).await.unwrap());
+        tokio::join!(wait_for(&other), wait_for(&third), async {
+            until("in line", || pool.status().waiting == 2).await;
+            drop(next);
+        });
     }
     // Waiting for the maintenance to look would be a second each.
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
