@@ -122,3 +122,16 @@ async fn a_server_that_is_in_use_is_not_forgotten() {
     assert!(server.slots.join().is_none());
     assert!(pool.get(&address).await.is_ok());
 }
+
+#[tokio::test]
+async fn who_gets_in_line_while_some_are_idle_gets_one_of_them() {
+    let (address, _) = server().await;
+    let pool = builder().build().unwrap();
+    let server = pool.registry.server(&address).unwrap();
+    open(&server).await;
+    open(&server).await;
+    let turn = server.slots.join().unwrap();
+    assert_eq!((server.slots.idle(), server.slots.waiting()), (1, 0));
+    assert!(turn.await.is_ok());
+    assert_eq!(server.slots.idle(), 1);
+}
