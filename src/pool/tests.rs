@@ -72,6 +72,12 @@ async fn server() -> (String, Arc<Notify>) {
     (address, close)
 }
 
+/// Has a server close what is open; the pause lets the runtime hear of it, which nobody is told.
+async fn have_closed(close: &Notify) {
+    close.notify_one();
+    tokio::time::sleep(Duration::from_millis(40)).await;
+}
+
 #[tokio::test]
 async fn pauses_grow_where_a_server_closes_what_it_has_just_opened() {
     let (address, close) = server().await;
@@ -81,8 +87,7 @@ async fn pauses_grow_where_a_server_closes_what_it_has_just_opened() {
     for _ in 0..3 {
         open(&server).await;
     }
-    close.notify_one();
-    tokio::time::sleep(base).await;
+    have_closed(&close).await;
     let began = Instant::now();
     let lent = Arc::clone(&server).get(Duration::from_secs(10), Location::caller()).await.unwrap();
     assert!(!lent.is_reused());
@@ -96,8 +101,7 @@ async fn where_a_connection_in_use_was_closed_there_is_no_pause() {
     let (address, close) = server().await;
     let pool = builder().backoff(Duration::from_secs(600)).build().unwrap();
     drop(pool.get(&address).await.unwrap());
-    close.notify_one();
-    tokio::time::sleep(Duration::from_millis(40)).await;
+    have_closed(&close).await;
     let server = pool.registry.server(&address).unwrap();
     let lent = server.get(Duration::from_secs(10), Location::caller()).await.unwrap();
     assert!(!lent.is_reused());
