@@ -401,7 +401,7 @@ impl State {
                 self.settle_unreached(seat.source(), question, &outcome, now);
                 continue;
             }
-            if !seat.smtputf8 && question.mailbox().needs_smtputf8() {
+            if !seat.smtputf8 && question.needs_smtputf8() {
                 self.settle(seat.source(), question, &Outcome::no_smtputf8(), now);
                 continue;
             }
@@ -414,7 +414,7 @@ impl State {
             self.flush();
             return Draw::Nothing;
         }
-        let smtputf8 = smtputf8 && questions.iter().any(|question| question.mailbox().needs_smtputf8());
+        let smtputf8 = smtputf8 && questions.iter().any(|question| question.needs_smtputf8());
         for alike in questions.chunk_by(|one, next| one.kin() == next.kin()) {
             self.groups[seat.group].rates.ask(alike[0].kin(), alike.len() as u32);
         }
@@ -447,6 +447,7 @@ mod tests {
             address: address.into(),
             wire: None,
             at: at.try_into().unwrap(),
+            needs_smtputf8: !address.is_ascii(),
             domain: 0,
             facts: DomainFacts::default(),
             attempts: 0,

@@ -42,6 +42,7 @@ pub(super) struct Item {
     pub(super) wire: Option<Box<Box<str>>>,
     /// Where the `@` is in the wire form.
     pub(super) at: u8,
+    pub(super) needs_smtputf8: bool,
     pub(super) domain: u32,
     pub(super) facts: DomainFacts,
     pub(super) attempts: u32,

@@ -7,9 +7,16 @@ use std::{cmp::Ordering, collections::HashSet, sync::LazyLock};
 use crate::proto::Mailbox;
 
 const ROLE: &str = include_str!("data/role.txt");
-/// A set, since every address is looked up in it and not only every domain.
-static ROLES: LazyLock<HashSet<&[u8]>> =
-    LazyLock::new(|| ROLE.lines().filter(|line| !line.starts_with('#')).map(str::as_bytes).collect());
+/// By their first letters, since every address is looked up in it and not only every domain.
+static ROLES: LazyLock<[Vec<&[u8]>; 26]> = LazyLock::new(|| {
+    let mut by_letter = [const { Vec::new() }; 26];
+    for name in ROLE.lines().filter(|line| !line.starts_with('#')).map(str::as_bytes) {
+        if let Some(letter) = name.first().and_then(|&first| letter(first)) {
+            by_letter[letter].push(name);
+        }
+    }
+    by_letter
+});
 const FREE: &str = include_str!("data/free.txt");
 const DISPOSABLE: &str = include_str!("data/disposable.txt");
 
@@ -114,20 +121,26 @@ impl Lists {
 /// ```
 #[must_use]
 pub fn is_role<T: AsRef<str>>(mailbox: &Mailbox<T>) -> bool {
-    /// Longer than any name in the list.
-    const MAX: usize = 32;
-    let mut name = [0; MAX];
-    let mut len = 0;
-    for octet in mailbox.local_part().bytes().take_while(|&octet| octet != b'+') {
-        match octet {
-            b'.' => continue,
-            // Nothing else is in a name of the list, which sorts most people out at once.
-            b'a'..=b'z' | b'A'..=b'Z' | b'-' if len < MAX => name[len] = octet.to_ascii_lowercase(),
+    let local_part = mailbox.local_part().as_bytes();
+    let Some(letter) = local_part.first().and_then(|&first| letter(first)) else { return false };
+    ROLES[letter].iter().any(|name| is_called(local_part, name))
+}
+
+/// Which letter it is, of either case.
+fn letter(octet: u8) -> Option<usize> {
+    octet.is_ascii_alphabetic().then(|| usize::from(octet.to_ascii_lowercase() - b'a'))
+}
+
+/// Whether a local part is `name` but for case, dots and a tag.
+fn is_called(local_part: &[u8], name: &[u8]) -> bool {
+    let mut rest = name;
+    for octet in local_part.iter().take_while(|octet| **octet != b'+').filter(|octet| **octet != b'.') {
+        match rest {
+            [next, more @ ..] if *next == octet.to_ascii_lowercase() => rest = more,
             _ => return false,
         }
-        len += 1;
     }
-    ROLES.contains(&name[..len])
+    rest.is_empty()
 }
 
 #[cfg(test)]
@@ -157,6 +170,7 @@ mod tests {
         let role = |address: &str| is_role(&Mailbox::parse(address).unwrap());
         assert!(role("INFO@example.com") && role("web.master@example.com") && role("sales+x@example.com"));
         assert!(!role("information@example.com") && !role("\"a@b\"@example.com"));
+        assert!(!role("inf@example.com") && !role("+info@example.com") && !role("1info@example.com"));
         assert!(!role(&format!("{}@example.com", "x".repeat(64))));
     }
 

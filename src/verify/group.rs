@@ -94,19 +94,19 @@ impl Group {
 
     #[inline]
     pub(super) fn push(&mut self, question: Question) {
-        self.utf8_waiting += usize::from(question.mailbox().needs_smtputf8());
+        self.utf8_waiting += usize::from(question.needs_smtputf8());
         self.waiting.push_back(question);
     }
 
     pub(super) fn push_front(&mut self, question: Question) {
-        self.utf8_waiting += usize::from(question.mailbox().needs_smtputf8());
+        self.utf8_waiting += usize::from(question.needs_smtputf8());
         self.waiting.push_front(question);
     }
 
     #[inline]
     pub(super) fn pop(&mut self) -> Option<Question> {
         let question = self.waiting.pop_front()?;
-        self.utf8_waiting -= usize::from(question.mailbox().needs_smtputf8());
+        self.utf8_waiting -= usize::from(question.needs_smtputf8());
         Some(question)
     }
 

@@ -33,6 +33,13 @@ impl Question {
         }
     }
 
+    pub(super) fn needs_smtputf8(&self) -> bool {
+        match self {
+            Self::Item(item) => item.needs_smtputf8,
+            Self::CatchAll { probe, .. } => probe.needs_smtputf8(),
+        }
+    }
+
     pub(super) fn domain(&self) -> u32 {
         match self {
             Self::Item(item) => item.domain,

@@ -5,6 +5,7 @@
 use std::{borrow::Cow, mem, sync::Arc, time::Duration};
 
 use foldhash::HashMap;
+use memchr::memrchr;
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
@@ -117,19 +118,23 @@ impl Router {
 
     fn take_in(&mut self, task: Task) {
         let Task { id, address, attempts } = task;
-        let mailbox = match Mailbox::parse_lent(&address) {
-            Ok(mailbox) => mailbox,
-            Err(error) => {
-                let record = self.context.syntax_error(address, Outcome::of_syntax(error));
-                self.lot.events.push(Event::Done { id, record });
-                self.lot.places += 1;
-                return;
-            }
+        let (mailbox, (domain, facts)) = match self.recognise(&address) {
+            Some(found) => found,
+            None => match Mailbox::parse_lent(&address) {
+                Ok(mailbox) => {
+                    let known = self.domains.get(mailbox.domain()).copied();
+                    let known = known.unwrap_or_else(|| self.meet(&mailbox));
+                    (mailbox, known)
+                }
+                Err(error) => {
+                    let record = self.context.syntax_error(address, Outcome::of_syntax(error));
+                    self.lot.events.push(Event::Done { id, record });
+                    self.lot.places += 1;
+                    return;
+                }
+            },
         };
-        let (domain, facts) = match self.domains.get(mailbox.domain()) {
-            Some(known) => *known,
-            None => self.meet(&mailbox),
-        };
+        let needs_smtputf8 = mailbox.needs_smtputf8();
         let (text, at) = mailbox.into_parts();
         let wire = match text {
             Cow::Borrowed(_) => None,
@@ -138,8 +143,17 @@ impl Router {
         // A mailbox has 254 octets at the most.
         let at = u8::try_from(at).unwrap_or(u8::MAX);
         let (losses, started, placed) = (0, None, true);
-        let item = Item { id, address, wire, at, domain, facts, attempts, losses, started, placed };
+        let item =
+            Item { id, address, wire, at, needs_smtputf8, domain, facts, attempts, losses, started, placed };
         self.route(item);
+    }
+
+    /// An address whose domain was met before, and is written as it goes on the wire.
+    #[inline]
+    fn recognise<'a>(&self, address: &'a str) -> Option<(Mailbox<Cow<'a, str>>, (u32, DomainFacts))> {
+        let at = memrchr(b'@', address.as_bytes())?;
+        let known = self.domains.get(&address[at + 1..])?;
+        Some((Mailbox::parse_at(address, at)?, *known))
     }
 
     /// Inlined, so that an item is made where it will lie.
