@@ -263,6 +263,54 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok((verb, self.decoder.lend(head)))
     }
 
+    /// As [`reply_ref`](Self::reply_ref), together with those that have arrived behind it and are the same octet by octet,
+    /// answers to the same verb in commands that were flushed together: the reply, and how many of them there are, `most`
+    /// at the most. None of them is waited for but the first.
+    ///
+    /// A server that is asked about a hundred recipients says the same to most, and this looks at it once. Which replies
+    /// are taken for one depends on how they happened to arrive.
+    ///
+    /// # Errors
+    /// As [`reply`](Self::reply).
+    ///
+    /// ```
+    /// # use smtp_pool::{client::{Session, SessionError, Timeouts}, metrics::Metrics, proto::*};
+    /// # use tokio::io::AsyncWriteExt;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (client, mut server) = tokio::io::duplex(1024);
+    /// # let mut session = Session::new(client, Timeouts::default(), Metrics::new().server("mx.example.com"));
+    /// # server.write_all(b"220 mx\r\n").await?;
+    /// # session.banner().await?;
+    /// # let ehlo = Command::Ehlo(ClientName::parse("client.example.org")?);
+    /// # let greeted = tokio::join!(session.greet(&ehlo), server.write_all(b"250-mx\r\n250 PIPELINING\r\n"));
+    /// # greeted.0?;
+    /// session.queue_mail(&ReversePath::Null, &MailParams::default())?;
+    /// for address in ["ann@example.com", "bob@example.com", "cem@example.com"] {
+    ///     session.queue_rcpt(&Mailbox::parse(address)?, &RcptParams::default())?;
+    /// }
+    /// session.flush().await?;
+    /// # server.write_all(b"250 ok\r\n250 ok\r\n250 ok\r\n550 no\r\n").await?;
+    /// session.reply().await?; // to MAIL
+    /// let (verb, reply, count) = session.replies_alike(usize::MAX).await?;
+    /// assert_eq!((verb, reply.code(), count), (Verb::Rcpt, 250, 2)); // Ann and Bob
+    /// let (verb, reply, count) = session.replies_alike(usize::MAX).await?;
+    /// assert_eq!((verb, reply.code(), count), (Verb::Rcpt, 550, 1)); // Cem
+    /// # Ok(()) }
+    /// ```
+    pub async fn replies_alike(&mut self, most: usize) -> Result<(Verb, Reply<&[u8]>, usize), SessionError> {
+        // Those to commands of another flight may have come before it was sent.
+        let most = self.flights.front().map_or(1, |flight| flight.replies.min(most));
+        let (verb, head) = self.next_reply().await?;
+        let mut count = 1;
+        while count < most && self.dialogue.due() == Some(verb) && self.decoder.repeats(count) {
+            self.note_reply(verb, head);
+            self.dialogue.receive(&self.decoder.framed(head))?;
+            count += 1;
+        }
+        Ok((verb, self.decoder.lend_first(head, count), count))
+    }
+
     /// Whether more of what the server said has arrived, so that the next reply is likely to be had without waiting: a line,
     /// which may be the first of several, or as much as was read at once, behind which there may be more.
     ///

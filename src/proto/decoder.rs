@@ -115,8 +115,23 @@ impl Decoder {
     /// Lends the reply that was framed.
     #[inline]
     pub(crate) fn lend(&mut self, head: Head) -> Reply<&[u8]> {
-        let start = mem::replace(&mut self.start, self.line);
-        Reply::new(&self.buf[start..self.line], head)
+        self.lend_first(head, 1)
+    }
+
+    /// Whether the reply that was framed, and `count - 1` that are the same behind it, are followed by yet another.
+    #[inline]
+    pub(crate) fn repeats(&self, count: usize) -> bool {
+        let framed = &self.buf[self.start..self.line];
+        self.buf[self.start + count * framed.len()..].starts_with(framed)
+    }
+
+    /// Lends the reply that was framed, of `count` that are the same, and lets the others go with it.
+    #[inline]
+    pub(crate) fn lend_first(&mut self, head: Head, count: usize) -> Reply<&[u8]> {
+        let (start, end) = (self.start, self.line);
+        self.start += count * (end - start);
+        (self.line, self.scanned) = (self.start, self.start);
+        Reply::new(&self.buf[start..end], head)
     }
 
     /// A look at the reply that was framed.

@@ -29,7 +29,7 @@ pub fn decode_all<'a>(
 
 fn decode_by<'a>(
     chunks: impl IntoIterator<Item = &'a [u8]>,
-    decode: impl Fn(&mut Decoder) -> Result<Option<Reply>, DecodeError>,
+    mut decode: impl FnMut(&mut Decoder) -> Result<Option<Reply>, DecodeError>,
 ) -> (Vec<Result<Reply, DecodeError>>, Option<usize>) {
     let (mut decoder, mut seen) = (Decoder::new(), Vec::new());
     for chunk in chunks {
@@ -52,9 +52,27 @@ fn decode_by<'a>(
     (seen, Some(decoder.buffered()))
 }
 
-/// Any chunking of a stream gives the replies of one shot, owned or lent, and each of them is sound.
+/// Takes those together that are alike.
+fn alike() -> impl FnMut(&mut Decoder) -> Result<Option<Reply>, DecodeError> {
+    let mut more = Vec::new();
+    move |decoder| {
+        if let Some(reply) = more.pop() {
+            return Ok(Some(reply));
+        }
+        let Some(head) = decoder.frame()? else { return Ok(None) };
+        let count = (1..).find(|&count| !decoder.repeats(count)).unwrap_or_default();
+        let reply = decoder.lend_first(head, count).detach();
+        more = vec![reply; count];
+        Ok(more.pop())
+    }
+}
+
+/// Any chunking of a stream gives the replies of one shot, owned or lent or those together that are alike, and each of
+/// them is sound.
 pub fn reply_chunked(stream: &[u8], places: &[u16]) {
     let whole = decode_all([stream]);
+    assert_eq!(decode_by([stream], alike()), whole, "alike");
+    assert_eq!(decode_by(cut(stream, places), alike()), whole, "alike, cut at {places:?}");
     let lent = |decoder: &mut Decoder| Ok(decoder.decode_ref()?.map(|reply| reply.detach()));
     assert_eq!(decode_by([stream], lent), whole, "lent");
     assert_eq!(decode_by(cut(stream, places), lent), whole, "lent, cut at {places:?}");

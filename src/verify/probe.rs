@@ -69,11 +69,11 @@ impl Flight {
         if matches!(self.mail, Some(Err(_))) { 0 } else { nth as u32 }
     }
 
-    fn answer(&mut self, outcome: &Arc<Outcome>, at: Instant) {
-        self.answered += 1;
+    fn answer(&mut self, outcome: &Arc<Outcome>, count: usize, at: Instant) {
+        self.answered += count;
         match self.answers.last_mut() {
-            Some(last) if last.at == at && Arc::ptr_eq(&last.outcome, outcome) => last.count += 1,
-            _ => self.answers.push(Answer { outcome: Arc::clone(outcome), at, count: 1 }),
+            Some(last) if last.at == at && Arc::ptr_eq(&last.outcome, outcome) => last.count += count,
+            _ => self.answers.push(Answer { outcome: Arc::clone(outcome), at, count }),
         }
     }
 }
@@ -257,7 +257,7 @@ impl<'a> Probe<'a> {
                 && let Some(Err(outcome)) = &flight.mail
             {
                 let outcome = Arc::clone(outcome);
-                flight.answer(&outcome, self.connection.last_read());
+                flight.answer(&outcome, 1, self.connection.last_read());
                 continue;
             }
             self.connection.queue_rcpt(&question.mailbox(), &RcptParams::default())?;
@@ -281,9 +281,11 @@ impl<'a> Probe<'a> {
         Ok(())
     }
 
-    /// Takes the next reply, and tells whether it ended a window.
+    /// Takes the next reply, or several that say the same to recipients of one window, and tells whether it ended one.
     async fn next_reply(&mut self) -> Result<bool, SessionError> {
-        let (_, reply) = self.connection.reply_ref().await?;
+        let recipients = self.flights.front().filter(|flight| flight.mail.is_some());
+        let most = recipients.map_or(1, |flight| flight.sent - flight.answered);
+        let (_, reply, count) = self.connection.replies_alike(most).await?;
         if reply.is_closing() {
             // Whatever comes behind it answers nothing: the question it stands for is asked again elsewhere.
             self.closing.get_or_insert_with(|| reply.detach());
@@ -300,20 +302,20 @@ impl<'a> Probe<'a> {
                 false => Err(Arc::clone(self.seat.outcome(Verb::Mail, &reply))),
             });
             if !reply.is_positive() {
-                self.budget.reject();
+                self.budget.reject(1);
             }
         } else if flight.answered < flight.sent {
             if !reply.is_positive() {
-                self.budget.reject();
+                self.budget.reject(count);
             }
             match &flight.mail {
                 Some(Err(mail)) => {
                     let mail = Arc::clone(mail);
-                    flight.answer(&mail, self.connection.last_read());
+                    flight.answer(&mail, count, self.connection.last_read());
                 }
                 _ => {
                     let outcome = self.seat.outcome(Verb::Rcpt, &reply);
-                    flight.answer(outcome, self.connection.last_read());
+                    flight.answer(outcome, count, self.connection.last_read());
                 }
             }
         } else if !reply.is_positive() || reply.code() == 221 {

@@ -157,9 +157,9 @@ impl Budget {
         }
     }
 
-    /// Takes note of a refusal, whatever was refused.
-    pub(super) fn reject(&mut self) {
-        self.rejections = self.rejections.saturating_sub(1);
+    /// Takes note of refusals, whatever was refused.
+    pub(super) fn reject(&mut self, count: usize) {
+        self.rejections = self.rejections.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
     /// Takes note of a transaction that begins.
@@ -302,7 +302,7 @@ mod tests {
                             later.push_back((asked + patience, again));
                         }
                         if rejected {
-                            budget.reject();
+                            budget.reject(1);
                             errors += 1;
                         }
                     }

@@ -192,6 +192,23 @@ async fn a_connection_is_left_before_its_last_rejections_cost_a_round_trip_each(
 }
 
 #[tokio::test]
+async fn refusals_in_the_same_words_are_counted_one_by_one() {
+    let sandbox = sandbox(
+        "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\n\
+         faults = [{ at = \"rcpt\", does = { reply = \"550 5.1.1 No such user\" } }]\n\
+         [[domain]]\nname = \"gone.test\"\n",
+    )
+    .await;
+    let addresses: Vec<String> = (0..200).map(|n| format!("user{n}@gone.test")).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    for record in verify(config(&sandbox), &addresses).await {
+        assert_eq!(record.sub_status, SubStatus::MailboxNotFound, "{record:?}");
+    }
+    let stats = sandbox.stats("mx").unwrap();
+    assert!(stats.connections >= 200 / 9, "nine on each, {stats:?}");
+}
+
+#[tokio::test]
 async fn a_list_sorted_by_domain_costs_no_servers_patience() {
     // One exchanger for a domain that accepts anything, one with good addresses, and two that nobody is left at.
     let users: Vec<String> = (0..500).map(|n| format!("user{n}")).collect();

@@ -55,6 +55,7 @@ pub enum Step {
 #[expect(missing_docs)]
 pub enum Call {
     Reply,
+    Alike(u8),
     Flush,
     Ehlo,
     Helo,
@@ -259,6 +260,10 @@ async fn perform(session: &mut Session<End>, call: Call) -> Result<Vec<(Verb, Re
     let one = |verb| move |reply| vec![(verb, reply)];
     match call {
         Call::Reply => session.reply().await.map(|pair| vec![pair]),
+        Call::Alike(most) => {
+            let (verb, reply, count) = session.replies_alike(usize::from(most)).await?;
+            Ok(vec![(verb, reply.detach()); count])
+        }
         Call::Flush => session.flush().await.map(|()| vec![]),
         Call::Envelope(rcpts) => {
             let rcpts = vec![mailbox(); usize::from(rcpts % 8)];
@@ -308,6 +313,7 @@ fn command(call: Call) -> Option<Command> {
         Call::Noop => Command::Noop,
         Call::Quit => Command::Quit,
         Call::Reply
+        | Call::Alike(_)
         | Call::Flush
         | Call::AuthResponse
         | Call::Envelope(_)

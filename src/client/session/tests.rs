@@ -111,17 +111,53 @@ async fn one_reply_too_many_is_no_answer_to_what_is_queued_behind() {
         "RCPT TO:<user0@example.com>" => says("250 RCPT\r\n250 RCPT"),
         _ => yes(line),
     };
-    let mut session = ready(Server::new(twice)).await;
-    let mailboxes = mailboxes(2);
+    for most in [1, 2] {
+        let mut session = ready(Server::new(twice)).await;
+        let mailboxes = mailboxes(2);
+        session.queue_mail(&ReversePath::Null, &MailParams::default()).unwrap();
+        session.queue_rcpt(&mailboxes[0], &RcptParams::default()).unwrap();
+        session.flush().await.unwrap();
+        session.reply().await.unwrap();
+        session.queue_rcpt(&mailboxes[1], &RcptParams::default()).unwrap();
+        assert_eq!(session.replies_alike(most).await.unwrap().2, 1);
+        let error = session.reply().await.unwrap_err();
+        assert!(matches!(error, SessionError::Dialogue(DialogueError::Unsolicited(250))), "{error}");
+        assert_eq!(session.stream().writes.lock().unwrap().len(), 1, "and nothing more is said");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn replies_that_are_alike_are_taken_together_as_far_as_they_answer_the_same_and_are_wanted() {
+    let answer = |line: &str| match line {
+        "RCPT TO:<user1@example.com>" => says("550 no"),
+        "RSET" => says("250 RCPT"),
+        _ => yes(line),
+    };
+    let metrics = Metrics::new();
+    let server = metrics.server("mx.example.com");
+    let mut session = Session::new(Server::new(answer), Timeouts::all(LIMIT), server);
+    session.banner().await.unwrap();
+    session.greet(&ehlo()).await.unwrap();
     session.queue_mail(&ReversePath::Null, &MailParams::default()).unwrap();
-    session.queue_rcpt(&mailboxes[0], &RcptParams::default()).unwrap();
-    session.flush().await.unwrap();
-    session.reply().await.unwrap();
-    session.queue_rcpt(&mailboxes[1], &RcptParams::default()).unwrap();
-    session.reply().await.unwrap();
-    let error = session.reply().await.unwrap_err();
-    assert!(matches!(error, SessionError::Dialogue(DialogueError::Unsolicited(250))), "{error}");
-    assert_eq!(session.stream().writes.lock().unwrap().len(), 1, "and nothing more is said");
+    let order = [0, 0, 0, 1, 1, 0, 0];
+    let mailboxes = mailboxes(2);
+    for n in order {
+        session.queue_rcpt(&mailboxes[n], &RcptParams::default()).unwrap();
+    }
+    session.queue(&Command::Rset).unwrap();
+    let mut taken = Vec::new();
+    for most in [9, 2, 9, 0, 9, 9, 9] {
+        let (verb, reply, count) = session.replies_alike(most).await.unwrap();
+        taken.push((verb, reply.code(), count));
+    }
+    let rcpt = |code, count| (Verb::Rcpt, code, count);
+    let rest = [rcpt(250, 2), rcpt(250, 1), rcpt(550, 1), rcpt(550, 1), rcpt(250, 2), (Verb::Rset, 250, 1)];
+    assert_eq!(taken[0], (Verb::Mail, 250, 1));
+    assert_eq!(taken[1..], rest);
+    assert!(session.is_idle());
+    drop(session);
+    let counted = metrics.snapshot().latency(Operation::Rcpt).unwrap().count;
+    assert_eq!(counted, order.len() as u64, "each of them counts");
 }
 
 #[tokio::test(start_paused = true)]
