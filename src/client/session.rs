@@ -8,6 +8,7 @@
 //! Writing never waits for a peer that itself waits for us to read: while a write is pending, replies are read.
 
 mod message;
+mod quiet;
 mod single;
 mod transaction;
 
@@ -18,7 +19,7 @@ use std::{
     io,
     pin::pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use bytes::{Buf, BytesMut};
@@ -35,8 +36,8 @@ use super::{
 use crate::{
     metrics::ServerMetrics,
     proto::{
-        Command, DecodeError, Decoder, Dialogue, DialogueError, Extensions, Head, MailParams, Mailbox,
-        RcptParams, Reply, ReversePath, State, Verb, encode_mail, encode_rcpt,
+        Command, Decoder, Dialogue, Extensions, Head, MailParams, Mailbox, RcptParams, Reply, ReversePath,
+        State, Verb, encode_mail, encode_rcpt,
     },
 };
 
@@ -394,55 +395,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if self.dialogue.owed() <= 1 {
             self.tally.settle();
         }
-    }
-
-    /// Makes sure, without a round trip, that the server is there and has said nothing unasked, as far as it has arrived.
-    ///
-    /// # Errors
-    /// Octets that nobody asked for, or the end of the connection; the session is of no further use.
-    pub fn check_quiet(&mut self) -> Result<(), SessionError> {
-        if self.decoder.buffered() == 0 && self.ended.is_none() {
-            let buf = self.decoder.buffer();
-            buf.reserve(READ);
-            let mut context = Context::from_waker(Waker::noop());
-            match pin!(self.stream.read_buf(buf)).poll(&mut context) {
-                Poll::Ready(read) => self.note_read(read),
-                Poll::Pending => self.filled = false,
-            }
-        }
-        if self.decoder.buffered() > 0 {
-            return Err(self.unasked());
-        }
-        if self.is_open() { Ok(()) } else { Err(self.end(Verb::Noop)) }
-    }
-
-    /// Whether an answer is there before anything was asked. A blank line is none; and 421 may come at any time, to be
-    /// the answer to whatever is asked next (RFC 5321 3.8).
-    fn is_answered(&mut self) -> bool {
-        let there = self.decoder.buffer().trim_ascii();
-        !there.is_empty() && !there.starts_with(b"421")
-    }
-
-    /// What is there without having been asked for; it ends the session.
-    fn unasked(&mut self) -> SessionError {
-        // Reading it empties the buffer, which must not pass for being idle again.
-        self.ended.get_or_insert(Ended::Eof);
-        match self.decoder.decode() {
-            // The end of the connection, told instead of shown (RFC 5321 3.8).
-            Ok(Some(reply)) if reply.is_closing() => SessionError::Closed { verb: Verb::Noop },
-            Ok(Some(reply)) => DialogueError::Unsolicited(reply.code()).into(),
-            Ok(None) => DecodeError::Trailing.into(),
-            Err(error) => error.into(),
-        }
-    }
-
-    /// Gives up the stream for a TLS handshake.
-    ///
-    /// # Errors
-    /// [`SessionError::Injected`] if there are octets behind the reply to STARTTLS, which somebody on the way would
-    /// like to be taken for part of the secured dialogue (RFC 3207 6, CVE-2011-0411).
-    pub fn into_stream(self) -> Result<S, SessionError> {
-        if self.decoder.buffered() > 0 { Err(SessionError::Injected) } else { Ok(self.stream) }
     }
 
     /// Goes on over a stream that is now inside TLS: no banner, and everything learnt before is forgotten.

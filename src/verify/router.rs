@@ -28,6 +28,9 @@ const MAX_LOOKUPS: usize = 128;
 /// How long a failure to look a domain up stands, where nobody waits for the next attempt here.
 const FAILED: Duration = Duration::from_secs(60);
 
+/// A domain that was met: its place among those known, and its facts.
+type Met = (u32, DomainFacts);
+
 /// What is known of a domain.
 enum Known {
     /// Its way is being looked up; these wait.
@@ -59,7 +62,7 @@ struct Parcel {
 pub(super) struct Router {
     context: Arc<Context>,
     resolver: Arc<Resolver>,
-    domains: HashMap<Box<str>, (u32, DomainFacts)>,
+    domains: HashMap<Box<str>, Met>,
     known: Vec<Known>,
     by_exchangers: HashMap<Exchangers, usize>,
     by_provider: HashMap<usize, usize>,
@@ -150,7 +153,7 @@ impl Router {
 
     /// An address whose domain was met before, and is written as it goes on the wire.
     #[inline]
-    fn recognise<'a>(&self, address: &'a str) -> Option<(Mailbox<Cow<'a, str>>, (u32, DomainFacts))> {
+    fn recognise<'a>(&self, address: &'a str) -> Option<(Mailbox<Cow<'a, str>>, Met)> {
         let at = memrchr(b'@', address.as_bytes())?;
         let known = self.domains.get(&address[at + 1..])?;
         Some((Mailbox::parse_at(address, at)?, *known))
@@ -186,7 +189,7 @@ impl Router {
     }
 
     /// A domain seen for the first time.
-    fn meet(&mut self, mailbox: &Mailbox<Cow<'_, str>>) -> (u32, DomainFacts) {
+    fn meet(&mut self, mailbox: &Mailbox<Cow<'_, str>>) -> Met {
         let id = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
         let facts = self.context.config.lists.domain(mailbox.domain());
         self.domains.insert(mailbox.domain().into(), (id, facts));

@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     client::EnvelopeReplies,
     metrics::{Metrics, Operation},
-    proto::{Argument, ClientName, Mechanism, SaslResponse},
+    proto::{Argument, ClientName, DecodeError, DialogueError, Mechanism, SaslResponse},
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
