@@ -305,9 +305,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let (verb, head) = self.next_reply().await?;
         let mut count = 1;
         while count < most && self.dialogue.due() == Some(verb) && self.decoder.repeats(count) {
-            self.note_reply(verb, head);
             self.dialogue.receive(&self.decoder.framed(head))?;
             count += 1;
+        }
+        if count > 1 {
+            self.note_replies(verb, head, count - 1);
         }
         Ok((verb, self.decoder.lend_first(head, count), count))
     }
@@ -344,8 +346,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         loop {
             if let Some(head) = self.decoder.frame()? {
                 self.waiting = None;
-                self.note_reply(verb, head);
                 self.dialogue.receive(&self.decoder.framed(head))?;
+                self.note_replies(verb, head, 1);
                 return Ok(head);
             }
             // Not before all replies at hand are taken: what is queued meanwhile goes out in one write.
@@ -379,20 +381,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    /// Keeps count of flights and tells the metrics how long this one took.
-    fn note_reply(&mut self, verb: Verb, head: Head) {
+    /// Keeps count of flights, and tells the metrics how long so many replies of one took.
+    fn note_replies(&mut self, verb: Verb, head: Head, count: usize) {
         let Some(flight) = self.flights.front_mut() else { return };
         let sent = flight.sent;
-        self.log.reply(verb, &self.decoder.framed(head), sent, self.read_at);
-        flight.replies -= 1;
+        for _ in 0..count {
+            self.log.reply(verb, &self.decoder.framed(head), sent, self.read_at);
+        }
+        flight.replies -= count;
         if flight.replies == 0 {
             self.in_flight -= flight.octets;
             self.flights.pop_front();
         }
         if let Some(operation) = operation(verb) {
-            self.tally.note(operation, sent, self.read_at);
+            self.tally.note(operation, sent, self.read_at, count as u64);
         }
-        if self.dialogue.owed() <= 1 {
+        if self.dialogue.owed() == 0 {
             self.tally.settle();
         }
     }

@@ -23,12 +23,12 @@ impl Tally {
         Self { metrics, pending: None }
     }
 
-    pub(super) fn note(&mut self, operation: Operation, sent: Instant, came: Instant) {
+    pub(super) fn note(&mut self, operation: Operation, sent: Instant, came: Instant, count: u64) {
         match &mut self.pending {
-            Some((of, from, to, n)) if (*of, *from, *to) == (operation, sent, came) => *n += 1,
+            Some((of, from, to, n)) if (*of, *from, *to) == (operation, sent, came) => *n += count,
             _ => {
                 self.settle();
-                self.pending = Some((operation, sent, came, 1));
+                self.pending = Some((operation, sent, came, count));
             }
         }
     }

@@ -7,7 +7,7 @@ use std::{cmp::Ordering, collections::HashSet, sync::LazyLock};
 use crate::proto::Mailbox;
 
 const ROLE: &str = include_str!("data/role.txt");
-/// By their first letters, since every address is looked up in it and not only every domain.
+/// By their first letters and sorted, since every address is looked up in it and not only every domain.
 static ROLES: LazyLock<[Vec<&[u8]>; 26]> = LazyLock::new(|| {
     let mut by_letter = [const { Vec::new() }; 26];
     for name in ROLE.lines().filter(|line| !line.starts_with('#')).map(str::as_bytes) {
@@ -121,26 +121,33 @@ impl Lists {
 /// ```
 #[must_use]
 pub fn is_role<T: AsRef<str>>(mailbox: &Mailbox<T>) -> bool {
-    let local_part = mailbox.local_part().as_bytes();
-    let Some(letter) = local_part.first().and_then(|&first| letter(first)) else { return false };
-    ROLES[letter].iter().any(|name| is_called(local_part, name))
-}
-
-/// Which letter it is, of either case.
-fn letter(octet: u8) -> Option<usize> {
-    octet.is_ascii_alphabetic().then(|| usize::from(octet.to_ascii_lowercase() - b'a'))
-}
-
-/// Whether a local part is `name` but for case, dots and a tag.
-fn is_called(local_part: &[u8], name: &[u8]) -> bool {
-    let mut rest = name;
-    for octet in local_part.iter().take_while(|octet| **octet != b'+').filter(|octet| **octet != b'.') {
-        match rest {
-            [next, more @ ..] if *next == octet.to_ascii_lowercase() => rest = more,
-            _ => return false,
+    let local_part = mailbox.local_part().bytes().take_while(|octet| *octet != b'+');
+    let mut octets = local_part.filter(|octet| *octet != b'.').map(|octet| octet.to_ascii_lowercase());
+    let Some(letter) = octets.next().and_then(letter) else { return false };
+    // Those that go on as the local part does, octet by octet; most people have parted from all of them at the third.
+    let (mut names, mut length) = (&ROLES[letter][..], 1);
+    for octet in octets {
+        while let [first, rest @ ..] = names
+            && first.get(length) < Some(&octet)
+        {
+            names = rest;
         }
+        while let [rest @ .., last] = names
+            && last.get(length) > Some(&octet)
+        {
+            names = rest;
+        }
+        if names.is_empty() {
+            return false;
+        }
+        length += 1;
     }
-    rest.is_empty()
+    names.first().is_some_and(|name| name.len() == length)
+}
+
+/// The place of a lower-case letter in the alphabet.
+fn letter(octet: u8) -> Option<usize> {
+    octet.is_ascii_lowercase().then(|| usize::from(octet - b'a'))
 }
 
 #[cfg(test)]
