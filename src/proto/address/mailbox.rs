@@ -104,6 +104,7 @@ impl<T: AsRef<str>> Mailbox<T> {
     }
 
     /// The whole in its wire form.
+    #[inline]
     pub fn as_str(&self) -> &str {
         self.text.as_ref()
     }

@@ -210,6 +210,7 @@ pub(crate) fn encode_mail(from: &ReversePath, params: &MailParams, out: &mut Byt
 }
 
 /// `RCPT TO:<…>` without building a [`Command`], for the pipelined path.
+#[inline]
 pub(crate) fn encode_rcpt<T: AsRef<str>>(to: &Mailbox<T>, params: &RcptParams, out: &mut BytesMut) {
     out.put_slice(b"RCPT TO:<");
     out.put_slice(to.as_str().as_bytes());
