@@ -46,7 +46,7 @@ pub(crate) fn reply_line(line: &[u8]) -> Option<ReplyLine<'_>> {
 
 /// A [`reply_line`] as the RFC has it. Nearly all are, and this spares them the rest.
 #[inline(always)]
-fn usual_reply_line(line: &[u8]) -> Option<ReplyLine<'_>> {
+pub(super) fn usual_reply_line(line: &[u8]) -> Option<ReplyLine<'_>> {
     match line {
         &[a @ b'2'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9', separator @ (b' ' | b'-'), ref text @ ..] => {
             let [a, b, c] = [a, b, c].map(|digit| u16::from(digit - b'0'));

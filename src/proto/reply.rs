@@ -2,10 +2,13 @@
 
 use std::{borrow::Cow, fmt, ops::Range, str::FromStr};
 
+use super::{
+    DecodeError, Decoder,
+    decoder::{line_end, trim_end},
+    error::EnhancedCodeError,
+    grammar,
+};
 use bytes::Bytes;
-use memchr::memchr;
-
-use super::{DecodeError, Decoder, error::EnhancedCodeError, grammar};
 
 /// One whole reply, of one line or many.
 ///
@@ -207,14 +210,21 @@ impl<'a> Iterator for Lines<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
-        if let Some(first) = self.first.take() {
-            return Some(first);
+        match self.first.take() {
+            Some(first) => Some(first),
+            None if self.more.is_empty() => None,
+            None => self.next_of_more(),
         }
+    }
+}
+
+impl<'a> Lines<'a> {
+    fn next_of_more(&mut self) -> Option<&'a [u8]> {
         while !self.more.is_empty() {
-            let end = memchr(b'\n', self.more)?;
+            let end = line_end(self.more)?;
             let (line, rest) = self.more.split_at(end);
             self.more = &rest[1..];
-            let line = line.trim_ascii_end();
+            let line = trim_end(line);
             match grammar::reply_line(line) {
                 Some(line) => return Some(line.text),
                 None if line.is_empty() => {}
