@@ -6,11 +6,16 @@
 //! capabilities. Replies that drip in are parsed by lettre and async-smtp as their own read loops do: after each line
 //! from the first octet of the reply on; smtp-proto keeps its state.
 
-#![expect(clippy::unwrap_used, reason = "in a benchmark a panic is the report")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "in a benchmark a panic is the report, and so is the output"
+)]
 
-use std::hint::black_box;
+use std::{env, hint::black_box};
 
 use bytes::{Buf, BytesMut};
+use smtp_pool::proto::Decoder;
 use smtp_proto::{EhloResponse, response::parser::ResponseReceiver};
 
 #[expect(dead_code, reason = "its main is not ours")]
@@ -42,6 +47,48 @@ fn main() {
         });
     }
     criterion.final_summary();
+    if !env::args().any(|arg| arg == "--test" || arg == "--list") {
+        by_turns();
+    }
+}
+
+/// Ours, the bound and the fastest peer of the group by turns; the last lines say what came of it.
+fn by_turns() {
+    for (name, octets, replies, step) in ours::reply_groups() {
+        let times = u32::try_from(100_000 / octets.len() / step.min(octets.len()).min(2)).unwrap().max(4);
+        let octets = black_box(&octets);
+        let [mut first, mut second, mut third, mut fourth] =
+            [(); 4].map(|()| BytesMut::with_capacity(octets.len()));
+        let mut decoder = Decoder::new();
+        let ehlo = name.starts_with("ehlo");
+        let mut bound = || ours::count_lines(&mut first, octets, step);
+        let mut pool = || ours::decode(&mut decoder, octets, step);
+        let mut smtp_proto = || match (ehlo, step > 1) {
+            (false, _) => smtp_proto(&mut second, octets, step),
+            (true, true) => smtp_proto_ehlo(&mut second, octets),
+            // It has none to resume.
+            (true, false) => by_line(&mut second, octets, step, |text| text.parse::<LettreResponse>().ok()),
+        };
+        let mut lettre = || by_line(&mut third, octets, step, |text| text.parse::<LettreResponse>().ok());
+        let mut async_smtp =
+            || by_line(&mut fourth, octets, step, |text| text.parse::<AsyncSmtpResponse>().ok());
+        let ways: &mut [&mut dyn FnMut()] =
+            &mut [&mut pool, &mut bound, &mut smtp_proto, &mut lettre, &mut async_smtp];
+        let taken = ours::cpu::by_turns(times, ways);
+        let peer = taken[2..].iter().map(|(_, ratio)| *ratio).fold(f64::INFINITY, f64::min);
+        println!(
+            "{name}: {:.1} ns a reply, {:.2} times the bound; the fastest peer takes {peer:.2} times as long",
+            taken[0].0 / replies as f64,
+            1.0 / taken[1].1
+        );
+    }
+    let (commands, mut out, mut copied) = (ours::commands(), BytesMut::new(), BytesMut::new());
+    ours::encode(&commands, &mut out);
+    let lines = ours::lines(&out);
+    let mut pool = || ours::encode(black_box(&commands), &mut out);
+    let mut bound = || ours::copy(black_box(&lines), &mut copied);
+    let taken = ours::cpu::by_turns(100, &mut [&mut pool, &mut bound]);
+    println!("commands_100: {:.0} ns, {:.2} times the bound", taken[0].0, 1.0 / taken[1].1);
 }
 
 type LettreResponse = lettre::transport::smtp::response::Response;
