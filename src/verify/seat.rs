@@ -57,6 +57,14 @@ impl Seat {
         Some(Self { desk, group, source, smtputf8, pipelining, gained: 0, last: None, windows, spare })
     }
 
+    /// A place that no connection holds.
+    #[cfg(test)]
+    pub(super) fn vacant(desk: Arc<Desk>, group: usize) -> Self {
+        let source = Source { group, host: None, tls: None };
+        let (windows, spare) = (Windows::default(), Vec::new());
+        Self { desk, group, source, smtputf8: false, pipelining: true, gained: 0, last: None, windows, spare }
+    }
+
     pub(super) fn source(&self) -> &Source {
         &self.source
     }
