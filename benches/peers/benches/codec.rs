@@ -5,6 +5,9 @@
 //! mail-send reads by smtp-proto. Of EHLO, smtp-proto is asked for what it has a parser of its own for: the
 //! capabilities. Replies that drip in are parsed by lettre and async-smtp as their own read loops do: after each line
 //! from the first octet of the reply on; smtp-proto keeps its state.
+//!
+//! Criterion measures one after the other, and a machine that is shared is half as fast from one second to the next. So
+//! at the end all of a group go by turns, and the ratios that come of it are the ones to trust.
 
 #![expect(
     clippy::unwrap_used,
@@ -12,9 +15,10 @@
     reason = "in a benchmark a panic is the report, and so is the output"
 )]
 
-use std::{env, hint::black_box};
+use std::{env, fmt::Write, fs, hint::black_box};
 
 use bytes::{Buf, BytesMut};
+use cpu_time::ThreadTime;
 use smtp_pool::proto::Decoder;
 use smtp_proto::{EhloResponse, response::parser::ResponseReceiver};
 
@@ -52,8 +56,11 @@ fn main() {
     }
 }
 
-/// Ours, the bound and the fastest peer of the group by turns; the last lines say what came of it.
+/// Ours, the bound and the peers of each group by turns; the last lines, and `target/codec-by-turns.md`, say what came of
+/// it.
 fn by_turns() {
+    let mut table =
+        String::from("| group | smtp-pool, a reply | of the bound | best peer's |\n|---|---|---|---|\n");
     for (name, octets, replies, step) in ours::reply_groups() {
         let times = u32::try_from(100_000 / octets.len() / step.min(octets.len()).min(2)).unwrap().max(4);
         let octets = black_box(&octets);
@@ -74,21 +81,40 @@ fn by_turns() {
             || by_line(&mut fourth, octets, step, |text| text.parse::<AsyncSmtpResponse>().ok());
         let ways: &mut [&mut dyn FnMut()] =
             &mut [&mut pool, &mut bound, &mut smtp_proto, &mut lettre, &mut async_smtp];
-        let taken = ours::cpu::by_turns(times, ways);
+        let taken = turns(times, ways);
         let peer = taken[2..].iter().map(|(_, ratio)| *ratio).fold(f64::INFINITY, f64::min);
-        println!(
-            "{name}: {:.1} ns a reply, {:.2} times the bound; the fastest peer takes {peer:.2} times as long",
-            taken[0].0 / replies as f64,
-            1.0 / taken[1].1
-        );
+        let each = taken[0].0 / replies as f64;
+        writeln!(table, "| {name} | {each:.1} ns | {:.2} | {peer:.2} |", 1.0 / taken[1].1).unwrap();
     }
     let (commands, mut out, mut copied) = (ours::commands(), BytesMut::new(), BytesMut::new());
     ours::encode(&commands, &mut out);
     let lines = ours::lines(&out);
     let mut pool = || ours::encode(black_box(&commands), &mut out);
     let mut bound = || ours::copy(black_box(&lines), &mut copied);
-    let taken = ours::cpu::by_turns(100, &mut [&mut pool, &mut bound]);
-    println!("commands_100: {:.0} ns, {:.2} times the bound", taken[0].0, 1.0 / taken[1].1);
+    let taken = turns(100, &mut [&mut pool, &mut bound]);
+    let each = taken[0].0 / commands.len() as f64;
+    writeln!(table, "| commands_100, a command | {each:.1} ns | {:.2} | |", 1.0 / taken[1].1).unwrap();
+    print!("{table}");
+    fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/codec-by-turns.md"), table).unwrap();
+}
+
+/// What each of some ways to do the same takes, in ns, and in how many times the first: medians of rounds in which all go
+/// by turns, so that what slows the machine down for a while slows all of them down.
+fn turns(times: u32, ways: &mut [&mut dyn FnMut()]) -> Vec<(f64, f64)> {
+    const ROUNDS: usize = 201;
+    let turn = |way: &mut dyn FnMut()| {
+        let start = ThreadTime::now();
+        (0..times).for_each(|_| way());
+        black_box(start.elapsed()).as_secs_f64() * 1e9 / f64::from(times)
+    };
+    let rounds: Vec<Vec<f64>> =
+        (0..ROUNDS).map(|_| ways.iter_mut().map(|way| turn(&mut **way)).collect()).collect();
+    let median = |of: &dyn Fn(&[f64]) -> f64| {
+        let mut values: Vec<f64> = rounds.iter().map(|round| of(round)).collect();
+        values.sort_by(f64::total_cmp);
+        values[ROUNDS / 2]
+    };
+    (0..ways.len()).map(|n| (median(&|round| round[n]), median(&|round| round[n] / round[0]))).collect()
 }
 
 type LettreResponse = lettre::transport::smtp::response::Response;

@@ -22,6 +22,13 @@ use serde_json::Value;
 const OURS: [&str; 3] = ["smtp-pool", "session", "verifier"];
 const BOUNDS: [&str; 2] = ["bound", "one memcpy"];
 
+/// What the benchmarks write themselves, in `target/`.
+const TABLES: [(&str, &str); 3] = [
+    ("verify-cpu.md", "verify: rate and CPU"),
+    ("verify-by-turns.md", "verify: CPU per address over one connection, by turns"),
+    ("codec-by-turns.md", "codec: by turns"),
+];
+
 struct Row {
     name: String,
     /// Nanoseconds per element.
@@ -45,8 +52,10 @@ fn main() {
     for (group, rows) in groups(&criterion) {
         table(&mut text, &group, &rows);
     }
-    if let Ok(cpu) = fs::read_to_string(root.join("target/verify-cpu.md")) {
-        write!(text, "\n## verify: rate and CPU\n\n{cpu}").unwrap();
+    for (file, title) in TABLES {
+        if let Ok(table) = fs::read_to_string(root.join("target").join(file)) {
+            write!(text, "\n## {title}\n\n{table}").unwrap();
+        }
     }
     let path = root.join("target/bench-report.md");
     fs::write(&path, &text).unwrap();
