@@ -265,8 +265,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// As [`reply_ref`](Self::reply_ref), together with those that have arrived behind it and are the same octet by octet,
-    /// answers to the same verb in commands that were flushed together: the reply, and how many of them there are, `most`
-    /// at the most. None of them is waited for but the first.
+    /// answers to the same verb in commands that were flushed together: the reply, and how many of them there are, one at
+    /// the least and `most` at the most. None of them is waited for but the first.
     ///
     /// A server that is asked about a hundred recipients says the same to most, and this looks at it once. Which replies
     /// are taken for one depends on how they happened to arrive.

@@ -2,13 +2,14 @@
 
 use std::{borrow::Cow, fmt, ops::Range, str::FromStr};
 
+use bytes::Bytes;
+
 use super::{
     DecodeError, Decoder,
     decoder::{line_end, trim_end},
     error::EnhancedCodeError,
     grammar,
 };
-use bytes::Bytes;
 
 /// One whole reply, of one line or many.
 ///

@@ -425,6 +425,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::mpsc::UnboundedReceiver;
+
     use super::*;
     use crate::{
         client::Endpoint,
@@ -434,25 +436,27 @@ mod tests {
     };
 
     fn desk() -> Desk {
+        desk_and_lots().0
+    }
+
+    fn desk_and_lots() -> (Desk, UnboundedReceiver<Lot>) {
         let config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
         let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
-        let (context, _) = verifier.context(Books::Theirs, foldhash::HashMap::default());
-        Desk::new(context.into(), "lane".into(), Limits::default())
+        let (context, lots) = verifier.context(Books::Theirs, foldhash::HashMap::default());
+        (Desk::new(context.into(), "lane".into(), Limits::default()), lots)
     }
 
     #[tokio::test]
     async fn what_a_server_cannot_be_asked_is_told_at_once_where_nothing_is_asked_beside_it() {
-        let config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
-        let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
-        let (context, mut received) = verifier.context(Books::Theirs, foldhash::HashMap::default());
-        let desk = Arc::new(Desk::new(context.into(), "lane".into(), Limits::default()));
-        let mut seat = Seat::vacant(Arc::clone(&desk), 0);
+        let (desk, mut lots) = desk_and_lots();
+        let desk = Arc::new(desk);
         let mut state = desk.lock();
         let group = state.add(Vec::new());
+        let mut seat = Seat::vacant(Arc::clone(&desk), group);
         state.connections = 1;
         state.take_in(group, [item("jürgen@example.com")].into_iter());
         assert!(matches!(state.draw(&mut seat, 9.0, 1..=100, true, Instant::now()), Draw::Nothing));
-        assert_eq!(received.try_recv().map(|lot| lot.events.len()), Ok(1));
+        assert_eq!(lots.try_recv().map(|lot| lot.events.len()), Ok(1));
     }
 
     fn item(address: &str) -> Item {
