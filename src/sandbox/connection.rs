@@ -26,14 +26,14 @@ enum End {
 pub(super) async fn serve(mx: Arc<Mx>, tls: TlsAcceptor, stream: TcpStream, peer: IpAddr) {
     let id = mx.counters.connections.up();
     let ended = match Open::claim(&mx) {
-        Some(open) => converse(&mx, &tls, stream, peer, id, open).await,
+        Some(open) => converse(&mx, &tls, stream, peer, id, &mut Some(open)).await,
         None => refuse(&mx, stream, peer, id).await,
     };
     tracing::debug!(host = mx.config.name, %peer, error = ended.err().map(tracing::field::display), "closed");
 }
 
-/// One of the connections that may be open at once; no longer, once the host has made up its mind to close: who has read
-/// the goodbye may come again.
+/// One of the connections that may be open at once; no longer, once the host has made up its mind to close, which is
+/// before the first octet of the goodbye: who has read that may come again.
 struct Open<'a>(&'a Mx);
 
 impl<'a> Open<'a> {
@@ -69,28 +69,28 @@ async fn converse(
     stream: TcpStream,
     peer: IpAddr,
     id: u64,
-    open: Open<'_>,
+    open: &mut Option<Open<'_>>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut session = Session::new(Arc::clone(mx), peer, id, false);
     if mx.config.implicit_tls {
         let Some(stream) = handshake(mx, tls, stream, &mut session).await? else { return Ok(()) };
         let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
-        greet(mx, &mut wire, &mut session).await?;
-        drop(open);
+        greet(mx, &mut wire, &mut session, open).await?;
+        *open = None;
         return wire.close().await;
     }
     let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
-    if greet(mx, &mut wire, &mut session).await? == End::Close {
-        drop(open);
+    if greet(mx, &mut wire, &mut session, open).await? == End::Close {
+        *open = None;
         return wire.close().await;
     }
     // What the client sent behind STARTTLS goes with the wire: taken into TLS, it would be an injection.
     let stream = wire.into_stream();
     let Some(stream) = handshake(mx, tls, stream, &mut session).await? else { return Ok(()) };
     let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
-    dialogue(&mut wire, &mut session).await?;
-    drop(open);
+    dialogue(&mut wire, &mut session, open).await?;
+    *open = None;
     wire.close().await
 }
 
@@ -126,6 +126,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     mx: &Mx,
     wire: &mut Wire<S>,
     session: &mut Session,
+    open: &mut Option<Open<'_>>,
 ) -> io::Result<End> {
     let delay = mx.config.banner_delay;
     if !delay.is_zero() {
@@ -135,14 +136,15 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
         if !wire.is_quiet(delay).await? {
             mx.counters.early_talkers.up();
             wire.put(b"521 5.5.1 Protocol error\r\n");
+            *open = None;
             wire.send(None).await?;
             return Ok(End::Close);
         }
     }
     let step = session.banner(&mut wire.out);
-    match act(step, wire, session).await? {
+    match act(step, wire, session, open).await? {
         Some(end) => Ok(end),
-        None => dialogue(wire, session).await,
+        None => dialogue(wire, session, open).await,
     }
 }
 
@@ -150,10 +152,11 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
 async fn dialogue<S: AsyncRead + AsyncWrite + Unpin>(
     wire: &mut Wire<S>,
     session: &mut Session,
+    open: &mut Option<Open<'_>>,
 ) -> io::Result<End> {
     loop {
         let step = session.step(&mut wire.input, &mut wire.out);
-        if let Some(end) = act(step, wire, session).await? {
+        if let Some(end) = act(step, wire, session, open).await? {
             return Ok(end);
         }
     }
@@ -164,7 +167,11 @@ async fn act<S: AsyncRead + AsyncWrite + Unpin>(
     step: Step,
     wire: &mut Wire<S>,
     session: &mut Session,
+    open: &mut Option<Open<'_>>,
 ) -> io::Result<Option<End>> {
+    if step == Step::Close {
+        *open = None;
+    }
     wire.send(session.octet_delay()).await?;
     match step {
         Step::Next => {}
@@ -173,6 +180,7 @@ async fn act<S: AsyncRead + AsyncWrite + Unpin>(
             Ok(false) => return Ok(Some(End::Close)),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 session.close(&mut wire.out, 421, "4.4.2", format_args!("Error: timeout exceeded"));
+                *open = None;
                 wire.send(session.octet_delay()).await?;
                 return Ok(Some(End::Close));
             }

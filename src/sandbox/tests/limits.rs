@@ -143,6 +143,19 @@ async fn too_many_connections() {
 }
 
 #[tokio::test]
+async fn who_has_read_any_of_the_goodbye_may_come_again() {
+    // The rest of the goodbye takes long, as it does where the thread is busy with others.
+    let tarpit = Some(Tarpit { octet: ms(20), from: Stage::Quit });
+    let sandbox = start(HostConfig { max_connections: Some(1), tarpit, ..host() }).await;
+    let mut first = Client::greeted(&sandbox).await;
+    first.send("QUIT\r\n").await;
+    first.stream.read_u8().await.unwrap();
+    let mut second = Client::connect(&sandbox).await;
+    assert!(second.reply().await.starts_with("220"));
+    assert_eq!(sandbox.stats(NAME).unwrap().refused_connections, 0);
+}
+
+#[tokio::test]
 async fn shutdown_at_the_nth_command_drops_the_rest_of_the_group() {
     let sandbox = start(HostConfig { shutdown_at: Some(3), ..host() }).await;
     let mut client = Client::greeted(&sandbox).await;
