@@ -1,6 +1,8 @@
 //! Which domains and mailboxes there are, and who serves them.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::borrow::Cow;
+
+use foldhash::{HashMap, HashMapExt};
 
 use super::{DomainConfig, HostConfig, World, WorldError, chance};
 use crate::proto::{Domain, Mailbox};

@@ -1,12 +1,12 @@
 //! Greylisting: who has been seen before, and how long ago.
 
 use std::{
-    collections::HashMap,
     net::IpAddr,
     sync::{Mutex, PoisonError},
 };
 
 use fastrand::Rng;
+use foldhash::HashMap;
 use tokio::time::Instant;
 
 use super::{Delay, chance};

@@ -11,7 +11,7 @@ use fastrand::Rng;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     select,
-    time::{Instant, sleep, sleep_until, timeout, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{Delay, HostConfig};
@@ -64,11 +64,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.input.reserve(READ);
         let deadline = Instant::now() + self.idle;
         loop {
-            let due = self.late.front().map(|&(due, _)| due);
+            let due = self.late.front().map(|&(due, _)| due).filter(|&due| due < deadline);
             select! {
                 biased;
-                () = sleep_until(due.unwrap_or(deadline)), if due.is_some() => self.send_next().await?,
-                read = timeout_at(deadline, self.stream.read_buf(&mut self.input)) => return Ok(read?? > 0),
+                () = sleep_until(due.unwrap_or(deadline)) => match due {
+                    Some(_) => self.send_next().await?,
+                    None => return Err(ErrorKind::TimedOut.into()),
+                },
+                read = self.stream.read_buf(&mut self.input) => return Ok(read? > 0),
             }
         }
     }
@@ -122,7 +125,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     async fn send_next(&mut self) -> io::Result<()> {
         let Some((due, octets)) = self.late.front() else { return Ok(()) };
-        sleep_until(*due).await;
+        if *due > Instant::now() {
+            sleep_until(*due).await;
+        }
         write(&mut self.stream, octets, self.idle).await?;
         self.late.pop_front();
         Ok(())
