@@ -9,7 +9,8 @@
 //! ```
 //!
 //! `just world` runs it; `cargo bench --bench world -- --test` a small one. What fails it: a verdict that is wrong, a
-//! limit that is broken by the servers' own count, or, at full size, more than 1.3 times the time that the limits imply.
+//! limit that is broken by the servers' own count, or, at full size, more than 1.3 times the time that the limits imply,
+//! or servers that slow us down for our errors, as Postfix does after the tenth, more than once in 100 connections.
 //!
 //! | file | what it is |
 //! |---|---|
@@ -71,11 +72,16 @@ async fn main() {
     println!("the limits imply {:.1} s, by {}", bound.time.as_secs_f64(), bound.host);
     let started = Instant::now();
     let mut records = verifier.verify_all(plan.list());
-    // Looked at later: to know what is right takes longer than to ask.
+    // Looked at later: to know what is right takes longer than to ask. Taken by a task, and not by the main thread, whose
+    // waking for each of some 250,000 windows would take a share of two cores.
     let mut all = Vec::with_capacity(plan.addresses);
-    while let Some(record) = records.next().await {
-        all.push(record);
-    }
+    let taken = tokio::spawn(async move {
+        while let Some(record) = records.next().await {
+            all.push(record);
+        }
+        all
+    });
+    let all = taken.await.unwrap();
     let last = started.elapsed();
     let count = all.len();
     let wrong: Vec<_> = all.into_iter().filter(|record| !is_right(&plan, &sandbox, record)).collect();
@@ -84,6 +90,12 @@ async fn main() {
         "{count} records in {:.1} s, {:.0} a second: {ratio:.2} times what the limits imply, goal {GOAL}",
         last.as_secs_f64(),
         count as f64 / last.as_secs_f64(),
+    );
+    let stats: Vec<_> = plan.hosts.iter().map(|host| sandbox.stats(&host.name).unwrap()).collect();
+    let connections: u64 = stats.iter().map(|stats| stats.connections).sum();
+    let pauses: u64 = stats.iter().map(|stats| stats.soft_limit_hits).sum();
+    println!(
+        "{connections} connections, slowed down {pauses} times for their errors, at most one in 100 may be"
     );
     let broken = broken(&plan, &sandbox);
     println!("{} verdicts wrong, {} limits broken", wrong.len(), broken.len());
@@ -94,7 +106,7 @@ async fn main() {
         println!("broken: {host} {stats:?}");
     }
     compare(&plan).await;
-    let late = plan.addresses >= FULL && ratio > GOAL;
+    let late = plan.addresses >= FULL && (ratio > GOAL || pauses * 100 > connections);
     exit(i32::from(!wrong.is_empty() || !broken.is_empty() || count != plan.addresses || late));
 }
 
