@@ -29,15 +29,13 @@ use super::{
     seat::Seat,
     standing::Standing,
     status::{self, Block, LaneState},
+    throttle::{Left, Risk},
 };
 
 /// Addresses that make another connection worth its while.
 const WORTH: usize = 30;
 /// Recipients that are not worth a round trip of their own, if a new connection can ask more of them.
 const FEW: u32 = 2;
-/// Rejections left that are as good as used up: half of them are likely to come in the next window, and no more than
-/// [`FEW`] recipients could be asked after it.
-const LAST: f32 = 3.0;
 /// Questions at once to a provider that did not want us a while ago.
 const PROBATION: u32 = 3;
 
@@ -81,8 +79,7 @@ pub(super) struct State {
 /// A window of questions.
 pub(super) struct Window {
     pub(super) questions: Vec<Question>,
-    /// The rejections to reckon with.
-    pub(super) risk: f32,
+    pub(super) risk: Risk,
     /// Whether one of them needs SMTPUTF8.
     pub(super) smtputf8: bool,
     /// Whether the connection is worth nothing more, and there is more to ask on another.
@@ -356,9 +353,9 @@ impl State {
     pub(super) fn draw(
         &mut self,
         seat: &mut Seat,
-        left: f32,
+        left: Left,
         sizes: RangeInclusive<u32>,
-        quiet: bool,
+        worn: bool,
         now: Instant,
     ) -> Draw {
         if self.standing.blocked(now).is_some() || self.is_surplus() {
@@ -374,12 +371,13 @@ impl State {
         }
         let most = if self.standing.is_on_probation(now) { PROBATION } else { *sizes.end() };
         let most = most.min(allowed);
-        let (count, risk) = self.groups[seat.group].affordable(left, most);
-        // Round trips for one or two recipients each, until the last rejection is used up, take longer than to begin
-        // anew, where there is more to ask: one more, in which goodbye is said, or none where it would not be understood.
+        let risk = self.groups[seat.group].affordable(left, most);
+        let count = risk.recipients;
+        // Round trips for ever fewer recipients, until the last rejection is used up, take longer than to begin anew, where
+        // there is more to ask: one more, in which goodbye is said, or none of one or two where it would not be understood.
         // Not so whether a domain accepts anything, which is worth one: others wait for it, and who answers the next
         // connection may be another exchanger.
-        let worn = quiet && left < LAST && count < most && (count as usize) < waiting;
+        let worn = worn && count < most && (count as usize) < waiting;
         let last = worn && seat.pipelining && !self.groups[seat.group].quits_apart;
         let few =
             worn && count <= FEW && !(count > 0 && (last || self.groups[seat.group].asks_for_a_domain()));
@@ -432,7 +430,7 @@ mod tests {
         client::Endpoint,
         metrics::Metrics,
         proto::{ClientName, Mailbox},
-        verify::{DomainFacts, Verifier, VerifierConfig, engine::Books},
+        verify::{DomainFacts, Verifier, VerifierConfig, engine::Books, throttle::Budget},
     };
 
     fn desk() -> Desk {
@@ -455,7 +453,8 @@ mod tests {
         let mut seat = Seat::vacant(Arc::clone(&desk), group);
         state.connections = 1;
         state.take_in(group, [item("jürgen@example.com")].into_iter());
-        assert!(matches!(state.draw(&mut seat, 9.0, 1..=100, true, Instant::now()), Draw::Nothing));
+        let left = Budget::new(&desk.limits, None, None).left(Risk::default());
+        assert!(matches!(state.draw(&mut seat, left, 1..=100, false, Instant::now()), Draw::Nothing));
         assert_eq!(lots.try_recv().map(|lot| lot.events.len()), Ok(1));
     }
 

@@ -8,8 +8,13 @@ use foldhash::HashMap;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    Record, catch_all::Domain, engine::Item, mx::Exchangers, outcome::Outcome, question::Question,
-    throttle::Rates,
+    Record,
+    catch_all::Domain,
+    engine::Item,
+    mx::Exchangers,
+    outcome::Outcome,
+    question::Question,
+    throttle::{Left, Rates, Risk},
 };
 
 /// For how long an exchanger that could not be reached is tried last.
@@ -121,9 +126,8 @@ impl Group {
         mem::take(&mut self.waiting)
     }
 
-    /// How many of those that wait, at most `max`, may be asked while `left` rejections may come, and how many are to be
-    /// reckoned with then.
-    pub(super) fn affordable(&self, left: f32, max: u32) -> (u32, f32) {
+    /// The risk of as many of those that wait, at most `max`, as may be asked while so many rejections are left.
+    pub(super) fn affordable(&self, left: Left, max: u32) -> Risk {
         self.rates.affordable(left, self.waiting.iter().take(max as usize).map(Question::kin))
     }
 

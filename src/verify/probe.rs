@@ -23,7 +23,7 @@ use super::{
     outcome::Outcome,
     question::Question,
     seat::Seat,
-    throttle::Budget,
+    throttle::{Budget, Risk},
 };
 use crate::{
     client::{Connection, SessionError},
@@ -59,8 +59,7 @@ pub(super) struct Flight {
     mail: Option<Result<(), Arc<Outcome>>>,
     /// Recipients sent.
     sent: usize,
-    /// The rejections to reckon with.
-    risk: f32,
+    risk: Risk,
 }
 
 impl Flight {
@@ -103,8 +102,8 @@ pub(super) struct Probe<'a> {
     held: Vec<Flight>,
     /// What the last window took.
     round_trip: Duration,
-    /// Rejections to reckon with for what is in flight.
-    risk: f32,
+    /// That of all in flight.
+    risk: Risk,
     closing: Option<Reply>,
     stopped: bool,
     /// Whether QUIT was sent, behind the last window.
@@ -126,7 +125,7 @@ impl<'a> Probe<'a> {
             flights: VecDeque::new(),
             held: Vec::new(),
             round_trip: Duration::ZERO,
-            risk: 0.0,
+            risk: Risk::default(),
             closing: None,
             stopped: false,
             leaving: false,
@@ -224,7 +223,8 @@ impl<'a> Probe<'a> {
         // A window behind others waits until it can be a good one: one write per recipient costs more than it gains.
         let quiet = self.flights.is_empty();
         let least = if quiet { 1 } else { full.div_ceil(2) };
-        match self.seat.draw(self.budget.left(self.risk), least..=full, quiet) {
+        let worn = quiet && self.budget.is_worn();
+        match self.seat.draw(self.budget.left(self.risk), least..=full, worn) {
             Draw::Window(window) => Some(window),
             Draw::Nothing => None,
             Draw::Leave => {
@@ -329,7 +329,7 @@ impl<'a> Probe<'a> {
             self.held.extend(self.flights.pop_front());
             if self.flights.is_empty() {
                 // To the bit, so that nothing is left of roundings.
-                self.risk = 0.0;
+                self.risk = Risk::default();
             }
             return Ok(true);
         }

@@ -49,8 +49,10 @@ impl Question {
 
     /// By whom it is judged how likely it is that the answer is a refusal.
     pub(super) fn kin(&self) -> Kin {
-        let (Self::Item(Item { domain, attempts, .. }) | Self::CatchAll { domain, attempts, .. }) = self;
-        Kin::new(*domain, *attempts)
+        match self {
+            Self::Item(item) => Kin::new(item.domain, item.attempts),
+            Self::CatchAll { domain, .. } => Kin::random(*domain),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
     probe::Flight,
     question::Question,
     settle::Settled,
+    throttle::Left,
 };
 use crate::{
     client::Connection,
@@ -69,10 +70,11 @@ impl Seat {
         &self.source
     }
 
-    /// The next window, of so many recipients, while `left` rejections may come; `quiet` is when nothing is in flight.
-    pub(super) fn draw(&mut self, left: f32, sizes: RangeInclusive<u32>, quiet: bool) -> Draw {
+    /// The next window, of so many recipients, while so many rejections are left; if the connection is `worn`, perhaps
+    /// its last.
+    pub(super) fn draw(&mut self, left: Left, sizes: RangeInclusive<u32>, worn: bool) -> Draw {
         let desk = Arc::clone(&self.desk);
-        desk.lock().draw(self, left, sizes, quiet, Instant::now())
+        desk.lock().draw(self, left, sizes, worn, Instant::now())
     }
 
     /// Lets answers count.

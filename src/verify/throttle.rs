@@ -3,7 +3,8 @@
 //! Postfix delays each reply after 10 errors and disconnects at 20, counts refused recipients as errors, and RSET as
 //! junk of which it takes 100; other servers have such counters too. So a connection is retired at nine rejections, or
 //! what the provider's rule says, and no more recipients are in flight than the rejections left allow: nine while
-//! nothing is known, more as acceptances come in, fewer as soon as refusals do.
+//! nothing is known, more as acceptances come in, fewer as soon as refusals do. Postfix takes a second for each command
+//! after the tenth error, so it must be rare that more are refused than were reckoned with.
 //!
 //! What is known is known of a domain. Lists are sorted by domain more often than not, and behind one server a domain
 //! with good addresses, or one that accepts anything, is next to one that nobody is left at. Only the first few
@@ -12,7 +13,10 @@
 //!
 //! Nor does the share of one attempt tell anything of the next. A greylist puts off everybody the first time and answers
 //! the second time, and those who are left for the third are the ones whose mailbox is full: one attempt after the other
-//! is good, bad, or worse throughout. So recipients are judged by those who were asked about as often.
+//! is good, bad, or worse throughout. So recipients are judged by those who were asked about as often, and the random
+//! mailboxes of domains, which hardly any server knows, by each other.
+
+use std::ops::{AddAssign, SubAssign};
 
 use foldhash::HashMap;
 
@@ -25,14 +29,19 @@ const MEMORY: f32 = 256.0;
 /// Recipients of a domain that are judged by other domains, and count for those. A domain that is nothing like them
 /// costs no more than these and the nine: together less than the twenty at which Postfix disconnects.
 const FIRST: u32 = 8;
+/// Standard deviations to reckon with beyond the rejections that are expected: one connection in a hundred is refused more
+/// at the most. With two it is several times as many, and each costs seconds; with three, small windows cost more.
+const DEVIATIONS: f32 = 2.5;
 /// Attempts that are judged apart: one more than the usual schedule has.
 const ATTEMPTS: usize = 6;
+/// In the place of attempts: a mailbox that is there only if all are.
+const RANDOM: u8 = ATTEMPTS as u8;
 
 /// Recipients that are judged by each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Kin {
     domain: u32,
-    /// Attempts before this one, of which the last of [`ATTEMPTS`] stands for all further ones.
+    /// Attempts before this one, of which the last of [`ATTEMPTS`] stands for all further ones; or [`RANDOM`].
     attempts: u8,
 }
 
@@ -40,13 +49,54 @@ impl Kin {
     pub(super) fn new(domain: u32, attempts: u32) -> Self {
         Self { domain, attempts: attempts.min(ATTEMPTS as u32 - 1) as u8 }
     }
+
+    pub(super) fn random(domain: u32) -> Self {
+        Self { domain, attempts: RANDOM }
+    }
+}
+
+/// Recipients in flight, and how many of them are expected to be refused.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Risk {
+    pub(super) recipients: u32,
+    expected: f32,
+}
+
+impl Risk {
+    /// The rejections to reckon with: [`DEVIATIONS`] more than expected, where the variance is that of rare events and so
+    /// no less than the real one; but not more than there are recipients.
+    fn rejections(self) -> f32 {
+        let expected = self.expected.max(0.0);
+        (self.recipients as f32).min(expected + DEVIATIONS * expected.sqrt())
+    }
+}
+
+impl AddAssign for Risk {
+    fn add_assign(&mut self, other: Self) {
+        self.recipients += other.recipients;
+        self.expected += other.expected;
+    }
+}
+
+impl SubAssign for Risk {
+    fn sub_assign(&mut self, other: Self) {
+        self.recipients = self.recipients.saturating_sub(other.recipients);
+        self.expected -= other.expected;
+    }
+}
+
+/// Rejections that a connection has left, of which those of what is in flight may use up some.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left {
+    rejections: u32,
+    in_flight: Risk,
 }
 
 /// The share of recipients that the domains of a server refuse, as seen so far, over all connections to it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rates {
-    /// By attempts.
-    all: [RejectionRate; ATTEMPTS],
+    /// By attempts, and at last the random ones.
+    all: [RejectionRate; ATTEMPTS + 1],
     domains: HashMap<Kin, DomainRate>,
 }
 
@@ -59,29 +109,32 @@ struct DomainRate {
 }
 
 impl Rates {
-    /// How many of `recipients`, in this order, may be asked while `left` rejections may come, and the risk of it.
-    pub(super) fn affordable(&self, left: f32, recipients: impl Iterator<Item = Kin>) -> (u32, f32) {
-        let (mut count, mut risk) = (0, 0.0);
-        let all = self.all.each_ref().map(RejectionRate::risk);
+    /// The risk of as many of `recipients`, in this order, as may be asked while so many rejections are left.
+    pub(super) fn affordable(&self, left: Left, recipients: impl Iterator<Item = Kin>) -> Risk {
+        let mut risk = Risk::default();
+        let all = self.all.each_ref().map(RejectionRate::expected);
         // Few domains as a rule, and mostly the one before.
         let mut met: Vec<(Kin, u32, f32)> = Vec::new();
         for kin in recipients {
             let at = met.iter().rposition(|(known, ..)| *known == kin).unwrap_or_else(|| {
                 let known = self.domains.get(&kin);
                 let (ahead, later) =
-                    known.map_or((0, 1.0), |known| (known.answered + known.open, known.rate.risk()));
+                    known.map_or((0, 1.0), |known| (known.answered + known.open, known.rate.expected()));
                 met.push((kin, ahead, later));
                 met.len() - 1
             });
             let (_, ahead, later) = met[at];
             met[at].1 += 1;
             let next = if ahead < FIRST { later.min(all[usize::from(kin.attempts)]) } else { later };
-            if risk + next > left {
+            let with_next = Risk { recipients: risk.recipients + 1, expected: risk.expected + next };
+            let mut in_flight = left.in_flight;
+            in_flight += with_next;
+            if in_flight.rejections() > left.rejections as f32 {
                 break;
             }
-            (count, risk) = (count + 1, risk + next);
+            risk = with_next;
         }
-        (count, risk)
+        risk
     }
 
     /// Takes note that so many recipients are asked about.
@@ -127,15 +180,12 @@ impl RejectionRate {
         }
     }
 
-    /// The rejections to reckon with for one recipient: twice those to be expected, so that about half of what is
-    /// reckoned with comes.
-    ///
-    /// The rate is what the rule of succession expects, and a few answers are not trusted to tell it: doubt goes with
-    /// the square of the answers seen.
-    fn risk(&self) -> f32 {
-        let expected = 2.0 * (self.rejected + 1.0) / (self.asked + 1.0);
+    /// The rejections to be expected of one recipient: by the rule of succession, and a few answers are not trusted to
+    /// tell it: doubt goes with the square of the answers seen.
+    fn expected(&self) -> f32 {
+        let expected = (self.rejected + 1.0) / (self.asked + 1.0);
         let doubt = REJECTIONS as f32 / (REJECTIONS as f32 + self.asked * self.asked / 32.0);
-        expected.max(doubt).min(1.0)
+        expected.max(doubt / 2.0)
     }
 }
 
@@ -143,6 +193,8 @@ impl RejectionRate {
 #[derive(Clone, Debug)]
 pub(super) struct Budget {
     rejections: u32,
+    /// Those of a fresh connection.
+    all_rejections: u32,
     transactions: u32,
     recipients: u32,
 }
@@ -152,6 +204,7 @@ impl Budget {
     pub(super) fn new(limits: &Limits, mail_max: Option<u32>, rcpt_max: Option<u32>) -> Self {
         Self {
             rejections: limits.rejections,
+            all_rejections: limits.rejections,
             transactions: limits.transactions.min(mail_max.unwrap_or(u32::MAX)),
             recipients: limits.recipients.min(rcpt_max.unwrap_or(u32::MAX)),
         }
@@ -182,9 +235,16 @@ impl Budget {
         self.rejections == 0 || self.transactions == 0
     }
 
-    /// The rejections that may still come while those of `risk` are reckoned with; 0 is to wait, or to retire.
-    pub(super) fn left(&self, risk: f32) -> f32 {
-        if self.is_spent() { 0.0 } else { (self.rejections as f32 - risk).max(0.0) }
+    /// Whether more than half of its rejections are used up, or it has fewer than three. Of what is left, each window uses
+    /// up half again or less, and so has half the recipients of the one before: the next should be the last, where a new
+    /// connection takes more.
+    pub(super) fn is_worn(&self) -> bool {
+        self.rejections < self.all_rejections.div_ceil(2).max(3)
+    }
+
+    /// The rejections that may still come, beside what is in flight; none where the connection is to retire.
+    pub(super) fn left(&self, in_flight: Risk) -> Left {
+        Left { rejections: if self.is_spent() { 0 } else { self.rejections }, in_flight }
     }
 }
 
@@ -201,15 +261,17 @@ mod tests {
     }
 
     /// Recipients of one domain that may be asked about, in one transaction.
-    fn affordable(budget: &Budget, rates: &Rates, risk: f32, kin: Kin) -> u32 {
-        rates.affordable(budget.left(risk), iter::repeat_n(kin, budget.full_window() as usize)).0
+    fn affordable(budget: &Budget, rates: &Rates, in_flight: u32, kin: Kin) -> u32 {
+        let in_flight = Risk { recipients: in_flight, expected: in_flight as f32 };
+        let recipients = iter::repeat_n(kin, budget.full_window() as usize);
+        rates.affordable(budget.left(in_flight), recipients).recipients
     }
 
     #[test]
     fn an_unknown_server_is_asked_no_more_than_it_may_refuse() {
         let budget = Budget::new(&Limits::default(), None, None);
-        assert_eq!(affordable(&budget, &Rates::default(), 0.0, first(1)), 9);
-        assert_eq!(affordable(&budget, &Rates::default(), 5.0, first(1)), 4);
+        assert_eq!(affordable(&budget, &Rates::default(), 0, first(1)), 9);
+        assert_eq!(affordable(&budget, &Rates::default(), 5, first(1)), 4);
     }
 
     #[test]
@@ -217,15 +279,17 @@ mod tests {
         let mut rates = Rates::default();
         (0..200).for_each(|_| rates.note(first(1), false, 1));
         let budget = Budget::new(&Limits::default(), None, None);
-        assert_eq!(affordable(&budget, &rates, 0.0, first(1)), 100);
-        assert!(affordable(&budget, &rates, 0.0, first(2)) < 20);
+        assert_eq!(affordable(&budget, &rates, 0, first(1)), 100);
+        assert!(affordable(&budget, &rates, 0, first(2)) < 20);
     }
 
     #[test]
     fn small_domains_are_judged_by_each_other() {
         let mut rates = Rates::default();
         (0..200).for_each(|domain| rates.note(first(domain), false, 1));
-        assert_eq!(rates.affordable(9.0, (1_000..1_100).map(first)).0, 100);
+        let budget = Budget::new(&Limits::default(), None, None);
+        let strangers = (1_000..1_100).map(first);
+        assert_eq!(rates.affordable(budget.left(Risk::default()), strangers).recipients, 100);
     }
 
     #[test]
@@ -234,15 +298,66 @@ mod tests {
         let again = Kin::new(1, 1);
         (0..50).for_each(|_| rates.note(first(1), true, 1));
         (0..200).for_each(|_| rates.note(again, false, 1));
-        assert_eq!(affordable(&budget, &rates, 0.0, again), 100);
-        assert_eq!(affordable(&budget, &rates, 0.0, first(1)), 9);
-        assert_eq!(affordable(&budget, &rates, 0.0, Kin::new(1, 2)), 9);
+        assert_eq!(affordable(&budget, &rates, 0, again), 100);
+        assert_eq!(affordable(&budget, &rates, 0, first(1)), 9);
+        assert_eq!(affordable(&budget, &rates, 0, Kin::new(1, 2)), 9);
+    }
+
+    #[test]
+    fn random_mailboxes_are_judged_by_each_other() {
+        let (mut rates, budget) = (Rates::default(), Budget::new(&Limits::default(), None, None));
+        (0..200).for_each(|domain| rates.note(first(domain), false, 1));
+        let affordable = |rates: &Rates| {
+            rates.affordable(budget.left(Risk::default()), (0..100).map(Kin::random)).recipients
+        };
+        assert_eq!(affordable(&rates), 9, "nothing is known of them");
+        (0..50).for_each(|domain| rates.note(Kin::random(domain), true, 1));
+        assert_eq!(affordable(&rates), 9);
+        (0..1_000).for_each(|domain| rates.note(Kin::random(domain), false, 1));
+        assert_eq!(affordable(&rates), 100, "a server of catch-alls");
+    }
+
+    #[test]
+    fn hardly_any_connection_meets_more_refusals_than_were_reckoned_with() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for share in [0.05, 0.1, 0.3] {
+            let (mut rates, mut too_many) = (Rates::default(), 0);
+            for connection in 0..2_000 {
+                let mut budget = Budget::new(&Limits::default(), None, None);
+                let mut refused = 0;
+                while !budget.is_spent() {
+                    let last = budget.is_worn();
+                    for _ in 0..affordable(&budget, &rates, 0, first(1)) {
+                        let rejected = random.f64() < share;
+                        rates.note(first(1), rejected, 1);
+                        refused += u32::from(rejected);
+                        budget.reject(usize::from(rejected));
+                    }
+                    if last {
+                        break;
+                    }
+                }
+                too_many += u32::from(connection > 100 && refused > 9);
+            }
+            assert!(too_many < 50, "{too_many} of 2,000 connections where {share} are refused");
+        }
+    }
+
+    #[test]
+    fn a_connection_is_worn_once_more_than_half_is_used_up() {
+        let mut budget = Budget::new(&Limits::default(), None, None);
+        budget.reject(4);
+        assert!(!budget.is_worn());
+        budget.reject(1);
+        assert!(budget.is_worn());
+        let few = Limits { rejections: 2, ..Limits::default() };
+        assert!(Budget::new(&few, None, None).is_worn());
     }
 
     #[test]
     fn announced_limits_hold() {
         let mut budget = Budget::new(&Limits::default(), Some(1), Some(3));
-        assert_eq!(affordable(&budget, &Rates::default(), 0.0, first(1)), 3);
+        assert_eq!(affordable(&budget, &Rates::default(), 0, first(1)), 3);
         budget.begin();
         assert!(budget.is_spent());
     }
@@ -251,7 +366,7 @@ mod tests {
     fn outlooks_one_recipient_per_transaction_is_learnt() {
         let mut budget = Budget::new(&Limits::default(), None, None);
         budget.limit_recipients(1);
-        assert_eq!(affordable(&budget, &Rates::default(), 0.0, first(1)), 1);
+        assert_eq!(affordable(&budget, &Rates::default(), 0, first(1)), 1);
     }
 
     proptest! {
@@ -284,7 +399,7 @@ mod tests {
                         break;
                     }
                     let waiting = list.iter().take(budget.full_window() as usize).copied();
-                    let (window, _) = rates.affordable(budget.left(0.0), waiting);
+                    let window = rates.affordable(budget.left(Risk::default()), waiting).recipients;
                     prop_assert!(window > 0, "a connection with a budget can go on");
                     budget.begin();
                     for kin in list.drain(..window as usize) {
