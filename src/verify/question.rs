@@ -87,6 +87,14 @@ impl Ord for Later {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_random_mailbox_is_not_taken_for_an_address_of_its_domain() {
+        let probe = Mailbox::parse("x7@example.com").unwrap();
+        let question = Question::CatchAll { domain: 3, probe, losses: 0, attempts: 0 };
+        assert_eq!(question.kin(), Kin::random(3));
+        assert_ne!(question.kin(), Kin::new(3, 0));
+    }
+
     #[cfg(target_pointer_width = "64")]
     #[test]
     fn a_question_fits_a_line_of_the_cache() {
