@@ -276,10 +276,12 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
         Ok(())
     }
 
-    /// A connection on its way has arrived; as [`put`](Self::put).
+    /// A connection on its way has arrived; as [`put`](Self::put). [`demand`](Self::demand) is to be looked at next.
     pub(super) fn connected(&self, item: T) -> Result<(), T> {
+        // On its way until somebody has it: else a newcomer would have another opened for whoever it is for.
+        let put = self.put(item);
         self.arrived();
-        self.put(item)
+        put
     }
 
     fn arrived(&self) {

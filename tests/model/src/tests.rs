@@ -304,6 +304,32 @@ fn first_come_first_served() {
     });
 }
 
+#[test]
+fn nobody_who_is_about_to_be_served_has_another_connection_opened() {
+    check(|| {
+        run(3, 9, None, |world| {
+            let first = world.slots.join().unwrap();
+            assert_eq!(world.slots.demand(2).connects, 1);
+            let open = |world: &Arc<World>| {
+                (0..world.slots.demand(2).connects)
+                    .for_each(|_| drop(world.slots.connected(world.connect())));
+            };
+            let arrival = spawn(world, move |world| {
+                drop(world.slots.connected(world.connect()));
+                open(world);
+            });
+            let newcomer = spawn(world, move |world| {
+                let turn = world.slots.join().unwrap();
+                open(world);
+                world.put(block_on(turn).unwrap());
+            });
+            world.put(block_on(first).unwrap());
+            [arrival, newcomer].into_iter().for_each(|task| task.join().unwrap());
+            assert!(world.slots.live() <= 2, "{} for two", world.slots.live());
+        });
+    });
+}
+
 /// The model has to find what it is there for: a connection that is announced before it can be taken.
 #[test]
 fn signalling_before_publishing_is_found_out() {
