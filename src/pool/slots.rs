@@ -191,15 +191,16 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
     pub(super) fn signal(&self) {
         let state = self.state.fetch_add(0, Ordering::AcqRel);
         if state != 0 {
-            self.settle();
+            self.settle(0);
         }
     }
 
-    /// Serves the line; empties the queue if it was closed meanwhile.
-    fn settle(&self) {
+    /// Serves the line, now that so many have arrived; empties the queue if it was closed meanwhile.
+    fn settle(&self, arrived: usize) {
         // Dropped last, when the lock is no longer held.
         let mut unwanted = Vec::new();
         let mut line = self.lock();
+        line.connecting = line.connecting.saturating_sub(arrived);
         if self.is_closed() {
             unwanted.extend(std::iter::from_fn(|| self.idle.pop()));
         }
@@ -277,16 +278,11 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
     }
 
     /// A connection on its way has arrived; as [`put`](Self::put). [`demand`](Self::demand) is to be looked at next.
-    pub(super) fn connected(&self, item: T) -> Result<(), T> {
+    pub(super) fn connected(&self, mut item: T) -> Result<(), T> {
+        let put = if self.is_unwanted(&mut item) { Err(item) } else { self.publish(item) };
         // On its way until somebody has it: else a newcomer would have another opened for whoever it is for.
-        let put = self.put(item);
-        self.arrived();
+        self.settle(1);
         put
-    }
-
-    fn arrived(&self) {
-        let mut line = self.lock();
-        line.connecting = line.connecting.saturating_sub(1);
     }
 
     /// A connection on its way will not arrive. If there is none left that those in line could wait for, `error` is
@@ -305,7 +301,9 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
 
     /// A connection on its way was given up, for no fault of the server: others may be opened in its place.
     pub(super) fn abandoned(&self) {
-        self.arrived();
+        let mut line = self.lock();
+        line.connecting = line.connecting.saturating_sub(1);
+        drop(line);
         self.live.fetch_sub(1, Ordering::AcqRel);
         self.total.release();
     }
