@@ -65,13 +65,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let deadline = Instant::now() + self.idle;
         loop {
             let due = self.late.front().map(|&(due, _)| due).filter(|&due| due < deadline);
+            // One of the two sleeps at a time: a timer for each would be armed and disarmed in vain.
             select! {
                 biased;
-                () = sleep_until(due.unwrap_or(deadline)) => match due {
-                    Some(_) => self.send_next().await?,
-                    None => return Err(ErrorKind::TimedOut.into()),
-                },
+                () = sleep_until(due.unwrap_or(deadline)), if due.is_some() => self.send_next().await?,
                 read = self.stream.read_buf(&mut self.input) => return Ok(read? > 0),
+                () = sleep_until(deadline), if due.is_none() => return Err(ErrorKind::TimedOut.into()),
             }
         }
     }
