@@ -29,8 +29,8 @@ const MEMORY: f32 = 256.0;
 /// Recipients of a domain that are judged by other domains, and count for those. A domain that is nothing like them
 /// costs no more than these and the nine: together less than the twenty at which Postfix disconnects.
 const FIRST: u32 = 8;
-/// Standard deviations to reckon with beyond the rejections that are expected: one connection in a hundred is refused more
-/// at the most. With two it is several times as many, and each costs seconds; with three, small windows cost more.
+/// Standard deviations to reckon with beyond the rejections that are expected: one connection in fifty is refused more at
+/// the most. With two it is at least twice as many, and each costs seconds; with three, small windows cost more.
 const DEVIATIONS: f32 = 2.5;
 /// Attempts that are judged apart: one more than the usual schedule has.
 const ATTEMPTS: usize = 6;
