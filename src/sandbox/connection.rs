@@ -38,13 +38,9 @@ struct Open<'a>(&'a Mx);
 
 impl<'a> Open<'a> {
     fn claim(mx: &'a Mx) -> Option<Self> {
-        let count = mx.counters.open.up();
-        let open = Self(mx);
-        if mx.config.max_connections.is_some_and(|max| count > max) {
-            return None;
-        }
+        let count = mx.counters.open.up_to(mx.config.max_connections.unwrap_or(u64::MAX))?;
         mx.counters.max_open.raise_to(count);
-        Some(open)
+        Some(Self(mx))
     }
 }
 
@@ -74,7 +70,7 @@ async fn converse(
     stream.set_nodelay(true)?;
     let mut session = Session::new(Arc::clone(mx), peer, id, false);
     if mx.config.implicit_tls {
-        let Some(stream) = handshake(mx, tls, stream, &mut session).await? else { return Ok(()) };
+        let Some(stream) = handshake(mx, tls, stream, &mut session, open).await? else { return Ok(()) };
         let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
         greet(mx, &mut wire, &mut session, open).await?;
         *open = None;
@@ -87,7 +83,7 @@ async fn converse(
     }
     // What the client sent behind STARTTLS goes with the wire: taken into TLS, it would be an injection.
     let stream = wire.into_stream();
-    let Some(stream) = handshake(mx, tls, stream, &mut session).await? else { return Ok(()) };
+    let Some(stream) = handshake(mx, tls, stream, &mut session, open).await? else { return Ok(()) };
     let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
     dialogue(&mut wire, &mut session, open).await?;
     *open = None;
@@ -99,19 +95,20 @@ async fn handshake(
     tls: &TlsAcceptor,
     stream: TcpStream,
     session: &mut Session,
+    open: &mut Option<Open<'_>>,
 ) -> io::Result<Option<TlsStream<TcpStream>>> {
     if let Some(does) = session.fault(Stage::Tls) {
         // Not before the client began: octets behind the reply to STARTTLS would be an injection, another fault.
         stream.readable().await?;
         let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
-        match does {
-            Does::Silence => wire.ignore().await?,
-            Does::Eof => {}
+        if does == Does::Silence {
+            wire.ignore().await?;
+        }
+        *open = None;
+        if !matches!(does, Does::Silence | Does::Eof) {
             // The client takes it for a TLS record of no known type.
-            _ => {
-                wire.put(&[0x80; 64]);
-                wire.send(None).await?;
-            }
+            wire.put(&[0x80; 64]);
+            wire.send(None).await?;
         }
         wire.close().await?;
         return Ok(None);

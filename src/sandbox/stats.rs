@@ -82,6 +82,12 @@ impl Counter {
         self.0.fetch_add(n, Relaxed) + n
     }
 
+    /// Adds one and tells the sum, unless that were more than `max`; nobody ever sees it exceeded for a moment.
+    pub(super) fn up_to(&self, max: u64) -> Option<u64> {
+        let next = |count| (count < max).then_some(count + 1);
+        self.0.fetch_update(Relaxed, Relaxed, next).ok().map(|count| count + 1)
+    }
+
     pub(super) fn down(&self) {
         self.0.fetch_sub(1, Relaxed);
     }

@@ -156,6 +156,21 @@ async fn who_has_read_any_of_the_goodbye_may_come_again() {
 }
 
 #[tokio::test]
+async fn whose_handshake_is_spoilt_may_come_again() {
+    for does in [Does::Eof, Does::Garbage] {
+        let faults = vec![Fault::new(Stage::Tls, does.clone())];
+        let sandbox = start(HostConfig { max_connections: Some(1), faults, ..host() }).await;
+        let mut first = Client::greeted(&sandbox).await;
+        first.script(&[("STARTTLS", "220")]).await;
+        first.send("hello").await;
+        let octets = first.stream.read(&mut [0; 64]).await.unwrap();
+        assert_eq!(octets == 0, does == Does::Eof);
+        let mut second = Client::connect(&sandbox).await;
+        assert!(second.reply().await.starts_with("220"), "{does:?}");
+    }
+}
+
+#[tokio::test]
 async fn shutdown_at_the_nth_command_drops_the_rest_of_the_group() {
     let sandbox = start(HostConfig { shutdown_at: Some(3), ..host() }).await;
     let mut client = Client::greeted(&sandbox).await;
