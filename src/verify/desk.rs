@@ -350,6 +350,7 @@ impl State {
         }
     }
 
+    /// A window of so many questions, of which no more are refused than there are rejections `left`.
     pub(super) fn draw(
         &mut self,
         seat: &mut Seat,
@@ -358,16 +359,33 @@ impl State {
         worn: bool,
         now: Instant,
     ) -> Draw {
+        loop {
+            if let Some(draw) = self.try_draw(seat, left, &sizes, worn, now) {
+                return draw;
+            }
+            self.flush();
+        }
+    }
+
+    /// None if those whose turn it was were not to be asked, and others wait perhaps.
+    fn try_draw(
+        &mut self,
+        seat: &mut Seat,
+        left: Left,
+        sizes: &RangeInclusive<u32>,
+        worn: bool,
+        now: Instant,
+    ) -> Option<Draw> {
         if self.standing.blocked(now).is_some() || self.is_surplus() {
-            return Draw::Leave;
+            return Some(Draw::Leave);
         }
         let waiting = self.groups[seat.group].len();
         if waiting == 0 {
-            return Draw::Nothing;
+            return Some(Draw::Nothing);
         }
         let allowed = self.pace.allows(now);
         if allowed < self.enough(waiting) {
-            return Draw::Nothing;
+            return Some(Draw::Nothing);
         }
         let most = if self.standing.is_on_probation(now) { PROBATION } else { *sizes.end() };
         let most = most.min(allowed);
@@ -382,19 +400,19 @@ impl State {
         let few =
             worn && count <= FEW && !(count > 0 && (last || self.groups[seat.group].asks_for_a_domain()));
         if seat.gained > 0 && few {
-            return Draw::Leave;
+            return Some(Draw::Leave);
         }
         if count == 0 || count < *sizes.start() {
-            return Draw::Nothing;
+            return Some(Draw::Nothing);
         }
         // Nobody does as a rule, and then nobody has to be looked at.
         let smtputf8 = seat.smtputf8 && self.groups[seat.group].needs_smtputf8();
         let asked = self.context.timestamp(now);
         let mut questions = seat.spare.pop().unwrap_or_default();
         questions.reserve(count as usize);
-        while questions.len() < count as usize
-            && let Some(mut question) = self.pop(seat.group)
-        {
+        // Those of whom the risk was reckoned, and nobody in the place of one who is not asked.
+        for _ in 0..count {
+            let Some(mut question) = self.pop(seat.group) else { break };
             if let Some(outcome) = self.standing.refuses(question.domain()).cloned() {
                 self.settle_unreached(seat.source(), question, &outcome, now);
                 continue;
@@ -409,15 +427,14 @@ impl State {
             questions.push(question);
         }
         if questions.is_empty() {
-            self.flush();
-            return Draw::Nothing;
+            return None;
         }
         let smtputf8 = smtputf8 && questions.iter().any(|question| question.needs_smtputf8());
         for alike in questions.chunk_by(|one, next| one.kin() == next.kin()) {
             self.groups[seat.group].rates.ask(alike[0].kin(), alike.len() as u32);
         }
         self.pace.take(questions.len() as u32);
-        Draw::Window(Window { questions, risk, smtputf8, last })
+        Some(Draw::Window(Window { questions, risk, smtputf8, last }))
     }
 }
 
@@ -430,7 +447,11 @@ mod tests {
         client::Endpoint,
         metrics::Metrics,
         proto::{ClientName, Mailbox},
-        verify::{DomainFacts, Verifier, VerifierConfig, engine::Books, throttle::Budget},
+        verify::{
+            DomainFacts, Verifier, VerifierConfig,
+            engine::Books,
+            throttle::{Budget, Kin},
+        },
     };
 
     fn desk() -> Desk {
@@ -456,6 +477,25 @@ mod tests {
         let left = Budget::new(&desk.limits, None, None).left(Risk::default());
         assert!(matches!(state.draw(&mut seat, left, 1..=100, false, Instant::now()), Draw::Nothing));
         assert_eq!(lots.try_recv().map(|lot| lot.events.len()), Ok(1));
+    }
+
+    #[tokio::test]
+    async fn nobody_is_asked_at_the_risk_of_those_who_are_not() {
+        let desk = Arc::new(desk());
+        let mut state = desk.lock();
+        let group = state.add(Vec::new());
+        let mut seat = Seat::vacant(Arc::clone(&desk), group);
+        state.connections = 1;
+        let of = |address: &str, domain| Item { domain, ..item(address) };
+        let known = (0..150).map(|n| of(&format!("jürgen{n}@example.com"), 1));
+        let strangers = (0..100).map(|n| of(&format!("ann{n}@example.net"), 2));
+        state.groups[group].rates.note(Kin::new(1, 0), false, 200);
+        state.take_in(group, known.chain(strangers).collect::<Vec<_>>().into_iter());
+        let left = Budget::new(&desk.limits, None, None).left(Risk::default());
+        let Draw::Window(window) = state.draw(&mut seat, left, 1..=100, false, Instant::now()) else {
+            panic!("100 could be asked");
+        };
+        assert!((1..20).contains(&window.questions.len()), "{} were asked", window.questions.len());
     }
 
     fn item(address: &str) -> Item {
