@@ -1,6 +1,8 @@
 //! From what happened to what is said: replies, errors and DNS answers become outcomes, outcomes become records.
 
-use std::{error::Error, sync::Arc};
+use std::{error::Error, ops::Range, sync::Arc};
+
+use memchr::memchr;
 
 use super::{Blame, Classifier, Retry, Stage, SubStatus, Unreachable, Verdict};
 use crate::{
@@ -134,6 +136,71 @@ impl Outcome {
     }
 }
 
+/// Replies up to this length are compared without their mailbox; of longer ones the classifier may not see the end.
+const SHORT: usize = 1024;
+
+/// A reply, and what it means. Servers say the same to most, but for the mailbox.
+pub(super) struct Said {
+    verb: Verb,
+    words: Box<[u8]>,
+    /// Where the mailbox stands between angle brackets, of which the classifier takes no note.
+    mailbox: Option<Range<usize>>,
+    outcome: Arc<Outcome>,
+}
+
+impl Said {
+    /// A reply to `verb`, about a mailbox if it answers RCPT.
+    pub(super) fn new<B: AsRef<[u8]>>(
+        classifier: &Classifier,
+        verb: Verb,
+        reply: &Reply<B>,
+        mailbox: Option<&str>,
+    ) -> Self {
+        let words = reply.as_bytes();
+        let mailbox = mailbox.and_then(|mailbox| bracketed(words, mailbox));
+        let outcome = Outcome::of_reply(classifier, verb, reply);
+        Self { verb, words: words.into(), mailbox, outcome: outcome.into() }
+    }
+
+    /// What the same reply means, or one that differs in nothing but its mailbox; none if it is another.
+    pub(super) fn again<B: AsRef<[u8]>>(
+        &mut self,
+        verb: Verb,
+        reply: &Reply<B>,
+        mailbox: Option<&str>,
+    ) -> Option<&Arc<Outcome>> {
+        let words = reply.as_bytes();
+        if self.verb != verb {
+            return None;
+        }
+        if *self.words != *words {
+            let (before, now) = (self.mailbox.clone()?, bracketed(words, mailbox?)?);
+            let same = self.words[..before.start] == words[..now.start]
+                && self.words[before.end..] == words[now.end..];
+            if !same {
+                return None;
+            }
+            let text = Some(reply.text().into());
+            (self.words, self.mailbox) = (words.into(), Some(now));
+            self.outcome = Outcome { text, ..Outcome::clone(&self.outcome) }.into();
+        }
+        Some(&self.outcome)
+    }
+
+    pub(super) fn outcome(&self) -> &Arc<Outcome> {
+        &self.outcome
+    }
+}
+
+/// Where the first angle brackets hold the mailbox and nothing else.
+fn bracketed(words: &[u8], mailbox: &str) -> Option<Range<usize>> {
+    let start = memchr(b'<', words)? + 1;
+    let end = start + mailbox.len();
+    let there = words.get(start..end)? == mailbox.as_bytes() && words.get(end) == Some(&b'>');
+    let plain = !mailbox.contains(['<', '>', ' ']);
+    (there && plain && words.len() <= SHORT).then_some(start..end)
+}
+
 fn stage(verb: Verb) -> Stage {
     match verb {
         Verb::Connect => Stage::Banner,
@@ -144,5 +211,63 @@ fn stage(verb: Verb) -> Stage {
         Verb::Rcpt => Stage::Rcpt,
         Verb::Data | Verb::Message | Verb::Bdat | Verb::BdatLast => Stage::Data,
         Verb::Rset | Verb::Noop | Verb::Vrfy | Verb::Quit => Stage::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::proto::Decoder;
+
+    fn reply(words: &str) -> Option<Reply> {
+        let mut decoder = Decoder::new();
+        decoder.buffer().extend_from_slice(format!("{words}\r\n").as_bytes());
+        decoder.decode().ok().flatten()
+    }
+
+    #[test]
+    fn what_differs_in_its_mailbox_alone_is_not_looked_up_again() {
+        let classifier = Classifier::builtin();
+        let of = |mailbox: &str| reply(&format!("550 5.1.1 <{mailbox}>: User unknown")).unwrap();
+        let mut said = Said::new(classifier, Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test"));
+        let again = said.again(Verb::Rcpt, &of("full@spam.test"), Some("full@spam.test")).unwrap();
+        assert_eq!(**again, Outcome::of_reply(classifier, Verb::Rcpt, &of("full@spam.test")));
+        assert!(said.again(Verb::Rcpt, &of("bob@a.test"), Some("eve@a.test")).is_none(), "another's");
+        assert!(said.again(Verb::Rcpt, &of("bob@a.test"), None).is_none());
+        assert!(said.again(Verb::Mail, &of("bob@a.test"), Some("bob@a.test")).is_none());
+        let other = reply("550 5.1.1 <bob@a.test>: Mailbox full").unwrap();
+        assert!(said.again(Verb::Rcpt, &other, Some("bob@a.test")).is_none());
+    }
+
+    proptest! {
+        /// Whatever stands around the mailbox, and whatever it is, a reply means what it would mean by itself.
+        #[test]
+        fn a_reply_taken_for_one_before_means_what_it_would_mean_alone(
+            around in prop::collection::vec(
+                prop_oneof![
+                    Just("<"), Just(">"), Just("<ann@a.test>"), Just(" "), Just("user unknown"), Just("blocked"),
+                    Just("full"), Just("@"), Just("5.7.1"), Just("192.0.2.1"), Just(":"), Just("http://"), Just("("),
+                ],
+                0..8
+            ),
+            at in 0..9usize,
+            first in "[a-z.]{1,8}|spamhaus|\"a b\"|\"a>b\"|\"<5.7.1\"",
+            second in "[a-z.]{1,64}|blocked|\"full mailbox\"|\"@<\"",
+        ) {
+            let classifier = Classifier::builtin();
+            let of = |mailbox: &str| {
+                let (before, after) = around.split_at(at.min(around.len()));
+                reply(&format!("550 {}<{mailbox}>{}", before.concat(), after.concat()))
+            };
+            let [first, second] = [first, second].map(|local_part| format!("{local_part}@a.test"));
+            if let (Some(one), Some(other)) = (of(&first), of(&second)) {
+                let mut said = Said::new(classifier, Verb::Rcpt, &one, Some(&first));
+                if let Some(again) = said.again(Verb::Rcpt, &other, Some(&second)) {
+                    prop_assert_eq!(&**again, &Outcome::of_reply(classifier, Verb::Rcpt, &other));
+                }
+            }
+        }
     }
 }

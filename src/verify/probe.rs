@@ -299,7 +299,7 @@ impl<'a> Probe<'a> {
         if flight.mail.is_none() {
             flight.mail = Some(match reply.is_positive() {
                 true => Ok(()),
-                false => Err(Arc::clone(self.seat.outcome(Verb::Mail, &reply))),
+                false => Err(Arc::clone(self.seat.outcome(Verb::Mail, &reply, None))),
             });
             if !reply.is_positive() {
                 self.budget.reject(1);
@@ -314,7 +314,8 @@ impl<'a> Probe<'a> {
                     flight.answer(&mail, count, self.connection.last_read());
                 }
                 _ => {
-                    let outcome = self.seat.outcome(Verb::Rcpt, &reply);
+                    let mailbox = flight.questions[flight.answered].mailbox();
+                    let outcome = self.seat.outcome(Verb::Rcpt, &reply, Some(mailbox.as_str()));
                     flight.answer(outcome, count, self.connection.last_read());
                 }
             }

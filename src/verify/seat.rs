@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     desk::{Desk, Draw},
-    outcome::Outcome,
+    outcome::{Outcome, Said},
     pace::Windows,
     probe::Flight,
     question::Question,
@@ -36,8 +36,8 @@ pub(super) struct Seat {
     pub(super) pipelining: bool,
     /// Answers so far, to tell whether the connection was of any use.
     pub(super) gained: u64,
-    /// The reply before, since servers say the same to most.
-    pub(super) last: Option<(Verb, Box<[u8]>, Arc<Outcome>)>,
+    /// The reply before.
+    last: Option<Said>,
     /// Those answered since answers last counted.
     pub(super) windows: Windows,
     /// Memory for windows to come.
@@ -105,17 +105,16 @@ impl Seat {
         }
     }
 
-    /// What the reply means; looked up anew only where it differs from the one before.
-    pub(super) fn outcome<B: AsRef<[u8]>>(&mut self, verb: Verb, reply: &Reply<B>) -> &Arc<Outcome> {
-        let same =
-            |(last_verb, last, _): &(Verb, Box<[u8]>, _)| *last_verb == verb && **last == *reply.as_bytes();
-        if !self.last.as_ref().is_some_and(same) {
-            self.last = None;
-        }
-        let (_, _, outcome) = self.last.get_or_insert_with(|| {
-            let outcome = Outcome::of_reply(self.desk.context.config.classifier(), verb, reply);
-            (verb, reply.as_bytes().into(), Arc::new(outcome))
-        });
-        outcome
+    /// What the reply means, about a mailbox if it answers RCPT; looked up anew only where it is not like the one before.
+    pub(super) fn outcome<B: AsRef<[u8]>>(
+        &mut self,
+        verb: Verb,
+        reply: &Reply<B>,
+        mailbox: Option<&str>,
+    ) -> &Arc<Outcome> {
+        let last = self.last.take();
+        let last = last.and_then(|mut last| last.again(verb, reply, mailbox).is_some().then_some(last));
+        let new = || Said::new(self.desk.context.config.classifier(), verb, reply, mailbox);
+        self.last.insert(last.unwrap_or_else(new)).outcome()
     }
 }
