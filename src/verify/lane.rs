@@ -147,10 +147,12 @@ struct NoWay {
 
 /// Connects to the most preferred exchanger that lets us in (RFC 5321 5.1).
 async fn connect(desk: &Desk, group: usize) -> Result<PooledConnection, NoWay> {
+    let failed_before = desk.lock().groups[group].rest.is_some();
     let connected = try_exchangers(desk, group).await;
-    // One lost packet must not decide about everybody who waits; a refusal that is meant may.
+    // One lost packet must not decide about everybody who waits; a refusal that is meant may, and so may a failure like
+    // the one before.
     match &connected {
-        Err(NoWay { outcome, all: true, .. }) if outcome.verdict.retry.is_some() => {
+        Err(NoWay { outcome, all: true, .. }) if outcome.verdict.retry.is_some() && !failed_before => {
             sleep(AGAIN).await;
             try_exchangers(desk, group).await
         }

@@ -353,3 +353,18 @@ async fn without_pipelining_goodbye_is_said_by_itself_and_nobody_is_asked_twice(
     }
     assert_eq!(sandbox.stats("mx").unwrap().rcpts, TO_TWO.len() as u64);
 }
+
+#[tokio::test]
+async fn who_could_not_be_reached_is_tried_twice_the_first_time_and_once_from_then_on() {
+    let sandbox = sandbox(
+        "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\ntarpit = { octet = \"1s\", from = \"connect\" }\n\
+         [[domain]]\nname = \"slow.test\"\nknown_share = 1.0\n",
+    )
+    .await;
+    let mut config = config(&sandbox);
+    config.client.timeouts = Timeouts::all(Duration::from_millis(200));
+    config.schedule = vec![Duration::from_millis(50); 2];
+    let records = verify(config, &["ann@slow.test"]).await;
+    assert_eq!((records[0].status, records[0].attempts), (Status::Unknown, 3));
+    assert_eq!(sandbox.stats("mx").unwrap().connections, 4);
+}
