@@ -16,8 +16,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
 pub(crate) const SCHEDULE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(4)];
 /// How long a greylist wants to have known somebody.
 const GREYLIST: Duration = Duration::from_millis(1_500);
-/// A host that does not let us in is tried twice, with a second in between, before it is left alone.
-const UNREACHABLE: Duration = Duration::from_secs(2 * DEADLINE.as_secs() + 1);
+/// A host that does not let us in is tried twice the first time, with a second in between.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Connections at once that a host takes, and that a stranger is asked over.
 const CONNECTIONS: u64 = 2;
 /// Rejections on a connection: Postfix slows down at the tenth.
@@ -27,6 +27,7 @@ const SETUP: u64 = 2;
 /// Round trips in which a connection uses up its rejections: no more recipients are in flight than may be refused, so
 /// that each round trip uses up half of what is left at the most: 9, 4.5, 2.3, 1.1. Whoever ends a connection earlier
 /// leaves rejections unused, and has fewer such round trips: at the best, after two windows, that would be a ninth less time.
+/// Where everybody is refused it is one.
 const WINDOWS: u64 = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,16 +156,15 @@ impl Plan {
             refused[self.host_of(n)] += u64::from(sandbox.expected(&mailbox) == Truth::Known);
         }
         let times = self.hosts.iter().enumerate().map(|(n, host)| {
-            let (refusals, pause) = match host.kind {
-                Kind::Greylist => (refused[n] + asked[n], SCHEDULE[0]),
-                _ => (refused[n], Duration::ZERO),
+            let busy = |refusals: u64, windows: u64| {
+                let connections = refusals.div_ceil(REJECTIONS).div_ceil(CONNECTIONS);
+                host.latency * u32::try_from(connections * (SETUP + windows)).unwrap()
             };
-            let connections = refusals.div_ceil(REJECTIONS).div_ceil(CONNECTIONS);
-            let busy = host.latency * u32::try_from(connections * (SETUP + WINDOWS)).unwrap();
             let time = match host.kind {
-                Kind::Tarpit => UNREACHABLE * 3 + SCHEDULE.iter().sum::<Duration>(),
+                Kind::Tarpit => DEADLINE * 4 + AGAIN + SCHEDULE.iter().sum::<Duration>(),
                 Kind::Blocker => Duration::ZERO,
-                _ => busy + pause,
+                Kind::Greylist => busy(asked[n], 1) + SCHEDULE[0] + busy(refused[n], WINDOWS),
+                Kind::Ordinary | Kind::Limits => busy(refused[n], WINDOWS),
             };
             (time, host)
         });

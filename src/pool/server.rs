@@ -388,6 +388,7 @@ enum Fit {
 }
 
 impl Gauges for Server {
+    /// Read one after the other while others work: a connection that is just arriving may count as idle, too.
     fn sizes(&self) -> Sizes {
         let (idle, connecting) = (self.slots.idle(), self.slots.connecting());
         Sizes {
