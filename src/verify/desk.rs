@@ -434,13 +434,17 @@ impl State {
             self.groups[seat.group].rates.ask(alike[0].kin(), alike.len() as u32);
         }
         self.pace.take(questions.len() as u32);
+        // What came at once woke one connection, and may be enough for others that stand idle.
+        if !self.groups[seat.group].is_empty() {
+            self.groups[seat.group].wake.notify_one();
+        }
         Some(Draw::Window(Window { questions, risk, smtputf8, last }))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::mpsc::UnboundedReceiver;
+    use tokio::{sync::mpsc::UnboundedReceiver, task::JoinSet};
 
     use super::*;
     use crate::{
@@ -477,6 +481,30 @@ mod tests {
         let left = Budget::new(&desk.limits, None, None).left(Risk::default());
         assert!(matches!(state.draw(&mut seat, left, 1..=100, false, Instant::now()), Draw::Nothing));
         assert_eq!(lots.try_recv().map(|lot| lot.events.len()), Ok(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_at_once_is_asked_over_all_connections_that_stand_idle() {
+        let desk = Arc::new(desk());
+        let (group, until) = (desk.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
+        let mut idle = JoinSet::new();
+        for _ in 0..4 {
+            let (mut seat, desk) = (Seat::vacant(Arc::clone(&desk), group), Arc::clone(&desk));
+            idle.spawn(async move {
+                let more = desk.more(group, until).await;
+                let left = Budget::new(&desk.limits, None, None).left(Risk::default());
+                more && matches!(seat.draw(left, 1..=100, false), Draw::Window(_))
+            });
+        }
+        tokio::task::yield_now().await;
+        {
+            let mut state = desk.lock();
+            (state.connections, state.groups[group].live) = (1, 4);
+            let strangers = (0..100).map(|n| item(&format!("ann{n}@example.com")));
+            state.take_in(group, strangers.collect::<Vec<_>>().into_iter());
+        }
+        assert_eq!(idle.join_all().await, [true; 4]);
+        assert!(Instant::now() < until, "nobody waited in vain");
     }
 
     #[tokio::test]
