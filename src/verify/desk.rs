@@ -25,7 +25,7 @@ use super::{
     outcome::Outcome,
     pace::{Controller, Pace},
     question::{Later, Question},
-    run::Lot,
+    run::{Lot, TOGETHER},
     seat::Seat,
     standing::Standing,
     status::{self, Block, LaneState},
@@ -134,11 +134,12 @@ impl Desk {
                     return true;
                 }
                 if state.is_surplus() || state.ending && state.later.is_empty() {
+                    state.wake_another(group);
                     return false;
                 }
             }
             if timeout_at(until, told).await.is_err() {
-                return false;
+                return self.lock().may_ask(group, Instant::now());
             }
         }
     }
@@ -359,36 +360,17 @@ impl State {
         worn: bool,
         now: Instant,
     ) -> Draw {
-        loop {
-            if let Some(draw) = self.try_draw(seat, left, &sizes, worn, now) {
-                return draw;
-            }
-            self.flush();
-        }
-    }
-
-    /// None if those whose turn it was were not to be asked, and others wait perhaps.
-    fn try_draw(
-        &mut self,
-        seat: &mut Seat,
-        left: Left,
-        sizes: &RangeInclusive<u32>,
-        worn: bool,
-        now: Instant,
-    ) -> Option<Draw> {
         if self.standing.blocked(now).is_some() || self.is_surplus() {
-            return Some(Draw::Leave);
-        }
-        let waiting = self.groups[seat.group].len();
-        if waiting == 0 {
-            return Some(Draw::Nothing);
+            return self.leave(seat.group);
         }
         let allowed = self.pace.allows(now);
-        if allowed < self.enough(waiting) {
-            return Some(Draw::Nothing);
+        if self.groups[seat.group].is_empty() || allowed < self.enough(self.groups[seat.group].len()) {
+            return Draw::Nothing;
         }
         let most = if self.standing.is_on_probation(now) { PROBATION } else { *sizes.end() };
         let most = most.min(allowed);
+        self.sift(seat, most, now);
+        let waiting = self.groups[seat.group].len();
         let risk = self.groups[seat.group].affordable(left, most);
         let count = risk.recipients;
         // Round trips for ever fewer recipients, until the last rejection is used up, take longer than to begin anew, where
@@ -400,45 +382,70 @@ impl State {
         let few =
             worn && count <= FEW && !(count > 0 && (last || self.groups[seat.group].asks_for_a_domain()));
         if seat.gained > 0 && few {
-            return Some(Draw::Leave);
+            return self.leave(seat.group);
         }
         if count == 0 || count < *sizes.start() {
-            return Some(Draw::Nothing);
+            return Draw::Nothing;
         }
         // Nobody does as a rule, and then nobody has to be looked at.
-        let smtputf8 = seat.smtputf8 && self.groups[seat.group].needs_smtputf8();
+        let smtputf8 = self.groups[seat.group].needs_smtputf8();
         let asked = self.context.timestamp(now);
         let mut questions = seat.spare.pop().unwrap_or_default();
         questions.reserve(count as usize);
-        // Those of whom the risk was reckoned, and nobody in the place of one who is not asked.
-        for _ in 0..count {
-            let Some(mut question) = self.pop(seat.group) else { break };
-            if let Some(outcome) = self.standing.refuses(question.domain()).cloned() {
-                self.settle_unreached(seat.source(), question, &outcome, now);
-                continue;
-            }
-            if !seat.smtputf8 && question.needs_smtputf8() {
-                self.settle(seat.source(), question, &Outcome::no_smtputf8(), now);
-                continue;
-            }
+        while questions.len() < count as usize
+            && let Some(mut question) = self.pop(seat.group)
+        {
             if let Question::Item(item) = &mut question {
                 item.start(asked);
             }
             questions.push(question);
-        }
-        if questions.is_empty() {
-            return None;
         }
         let smtputf8 = smtputf8 && questions.iter().any(|question| question.needs_smtputf8());
         for alike in questions.chunk_by(|one, next| one.kin() == next.kin()) {
             self.groups[seat.group].rates.ask(alike[0].kin(), alike.len() as u32);
         }
         self.pace.take(questions.len() as u32);
-        // What came at once woke one connection, and may be enough for others that stand idle.
-        if !self.groups[seat.group].is_empty() {
-            self.groups[seat.group].wake.notify_one();
+        self.wake_another(seat.group);
+        Draw::Window(Window { questions, risk, smtputf8, last })
+    }
+
+    fn leave(&self, group: usize) -> Draw {
+        self.wake_another(group);
+        Draw::Leave
+    }
+
+    /// What came at once woke one connection, and may be enough for others that stand idle.
+    fn wake_another(&self, group: usize) {
+        if !self.groups[group].is_empty() {
+            self.groups[group].wake.notify_one();
         }
-        Some(Draw::Window(Window { questions, risk, smtputf8, last }))
+    }
+
+    /// Settles those that the server cannot be asked about, among as many of the next as make a window: so that it is
+    /// whole, and nobody is in it of whom it was not reckoned with how many will be refused.
+    fn sift(&mut self, seat: &Seat, most: u32, now: Instant) {
+        let understood = seat.smtputf8 || !self.groups[seat.group].needs_smtputf8();
+        if understood && !self.standing.refuses_any() {
+            return;
+        }
+        let mut askable = Vec::new();
+        while askable.len() < most as usize
+            && let Some(question) = self.pop(seat.group)
+        {
+            if let Some(outcome) = self.standing.refuses(question.domain()).cloned() {
+                self.settle_unreached(seat.source(), question, &outcome, now);
+            } else if !seat.smtputf8 && question.needs_smtputf8() {
+                self.settle(seat.source(), question, &Outcome::no_smtputf8(), now);
+            } else {
+                askable.push(question);
+            }
+            if self.lot.events.len() >= TOGETHER {
+                self.flush();
+            }
+        }
+        self.waiting += askable.len();
+        askable.into_iter().rev().for_each(|question| self.groups[seat.group].push_front(question));
+        self.flush();
     }
 }
 
@@ -508,22 +515,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_is_asked_at_the_risk_of_those_who_are_not() {
+    async fn who_cannot_be_asked_takes_no_place_and_gives_none_to_others() {
         let desk = Arc::new(desk());
         let mut state = desk.lock();
         let group = state.add(Vec::new());
         let mut seat = Seat::vacant(Arc::clone(&desk), group);
         state.connections = 1;
         let of = |address: &str, domain| Item { domain, ..item(address) };
-        let known = (0..150).map(|n| of(&format!("jürgen{n}@example.com"), 1));
-        let strangers = (0..100).map(|n| of(&format!("ann{n}@example.net"), 2));
+        // Of the first domain few are refused; of the second nothing is known.
         state.groups[group].rates.note(Kin::new(1, 0), false, 200);
+        let known = (0..3_000).map(|n| match n % 20 {
+            0 => of(&format!("ann{n}@example.com"), 1),
+            _ => of(&format!("jürgen{n}@example.com"), 1),
+        });
+        let strangers = (0..200).map(|n| of(&format!("ann{n}@example.net"), 2));
         state.take_in(group, known.chain(strangers).collect::<Vec<_>>().into_iter());
         let left = Budget::new(&desk.limits, None, None).left(Risk::default());
-        let Draw::Window(window) = state.draw(&mut seat, left, 1..=100, false, Instant::now()) else {
-            panic!("100 could be asked");
+        let mut draw = |sizes| match state.draw(&mut seat, left, sizes, false, Instant::now()) {
+            Draw::Window(window) => window.questions.len(),
+            _ => 0,
         };
-        assert!((1..20).contains(&window.questions.len()), "{} were asked", window.questions.len());
+        assert_eq!(draw(50..=100), 100);
+        assert!((50..70).contains(&draw(50..=100)), "those who are left, and some strangers");
+        assert_eq!(draw(50..=100), 0, "strangers alone are too few");
+        assert_eq!(draw(1..=100), 9);
     }
 
     fn item(address: &str) -> Item {

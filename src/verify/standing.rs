@@ -101,9 +101,14 @@ impl Standing {
         self.blocked.as_ref().is_some_and(|blocked| now >= blocked.until)
     }
 
+    /// Whether any domain does not want us.
+    pub(super) fn refuses_any(&self) -> bool {
+        !self.domains.is_empty()
+    }
+
     /// What a domain said that does not want us.
     pub(super) fn refuses(&self, domain: u32) -> Option<&Outcome> {
-        if self.domains.is_empty() { None } else { self.domains.get(&domain) }
+        self.domains.get(&domain)
     }
 
     /// Takes note that a recipient was accepted who was `asked` about at a time: whatever was said before was meant.
