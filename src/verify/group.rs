@@ -8,7 +8,7 @@ use foldhash::HashMap;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    Record,
+    Record, SubStatus,
     catch_all::Domain,
     engine::Item,
     mx::Exchangers,
@@ -17,6 +17,8 @@ use super::{
     throttle::{Left, Rates, Risk},
 };
 
+/// Within this time a failure to connect is the same trouble as the one before; the usual schedule has an hour's pause.
+const SAME_TROUBLE: Duration = Duration::from_secs(2 * 3600);
 /// For how long an exchanger that could not be reached is tried last.
 const REMEMBERED: Duration = Duration::from_secs(120);
 
@@ -52,6 +54,8 @@ pub(super) struct Group {
     pub(super) turned_away: u32,
     /// No way to the servers: until when, and why.
     pub(super) rest: Option<(Instant, Outcome)>,
+    /// When no server could be connected to the last time, and what became of it.
+    unreached: Option<(Instant, SubStatus)>,
     /// No new connection before this.
     pub(super) not_before: Option<Instant>,
     /// Whether it stands in the line of those that need a connection.
@@ -79,6 +83,7 @@ impl Group {
             poor: 0,
             turned_away: 0,
             rest: None,
+            unreached: None,
             not_before: None,
             in_line: false,
             wake: Arc::default(),
@@ -173,6 +178,21 @@ impl Group {
         order.into_iter().map(|(at, _)| at).collect()
     }
 
+    /// Takes note of a connection that is open.
+    pub(super) fn reached(&mut self) {
+        (self.rest, self.unreached) = (None, None);
+    }
+
+    /// Takes note that no exchanger could be connected to.
+    pub(super) fn not_reached(&mut self, sub_status: SubStatus, now: Instant) {
+        self.unreached = Some((now, sub_status));
+    }
+
+    /// Whether the same became of it the time before: then it is no accident.
+    pub(super) fn failed_alike(&self, sub_status: SubStatus, now: Instant) -> bool {
+        self.unreached.is_some_and(|(at, before)| before == sub_status && now < at + SAME_TROUBLE)
+    }
+
     /// Takes note that an exchanger could not be reached.
     pub(super) fn failed(&mut self, host: &Arc<str>, now: Instant) {
         self.failures.insert(Arc::clone(host), now + REMEMBERED);
@@ -188,6 +208,19 @@ impl Group {
 mod tests {
     use super::*;
     use crate::client::Endpoint;
+
+    #[test]
+    fn only_the_same_failure_not_long_ago_is_no_accident() {
+        let (mut group, now) = (Group::new(Vec::new()), Instant::now());
+        let (timeout, refused) = (SubStatus::TimeoutExceeded, SubStatus::FailedSmtpConnection);
+        assert!(!group.failed_alike(timeout, now));
+        group.not_reached(timeout, now);
+        assert!(group.failed_alike(timeout, now + Duration::from_secs(3600)));
+        assert!(!group.failed_alike(refused, now), "another trouble");
+        assert!(!group.failed_alike(timeout, now + SAME_TROUBLE), "long ago");
+        group.reached();
+        assert!(!group.failed_alike(timeout, now), "it was well between");
+    }
 
     #[test]
     fn an_exchanger_that_failed_is_tried_last_for_a_while_and_a_backup_never_beside_one_that_answers() {

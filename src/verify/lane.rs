@@ -86,10 +86,12 @@ async fn work(mut hired: Hired) {
     let mut connection = match connect(&desk, group).await {
         Ok(connection) => connection,
         Err(NoWay { host, outcome, all }) => {
-            let mut state = desk.lock();
-            match all {
-                true => state.unreachable(group, &host, &outcome, Instant::now()),
-                false => state.one_too_many(group, Instant::now()),
+            let (mut state, now) = (desk.lock(), Instant::now());
+            if all {
+                state.groups[group].not_reached(outcome.verdict.sub_status, now);
+                state.unreachable(group, &host, &outcome, now);
+            } else {
+                state.one_too_many(group, now);
             }
             return;
         }
@@ -147,12 +149,14 @@ struct NoWay {
 
 /// Connects to the most preferred exchanger that lets us in (RFC 5321 5.1).
 async fn connect(desk: &Desk, group: usize) -> Result<PooledConnection, NoWay> {
-    let failed_before = desk.lock().groups[group].rest.is_some();
     let connected = try_exchangers(desk, group).await;
-    // One lost packet must not decide about everybody who waits; a refusal that is meant may, and so may a failure like
-    // the one before.
+    // One lost packet must not decide about everybody who waits; a refusal that is meant may, and so may what was the
+    // same the time before.
     match &connected {
-        Err(NoWay { outcome, all: true, .. }) if outcome.verdict.retry.is_some() && !failed_before => {
+        Err(NoWay { outcome: Outcome { verdict, .. }, all: true, .. })
+            if verdict.retry.is_some()
+                && !desk.lock().groups[group].failed_alike(verdict.sub_status, Instant::now()) =>
+        {
             sleep(AGAIN).await;
             try_exchangers(desk, group).await
         }

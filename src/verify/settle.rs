@@ -70,7 +70,7 @@ impl State {
         known.connecting = known.connecting.saturating_sub(1);
         known.live += 1;
         known.borne = known.borne.max(known.live);
-        known.rest = None;
+        known.reached();
         let waiting = known.len();
         let unsure = known.answers(host);
         self.waiting -= waiting - known.len();
