@@ -150,7 +150,7 @@ impl Decoder {
             && self.lines == 0
             && let Some(head) = whole_reply(&self.buf[self.start..end])
         {
-            (self.line, self.scanned) = (end + 1, end + 1);
+            self.line = end + 1;
             return Ok(Some(head));
         }
         self.frame_from(end)
