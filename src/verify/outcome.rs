@@ -142,7 +142,7 @@ const SHORT: usize = 1024;
 /// A reply, and what it means. Servers say the same to most, but for the mailbox.
 pub(super) struct Said {
     verb: Verb,
-    words: Box<[u8]>,
+    words: Vec<u8>,
     /// Where the mailbox stands between angle brackets, of which the classifier takes no note.
     mailbox: Option<Range<usize>>,
     outcome: Arc<Outcome>,
@@ -180,9 +180,10 @@ impl Said {
             if !same {
                 return None;
             }
-            let text = Some(reply.text().into());
-            (self.words, self.mailbox) = (words.into(), Some(now));
-            self.outcome = Outcome { text, ..Outcome::clone(&self.outcome) }.into();
+            words.clone_into(&mut self.words);
+            self.mailbox = Some(now);
+            let Outcome { verdict, code, enhanced, .. } = *self.outcome;
+            self.outcome = Outcome { verdict, code, enhanced, text: Some(reply.text().into()) }.into();
         }
         Some(&self.outcome)
     }
@@ -197,7 +198,8 @@ fn bracketed(words: &[u8], mailbox: &str) -> Option<Range<usize>> {
     let start = memchr(b'<', words)? + 1;
     let end = start + mailbox.len();
     let there = words.get(start..end)? == mailbox.as_bytes() && words.get(end) == Some(&b'>');
-    let plain = !mailbox.contains(['<', '>', ' ']);
+    // A quoted local part may hold brackets and blanks itself.
+    let plain = !mailbox.starts_with('"');
     (there && plain && words.len() <= SHORT).then_some(start..end)
 }
 

@@ -112,9 +112,11 @@ impl Seat {
         reply: &Reply<B>,
         mailbox: Option<&str>,
     ) -> &Arc<Outcome> {
-        let last = self.last.take();
-        let last = last.and_then(|mut last| last.again(verb, reply, mailbox).is_some().then_some(last));
+        let again = self.last.as_mut().is_some_and(|last| last.again(verb, reply, mailbox).is_some());
+        if !again {
+            self.last = None;
+        }
         let new = || Said::new(self.desk.context.config.classifier(), verb, reply, mailbox);
-        self.last.insert(last.unwrap_or_else(new)).outcome()
+        self.last.get_or_insert_with(new).outcome()
     }
 }
