@@ -134,7 +134,6 @@ impl Desk {
                     return true;
                 }
                 if state.is_surplus() || state.ending && state.later.is_empty() {
-                    state.wake_another(group);
                     return false;
                 }
             }
@@ -360,8 +359,9 @@ impl State {
         worn: bool,
         now: Instant,
     ) -> Draw {
+        // Nobody else is told: until this connection is closed, the others are as many too many.
         if self.standing.blocked(now).is_some() || self.is_surplus() {
-            return self.leave(seat.group);
+            return Draw::Leave;
         }
         let allowed = self.pace.allows(now);
         if self.groups[seat.group].is_empty() || allowed < self.enough(self.groups[seat.group].len()) {
@@ -382,7 +382,8 @@ impl State {
         let few =
             worn && count <= FEW && !(count > 0 && (last || self.groups[seat.group].asks_for_a_domain()));
         if seat.gained > 0 && few {
-            return self.leave(seat.group);
+            self.wake_another(seat.group);
+            return Draw::Leave;
         }
         if count == 0 || count < *sizes.start() {
             return Draw::Nothing;
@@ -409,12 +410,7 @@ impl State {
         Draw::Window(Window { questions, risk, smtputf8, last })
     }
 
-    fn leave(&self, group: usize) -> Draw {
-        self.wake_another(group);
-        Draw::Leave
-    }
-
-    /// What came at once woke one connection, and may be enough for others that stand idle.
+    /// What came at once woke one connection, and what that leaves behind is for the next that stands idle.
     fn wake_another(&self, group: usize) {
         if !self.groups[group].is_empty() {
             self.groups[group].wake.notify_one();
@@ -511,6 +507,58 @@ mod tests {
             state.take_in(group, strangers.collect::<Vec<_>>().into_iter());
         }
         assert_eq!(idle.join_all().await, [true; 4]);
+        assert!(Instant::now() < until, "nobody waited in vain");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_woken_and_worn_leaves_the_question_to_the_next() {
+        let desk = Arc::new(desk());
+        let (group, until) = (desk.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
+        let limits = Limits { rejections: 1, ..desk.limits };
+        let worn = {
+            let (mut seat, desk) = (Seat::vacant(Arc::clone(&desk), group), Arc::clone(&desk));
+            (seat.gained, seat.pipelining) = (1, false);
+            tokio::spawn(async move {
+                let more = desk.more(group, until).await;
+                let left = Budget::new(&limits, None, None).left(Risk::default());
+                more && matches!(seat.draw(left, 1..=100, true), Draw::Leave)
+            })
+        };
+        tokio::task::yield_now().await;
+        let next = tokio::spawn({
+            let desk = Arc::clone(&desk);
+            async move { desk.more(group, until).await }
+        });
+        tokio::task::yield_now().await;
+        {
+            let mut state = desk.lock();
+            (state.connections, state.groups[group].live) = (1, 2);
+            state.take_in(group, ["ann@example.com", "bob@example.com"].map(item).into_iter());
+        }
+        assert!(worn.await.unwrap() && next.await.unwrap());
+        assert!(Instant::now() < until, "nobody waited in vain");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_there_is_one_connection_too_many_one_leaves_and_the_others_ask() {
+        let desk = Arc::new(desk());
+        let (group, until) = (desk.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
+        let mut idle = JoinSet::new();
+        for _ in 0..3 {
+            let desk = Arc::clone(&desk);
+            idle.spawn(async move { desk.more(group, until).await });
+        }
+        tokio::task::yield_now().await;
+        {
+            let mut state = desk.lock();
+            (state.connections, state.groups[group].live) = (2, 3);
+            state.take_in(group, [item("ann@example.com")].into_iter());
+        }
+        assert!(!idle.join_next().await.unwrap().unwrap(), "the one too many");
+        tokio::task::yield_now().await;
+        assert!(idle.try_join_next().is_none(), "it counts until it has said goodbye");
+        desk.lock().dismissed(group, true);
+        assert!(idle.join_next().await.unwrap().unwrap());
         assert!(Instant::now() < until, "nobody waited in vain");
     }
 
