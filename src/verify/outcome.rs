@@ -162,30 +162,29 @@ impl Said {
         Self { verb, words: words.into(), mailbox, outcome: outcome.into() }
     }
 
-    /// What the same reply means, or one that differs in nothing but its mailbox; none if it is another.
-    pub(super) fn again<B: AsRef<[u8]>>(
+    /// Whether it is the same reply, or one that differs in nothing but its mailbox, in whose place it is put then.
+    pub(super) fn is_said_again<B: AsRef<[u8]>>(
         &mut self,
         verb: Verb,
         reply: &Reply<B>,
         mailbox: Option<&str>,
-    ) -> Option<&Arc<Outcome>> {
+    ) -> bool {
         let words = reply.as_bytes();
-        if self.verb != verb {
-            return None;
+        if self.verb == verb && *self.words == *words {
+            return true;
         }
-        if *self.words != *words {
-            let (before, now) = (self.mailbox.clone()?, bracketed(words, mailbox?)?);
-            let same = self.words[..before.start] == words[..now.start]
-                && self.words[before.end..] == words[now.end..];
-            if !same {
-                return None;
-            }
+        let now = mailbox.and_then(|mailbox| bracketed(words, mailbox));
+        let (Some(before), Some(now)) = (&self.mailbox, now) else { return false };
+        let alike = self.verb == verb
+            && self.words[..before.start] == words[..now.start]
+            && self.words[before.end..] == words[now.end..];
+        if alike {
             words.clone_into(&mut self.words);
             self.mailbox = Some(now);
             let Outcome { verdict, code, enhanced, .. } = *self.outcome;
             self.outcome = Outcome { verdict, code, enhanced, text: Some(reply.text().into()) }.into();
         }
-        Some(&self.outcome)
+        alike
     }
 
     pub(super) fn outcome(&self) -> &Arc<Outcome> {
@@ -234,13 +233,13 @@ mod tests {
         let classifier = Classifier::builtin();
         let of = |mailbox: &str| reply(&format!("550 5.1.1 <{mailbox}>: User unknown")).unwrap();
         let mut said = Said::new(classifier, Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test"));
-        let again = said.again(Verb::Rcpt, &of("full@spam.test"), Some("full@spam.test")).unwrap();
-        assert_eq!(**again, Outcome::of_reply(classifier, Verb::Rcpt, &of("full@spam.test")));
-        assert!(said.again(Verb::Rcpt, &of("bob@a.test"), Some("eve@a.test")).is_none(), "another's");
-        assert!(said.again(Verb::Rcpt, &of("bob@a.test"), None).is_none());
-        assert!(said.again(Verb::Mail, &of("bob@a.test"), Some("bob@a.test")).is_none());
+        assert!(said.is_said_again(Verb::Rcpt, &of("full@spam.test"), Some("full@spam.test")));
+        assert_eq!(**said.outcome(), Outcome::of_reply(classifier, Verb::Rcpt, &of("full@spam.test")));
+        assert!(!said.is_said_again(Verb::Rcpt, &of("bob@a.test"), Some("eve@a.test")), "another's");
+        assert!(!said.is_said_again(Verb::Rcpt, &of("bob@a.test"), None));
+        assert!(!said.is_said_again(Verb::Mail, &of("bob@a.test"), Some("bob@a.test")));
         let other = reply("550 5.1.1 <bob@a.test>: Mailbox full").unwrap();
-        assert!(said.again(Verb::Rcpt, &other, Some("bob@a.test")).is_none());
+        assert!(!said.is_said_again(Verb::Rcpt, &other, Some("bob@a.test")));
     }
 
     proptest! {
@@ -266,8 +265,8 @@ mod tests {
             let [first, second] = [first, second].map(|local_part| format!("{local_part}@a.test"));
             if let (Some(one), Some(other)) = (of(&first), of(&second)) {
                 let mut said = Said::new(classifier, Verb::Rcpt, &one, Some(&first));
-                if let Some(again) = said.again(Verb::Rcpt, &other, Some(&second)) {
-                    prop_assert_eq!(&**again, &Outcome::of_reply(classifier, Verb::Rcpt, &other));
+                if said.is_said_again(Verb::Rcpt, &other, Some(&second)) {
+                    prop_assert_eq!(&**said.outcome(), &Outcome::of_reply(classifier, Verb::Rcpt, &other));
                 }
             }
         }

@@ -112,8 +112,7 @@ impl Seat {
         reply: &Reply<B>,
         mailbox: Option<&str>,
     ) -> &Arc<Outcome> {
-        let again = self.last.as_mut().is_some_and(|last| last.again(verb, reply, mailbox).is_some());
-        if !again {
+        if !self.last.as_mut().is_some_and(|last| last.is_said_again(verb, reply, mailbox)) {
             self.last = None;
         }
         let new = || Said::new(self.desk.context.config.classifier(), verb, reply, mailbox);
