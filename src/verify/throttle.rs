@@ -9,7 +9,7 @@
 //! What is known is known of a domain. Lists are sorted by domain more often than not, and behind one server a domain
 //! with good addresses, or one that accepts anything, is next to one that nobody is left at. Only the first few
 //! recipients of a domain are judged by the other domains of the server, or else a lane of many small domains would
-//! never get beyond nine.
+//! never get beyond nine; and as if all of them went the same way, since a domain of which nobody is left refuses all.
 //!
 //! Nor does the share of one attempt tell anything of the next. A greylist puts off everybody the first time and answers
 //! the second time, and those who are left for the third are the ones whose mailbox is full: one attempt after the other
