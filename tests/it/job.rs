@@ -260,6 +260,37 @@ fn an_interrupted_job_says_how_to_go_on() {
     assert_eq!(desk.rows().len(), 4_000);
 }
 
+#[test]
+fn a_terminal_has_a_live_view() {
+    use rustix::{fs, pty, termios};
+    let (desk, flags) = (Desk::new(list(2_000)), pty::OpenptFlags::RDWR | pty::OpenptFlags::NOCTTY);
+    let world = slow_world(desk.dir.path());
+    let screen = pty::openpt(flags).unwrap();
+    pty::grantpt(&screen).unwrap();
+    pty::unlockpt(&screen).unwrap();
+    let size = termios::Winsize { ws_row: 40, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+    let terminal = fs::open(
+        pty::ptsname(&screen, Vec::new()).unwrap(),
+        fs::OFlags::RDWR | fs::OFlags::NOCTTY,
+        fs::Mode::empty(),
+    );
+    let terminal = terminal.unwrap();
+    termios::tcsetwinsize(&terminal, size).unwrap();
+    let mut child =
+        command(&desk.verify(&[&world])).env("TERM", "xterm").stderr(Stdio::from(terminal)).spawn().unwrap();
+    // What is read ends with an error once nobody has the terminal any more.
+    let mut shown = Vec::new();
+    let _ = std::fs::File::from(screen).read_to_end(&mut shown);
+    assert!(child.wait().unwrap().success());
+    let shown = String::from_utf8_lossy(&shown);
+    for part in
+        ["█", "░", " %", " of 2,000 · ", " left · ", " deliverable", "waiting  answered", "mx.good.test"]
+    {
+        assert!(shown.contains(part), "no {part:?} in {shown}");
+    }
+    assert!(shown.contains('\u{1b}'), "it moves: {shown}");
+}
+
 /// Waits until the job has a result.
 fn wait_for_some(job: &Path) {
     let deadline = Instant::now() + Duration::from_secs(60);
