@@ -1,4 +1,4 @@
-//! The router: each address to the lane of its domain, whose way is looked up once.
+//! The router: each address to the lane of its domain, whose way is looked up once, and again as the DNS has it.
 //!
 //! It never waits for a lane: what a lane is given waits in its queue, and the places of the run bound all of it together.
 
@@ -25,8 +25,9 @@ use crate::proto::Mailbox;
 
 /// Domains that may be looked up at once.
 const MAX_LOOKUPS: usize = 128;
-/// How long a failure to look a domain up stands, where nobody waits for the next attempt here.
-const FAILED: Duration = Duration::from_secs(60);
+/// How long what the resolver said stands before it is asked again. Its cache knows how long the DNS lets it stand; and a
+/// failure, of which it knows nothing, is worth a new attempt then.
+const STANDS: Duration = Duration::from_secs(60);
 
 /// A domain that was met: its place among those known, and its facts.
 type Met = (u32, DomainFacts);
@@ -35,12 +36,10 @@ type Met = (u32, DomainFacts);
 enum Known {
     /// Its way is being looked up; these wait.
     Soon(Vec<Item>),
-    /// Its group.
-    Group(usize),
-    /// Nobody to ask.
-    Nowhere(Outcome),
-    /// The DNS did not answer; not to be asked before this time.
-    Failed(Outcome, Instant),
+    /// Its group, until this time.
+    Group(usize, Instant),
+    /// Nobody to ask, until this time or ever.
+    Nowhere(Outcome, Option<Instant>),
 }
 
 /// A group of a lane.
@@ -75,6 +74,8 @@ pub(super) struct Router {
     lookups: JoinSet<(u32, MailRoute)>,
     lookup_places: Arc<Semaphore>,
     lot: Lot,
+    /// When the last came in.
+    now: Instant,
 }
 
 impl Router {
@@ -94,6 +95,7 @@ impl Router {
             lookups: JoinSet::new(),
             lookup_places: Arc::new(Semaphore::new(MAX_LOOKUPS)),
             lot: Lot::default(),
+            now: Instant::now(),
         }
     }
 
@@ -103,10 +105,16 @@ impl Router {
         while open || !self.lookups.is_empty() {
             tokio::select! {
                 tasks = input.recv(), if open => match tasks {
-                    Some(tasks) => tasks.into_iter().for_each(|task| self.take_in(task)),
+                    Some(tasks) => {
+                        self.now = Instant::now();
+                        tasks.into_iter().for_each(|task| self.take_in(task));
+                    }
                     None => open = false,
                 },
-                Some(Ok((domain, route))) = self.lookups.join_next() => self.resolved(domain, route),
+                Some(Ok((domain, route))) = self.lookups.join_next() => {
+                    self.now = Instant::now();
+                    self.resolved(domain, route);
+                }
             }
             self.flush();
         }
@@ -165,7 +173,7 @@ impl Router {
         let domain = item.domain;
         match &mut self.known[domain as usize] {
             Known::Soon(items) => items.push(item),
-            Known::Group(group) => {
+            Known::Group(group, until) if self.now < *until => {
                 let group = *group;
                 let parcel = *self.groups[group].parcel.get_or_insert_with(|| {
                     self.packed += 1;
@@ -175,12 +183,10 @@ impl Router {
                 });
                 self.parcels[parcel].items.push(item);
             }
-            Known::Nowhere(outcome) => self.context.settle(item, outcome, Instant::now(), &mut self.lot),
-            Known::Failed(outcome, until) => {
-                let now = Instant::now();
-                if *until > now {
-                    return self.context.settle(item, outcome, now, &mut self.lot);
-                }
+            Known::Nowhere(outcome, until) if until.is_none_or(|until| self.now < until) => {
+                self.context.settle(item, outcome, Instant::now(), &mut self.lot);
+            }
+            Known::Group(..) | Known::Nowhere(..) => {
                 let mailbox = item.mailbox().shared();
                 self.known[domain as usize] = Known::Soon(vec![item]);
                 self.look_up(domain, mailbox);
@@ -197,7 +203,7 @@ impl Router {
             self.known.push(Known::Soon(Vec::new()));
             self.look_up(id, mailbox.shared());
         } else {
-            self.known.push(Known::Nowhere(Outcome::not_asked()));
+            self.known.push(Known::Nowhere(Outcome::not_asked(), None));
         }
         (id, facts)
     }
@@ -225,17 +231,10 @@ impl Router {
     }
 
     fn resolved(&mut self, domain: u32, route: MailRoute) {
+        let until = self.now + STANDS;
         let known = match route {
-            Ok(exchangers) => Known::Group(self.group(exchangers)),
-            Err(unreachable) => {
-                let outcome = Outcome::of_unreachable(&unreachable);
-                match unreachable {
-                    Unreachable::Dns { .. } if self.context.books == Books::Theirs => {
-                        Known::Failed(outcome, Instant::now() + FAILED)
-                    }
-                    _ => Known::Nowhere(outcome),
-                }
-            }
+            Ok(exchangers) => Known::Group(self.group(exchangers), until),
+            Err(unreachable) => Known::Nowhere(Outcome::of_unreachable(&unreachable), Some(until)),
         };
         let waiting = mem::replace(&mut self.known[domain as usize], known);
         if let Known::Soon(items) = waiting {

@@ -1,10 +1,21 @@
 //! The verifier for a caller that keeps its own books: tasks in, events out.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
+use hickory_resolver::proto::{
+    op::ResponseCode,
+    rr::{RData, RecordType, rdata::MX},
+};
 use smtp_pool::{
     client::Endpoint,
-    metrics::Metrics,
+    metrics::{Metrics, Operation},
     verify::{CatchAll, Event, Providers, Routes, Status, SubStatus, Task, Verifier, VerifierConfig},
 };
 use tokio::{
@@ -12,9 +23,13 @@ use tokio::{
     net::{TcpListener, UdpSocket},
     sync::mpsc,
     task::JoinSet,
+    time::{advance, pause, resume, sleep},
 };
 
-use crate::support::{config, sandbox};
+use crate::{
+    nameserver::Nameserver,
+    support::{config, sandbox},
+};
 
 fn verifier(config: VerifierConfig) -> Verifier {
     Verifier::new(config, Arc::new(Metrics::new())).unwrap()
@@ -141,6 +156,51 @@ async fn a_domain_whose_dns_fails_comes_back_later() {
     let events = run(&verifier(config), &[], vec![task(1, "ann@dns.test", 0)]).await;
     let [Event::Later { id: 1, record, .. }] = &events[..] else { panic!("{events:#?}") };
     assert_eq!((record.status, record.attempts), (Status::Unknown, 1));
+}
+
+/// Whether domains have ceased to exist, in the test of that.
+static GONE: AtomicBool = AtomicBool::new(false);
+
+fn a_null_mx_that_may_be_gone(_: &str, record: RecordType) -> Result<Vec<RData>, ResponseCode> {
+    match record {
+        _ if GONE.load(Relaxed) => Err(ResponseCode::NXDomain),
+        RecordType::MX => Ok(vec![RData::MX(MX::new(0, ".".parse().unwrap()))]),
+        _ => Ok(vec![]),
+    }
+}
+
+#[tokio::test]
+async fn a_run_goes_by_the_dns_for_as_long_as_that_says() {
+    let nameserver = Nameserver::start(a_null_mx_that_may_be_gone).await;
+    let sandbox = sandbox("[[host]]\nname = \"mx\"\n").await;
+    let mut config = config(&sandbox);
+    config.routes = Routes::new();
+    config.nameservers = vec![nameserver.addr];
+    let metrics = Arc::new(Metrics::new());
+    let (tasks, mut events) = Verifier::new(config, Arc::clone(&metrics)).unwrap().start([]);
+    let mut of = async |address: &str| {
+        // Many at once, who wait for one lookup.
+        tasks.send(vec![task(1, address, 0); 10]).await.unwrap();
+        let mut last = None;
+        for _ in 0..10 {
+            let Some(Event::Done { record, .. }) = events.next().await else { panic!("no record") };
+            last = Some(record.sub_status);
+        }
+        last.unwrap()
+    };
+    for domain in ["ann@brief.test", "ann@long.test"] {
+        assert_eq!(of(domain).await, SubStatus::DoesNotAcceptMail);
+    }
+    GONE.store(true, Relaxed);
+    assert_eq!(of("bob@brief.test").await, SubStatus::DoesNotAcceptMail, "it was just looked up");
+    // The cache goes by the clock of the machine, and the run by that of the runtime.
+    sleep(Duration::from_millis(1_100)).await;
+    pause();
+    advance(Duration::from_secs(61)).await;
+    resume();
+    assert_eq!(of("eve@brief.test").await, SubStatus::NoDnsEntries);
+    assert_eq!(of("eve@long.test").await, SubStatus::DoesNotAcceptMail, "it lives for five minutes");
+    assert_eq!(metrics.snapshot().latency(Operation::Dns).unwrap().count, 4, "two for each domain");
 }
 
 #[tokio::test]
