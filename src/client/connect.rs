@@ -13,7 +13,9 @@ use tokio::{
 };
 use tracing::{Instrument, Span};
 
-use super::{ConnectError, Connection, Session, SessionError, Timeouts, log::Log};
+use super::{
+    ConnectError, Connection, Session, SessionError, Timeouts, log::Log, session::single::unambiguous,
+};
 use crate::{
     metrics::{Metrics, Operation, ServerMetrics},
     net::{Dialer, Stream, TlsConfig, TlsConfigError, TlsConnector, TlsPolicy},
@@ -254,7 +256,8 @@ impl Connector {
         metrics: &Arc<ServerMetrics>,
     ) -> Result<Session<Stream>, ConnectError> {
         session.queue(&Command::StartTls)?;
-        let (_, reply) = session.reply().await.map_err(ConnectError::StartTls)?;
+        let (verb, reply) = session.reply().await.map_err(ConnectError::StartTls)?;
+        let reply = unambiguous(verb, reply).map_err(ConnectError::StartTls)?;
         if session.state() != State::Tls {
             return match policy {
                 TlsPolicy::Opportunistic if session.state() == State::Ready => Ok(session),
@@ -302,6 +305,7 @@ where
     while session.state() == State::Auth {
         reply = session.auth_response(&sasl.respond()?).await?;
     }
+    let reply = unambiguous(Verb::Auth, reply)?;
     match reply.code() {
         235 => Ok(()),
         200..=299 => Err(SessionError::from(crate::proto::DialogueError::Unsolicited(reply.code())).into()),

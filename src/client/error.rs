@@ -39,6 +39,15 @@ pub enum SessionError {
     /// A command out of sequence, or a reply that nobody asked for.
     #[error("out of step")]
     Dialogue(#[from] DialogueError),
+    /// The lines of a reply carry different codes ([`Reply::has_mixed_codes`]): whether the command was done is not
+    /// known. The session goes on where its [`state`](super::Session::state) allows it.
+    #[error("the lines of the reply to {verb} carry different codes: {reply}")]
+    Ambiguous {
+        /// What was answered.
+        verb: Verb,
+        /// The reply, with the code of its first line.
+        reply: Box<str>,
+    },
     /// A reply was waited for, and none is owed.
     #[error("no reply is owed")]
     NothingOwed,
@@ -80,6 +89,11 @@ pub enum ConnectError {
 }
 
 impl SessionError {
+    /// A reply to `verb` whose lines carry different codes.
+    pub(crate) fn ambiguous(verb: Verb, reply: &Reply) -> Self {
+        Self::Ambiguous { verb, reply: reply.to_string().into() }
+    }
+
     /// Whether the connection was gone: what a connection that lay idle too long shows at its first use.
     #[must_use]
     pub fn is_lost(&self) -> bool {
@@ -93,7 +107,7 @@ impl SessionError {
             Self::Timeout { .. } => "timed_out",
             Self::Closed { .. } => "closed",
             Self::Io { source, .. } => ErrorKind::from(source).as_str(),
-            Self::Decode(_) | Self::Dialogue(_) | Self::NothingOwed => "protocol",
+            Self::Decode(_) | Self::Dialogue(_) | Self::Ambiguous { .. } | Self::NothingOwed => "protocol",
             Self::Injected => "injected",
         }
     }

@@ -9,7 +9,7 @@
 
 mod message;
 mod quiet;
-mod single;
+pub(super) mod single;
 mod transaction;
 
 use std::{

@@ -85,7 +85,8 @@ impl Verification {
 #[non_exhaustive]
 pub struct Delivery {
     /// For each recipient, in the order of the envelope, the reply that decided: to the message, or to RCPT or MAIL
-    /// where one was refused; or why there is none.
+    /// where one was refused; or why there is none. A reply whose lines carry different codes decides nothing
+    /// ([`SessionError::Ambiguous`]): the server may have taken the message for that recipient or not.
     pub recipients: Vec<(Mailbox, Result<Reply, Arc<OperationError>>)>,
 }
 
@@ -173,14 +174,14 @@ impl Pool {
                 let to: Vec<_> = recipients.iter().map(|at| envelope.to[*at].clone()).collect();
                 let deliver = Deliver { from: &envelope.from, to: &to, message };
                 let sent = match self.on_any(servers, deliver).await {
-                    Ok((_, Ok(replies))) => Ok(replies),
+                    Ok((server, Ok(replies))) => Ok((server, replies)),
                     Ok((server, Err(source))) => Err(OperationError::Session { server, source }),
                     Err(error) => Err(error),
                 };
                 match sent {
-                    Ok(replies) => {
-                        for (at, reply) in recipients.iter().zip(replies) {
-                            outcomes[*at] = Some(Ok(reply));
+                    Ok((server, replies)) => {
+                        for (at, (verb, reply)) in recipients.iter().zip(replies) {
+                            outcomes[*at] = Some(decided(&server, verb, reply));
                         }
                     }
                     Err(error) => {
@@ -250,6 +251,15 @@ impl Pool {
     }
 }
 
+/// A reply that decides; one whose lines carry different codes does not.
+fn decided(server: &str, verb: Verb, reply: Reply) -> Result<Reply, Arc<OperationError>> {
+    if !reply.has_mixed_codes() {
+        return Ok(reply);
+    }
+    let source = SessionError::ambiguous(verb, &reply);
+    Err(OperationError::Session { server: server.into(), source }.into())
+}
+
 /// Something to do on a connection, and to do again on another one if that was stale.
 trait Act {
     type Outcome;
@@ -281,22 +291,23 @@ struct Deliver<'a> {
 }
 
 impl Act for Deliver<'_> {
-    /// The reply that decides for each recipient; an error here is one that came when the message was under way, so
-    /// that nothing may be done again.
-    type Outcome = Result<Vec<Reply>, SessionError>;
+    /// The reply that decides for each recipient, and what it answers; an error here is one that came when the message
+    /// was under way, so that nothing may be done again.
+    type Outcome = Result<Vec<(Verb, Reply)>, SessionError>;
 
     async fn on(&self, connection: &mut Connection) -> Result<Self::Outcome, SessionError> {
         let params = self.params(connection);
-        let mut replies = connection.envelope(self.from, &params, self.to).await?;
+        let replies = connection.envelope(self.from, &params, self.to).await?;
+        let mut decisive: Vec<_> = replies.rcpts.into_iter().map(|rcpt| (Verb::Rcpt, rcpt)).collect();
         if !replies.mail.is_positive() {
-            replies.rcpts = vec![replies.mail; self.to.len()];
+            decisive = vec![(Verb::Mail, replies.mail); self.to.len()];
         } else if connection.state() == State::Rcpt {
             let reply = match connection.data(self.message).await {
                 Ok(reply) => reply,
                 Err(error) => return Ok(Err(error)),
             };
-            for rcpt in replies.rcpts.iter_mut().filter(|rcpt| rcpt.is_positive()) {
-                *rcpt = reply.clone();
+            for (verb, rcpt) in decisive.iter_mut().filter(|(_, rcpt)| rcpt.is_positive()) {
+                (*verb, *rcpt) = (Verb::Message, reply.clone());
             }
         }
         // Where every RCPT was refused, or DATA was, the transaction stands until it is reset.
@@ -304,7 +315,7 @@ impl Act for Deliver<'_> {
             // If that fails, the connection is closed; the replies are there.
             let _ = connection.command(&Command::Rset).await;
         }
-        Ok(Ok(replies.rcpts))
+        Ok(Ok(decisive))
     }
 }
 

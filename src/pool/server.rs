@@ -231,8 +231,8 @@ impl Server {
         }
         lease.noops += 1;
         match timeout_at(limit, lease.connection.command(&Command::Noop)).await {
-            // Refused or not, it is an answer.
-            Ok(Ok(_)) if lease.connection.is_idle() => {
+            // Refused or not, it is an answer; not so where its lines carry different codes.
+            Ok(Ok(reply)) if lease.connection.is_idle() && !reply.has_mixed_codes() => {
                 lease.returned = self.shared.clock.tick();
                 lease.connection.rest();
                 true

@@ -188,7 +188,11 @@ impl Decoder {
                 (None, None) if blank => self.start = self.line,
                 (None, None) => return Err(self.refuse()),
                 (Some(head), parsed) => {
-                    head.malformed(parsed.is_none_or(|parsed| parsed.code != head.code()));
+                    match parsed {
+                        Some(parsed) if parsed.code == head.code() => {}
+                        Some(_) => head.mixed_codes(),
+                        None => head.malformed(),
+                    }
                     if parsed.is_some_and(|parsed| parsed.last) {
                         self.lines = 0;
                         return Ok(self.head.take());

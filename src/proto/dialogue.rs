@@ -18,7 +18,7 @@ use std::{collections::VecDeque, iter};
 
 use thiserror::Error;
 
-use super::{Reply, Verb};
+use super::{Reply, Verb, reply::MIXED_CODES};
 
 /// Where a dialogue stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +139,9 @@ impl Dialogue {
         Ok(())
     }
 
-    /// Takes the next reply, and tells what it answers.
+    /// Takes the next reply, and tells what it answers. One whose lines carry different codes
+    /// ([`Reply::has_mixed_codes`]) accepts nothing: it leads to no state in which more may be sent than before, but
+    /// for RCPT and RSET behind MAIL.
     ///
     /// # Errors
     /// Nothing was asked. A 421 that nobody asked for is legal at any time (RFC 5321 3.8) and closes the dialogue
@@ -150,9 +152,17 @@ impl Dialogue {
             self.hoped = State::Closed;
             return Err(DialogueError::Unsolicited(reply.code()));
         };
-        self.confirmed = match (verb, reply.code()) {
+        self.confirmed = match (verb, reply.agreed_code()) {
             (_, 421) => State::Closed,
             _ if self.confirmed == State::Closed => State::Closed,
+            // What the server does with what comes next is not known.
+            (Verb::StartTls | Verb::Auth | Verb::AuthResponse | Verb::Data | Verb::Quit, MIXED_CODES..) => {
+                State::Closed
+            }
+            // Nor how many replies to the message there will be.
+            (Verb::Rcpt, MIXED_CODES..) if self.lmtp => State::Closed,
+            // There may be a transaction now, which is to be reset.
+            (Verb::Mail, MIXED_CODES..) if self.confirmed == State::Ready => State::Mail,
             (Verb::Auth | Verb::AuthResponse, 334) => State::Auth,
             (Verb::Auth | Verb::AuthResponse, _) => State::Ready,
             (Verb::Data, 354) => State::Message,

@@ -38,8 +38,12 @@ pub struct Reply<B = Bytes> {
 ///
 /// In one word, since a reply is handed on several times, and a processor stalls where it reads at once what was
 /// written in pieces: code, end of the text and length of the line in 16 bits each, start of the text, malformed.
+/// [`MIXED_CODES`] is a bit of the code, so that a reply of two codes is of no class without another comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head(u64);
+
+/// In [`Reply::agreed_code`]: the lines carry different codes, and the rest is the code of the first.
+pub(super) const MIXED_CODES: u16 = 1 << 15;
 
 impl Head {
     const MALFORMED: u64 = 1 << 63;
@@ -53,12 +57,23 @@ impl Head {
     }
 
     #[inline]
-    pub(super) fn malformed(&mut self, malformed: bool) {
-        self.0 |= if malformed { Self::MALFORMED } else { 0 };
+    pub(super) fn malformed(&mut self) {
+        self.0 |= Self::MALFORMED;
+    }
+
+    #[inline]
+    pub(super) fn mixed_codes(&mut self) {
+        self.0 |= Self::MALFORMED | u64::from(MIXED_CODES);
     }
 
     #[inline]
     pub(super) fn code(self) -> u16 {
+        self.0 as u16 & !MIXED_CODES
+    }
+
+    /// The code that all lines carry; else no code, with [`MIXED_CODES`].
+    #[inline]
+    fn agreed_code(self) -> u16 {
         self.0 as u16
     }
 
@@ -103,40 +118,54 @@ impl<B: AsRef<[u8]>> Reply<B> {
         Self { raw, head }
     }
 
-    /// The reply code, 200 to 599. Where the lines of a reply disagree, that of the first.
+    /// The reply code, 200 to 599. Where the lines of a reply disagree, that of the first: see
+    /// [`has_mixed_codes`](Self::has_mixed_codes).
     #[must_use]
     pub fn code(&self) -> u16 {
         self.head.code()
     }
 
+    /// Whether the lines carry different codes, `250-` and `550 ` for one (RFC 5321 4.2.1 forbids it). Such a reply
+    /// tells nothing: it is neither positive nor intermediate, transient, permanent or closing.
+    #[must_use]
+    pub fn has_mixed_codes(&self) -> bool {
+        self.head.agreed_code() >= MIXED_CODES
+    }
+
+    /// The code that all lines carry; [`MIXED_CODES`] and more where they differ.
+    #[inline]
+    pub(super) fn agreed_code(&self) -> u16 {
+        self.head.agreed_code()
+    }
+
     /// 2yz: the command was done (RFC 5321 4.2.1).
     #[must_use]
     pub fn is_positive(&self) -> bool {
-        self.head.code() < 300
+        self.head.agreed_code() < 300
     }
 
     /// 3yz: the server waits for more, such as the message or an answer to a challenge.
     #[must_use]
     pub fn is_intermediate(&self) -> bool {
-        self.head.code() / 100 == 3
+        self.head.agreed_code() / 100 == 3
     }
 
     /// 4yz: refused for now.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        self.head.code() / 100 == 4
+        self.head.agreed_code() / 100 == 4
     }
 
     /// 5yz: refused for good.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
-        self.head.code() / 100 == 5
+        self.head.agreed_code() / 100 == 5
     }
 
     /// 421: the server closes the channel, whatever it was asked (RFC 5321 3.8).
     #[must_use]
     pub fn is_closing(&self) -> bool {
-        self.head.code() == 421
+        self.head.agreed_code() == 421
     }
 
     /// The enhanced status code at the start of the first line that has one (RFC 2034 4).

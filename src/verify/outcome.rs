@@ -12,6 +12,9 @@ use crate::{
     proto::{AddressError, EnhancedCode, Reply, Verb},
 };
 
+/// Stands before a reply whose lines carry different codes.
+const MIXED_CODES: &str = "the lines of the reply carry different codes: ";
+
 /// A verdict, and the words it rests on.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Outcome {
@@ -22,8 +25,17 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// What a reply to `verb` says.
+    /// What a reply to `verb` says. One whose lines carry different codes says nothing: it has no code.
     pub(super) fn of_reply<B: AsRef<[u8]>>(classifier: &Classifier, verb: Verb, reply: &Reply<B>) -> Self {
+        if reply.has_mixed_codes() {
+            let text = format!("{MIXED_CODES}{reply}");
+            let verdict = Verdict {
+                sub_status: SubStatus::ProtocolError,
+                blame: Some(Blame::Server),
+                retry: Some(Retry::Later),
+            };
+            return Self::without_reply(verdict, &text);
+        }
         let (enhanced, text) = (reply.enhanced(), reply.text());
         let verdict = classifier.classify(stage(verb), reply.code(), enhanced, &text).verdict;
         Self { verdict, code: Some(reply.code()), enhanced, text: Some(text.into()) }
@@ -175,7 +187,9 @@ impl Said {
         }
         let now = mailbox.and_then(|mailbox| bracketed(words, mailbox));
         let (Some(before), Some(now)) = (&self.mailbox, now) else { return false };
+        // The text of one with two codes is not that of the reply alone.
         let alike = self.verb == verb
+            && self.outcome.code.is_some()
             && self.words[..before.start] == words[..now.start]
             && self.words[before.end..] == words[now.end..];
         if alike {
@@ -240,6 +254,34 @@ mod tests {
         assert!(!said.is_said_again(Verb::Mail, &of("bob@a.test"), Some("bob@a.test")));
         let other = reply("550 5.1.1 <bob@a.test>: Mailbox full").unwrap();
         assert!(!said.is_said_again(Verb::Rcpt, &other, Some("bob@a.test")));
+    }
+
+    #[test]
+    fn a_reply_of_two_codes_accepts_and_refuses_nothing() {
+        let classifier = Classifier::builtin();
+        for words in [
+            "250-2.1.5 ok\r\n550 5.1.1 User unknown",
+            "550-5.1.1 User unknown\r\n250 ok",
+            "550-5.1.1 <ann@a.test>: User unknown\r\n551 5.1.1 <ann@a.test>: User unknown",
+            "250-ok\r\n251 ok",
+        ] {
+            for verb in [Verb::Rcpt, Verb::Mail, Verb::Connect, Verb::Ehlo] {
+                let outcome = Outcome::of_reply(classifier, verb, &reply(words).unwrap());
+                let Verdict { sub_status, blame, retry } = outcome.verdict;
+                let wanted = (SubStatus::ProtocolError, Some(Blame::Server), Some(Retry::Later));
+                assert_eq!((sub_status, blame, retry), wanted, "{words}");
+                assert!(!outcome.is_positive() && outcome.code.is_none());
+                let text = outcome.text.unwrap();
+                assert!(text.starts_with("the lines of the reply carry different codes: "), "{text}");
+            }
+        }
+        // That of another mailbox is told in the same words.
+        let of = |mailbox: &str| reply(&format!("550-<{mailbox}>\r\n250 ok")).unwrap();
+        let mut said = Said::new(classifier, Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test"));
+        if said.is_said_again(Verb::Rcpt, &of("bob@a.test"), Some("bob@a.test")) {
+            let alone = Outcome::of_reply(classifier, Verb::Rcpt, &of("bob@a.test"));
+            assert_eq!(**said.outcome(), alone);
+        }
     }
 
     proptest! {

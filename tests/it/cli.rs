@@ -289,6 +289,11 @@ host mx[192.0.2.1] said: 550 5.1.1 User unknown (in reply to RCPT TO command)
         assert_eq!(found, ["undeliverable", "undeliverable", "undeliverable", "unknown", "undeliverable"]);
     }
 
+    let mixed = run_with(&["explain", "--json"], br#"{"reply": "250-2.1.5 Ok\r\n550 5.1.1 User unknown"}"#);
+    let answer = &mixed.records()[0];
+    assert_eq!((&answer["sub_status"], &answer["blame"]), (&"protocol_error".into(), &"server".into()));
+    assert_eq!((&answer["retry"], &answer["rule"]), (&"later".into(), &"codes-differ".into()));
+
     let bad = "no reply\n{\"reply\": 1}\n{\"reply\": \"550\", \"stage\": \"vrfy\"}\n451 4.7.1 Greylisted\n";
     let done = run_with(&["explain", "--json"], bad.as_bytes());
     assert_eq!((done.code, done.records().len()), (Some(2), 4));

@@ -67,3 +67,46 @@ async fn credentials_go_in_the_clear_only_where_tls_is_off() {
     let connection = connector(config).connect(&endpoint).await.unwrap();
     assert_eq!(connection.state(), State::Ready);
 }
+
+/// Replies whose lines carry different codes open nothing, and refuse nothing.
+#[tokio::test]
+async fn a_reply_of_two_codes_opens_no_connection() {
+    for (at, codes, is_meant) in [
+        (
+            "connect",
+            ("220", "554"),
+            (|error| matches!(error, ConnectError::Session(_))) as fn(&ConnectError) -> bool,
+        ),
+        ("ehlo", ("250", "502"), |error| matches!(error, ConnectError::Session(_))),
+        ("ehlo", ("502", "250"), |error| matches!(error, ConnectError::Session(_))),
+        ("starttls", ("220", "454"), |error| matches!(error, ConnectError::StartTls(_))),
+        ("starttls", ("454", "220"), |error| matches!(error, ConnectError::StartTls(_))),
+        ("auth", ("235", "535"), |error| matches!(error, ConnectError::Session(_))),
+        ("auth", ("535", "235"), |error| matches!(error, ConnectError::Session(_))),
+    ] {
+        let (first, second) = codes;
+        let fault =
+            format!("faults = [{{ at = \"{at}\", does = {{ reply = \"{first}-a\\r\\n{second} b\" }} }}]");
+        let (sandbox, endpoint) = world(&fault).await;
+        let mut config = config("tanstaaftanstaaf");
+        if at == "starttls" {
+            let trusting =
+                TlsConfig::for_policy(TlsPolicy::Required).add_root_der(sandbox.certificate_der().to_vec());
+            config.tls_config = Some(trusting);
+        } else {
+            config.tls = TlsPolicy::Off;
+        }
+        let error = connector(config).connect(&endpoint).await.unwrap_err();
+        assert!(is_meant(&error), "{at} {codes:?}: {error:?}");
+        let cause =
+            std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source()).last();
+        assert!(cause.unwrap().to_string().contains("carry different codes"), "{at} {codes:?}: {error:?}");
+    }
+    // Opportunistic TLS goes on in the clear, as behind any STARTTLS that is broken.
+    let fault = "faults = [{ at = \"starttls\", does = { reply = \"220-a\\r\\n454 b\" } }]";
+    let (sandbox, endpoint) = world(fault).await;
+    let config = ClientConfig::new(ClientName::parse("client.example.org").unwrap());
+    let connection = connector(config).connect(&endpoint).await.unwrap();
+    assert!(connection.is_idle() && connection.tls_info().is_none());
+    assert_eq!(sandbox.stats("mx.good.test").unwrap().connections, 2);
+}

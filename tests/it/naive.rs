@@ -6,7 +6,7 @@ use smtp_pool::proto::{DecodeError, Reply};
 
 #[derive(Debug, PartialEq)]
 enum Item {
-    Reply { code: u16, malformed: bool, lines: Vec<Vec<u8>> },
+    Reply { code: u16, malformed: bool, mixed: bool, lines: Vec<Vec<u8>> },
     NotAReply,
     LineTooLong,
     ReplyTooLong,
@@ -24,6 +24,7 @@ fn item(seen: &Result<Reply, DecodeError>) -> Item {
         Ok(reply) => Item::Reply {
             code: reply.code(),
             malformed: reply.is_malformed(),
+            mixed: reply.has_mixed_codes(),
             lines: reply.lines().filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect(),
         },
         Err(DecodeError::NotAReply(_)) => Item::NotAReply,
@@ -36,8 +37,9 @@ fn item(seen: &Result<Reply, DecodeError>) -> Item {
 
 fn read(stream: &[u8]) -> Vec<Item> {
     let mut items = Vec::new();
-    // Of the reply that is being read: its code, whether it is malformed, its lines, octets and number of lines.
-    let (mut code, mut malformed, mut lines) = (None, false, Vec::new());
+    // Of the reply that is being read: its code, whether it is malformed, whether its codes differ, its lines, octets
+    // and number of lines.
+    let (mut code, mut malformed, mut mixed, mut lines) = (None, false, false, Vec::new());
     let (mut octets, mut count) = (0, 0);
     let mut rest = stream;
     while let Some(end) = rest.iter().position(|&b| b == b'\n') {
@@ -73,7 +75,8 @@ fn read(stream: &[u8]) -> Vec<Item> {
                 continue;
             }
             (first, Some(this)) => {
-                malformed |= first.is_some_and(|first| first != this);
+                mixed |= first.is_some_and(|first| first != this);
+                malformed |= mixed;
                 code = first.or(Some(this));
             }
         }
@@ -83,8 +86,8 @@ fn read(stream: &[u8]) -> Vec<Item> {
         if !text.starts_with(b"-") {
             lines.retain(|line| !line.is_empty());
             let code = code.take().unwrap_or_default();
-            items.push(Item::Reply { code, malformed, lines: std::mem::take(&mut lines) });
-            (malformed, octets, count) = (false, 0, 0);
+            items.push(Item::Reply { code, malformed, mixed, lines: std::mem::take(&mut lines) });
+            (malformed, mixed, octets, count) = (false, false, 0, 0);
         }
     }
     if rest.len() >= 2048 {

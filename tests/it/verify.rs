@@ -147,6 +147,38 @@ async fn an_unsolicited_reply_shifts_no_verdict_to_another_address() {
 }
 
 #[tokio::test]
+async fn a_reply_of_two_codes_is_no_verdict_but_on_the_server() {
+    for (codes, without) in
+        [("250-2.1.5 Ok", ""), ("550-5.1.1 User unknown", ""), ("250-Ok", "\"PIPELINING\", ")]
+    {
+        for (at, meant) in [
+            ("at = \"rcpt\", to = \"a2\"", "a2"),
+            ("at = \"mail\"", ""),
+            ("at = \"rcpt\", to = \"b1\"", "b1"),
+        ] {
+            let sandbox = sandbox(&format!(
+                "[[host]]\nname = \"mx\"\nwithout = [{without}\"STARTTLS\"]\n\
+                 faults = [{{ {at}, does = {{ reply = \"{codes}\\r\\n451 4.3.0 no\" }} }}]\n\
+                 [[domain]]\nname = \"mixed.test\"\nusers = [\"a1\", \"a2\", \"a3\"]\n"
+            ))
+            .await;
+            let addresses =
+                ["a1@mixed.test", "b1@mixed.test", "a2@mixed.test", "b2@mixed.test", "a3@mixed.test"];
+            for (address, record) in
+                addresses.iter().zip(verify(without_catch_all(&sandbox), &addresses).await)
+            {
+                let wanted = match address.starts_with(meant) {
+                    true => (SubStatus::ProtocolError, Some(Blame::Server)),
+                    false if address.starts_with('a') => (SubStatus::Accepted, None),
+                    false => (SubStatus::MailboxNotFound, Some(Blame::Recipient)),
+                };
+                assert_eq!((record.sub_status, record.blame), wanted, "{codes} {at}: {record:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn no_server_loses_its_patience() {
     let sandbox = sandbox(
         "seed = 7\n[[host]]\nname = \"mx\"\nerrors = { soft = 10, hard = 20, delay = \"10ms\", junk = 100 }\n\

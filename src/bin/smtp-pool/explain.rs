@@ -66,6 +66,9 @@ fn joined(arguments: &[String]) -> Vec<String> {
     }
 }
 
+/// In place of a rule, for a reply whose lines carry different codes.
+const MIXED_CODES: &str = "codes-differ";
+
 struct Explainer<'a> {
     classifier: &'a Classifier,
     /// Where the input does not say.
@@ -156,6 +159,11 @@ impl<'a> Explainer<'a> {
     }
 
     fn answer(&self, reply: &Reply, stage: Option<Stage>) -> Answer<'a> {
+        if reply.has_mixed_codes() {
+            let sub_status = SubStatus::ProtocolError;
+            let (blame, retry) = (Some(Blame::Server), Some(Retry::Later));
+            return Answer { status: sub_status.status(), sub_status, blame, retry, rule: Some(MIXED_CODES) };
+        }
         let stage = stage.unwrap_or(self.stage);
         let said = self.classifier.classify(stage, reply.code(), reply.enhanced(), &reply.text());
         Answer {

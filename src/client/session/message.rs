@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::Session;
+use super::{Session, single::unambiguous};
 use crate::{
     client::SessionError,
     proto::{Command, DotStuffer, Reply, State, Verb},
@@ -12,9 +12,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Sends a message by DATA; the reply is that to the final dot, or to DATA itself where it was refused.
     ///
     /// # Errors
-    /// As [`command`](Self::command); no RCPT was accepted, so that DATA is out of sequence.
+    /// As [`command`](Self::command); no RCPT was accepted, so that DATA is out of sequence; or
+    /// [`SessionError::Ambiguous`] where the lines of the reply carry different codes. If that was the reply to DATA
+    /// itself, the session is over: whether the server waits for the message is not known.
     pub async fn data(&mut self, message: &[u8]) -> Result<Reply, SessionError> {
-        let reply = self.command(&Command::Data).await?;
+        let reply = unambiguous(Verb::Data, self.command(&Command::Data).await?)?;
         if self.dialogue.state() == State::Message { self.message(message).await } else { Ok(reply) }
     }
 
@@ -24,14 +26,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Over LMTP the reply is that for the first recipient that was accepted; the others stay owed.
     ///
     /// # Errors
-    /// As [`command`](Self::command).
+    /// As [`command`](Self::command); [`SessionError::Ambiguous`] where the lines of the reply carry different codes, so
+    /// that the server may have taken the message or not.
     pub async fn message(&mut self, message: &[u8]) -> Result<Reply, SessionError> {
         self.queue_with(Verb::Message, |out| {
             let mut stuffer = DotStuffer::new();
             stuffer.push(message, out);
             stuffer.finish(out);
         })?;
-        Ok(self.reply().await?.1)
+        let (verb, reply) = self.reply().await?;
+        unambiguous(verb, reply)
     }
 
     /// Queues BDAT with its chunk behind it (RFC 3030 2). [`queue`](Self::queue) leaves the chunk out, which only a

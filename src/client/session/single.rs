@@ -12,7 +12,8 @@ use crate::{
 };
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
-    /// Sends one command and waits for its reply. Replies owed to earlier commands are read and let go.
+    /// Sends one command and waits for its reply, whose lines may carry different codes
+    /// ([`Reply::has_mixed_codes`]). Replies owed to earlier commands are read and let go.
     ///
     /// # Errors
     /// As [`queue`](Self::queue) and [`reply`](Self::reply).
@@ -36,17 +37,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Waits for the banner.
     ///
     /// # Errors
-    /// As [`reply`](Self::reply).
+    /// As [`reply`](Self::reply); [`SessionError::Ambiguous`] where its lines carry different codes.
     pub async fn banner(&mut self) -> Result<Reply, SessionError> {
-        Ok(self.reply().await?.1)
+        let (verb, reply) = self.reply().await?;
+        unambiguous(verb, reply)
     }
 
     /// Greets by EHLO, HELO or LHLO, and learns the extensions from the reply.
     ///
     /// # Errors
-    /// As [`command`](Self::command). A refusal is a reply, not an error.
+    /// As [`command`](Self::command), and [`SessionError::Ambiguous`] where the lines of the reply carry different
+    /// codes: the extensions are those of before. A refusal is a reply, not an error.
     pub async fn greet(&mut self, greeting: &Command) -> Result<Reply, SessionError> {
-        let reply = self.command(greeting).await?;
+        let reply = unambiguous(greeting.verb(), self.command(greeting).await?)?;
         if reply.is_positive() {
             let bare = greeting.verb() == Verb::Helo;
             self.extensions = if bare { Extensions::default() } else { Extensions::parse(&reply) };
@@ -64,5 +67,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         // The answer is there; whether the closing succeeds is of no more interest.
         let _ = timeout_at(Instant::now() + self.timeouts.quit, self.stream.shutdown()).await;
         reply
+    }
+}
+
+/// The reply, unless its lines carry different codes.
+pub(in crate::client) fn unambiguous(verb: Verb, reply: Reply) -> Result<Reply, SessionError> {
+    match reply.has_mixed_codes() {
+        true => Err(SessionError::ambiguous(verb, &reply)),
+        false => Ok(reply),
     }
 }

@@ -1,5 +1,6 @@
 mod cancellation;
 mod ends;
+mod mixed;
 mod product;
 mod server;
 

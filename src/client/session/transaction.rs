@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::Session;
+use super::{Session, single::unambiguous};
 use crate::{
     client::{EnvelopeReplies, SessionError},
     proto::{Command, MailParams, Mailbox, RcptParams, Reply, ReversePath, State, Verb},
@@ -13,6 +13,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// [`MAX_IN_FLIGHT`](crate::client::MAX_IN_FLIGHT) allow, with every reply read, refusals or not. Replies owed to
     /// earlier commands are read and let go.
     ///
+    /// A reply whose lines carry different codes ([`Reply::has_mixed_codes`]) is no acceptance; whether the server has
+    /// accepted is not known, so that RSET should follow where nothing else does.
+    ///
     /// # Errors
     /// As [`queue`](Self::queue) and [`reply`](Self::reply).
     pub async fn envelope(
@@ -21,14 +24,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         params: &MailParams,
         rcpts: &[Mailbox],
     ) -> Result<EnvelopeReplies, SessionError> {
-        let mut replies = Vec::with_capacity(rcpts.len() + 1);
+        let mut replies: Vec<Reply> = Vec::with_capacity(rcpts.len() + 1);
         let before = self.dialogue.owed();
         self.queue_mail(from, params)?;
         for to in rcpts {
             while !self.has_room() {
                 replies.push(self.reply().await?.1);
             }
-            if !self.extensions.pipelining && self.dialogue.state() == State::Ready {
+            if !self.extensions.pipelining && replies.get(before).is_some_and(|mail| !mail.is_positive()) {
                 break;
             }
             self.queue_rcpt(to, &RcptParams::default())?;
@@ -44,8 +47,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Asks whether the server takes mail for a mailbox, and sends none: MAIL, RCPT and RSET in one write where the
     /// server offers PIPELINING. The reply is that to RCPT, or to MAIL where that was refused.
     ///
+    /// Where the server refuses RSET, the transaction stays: the answer is good, and the session is not idle.
+    ///
     /// # Errors
-    /// As [`queue`](Self::queue) and [`reply`](Self::reply).
+    /// As [`queue`](Self::queue) and [`reply`](Self::reply); [`SessionError::Ambiguous`] where the lines of the reply
+    /// carry different codes, after RSET.
     pub async fn verify_email(
         &mut self,
         from: &ReversePath,
@@ -56,19 +62,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.queue_mail(from, &params)?;
         if !self.extensions.pipelining {
             let mail = self.reply().await?;
-            if !mail.1.is_positive() {
-                return Ok(mail);
+            if mail.1.is_positive() {
+                self.queue_rcpt(to, &RcptParams::default())?;
+                let rcpt = self.reply().await?;
+                self.command(&Command::Rset).await?;
+                return answer(rcpt);
             }
-            self.queue_rcpt(to, &RcptParams::default())?;
-            let rcpt = self.reply().await?;
-            self.command(&Command::Rset).await?;
-            return Ok(rcpt);
+            // MAIL that was answered by two codes may have begun a transaction.
+            if self.dialogue.state() != State::Ready {
+                self.command(&Command::Rset).await?;
+            }
+            return answer(mail);
         }
         self.queue_rcpt(to, &RcptParams::default())?;
         self.queue(&Command::Rset)?;
         let mail = self.reply().await?;
         let rcpt = self.reply().await?;
         self.reply().await?;
-        Ok(if mail.1.is_positive() { rcpt } else { mail })
+        answer(if mail.1.is_positive() { rcpt } else { mail })
     }
+}
+
+fn answer((verb, reply): (Verb, Reply)) -> Result<(Verb, Reply), SessionError> {
+    Ok((verb, unambiguous(verb, reply)?))
 }

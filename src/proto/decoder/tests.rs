@@ -50,7 +50,7 @@ fn what_servers_send_is_read_as_they_meant_it() {
         ),
         (b"550 \xd3\xc3\xbb\xa7\r\n", 550, "\u{fffd}\u{fb}\u{fffd}", false),
         ("550 нет такого\r\n".as_bytes(), 550, "нет такого", false),
-        // codes that differ: the first decides
+        // codes that differ: that of the first line is shown
         (b"550-no such user\r\n250 OK\r\n", 550, "no such user OK", true),
         (b"250-a\r\n450-b\r\n250 c\r\n", 250, "a b c", true),
         // a line without a code inside a reply

@@ -45,6 +45,62 @@ fn pipelined() -> Dialogue {
     dialogue
 }
 
+/// Receives a reply whose lines carry two codes.
+fn receive_mixed(dialogue: &mut Dialogue, first: u16, second: u16) {
+    dialogue.receive(&Reply::parse(format!("{first}-a\r\n{second} b").as_bytes()).unwrap()).unwrap();
+}
+
+#[test]
+fn a_reply_of_two_codes_leads_nowhere_that_it_need_not() {
+    use Verb::*;
+    let lhlo = (Lhlo, 250);
+    let table: &[(&[(Verb, u16)], Verb, State)] = &[
+        (&[], Ehlo, State::Connected),
+        (&[EHLO], Ehlo, State::Ready),
+        // The transaction may have begun, so that the connection is not idle; nobody was accepted.
+        (&[EHLO], Mail, State::Mail),
+        (&[EHLO, MAIL], Rcpt, State::Mail),
+        (&[EHLO, MAIL, RCPT], Rcpt, State::Rcpt),
+        (&[EHLO, MAIL], Rset, State::Mail),
+        (&[EHLO, MAIL, RCPT], Rset, State::Rcpt),
+        (&[EHLO, MAIL, RCPT], Ehlo, State::Rcpt),
+        (&[EHLO, MAIL, RCPT], Noop, State::Rcpt),
+        (&[EHLO, MAIL, RCPT], Bdat, State::Rcpt),
+        (&[EHLO, MAIL, RCPT], BdatLast, State::Ready),
+        (&[EHLO, MAIL, RCPT, (Data, 354)], Message, State::Ready),
+        // What the server waits for now, or how many replies will come, nobody knows.
+        (&[EHLO, MAIL, RCPT], Data, State::Closed),
+        (&[EHLO], StartTls, State::Closed),
+        (&[EHLO], Auth, State::Closed),
+        (&[EHLO, (Auth, 334)], AuthResponse, State::Closed),
+        (&[EHLO], Quit, State::Closed),
+        (&[lhlo, MAIL, RCPT], Rcpt, State::Closed),
+    ];
+    for &(steps, verb, state) in table {
+        for codes in [(250, 550), (550, 250), (354, 250), (235, 535), (220, 454), (221, 250), (334, 535)] {
+            let mut dialogue = after(steps);
+            dialogue.send(verb).unwrap();
+            receive_mixed(&mut dialogue, codes.0, codes.1);
+            assert_eq!(dialogue.state(), state, "{verb:?} after {steps:?}, {codes:?}");
+            let may_send = dialogue.clone().send(Data).is_ok();
+            assert_eq!(may_send, state == State::Rcpt, "{verb:?} after {steps:?}");
+        }
+    }
+    let mut dialogue = Dialogue::new();
+    receive_mixed(&mut dialogue, 220, 554);
+    assert_eq!(dialogue.state(), State::Closed);
+}
+
+#[test]
+fn a_refused_rset_keeps_the_transaction() {
+    for code in [500, 502, 503, 504, 421] {
+        let mut dialogue = after(&[EHLO, MAIL, RCPT, (Verb::Rset, code)]);
+        let closed = code == 421;
+        assert_eq!(dialogue.state(), if closed { State::Closed } else { State::Rcpt });
+        assert!(!dialogue.is_idle() && (closed || dialogue.send(Verb::Mail).is_err()));
+    }
+}
+
 const EHLO: (Verb, u16) = (Verb::Ehlo, 250);
 const MAIL: (Verb, u16) = (Verb::Mail, 250);
 const RCPT: (Verb, u16) = (Verb::Rcpt, 250);

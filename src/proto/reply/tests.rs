@@ -22,6 +22,28 @@ fn the_first_digit_tells_the_kind() {
 }
 
 #[test]
+fn a_reply_of_two_codes_is_of_no_kind() {
+    for (text, code, mixed) in [
+        ("250-yes\r\n550 no", 250, true),
+        ("250-yes\r\n250-yes\r\n251 yes", 250, true),
+        ("550-no\r\n250-yes\r\n550 no", 550, true),
+        ("421-bye\r\n250 yes", 421, true),
+        ("354-go\r\n554 no", 354, true),
+        ("250-yes\r\n250 yes", 250, false),
+        ("250-yes\r\nno code\r\n250 yes", 250, false),
+        ("250 yes", 250, false),
+    ] {
+        let reply = reply(text);
+        let kinds =
+            [reply.is_positive(), reply.is_intermediate(), reply.is_transient(), reply.is_permanent()];
+        assert_eq!((reply.code(), reply.has_mixed_codes()), (code, mixed), "{text}");
+        assert_eq!(kinds.iter().filter(|&&is| is).count(), usize::from(!mixed), "{text}");
+        assert!(!mixed || (!reply.is_closing() && reply.is_malformed()), "{text}");
+        assert_eq!(reply.detach(), reply);
+    }
+}
+
+#[test]
 fn exactly_one_reply_is_parsed() {
     assert_eq!(reply("250 OK"), reply("250 OK\r\n"));
     assert_eq!(Reply::parse(b"250-OK\r\n"), Err(DecodeError::Incomplete));

@@ -36,7 +36,8 @@ async fn idle_connections_are_asked_and_missing_ones_opened() {
 
 #[tokio::test]
 async fn an_answer_that_ends_the_session_is_none() {
-    for fault in ["{ reply = \"421 4.3.2 closing\" }", "\"extra_reply\"", "\"eof\""] {
+    let mixed = "{ reply = \"250-ok\\r\\n502 no\" }";
+    for fault in ["{ reply = \"421 4.3.2 closing\" }", "\"extra_reply\"", "\"eof\"", mixed] {
         let site = Site::start(&format!("faults = [{{ at = \"noop\", does = {fault} }}]")).await;
         let pool = pool(1);
         drop(pool.get(&site.server).await.unwrap());

@@ -3,6 +3,7 @@
 use std::io;
 
 use smtp_pool::{
+    client::SessionError,
     pool::{Envelope, Key, OperationError, Route, Routed},
     proto::{Command, Mailbox, ReversePath, Verb},
 };
@@ -197,4 +198,82 @@ async fn without_a_server_there_has_to_be_a_route() {
     let error = pool.verify_email("ann@good.test").await.unwrap_err();
     assert!(matches!(&error, OperationError::NoRoute { domain } if **domain == *"good.test"), "{error}");
     assert!(matches!(pool.verify_email("ann").await.unwrap_err(), OperationError::Address(_)));
+}
+
+/// A reply whose lines carry different codes.
+const MIXED: &str = "does = { reply = \"250-yes\\r\\n550 no\" }";
+
+fn is_ambiguous(error: &OperationError) -> bool {
+    matches!(error, OperationError::Session { source: SessionError::Ambiguous { .. }, .. })
+}
+
+#[tokio::test]
+async fn a_reply_of_two_codes_is_no_verdict_on_a_mailbox() {
+    for host in ["", "without = [\"PIPELINING\"]"] {
+        for at in ["at = \"rcpt\", to = \"ann\"", "at = \"mail\", nth = 1"] {
+            let site = Site::start(&format!("{host}\nfaults = [{{ {at}, {MIXED} }}]")).await;
+            let pool = builder().server(Key::parse(&site.server).unwrap()).build().unwrap();
+            let error = pool.verify_email("ann@good.test").await.unwrap_err();
+            assert!(is_ambiguous(&error), "{host} {at}: {error:?}");
+            assert!(pool.verify_email("postmaster@good.test").await.unwrap().is_accepted(), "{host} {at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reply_of_two_codes_is_no_delivery_and_no_refusal() {
+    let envelope = Envelope {
+        from: ReversePath::Null,
+        to: vec![mailbox("ann@good.test"), mailbox("postmaster@good.test")],
+    };
+    for (at, outcomes, messages) in [
+        // The others get the message all the same.
+        ("at = \"rcpt\", to = \"ann\"", [None, Some(250)], 1),
+        ("at = \"rcpt\", to = \"postmaster\"", [Some(250), None], 1),
+        ("at = \"rcpt\"", [None, None], 0),
+        ("at = \"mail\"", [None, None], 0),
+        ("at = \"data\"", [None, None], 0),
+        ("at = \"message\"", [None, None], 1),
+    ] {
+        for host in ["", "without = [\"PIPELINING\"]"] {
+            let site = Site::start(&format!("{host}\nfaults = [{{ {at}, {MIXED} }}]")).await;
+            let pool = builder().server(Key::parse(&site.server).unwrap()).build().unwrap();
+            let delivery = pool.send(&envelope, b"Subject: x\r\n\r\nx\r\n").await;
+            assert!(!delivery.is_complete(), "{at}");
+            for ((_, outcome), wanted) in delivery.recipients.iter().zip(outcomes) {
+                match (outcome, wanted) {
+                    (Ok(reply), Some(code)) => assert_eq!(reply.code(), code, "{at}"),
+                    (Err(error), None) => assert!(is_ambiguous(error), "{at}: {error:?}"),
+                    _ => panic!("{host} {at}: {outcome:?}, wanted {wanted:?}"),
+                }
+            }
+            assert_eq!(site.stats().messages, messages, "{host} {at}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_rset_is_refused_the_answers_stand_and_the_connection_goes() {
+    for code in ["500 5.5.1 unknown", "502 5.5.1 not implemented", "503 5.5.1 no", "504 5.5.1 no"] {
+        for host in ["", "without = [\"PIPELINING\"]"] {
+            let fault = format!("faults = [{{ at = \"rset\", does = {{ reply = \"{code}\" }} }}]");
+            let site = Site::start(&format!("{host}\n{fault}")).await;
+            let pool = builder().server(Key::parse(&site.server).unwrap()).build().unwrap();
+            for (address, known) in [("ann@good.test", true), ("nobody@good.test", false)] {
+                let answer = pool.verify_email(address).await.unwrap();
+                assert_eq!(
+                    (answer.is_accepted(), answer.verb),
+                    (known, Verb::Rcpt),
+                    "{code}: {}",
+                    answer.reply
+                );
+            }
+            let envelope = Envelope { from: ReversePath::Null, to: vec![mailbox("nobody@good.test")] };
+            for _ in 0..2 {
+                let delivery = pool.send(&envelope, b"Subject: x\r\n\r\nx\r\n").await;
+                assert_eq!(delivery.recipients[0].1.as_ref().unwrap().code(), 550, "{code}");
+            }
+            assert_eq!((site.stats().connections, pool.status().idle), (4, 0), "{code}");
+        }
+    }
 }
