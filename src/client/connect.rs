@@ -209,7 +209,7 @@ impl Connector {
         metrics: &Arc<ServerMetrics>,
     ) -> Result<Connection, ConnectError> {
         let started = Instant::now();
-        let tcp = self.dialer.dial(&endpoint.addrs).await?;
+        let (tcp, round_trip) = self.dialer.dial_timed(&endpoint.addrs).await?;
         metrics.record(Operation::Connect, started.elapsed());
         let mut stream = Stream::Plain(tcp);
         if policy == TlsPolicy::Implicit {
@@ -217,6 +217,7 @@ impl Connector {
         }
         let mut session = Session::new(stream, self.config.timeouts, Arc::clone(metrics));
         session.set_log(self.log());
+        session.set_connect_time(round_trip);
         let banner = session.banner().await?;
         if session.state() != State::Connected {
             return Err(ConnectError::Refused { verb: Verb::Connect, reply: banner });
@@ -225,6 +226,7 @@ impl Connector {
         let wanted = matches!(policy, TlsPolicy::Opportunistic | TlsPolicy::Required);
         if wanted && session.extensions().starttls {
             session = self.starttls(session, endpoint, policy, metrics).await?;
+            session.set_connect_time(round_trip);
         } else if policy == TlsPolicy::Required {
             return Err(ConnectError::NoStartTls);
         }

@@ -7,6 +7,7 @@
 //!
 //! Writing never waits for a peer that itself waits for us to read: while a write is pending, replies are read.
 
+mod flight;
 mod message;
 mod quiet;
 pub(super) mod single;
@@ -28,11 +29,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{
-    SessionError, Timeouts,
-    log::Log,
-    tally::{Tally, operation},
-};
+use self::flight::{Flight, RoundTrip};
+use super::{SessionError, Timeouts, log::Log, tally::Tally};
 use crate::{
     metrics::ServerMetrics,
     proto::{
@@ -66,6 +64,9 @@ pub struct Session<S> {
     log: Log,
     flights: VecDeque<Flight>,
     in_flight: usize,
+    round_trip: RoundTrip,
+    /// The last reply owed, while the session listens for one too many.
+    framed: Option<Head>,
     /// Since when the reply that is due has been waited for.
     waiting: Option<Instant>,
     read_at: Instant,
@@ -74,14 +75,6 @@ pub struct Session<S> {
     filled: bool,
     /// Why writing failed; what the peer had said by then may still be there to be read.
     unwritable: Option<io::ErrorKind>,
-}
-
-/// Commands that were flushed together.
-#[derive(Debug)]
-struct Flight {
-    sent: Instant,
-    replies: usize,
-    octets: usize,
 }
 
 /// Why no more octets can come.
@@ -105,8 +98,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             timeouts,
             tally: Tally::new(metrics),
             log: Log::new(),
-            flights: VecDeque::from([Flight { sent: now, replies: 1, octets: 0 }]),
+            flights: VecDeque::from([Flight::new(now, 1, 0)]),
             in_flight: 0,
+            round_trip: RoundTrip::default(),
+            framed: None,
             waiting: None,
             read_at: now,
             ended: None,
@@ -162,7 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 flight.replies += replies;
                 flight.octets += octets;
             }
-            _ => self.flights.push_back(Flight { sent: self.read_at, replies, octets }),
+            _ => self.flights.push_back(Flight::new(self.read_at, replies, octets)),
         }
         Ok(())
     }
@@ -193,6 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let now = Instant::now();
         if let Some(flight) = self.flights.back_mut() {
             flight.sent = now;
+            flight.is_timed = flight.octets == self.out.len();
         }
         let written = timeout_at(now + self.timeouts.of(verb), poll_fn(|cx| self.poll_flush(cx))).await;
         written.map_err(|_| SessionError::Timeout { verb })
@@ -246,9 +242,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     ///
     /// The deadline is that of the command ([`Timeouts`]) and covers the whole reply, however it drips in.
     ///
+    /// A reply that comes in less than half of the smallest round trip of the connection can hardly be the answer to what
+    /// was just sent. Then the last reply that is owed is given only after a wait, as long as the slowest answer took
+    /// and 1 s at the most, in which nothing more has come.
+    ///
     /// # Errors
-    /// Nothing is owed, the deadline passed, the peer closed, or what came is not a reply. All but the first are
-    /// final: the session is of no further use.
+    /// Nothing is owed, the deadline passed, the peer closed, what came is not a reply, or it answers nothing that was
+    /// asked. All but the first are final: the session is of no further use.
     pub async fn reply(&mut self) -> Result<(Verb, Reply), SessionError> {
         let (verb, head) = self.next_reply().await?;
         Ok((verb, self.decoder.keep(head)))
@@ -301,8 +301,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// ```
     pub async fn replies_alike(&mut self, most: usize) -> Result<(Verb, Reply<&[u8]>, usize), SessionError> {
         // Those to commands of another flight may have come before it was sent.
-        let most = self.flights.front().map_or(1, |flight| flight.replies.min(most));
+        let mut most = self.flights.front().map_or(1, |flight| flight.replies.min(most));
         let (verb, head) = self.next_reply().await?;
+        if self.round_trip.suspicion.is_some() {
+            most = 1;
+        }
         let mut count = 1;
         while count < most && self.dialogue.due() == Some(verb) && self.decoder.repeats(count) {
             self.dialogue.receive(&self.decoder.framed(head))?;
@@ -344,7 +347,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             self.write(verb).await?;
         }
         loop {
-            if let Some(head) = self.decoder.frame()? {
+            let framed = match self.framed {
+                None => self.decoder.frame()?,
+                framed => framed,
+            };
+            if let Some(head) = framed {
+                if self.flights.front().is_some_and(|flight| flight.is_timed) {
+                    self.time_first(head)?;
+                }
+                if let Some(most) = self.round_trip.suspicion
+                    && self.dialogue.owed() == 1
+                {
+                    self.framed = Some(head);
+                    self.listen(most).await?;
+                }
+                self.framed = None;
                 self.waiting = None;
                 self.dialogue.receive(&self.decoder.framed(head))?;
                 self.note_replies(verb, head, 1);
@@ -378,26 +395,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 SessionError::Io { verb, source: kind.into() }
             }
             (Some(Ended::Eof) | None, None) => SessionError::Closed { verb },
-        }
-    }
-
-    /// Keeps count of flights, and tells the metrics how long so many replies of one took.
-    fn note_replies(&mut self, verb: Verb, head: Head, count: usize) {
-        let Some(flight) = self.flights.front_mut() else { return };
-        let sent = flight.sent;
-        for _ in 0..count {
-            self.log.reply(verb, &self.decoder.framed(head), sent, self.read_at);
-        }
-        flight.replies -= count;
-        if flight.replies == 0 {
-            self.in_flight -= flight.octets;
-            self.flights.pop_front();
-        }
-        if let Some(operation) = operation(verb) {
-            self.tally.note(operation, sent, self.read_at, count as u64);
-        }
-        if self.dialogue.owed() == 0 {
-            self.tally.settle();
         }
     }
 

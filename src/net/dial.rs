@@ -75,6 +75,14 @@ impl Dialer {
     ///
     /// Dropping the future closes the attempts under way; no task goes on.
     pub async fn dial(&self, addresses: &[SocketAddr]) -> Result<TcpStream, DialError> {
+        Ok(self.dial_timed(addresses).await?.0)
+    }
+
+    /// As [`dial`](Self::dial); and how long the attempt took that won, which is a round trip or more.
+    pub(crate) async fn dial_timed(
+        &self,
+        addresses: &[SocketAddr],
+    ) -> Result<(TcpStream, Duration), DialError> {
         let usable = |peer: &SocketAddr| self.bind.is_none_or(|bind| bind.is_ipv4() == peer.is_ipv4());
         let order = interleave(addresses.iter().copied().filter(usable));
         match self.bind {
@@ -94,13 +102,14 @@ impl Dialer {
     }
 }
 
-async fn connect(peer: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
+async fn connect(peer: SocketAddr, bind: Option<IpAddr>) -> io::Result<(TcpStream, Duration)> {
+    let started = Instant::now();
     let socket = if peer.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_nodelay(true)?;
     if let Some(ip) = bind {
         socket.bind(SocketAddr::new(ip, 0))?;
     }
-    socket.connect(peer).await
+    Ok((socket.connect(peer).await?, started.elapsed()))
 }
 
 /// Lets the families take turns, beginning with that of the first address; within a family the order stays.

@@ -140,6 +140,11 @@ impl Decoder {
         Reply::new(&self.buf[self.start..self.line], head)
     }
 
+    /// What has been read behind the reply that was framed.
+    pub(crate) fn behind(&self) -> &[u8] {
+        &self.buf[self.line..]
+    }
+
     /// Finds the next reply, from `start` to `line`, and says what its first line said. It is to be taken, by
     /// [`keep`](Self::keep) or [`lend`](Self::lend), before anything else is done.
     #[inline]

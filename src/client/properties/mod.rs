@@ -8,7 +8,7 @@ mod wire;
 pub use self::{
     auth_challenge::auth_challenge,
     session_ops::{Call, Step, session_ops},
-    wire::{Mood, Offer},
+    wire::{Fault, Mood, Offer},
 };
 
 #[cfg(test)]

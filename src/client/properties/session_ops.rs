@@ -5,17 +5,17 @@ use std::{
     pin::pin,
     rc::Rc,
     sync::Arc,
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use arbitrary::Arbitrary;
 use tokio::{
     task::unconstrained,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
-use super::wire::{End, Mood, Offer, Wire, metrics, paused};
+use super::wire::{End, Fault, Mood, Offer, Wire, metrics, paused};
 use crate::{
     client::{Session, SessionError, Timeouts},
     metrics::ServerMetrics,
@@ -30,6 +30,8 @@ use crate::{
 pub enum Step {
     /// The server answers like this from now on.
     Mood(Mood),
+    /// Something goes wrong with the next answer.
+    Fault(Fault),
     /// It says something unasked, or part of a reply, or anything else.
     Say(Vec<u8>),
     /// It closes the connection, or (`false`) breaks it.
@@ -38,6 +40,8 @@ pub enum Step {
     Slow(bool),
     /// It takes nothing, or all again.
     Deaf(bool),
+    /// So many milliseconds pass.
+    Wait(u8),
     /// A command is queued.
     Queue(Call),
     /// A call is made and waited for.
@@ -64,6 +68,7 @@ pub enum Call {
     Auth,
     AuthResponse,
     Envelope(u8),
+    Verify,
     Mail,
     Rcpt,
     Data,
@@ -82,7 +87,8 @@ pub fn session_ops(offer: Offer, steps: &[Step]) {
     paused(async {
         let wire = Rc::new(RefCell::new(Wire::default()));
         wire.borrow_mut().offer = offer;
-        let mut trial = Trial { session: session(&wire, Session::new), wire, banner: true, dead: false };
+        let session = session(&wire, Session::new);
+        let mut trial = Trial { session, wire, banner: true, dead: false, honest: true };
         trial.wire.borrow_mut().say(b"220 #banner\r\n");
         for step in steps {
             trial.step(step).await;
@@ -95,7 +101,9 @@ fn session(
     wire: &Rc<RefCell<Wire>>,
     make: fn(End, Timeouts, Arc<ServerMetrics>) -> Session<End>,
 ) -> Session<End> {
-    make(End(Rc::clone(wire)), Timeouts::all(LIMIT), metrics())
+    let mut session = make(End(Rc::clone(wire)), Timeouts::all(LIMIT), metrics());
+    session.set_connect_time(Duration::from_millis(wire.borrow().offer.connect.into()));
+    session
 }
 
 struct Trial {
@@ -105,12 +113,24 @@ struct Trial {
     banner: bool,
     /// Something final has happened.
     dead: bool,
+    /// The server has said what it was asked for, in time or not, and nothing else.
+    honest: bool,
 }
 
 impl Trial {
     async fn step(&mut self, step: &Step) {
+        self.honest &= match step {
+            Step::Mood(mood) => !matches!(mood, Mood::Says(_)),
+            Step::Fault(fault) => matches!(fault, Fault::Split(_)),
+            Step::Say(_) | Step::End(_) => false,
+            // It answers a message once, whoever was accepted.
+            Step::Queue(Call::Lhlo) | Step::Run(Call::Lhlo) | Step::Cancel(Call::Lhlo, _) => false,
+            _ => true,
+        };
         match step {
             Step::Mood(mood) => self.wire.borrow_mut().mood = *mood,
+            Step::Fault(fault) => self.wire.borrow_mut().fault = Some(*fault),
+            Step::Wait(ms) => sleep(Duration::from_millis((*ms).into())).await,
             Step::Say(octets) => self.wire.borrow_mut().say(octets),
             Step::End(cleanly) => self.wire.borrow_mut().ended = Some(*cleanly),
             Step::Slow(slow) => self.wire.borrow_mut().slow = *slow,
@@ -119,19 +139,26 @@ impl Trial {
             Step::Run(call) => self.run(*call).await,
             Step::Cancel(call, polls) => {
                 // Polled in a row, without going back to the runtime, which would take this for greed.
-                let mut future = pin!(unconstrained(perform(&mut self.session, *call)));
-                let mut cx = Context::from_waker(Waker::noop());
-                for _ in 0..*polls {
-                    if let std::task::Poll::Ready(done) = future.as_mut().poll(&mut cx) {
-                        self.dead |= done.is_err_and(|error| is_final(&error));
-                        break;
-                    }
+                let done = {
+                    let mut future = pin!(unconstrained(perform(&mut self.session, *call)));
+                    let mut cx = Context::from_waker(Waker::noop());
+                    (0..*polls).find_map(|_| match future.as_mut().poll(&mut cx) {
+                        Poll::Ready(done) => Some(done),
+                        Poll::Pending => None,
+                    })
+                };
+                if let Some(Err(error)) = done {
+                    self.failed(&error);
                 }
             }
             Step::CheckQuiet => {
                 let idle = self.session.is_idle();
                 let quiet = self.session.check_quiet();
-                self.dead |= quiet.is_err();
+                match &quiet {
+                    Err(error) if idle => self.failed(error),
+                    // Replies that are owed may be there.
+                    quiet => self.dead |= quiet.is_err(),
+                }
                 let wire = self.wire.borrow();
                 let unread = wire.read < wire.said.len() && !wire.slow;
                 assert!(!(idle && quiet.is_ok() && unread), "quiet, with {:?} to be read", wire.said);
@@ -157,7 +184,7 @@ impl Trial {
             Ok(()) => assert!(session.owed() > before.0 && !session.is_idle()),
             Err(error) => {
                 assert_eq!((session.owed(), session.is_idle()), before, "{error}");
-                self.dead |= is_final(&error);
+                self.failed(&error);
             }
         }
     }
@@ -168,10 +195,22 @@ impl Trial {
         let done = timeout(most, perform(&mut self.session, call)).await;
         let done = done.unwrap_or_else(|_| panic!("{call:?} took {:?}", started.elapsed()));
         match done {
+            Ok(replies) if call == Call::Verify => self.check_verdict(&replies),
             Ok(replies) if !self.dead => self.check_pairs(&replies),
             Ok(_) => {}
-            Err(error) => self.dead |= is_final(&error),
+            Err(error) => self.failed(&error),
         }
+    }
+
+    /// A server that does nothing wrong is not taken for one that does, however near it seemed and however slow it is.
+    fn failed(&mut self, error: &SessionError) {
+        let accuses = match error {
+            SessionError::Dialogue(error) => matches!(error, DialogueError::Unsolicited(_)),
+            SessionError::Decode(_) | SessionError::Ambiguous { .. } | SessionError::Injected => true,
+            _ => false,
+        };
+        assert!(!accuses || !self.honest || self.dead, "{error:?}: to {:?}", self.wire.borrow().heard);
+        self.dead |= is_final(error);
     }
 
     fn secure(&mut self) {
@@ -234,6 +273,15 @@ impl Trial {
         assert_eq!(&pairs[read - replies.len()..read], replies, "of {pairs:?}");
     }
 
+    /// The verdict is the answer to the last command of its kind, if the server answers nothing but what it was asked.
+    fn check_verdict(&self, replies: &[(Verb, Reply)]) {
+        let wire = self.wire.borrow();
+        for (verb, reply) in replies.iter().filter(|_| self.honest && !self.dead) {
+            let last = wire.heard.iter().rposition(|heard| heard == verb).map(|at| format!("#{}", at + 1));
+            assert_eq!(Some(&*reply.text()), last.as_deref(), "the answer to {verb} of {:?}", wire.heard);
+        }
+    }
+
     /// A session is idle only if its server said what was asked for and no more, as far as it was read.
     fn check_idle(&self, step: &Step) {
         if !self.session.is_idle() {
@@ -251,7 +299,7 @@ impl Trial {
 
 fn is_final(error: &SessionError) -> bool {
     let refused = |error: &DialogueError| !matches!(error, DialogueError::Unsolicited(_));
-    !matches!(error, SessionError::NothingOwed)
+    !matches!(error, SessionError::NothingOwed | SessionError::Ambiguous { .. })
         && !matches!(error, SessionError::Dialogue(error) if refused(error))
 }
 
@@ -271,6 +319,7 @@ async fn perform(session: &mut Session<End>, call: Call) -> Result<Vec<(Verb, Re
             let rcpts = done.rcpts.into_iter().map(|reply| (Verb::Rcpt, reply));
             Ok([(Verb::Mail, done.mail)].into_iter().chain(rcpts).collect())
         }
+        Call::Verify => session.verify_email(&ReversePath::Null, &mailbox()).await.map(|pair| vec![pair]),
         Call::Data => {
             let reply = session.data(b"text").await?;
             // Whether the message was sent is in the record, and may not be told from the code.
@@ -317,6 +366,7 @@ fn command(call: Call) -> Option<Command> {
         | Call::Flush
         | Call::AuthResponse
         | Call::Envelope(_)
+        | Call::Verify
         | Call::Message
         | Call::Chunk { .. } => return None,
     })

@@ -21,9 +21,10 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #[test]
     fn a_session_is_in_step_or_not_idle(
-        pipelining: bool, starttls: bool, steps in prop::collection::vec(step(), 0..40),
+        pipelining: bool, starttls: bool, near: bool, away: (u8, u8), steps in prop::collection::vec(step(), 0..40),
     ) {
-        session_ops(Offer { pipelining, starttls }, &steps);
+        let (round_trip, connect) = if near { (0, 0) } else { away };
+        session_ops(Offer { pipelining, starttls, round_trip, connect }, &steps);
     }
 
     #[test]

@@ -8,10 +8,14 @@ use std::{
     rc::Rc,
     sync::{Arc, LazyLock},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use arbitrary::Arbitrary;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep_until},
+};
 
 use crate::{
     metrics::{Metrics, ServerMetrics},
@@ -30,13 +34,32 @@ pub enum Mood {
     Mute,
 }
 
-/// What EHLO is answered with.
+/// What goes wrong with the next reply.
+#[derive(Arbitrary, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It comes twice, the second time so many milliseconds later, and holds up no other.
+    Twice(u8),
+    /// It comes behind the next one.
+    Swap,
+    /// It does not come.
+    Skip,
+    /// It comes in two pieces, so many milliseconds apart; the others wait for it. Nothing is wrong with that.
+    Split(u8),
+    /// Its lines carry different codes.
+    Mixed,
+}
+
+/// What EHLO is answered with, and how far away the server is.
 #[derive(Arbitrary, Clone, Copy, Debug, Default)]
 pub struct Offer {
     /// RFC 2920.
     pub pipelining: bool,
     /// RFC 3207.
     pub starttls: bool,
+    /// How long each reply takes, in milliseconds.
+    pub round_trip: u8,
+    /// How long the TCP handshake is said to have taken, in milliseconds: less than a round trip, or more.
+    pub connect: u8,
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +70,18 @@ pub(super) struct Wire {
     pub(super) answers: VecDeque<Vec<u8>>,
     /// Closes the connection where there are none left.
     pub(super) no_more: bool,
-    /// All that the server said.
+    /// What becomes of the next reply.
+    pub(super) fault: Option<Fault>,
+    /// The reply that the next one overtakes.
+    held: Option<Vec<u8>>,
+    /// Replies on their way, in order, and when they arrive.
+    coming: VecDeque<(Instant, Vec<u8>)>,
+    /// Those that hold up no other.
+    surplus: Vec<(Instant, Vec<u8>)>,
+    /// What arrived last was the first piece of a reply.
+    cut: bool,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// All that has arrived of what the server said.
     pub(super) said: Vec<u8>,
     /// How much of it was read.
     pub(super) read: usize,
@@ -82,10 +116,67 @@ impl Wire {
         if matches!(verb, Verb::Ehlo | Verb::Lhlo) {
             let pipelining = if self.offer.pipelining { "PIPELINING" } else { "HELP" };
             let starttls = if self.offer.starttls { "STARTTLS" } else { "HELP" };
-            self.say(format!("{code}-#{number}\r\n{code}-{pipelining}\r\n{code}-{starttls}\r\n").as_bytes());
-            self.say(format!("{code} CHUNKING\r\n").as_bytes());
+            let lines = [format!("#{number}"), pipelining.into(), starttls.into()];
+            let lines = lines.map(|line| format!("{code}-{line}\r\n")).concat();
+            self.reply(format!("{lines}{code} CHUNKING\r\n").into_bytes());
         } else {
-            self.say(format!("{code} #{number}\r\n").as_bytes());
+            self.reply(format!("{code} #{number}\r\n").into_bytes());
+        }
+    }
+
+    /// Sends a reply, with what is to go wrong with it.
+    fn reply(&mut self, mut reply: Vec<u8>) {
+        let arrival = Instant::now() + Duration::from_millis(self.offer.round_trip.into());
+        let ms = |ms: u8| Duration::from_millis(ms.into());
+        match self.fault.take() {
+            Some(Fault::Swap) if self.held.is_none() => {
+                self.held = Some(reply);
+                return;
+            }
+            Some(Fault::Skip) => return,
+            Some(Fault::Twice(late)) => {
+                self.surplus.push((arrival + ms(late), reply.clone()));
+                self.come(arrival, reply);
+            }
+            Some(Fault::Split(pause)) => {
+                let rest = reply.split_off(reply.len() / 2);
+                self.come(arrival, reply);
+                self.come(arrival + ms(pause), rest);
+            }
+            Some(Fault::Mixed) => {
+                reply.splice(0..0, b"599-two codes\r\n".iter().copied());
+                self.come(arrival, reply);
+            }
+            Some(Fault::Swap) | None => self.come(arrival, reply),
+        }
+        if let Some(held) = self.held.take() {
+            self.come(arrival, held);
+        }
+    }
+
+    fn come(&mut self, due: Instant, octets: Vec<u8>) {
+        // Octets do not overtake each other.
+        let due = self.coming.back().map_or(due, |&(last, _)| last.max(due));
+        self.coming.push_back((due, octets));
+    }
+
+    /// Lets arrive what is due, and tells when more will be.
+    fn arrive(&mut self) -> Option<Instant> {
+        loop {
+            let next = self.coming.front().map(|&(due, _)| due);
+            // None in the middle of another reply.
+            let first = (0..self.surplus.len()).min_by_key(|&n| self.surplus[n].0).filter(|_| !self.cut);
+            let surplus = first.map(|n| self.surplus[n].0).filter(|&due| next.is_none_or(|next| due < next));
+            let due = surplus.or(next)?;
+            if due > Instant::now() {
+                return Some(due);
+            }
+            let octets = match (surplus, first) {
+                (Some(_), Some(n)) => self.surplus.swap_remove(n).1,
+                _ => self.coming.pop_front()?.1,
+            };
+            self.cut = !octets.ends_with(b"\n");
+            self.say(&octets);
         }
     }
 
@@ -146,11 +237,19 @@ impl AsyncRead for End {
         if wire.pause(0, cx) {
             return Poll::Pending;
         }
+        let more = wire.arrive();
         let most = if wire.slow { 5 } else { usize::MAX };
         let n = most.min(buf.remaining()).min(wire.said.len() - wire.read);
         if n == 0 {
             return match wire.ended {
-                None => Poll::Pending,
+                None => {
+                    wire.timer = more.map(|due| Box::pin(sleep_until(due)));
+                    let woken = wire.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready());
+                    if woken {
+                        cx.waker().wake_by_ref();
+                    }
+                    Poll::Pending
+                }
                 Some(true) => Poll::Ready(Ok(())),
                 Some(false) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
             };

@@ -5,7 +5,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Session, single::unambiguous};
 use crate::{
     client::SessionError,
-    proto::{Command, DotStuffer, Reply, State, Verb},
+    proto::{Command, DialogueError, DotStuffer, Reply, State, Verb},
 };
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
@@ -17,6 +17,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// itself, the session is over: whether the server waits for the message is not known.
     pub async fn data(&mut self, message: &[u8]) -> Result<Reply, SessionError> {
         let reply = unambiguous(Verb::Data, self.command(&Command::Data).await?)?;
+        // The answer to another command: nothing was sent that could have been done (RFC 5321 4.3.2).
+        if reply.is_positive() {
+            return Err(self.fail(Verb::Data, DialogueError::Unsolicited(reply.code()).into()));
+        }
         if self.dialogue.state() == State::Message { self.message(message).await } else { Ok(reply) }
     }
 
@@ -35,6 +39,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             stuffer.finish(out);
         })?;
         let (verb, reply) = self.reply().await?;
+        if reply.is_intermediate() {
+            return Err(self.fail(verb, DialogueError::Unsolicited(reply.code()).into()));
+        }
         unambiguous(verb, reply)
     }
 

@@ -54,6 +54,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
+    /// What is there behind a reply that was framed; it ends the session.
+    pub(super) fn unasked_behind(&mut self) -> SessionError {
+        if let Some(framed) = self.framed.take() {
+            self.decoder.lend(framed);
+        }
+        self.unasked()
+    }
+
     /// Gives up the stream for a TLS handshake.
     ///
     /// # Errors

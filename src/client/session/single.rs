@@ -8,7 +8,7 @@ use tokio::{
 use super::Session;
 use crate::{
     client::SessionError,
-    proto::{Command, Extensions, Reply, SaslResponse, Verb},
+    proto::{Command, DialogueError, Extensions, Reply, SaslResponse, Verb},
 };
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
@@ -51,6 +51,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     pub async fn greet(&mut self, greeting: &Command) -> Result<Reply, SessionError> {
         let reply = unambiguous(greeting.verb(), self.command(greeting).await?)?;
         if reply.is_positive() {
+            // Any other is the answer to something else, a banner for one (RFC 5321 4.3.2).
+            if reply.code() != 250 {
+                return Err(self.fail(greeting.verb(), DialogueError::Unsolicited(reply.code()).into()));
+            }
             let bare = greeting.verb() == Verb::Helo;
             self.extensions = if bare { Extensions::default() } else { Extensions::parse(&reply) };
             self.dialogue.set_pipelining(self.extensions.pipelining);

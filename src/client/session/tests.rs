@@ -1,4 +1,5 @@
 mod cancellation;
+mod early;
 mod ends;
 mod mixed;
 mod product;

@@ -39,6 +39,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         while self.dialogue.owed() > 0 {
             replies.push(self.reply().await?.1);
         }
+        self.check_answered()?;
         replies.drain(..before);
         let mail = replies.remove(0);
         Ok(EnvelopeReplies { mail, rcpts: replies })
@@ -66,23 +67,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 self.queue_rcpt(to, &RcptParams::default())?;
                 let rcpt = self.reply().await?;
                 self.command(&Command::Rset).await?;
-                return answer(rcpt);
+                return self.answer(rcpt);
             }
             // MAIL that was answered by two codes may have begun a transaction.
             if self.dialogue.state() != State::Ready {
                 self.command(&Command::Rset).await?;
             }
-            return answer(mail);
+            return self.answer(mail);
         }
         self.queue_rcpt(to, &RcptParams::default())?;
         self.queue(&Command::Rset)?;
         let mail = self.reply().await?;
         let rcpt = self.reply().await?;
         self.reply().await?;
-        answer(if mail.1.is_positive() { rcpt } else { mail })
+        self.answer(if mail.1.is_positive() { rcpt } else { mail })
     }
-}
 
-fn answer((verb, reply): (Verb, Reply)) -> Result<(Verb, Reply), SessionError> {
-    Ok((verb, unambiguous(verb, reply)?))
+    fn answer(&mut self, (verb, reply): (Verb, Reply)) -> Result<(Verb, Reply), SessionError> {
+        self.check_answered()?;
+        Ok((verb, unambiguous(verb, reply)?))
+    }
+
+    /// Nothing is owed. If there is another answer, then one of those before it was a surplus one, and those behind that
+    /// answer other commands than they were taken for.
+    fn check_answered(&mut self) -> Result<(), SessionError> {
+        if self.is_answered() { Err(self.unasked()) } else { Ok(()) }
+    }
 }

@@ -45,6 +45,9 @@ fn pipelined() -> Dialogue {
     dialogue
 }
 
+/// Commands with their replies.
+type Steps = &'static [(Verb, u16)];
+
 /// Receives a reply whose lines carry two codes.
 fn receive_mixed(dialogue: &mut Dialogue, first: u16, second: u16) {
     dialogue.receive(&Reply::parse(format!("{first}-a\r\n{second} b").as_bytes()).unwrap()).unwrap();
@@ -53,8 +56,7 @@ fn receive_mixed(dialogue: &mut Dialogue, first: u16, second: u16) {
 #[test]
 fn a_reply_of_two_codes_leads_nowhere_that_it_need_not() {
     use Verb::*;
-    let lhlo = (Lhlo, 250);
-    let table: &[(&[(Verb, u16)], Verb, State)] = &[
+    let table: &[(Steps, Verb, State)] = &[
         (&[], Ehlo, State::Connected),
         (&[EHLO], Ehlo, State::Ready),
         // The transaction may have begun, so that the connection is not idle; nobody was accepted.
@@ -74,7 +76,7 @@ fn a_reply_of_two_codes_leads_nowhere_that_it_need_not() {
         (&[EHLO], Auth, State::Closed),
         (&[EHLO, (Auth, 334)], AuthResponse, State::Closed),
         (&[EHLO], Quit, State::Closed),
-        (&[lhlo, MAIL, RCPT], Rcpt, State::Closed),
+        (&[(Lhlo, 250), MAIL, RCPT], Rcpt, State::Closed),
     ];
     for &(steps, verb, state) in table {
         for codes in [(250, 550), (550, 250), (354, 250), (235, 535), (220, 454), (221, 250), (334, 535)] {
@@ -106,7 +108,7 @@ const MAIL: (Verb, u16) = (Verb::Mail, 250);
 const RCPT: (Verb, u16) = (Verb::Rcpt, 250);
 
 /// Commands with their replies, the state they lead to, and what is legal there.
-type Row = (&'static [(Verb, u16)], State, &'static [Verb]);
+type Row = (Steps, State, &'static [Verb]);
 
 #[test]
 fn each_state_lets_its_commands_pass_and_no_others() {
