@@ -59,6 +59,8 @@ pub struct Session<S> {
     decoder: Decoder,
     dialogue: Dialogue,
     extensions: Extensions,
+    /// The last greeting that was accepted, and the hash of its reply, which is too long to be kept.
+    greeting: Option<(Verb, u64)>,
     timeouts: Timeouts,
     tally: Tally,
     log: Log,
@@ -95,6 +97,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             decoder: Decoder::new(),
             dialogue: Dialogue::new(),
             extensions: Extensions::default(),
+            greeting: None,
             timeouts,
             tally: Tally::new(metrics),
             log: Log::new(),

@@ -1,5 +1,8 @@
 //! Commands one by one, each with its reply, made of the session's three calls.
 
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     time::{Instant, timeout_at},
@@ -58,8 +61,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             let bare = greeting.verb() == Verb::Helo;
             self.extensions = if bare { Extensions::default() } else { Extensions::parse(&reply) };
             self.dialogue.set_pipelining(self.extensions.pipelining);
+            self.greeting = Some((greeting.verb(), FixedState::default().hash_one(reply.as_bytes())));
         }
         Ok(reply)
+    }
+
+    /// The command that the server last accepted as a greeting: EHLO, HELO or LHLO; none before that.
+    #[must_use]
+    pub fn greeted_by(&self) -> Option<Verb> {
+        self.greeting.map(|(verb, _)| verb)
+    }
+
+    /// Whether a reply says what the reply to the last accepted greeting said: the same octets, or several lines with
+    /// the same keywords (RFC 5321 4.1.1.1). The parameters of SIZE and LIMITS may differ.
+    ///
+    /// A server may be greeted again at any time between or within transactions (RFC 5321 4.1.4). Its answer is told
+    /// from the answers to all other commands, so it shows whether replies are in step with commands.
+    ///
+    /// ```
+    /// # use smtp_pool::{client::{Session, SessionError, Timeouts}, metrics::Metrics, proto::*};
+    /// # use tokio::io::AsyncWriteExt;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (client, mut server) = tokio::io::duplex(1024);
+    /// # let mut session = Session::new(client, Timeouts::default(), Metrics::new().server("mx.example.com"));
+    /// # server.write_all(b"220 mx\r\n").await?;
+    /// # session.banner().await?;
+    /// let ehlo = Command::Ehlo(ClientName::parse("client.example.org")?);
+    /// # let greeted = tokio::join!(session.greet(&ehlo), server.write_all(b"250-mx at noon\r\n250 SIZE 10\r\n"));
+    /// # greeted.0?;
+    /// // after `session.greet(&ehlo).await?`, and MAIL and RCPT
+    /// assert_eq!(session.greeted_by(), Some(Verb::Ehlo));
+    /// assert!(session.repeats_greeting(&Reply::parse(b"250-mx at one\r\n250 SIZE 20\r\n")?));
+    /// assert!(!session.repeats_greeting(&Reply::parse(b"250 2.1.5 Ok\r\n")?));
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn repeats_greeting<B: AsRef<[u8]>>(&self, reply: &Reply<B>) -> bool {
+        let Some((_, words)) = self.greeting.filter(|_| reply.is_positive()) else { return false };
+        if FixedState::default().hash_one(reply.as_bytes()) == words {
+            return true;
+        }
+        let Extensions { size, limits, .. } = self.extensions;
+        reply.lines().nth(1).is_some()
+            && Extensions { size, limits, ..Extensions::parse(&reply.detach()) } == self.extensions
     }
 
     /// Says goodbye, and waits for the answer and no longer: close_notify and FIN are the server's own affair.
