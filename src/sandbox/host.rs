@@ -76,6 +76,9 @@ pub struct HostConfig {
     pub max_nonmail: Option<u32>,
     /// The n-th command of a connection gets `421 4.3.2`, and the connection closes: a server that shuts down.
     pub shutdown_at: Option<u32>,
+    /// Replies do not tell what they answer: `250 Ok` to every command but EHLO, no enhanced codes, and refusals do
+    /// not name the recipient.
+    pub terse: bool,
     /// The connection closes right after a `5yz` to RCPT. gmx and ukr.net do.
     pub close_after_refusal: bool,
 
@@ -115,6 +118,7 @@ impl Default for HostConfig {
             announce_limits: false,
             max_nonmail: None,
             shutdown_at: None,
+            terse: false,
             close_after_refusal: false,
             greylist: None,
             blocked: None,
@@ -132,7 +136,8 @@ impl HostConfig {
     }
 
     pub(super) fn offers(&self, extension: Extension) -> bool {
-        !self.helo_only && !self.without.contains(&extension)
+        let left_out = self.terse && extension == Extension::EnhancedStatusCodes;
+        !self.helo_only && !left_out && !self.without.contains(&extension)
     }
 }
 

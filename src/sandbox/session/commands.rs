@@ -238,7 +238,10 @@ impl Session {
         to: &Mailbox,
         why: &str,
     ) -> Step {
-        self.refuse(out, code, enhanced, format_args!("<{to}>: {why}"));
+        match self.mx.config.terse {
+            true => self.refuse(out, code, enhanced, format_args!("{why}")),
+            false => self.refuse(out, code, enhanced, format_args!("<{to}>: {why}")),
+        };
         if self.mx.config.close_after_refusal && code >= 500 { Step::Close } else { Step::Next }
     }
 }
