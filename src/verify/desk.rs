@@ -25,6 +25,7 @@ use super::{
     outcome::Outcome,
     pace::{Controller, Pace},
     question::{Later, Question},
+    queue::Batch,
     run::{Lot, TOGETHER},
     seat::Seat,
     standing::Standing,
@@ -84,6 +85,8 @@ pub(super) struct Window {
     pub(super) smtputf8: bool,
     /// Whether the connection is worth nothing more, and there is more to ask on another.
     pub(super) last: bool,
+    /// Whether these are suspects, beside which nothing else is asked.
+    pub(super) alone: bool,
 }
 
 /// What a connection may do.
@@ -155,20 +158,20 @@ impl State {
     pub(super) fn take_in(&mut self, group: usize, items: impl ExactSizeIterator<Item = Item>) {
         self.waiting += items.len();
         let known = &mut self.groups[group];
-        items.for_each(|item| known.push(Question::Item(item)));
+        items.for_each(|item| known.queue.push(Question::Item(item)));
         self.wake(group);
     }
 
     /// The next question of a group.
     pub(super) fn pop(&mut self, group: usize) -> Option<Question> {
-        let question = self.groups[group].pop()?;
+        let question = self.groups[group].queue.pop()?;
         self.waiting -= 1;
         Some(question)
     }
 
     /// All questions of a group.
     pub(super) fn take(&mut self, group: usize) -> VecDeque<Question> {
-        let questions = self.groups[group].take();
+        let questions = self.groups[group].queue.take();
         self.waiting -= questions.len();
         questions
     }
@@ -176,7 +179,24 @@ impl State {
     /// Puts a question back, to be asked next.
     pub(super) fn put_back(&mut self, group: usize, question: Question) {
         self.waiting += 1;
-        self.groups[group].push_front(question);
+        self.groups[group].queue.push_front(question);
+        self.wake(group);
+    }
+
+    /// Puts suspects back, to be asked next, each batch by itself.
+    pub(super) fn put_back_suspects(&mut self, group: usize, batches: impl IntoIterator<Item = Batch>) {
+        let batches: Vec<_> = batches.into_iter().collect();
+        for question in batches.iter().flatten() {
+            self.waiting += 1;
+            self.groups[group].rates.take_back(question.kin());
+        }
+        self.groups[group].queue.suspect(batches.into_iter());
+        self.wake(group);
+    }
+
+    /// Suspects are no longer being asked about, and the next may be.
+    pub(super) fn tested(&mut self, group: usize) {
+        self.groups[group].queue.tested();
         self.wake(group);
     }
 
@@ -287,7 +307,7 @@ impl State {
             };
             if !moot {
                 self.waiting += 1;
-                self.groups[group].push(question);
+                self.groups[group].queue.push(question);
                 self.wake(group);
             }
         }
@@ -356,6 +376,7 @@ impl State {
         seat: &mut Seat,
         left: Left,
         sizes: RangeInclusive<u32>,
+        quiet: bool,
         worn: bool,
         now: Instant,
     ) -> Draw {
@@ -369,7 +390,12 @@ impl State {
         }
         let most = if self.standing.is_on_probation(now) { PROBATION } else { *sizes.end() };
         let most = most.min(allowed);
-        self.sift(seat, most, now);
+        let alone = self.groups[seat.group].queue.is_batch_next();
+        match alone {
+            true if !quiet => return Draw::Nothing,
+            true => {}
+            false => self.sift(seat, most, now),
+        }
         let waiting = self.groups[seat.group].len();
         let risk = self.groups[seat.group].affordable(left, most);
         let count = risk.recipients;
@@ -393,13 +419,19 @@ impl State {
         let asked = self.context.timestamp(now);
         let mut questions = seat.spare.pop().unwrap_or_default();
         questions.reserve(count as usize);
+        if alone {
+            self.groups[seat.group].queue.take_batch(count as usize, &mut questions);
+            self.waiting -= questions.len();
+        }
         while questions.len() < count as usize
-            && let Some(mut question) = self.pop(seat.group)
+            && let Some(question) = self.pop(seat.group)
         {
-            if let Question::Item(item) = &mut question {
+            questions.push(question);
+        }
+        for question in &mut questions {
+            if let Question::Item(item) = question {
                 item.start(asked);
             }
-            questions.push(question);
         }
         let smtputf8 = smtputf8 && questions.iter().any(|question| question.needs_smtputf8());
         for alike in questions.chunk_by(|one, next| one.kin() == next.kin()) {
@@ -407,7 +439,7 @@ impl State {
         }
         self.pace.take(questions.len() as u32);
         self.wake_another(seat.group);
-        Draw::Window(Window { questions, risk, smtputf8, last })
+        Draw::Window(Window { questions, risk, smtputf8, last, alone })
     }
 
     /// What came at once woke one connection, and what that leaves behind is for the next that stands idle.
@@ -440,7 +472,7 @@ impl State {
             }
         }
         self.waiting += askable.len();
-        askable.into_iter().rev().for_each(|question| self.groups[seat.group].push_front(question));
+        askable.into_iter().rev().for_each(|question| self.groups[seat.group].queue.push_front(question));
         self.flush();
     }
 }
@@ -482,7 +514,7 @@ mod tests {
         state.connections = 1;
         state.take_in(group, [item("jürgen@example.com")].into_iter());
         let left = Budget::new(&desk.limits, None, None).left(Risk::default());
-        assert!(matches!(state.draw(&mut seat, left, 1..=100, false, Instant::now()), Draw::Nothing));
+        assert!(matches!(state.draw(&mut seat, left, 1..=100, true, false, Instant::now()), Draw::Nothing));
         assert_eq!(lots.try_recv().map(|lot| lot.events.len()), Ok(1));
     }
 
@@ -496,7 +528,7 @@ mod tests {
             idle.spawn(async move {
                 let more = desk.more(group, until).await;
                 let left = Budget::new(&desk.limits, None, None).left(Risk::default());
-                more && matches!(seat.draw(left, 1..=100, false), Draw::Window(_))
+                more && matches!(seat.draw(left, 1..=100, true, false), Draw::Window(_))
             });
         }
         tokio::task::yield_now().await;
@@ -521,7 +553,7 @@ mod tests {
             tokio::spawn(async move {
                 let more = desk.more(group, until).await;
                 let left = Budget::new(&limits, None, None).left(Risk::default());
-                more && matches!(seat.draw(left, 1..=100, true), Draw::Leave)
+                more && matches!(seat.draw(left, 1..=100, true, true), Draw::Leave)
             })
         };
         tokio::task::yield_now().await;
@@ -579,7 +611,7 @@ mod tests {
         let strangers = (0..200).map(|n| of(&format!("ann{n}@example.net"), 2));
         state.take_in(group, known.chain(strangers).collect::<Vec<_>>().into_iter());
         let left = Budget::new(&desk.limits, None, None).left(Risk::default());
-        let mut draw = |sizes| match state.draw(&mut seat, left, sizes, false, Instant::now()) {
+        let mut draw = |sizes| match state.draw(&mut seat, left, sizes, true, false, Instant::now()) {
             Draw::Window(window) => window.questions.len(),
             _ => 0,
         };

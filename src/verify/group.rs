@@ -2,7 +2,7 @@
 //!
 //! A lane has one group where it is that of a set of exchangers, and as many as sets where it is that of a provider.
 
-use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use foldhash::HashMap;
 use tokio::{sync::Notify, time::Instant};
@@ -14,6 +14,7 @@ use super::{
     mx::Exchangers,
     outcome::Outcome,
     question::Question,
+    queue::Queue,
     throttle::{Left, Rates, Risk},
 };
 
@@ -28,12 +29,19 @@ pub(super) type Accepted = (Item, Record);
 /// See the [module](self).
 pub(super) struct Group {
     pub(super) exchangers: Arc<Exchangers>,
-    waiting: VecDeque<Question>,
-    utf8_waiting: usize,
+    pub(super) queue: Queue,
     pub(super) domains: HashMap<u32, Domain<Accepted>>,
     pub(super) rates: Rates,
     /// Recipients that the server takes in a transaction, as far as it has shown.
     pub(super) recipients: Option<u32>,
+    /// Transactions that the server takes on a connection, as far as it has shown.
+    pub(super) transactions: Option<u32>,
+    /// Whether a second EHLO has not failed to prove that replies are in step.
+    pub(super) proves_by_greeting: bool,
+    /// Whether the server does not know RSET.
+    pub(super) refuses_rset: bool,
+    /// Connections in a row whose replies were out of step.
+    pub(super) out_of_step: u32,
     /// Whether QUIT is sent by itself: behind a last window it was not answered as it should be.
     pub(super) quits_apart: bool,
     /// Who answered last; what is known of domains is known by its answers.
@@ -68,11 +76,14 @@ impl Group {
     pub(super) fn new(exchangers: Exchangers) -> Self {
         Self {
             exchangers: exchangers.into(),
-            waiting: VecDeque::new(),
-            utf8_waiting: 0,
+            queue: Queue::default(),
             domains: HashMap::default(),
             rates: Rates::default(),
             recipients: None,
+            transactions: None,
+            proves_by_greeting: true,
+            refuses_rset: false,
+            out_of_step: 0,
             quits_apart: false,
             answering: None,
             failures: HashMap::default(),
@@ -91,49 +102,25 @@ impl Group {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+        self.queue.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.queue.is_empty()
     }
 
     pub(super) fn needs_smtputf8(&self) -> bool {
-        self.utf8_waiting > 0
-    }
-
-    #[inline]
-    pub(super) fn push(&mut self, question: Question) {
-        self.utf8_waiting += usize::from(question.needs_smtputf8());
-        self.waiting.push_back(question);
-    }
-
-    pub(super) fn push_front(&mut self, question: Question) {
-        self.utf8_waiting += usize::from(question.needs_smtputf8());
-        self.waiting.push_front(question);
-    }
-
-    #[inline]
-    pub(super) fn pop(&mut self) -> Option<Question> {
-        let question = self.waiting.pop_front()?;
-        self.utf8_waiting -= usize::from(question.needs_smtputf8());
-        Some(question)
+        self.queue.needs_smtputf8()
     }
 
     /// Whether the next question is not about an address of the list.
     pub(super) fn asks_for_a_domain(&self) -> bool {
-        matches!(self.waiting.front(), Some(Question::CatchAll { .. }))
-    }
-
-    /// All that wait.
-    pub(super) fn take(&mut self) -> VecDeque<Question> {
-        self.utf8_waiting = 0;
-        mem::take(&mut self.waiting)
+        matches!(self.queue.next().next(), Some(Question::CatchAll { .. }))
     }
 
     /// The risk of as many of those that wait, at most `max`, as may be asked while so many rejections are left.
     pub(super) fn affordable(&self, left: Left, max: u32) -> Risk {
-        self.rates.affordable(left, self.waiting.iter().take(max as usize).map(Question::kin))
+        self.rates.affordable(left, self.queue.next().take(max as usize).map(Question::kin))
     }
 
     /// Why the exchangers are left alone, if they are.
@@ -149,7 +136,7 @@ impl Group {
             return Vec::new();
         }
         self.answering = Some(Arc::clone(host));
-        self.waiting.retain(|question| matches!(question, Question::Item(_)));
+        self.queue.retain(|question| matches!(question, Question::Item(_)));
         let known = mem::take(&mut self.domains).into_values();
         let asked = known.filter_map(|domain| match domain {
             Domain::Asked(accepted) => Some(accepted),

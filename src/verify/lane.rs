@@ -21,6 +21,7 @@ use tokio::{
 use super::{
     Unreachable,
     desk::Desk,
+    fence::Fence,
     group::Group,
     outcome::Outcome,
     probe::{End, Probe},
@@ -101,17 +102,21 @@ async fn work(mut hired: Hired) {
         return goodbye(connection).await;
     };
     hired.live = true;
-    let learnt = desk.lock().groups[group].recipients;
-    let recipients = limits.rcpt_max.into_iter().chain(learnt).min();
-    let mut budget = Budget::new(&desk.limits, limits.mail_max, recipients);
+    let (mut budget, mut fence) = {
+        let known = &desk.lock().groups[group];
+        let recipients = limits.rcpt_max.into_iter().chain(known.recipients).min();
+        let transactions = limits.mail_max.into_iter().chain(known.transactions).min();
+        (Budget::new(&desk.limits, transactions, recipients), Fence::new(known.proves_by_greeting))
+    };
     // Whether it has stood idle, so that the server may have closed it meanwhile.
     let mut reused = false;
     loop {
         let before = seat.gained;
-        let probe = Probe::new(&mut connection, &mut budget, &desk.context.config.from, &mut seat);
+        let probe =
+            Probe::new(&mut connection, &mut budget, &mut fence, &desk.context.config.from, &mut seat);
         let end = probe.run().await;
         let gained = seat.gained - before;
-        let outcome = match end {
+        let (outcome, suspects) = match end {
             End::Idle => {
                 desk.lock().went_well(group);
                 reused = true;
@@ -127,13 +132,17 @@ async fn work(mut hired: Hired) {
                 desk.lock().went_well(group);
                 return goodbye(connection).await;
             }
-            End::Closed(reply) => Outcome::of_reply(desk.context.config.classifier(), Verb::Rcpt, &reply),
-            End::Broken(error) => Outcome::of_session_error(&error),
+            End::Closed(reply, suspects) => {
+                (Outcome::of_reply(desk.context.config.classifier(), Verb::Rcpt, &reply), suspects)
+            }
+            End::Broken(error, suspects) => (Outcome::of_session_error(&error), suspects),
         };
         drop(connection);
         // Servers close idle connections as they like: that says nothing.
         if gained > 0 || !reused {
-            desk.lock().lost(seat.source(), gained, &outcome, Instant::now());
+            desk.lock().lost(seat.source(), gained, &outcome, suspects, Instant::now());
+        } else {
+            seat.take_back(suspects.into_questions(), false);
         }
         return;
     }

@@ -204,6 +204,19 @@ impl Said {
     pub(super) fn outcome(&self) -> &Arc<Outcome> {
         &self.outcome
     }
+
+    /// The mailbox that the reply names between its first angle brackets, if it names one.
+    #[inline]
+    pub(super) fn named(&self) -> Option<&[u8]> {
+        let named = match &self.mailbox {
+            Some(mailbox) => &self.words[mailbox.clone()],
+            None => {
+                let rest = &self.words[memchr(b'<', &self.words)? + 1..];
+                &rest[..memchr(b'>', rest)?]
+            }
+        };
+        memchr(b'@', named).map(|_| named)
+    }
 }
 
 /// Where the first angle brackets hold the mailbox and nothing else.

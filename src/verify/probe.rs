@@ -7,27 +7,28 @@
 //!
 //! More is asked once no reply is at hand: then the end of what is in flight shows whenever it comes together.
 //!
-//! Replies are told apart by nothing but their order, so that one reply too many would put every later one to the wrong
-//! question. Therefore answers are held back until the connection is quiet with every reply read, and count for
-//! nothing if it turns out to be out of step before that.
+//! Replies are told apart by nothing but their order, so one reply too many would put every later one to the wrong
+//! question. Therefore answers are held back until a [`Fence`] behind them has proved that they are in step. The answers
+//! behind the last fence count for nothing if the connection breaks, and their questions are asked again elsewhere.
+//!
+//! A window that breaks its connection makes its questions suspects: see [`queue`](super::queue).
 //!
 //! Nothing here decides about verdicts: answers go to the desk of the lane in order, by the [`Seat`] of the connection,
 //! and what was asked without being answered goes back there.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
-
-use tokio::time::Instant;
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use super::{
     desk::{Draw, Window},
-    outcome::Outcome,
-    question::Question,
+    fence::{Fence, OutOfStep, is_of_several_lines},
+    flight::{Answer, Flight},
+    queue::Suspects,
     seat::Seat,
     throttle::{Budget, Risk},
 };
 use crate::{
     client::{Connection, SessionError},
-    proto::{Command, DialogueError, MailParams, RcptParams, Reply, ReversePath, Verb},
+    proto::{Command, DialogueError, MailParams, RcptParams, Reply, ReversePath, State, Verb},
 };
 
 /// Windows in flight: beyond four, throughput hardly grows, and a refusal comes too late to be heeded.
@@ -37,45 +38,8 @@ pub(super) const WINDOWS: usize = 4;
 const HELD: u32 = 64;
 /// How long that is at the least, and at the most.
 const HELD_FOR: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(5));
-
-/// An answer of the server, or several in a row that say the same.
-pub(super) struct Answer {
-    /// What was said to RCPT, or to MAIL where the whole transaction was refused.
-    pub(super) outcome: Arc<Outcome>,
-    /// When it came.
-    pub(super) at: Instant,
-    pub(super) count: usize,
-}
-
-/// A window that was sent. Its questions stay where they are, from the desk and back to it.
-pub(super) struct Flight {
-    pub(super) questions: Vec<Question>,
-    /// To the first of the questions.
-    pub(super) answers: Vec<Answer>,
-    pub(super) answered: usize,
-    /// When it was asked.
-    pub(super) asked: Instant,
-    /// What was said to MAIL, once something was.
-    mail: Option<Result<(), Arc<Outcome>>>,
-    /// Recipients sent.
-    sent: usize,
-    risk: Risk,
-}
-
-impl Flight {
-    /// Recipients before the one of the `nth` answer in its transaction; after none, it cannot be one too many.
-    pub(super) fn position(&self, nth: usize) -> u32 {
-        if matches!(self.mail, Some(Err(_))) { 0 } else { nth as u32 }
-    }
-
-    fn answer(&mut self, outcome: &Arc<Outcome>, count: usize, at: Instant) {
-        self.answered += count;
-        match self.answers.last_mut() {
-            Some(last) if last.at == at && Arc::ptr_eq(&last.outcome, outcome) => last.count += count,
-            _ => self.answers.push(Answer { outcome: Arc::clone(outcome), at, count }),
-        }
-    }
-}
+/// How long a connection with unproved answers waits for more to ask before it asks for a fence: a new question is one.
+const GRACE: Duration = Duration::from_millis(20);
 
 /// Why a connection is done.
 #[derive(Debug)]
@@ -84,16 +48,17 @@ pub(super) enum End {
     Idle,
     /// It has been asked enough, or was told to stop; nothing is in flight.
     Spent,
-    /// It broke.
-    Broken(SessionError),
-    /// The server closed the dialogue by 421.
-    Closed(Reply),
+    /// It broke, and one of these may be why.
+    Broken(SessionError, Suspects),
+    /// The server closed the dialogue by 421, and one of these may be why.
+    Closed(Reply, Suspects),
 }
 
 /// A connection with what it has in flight.
 pub(super) struct Probe<'a> {
     connection: &'a mut Connection,
     budget: &'a mut Budget,
+    fence: &'a mut Fence,
     from: &'a ReversePath,
     seat: &'a mut Seat,
     /// Sent, and not wholly answered.
@@ -108,18 +73,24 @@ pub(super) struct Probe<'a> {
     stopped: bool,
     /// Whether QUIT was sent, behind the last window.
     leaving: bool,
+    /// Whether the reply to a second greeting is due.
+    greeting_owed: bool,
+    /// The server refused RSET, and the transaction may go on.
+    unreset: bool,
 }
 
 impl<'a> Probe<'a> {
     pub(super) fn new(
         connection: &'a mut Connection,
         budget: &'a mut Budget,
+        fence: &'a mut Fence,
         from: &'a ReversePath,
         seat: &'a mut Seat,
     ) -> Self {
         Self {
             connection,
             budget,
+            fence,
             from,
             seat,
             flights: VecDeque::new(),
@@ -129,52 +100,90 @@ impl<'a> Probe<'a> {
             closing: None,
             stopped: false,
             leaving: false,
+            greeting_owed: false,
+            unreset: false,
         }
     }
 
     /// Asks until there are no questions left, or the connection is done for another reason.
     pub(super) async fn run(mut self) -> End {
         let mut ended = self.pump().await;
-        if self.leaving && self.flights.is_empty() && !is_out_of_step(&ended) {
+        let unproven = self.held.iter().any(|flight| !flight.is_proven());
+        if self.leaving && self.flights.is_empty() && !unproven && !is_out_of_step(&ended) {
             // Everything is answered, whatever became of the goodbye.
             (ended, self.closing, self.stopped) = (Ok(()), None, true);
         }
         if self.leaving && ended.is_err() {
             self.seat.desk.lock().groups[self.seat.group].quits_apart = true;
         }
-        let doubtful = self.is_doubtful(&ended);
-        self.held.extend(self.flights.drain(..));
-        let mut back = Vec::new();
-        for flight in &mut self.held {
-            if doubtful {
-                flight.answers.clear();
-                flight.answered = 0;
-            }
-            back.extend(flight.questions.drain(flight.answered..));
+        if is_cut(&ended) && !unproven {
+            self.trust_first_refusal();
         }
-        self.seat.take_back(back);
-        self.commit();
+        let suspects = self.give_up(&ended);
         match (ended, self.closing) {
-            (_, Some(reply)) => End::Closed(reply),
-            (Err(error), None) => End::Broken(error),
+            (_, Some(reply)) => End::Closed(reply, suspects),
+            (Err(error), None) => End::Broken(error, suspects),
             (Ok(()), None) if self.stopped || self.budget.is_spent() => End::Spent,
             (Ok(()), None) => End::Idle,
         }
     }
 
-    /// Whether the answers held back may stand at the wrong questions.
-    fn is_doubtful(&self, ended: &Result<(), SessionError>) -> bool {
-        let silent = match ended {
-            _ if is_out_of_step(ended) => return true,
-            Err(SessionError::Timeout { .. }) => true,
-            // QUIT makes an end of what would be a silence otherwise.
-            Err(_) => self.leaving,
-            Ok(()) => false,
-        };
-        // A server that says nothing to some RCPT answers RSET, and then there is nothing more to come: its acceptance was
-        // taken for that of a recipient. A refusal in its place would not be the answer to RSET.
-        let last = self.held.iter().chain(&self.flights).rev().find_map(|flight| flight.answers.last());
-        silent && last.is_some_and(|answer| answer.outcome.is_positive())
+    /// The first recipient of a transaction is refused, and the connection is closed: no other command than its own can
+    /// have got a refusal. gmx and ukr.net close so.
+    fn trust_first_refusal(&mut self) {
+        if let Some(flight) = self.flights.front_mut()
+            && let (Some(Ok(())), [Answer { outcome, count: 1, .. }]) = (&flight.mail, &*flight.answers)
+            && outcome.code.is_some_and(|code| code >= 400)
+        {
+            flight.prove();
+        }
+    }
+
+    /// Lets the proved answers count, and gives back all other questions, but for the suspects.
+    fn give_up(&mut self, ended: &Result<(), SessionError>) -> Suspects {
+        if self.greeting_owed && self.flights.is_empty() && ended.is_err() {
+            self.seat.desk.lock().groups[self.seat.group].proves_by_greeting = false;
+        }
+        let unproven = self.held.iter().any(|flight| !flight.is_proven());
+        let between = self.flights.front().is_none_or(|flight| flight.mail.is_none());
+        if unproven && between && (is_cut(ended) || self.closing.is_some()) {
+            // It closed between transactions: a limit that it did not announce. QUIT in time proves them all.
+            self.seat.limit_transactions();
+        }
+        let (broken, mut suspects) = (self.held.len(), Suspects::None);
+        self.held.extend(self.flights.drain(..));
+        let useful = self.seat.gained > 0 || self.held.iter().any(|flight| flight.proven > 0);
+        let (mut back, mut unsure, mut tested) = (Vec::new(), Vec::new(), false);
+        for (at, flight) in self.held.iter_mut().enumerate() {
+            let (next, began) = (flight.next_unproven(is_cut(ended)), flight.mail.is_some());
+            let (alone, rest) = (mem::take(&mut flight.alone), flight.cut());
+            tested |= alone;
+            match (ended, &self.closing) {
+                // Any answer may be another's.
+                (Err(SessionError::Dialogue(_)), None) => unsure.extend(rest),
+                // It ended between transactions and before anything was proved: fewer at once may be.
+                (Err(_), _) | (_, Some(_)) if at < broken && between && (alone || !useful) => {
+                    unsure.extend(rest)
+                }
+                (Ok(()), None) => back.extend(rest),
+                _ if at != broken || rest.is_empty() => back.extend(rest),
+                // Whatever ended the connection, it was not these.
+                (_, Some(_)) if useful || !began => suspects = Suspects::untested(rest, alone, &mut back),
+                _ if !began && (useful || matches!(ended, Err(SessionError::Timeout { .. }))) => {
+                    suspects = Suspects::untested(rest, alone, &mut back);
+                }
+                _ if alone || !began => suspects = Suspects::any_of(rest),
+                _ => suspects = Suspects::around(rest, next),
+            }
+        }
+        if !unsure.is_empty() {
+            unsure.extend(suspects.into_questions());
+            suspects = Suspects::any_of(unsure);
+        }
+        self.held.retain(|flight| flight.answered > 0);
+        self.seat.take_back(back, tested);
+        self.commit();
+        suspects
     }
 
     async fn pump(&mut self) -> Result<(), SessionError> {
@@ -182,6 +191,7 @@ impl<'a> Probe<'a> {
             while let Some(window) = self.room() {
                 self.window(window).await?;
             }
+            self.fence_behind()?;
             // Room comes with the end of a window. It is used when nothing more is at hand: often that is the end of all
             // windows, which came together, and then the connection is quiet for nothing.
             let mut room = false;
@@ -203,20 +213,38 @@ impl<'a> Probe<'a> {
             }
             self.connection.check_quiet()?;
             self.commit();
+            // Suspects that were asked without PIPELINING, where no fence is behind them yet.
+            if self.unreset || self.held.iter().any(|flight| flight.alone) {
+                self.fence()?;
+                continue;
+            }
             match self.room() {
                 Some(window) => self.window(window).await?,
-                None => return Ok(()),
+                None if self.held.is_empty() => return Ok(()),
+                None => {
+                    let waits = !self.stopped && !self.budget.is_spent() && !self.is_overdue();
+                    match if waits && self.seat.more(GRACE).await { self.room() } else { None } {
+                        Some(window) => self.window(window).await?,
+                        None => self.fence()?,
+                    }
+                }
             }
         }
     }
 
-    /// The next window, if it may be sent now.
-    fn room(&mut self) -> Option<Window> {
+    /// Whether answers have been held back for too long.
+    fn is_overdue(&self) -> bool {
         let patience = self.round_trip.saturating_mul(HELD).clamp(HELD_FOR.0, HELD_FOR.1);
         let oldest = self.held.iter().chain(&self.flights).find_map(|flight| flight.answers.first());
-        let held = oldest.is_some_and(|first| self.connection.last_read() - first.at > patience);
+        oldest.is_some_and(|first| self.connection.last_read() - first.at > patience)
+    }
+
+    /// The next window, if it may be sent now.
+    fn room(&mut self) -> Option<Window> {
         let full = self.flights.len() == WINDOWS || !self.connection.has_room();
-        if self.stopped || self.leaving || self.closing.is_some() || held || full {
+        let alone = self.flights.front().is_some_and(|flight| flight.alone || self.seat.refuses_rset);
+        let over = self.stopped || self.leaving || self.closing.is_some();
+        if over || self.greeting_owed || full || alone || self.is_overdue() {
             return None;
         }
         let full = self.budget.full_window();
@@ -224,7 +252,7 @@ impl<'a> Probe<'a> {
         let quiet = self.flights.is_empty();
         let least = if quiet { 1 } else { full.div_ceil(2) };
         let worn = quiet && self.budget.is_worn();
-        match self.seat.draw(self.budget.left(self.risk), least..=full, worn) {
+        match self.seat.draw(self.budget.left(self.risk), least..=full, quiet, worn) {
             Draw::Window(window) => Some(window),
             Draw::Nothing => None,
             Draw::Leave => {
@@ -235,19 +263,18 @@ impl<'a> Probe<'a> {
     }
 
     async fn window(&mut self, window: Window) -> Result<(), SessionError> {
-        let Window { questions, risk, smtputf8, last } = window;
-        let (asked, count) = (Instant::now(), questions.len());
+        let Window { questions, risk, smtputf8, last, alone } = window;
+        let count = questions.len();
         self.budget.begin();
         self.risk += risk;
-        let flight = Flight { questions, answers: Vec::new(), answered: 0, asked, mail: None, sent: 0, risk };
-        self.flights.push_back(flight);
+        self.flights.push_back(Flight::new(questions, risk, alone));
         self.connection.queue_mail(self.from, &MailParams { smtputf8, ..MailParams::default() })?;
         for _ in 0..count {
             self.make_room().await?;
             let Some(flight) = self.flights.back_mut() else { break };
             if self.closing.is_some() {
                 let rest = flight.questions.split_off(flight.sent);
-                self.seat.take_back(rest);
+                self.seat.take_back(rest, false);
                 break;
             }
             let question = &flight.questions[flight.sent];
@@ -274,6 +301,42 @@ impl<'a> Probe<'a> {
         Ok(())
     }
 
+    /// Asks for a fence behind what was just sent, in the same write, where answers would else be held back for long:
+    /// behind the first windows of a connection, and behind suspects.
+    fn fence_behind(&mut self) -> Result<(), SessionError> {
+        let Some(flight) = self.flights.back() else { return Ok(()) };
+        let wanted = self.fence.is_fresh() || flight.alone || self.seat.refuses_rset;
+        // EHLO ends a group (RFC 2920 3.1); without PIPELINING it would cost a round trip.
+        let may = self.connection.extensions().pipelining && self.connection.owed() > 0;
+        let ready = !self.leaving && !self.greeting_owed && self.closing.is_none();
+        if wanted && may && ready && self.fence.may_greet() {
+            self.greet()?;
+        }
+        Ok(())
+    }
+
+    /// Asks for a fence by itself: EHLO as long as that is worth it, or else QUIT.
+    fn fence(&mut self) -> Result<(), SessionError> {
+        let stays = !self.stopped && !self.budget.is_spent();
+        self.unreset = false;
+        if stays && self.fence.may_greet() {
+            return self.greet();
+        }
+        self.leaving = true;
+        self.connection.queue(&Command::Quit)
+    }
+
+    fn greet(&mut self) -> Result<(), SessionError> {
+        self.fence.greet();
+        self.greeting_owed = true;
+        let name = self.seat.desk.context.config.client.name.clone();
+        let greeting = match self.connection.greeted_by() {
+            Some(Verb::Helo) => Command::Helo(name),
+            _ => Command::Ehlo(name),
+        };
+        self.connection.queue(&greeting)
+    }
+
     async fn make_room(&mut self) -> Result<(), SessionError> {
         while !self.connection.has_room() && self.closing.is_none() {
             self.next_reply().await?;
@@ -285,61 +348,133 @@ impl<'a> Probe<'a> {
     async fn next_reply(&mut self) -> Result<bool, SessionError> {
         let recipients = self.flights.front().filter(|flight| flight.mail.is_some());
         let most = recipients.map_or(1, |flight| flight.sent - flight.answered);
-        let (_, reply, count) = self.connection.replies_alike(most).await?;
+        let (verb, reply, count) = self.connection.replies_alike(most).await?;
         if reply.is_closing() {
             // Whatever comes behind it answers nothing: the question it stands for is asked again elsewhere.
             self.closing.get_or_insert_with(|| reply.detach());
             return Ok(false);
         }
-        let Some(flight) = self.flights.front_mut() else {
-            // That to QUIT. Any other but 221 was meant for a command before it.
-            let code = reply.code();
-            return if code == 221 { Ok(false) } else { Err(DialogueError::Unsolicited(code).into()) };
-        };
-        if flight.mail.is_none() {
+        let code = reply.code();
+        match verb {
+            Verb::Mail | Verb::Rcpt => {
+                self.fence.hear(code, reply.as_bytes()).map_err(|OutOfStep| unsolicited(code))?;
+            }
+            Verb::Rset if self.fence.is_known_reset(reply.as_bytes()) => {
+                self.end_window();
+                self.prove();
+                return Ok(true);
+            }
+            Verb::Quit => return self.quitted(code),
+            _ => {
+                let reply = reply.detach();
+                return if verb == Verb::Rset { self.reset(&reply) } else { self.greeted(&reply) };
+            }
+        }
+        let Some(flight) = self.flights.front_mut() else { return Err(unsolicited(code)) };
+        if !reply.is_positive() {
+            self.budget.reject(count);
+        }
+        if verb == Verb::Mail {
             flight.mail = Some(match reply.is_positive() {
                 true => Ok(()),
                 false => Err(Arc::clone(self.seat.outcome(Verb::Mail, &reply, None))),
             });
-            if !reply.is_positive() {
-                self.budget.reject(1);
+            return Ok(false);
+        }
+        if let Some(Err(mail)) = &flight.mail {
+            let mail = Arc::clone(mail);
+            flight.answer(&mail, count, self.connection.last_read());
+            return Ok(false);
+        }
+        let mailbox = flight.questions[flight.answered].mailbox();
+        let outcome = self.seat.outcome(Verb::Rcpt, &reply, Some(mailbox.as_str()));
+        flight.answer(outcome, count, self.connection.last_read());
+        if let Some(named) = self.seat.named() {
+            match flight.names(named, count) {
+                Some(true) => self.prove(),
+                Some(false) => return Err(unsolicited(code)),
+                None => {}
             }
-        } else if flight.answered < flight.sent {
-            if !reply.is_positive() {
-                self.budget.reject(count);
-            }
-            match &flight.mail {
-                Some(Err(mail)) => {
-                    let mail = Arc::clone(mail);
-                    flight.answer(&mail, count, self.connection.last_read());
-                }
-                _ => {
-                    let mailbox = flight.questions[flight.answered].mailbox();
-                    let outcome = self.seat.outcome(Verb::Rcpt, &reply, Some(mailbox.as_str()));
-                    flight.answer(outcome, count, self.connection.last_read());
-                }
-            }
-        } else if !reply.is_positive() || reply.code() == 221 {
-            // RSET cannot fail (RFC 5321 4.1.1.5): this is the reply to something else.
-            let code = reply.code();
-            return Err(DialogueError::Unsolicited(code).into());
-        } else {
-            self.round_trip = self.connection.last_read().saturating_duration_since(flight.asked);
-            self.seat.windows.note(self.round_trip);
-            self.risk -= flight.risk;
-            self.held.extend(self.flights.pop_front());
-            if self.flights.is_empty() {
-                // To the bit, so that nothing is left of roundings.
-                self.risk = Risk::default();
-            }
-            return Ok(true);
         }
         Ok(false)
     }
 
-    /// Lets the answers count.
+    /// Takes the reply to RSET in words that are not known to be a fence, and tells that a window has ended.
+    fn reset(&mut self, reply: &Reply) -> Result<bool, SessionError> {
+        match reply.code() {
+            // The server does not know the command, and the transaction goes on: what was asked behind it is void.
+            500 | 502 => {
+                self.unreset = true;
+                self.seat.refuses_rset();
+                self.flights.iter_mut().skip(1).for_each(|flight| flight.void = true);
+            }
+            // RSET cannot fail otherwise (RFC 5321 4.1.1.5): this is the reply to something else.
+            code if !reply.is_positive() || code == 221 => return Err(unsolicited(code)),
+            code if is_of_several_lines(reply.as_bytes()) && self.connection.repeats_greeting(reply) => {
+                return Err(unsolicited(code));
+            }
+            _ => self.fence.learn_reset(reply.as_bytes()),
+        }
+        self.end_window();
+        Ok(true)
+    }
+
+    /// Takes the reply to a second greeting: a fence, or a sign that replies are out of step.
+    fn greeted(&mut self, reply: &Reply) -> Result<bool, SessionError> {
+        self.greeting_owed = false;
+        let repeats = self.connection.repeats_greeting(reply);
+        if !self.fence.is_greeting(reply.code(), reply.as_bytes(), repeats) {
+            self.seat.desk.lock().groups[self.seat.group].proves_by_greeting = false;
+            return Err(unsolicited(reply.code()));
+        }
+        self.prove();
+        let void = self.held.iter_mut().filter(|flight| flight.void);
+        let back = void.flat_map(|flight| mem::take(&mut flight.questions)).collect();
+        self.held.retain(|flight| !flight.void);
+        self.seat.take_back(back, false);
+        // A server that refuses both RSET and a second greeting ends a transaction only with the connection.
+        self.unreset = false;
+        self.stopped |= matches!(self.connection.state(), State::Mail | State::Rcpt);
+        Ok(false)
+    }
+
+    /// Takes the reply to QUIT. Any other than 221 was meant for a command before it.
+    fn quitted(&mut self, code: u16) -> Result<bool, SessionError> {
+        if code != 221 {
+            return Err(unsolicited(code));
+        }
+        self.prove();
+        Ok(false)
+    }
+
+    /// Records that all replies so far are in step.
+    fn prove(&mut self) {
+        // Those before the last were proved with it, more often than not.
+        for flight in self.held.iter_mut().rev().take_while(|flight| !flight.is_proven()) {
+            flight.prove();
+        }
+        if let Some(flight) = self.flights.front_mut() {
+            flight.prove();
+        }
+    }
+
+    fn end_window(&mut self) {
+        let Some(flight) = self.flights.pop_front() else { return };
+        self.round_trip = self.connection.last_read().saturating_duration_since(flight.asked);
+        self.seat.windows.note(self.round_trip);
+        self.seat.transactions += 1;
+        self.risk -= flight.risk;
+        self.held.push(flight);
+        if self.flights.is_empty() {
+            // To the bit, so that nothing is left of roundings.
+            self.risk = Risk::default();
+        }
+    }
+
+    /// Lets the proved answers count.
     fn commit(&mut self) {
-        let settled = self.seat.settle(&mut self.held);
+        let proven = self.held.iter().take_while(|flight| flight.is_proven()).count();
+        let settled = self.seat.settle(self.held.drain(..proven));
         self.stopped |= settled.stop;
         if let Some(most) = settled.recipients {
             self.budget.limit_recipients(most);
@@ -347,7 +482,17 @@ impl<'a> Probe<'a> {
     }
 }
 
+/// A reply that stands where it cannot belong.
+fn unsolicited(code: u16) -> SessionError {
+    DialogueError::Unsolicited(code).into()
+}
+
 /// Whether replies came that fit no command.
 fn is_out_of_step(ended: &Result<(), SessionError>) -> bool {
     matches!(ended, Err(SessionError::Decode(_) | SessionError::Dialogue(_)))
+}
+
+/// Whether the connection was closed or reset.
+fn is_cut(ended: &Result<(), SessionError>) -> bool {
+    matches!(ended, Err(SessionError::Closed { .. } | SessionError::Io { .. }))
 }

@@ -1,14 +1,14 @@
 //! The place of a connection at the desk: what the lane needs to know of the one that asks.
 
-use std::{mem, ops::RangeInclusive, sync::Arc};
+use std::{mem, ops::RangeInclusive, sync::Arc, time::Duration, vec};
 
 use tokio::time::Instant;
 
 use super::{
     desk::{Desk, Draw},
+    flight::Flight,
     outcome::{Outcome, Said},
     pace::Windows,
-    probe::Flight,
     question::Question,
     settle::Settled,
     throttle::Left,
@@ -36,6 +36,10 @@ pub(super) struct Seat {
     pub(super) pipelining: bool,
     /// Answers so far, to tell whether the connection was of any use.
     pub(super) gained: u64,
+    /// Transactions so far.
+    pub(super) transactions: u32,
+    /// Whether the server does not know RSET.
+    pub(super) refuses_rset: bool,
     /// The reply before.
     last: Option<Said>,
     /// Those answered since answers last counted.
@@ -49,13 +53,29 @@ impl Seat {
     pub(super) fn take(desk: Arc<Desk>, group: usize, connection: &Connection) -> Option<Self> {
         let host = Arc::clone(connection.host());
         let tls = connection.tls_info().map(|tls| tls.version);
-        if !desk.lock().connected(group, &host) {
-            return None;
-        }
+        let refuses_rset = {
+            let mut state = desk.lock();
+            if !state.connected(group, &host) {
+                return None;
+            }
+            state.groups[group].refuses_rset
+        };
         let source = Source { group, host: Some(host), tls };
         let (smtputf8, pipelining) = (connection.extensions().smtputf8, connection.extensions().pipelining);
         let (windows, spare) = (Windows::default(), Vec::new());
-        Some(Self { desk, group, source, smtputf8, pipelining, gained: 0, last: None, windows, spare })
+        Some(Self {
+            desk,
+            group,
+            source,
+            smtputf8,
+            pipelining,
+            gained: 0,
+            transactions: 0,
+            refuses_rset,
+            last: None,
+            windows,
+            spare,
+        })
     }
 
     /// A place that no connection holds.
@@ -63,7 +83,19 @@ impl Seat {
     pub(super) fn vacant(desk: Arc<Desk>, group: usize) -> Self {
         let source = Source { group, host: None, tls: None };
         let (windows, spare) = (Windows::default(), Vec::new());
-        Self { desk, group, source, smtputf8: false, pipelining: true, gained: 0, last: None, windows, spare }
+        Self {
+            desk,
+            group,
+            source,
+            smtputf8: false,
+            pipelining: true,
+            gained: 0,
+            transactions: 0,
+            refuses_rset: false,
+            last: None,
+            windows,
+            spare,
+        }
     }
 
     pub(super) fn source(&self) -> &Source {
@@ -72,14 +104,25 @@ impl Seat {
 
     /// The next window, of so many recipients, while so many rejections are left; if the connection is `worn`, perhaps
     /// its last.
-    pub(super) fn draw(&mut self, left: Left, sizes: RangeInclusive<u32>, worn: bool) -> Draw {
+    pub(super) fn draw(&mut self, left: Left, sizes: RangeInclusive<u32>, quiet: bool, worn: bool) -> Draw {
         let desk = Arc::clone(&self.desk);
-        desk.lock().draw(self, left, sizes, worn, Instant::now())
+        desk.lock().draw(self, left, sizes, quiet, worn, Instant::now())
+    }
+
+    /// Waits for a while until there is more to ask, and tells whether there is.
+    pub(super) async fn more(&self, patience: Duration) -> bool {
+        self.desk.more(self.group, Instant::now() + patience).await
+    }
+
+    /// Records that the server does not know RSET.
+    pub(super) fn refuses_rset(&mut self) {
+        self.refuses_rset = true;
+        self.desk.lock().groups[self.group].refuses_rset = true;
     }
 
     /// Lets answers count.
-    pub(super) fn settle(&mut self, flights: &mut Vec<Flight>) -> Settled {
-        let count = flights.iter().map(|flight| flight.answered).sum::<usize>();
+    pub(super) fn settle(&mut self, flights: vec::Drain<'_, Flight>) -> Settled {
+        let count = flights.as_slice().iter().map(|flight| flight.answered).sum::<usize>();
         if count == 0 {
             return Settled::default();
         }
@@ -87,7 +130,7 @@ impl Seat {
         self.gained += count as u64;
         let windows = mem::take(&mut self.windows);
         let mut state = desk.lock();
-        let settled = state.settle_all(self, flights.drain(..), count, windows);
+        let settled = state.settle_all(self, flights, count, windows);
         let wanted = settled.stop || state.wants_more();
         drop(state);
         if wanted {
@@ -96,13 +139,29 @@ impl Seat {
         settled
     }
 
-    /// Takes back what got no answer, in the order in which it was asked.
-    pub(super) fn take_back(&mut self, questions: Vec<Question>) {
+    /// Takes back what got no answer, in the order in which it was asked; `tested` tells that suspects were asked about,
+    /// and no longer are.
+    pub(super) fn take_back(&mut self, questions: Vec<Question>, tested: bool) {
         let mut state = self.desk.lock();
+        if tested {
+            state.tested(self.group);
+        }
         for question in questions.into_iter().rev() {
             state.groups[self.group].rates.take_back(question.kin());
             state.put_back(self.group, question);
         }
+    }
+
+    /// Records that the server takes no more transactions on a connection than there were on this one.
+    pub(super) fn limit_transactions(&mut self) {
+        let known = &mut self.desk.lock().groups[self.group].transactions;
+        let most = self.transactions.max(1);
+        *known = Some(known.map_or(most, |known| known.min(most)));
+    }
+
+    /// The mailbox that the last reply names.
+    pub(super) fn named(&self) -> Option<&[u8]> {
+        self.last.as_ref()?.named()
     }
 
     /// What the reply means, about a mailbox if it answers RCPT; looked up anew only where it is not like the one before.

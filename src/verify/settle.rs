@@ -1,6 +1,6 @@
 //! What answers lead to: records, further attempts, questions about domains, and a lane that is left alone.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{mem, time::Duration, vec};
 
 use tokio::time::Instant;
 
@@ -9,26 +9,17 @@ use super::{
     catch_all::{Domain, random_mailbox},
     desk::State,
     engine::{Books, Item},
+    flight::{Answer, Flight},
     group::Accepted,
     outcome::Outcome,
     pace::Windows,
-    probe::{Answer, Flight, WINDOWS},
+    probe::WINDOWS,
     question::{Later, Question},
     run::TOGETHER,
     seat::{Seat, Source},
     standing::{Finding, Kept, Suspect},
 };
 
-/// How long exchangers that could not be reached are left alone.
-const REST: Duration = Duration::from_secs(60);
-/// Connections in a row that break without an answer, after which nobody else is asked for a while.
-const FRUITLESS: u32 = 4;
-/// Answers that make a connection worth its while; after less, there is a pause before the next.
-const WORTH: u64 = 5;
-/// Twice to eight times this is the pause: at most two connections a second to a server that keeps closing them.
-const PAUSE: Duration = Duration::from_millis(60);
-/// Times in a row that the server may close with blame on us and without an answer, before it counts as not wanting us.
-const TURNED_AWAY: u32 = 3;
 /// The share of temporary refusals in a flight of answers that is a sign of trouble.
 const TROUBLE: f64 = 0.2;
 
@@ -59,98 +50,11 @@ fn again_at_once(outcome: &Outcome) -> bool {
 }
 
 impl State {
-    /// Takes note of a connection that is open; false if another exchanger came first and is being asked, beside which
-    /// this one must not be.
-    #[must_use]
-    pub(super) fn connected(&mut self, group: usize, host: &Arc<str>) -> bool {
-        let known = &mut self.groups[group];
-        if known.live > 0 && known.answering.as_ref() != Some(host) {
-            return false;
-        }
-        known.connecting = known.connecting.saturating_sub(1);
-        known.live += 1;
-        known.borne = known.borne.max(known.live);
-        known.reached();
-        let waiting = known.len();
-        let unsure = known.answers(host);
-        self.waiting -= waiting - known.len();
-        self.accept_all(unsure, CatchAll::Inconclusive);
-        true
-    }
-
-    /// Takes note of a connection that ended as it should.
-    pub(super) fn went_well(&mut self, group: usize) {
-        let known = &mut self.groups[group];
-        (known.fruitless, known.poor, known.turned_away) = (0, 0, 0);
-    }
-
-    /// Takes note that no connection to `host`, or to any other exchanger, could be opened.
-    pub(super) fn unreachable(&mut self, group: usize, host: &Arc<str>, outcome: &Outcome, now: Instant) {
-        let known = &mut self.groups[group];
-        if known.live > 0 {
-            return self.one_too_many(group, now);
-        }
-        (known.fruitless, known.borne) = (0, 0);
-        let rest = self.context.config.pause(1).map_or(REST, |pause| pause.min(REST));
-        known.rest = Some((now + rest, outcome.clone()));
-        self.rest_until = self.rest_until.max(Some(now + rest));
-        let source = Source { group, host: Some(Arc::clone(host)), tls: None };
-        for question in self.take(group) {
-            self.settle(&source, question, outcome, now);
-        }
-        if outcome.verdict.sub_status == SubStatus::Blocked {
-            self.turned_away(outcome, now);
-        }
-    }
-
-    /// Takes note that a server that others are connected to refused one more: as many as it bears are there.
-    pub(super) fn one_too_many(&mut self, group: usize, now: Instant) {
-        let live = self.groups[group].live;
-        self.groups[group].borne = live;
-        if live > 0 {
-            self.controller.refused(live, now);
-        }
-    }
-
-    /// Takes note of a connection that broke, or was closed by the server, after `gained` answers.
-    pub(super) fn lost(&mut self, source: &Source, gained: u64, outcome: &Outcome, now: Instant) {
-        let known = &mut self.groups[source.group];
-        known.poor = if gained < WORTH { known.poor + 1 } else { 0 };
-        known.fruitless = if gained == 0 { known.fruitless + 1 } else { 0 };
-        known.borne = if known.poor > 0 { 0 } else { known.borne };
-        // A limit of the connection blames us too; as long as connections are answered, the next one is welcome.
-        let unwelcome = gained == 0 && outcome.verdict.blame == Some(Blame::Us);
-        known.turned_away = if unwelcome { known.turned_away + 1 } else { 0 };
-        if known.poor > 0 {
-            known.not_before = Some(now + PAUSE.saturating_mul(1 << known.poor.min(3)));
-        }
-        let (fruitless, turned_away) = (known.fruitless, known.turned_away);
-        self.controller.trouble(now);
-        if turned_away >= TURNED_AWAY {
-            self.turned_away(outcome, now);
-        } else if fruitless >= FRUITLESS {
-            if let Some(host) = &source.host {
-                // This connection is not closed yet.
-                self.groups[source.group].live -= 1;
-                self.unreachable(source.group, host, outcome, now);
-                self.groups[source.group].live += 1;
-            }
-        } else if gained == 0 {
-            // What was next may be what the server cannot bear.
-            if let Some(question) = self.pop(source.group) {
-                match question.lose() {
-                    Ok(question) => self.put_back(source.group, question),
-                    Err(question) => self.settle(source, question, outcome, now),
-                }
-            }
-        }
-    }
-
     /// Lets `count` answers count, those of `windows`, and perhaps of parts of others.
     pub(super) fn settle_all(
         &mut self,
         seat: &mut Seat,
-        flights: impl Iterator<Item = Flight>,
+        flights: vec::Drain<'_, Flight>,
         count: usize,
         windows: Windows,
     ) -> Settled {
@@ -158,6 +62,9 @@ impl State {
         let (mut temporary, mut now) = (0, None);
         self.lot.events.reserve(count.min(TOGETHER));
         for mut flight in flights {
+            if flight.alone {
+                self.tested(seat.group);
+            }
             let mut questions = mem::take(&mut flight.questions);
             let (mut rest, mut nth) = (questions.drain(..), 0);
             for Answer { outcome, at, count } in &flight.answers {
@@ -260,7 +167,7 @@ impl State {
     }
 
     /// The server lets nobody in for our sake.
-    fn turned_away(&mut self, outcome: &Outcome, now: Instant) {
+    pub(super) fn turned_away(&mut self, outcome: &Outcome, now: Instant) {
         self.standing.block(outcome, now);
         self.found(Finding::Lane, 0, outcome, now);
     }
@@ -315,7 +222,7 @@ impl State {
             return;
         }
         for group in 0..self.groups.len() {
-            if self.groups[group].is_empty() {
+            if self.groups[group].queue.total() == 0 {
                 continue;
             }
             let outcome = match (&blocked, self.groups[group].resting(now)) {
@@ -475,7 +382,7 @@ impl State {
         }
     }
 
-    fn accept_all(&mut self, accepted: Vec<Accepted>, catch_all: CatchAll) {
+    pub(super) fn accept_all(&mut self, accepted: Vec<Accepted>, catch_all: CatchAll) {
         accepted.into_iter().for_each(|(item, record)| self.accept(&item, record, catch_all));
     }
 

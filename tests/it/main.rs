@@ -27,6 +27,7 @@ mod mx;
 mod naive;
 #[cfg(feature = "verify")]
 mod nameserver;
+mod pairing;
 mod peer_address;
 #[cfg(feature = "sandbox")]
 mod pool;

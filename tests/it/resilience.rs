@@ -116,12 +116,13 @@ async fn a_server_that_passes_over_a_recipient_accepts_nobody() {
         config.client.timeouts = Timeouts::all(Duration::from_millis(300));
         for record in verify(config, &["ann@skip.test", "bob@skip.test"]).await {
             let right = match &*record.address {
-                "ann@skip.test" => [SubStatus::TimeoutExceeded, SubStatus::Accepted],
-                _ => [SubStatus::TimeoutExceeded, SubStatus::MailboxNotFound],
+                "ann@skip.test" => SubStatus::Accepted,
+                _ => SubStatus::MailboxNotFound,
             };
-            assert!(right.contains(&record.sub_status), "{skipped}{record:#?}");
-            // Whoever is the only one to be asked is told from RSET by nothing but this.
-            assert!(!skipped.is_empty() || record.sub_status == right[0], "{record:#?}");
+            // It is out of step, or silent where it should have said more.
+            let unknown = [SubStatus::TimeoutExceeded, SubStatus::ProtocolError].contains(&record.sub_status);
+            assert!(unknown || record.sub_status == right, "{skipped}{record:#?}");
+            assert!(!skipped.is_empty() || unknown, "no recipient gets an answer: {record:#?}");
         }
     }
 }

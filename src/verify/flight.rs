@@ -1,0 +1,163 @@
+//! A window of recipients that was sent: its questions, the answers to the first of them, and how far these are proved.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::{outcome::Outcome, question::Question, throttle::Risk};
+
+/// An answer of the server, or several in a row that say the same.
+pub(super) struct Answer {
+    /// What was said to RCPT, or to MAIL where the whole transaction was refused.
+    pub(super) outcome: Arc<Outcome>,
+    /// When it came.
+    pub(super) at: Instant,
+    pub(super) count: usize,
+}
+
+/// A window that was sent. Its questions stay where they are, from the desk and back to it.
+pub(super) struct Flight {
+    pub(super) questions: Vec<Question>,
+    /// To the first of the questions.
+    pub(super) answers: Vec<Answer>,
+    pub(super) answered: usize,
+    /// When it was asked.
+    pub(super) asked: Instant,
+    /// Whether its questions are suspects, asked with nothing beside them.
+    pub(super) alone: bool,
+    /// Answers that a fence has proved.
+    pub(super) proven: usize,
+    /// The server did not end the transaction before it, so that its answers mean nothing.
+    pub(super) void: bool,
+    /// What was said to MAIL, once something was.
+    pub(super) mail: Option<Result<(), Arc<Outcome>>>,
+    /// Recipients sent.
+    pub(super) sent: usize,
+    pub(super) risk: Risk,
+}
+
+impl Flight {
+    pub(super) fn new(questions: Vec<Question>, risk: Risk, alone: bool) -> Self {
+        Self {
+            questions,
+            answers: Vec::new(),
+            answered: 0,
+            asked: Instant::now(),
+            alone,
+            proven: 0,
+            void: false,
+            mail: None,
+            sent: 0,
+            risk,
+        }
+    }
+
+    /// Recipients before the one of the `nth` answer in its transaction; after none, it cannot be one too many.
+    pub(super) fn position(&self, nth: usize) -> u32 {
+        if matches!(self.mail, Some(Err(_))) { 0 } else { nth as u32 }
+    }
+
+    pub(super) fn answer(&mut self, outcome: &Arc<Outcome>, count: usize, at: Instant) {
+        self.answered += count;
+        match self.answers.last_mut() {
+            Some(last) if last.at == at && Arc::ptr_eq(&last.outcome, outcome) => last.count += count,
+            _ => self.answers.push(Answer { outcome: Arc::clone(outcome), at, count }),
+        }
+    }
+
+    /// Whether a reply that names a mailbox, the answer to the last `count` questions, names theirs; false if it is that
+    /// of another question, none if it is nobody's, as where an alias is resolved.
+    pub(super) fn names(&self, named: &[u8], count: usize) -> Option<bool> {
+        let is_it = |question: &Question| question.mailbox().as_str().as_bytes().eq_ignore_ascii_case(named);
+        match self.questions[self.answered - count..self.answered].iter().all(is_it) {
+            true => Some(true),
+            false => self.questions.iter().any(is_it).then_some(false),
+        }
+    }
+
+    pub(super) fn prove(&mut self) {
+        self.proven = if self.void { 0 } else { self.answered };
+    }
+
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven == self.questions.len()
+    }
+
+    /// Which of the questions behind the proved answers was next to be answered when the connection ended; where it was
+    /// `cut` right behind a refusal, the one refused, since some servers close then.
+    pub(super) fn next_unproven(&self, cut: bool) -> usize {
+        let refused = self.answers.last().is_some_and(|answer| !answer.outcome.is_positive());
+        (self.answered - self.proven).saturating_sub(usize::from(cut && refused))
+    }
+
+    /// Gives up the answers that are not proved, and gives their questions and those without an answer back.
+    pub(super) fn cut(&mut self) -> Vec<Question> {
+        let mut left = self.proven;
+        self.answers.retain_mut(|answer| {
+            answer.count = answer.count.min(left);
+            left -= answer.count;
+            answer.count > 0
+        });
+        self.answered = self.proven;
+        self.questions.split_off(self.proven)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{proto::Mailbox, verify::Unreachable};
+
+    fn flight(names: &[&str]) -> Flight {
+        let question = |name: &&str| {
+            let probe = Mailbox::parse(&format!("{name}@example.com")).unwrap();
+            Question::CatchAll { domain: 0, probe, losses: 0, attempts: 0 }
+        };
+        Flight::new(names.iter().map(question).collect(), Risk::default(), false)
+    }
+
+    fn outcome(code: u16) -> Arc<Outcome> {
+        let outcome = Outcome::of_unreachable(&Unreachable::NullMx);
+        Arc::new(Outcome { code: Some(code), ..outcome })
+    }
+
+    #[test]
+    fn answers_behind_the_last_proof_are_given_up() {
+        let (mut flight, now) = (flight(&["a", "b", "c", "d", "e"]), Instant::now());
+        let (yes, no) = (outcome(250), outcome(550));
+        flight.answer(&yes, 3, now);
+        flight.proven = 2;
+        flight.answer(&no, 1, now);
+        assert_eq!(
+            (flight.next_unproven(false), flight.next_unproven(true)),
+            (2, 1),
+            "d closed, or e was next"
+        );
+        let rest: Vec<_> =
+            flight.cut().iter().map(|question| question.mailbox().local_part().to_owned()).collect();
+        assert_eq!(rest, ["c", "d", "e"]);
+        assert_eq!((flight.answered, flight.answers.len(), flight.answers[0].count), (2, 1, 2));
+        assert!(flight.is_proven(), "what is left of it");
+    }
+
+    #[test]
+    fn a_void_window_is_never_proved() {
+        let mut flight = flight(&["a"]);
+        flight.answer(&outcome(250), 1, Instant::now());
+        flight.void = true;
+        flight.prove();
+        assert!(!flight.is_proven());
+        assert_eq!(flight.cut().len(), 1);
+    }
+
+    #[test]
+    fn a_reply_that_names_another_recipient_of_the_window_is_known() {
+        let mut flight = flight(&["ann", "bob", "ann"]);
+        flight.answer(&outcome(550), 1, Instant::now());
+        assert_eq!(flight.names(b"Ann@example.com", 1), Some(true));
+        assert_eq!(flight.names(b"bob@example.com", 1), Some(false));
+        assert_eq!(flight.names(b"alias@internal.example", 1), None);
+        flight.answer(&outcome(550), 1, Instant::now());
+        assert_eq!(flight.names(b"ann@example.com", 2), Some(false), "said to bob as well");
+    }
+}
