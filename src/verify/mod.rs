@@ -55,5 +55,5 @@ pub use self::{
     run::{Ended, Events, Lanes, Records, Tasks},
     spelling::{did_you_mean, normal_form},
     status::{Block, BlockCause, LaneState, LaneStatus},
-    verdict::{Blame, Status, SubStatus},
+    verdict::{Blame, Status, SubStatus, Subject},
 };

@@ -98,25 +98,26 @@ impl Outcome {
                 (S::MailServerTemporaryError, Blame::Network, Some(Retry::Later), &**reason)
             }
         };
-        Self::without_reply(Verdict { sub_status, blame: Some(blame), retry }, text)
+        Self::without_reply(Verdict { sub_status, blame: Some(blame), retry, subject: None }, text)
     }
 
     /// Why the address is not one.
     pub(super) fn of_syntax(error: AddressError) -> Self {
-        let verdict =
-            Verdict { sub_status: SubStatus::FailedSyntaxCheck, blame: Some(Blame::Recipient), retry: None };
+        let (sub_status, blame) = (SubStatus::FailedSyntaxCheck, Some(Blame::Recipient));
+        let verdict = Verdict { sub_status, blame, retry: None, subject: None };
         Self::without_reply(verdict, &error.to_string())
     }
 
     /// A mailbox that only SMTPUTF8 can name, at a server that does not offer it (RFC 6531 3.2).
     pub(super) fn no_smtputf8() -> Self {
-        let verdict = Verdict { sub_status: SubStatus::Other, blame: Some(Blame::Server), retry: None };
+        let (sub_status, blame) = (SubStatus::Other, Some(Blame::Server));
+        let verdict = Verdict { sub_status, blame, retry: None, subject: None };
         Self::without_reply(verdict, "the server does not offer SMTPUTF8, which the address needs")
     }
 
     /// Nothing was asked, as was wished.
     pub(super) fn not_asked() -> Self {
-        let verdict = Verdict { sub_status: SubStatus::Other, blame: None, retry: None };
+        let verdict = Verdict { sub_status: SubStatus::Other, blame: None, retry: None, subject: None };
         Self { verdict, code: None, enhanced: None, text: None }
     }
 
@@ -132,7 +133,8 @@ impl Outcome {
             text = format!("{text}: {cause}");
             source = cause.source();
         }
-        Self::without_reply(Verdict { sub_status, blame: Some(blame), retry: Some(Retry::Later) }, &text)
+        let (blame, retry) = (Some(blame), Some(Retry::Later));
+        Self::without_reply(Verdict { sub_status, blame, retry, subject: None }, &text)
     }
 }
 
