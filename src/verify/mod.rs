@@ -26,6 +26,7 @@ mod probe;
 mod provider;
 mod question;
 mod record;
+mod refusal_run;
 mod route;
 mod router;
 mod run;
