@@ -11,6 +11,7 @@ use super::{
     Record, SubStatus,
     catch_all::Domain,
     engine::Item,
+    harvest::Harvest,
     mx::Exchangers,
     outcome::Outcome,
     question::Question,
@@ -32,6 +33,8 @@ pub(super) struct Group {
     utf8_waiting: usize,
     pub(super) domains: HashMap<u32, Domain<Accepted>>,
     pub(super) rates: Rates,
+    /// Whether its refusals are true.
+    pub(super) harvest: Harvest,
     /// Recipients that the server takes in a transaction, as far as it has shown.
     pub(super) recipients: Option<u32>,
     /// Whether QUIT is sent by itself: behind a last window it was not answered as it should be.
@@ -72,6 +75,7 @@ impl Group {
             utf8_waiting: 0,
             domains: HashMap::default(),
             rates: Rates::default(),
+            harvest: Harvest::default(),
             recipients: None,
             quits_apart: false,
             answering: None,
@@ -125,6 +129,21 @@ impl Group {
         matches!(self.waiting.front(), Some(Question::CatchAll { .. }))
     }
 
+    /// Tells whether the next question is a control.
+    pub(super) fn next_is_control(&self) -> bool {
+        matches!(self.waiting.front(), Some(Question::Control { .. }))
+    }
+
+    /// Tells whether nothing may be asked until a control has its answer.
+    pub(super) fn waits_for_control(&self) -> bool {
+        self.harvest.needs_control() && self.harvest.is_asking() && !self.next_is_control()
+    }
+
+    /// Tells whether anybody of another domain waits.
+    pub(super) fn has_other_than(&self, domain: u32) -> bool {
+        self.waiting.iter().any(|question| question.domain() != domain)
+    }
+
     /// All that wait.
     pub(super) fn take(&mut self) -> VecDeque<Question> {
         self.utf8_waiting = 0;
@@ -149,6 +168,7 @@ impl Group {
             return Vec::new();
         }
         self.answering = Some(Arc::clone(host));
+        self.harvest.exchanger_changed();
         self.waiting.retain(|question| matches!(question, Question::Item(_)));
         let known = mem::take(&mut self.domains).into_values();
         let asked = known.filter_map(|domain| match domain {

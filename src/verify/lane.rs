@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    Unreachable,
+    Limits, Unreachable,
     desk::Desk,
     group::Group,
     outcome::Outcome,
@@ -101,9 +101,12 @@ async fn work(mut hired: Hired) {
         return goodbye(connection).await;
     };
     hired.live = true;
-    let learnt = desk.lock().groups[group].recipients;
+    let (learnt, rejections) = {
+        let known = &desk.lock().groups[group];
+        (known.recipients, known.harvest.rejections(desk.limits.rejections))
+    };
     let recipients = limits.rcpt_max.into_iter().chain(learnt).min();
-    let mut budget = Budget::new(&desk.limits, limits.mail_max, recipients);
+    let mut budget = Budget::new(&Limits { rejections, ..desk.limits }, limits.mail_max, recipients);
     // Whether it has stood idle, so that the server may have closed it meanwhile.
     let mut reused = false;
     loop {

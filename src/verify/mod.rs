@@ -11,12 +11,14 @@
 mod catch_all;
 mod classify;
 mod config;
+mod control;
 mod desk;
 mod dnssec;
 mod engine;
 mod event;
 mod facts;
 mod group;
+mod harvest;
 mod intake;
 mod lane;
 mod mx;

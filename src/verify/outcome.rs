@@ -4,13 +4,16 @@ use std::{error::Error, ops::Range, sync::Arc};
 
 use memchr::memchr;
 
-use super::{Blame, Classifier, Retry, Stage, SubStatus, Unreachable, Verdict};
+use super::{Blame, Classifier, Retry, Stage, SubStatus, Subject, Unreachable, Verdict};
 use crate::{
     client::{ConnectError, SessionError},
     net::ErrorKind,
     pool::{CheckoutError, OpenError},
     proto::{AddressError, EnhancedCode, Reply, Verb},
 };
+
+const HARVEST_DEFENCE: &str =
+    "the server refuses a mailbox that it accepted before, as a defence against directory harvesting does";
 
 /// A verdict, and the words it rests on.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,6 +116,19 @@ impl Outcome {
         let (sub_status, blame) = (SubStatus::Other, Some(Blame::Server));
         let verdict = Verdict { sub_status, blame, retry: None, subject: None };
         Self::without_reply(verdict, "the server does not offer SMTPUTF8, which the address needs")
+    }
+
+    /// A refusal by a server that refuses mailboxes which it accepted before.
+    pub(super) fn harvest_defence() -> Self {
+        let (sub_status, blame) = (SubStatus::Blocked, Some(Blame::Us));
+        let verdict =
+            Verdict { sub_status, blame, retry: Some(Retry::Later), subject: Some(Subject::Client) };
+        Self::without_reply(verdict, HARVEST_DEFENCE)
+    }
+
+    /// Tells whether it is [`Self::harvest_defence`].
+    pub(super) fn is_harvest_defence(&self) -> bool {
+        self.code.is_none() && self.text.as_deref() == Some(HARVEST_DEFENCE)
     }
 
     /// Nothing was asked, as was wished.

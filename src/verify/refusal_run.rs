@@ -11,7 +11,7 @@
 //! a + r + 2   a + r + 3       a + r + n + 1
 //! ```
 //!
-//! A short history thus makes no run improbable: after one acceptance, 44 refusals in a row have the probability 1/1035.
+//! A short history thus makes no run improbable: after one acceptance, 140 refusals in a row have the probability 1/10,011.
 
 /// Answers that the history remembers. More would not let it follow a list whose quality changes.
 const MEMORY: f64 = 256.0;
@@ -26,7 +26,7 @@ pub(super) struct Threshold {
 }
 
 /// The refusals since the last acceptance, and the answers before them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct RefusalRun {
     accepted: f64,
     refused: f64,
@@ -50,8 +50,7 @@ impl RefusalRun {
     /// Records a refusal.
     pub(super) fn refused(&mut self) {
         let before = f64::from(self.length);
-        self.probability *=
-            (self.refused + before + 1.0) / (self.accepted + self.refused + before + 2.0);
+        self.probability *= (self.refused + before + 1.0) / (self.accepted + self.refused + before + 2.0);
         self.length = self.length.saturating_add(1);
     }
 
@@ -93,7 +92,7 @@ mod tests {
 
     use super::*;
 
-    const THRESHOLD: Threshold = Threshold { probability: 1e-3, length: 8 };
+    const THRESHOLD: Threshold = Threshold { probability: 1e-4, length: 8 };
 
     fn history(accepted: u32, refused: u32) -> RefusalRun {
         let mut run = RefusalRun::default();
@@ -108,15 +107,15 @@ mod tests {
             // Short histories.
             (0, 0, None),
             (0, 50, None),
-            (1, 0, Some(44)),
-            (3, 0, Some(10)),
-            (3, 2, Some(21)),
-            (5, 5, Some(18)),
+            (1, 0, Some(140)),
+            (3, 0, Some(20)),
+            (3, 2, Some(40)),
+            (5, 5, Some(31)),
             // Long ones, of which 95, 90, 50 and 20 % were accepted.
             (95, 5, Some(8)),
             (90, 10, Some(8)),
-            (100, 100, Some(11)),
-            (40, 160, Some(34)),
+            (100, 100, Some(14)),
+            (40, 160, Some(46)),
         ] {
             let mut run = history(accepted, refused);
             let found = (1..=1_000).find(|_| {
@@ -138,7 +137,7 @@ mod tests {
         forgotten.forget();
         for run in [&mut explained, &mut forgotten] {
             assert_eq!(run.len(), 0);
-            (0..9).for_each(|_| run.refused());
+            (0..8).for_each(|_| run.refused());
         }
         assert!(forgotten.is_improbable(THRESHOLD) && !explained.is_improbable(THRESHOLD));
     }
@@ -160,10 +159,10 @@ mod tests {
                     suspected += 1;
                 }
             }
-            prop_assert!(suspected <= 40, "{suspected} of 20,000, of which {share} are refused");
+            prop_assert!(suspected <= 8, "{suspected} of 20,000, of which {share} are refused");
         }
 
-        /// A server that refuses everybody from some time on is suspected after so many refusals as contain twelve
+        /// A server that refuses everybody from some time on is suspected after so many refusals as contain sixteen
         /// acceptances as a rule.
         #[test]
         fn a_server_that_begins_to_refuse_everybody_is_soon_suspected(
@@ -174,7 +173,7 @@ mod tests {
             let (mut random, mut run) = (fastrand::Rng::with_seed(seed), RefusalRun::default());
             (0..before).for_each(|_| if random.f64() < share { run.refused() } else { run.accepted() });
             run.accepted();
-            let enough = (12.0 / (1.0 - share)).ceil() as u32;
+            let enough = (16.0 / (1.0 - share)).ceil() as u32;
             let found = (1..=enough).any(|_| {
                 run.refused();
                 run.is_improbable(THRESHOLD)

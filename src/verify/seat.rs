@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     desk::{Desk, Draw},
+    harvest::OnConnection,
     outcome::{Outcome, Said},
     pace::Windows,
     probe::Flight,
@@ -23,6 +24,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     pub(super) group: usize,
+    /// The number of the connection among those to the group; 0 for none.
+    pub(super) connection: u32,
     pub(super) host: Option<Arc<str>>,
     pub(super) tls: Option<TlsVersion>,
 }
@@ -34,6 +37,8 @@ pub(super) struct Seat {
     source: Source,
     pub(super) smtputf8: bool,
     pub(super) pipelining: bool,
+    /// What tells whether its refusals are true.
+    pub(super) harvest: OnConnection,
     /// Answers so far, to tell whether the connection was of any use.
     pub(super) gained: u64,
     /// The reply before.
@@ -52,18 +57,26 @@ impl Seat {
         if !desk.lock().connected(group, &host) {
             return None;
         }
-        let source = Source { group, host: Some(host), tls };
+        let harvest = {
+            let mut state = desk.lock();
+            let known = &mut state.groups[group].harvest;
+            let rejections = known.rejections(desk.limits.rejections);
+            known.connected(rejections)
+        };
+        let source = Source { group, connection: harvest.number, host: Some(host), tls };
         let (smtputf8, pipelining) = (connection.extensions().smtputf8, connection.extensions().pipelining);
         let (windows, spare) = (Windows::default(), Vec::new());
-        Some(Self { desk, group, source, smtputf8, pipelining, gained: 0, last: None, windows, spare })
+        let (gained, last) = (0, None);
+        Some(Self { desk, group, source, smtputf8, pipelining, harvest, gained, last, windows, spare })
     }
 
     /// A place that no connection holds.
     #[cfg(test)]
     pub(super) fn vacant(desk: Arc<Desk>, group: usize) -> Self {
-        let source = Source { group, host: None, tls: None };
-        let (windows, spare) = (Windows::default(), Vec::new());
-        Self { desk, group, source, smtputf8: false, pipelining: true, gained: 0, last: None, windows, spare }
+        let source = Source { group, connection: 0, host: None, tls: None };
+        let (harvest, windows, spare) = (OnConnection::default(), Windows::default(), Vec::new());
+        let (smtputf8, pipelining, gained, last) = (false, true, 0, None);
+        Self { desk, group, source, smtputf8, pipelining, harvest, gained, last, windows, spare }
     }
 
     pub(super) fn source(&self) -> &Source {
@@ -74,7 +87,15 @@ impl Seat {
     /// its last.
     pub(super) fn draw(&mut self, left: Left, sizes: RangeInclusive<u32>, worn: bool) -> Draw {
         let desk = Arc::clone(&self.desk);
-        desk.lock().draw(self, left, sizes, worn, Instant::now())
+        let (now, quiet) = (Instant::now(), *sizes.start() == 1);
+        let mut state = desk.lock();
+        let draw = state.draw(self, left, sizes, worn, now);
+        let over = match &draw {
+            Draw::Window(_) => false,
+            Draw::Nothing => left.is_spent() || state.groups[self.group].is_empty(),
+            Draw::Leave => true,
+        };
+        if quiet && over { state.closing_control(self, draw, now) } else { draw }
     }
 
     /// Lets answers count.

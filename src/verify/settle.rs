@@ -43,14 +43,14 @@ pub(super) struct Settled {
 
 /// An answer, and its circumstances.
 #[derive(Clone, Copy)]
-struct Said<'a> {
-    outcome: &'a Outcome,
+pub(super) struct Said<'a> {
+    pub(super) outcome: &'a Outcome,
     /// Recipients before it in its transaction.
     position: u32,
     /// When it was asked for.
-    asked: Instant,
+    pub(super) asked: Instant,
     /// When it came.
-    at: Instant,
+    pub(super) at: Instant,
 }
 
 /// Whether it says nothing of the recipient, who is asked about again without a pause.
@@ -74,7 +74,7 @@ impl State {
         let waiting = known.len();
         let unsure = known.answers(host);
         self.waiting -= waiting - known.len();
-        self.accept_all(unsure, CatchAll::Inconclusive);
+        self.accept_all(group, unsure, CatchAll::Inconclusive);
         true
     }
 
@@ -94,7 +94,7 @@ impl State {
         let rest = self.context.config.pause(1).map_or(REST, |pause| pause.min(REST));
         known.rest = Some((now + rest, outcome.clone()));
         self.rest_until = self.rest_until.max(Some(now + rest));
-        let source = Source { group, host: Some(Arc::clone(host)), tls: None };
+        let source = Source { group, connection: 0, host: Some(Arc::clone(host)), tls: None };
         for question in self.take(group) {
             self.settle(&source, question, outcome, now);
         }
@@ -194,9 +194,8 @@ impl State {
             let known = &mut self.groups[seat.group].recipients;
             *known = Some(known.map_or(most, |known| known.min(most)));
         }
-        while let Some(suspect) = self.standing.sure(seat.group) {
-            self.tell(suspect);
-        }
+        let sure = self.standing.sure(seat.group);
+        sure.into_iter().for_each(|suspect| self.tell(suspect));
         if let Some(now) = now {
             let clean = temporary as f64 <= TROUBLE * count as f64;
             self.controller.windows(windows, clean, now);
@@ -209,7 +208,7 @@ impl State {
     /// Lets an answer count; the question if it is to be asked again at once.
     fn answer(
         &mut self,
-        seat: &Seat,
+        seat: &mut Seat,
         question: Question,
         said: Said<'_>,
         settled: &mut Settled,
@@ -245,16 +244,27 @@ impl State {
             self.groups[seat.group].rates.note(question.kin(), !outcome.is_positive(), 1);
         }
         let accepted = outcome.verdict.sub_status == SubStatus::Accepted;
-        let blamed = outcome.verdict.blame == Some(Blame::Us);
-        self.settle(seat.source(), question, outcome, at);
+        let random = matches!(question, Question::CatchAll { .. });
+        let control = matches!(question, Question::Control { .. });
+        let missing = outcome.verdict.status() == Status::Undeliverable;
+        if control {
+            self.settle_control(seat, domain, said, settled);
+        } else {
+            self.settle(seat.source(), question, outcome, at);
+        }
+        let known = &mut self.groups[seat.group].harvest;
         if accepted {
-            self.standing.accepted(seat.group, domain, asked);
-        } else if blamed && !echo {
-            let finding = self.standing.blamed(domain, outcome, at);
+            known.accepted(&mut seat.harvest, asked);
+            let everywhere = known.trusts_connections();
+            self.standing.accepted(seat.group, seat.harvest.number, everywhere, domain, asked);
+        } else if !(control && missing || echo && outcome.verdict.blame == Some(Blame::Us)) {
+            if missing {
+                known.refused(&mut seat.harvest, domain, random);
+            }
+            let others = || self.groups.iter().any(|group| group.has_other_than(domain));
+            let finding = self.standing.refused(domain, outcome, others, at);
             self.found(finding, domain, outcome, at);
             settled.stop |= finding != Finding::None;
-        } else if !blamed {
-            self.standing.answered();
         }
         None
     }
@@ -272,6 +282,14 @@ impl State {
             Finding::Domain => self.standing.take_suspects(Some(domain)),
             Finding::Lane => self.standing.take_suspects(None),
         };
+        self.take_back(suspects, outcome, now);
+        if finding == Finding::Lane {
+            self.controller.reset();
+        }
+    }
+
+    /// Puts `outcome` in the place of verdicts that are in doubt.
+    pub(super) fn take_back(&mut self, suspects: Vec<Suspect>, outcome: &Outcome, now: Instant) {
         let mut ids = Vec::new();
         for suspect in suspects {
             match suspect {
@@ -282,9 +300,6 @@ impl State {
         if !ids.is_empty() {
             self.lot.events.push(Event::Reopened { ids });
         }
-        if finding == Finding::Lane {
-            self.controller.reset();
-        }
     }
 
     /// Puts `outcome` in the place of a verdict.
@@ -292,7 +307,7 @@ impl State {
         item.address = record.address;
         // The attempt that is taken back.
         item.attempts -= u32::from(outcome.verdict.retry.is_some());
-        let source = Source { group, host: record.mx_host, tls: record.tls };
+        let source = Source { group, connection: 0, host: record.mx_host, tls: record.tls };
         self.settle_unreached(&source, Question::Item(item), outcome, now);
     }
 
@@ -323,7 +338,8 @@ impl State {
                 (None, Some(outcome)) => outcome.clone(),
                 (None, None) => continue,
             };
-            let source = Source { group, host: self.groups[group].preferred().cloned(), tls: None };
+            let host = self.groups[group].preferred().cloned();
+            let source = Source { group, connection: 0, host, tls: None };
             for question in self.take(group) {
                 self.settle_unreached(&source, question, &outcome, now);
             }
@@ -371,6 +387,7 @@ impl State {
                     None => self.settle_domain(source, domain, probe.domain(), outcome),
                 }
             }
+            Question::Control { .. } => self.groups[source.group].harvest.control_lost(),
         }
     }
 
@@ -404,9 +421,10 @@ impl State {
         match pause {
             Some(after) => self.context.later(&item, record, after, &mut self.lot),
             None if record.status == Status::Undeliverable => {
-                match self.standing.distrusts(item.domain).cloned() {
+                let lies = self.groups[source.group].harvest.defence();
+                match self.standing.distrusts(item.domain).or(lies).cloned() {
                     Some(outcome) => self.void(source.group, item, record, &outcome, at),
-                    None => self.settle_negative(source.group, item, record, at),
+                    None => self.settle_negative(source, item, record, at),
                 }
             }
             None => self.context.done(&item, record, &mut self.lot),
@@ -414,19 +432,22 @@ impl State {
     }
 
     /// A verdict that stands once the next acceptance shows that the server is honest with us.
-    fn settle_negative(&mut self, group: usize, mut item: Item, record: Record, at: Instant) {
-        let suspect = match self.context.books {
-            Books::Ours => {
+    fn settle_negative(&mut self, source: &Source, mut item: Item, record: Record, at: Instant) {
+        let group = source.group;
+        // A caller may take back once what an address was told, but its attempts begin anew each time.
+        let keep = self.context.books == Books::Ours || self.groups[group].harvest.has_lied();
+        let suspect = match keep {
+            true => {
                 self.context.give_place_back(&mut item);
                 Suspect::Kept(Box::new(Kept { group, item, record }))
             }
-            Books::Theirs => {
+            false => {
                 let suspect = Suspect::Told { id: item.id, domain: item.domain };
                 self.context.done(&item, record, &mut self.lot);
                 suspect
             }
         };
-        self.standing.suspect(group, at, suspect);
+        self.standing.suspect(group, source.connection, at, suspect);
     }
 
     /// What acceptance is worth depends on whether the domain accepts just anything.
@@ -452,13 +473,14 @@ impl State {
                 Err(_) => CatchAll::Inconclusive,
             },
         };
-        self.accept(&item, record, known);
+        self.accept(source.group, &item, record, known);
     }
 
     fn settle_domain(&mut self, source: &Source, domain: u32, name: &str, outcome: &Outcome) {
+        let lies = self.groups[source.group].harvest.defence().is_some();
         let catch_all = match outcome.verdict.sub_status {
             SubStatus::Accepted => CatchAll::Accepted,
-            SubStatus::MailboxNotFound | SubStatus::MailboxDisabled => CatchAll::Refused,
+            SubStatus::MailboxNotFound | SubStatus::MailboxDisabled if !lies => CatchAll::Refused,
             _ => CatchAll::Inconclusive,
         };
         let group = &mut self.groups[source.group];
@@ -468,18 +490,21 @@ impl State {
         }
         let preferred = source.host.as_ref() == group.preferred();
         if let Some(Domain::Asked(accepted)) = group.domains.insert(domain, Domain::Answered(catch_all)) {
-            self.accept_all(accepted, catch_all);
+            self.accept_all(source.group, accepted, catch_all);
         }
         if preferred && catch_all != CatchAll::Inconclusive && self.context.books == Books::Theirs {
             self.lot.events.push(Event::CatchAll { domain: name.into(), answer: catch_all });
         }
     }
 
-    fn accept_all(&mut self, accepted: Vec<Accepted>, catch_all: CatchAll) {
-        accepted.into_iter().for_each(|(item, record)| self.accept(&item, record, catch_all));
+    fn accept_all(&mut self, group: usize, accepted: Vec<Accepted>, catch_all: CatchAll) {
+        accepted.into_iter().for_each(|(item, record)| self.accept(group, &item, record, catch_all));
     }
 
-    fn accept(&mut self, item: &Item, mut record: Record, catch_all: CatchAll) {
+    fn accept(&mut self, group: usize, item: &Item, mut record: Record, catch_all: CatchAll) {
+        if matches!(catch_all, CatchAll::Refused | CatchAll::NotRun) {
+            self.groups[group].harvest.remember(item.domain, item.mailbox_of(&record.address));
+        }
         self.context.accepted(&mut record, catch_all);
         self.context.done(item, record, &mut self.lot);
     }

@@ -1,0 +1,138 @@
+//! Puts the controls of [`harvest`](super::harvest) into windows, and applies their answers.
+
+use tokio::time::Instant;
+
+use super::{
+    Status,
+    desk::{Draw, State, Window},
+    outcome::Outcome,
+    question::Question,
+    seat::Seat,
+    settle::{Said, Settled},
+    throttle::Risk,
+};
+
+/// What a connection may ask next, as far as controls are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// What waits.
+    Free,
+    /// The control that waits first, and nothing else.
+    Alone,
+    /// Nothing until the control has its answer.
+    Wait,
+    /// Nothing more: it was asked about a control already, and another one is due.
+    Leave,
+}
+
+impl State {
+    /// Puts a control before the questions that wait, if one is due.
+    pub(super) fn next_turn(&mut self, seat: &Seat) -> Turn {
+        let group = &mut self.groups[seat.group];
+        if group.waits_for_control() {
+            return Turn::Wait;
+        }
+        let alone = group.harvest.needs_control();
+        let free = if alone { Turn::Alone } else { Turn::Free };
+        if group.next_is_control() {
+            if !seat.harvest.controlled {
+                return free;
+            }
+            if alone || group.len() == 1 {
+                return Turn::Leave;
+            }
+            // The next connection is asked, unless an acceptance comes first.
+            group.harvest.withdraw();
+            self.pop(seat.group);
+            return Turn::Free;
+        }
+        if alone && seat.harvest.controlled {
+            return Turn::Leave;
+        }
+        if alone || group.harvest.wants_control(&seat.harvest) {
+            self.put_control(seat.group);
+            return free;
+        }
+        Turn::Free
+    }
+
+    /// Returns a control for the end of the last window of a connection, if one is due there.
+    pub(super) fn last_control(&mut self, seat: &mut Seat) -> Option<Question> {
+        let harvest = &self.groups[seat.group].harvest;
+        if harvest.wants_sample(&seat.harvest) { self.control_on(seat) } else { None }
+    }
+
+    /// Returns a window with a control alone in the place of `draw`, if nothing more is to be asked on the connection and
+    /// a control is due.
+    pub(super) fn closing_control(&mut self, seat: &mut Seat, draw: Draw, now: Instant) -> Draw {
+        let due = self.groups[seat.group].harvest.wants_last_control(Some(&seat.harvest));
+        if !due || self.standing.blocked(now).is_some() || !self.take_pace(now) {
+            return draw;
+        }
+        match self.control_on(seat) {
+            Some(control) => {
+                self.groups[seat.group].rates.ask(control.kin(), 1);
+                let (questions, risk) = (vec![control], Risk::default());
+                Draw::Window(Window { questions, risk, smtputf8: false, last: false })
+            }
+            None => draw,
+        }
+    }
+
+    fn control_on(&mut self, seat: &mut Seat) -> Option<Question> {
+        let (domain, mailbox) = self.groups[seat.group].harvest.ask()?;
+        seat.harvest.controlled = true;
+        Some(Question::Control { domain, mailbox, losses: 0 })
+    }
+
+    /// Puts a control before the questions of a set of exchangers that is at rest, if refusals there are in doubt; true
+    /// if it did.
+    pub(super) fn control_at_rest(&mut self, group: usize, now: Instant) -> bool {
+        let known = &self.groups[group];
+        let due = known.harvest.wants_last_control(None)
+            && self.standing.has_suspects(group)
+            && known.resting(now).is_none()
+            && self.standing.blocked(now).is_none();
+        if due {
+            self.put_control(group);
+        }
+        due
+    }
+
+    fn put_control(&mut self, group: usize) {
+        if let Some((domain, mailbox)) = self.groups[group].harvest.ask() {
+            self.put_back(group, Question::Control { domain, mailbox, losses: 0 });
+        }
+    }
+
+    /// Applies the answer to a control.
+    pub(super) fn settle_control(
+        &mut self,
+        seat: &mut Seat,
+        domain: u32,
+        said: Said<'_>,
+        settled: &mut Settled,
+    ) {
+        let Said { outcome, at, .. } = said;
+        let harvest = &mut self.groups[seat.group].harvest;
+        match outcome.verdict.status() {
+            Status::Deliverable => harvest.control_accepted(),
+            // While it is known to lie, only an acceptance shows that it does not any more.
+            status if status == Status::Undeliverable || harvest.defence().is_some() => {
+                let defence = Outcome::harvest_defence();
+                if harvest.control_refused(domain, &defence, at) {
+                    self.standing.harvest_defences += 1;
+                }
+                if self.standing.blocked(at).is_none() {
+                    let first = self.context.config.pause(1);
+                    self.standing.block_for(first, &defence, at);
+                    self.controller.reset();
+                }
+                let suspects = self.standing.take_suspects_at(seat.group);
+                self.take_back(suspects, &defence, at);
+                settled.stop = true;
+            }
+            _ => harvest.control_lost(),
+        }
+    }
+}
