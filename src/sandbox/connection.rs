@@ -12,13 +12,14 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use super::{
     Does, Stage,
     session::{Mx, Session, Step},
-    wire::Wire,
+    wire::{Delivery, Reset, Wire},
 };
 
 /// Why a conversation is over, where the connection is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Close,
+    Reset,
     Handshake,
 }
 
@@ -55,7 +56,7 @@ async fn refuse(mx: &Arc<Mx>, stream: TcpStream, peer: IpAddr, id: u64) -> io::R
     let mut session = Session::new(Arc::clone(mx), peer, id, false);
     let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
     session.close(&mut wire.out, 421, "4.7.0", format_args!("Error: too many connections from {peer}"));
-    wire.send(None).await?;
+    wire.send(None, Delivery::default()).await?;
     wire.close().await
 }
 
@@ -72,22 +73,23 @@ async fn converse(
     if mx.config.implicit_tls {
         let Some(stream) = handshake(mx, tls, stream, &mut session, open).await? else { return Ok(()) };
         let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
-        greet(mx, &mut wire, &mut session, open).await?;
+        let end = greet(mx, &mut wire, &mut session, open).await?;
         *open = None;
-        return wire.close().await;
+        return wire.end(end == End::Reset).await;
     }
     let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
-    if greet(mx, &mut wire, &mut session, open).await? == End::Close {
+    let end = greet(mx, &mut wire, &mut session, open).await?;
+    if end != End::Handshake {
         *open = None;
-        return wire.close().await;
+        return wire.end(end == End::Reset).await;
     }
     // What the client sent behind STARTTLS goes with the wire: taken into TLS, it would be an injection.
     let stream = wire.into_stream();
     let Some(stream) = handshake(mx, tls, stream, &mut session, open).await? else { return Ok(()) };
     let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
-    dialogue(&mut wire, &mut session, open).await?;
+    let end = dialogue(&mut wire, &mut session, open).await?;
     *open = None;
-    wire.close().await
+    wire.end(end == End::Reset).await
 }
 
 async fn handshake(
@@ -97,7 +99,7 @@ async fn handshake(
     session: &mut Session,
     open: &mut Option<Open<'_>>,
 ) -> io::Result<Option<TlsStream<TcpStream>>> {
-    if let Some(does) = session.fault(Stage::Tls) {
+    if let Some(does) = session.fault(Stage::Tls, None) {
         // Not before the client began: octets behind the reply to STARTTLS would be an injection, another fault.
         stream.readable().await?;
         let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
@@ -105,10 +107,14 @@ async fn handshake(
             wire.ignore().await?;
         }
         *open = None;
+        if does == Does::Reset {
+            wire.reset().await?;
+            return Ok(None);
+        }
         if !matches!(does, Does::Silence | Does::Eof) {
             // The client takes it for a TLS record of no known type.
             wire.put(&[0x80; 64]);
-            wire.send(None).await?;
+            wire.send(None, Delivery::default()).await?;
         }
         wire.close().await?;
         return Ok(None);
@@ -119,7 +125,7 @@ async fn handshake(
 }
 
 /// The banner, and what follows.
-async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
+async fn greet<S: AsyncRead + AsyncWrite + Reset + Unpin>(
     mx: &Mx,
     wire: &mut Wire<S>,
     session: &mut Session,
@@ -128,13 +134,13 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
     let delay = mx.config.banner_delay;
     if !delay.is_zero() {
         wire.put(format!("220-{} ESMTP\r\n", mx.config.name).as_bytes());
-        wire.send(session.octet_delay()).await?;
+        wire.send(session.octet_delay(), session.take_delivery()).await?;
         wire.drain().await?;
         if !wire.is_quiet(delay).await? {
             mx.counters.early_talkers.up();
             wire.put(b"521 5.5.1 Protocol error\r\n");
             *open = None;
-            wire.send(None).await?;
+            wire.send(None, Delivery::default()).await?;
             return Ok(End::Close);
         }
     }
@@ -146,7 +152,7 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Lines and replies, until somebody has enough.
-async fn dialogue<S: AsyncRead + AsyncWrite + Unpin>(
+async fn dialogue<S: AsyncRead + AsyncWrite + Reset + Unpin>(
     wire: &mut Wire<S>,
     session: &mut Session,
     open: &mut Option<Open<'_>>,
@@ -160,16 +166,16 @@ async fn dialogue<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Sends what is there to send, then does what the session asks for.
-async fn act<S: AsyncRead + AsyncWrite + Unpin>(
+async fn act<S: AsyncRead + AsyncWrite + Reset + Unpin>(
     step: Step,
     wire: &mut Wire<S>,
     session: &mut Session,
     open: &mut Option<Open<'_>>,
 ) -> io::Result<Option<End>> {
-    if step == Step::Close {
+    if matches!(step, Step::Close | Step::Reset) {
         *open = None;
     }
-    wire.send(session.octet_delay()).await?;
+    wire.send(session.octet_delay(), session.take_delivery()).await?;
     match step {
         Step::Next => {}
         Step::Read => match wire.fill().await {
@@ -178,13 +184,14 @@ async fn act<S: AsyncRead + AsyncWrite + Unpin>(
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 session.close(&mut wire.out, 421, "4.4.2", format_args!("Error: timeout exceeded"));
                 *open = None;
-                wire.send(session.octet_delay()).await?;
+                wire.send(session.octet_delay(), session.take_delivery()).await?;
                 return Ok(Some(End::Close));
             }
             Err(error) => return Err(error),
         },
         Step::Pause(delay) => wire.pause(delay).await?,
         Step::Close => return Ok(Some(End::Close)),
+        Step::Reset => return Ok(Some(End::Reset)),
         Step::Handshake => {
             wire.drain().await?;
             return Ok(Some(End::Handshake));

@@ -54,6 +54,9 @@ impl Directory {
             if !host.listen.ip().is_loopback() {
                 return Err(WorldError::Listen(name));
             }
+            if let Some(fault) = host.faults.iter().find(|fault| !fault.is_possible()) {
+                return Err(WorldError::Fault { host: name, fault: Box::new(fault.clone()) });
+            }
             if by_name.insert(name.clone(), index).is_some() {
                 return Err(WorldError::Duplicate { kind: "host", name });
             }
@@ -156,7 +159,7 @@ fn parse_name(kind: &'static str, name: &str) -> Result<String, WorldError> {
 }
 
 /// A local part as a host compares it: without quotes, in lower case.
-fn canonical(local_part: &str) -> Cow<'_, str> {
+pub(super) fn canonical(local_part: &str) -> Cow<'_, str> {
     let as_is = |octet: u8| octet.is_ascii() && !octet.is_ascii_uppercase() && octet != b'"';
     if local_part.bytes().all(as_is) {
         return local_part.into();

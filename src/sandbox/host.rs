@@ -70,6 +70,10 @@ pub struct HostConfig {
     pub mails_per_connection: Option<u32>,
     /// The two limits above are announced by LIMITS (RFC 9422). Exim does.
     pub announce_limits: bool,
+    /// RSET, NOOP, VRFY, EHLO, HELO and AUTH beyond so many get `554 Too many nonmail commands`, and the connection
+    /// closes. One RSET and one greeting a message, a greeting after STARTTLS and the first AUTH are not counted.
+    /// Exim's `smtp_accept_max_nonmail`, 10 there.
+    pub max_nonmail: Option<u32>,
     /// The n-th command of a connection gets `421 4.3.2`, and the connection closes: a server that shuts down.
     pub shutdown_at: Option<u32>,
     /// The connection closes right after a `5yz` to RCPT. gmx and ukr.net do.
@@ -79,6 +83,8 @@ pub struct HostConfig {
     pub greylist: Option<Delay>,
     /// The client's address is on a blocklist.
     pub blocked: Option<Blocked>,
+    /// After too many recipients that do not exist, all recipients are refused as if they did not exist.
+    pub harvest_defence: Option<HarvestDefence>,
 
     /// What goes wrong.
     pub faults: Vec<Fault>,
@@ -107,10 +113,12 @@ impl Default for HostConfig {
             rcpts_per_transaction: None,
             mails_per_connection: None,
             announce_limits: false,
+            max_nonmail: None,
             shutdown_at: None,
             close_after_refusal: false,
             greylist: None,
             blocked: None,
+            harvest_defence: None,
             faults: Vec::new(),
         }
     }
@@ -179,6 +187,26 @@ pub struct Blocked {
     /// The first so many refusals of recipients do not say what is meant, but `550 5.1.1 … User unknown`, as some servers
     /// treat clients that they have come to dislike.
     pub vague: u64,
+}
+
+/// A defence against directory harvesting: every recipient, known mailboxes included, gets the `550 5.1.1 … User
+/// unknown` of an unknown one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HarvestDefence {
+    /// So many recipients that do not exist begin it; the last of them is still refused for its own sake.
+    pub after: u32,
+    /// Each connection is counted and refused by itself; otherwise all connections together, and also those that
+    /// come later.
+    pub per_connection: bool,
+    /// How long it lasts, then the count begins anew; left out: for ever.
+    pub lasts: Option<Delay>,
+}
+
+impl Default for HarvestDefence {
+    fn default() -> Self {
+        Self { after: 10, per_connection: false, lasts: None }
+    }
 }
 
 /// Replies come octet by octet (OpenBSD's spamd, and LaBrea's idea).

@@ -23,13 +23,76 @@
 //! A host or domain with `count` stands for many of them, numbered from 0 at the `{}` in the name, so that a world
 //! of 1,000 hosts and 20,000 domains takes ten lines.
 //!
+//! # Faults
+//!
+//! Each entry of `faults` says where ([`Stage`]), for which recipient, how often ([`Fault`]), and what ([`Does`]):
+//!
+//! | field | value | meaning |
+//! |---|---|---|
+//! | `at` | `"connect"` (default), `"ehlo"`, `"helo"`, `"lhlo"`, `"starttls"`, `"tls"`, `"auth"`, `"mail"`, `"rcpt"`, `"data"`, `"message"`, `"bdat"`, `"rset"`, `"noop"`, `"vrfy"`, `"quit"` | the reply to this |
+//! | | `"any"` | every reply of the connection |
+//! | `to` | `"ann"`, `"ann@good.test"` | only RCPT for this local part or address |
+//! | `nth` | `3` | only the third time on a connection |
+//! | `every` | `7` | every seventh time; with `nth`, that one is the first |
+//! | `does` | `"garbage"` | a line that is no reply |
+//! | | `"silence"` | no octet any more |
+//! | | `"skip"` | the reply alone does not come |
+//! | | `"eof"`, `"reset"` | the connection ends, with FIN or RST |
+//! | | `"truncate"` | it ends in the middle of the reply |
+//! | | `"endless_continuation"`, `"long_line"` | a reply without end, or with a line of 10 MB |
+//! | | `"extra_reply"` | the reply, and `250` in the same packet |
+//! | | `{ surplus = {} }` | the reply twice in the same packet |
+//! | | `{ surplus = { after = "2ms" } }` | the reply twice, the second 2 ms late in a packet of its own |
+//! | | `{ surplus = { text = "250 Ok", after = "2ms" } }` | the reply, and this text late |
+//! | | `"swap"` | the reply and the next one change places |
+//! | | `{ split = "2ms" }` | the reply in pieces, 2 ms between two of them |
+//! | | `{ reply = "550-no\r\n550 such user" }` | this text in place of the reply |
+//!
+//! What real servers do, put together:
+//!
+//! ```
+//! # use smtp_pool::sandbox::World;
+//! # World::from_toml(r#"
+//! [[host]]
+//! name = "mx.qpsmtpd.test"                  # EHLO inside a session keeps the transaction; plain connections only
+//! without = ["STARTTLS"]
+//! faults = [{ at = "ehlo", nth = 2, every = 1, does = { reply = "503 5.5.1 Duplicate HELO/EHLO" } }]
+//!
+//! [[host]]
+//! name = "mx.exim.test"                     # EHLO, RSET and NOOP are counted
+//! max_nonmail = 10
+//!
+//! [[host]]
+//! name = "mx.sendmail.test"                 # stalls after the third EHLO
+//! without = ["STARTTLS"]
+//! faults = [{ at = "ehlo", nth = 4, every = 1, does = "silence" }]
+//!
+//! [[host]]
+//! name = "mx.doubles.test"                  # every seventh reply comes twice, once late
+//! faults = [{ at = "any", every = 7, does = { surplus = { after = "2ms" } } }]
+//!
+//! [[host]]
+//! name = "mx.mixed.test"                    # one reply, two codes
+//! faults = [{ at = "rcpt", to = "bob", does = { reply = "250-accepted\r\n550 5.1.1 or not" } }]
+//!
+//! [[host]]
+//! name = "mx.no-rset.test"                  # RSET is refused, and the transaction stays
+//! faults = [{ at = "rset", does = { reply = "502 5.5.1 Command not implemented" } }]
+//!
+//! [[host]]
+//! name = "mx.harvest.test"                  # ten unknown recipients, then all are refused for a minute
+//! harvest_defence = { after = 10, lasts = "60s" }
+//! # "#)?;
+//! # Ok::<(), smtp_pool::sandbox::WorldError>(())
+//! ```
+//!
 //! Two runs of a world with the same dialogues give the same replies: chance is drawn from the seed, and the only
 //! clock is tokio's, which tests may pause.
 //!
 //! | file | what it is |
 //! |---|---|
 //! | `world`, `host`, `fault`, `delay` | the description, as TOML or as values |
-//! | `directory`, `greylist` | which mailboxes exist; who has been seen before |
+//! | `directory`, `greylist`, `harvest` | which mailboxes exist; who has been seen before; unknown recipients counted |
 //! | `server`, `tls`, `stats` | sockets, certificates, counters |
 //! | `connection`, `wire` | one connection: octets, delays, faults |
 //! | `session` | the SMTP server without I/O |
@@ -40,6 +103,7 @@ mod delay;
 mod directory;
 mod fault;
 mod greylist;
+mod harvest;
 mod host;
 mod server;
 mod session;
@@ -55,7 +119,7 @@ pub use self::{
     delay::{Delay, DelayError},
     directory::Truth,
     fault::{Does, Fault, Stage},
-    host::{Blocked, ErrorLimits, Extension, HostConfig, Tarpit},
+    host::{Blocked, ErrorLimits, Extension, HarvestDefence, HostConfig, Tarpit},
     server::{Route, Sandbox},
     stats::HostStats,
     world::{DomainConfig, World, WorldError},

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     io::{self, ErrorKind},
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -91,6 +91,7 @@ impl Sandbox {
                 config: config.clone(),
                 directory: Arc::clone(&directory),
                 greylist: config.greylist.map(|age| Greylist::new(age, world.seed)),
+                harvest: Mutex::default(),
                 counters: Counters::default(),
             });
             let (addr, down) = if config.down {

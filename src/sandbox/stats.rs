@@ -56,12 +56,18 @@ counters! {
     hard_limit_hits,
     /// RSET, NOOP, VRFY, EHLO and HELO over the limit of `junk`.
     junk_limit_hits,
+    /// Connections that were closed for commands beyond `max_nonmail`.
+    nonmail_limit_hits,
     /// RCPT commands over `rcpts_per_transaction`.
     rcpt_limit_hits,
     /// RCPT commands refused by the greylist.
     greylisted,
     /// Replies that refused a blocked client.
     blocked,
+    /// How often the defence against directory harvesting has begun.
+    harvest_defences,
+    /// RCPT commands that it refused, whether the mailbox exists or not.
+    harvest_refusals,
     /// Clients that spoke before the banner was complete.
     early_talkers,
     /// Commands sent behind one whose reply had to be awaited (RFC 2920 3.1), or without PIPELINING offered.

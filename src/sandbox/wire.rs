@@ -10,9 +10,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 use fastrand::Rng;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
     select,
     time::{Instant, sleep, sleep_until, timeout},
 };
+use tokio_rustls::server::TlsStream;
 
 use super::{Delay, HostConfig};
 
@@ -26,6 +28,42 @@ const MAX_LATE: usize = 1024;
 /// client might never see the replies that it has not read yet.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// How the replies are to be sent that are there to send; the default: all in one packet.
+#[derive(Debug, Default)]
+pub(super) struct Delivery {
+    /// Offsets inside of replies, ascending: there the packet ends, and the next one comes that much later.
+    pub(super) cuts: Vec<(usize, Delay)>,
+    /// Replies that come that much later than the others, and hold up none of them.
+    pub(super) late: Vec<(Delay, Bytes)>,
+}
+
+/// Octets on their way.
+#[derive(Debug)]
+struct Packet {
+    due: Instant,
+    octets: Bytes,
+    /// Ends in the middle of a reply.
+    is_cut: bool,
+}
+
+/// A stream whose connection can be reset.
+pub(super) trait Reset {
+    /// Makes the connection end with RST when the stream is dropped.
+    fn reset(&self) -> io::Result<()>;
+}
+
+impl Reset for TcpStream {
+    fn reset(&self) -> io::Result<()> {
+        self.set_zero_linger()
+    }
+}
+
+impl Reset for TlsStream<TcpStream> {
+    fn reset(&self) -> io::Result<()> {
+        self.get_ref().0.reset()
+    }
+}
+
 /// A stream with its buffers, at a distance.
 #[derive(Debug)]
 pub(super) struct Wire<S> {
@@ -35,17 +73,21 @@ pub(super) struct Wire<S> {
     /// Replies to send.
     pub(super) out: BytesMut,
     /// Replies sent that have not arrived yet, and when they will.
-    late: VecDeque<(Instant, Bytes)>,
+    late: VecDeque<Packet>,
+    /// Replies on their way that hold up nobody, in no order.
+    surplus: Vec<Packet>,
+    /// The last packet ended in the middle of a reply.
+    is_cut: bool,
     latency: Delay,
     idle: Duration,
     rng: Rng,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Wire<S> {
     pub(super) fn new(stream: S, config: &HostConfig, mut rng: Rng) -> Self {
         let idle = config.idle_timeout.draw(&mut rng);
-        let (input, out, late) = Default::default();
-        Self { stream, input, out, late, latency: config.latency, idle, rng }
+        let (input, out, late, surplus) = Default::default();
+        Self { stream, input, out, late, surplus, is_cut: false, latency: config.latency, idle, rng }
     }
 
     /// The stream alone: what was read and not yet used is gone.
@@ -58,13 +100,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// # Errors
     /// [`ErrorKind::TimedOut`] where the client says nothing for too long.
     pub(super) async fn fill(&mut self) -> io::Result<bool> {
-        if self.late.len() > MAX_LATE {
+        if self.late.len() + self.surplus.len() > MAX_LATE {
             self.drain().await?;
         }
         self.input.reserve(READ);
         let deadline = Instant::now() + self.idle;
         loop {
-            let due = self.late.front().map(|&(due, _)| due).filter(|&due| due < deadline);
+            let due = self.next_due().filter(|&due| due < deadline);
             // One of the two sleeps at a time: a timer for each would be armed and disarmed in vain.
             select! {
                 biased;
@@ -76,27 +118,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     }
 
     /// Sends the replies: at once, or as a flight on its way. In a tarpit, octet by octet.
-    pub(super) async fn send(&mut self, octet_delay: Option<Delay>) -> io::Result<()> {
+    pub(super) async fn send(&mut self, octet_delay: Option<Delay>, delivery: Delivery) -> io::Result<()> {
+        for (delay, octets) in delivery.late {
+            let due = Instant::now() + self.latency.draw(&mut self.rng) + delay.draw(&mut self.rng);
+            self.surplus.push(Packet { due, octets, is_cut: false });
+        }
         if self.out.is_empty() {
             return Ok(());
         }
         if let Some(delay) = octet_delay {
             return self.drip(delay).await;
         }
-        if self.latency.is_zero() {
+        if self.latency.is_zero() && self.late.is_empty() && delivery.cuts.is_empty() {
             write(&mut self.stream, &self.out, self.idle).await?;
             self.out.clear();
             return Ok(());
         }
         let arrival = Instant::now() + self.latency.draw(&mut self.rng);
         // Octets do not overtake each other.
-        let due = self.late.back().map_or(arrival, |&(due, _)| due.max(arrival));
-        self.late.push_back((due, self.out.split().freeze()));
+        let mut due = self.late.back().map_or(arrival, |last| last.due.max(arrival));
+        let mut start = 0;
+        for (cut, pause) in delivery.cuts {
+            let octets = self.out.split_to(cut - start).freeze();
+            self.late.push_back(Packet { due, octets, is_cut: true });
+            due += pause.draw(&mut self.rng);
+            start = cut;
+        }
+        self.late.push_back(Packet { due, octets: self.out.split().freeze(), is_cut: false });
         Ok(())
     }
 
     async fn drip(&mut self, delay: Delay) -> io::Result<()> {
-        self.drain().await?;
+        while !self.late.is_empty() {
+            self.send_next().await?;
+        }
         for octet in self.out.split() {
             sleep(delay.draw(&mut self.rng)).await;
             write(&mut self.stream, &[octet], self.idle).await?;
@@ -107,7 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Waits, while late replies arrive.
     pub(super) async fn pause(&mut self, delay: Delay) -> io::Result<()> {
         let end = Instant::now() + delay.draw(&mut self.rng);
-        while self.late.front().is_some_and(|&(due, _)| due <= end) {
+        while self.next_due().is_some_and(|due| due <= end) {
             self.send_next().await?;
         }
         sleep_until(end).await;
@@ -116,19 +171,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// Waits until all replies have arrived.
     pub(super) async fn drain(&mut self) -> io::Result<()> {
-        while !self.late.is_empty() {
+        while self.next_due().is_some() {
             self.send_next().await?;
         }
         Ok(())
     }
 
-    async fn send_next(&mut self) -> io::Result<()> {
-        let Some((due, octets)) = self.late.front() else { return Ok(()) };
-        if *due > Instant::now() {
-            sleep_until(*due).await;
+    /// When the next packet is to be sent.
+    fn next_due(&self) -> Option<Instant> {
+        let next = self.late.front().map(|packet| packet.due);
+        next.into_iter().chain(self.next_surplus().map(|index| self.surplus[index].due)).min()
+    }
+
+    /// The surplus reply that is due first; none in the middle of another reply.
+    fn next_surplus(&self) -> Option<usize> {
+        if self.is_cut {
+            return None;
         }
-        write(&mut self.stream, octets, self.idle).await?;
-        self.late.pop_front();
+        (0..self.surplus.len()).min_by_key(|&index| self.surplus[index].due)
+    }
+
+    async fn send_next(&mut self) -> io::Result<()> {
+        let Some(due) = self.next_due() else { return Ok(()) };
+        if due > Instant::now() {
+            sleep_until(due).await;
+        }
+        // Nothing is lost if this future is dropped while it waits: only then is the packet taken.
+        let surplus = self.next_surplus().filter(|&index| self.surplus[index].due == due);
+        let packet = match surplus {
+            Some(index) => Some(self.surplus.swap_remove(index)),
+            None => self.late.pop_front(),
+        };
+        if let Some(Packet { octets, is_cut, .. }) = packet {
+            self.is_cut = is_cut;
+            write(&mut self.stream, &octets, self.idle).await?;
+        }
         Ok(())
     }
 
@@ -162,6 +239,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             }
         };
         timeout(self.idle, forever).await?
+    }
+
+    /// Closes, or resets the connection.
+    pub(super) async fn end(self, reset: bool) -> io::Result<()> {
+        if reset { self.reset().await } else { self.close().await }
+    }
+
+    /// Closes with RST, once all was sent.
+    pub(super) async fn reset(mut self) -> io::Result<()> {
+        self.drain().await?;
+        self.stream.reset()
     }
 
     /// Closes so that the client can read all that was sent.

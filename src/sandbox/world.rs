@@ -5,7 +5,7 @@ use std::{collections::HashMap, slice};
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::{HostConfig, directory::Directory};
+use super::{Fault, HostConfig, directory::Directory};
 use crate::proto::AddressError;
 
 /// MX hosts, and the domains that they serve. Its form in TOML is told in the [module's documentation](super).
@@ -114,6 +114,15 @@ pub enum WorldError {
     /// `host.listen` would be reachable from other machines.
     #[error("host.listen of \"{0}\": not a loopback address")]
     Listen(String),
+    /// An entry of `host.faults` can never happen: it counts from 0, or names a recipient at another stage than
+    /// `rcpt` or `any`.
+    #[error("host.faults of \"{host}\": this can never happen: {fault:?}")]
+    Fault {
+        /// The name of the host.
+        host: String,
+        /// The entry.
+        fault: Box<Fault>,
+    },
 }
 
 impl World {

@@ -1,13 +1,14 @@
 //! The commands, one function each, with Postfix's order of checks and mostly its words.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use bytes::{BufMut, BytesMut};
+use tokio::time::Instant;
 
 use super::{Session, Step, Transaction};
 use crate::{
     proto::{Body, ClientName, Command, MailParams, Mailbox, RcptParams, ReversePath, Verb},
-    sandbox::{Extension, Truth},
+    sandbox::{Extension, HarvestDefence, Truth, harvest::Harvest},
 };
 
 impl Session {
@@ -171,6 +172,10 @@ impl Session {
             let why = "Recipient address rejected: Greylisted, please try again later";
             return self.refuse_rcpt(out, 450, "4.2.0", to, why);
         }
+        if self.defends() {
+            mx.counters.harvest_refusals.up();
+            return self.refuse_unknown(out, to);
+        }
         match truth {
             Truth::Known | Truth::CatchAll => self.accept_rcpt(out),
             Truth::Full => {
@@ -181,10 +186,39 @@ impl Session {
                 self.refuse_rcpt(out, 550, "5.2.1", to, "Recipient address rejected: Mailbox disabled")
             }
             Truth::Unknown | Truth::NullMx | Truth::NoDomain => {
-                let why = "Recipient address rejected: User unknown in virtual mailbox table";
-                self.refuse_rcpt(out, 550, "5.1.1", to, why)
+                self.record_unknown();
+                self.refuse_unknown(out, to)
             }
         }
+    }
+
+    /// Whether the defence against directory harvesting refuses every recipient now.
+    fn defends(&mut self) -> bool {
+        self.mx
+            .config
+            .harvest_defence
+            .is_some_and(|defence| self.with_harvest(defence, |harvest| harvest.refuses(Instant::now())))
+    }
+
+    /// Counts an unknown recipient.
+    fn record_unknown(&mut self) {
+        let Some(defence) = self.mx.config.harvest_defence else { return };
+        let until = defence.lasts.map(|lasts| Instant::now() + lasts.draw(&mut self.rng));
+        if self.with_harvest(defence, |harvest| harvest.record_unknown(defence.after, until)) {
+            self.mx.counters.harvest_defences.up();
+        }
+    }
+
+    fn with_harvest<T>(&mut self, defence: HarvestDefence, act: impl FnOnce(&mut Harvest) -> T) -> T {
+        match defence.per_connection {
+            true => act(&mut self.harvest),
+            false => act(&mut self.mx.harvest.lock().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+
+    fn refuse_unknown(&mut self, out: &mut BytesMut, to: &Mailbox) -> Step {
+        let why = "Recipient address rejected: User unknown in virtual mailbox table";
+        self.refuse_rcpt(out, 550, "5.1.1", to, why)
     }
 
     fn accept_rcpt(&mut self, out: &mut BytesMut) -> Step {

@@ -76,10 +76,10 @@ impl Session {
         self.phase = Phase::Command;
         let step = match end {
             End::Data { octets } => {
-                self.answer(Stage::Message, out, |session, out| session.deliver(octets, out))
+                self.answer(Stage::Message, None, out, |session, out| session.deliver(octets, out))
             }
             End::Chunk { size, last } => {
-                self.answer(Stage::Bdat, out, |session, out| session.end_chunk(size, last, out))
+                self.answer(Stage::Bdat, None, out, |session, out| session.end_chunk(size, last, out))
             }
         };
         if step == Step::Next { self.limit_errors(out) } else { step }
@@ -113,6 +113,7 @@ impl Session {
             return self.refuse(out, 554, "5.5.1", format_args!("Error: no valid recipients"));
         }
         self.errors.reset();
+        self.nonmail.message();
         let id = self.mx.counters.messages.up();
         self.mx.counters.message_octets.add(octets);
         // LMTP answers once for each recipient (RFC 2033 4.2).

@@ -9,11 +9,13 @@
 //! | `message` | DATA and BDAT |
 //! | `auth` | the SASL dialogue |
 //! | `errors` | Postfix's error counters |
+//! | `nonmail` | Exim's limit of commands that are not mail |
 
 mod auth;
 mod commands;
 mod errors;
 mod message;
+mod nonmail;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -21,16 +23,17 @@ mod tests;
 use std::{
     fmt::{Arguments, Write},
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use fastrand::Rng;
 use memchr::memchr;
 
-use self::{auth::Exchange, errors::Errors, message::Body};
+use self::{auth::Exchange, errors::Errors, message::Body, nonmail::Nonmail};
 use super::{
-    Delay, Extension, HostConfig, Stage, chance, directory::Directory, greylist::Greylist, stats::Counters,
+    Delay, Extension, HostConfig, Stage, chance, directory::Directory, greylist::Greylist, harvest::Harvest,
+    stats::Counters, wire::Delivery,
 };
 use crate::proto::{Command, CommandError, ReversePath, Verb};
 
@@ -45,6 +48,7 @@ pub(super) struct Mx {
     pub(super) config: HostConfig,
     pub(super) directory: Arc<Directory>,
     pub(super) greylist: Option<Greylist>,
+    pub(super) harvest: Mutex<Harvest>,
     pub(super) counters: Counters,
 }
 
@@ -61,6 +65,8 @@ pub(super) enum Step {
     Handshake,
     /// Close.
     Close,
+    /// Close with RST.
+    Reset,
     /// Never send anything again.
     Silence,
     /// Send `250-` lines for ever.
@@ -83,8 +89,14 @@ pub(super) struct Session {
     errors: Errors,
     commands: u32,
     mails: u32,
-    /// How often each stage was reached; not kept where there are no faults.
-    reached: [u32; Stage::COUNT],
+    /// How often each fault's stage and recipient have fit.
+    counts: Vec<u32>,
+    /// How the replies of this step are to be sent.
+    delivery: Delivery,
+    /// The reply that the next one overtakes.
+    held: Option<Bytes>,
+    nonmail: Nonmail,
+    harvest: Harvest,
     slow: bool,
     /// In the middle of a line that is too long.
     skipping: bool,
@@ -114,6 +126,9 @@ impl Session {
             rng: chance::rng(mx.seed, &mx.config.name, connection),
             enhanced: mx.config.offers(Extension::EnhancedStatusCodes),
             errors: Errors::new(mx.config.errors),
+            counts: vec![0; mx.config.faults.len()],
+            nonmail: Nonmail::new(mx.config.max_nonmail),
+            harvest: Harvest::default(),
             mx,
             peer,
             greeted: false,
@@ -123,7 +138,8 @@ impl Session {
             phase: Phase::Command,
             commands: 0,
             mails: 0,
-            reached: [0; Stage::COUNT],
+            delivery: Delivery::default(),
+            held: None,
             slow: false,
             skipping: false,
         }
@@ -131,7 +147,7 @@ impl Session {
 
     /// The server speaks first.
     pub(super) fn banner(&mut self, out: &mut BytesMut) -> Step {
-        self.answer(Stage::Connect, out, |session, out| {
+        self.answer(Stage::Connect, None, out, |session, out| {
             let name = &session.mx.config.name;
             session.plain(out, 220, format_args!("{name} ESMTP Postfix (sandbox)"))
         })
@@ -141,6 +157,7 @@ impl Session {
     /// connection has to act.
     pub(super) fn step(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Step {
         loop {
+            let (start, held) = (out.len(), self.held.take());
             let step = if let Phase::Body(body) = &mut self.phase {
                 match body.take(input) {
                     Some(end) => self.end_body(end, out),
@@ -149,11 +166,12 @@ impl Session {
             } else if let Some(end) = memchr(b'\n', input) {
                 if let Some(delay) = self.errors.pause() {
                     self.mx.counters.soft_limit_hits.up();
-                    return Step::Pause(delay);
+                    Step::Pause(delay)
+                } else {
+                    let line = input.split_to(end + 1);
+                    let step = self.line(&line, !input.is_empty(), out);
+                    if step == Step::Next { self.limit_errors(out) } else { step }
                 }
-                let line = input.split_to(end + 1);
-                let step = self.line(&line, !input.is_empty(), out);
-                if step == Step::Next { self.limit_errors(out) } else { step }
             } else {
                 self.skipping |= input.len() >= MAX_LINE;
                 if self.skipping {
@@ -161,6 +179,9 @@ impl Session {
                 }
                 Step::Read
             };
+            if let Some(held) = held {
+                self.release(held, start, step, out);
+            }
             if step != Step::Next {
                 return step;
             }
@@ -173,7 +194,7 @@ impl Session {
             return self.refuse(out, 500, "5.5.2", format_args!("Error: line too long"));
         }
         if let Phase::Auth(_) = self.phase {
-            return self.answer(Stage::Auth, out, |session, out| session.auth_response(line, out));
+            return self.answer(Stage::Auth, None, out, |session, out| session.auth_response(line, out));
         }
         self.commands += 1;
         self.mx.counters.commands.up();
@@ -188,7 +209,16 @@ impl Session {
                 if more && !self.may_be_followed(verb) {
                     self.mx.counters.improper_pipelining.up();
                 }
-                self.answer(verb.into(), out, |session, out| session.execute(command, out))
+                if self.nonmail.is_too_many(verb) {
+                    self.mx.counters.nonmail_limit_hits.up();
+                    self.plain(out, 554, format_args!("Too many nonmail commands"));
+                    return Step::Close;
+                }
+                let to = match &command {
+                    Command::Rcpt { to, .. } if !self.counts.is_empty() => Some(to.clone()),
+                    _ => None,
+                };
+                self.answer(verb.into(), to.as_ref(), out, |session, out| session.execute(command, out))
             }
             Err(error) => self.refuse_line(line, &error, out),
         }
@@ -238,6 +268,7 @@ impl Session {
         self.secure = true;
         self.greeted = false;
         self.transaction = None;
+        self.nonmail.secured();
         self.mx.counters.handshakes.up();
     }
 

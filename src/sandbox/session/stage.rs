@@ -1,23 +1,32 @@
 //! What happens at a stage in place of the answer, or with it: faults, the tarpit's beginning, the blocklist.
 
-use bytes::{BufMut, BytesMut};
+use std::{mem, time::Duration};
+
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{Body, Phase, Session, Step};
-use crate::sandbox::{Does, Stage, fault};
+use crate::{
+    proto::Mailbox,
+    sandbox::{Does, Stage, fault, wire::Delivery},
+};
+
+/// How long [`Does::Swap`] waits for another reply.
+const SWAP_WAIT: Duration = Duration::from_millis(50);
 
 impl Session {
-    /// Answers, unless what the host does at this stage is something else.
+    /// Answers, unless what the host does at this stage is something else. For RCPT, `to` is the recipient.
     pub(super) fn answer(
         &mut self,
         stage: Stage,
+        to: Option<&Mailbox>,
         out: &mut BytesMut,
         execute: impl FnOnce(&mut Self, &mut BytesMut) -> Step,
     ) -> Step {
-        self.slow |= self.mx.config.tarpit.is_some_and(|tarpit| tarpit.from == stage);
+        self.slow |= self.mx.config.tarpit.is_some_and(|tarpit| tarpit.from.covers(stage));
         if self.is_blocked(stage) {
             return self.refuse_blocked(stage, out);
         }
-        let Some(does) = self.fault(stage) else { return execute(self, out) };
+        let Some(does) = self.fault(stage, to) else { return execute(self, out) };
         let start = out.len();
         match does {
             Does::Garbage => fault::garbage(&mut self.rng, out),
@@ -30,6 +39,7 @@ impl Session {
                 return step;
             }
             Does::Eof => return Step::Close,
+            Does::Reset => return Step::Reset,
             Does::Truncate => {
                 execute(self, out);
                 out.truncate(start + (out.len() - start) / 2);
@@ -38,6 +48,31 @@ impl Session {
             Does::ExtraReply => {
                 let step = execute(self, out);
                 self.ok(out);
+                return step;
+            }
+            Does::Surplus { text, after } => {
+                let step = execute(self, out);
+                let surplus = match text {
+                    Some(text) => Bytes::from(text + "\r\n"),
+                    None => Bytes::copy_from_slice(&out[start..]),
+                };
+                match after.is_zero() {
+                    true => out.put(surplus),
+                    false => self.delivery.late.push((after, surplus)),
+                }
+                return step;
+            }
+            Does::Swap => {
+                let step = execute(self, out);
+                // The last reply before the end or TLS has none to change places with.
+                if step == Step::Next {
+                    self.held = Some(out.split_off(start).freeze());
+                }
+                return step;
+            }
+            Does::Split(pause) => {
+                let step = execute(self, out);
+                self.delivery.cuts.extend(cuts(&out[start..]).map(|cut| (start + cut, pause)));
                 return step;
             }
             Does::Reply(text) => {
@@ -59,17 +94,40 @@ impl Session {
     }
 
     /// What goes wrong at this stage, this time.
-    pub(in crate::sandbox) fn fault(&mut self, stage: Stage) -> Option<Does> {
-        let faults = &self.mx.config.faults;
-        if faults.is_empty() {
-            return None;
+    pub(in crate::sandbox) fn fault(&mut self, stage: Stage, to: Option<&Mailbox>) -> Option<Does> {
+        let mut happens = None;
+        for (fault, count) in self.mx.config.faults.iter().zip(&mut self.counts) {
+            if fault.concerns(stage, to) {
+                *count += 1;
+                happens = happens.or_else(|| fault.happens(*count).then_some(fault));
+            }
         }
-        let reached = &mut self.reached[stage as usize];
-        *reached += 1;
-        let fault =
-            faults.iter().find(|fault| fault.at == stage && fault.nth.is_none_or(|nth| nth == *reached))?;
+        let fault = happens?;
         tracing::debug!(host = self.mx.config.name, ?stage, does = ?fault.does, "fault");
         Some(fault.does.clone())
+    }
+
+    /// Lets the reply that was held back follow the one that has come since `start`, if one has.
+    pub(super) fn release(&mut self, held: Bytes, start: usize, step: Step, out: &mut BytesMut) {
+        match self.held.take() {
+            // Held back as well, and so the later of the two: it goes first.
+            Some(later) => out.put(later),
+            None if out.len() == start && step == Step::Read => {
+                self.delivery.late.push((SWAP_WAIT.into(), held));
+                return;
+            }
+            None if out.len() == start && matches!(step, Step::Next | Step::Pause(_)) => {
+                self.held = Some(held);
+                return;
+            }
+            None => {}
+        }
+        out.put(held);
+    }
+
+    /// How the octets are to be sent that the last step has appended.
+    pub(in crate::sandbox) fn take_delivery(&mut self) -> Delivery {
+        mem::take(&mut self.delivery)
     }
 
     fn is_blocked(&self, stage: Stage) -> bool {
@@ -77,7 +135,7 @@ impl Session {
         self.mx
             .config
             .blocked
-            .is_some_and(|blocked| blocked.at == stage && counters.rcpts.get() >= blocked.after)
+            .is_some_and(|blocked| blocked.at.covers(stage) && counters.rcpts.get() >= blocked.after)
     }
 
     fn refuse_blocked(&mut self, stage: Stage, out: &mut BytesMut) -> Step {
@@ -106,4 +164,18 @@ impl Session {
         self.count_error();
         if stage == Stage::Connect { Step::Close } else { Step::Next }
     }
+}
+
+/// Where [`Does::Split`] cuts: in the middle of each line, between CR and LF, and between lines.
+fn cuts(reply: &[u8]) -> impl Iterator<Item = usize> {
+    let mut start = 0;
+    reply
+        .split_inclusive(|&octet| octet == b'\n')
+        .flat_map(move |line| {
+            let end = start + line.len();
+            let cuts = [start + line.len() / 2, end - 1, end];
+            start = end;
+            cuts
+        })
+        .filter(|&cut| cut < reply.len())
 }

@@ -20,6 +20,7 @@ fn session() -> Session {
         config,
         directory: Arc::new(Directory::new(&world).unwrap()),
         greylist: None,
+        harvest: Mutex::default(),
         counters: Counters::default(),
     };
     Session::new(Arc::new(mx), Ipv4Addr::LOCALHOST.into(), 1, false)

@@ -243,3 +243,62 @@ async fn a_tarpit_sends_octet_by_octet() {
     client.group(&[("MAIL FROM:<>", "250 2.1.0 Ok"), ("RCPT TO:<ann@good.test>", "250 2.1.5 Ok")]).await;
     assert!(start.elapsed() >= Duration::from_millis(2 * 28));
 }
+
+#[tokio::test]
+async fn commands_that_are_not_mail_are_counted_as_exim_does() {
+    let sandbox = start(HostConfig { max_nonmail: Some(2), ..host() }).await;
+    let mut client = Client::greeted(&sandbox).await;
+    let envelope = [("MAIL FROM:<>", "250"), ("RCPT TO:<ann@good.test>", "250")];
+    client.script(&envelope).await;
+    // One RSET a message is free.
+    client.script(&[("RSET", "250"), ("EHLO client.test", "250"), ("RSET", "250")]).await;
+    client.script(&envelope).await;
+    client
+        .script(&[("DATA", "354"), ("hello\r\n.", "250"), ("RSET", "250"), ("EHLO client.test", "250")])
+        .await;
+    client.script(&envelope).await;
+    client.script(&[("NOOP", "554 Too many nonmail commands")]).await;
+    client.expect_end().await;
+    assert_eq!(sandbox.stats(NAME).unwrap().nonmail_limit_hits, 1);
+
+    // The greeting after STARTTLS is due.
+    let sandbox = start(HostConfig { max_nonmail: Some(0), ..host() }).await;
+    let mut client = Client::greeted(&sandbox).await;
+    client.script(&[("STARTTLS", "220")]).await;
+    let mut client = client.secure(&sandbox).await.unwrap();
+    client.script(&[("EHLO client.test", "250"), ("EHLO client.test", "554")]).await;
+}
+
+#[tokio::test]
+async fn a_harvest_defence_refuses_every_recipient_after_too_many_unknown_ones() {
+    let unknown = "550 5.1.1 <ann@good.test>: Recipient address rejected: User unknown";
+    let dialogue = [
+        ("MAIL FROM:<>", "250"),
+        ("RCPT TO:<ann@good.test>", "250"),
+        ("RCPT TO:<x1@good.test>", "550 5.1.1"),
+        ("RCPT TO:<disabled@good.test>", "550 5.2.1"), // not an unknown one
+        ("RCPT TO:<ann@good.test>", "250"),
+        ("RCPT TO:<x2@good.test>", "550 5.1.1"),
+        ("RCPT TO:<ann@good.test>", unknown),
+    ];
+    for per_connection in [false, true] {
+        let defence = HarvestDefence { after: 2, per_connection, lasts: None };
+        let sandbox = start(HostConfig { harvest_defence: Some(defence), ..host() }).await;
+        let mut client = Client::greeted(&sandbox).await;
+        client.script(&dialogue).await;
+        let mut other = Client::greeted(&sandbox).await;
+        let wanted = if per_connection { "250" } else { unknown };
+        other.script(&[("MAIL FROM:<>", "250"), ("RCPT TO:<ann@good.test>", wanted)]).await;
+        let stats = sandbox.stats(NAME).unwrap();
+        assert_eq!((stats.harvest_defences, stats.harvest_refusals), (1, 2 - u64::from(per_connection)));
+    }
+
+    let defence = HarvestDefence { after: 2, per_connection: false, lasts: Some(ms(100)) };
+    let sandbox = start(HostConfig { harvest_defence: Some(defence), ..host() }).await;
+    let mut client = Client::greeted(&sandbox).await;
+    client.script(&dialogue).await;
+    tokio::time::sleep(Duration::from_millis(110)).await;
+    client.script(&[("RSET", "250")]).await;
+    client.script(&dialogue).await;
+    assert_eq!(sandbox.stats(NAME).unwrap().harvest_defences, 2);
+}

@@ -1,0 +1,60 @@
+//! A defence against directory harvesting: too many unknown recipients, and every recipient is refused.
+
+use tokio::time::Instant;
+
+/// Counts unknown recipients, of one connection or of all of them.
+#[derive(Debug, Default)]
+pub(super) struct Harvest {
+    unknown: u32,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Counting,
+    /// Until that time, or for ever.
+    Refusing(Option<Instant>),
+}
+
+impl Harvest {
+    /// Whether every recipient is refused now.
+    pub(super) fn refuses(&mut self, now: Instant) -> bool {
+        if let State::Refusing(Some(until)) = self.state
+            && now >= until
+        {
+            *self = Self::default();
+        }
+        self.state != State::Counting
+    }
+
+    /// Counts an unknown recipient. With `after` of them it begins to refuse, until that time; returns whether it
+    /// has begun now.
+    pub(super) fn record_unknown(&mut self, after: u32, until: Option<Instant>) -> bool {
+        self.unknown = self.unknown.saturating_add(1);
+        let begins = self.unknown >= after && self.state == State::Counting;
+        if begins {
+            self.state = State::Refusing(until);
+        }
+        begins
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn refuses_from_the_nth_unknown_recipient_until_its_time() {
+        let (now, mut harvest) = (Instant::now(), Harvest::default());
+        let until = now + Duration::from_secs(60);
+        assert!(!harvest.record_unknown(2, Some(until)) && !harvest.refuses(now));
+        assert!(harvest.record_unknown(2, Some(until)) && harvest.refuses(now));
+        assert!(!harvest.record_unknown(2, None) && harvest.refuses(now), "it begins once");
+        assert!(!harvest.refuses(until));
+        assert!(!harvest.record_unknown(2, None), "the count begins anew");
+        assert!(harvest.record_unknown(2, None) && harvest.refuses(until + Duration::from_secs(1_000_000)));
+    }
+}
