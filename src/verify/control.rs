@@ -26,8 +26,8 @@ pub(super) enum Turn {
 }
 
 impl State {
-    /// Puts a control before the questions that wait, if one is due.
-    pub(super) fn next_turn(&mut self, seat: &Seat) -> Turn {
+    /// Puts a control before the questions that wait, if one is due. A connection that is `spent` has its own at its end.
+    pub(super) fn next_turn(&mut self, seat: &Seat, spent: bool) -> Turn {
         let group = &mut self.groups[seat.group];
         if group.waits_for_control() {
             return Turn::Wait;
@@ -49,7 +49,7 @@ impl State {
         if alone && seat.harvest.controlled {
             return Turn::Leave;
         }
-        if alone || group.harvest.wants_control(&seat.harvest) {
+        if alone || !spent && group.harvest.wants_control(&seat.harvest) {
             self.put_control(seat.group);
             return free;
         }
@@ -65,7 +65,8 @@ impl State {
     /// Returns a window with a control alone in the place of `draw`, if nothing more is to be asked on the connection and
     /// a control is due.
     pub(super) fn closing_control(&mut self, seat: &mut Seat, draw: Draw, now: Instant) -> Draw {
-        let due = self.groups[seat.group].harvest.wants_last_control(Some(&seat.harvest));
+        let group = &self.groups[seat.group];
+        let due = group.harvest.wants_last_control(Some(&seat.harvest), group.is_empty());
         if !due || self.standing.blocked(now).is_some() || !self.take_pace(now) {
             return draw;
         }
@@ -89,7 +90,7 @@ impl State {
     /// if it did.
     pub(super) fn control_at_rest(&mut self, group: usize, now: Instant) -> bool {
         let known = &self.groups[group];
-        let due = known.harvest.wants_last_control(None)
+        let due = known.harvest.wants_last_control(None, true)
             && self.standing.has_suspects(group)
             && known.resting(now).is_none()
             && self.standing.blocked(now).is_none();
@@ -116,7 +117,11 @@ impl State {
         let Said { outcome, at, .. } = said;
         let harvest = &mut self.groups[seat.group].harvest;
         match outcome.verdict.status() {
-            Status::Deliverable => harvest.control_accepted(),
+            Status::Deliverable => {
+                // The next connection has a control left for its own refusals.
+                settled.stop |= harvest.defence().is_some();
+                harvest.control_accepted();
+            }
             // While it is known to lie, only an acceptance shows that it does not any more.
             status if status == Status::Undeliverable || harvest.defence().is_some() => {
                 let defence = Outcome::harvest_defence();

@@ -378,7 +378,7 @@ impl State {
         let most = if self.standing.is_on_probation(now) { PROBATION } else { *sizes.end() };
         let most = most.min(allowed);
         self.sift(seat, most, now);
-        let most = match self.next_turn(seat) {
+        let most = match self.next_turn(seat, left.is_spent()) {
             Turn::Free => most,
             Turn::Alone => 1,
             Turn::Wait => return Draw::Nothing,

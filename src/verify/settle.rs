@@ -464,6 +464,7 @@ impl State {
             None => match random_mailbox(mailbox.domain()) {
                 Ok(probe) => {
                     let domain = item.domain;
+                    group.harvest.remember_any(domain, mailbox);
                     group.domains.insert(domain, Domain::Asked(vec![(item, record)]));
                     let question = Question::CatchAll { domain, probe, losses: 0, attempts: 0 };
                     self.put_back(source.group, question);
@@ -502,8 +503,11 @@ impl State {
     }
 
     fn accept(&mut self, group: usize, item: &Item, mut record: Record, catch_all: CatchAll) {
-        if matches!(catch_all, CatchAll::Refused | CatchAll::NotRun) {
-            self.groups[group].harvest.remember(item.domain, item.mailbox_of(&record.address));
+        let (harvest, mailbox) = (&mut self.groups[group].harvest, item.mailbox_of(&record.address));
+        match catch_all {
+            CatchAll::Refused | CatchAll::NotRun => harvest.remember(item.domain, mailbox),
+            CatchAll::Accepted => harvest.remember_any(item.domain, mailbox),
+            CatchAll::Inconclusive => {}
         }
         self.context.accepted(&mut record, catch_all);
         self.context.done(item, record, &mut self.lot);

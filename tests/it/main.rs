@@ -16,6 +16,8 @@ mod differential;
 mod doctor;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod flow;
+#[cfg(all(feature = "verify", feature = "sandbox"))]
+mod harvest;
 #[cfg(feature = "cli")]
 mod job;
 mod layers;
