@@ -368,7 +368,8 @@ impl State {
         now: Instant,
     ) -> Draw {
         // Nobody else is told: until this connection is closed, the others are as many too many.
-        if self.standing.blocked(now).is_some() || self.is_surplus() {
+        let refused = seat.ipv6 && self.groups[seat.group].ipv4_only;
+        if self.standing.blocked(now).is_some() || self.is_surplus() || refused {
             return Draw::Leave;
         }
         let allowed = self.pace.allows(now);

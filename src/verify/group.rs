@@ -2,7 +2,7 @@
 //!
 //! A lane has one group where it is that of a set of exchangers, and as many as sets where it is that of a provider.
 
-use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
+use std::{collections::VecDeque, mem, net::IpAddr, sync::Arc, time::Duration};
 
 use foldhash::HashMap;
 use tokio::{sync::Notify, time::Instant};
@@ -11,6 +11,7 @@ use super::{
     Record, SubStatus,
     catch_all::Domain,
     engine::Item,
+    family::has_ipv4,
     harvest::Harvest,
     mx::Exchangers,
     outcome::Outcome,
@@ -37,6 +38,8 @@ pub(super) struct Group {
     pub(super) harvest: Harvest,
     /// Recipients that the server takes in a transaction, as far as it has shown.
     pub(super) recipients: Option<u32>,
+    /// Whether it is asked over IPv4 alone: it refused IPv6.
+    pub(super) ipv4_only: bool,
     /// Whether QUIT is sent by itself: behind a last window it was not answered as it should be.
     pub(super) quits_apart: bool,
     /// Who answered last; what is known of domains is known by its answers.
@@ -77,6 +80,7 @@ impl Group {
             rates: Rates::default(),
             harvest: Harvest::default(),
             recipients: None,
+            ipv4_only: false,
             quits_apart: false,
             answering: None,
             failures: HashMap::default(),
@@ -186,6 +190,12 @@ impl Group {
     /// Whether it is being asked whether a domain accepts anything.
     pub(super) fn is_asked(&self, domain: u32) -> bool {
         matches!(self.domains.get(&domain), Some(Domain::Asked(_)))
+    }
+
+    /// Asks over IPv4 alone from now on; false if there is no way, as from the local address `bind`.
+    pub(super) fn use_ipv4(&mut self, bind: Option<IpAddr>) -> bool {
+        self.ipv4_only |= has_ipv4(&self.exchangers, bind);
+        self.ipv4_only
     }
 
     /// In which order to try the exchangers: by preference, those last that failed a while ago. Where one of them answers,

@@ -17,6 +17,7 @@ mod dnssec;
 mod engine;
 mod event;
 mod facts;
+mod family;
 mod group;
 mod harvest;
 mod intake;

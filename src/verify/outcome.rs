@@ -118,6 +118,14 @@ impl Outcome {
         Self::without_reply(verdict, "the server does not offer SMTPUTF8, which the address needs")
     }
 
+    /// A refusal over IPv6 by a server that has no IPv4 address.
+    pub(super) fn without_ipv4(&self) -> Self {
+        let text = self.text.as_deref().unwrap_or_default();
+        let text = format!("{text} (the exchangers have no IPv4 address to try)");
+        let verdict = Verdict { retry: None, ..self.verdict };
+        Self { verdict, text: Some(text.into()), ..*self }
+    }
+
     /// A refusal by a server that refuses mailboxes which it accepted before.
     pub(super) fn harvest_defence() -> Self {
         let (sub_status, blame) = (SubStatus::Blocked, Some(Blame::Us));

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     desk::{Desk, Draw},
+    family::is_ipv6,
     harvest::OnConnection,
     outcome::{Outcome, Said},
     pace::Windows,
@@ -37,6 +38,7 @@ pub(super) struct Seat {
     source: Source,
     pub(super) smtputf8: bool,
     pub(super) pipelining: bool,
+    pub(super) ipv6: bool,
     /// What tells whether its refusals are true.
     pub(super) harvest: OnConnection,
     /// Answers so far, to tell whether the connection was of any use.
@@ -67,7 +69,8 @@ impl Seat {
         let (smtputf8, pipelining) = (connection.extensions().smtputf8, connection.extensions().pipelining);
         let (windows, spare) = (Windows::default(), Vec::new());
         let (gained, last) = (0, None);
-        Some(Self { desk, group, source, smtputf8, pipelining, harvest, gained, last, windows, spare })
+        let ipv6 = connection.peer_addr().is_ok_and(|addr| is_ipv6(addr.ip()));
+        Some(Self { desk, group, source, smtputf8, pipelining, ipv6, harvest, gained, last, windows, spare })
     }
 
     /// A place that no connection holds.
@@ -75,8 +78,8 @@ impl Seat {
     pub(super) fn vacant(desk: Arc<Desk>, group: usize) -> Self {
         let source = Source { group, connection: 0, host: None, tls: None };
         let (harvest, windows, spare) = (OnConnection::default(), Windows::default(), Vec::new());
-        let (smtputf8, pipelining, gained, last) = (false, true, 0, None);
-        Self { desk, group, source, smtputf8, pipelining, harvest, gained, last, windows, spare }
+        let (smtputf8, pipelining, ipv6, gained, last) = (false, true, false, 0, None);
+        Self { desk, group, source, smtputf8, pipelining, ipv6, harvest, gained, last, windows, spare }
     }
 
     pub(super) fn source(&self) -> &Source {

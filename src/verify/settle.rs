@@ -55,7 +55,8 @@ pub(super) struct Said<'a> {
 
 /// Whether it says nothing of the recipient, who is asked about again without a pause.
 fn again_at_once(outcome: &Outcome) -> bool {
-    matches!(outcome.verdict.retry, Some(Retry::NextTransaction | Retry::NextConnection))
+    use Retry as R;
+    matches!(outcome.verdict.retry, Some(R::NextTransaction | R::NextConnection | R::OverIpv4))
 }
 
 impl State {
@@ -238,11 +239,23 @@ impl State {
                     Err(question) => question,
                 }
             }
+            Some(Retry::OverIpv4) if self.groups[seat.group].use_ipv4(self.context.config.client.bind) => {
+                settled.stop |= seat.ipv6;
+                // A server that says so over IPv4 as well contradicts itself.
+                match if seat.ipv6 { Ok(question) } else { question.lose() } {
+                    Ok(question) => return Some(question),
+                    Err(question) => question,
+                }
+            }
             _ => question,
         };
         if again_at_once(outcome) {
             self.groups[seat.group].rates.note(question.kin(), !outcome.is_positive(), 1);
         }
+        // There is no way over IPv4, or it was tried.
+        let over_ipv6 = (outcome.verdict.retry == Some(Retry::OverIpv4)).then(|| outcome.without_ipv4());
+        let outcome = over_ipv6.as_ref().unwrap_or(outcome);
+        let said = Said { outcome, ..said };
         let accepted = outcome.verdict.sub_status == SubStatus::Accepted;
         let random = matches!(question, Question::CatchAll { .. });
         let control = matches!(question, Question::Control { .. });

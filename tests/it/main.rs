@@ -34,6 +34,8 @@ mod peer_address;
 mod pool;
 mod readme;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
+mod refusals;
+#[cfg(all(feature = "verify", feature = "sandbox"))]
 mod resilience;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod run;
