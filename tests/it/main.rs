@@ -39,6 +39,8 @@ mod refusals;
 mod resilience;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod run;
+#[cfg(feature = "cli")]
+mod summary;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod support;
 mod traces;
