@@ -1,14 +1,16 @@
-//! Puts the controls of [`harvest`](super::harvest) into windows, and applies their answers.
+//! Puts the controls of [`harvest`](super::harvest) into windows, and applies what they and other answers tell of verdicts
+//! in doubt.
 
 use tokio::time::Instant;
 
 use super::{
-    Status,
+    Event, Status,
     desk::{Draw, State, Window},
     outcome::Outcome,
     question::Question,
     seat::Seat,
     settle::{Said, Settled},
+    standing::{Finding, Suspect},
     throttle::Risk,
 };
 
@@ -106,6 +108,32 @@ impl State {
         }
     }
 
+    /// Records that a recipient was accepted who was `asked` about at a time.
+    pub(super) fn record_acceptance(&mut self, seat: &mut Seat, domain: u32, asked: Instant) {
+        let harvest = &mut self.groups[seat.group].harvest;
+        harvest.accepted(&mut seat.harvest, asked);
+        let everywhere = harvest.trusts_connections();
+        self.standing.accepted(seat.group, seat.harvest.number, everywhere, domain, asked);
+    }
+
+    /// Records a refusal of a recipient, or of a `random` one, and what follows from it for others.
+    pub(super) fn record_refusal(
+        &mut self,
+        seat: &mut Seat,
+        domain: u32,
+        random: bool,
+        said: Said<'_>,
+    ) -> Finding {
+        let Said { outcome, at, .. } = said;
+        if outcome.verdict.status() == Status::Undeliverable {
+            self.groups[seat.group].harvest.refused(&mut seat.harvest, domain, random);
+        }
+        let others = || self.groups.iter().any(|group| group.has_other_than(domain));
+        let finding = self.standing.refused(domain, outcome, others, at);
+        self.found(finding, domain, outcome, at);
+        finding
+    }
+
     /// Applies the answer to a control.
     pub(super) fn settle_control(
         &mut self,
@@ -138,6 +166,32 @@ impl State {
                 settled.stop = true;
             }
             _ => harvest.control_lost(),
+        }
+    }
+
+    /// Puts `outcome` in the place of verdicts that are in doubt.
+    pub(super) fn take_back(&mut self, suspects: Vec<Suspect>, outcome: &Outcome, now: Instant) {
+        let mut ids = Vec::new();
+        for suspect in suspects {
+            match suspect {
+                Suspect::Told { id, .. } => ids.push(id),
+                Suspect::Kept(kept) => self.void(kept.group, kept.item, kept.record, outcome, now),
+            }
+        }
+        if !ids.is_empty() {
+            self.lot.events.push(Event::Reopened { ids });
+        }
+    }
+
+    /// Nothing more will cast doubt on what was kept back.
+    pub(super) fn release(&mut self) {
+        let sure = self.standing.release();
+        sure.into_iter().for_each(|suspect| self.tell(suspect));
+    }
+
+    pub(super) fn tell(&mut self, suspect: Suspect) {
+        if let Suspect::Kept(kept) = suspect {
+            self.context.done(&kept.item, kept.record, &mut self.lot);
         }
     }
 }

@@ -22,6 +22,7 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 use super::{
+    CatchAll,
     outcome::Outcome,
     refusal_run::{RefusalRun, Threshold},
 };
@@ -137,18 +138,19 @@ impl Harvest {
         }
     }
 
-    /// Remembers a mailbox that was accepted at a domain that accepts any local part, or may do so.
-    pub(super) fn remember_any(&mut self, domain: u32, mailbox: Mailbox<&str>) {
-        if self.fallback.is_none() && !mailbox.needs_smtputf8() {
-            self.fallback = Some((domain, mailbox.shared()));
+    /// Remembers a mailbox that was accepted, at a domain of which it is known, or not yet, whether it accepts any local
+    /// part.
+    pub(super) fn remember(&mut self, domain: u32, mailbox: Mailbox<&str>, catch_all: Option<CatchAll>) {
+        if mailbox.needs_smtputf8() || catch_all == Some(CatchAll::Inconclusive) {
+            return;
         }
-    }
-
-    /// Remembers a mailbox that was accepted at a domain that does not accept any local part.
-    pub(super) fn remember(&mut self, domain: u32, mailbox: Mailbox<&str>) {
+        if matches!(catch_all, None | Some(CatchAll::Accepted)) {
+            self.fallback.get_or_insert_with(|| (domain, mailbox.shared()));
+            return;
+        }
         self.acceptances = self.acceptances.wrapping_add(1);
         let known = self.controls.iter().position(|(known, _)| *known == domain);
-        if mailbox.needs_smtputf8() || (known.is_some() && !self.acceptances.is_multiple_of(RENEWAL)) {
+        if known.is_some() && !self.acceptances.is_multiple_of(RENEWAL) {
             return;
         }
         if let Some(known) = known {
@@ -269,7 +271,7 @@ mod tests {
 
     fn accept(harvest: &mut Harvest, on: &mut OnConnection, count: u32) {
         (0..count).for_each(|_| harvest.accepted(on, Instant::now()));
-        harvest.remember(1, mailbox(1).borrowed());
+        harvest.remember(1, mailbox(1).borrowed(), Some(CatchAll::Refused));
     }
 
     fn refuse(harvest: &mut Harvest, on: &mut OnConnection, count: u32) {
@@ -352,7 +354,7 @@ mod tests {
         let (now, defence) = (Instant::now(), Outcome::harvest_defence());
         let later = |seconds| now + Duration::from_secs(seconds);
         accept(&mut harvest, &mut on, 20);
-        harvest.remember(2, mailbox(2).borrowed());
+        harvest.remember(2, mailbox(2).borrowed(), Some(CatchAll::NotRun));
         refuse(&mut harvest, &mut on, 10);
         assert_eq!(harvest.ask(), Some((1, mailbox(1))), "of the domain that refuses");
         assert!(harvest.control_refused(1, &defence, later(5)));
@@ -381,9 +383,11 @@ mod tests {
     #[test]
     fn a_domain_that_accepts_anything_is_the_last_choice() {
         let mut harvest = Harvest::default();
-        harvest.remember_any(7, mailbox(7).borrowed());
+        harvest.remember(7, mailbox(7).borrowed(), None);
+        harvest.remember(8, mailbox(8).borrowed(), Some(CatchAll::Accepted));
         assert_eq!(harvest.ask(), Some((7, mailbox(7))));
-        (0..20).for_each(|domain| harvest.remember(domain, mailbox(domain).borrowed()));
+        (0..20)
+            .for_each(|domain| harvest.remember(domain, mailbox(domain).borrowed(), Some(CatchAll::Refused)));
         assert_eq!(harvest.ask(), Some((19, mailbox(19))), "the latest");
         assert_eq!(harvest.controls.len(), MAX_CONTROLS);
     }

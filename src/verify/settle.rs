@@ -241,9 +241,9 @@ impl State {
             }
             Some(Retry::OverIpv4) if self.groups[seat.group].use_ipv4(self.context.config.client.bind) => {
                 settled.stop |= seat.ipv6;
-                // A server that says so over IPv4 as well contradicts itself.
                 match if seat.ipv6 { Ok(question) } else { question.lose() } {
                     Ok(question) => return Some(question),
+                    // A server that says so over IPv4 as well contradicts itself.
                     Err(question) => question,
                 }
             }
@@ -256,27 +256,18 @@ impl State {
         let over_ipv6 = (outcome.verdict.retry == Some(Retry::OverIpv4)).then(|| outcome.without_ipv4());
         let outcome = over_ipv6.as_ref().unwrap_or(outcome);
         let said = Said { outcome, ..said };
-        let accepted = outcome.verdict.sub_status == SubStatus::Accepted;
-        let random = matches!(question, Question::CatchAll { .. });
         let control = matches!(question, Question::Control { .. });
-        let missing = outcome.verdict.status() == Status::Undeliverable;
+        let random = matches!(question, Question::CatchAll { .. });
         if control {
             self.settle_control(seat, domain, said, settled);
         } else {
             self.settle(seat.source(), question, outcome, at);
         }
-        let known = &mut self.groups[seat.group].harvest;
-        if accepted {
-            known.accepted(&mut seat.harvest, asked);
-            let everywhere = known.trusts_connections();
-            self.standing.accepted(seat.group, seat.harvest.number, everywhere, domain, asked);
-        } else if !(control && missing || echo && outcome.verdict.blame == Some(Blame::Us)) {
-            if missing {
-                known.refused(&mut seat.harvest, domain, random);
-            }
-            let others = || self.groups.iter().any(|group| group.has_other_than(domain));
-            let finding = self.standing.refused(domain, outcome, others, at);
-            self.found(finding, domain, outcome, at);
+        let blamed = outcome.verdict.blame == Some(Blame::Us);
+        if outcome.verdict.sub_status == SubStatus::Accepted {
+            self.record_acceptance(seat, domain, asked);
+        } else if !(echo && blamed || control && outcome.verdict.status() == Status::Undeliverable) {
+            let finding = self.record_refusal(seat, domain, random, said);
             settled.stop |= finding != Finding::None;
         }
         None
@@ -289,7 +280,7 @@ impl State {
     }
 
     /// What was said lately of the domain, or of all, is in doubt.
-    fn found(&mut self, finding: Finding, domain: u32, outcome: &Outcome, now: Instant) {
+    pub(super) fn found(&mut self, finding: Finding, domain: u32, outcome: &Outcome, now: Instant) {
         let suspects = match finding {
             Finding::None => return,
             Finding::Domain => self.standing.take_suspects(Some(domain)),
@@ -301,39 +292,20 @@ impl State {
         }
     }
 
-    /// Puts `outcome` in the place of verdicts that are in doubt.
-    pub(super) fn take_back(&mut self, suspects: Vec<Suspect>, outcome: &Outcome, now: Instant) {
-        let mut ids = Vec::new();
-        for suspect in suspects {
-            match suspect {
-                Suspect::Told { id, .. } => ids.push(id),
-                Suspect::Kept(kept) => self.void(kept.group, kept.item, kept.record, outcome, now),
-            }
-        }
-        if !ids.is_empty() {
-            self.lot.events.push(Event::Reopened { ids });
-        }
-    }
-
     /// Puts `outcome` in the place of a verdict.
-    fn void(&mut self, group: usize, mut item: Item, record: Record, outcome: &Outcome, now: Instant) {
+    pub(super) fn void(
+        &mut self,
+        group: usize,
+        mut item: Item,
+        record: Record,
+        outcome: &Outcome,
+        now: Instant,
+    ) {
         item.address = record.address;
         // The attempt that is taken back.
         item.attempts -= u32::from(outcome.verdict.retry.is_some());
         let source = Source { group, connection: 0, host: record.mx_host, tls: record.tls };
         self.settle_unreached(&source, Question::Item(item), outcome, now);
-    }
-
-    /// Nothing more will cast doubt on what was kept back.
-    pub(super) fn release(&mut self) {
-        let sure = self.standing.release();
-        sure.into_iter().for_each(|suspect| self.tell(suspect));
-    }
-
-    fn tell(&mut self, suspect: Suspect) {
-        if let Suspect::Kept(kept) = suspect {
-            self.context.done(&kept.item, kept.record, &mut self.lot);
-        }
     }
 
     /// Whoever waits for servers that are left alone gets the reason.
@@ -477,7 +449,7 @@ impl State {
             None => match random_mailbox(mailbox.domain()) {
                 Ok(probe) => {
                     let domain = item.domain;
-                    group.harvest.remember_any(domain, mailbox);
+                    group.harvest.remember(domain, mailbox, None);
                     group.domains.insert(domain, Domain::Asked(vec![(item, record)]));
                     let question = Question::CatchAll { domain, probe, losses: 0, attempts: 0 };
                     self.put_back(source.group, question);
@@ -516,12 +488,8 @@ impl State {
     }
 
     fn accept(&mut self, group: usize, item: &Item, mut record: Record, catch_all: CatchAll) {
-        let (harvest, mailbox) = (&mut self.groups[group].harvest, item.mailbox_of(&record.address));
-        match catch_all {
-            CatchAll::Refused | CatchAll::NotRun => harvest.remember(item.domain, mailbox),
-            CatchAll::Accepted => harvest.remember_any(item.domain, mailbox),
-            CatchAll::Inconclusive => {}
-        }
+        let mailbox = item.mailbox_of(&record.address);
+        self.groups[group].harvest.remember(item.domain, mailbox, Some(catch_all));
         self.context.accepted(&mut record, catch_all);
         self.context.done(item, record, &mut self.lot);
     }

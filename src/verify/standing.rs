@@ -461,6 +461,19 @@ mod tests {
     }
 
     #[test]
+    fn a_pause_is_no_longer_than_is_given() {
+        let (mut standing, now) = (Standing::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        standing.block_for(Some(second), &Outcome::harvest_defence(), now);
+        assert_eq!(standing.until(), Some(now + second));
+        standing.block_for(Some(second), &Outcome::harvest_defence(), now);
+        assert_eq!(standing.until(), Some(now + second * 2), "the next is twice as long");
+        standing.accepted(0, 1, true, 1, now + second * 2);
+        standing.block_for(Some(ALONE.0 * 9), &Outcome::harvest_defence(), now);
+        assert_eq!(standing.until(), Some(now + ALONE.0));
+    }
+
+    #[test]
     fn nothing_but_refusals_by_policy_or_of_the_sender_block_the_provider() {
         for outcome in [policy(), reply(550, "That recipient does not accept bounces")] {
             let mut standing = Standing::default();
