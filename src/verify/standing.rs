@@ -200,8 +200,11 @@ impl Standing {
         let verdict = &outcome.verdict;
         let sender = verdict.subject == Some(Subject::Sender);
         self.sender_refusals += u64::from(sender);
+        // 530 demands TLS or AUTH of the connection (RFC 3207 4, RFC 4954 6): that is no refusal of us.
+        let policy =
+            verdict.sub_status == SubStatus::PolicyRejected && verdict.subject != Some(Subject::Connection);
         match verdict.blame {
-            _ if verdict.retry.is_none() && (sender || verdict.sub_status == SubStatus::PolicyRejected) => {
+            _ if verdict.retry.is_none() && (sender || policy) => {
                 self.row = (0, None);
                 self.refused_by_policy(domain, outcome, others, now)
             }
@@ -367,7 +370,7 @@ mod tests {
     use super::*;
     use crate::{
         proto::{Decoder, Verb},
-        verify::Classifier,
+        verify::{Classifier, Verdict},
     };
 
     fn told(id: u64, domain: u32) -> Suspect {
@@ -525,7 +528,14 @@ mod tests {
     #[test]
     fn refusals_that_say_nothing_of_us_block_nobody() {
         let mut standing = Standing::default();
-        for outcome in [reply(450, "4.7.1 Policy rejection, try again later"), temporary()] {
+        let verdict = Verdict {
+            sub_status: SubStatus::PolicyRejected,
+            blame: Some(Blame::Policy),
+            retry: None,
+            subject: Some(Subject::Connection),
+        };
+        let tls = Outcome { verdict, ..reply(530, "5.7.0 Must issue a STARTTLS command first") };
+        for outcome in [reply(450, "4.7.1 Policy rejection, try again later"), temporary(), tls] {
             assert_eq!(refuse(&mut standing, 1, &outcome, 100, false), Finding::None, "{outcome:?}");
         }
     }
