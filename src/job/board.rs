@@ -67,6 +67,12 @@ pub struct LaneNote {
     pub answered: u64,
     /// Why it does not want us, if it does not.
     pub blocked: Option<String>,
+    /// Answers that refuse the sender.
+    #[serde(default)]
+    pub sender_refusals: u64,
+    /// How often it refused everybody as unknown, as a defence against directory harvesting does.
+    #[serde(default)]
+    pub harvest_defences: u32,
 }
 
 /// Told when a lane begins or ceases to be blocked.
@@ -128,6 +134,8 @@ impl Board {
                 LaneState::Blocked(block) => Some(format!("{}: {}", block.cause, block.reply)),
                 _ => None,
             },
+            sender_refusals: lane.sender_refusals,
+            harvest_defences: lane.harvest_defences,
         };
         let mut lanes = self.lanes.snapshot();
         lanes.sort_by_key(|lane| {

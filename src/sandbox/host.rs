@@ -66,6 +66,9 @@ pub struct HostConfig {
     pub errors: Option<ErrorLimits>,
     /// RCPT after so many accepted ones gets `452 4.5.3`; 1 is what Outlook.com does.
     pub rcpts_per_transaction: Option<u32>,
+    /// With the null sender, RCPT after an accepted one gets `550 5.7.1 Legitimate bounces are never sent to more than one
+    /// recipient`. SpamExperts, and a widely copied Exim ACL.
+    pub one_bounce_recipient: bool,
     /// MAIL after so many gets `421`. Exim's `smtp_accept_max_per_connection`.
     pub mails_per_connection: Option<u32>,
     /// The two limits above are announced by LIMITS (RFC 9422). Exim does.
@@ -114,6 +117,7 @@ impl Default for HostConfig {
             max_connections: None,
             errors: None,
             rcpts_per_transaction: None,
+            one_bounce_recipient: false,
             mails_per_connection: None,
             announce_limits: false,
             max_nonmail: None,

@@ -46,7 +46,7 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Blame, Status, SubStatus};
+use super::{Blame, Status, SubStatus, Subject};
 use crate::proto::EnhancedCode;
 pub use rules::RulesError;
 use rules::Table;
@@ -132,6 +132,8 @@ pub enum Retry {
     NextTransaction,
     /// At once, on another connection.
     NextConnection,
+    /// At once, over IPv4: the server refuses clients that connect over IPv6.
+    OverIpv4,
     /// After minutes to hours, from the same identity.
     Later,
 }
@@ -145,6 +147,10 @@ pub struct Verdict {
     pub blame: Option<Blame>,
     /// How soon to ask again; `None` if that is of no use.
     pub retry: Option<Retry>,
+    /// Who is spoken of; `None` if the reply does not tell.
+    ///
+    /// A refusal of the reverse-path has [`Subject::Sender`], as where the server refuses the null sender.
+    pub subject: Option<Subject>,
 }
 
 impl Verdict {
@@ -166,7 +172,22 @@ impl Verdict {
             }
             _ => temporary.then_some(Retry::Later),
         };
-        Verdict { sub_status, blame: blames(sub_status).first().copied(), retry }
+        let subject = usual_subject(sub_status);
+        Verdict { sub_status, blame: blames(sub_status).first().copied(), retry, subject }
+    }
+}
+
+/// Who is spoken of if the rule does not tell.
+fn usual_subject(sub_status: SubStatus) -> Option<Subject> {
+    use SubStatus as S;
+    match sub_status {
+        S::Accepted | S::MailboxNotFound | S::MailboxDisabled | S::MailboxQuotaExceeded => {
+            Some(Subject::Recipient)
+        }
+        S::DoesNotAcceptMail => Some(Subject::RecipientDomain),
+        S::Blocked | S::RateLimited => Some(Subject::Client),
+        S::MailServerTemporaryError | S::ProtocolError => Some(Subject::Server),
+        _ => None,
     }
 }
 

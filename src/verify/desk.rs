@@ -19,6 +19,7 @@ use tokio::{
 
 use super::{
     Limits,
+    control::Turn,
     engine::{Context, Item},
     group::Group,
     mx::Exchangers,
@@ -233,7 +234,8 @@ impl State {
 
     fn may_ask(&mut self, group: usize, now: Instant) -> bool {
         let waiting = self.groups[group].len();
-        waiting > 0 && !self.is_surplus() && self.standing.blocked(now).is_none() && {
+        let held = self.groups[group].waits_for_control();
+        waiting > 0 && !held && !self.is_surplus() && self.standing.blocked(now).is_none() && {
             let enough = self.enough(waiting);
             self.pace.allows(now) >= enough
         }
@@ -303,7 +305,7 @@ impl State {
             // Whose question it was does not answer any more.
             let moot = match &question {
                 Question::CatchAll { domain, .. } => !self.groups[group].is_asked(*domain),
-                Question::Item(_) => false,
+                Question::Item(_) | Question::Control { .. } => false,
             };
             if !moot {
                 self.waiting += 1;
@@ -314,7 +316,10 @@ impl State {
         self.settle_unasked(now);
         // A lane that is at rest is as sure as it will be.
         if self.connections == 0 && self.waiting == 0 {
-            self.release();
+            let due = (0..self.groups.len()).any(|group| self.control_at_rest(group, now));
+            if !due {
+                self.release();
+            }
         }
     }
 
@@ -343,6 +348,8 @@ impl State {
 
     /// Lets everybody know how the lane is doing.
     pub(super) fn note(&mut self, now: Instant) {
+        let (harvest_defences, sender_refusals) =
+            (self.standing.harvest_defences, self.standing.sender_refusals);
         let state = match self.standing.verdict() {
             Some(outcome) => LaneState::Blocked(Block::of(outcome)),
             None if self.rest_until.is_some_and(|until| now < until) => LaneState::Unreachable,
@@ -360,11 +367,12 @@ impl State {
         let told = |state: &LaneState| matches!(state, LaneState::Blocked(_) | LaneState::Unreachable);
         let changed = status.state != state && (told(&status.state) || told(&state));
         status.state = state;
+        (status.harvest_defences, status.sender_refusals) = (harvest_defences, sender_refusals);
         (status.waiting, status.answered, status.rate) =
             ((self.waiting + self.later.len()) as u64, self.answers, rate);
         (status.connections, status.latency) = (self.connections, self.controller.latency);
         if changed {
-            let event = super::Event::Lane(status.clone());
+            let event = super::Event::Lane(Box::new(status.clone()));
             drop(status);
             self.lot.events.push(event);
         }
@@ -381,7 +389,8 @@ impl State {
         now: Instant,
     ) -> Draw {
         // Nobody else is told: until this connection is closed, the others are as many too many.
-        if self.standing.blocked(now).is_some() || self.is_surplus() {
+        let refused = seat.ipv6 && self.groups[seat.group].ipv4_only;
+        if self.standing.blocked(now).is_some() || self.is_surplus() || refused {
             return Draw::Leave;
         }
         let allowed = self.pace.allows(now);
@@ -391,10 +400,21 @@ impl State {
         let most = if self.standing.is_on_probation(now) { PROBATION } else { *sizes.end() };
         let most = most.min(allowed);
         let alone = self.groups[seat.group].queue.is_batch_next();
-        match alone {
-            true if !quiet => return Draw::Nothing,
-            true => {}
-            false => self.sift(seat, most, now),
+        if alone && !quiet {
+            return Draw::Nothing;
+        }
+        if !alone {
+            self.sift(seat, most, now);
+        }
+        let most = match self.next_turn(seat, left.is_spent()) {
+            Turn::Free => most,
+            Turn::Alone => 1,
+            Turn::Wait => return Draw::Nothing,
+            Turn::Leave => return Draw::Leave,
+        };
+        let alone = self.groups[seat.group].queue.is_batch_next();
+        if alone && !quiet {
+            return Draw::Nothing;
         }
         let waiting = self.groups[seat.group].len();
         let risk = self.groups[seat.group].affordable(left, most);
@@ -429,9 +449,14 @@ impl State {
             questions.push(question);
         }
         for question in &mut questions {
-            if let Question::Item(item) = question {
-                item.start(asked);
+            match question {
+                Question::Item(item) => item.start(asked),
+                Question::Control { .. } => seat.harvest.controlled = true,
+                Question::CatchAll { .. } => {}
             }
+        }
+        if last && questions.len() < most as usize {
+            questions.extend(self.last_control(seat));
         }
         let smtputf8 = smtputf8 && questions.iter().any(|question| question.needs_smtputf8());
         for alike in questions.chunk_by(|one, next| one.kin() == next.kin()) {
@@ -440,6 +465,13 @@ impl State {
         self.pace.take(questions.len() as u32);
         self.wake_another(seat.group);
         Draw::Window(Window { questions, risk, smtputf8, last, alone })
+    }
+
+    /// Uses the rate of one recipient, if it allows one.
+    pub(super) fn take_pace(&mut self, now: Instant) -> bool {
+        let allowed = self.pace.allows(now) > 0;
+        self.pace.take(u32::from(allowed));
+        allowed
     }
 
     /// What came at once woke one connection, and what that leaves behind is for the next that stands idle.

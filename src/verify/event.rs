@@ -55,7 +55,7 @@ pub enum Event {
         ids: Vec<u64>,
     },
     /// A lane began or ceased to be blocked.
-    Lane(LaneStatus),
+    Lane(Box<LaneStatus>),
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! A lane has one group where it is that of a set of exchangers, and as many as sets where it is that of a provider.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{mem, net::IpAddr, sync::Arc, time::Duration};
 
 use foldhash::HashMap;
 use tokio::{sync::Notify, time::Instant};
@@ -11,6 +11,8 @@ use super::{
     Record, SubStatus,
     catch_all::Domain,
     engine::Item,
+    family::has_ipv4,
+    harvest::Harvest,
     mx::Exchangers,
     outcome::Outcome,
     question::Question,
@@ -32,6 +34,8 @@ pub(super) struct Group {
     pub(super) queue: Queue,
     pub(super) domains: HashMap<u32, Domain<Accepted>>,
     pub(super) rates: Rates,
+    /// Whether its refusals are true.
+    pub(super) harvest: Harvest,
     /// Recipients that the server takes in a transaction, as far as it has shown.
     pub(super) recipients: Option<u32>,
     /// Transactions that the server takes on a connection, as far as it has shown.
@@ -42,6 +46,8 @@ pub(super) struct Group {
     pub(super) refuses_rset: bool,
     /// Connections in a row whose replies were out of step.
     pub(super) out_of_step: u32,
+    /// Whether it is asked over IPv4 alone: it refused IPv6.
+    pub(super) ipv4_only: bool,
     /// Whether QUIT is sent by itself: behind a last window it was not answered as it should be.
     pub(super) quits_apart: bool,
     /// Who answered last; what is known of domains is known by its answers.
@@ -79,11 +85,13 @@ impl Group {
             queue: Queue::default(),
             domains: HashMap::default(),
             rates: Rates::default(),
+            harvest: Harvest::default(),
             recipients: None,
             transactions: None,
             proves_by_greeting: true,
             refuses_rset: false,
             out_of_step: 0,
+            ipv4_only: false,
             quits_apart: false,
             answering: None,
             failures: HashMap::default(),
@@ -118,6 +126,21 @@ impl Group {
         matches!(self.queue.next().next(), Some(Question::CatchAll { .. }))
     }
 
+    /// Tells whether the next question is a control.
+    pub(super) fn next_is_control(&self) -> bool {
+        matches!(self.queue.next().next(), Some(Question::Control { .. }))
+    }
+
+    /// Tells whether nothing may be asked until a control has its answer.
+    pub(super) fn waits_for_control(&self) -> bool {
+        self.harvest.needs_control() && self.harvest.is_asking() && !self.next_is_control()
+    }
+
+    /// Tells whether anybody of another domain waits.
+    pub(super) fn has_other_than(&self, domain: u32) -> bool {
+        self.queue.next().any(|question| question.domain() != domain)
+    }
+
     /// The risk of as many of those that wait, at most `max`, as may be asked while so many rejections are left.
     pub(super) fn affordable(&self, left: Left, max: u32) -> Risk {
         self.rates.affordable(left, self.queue.next().take(max as usize).map(Question::kin))
@@ -136,6 +159,7 @@ impl Group {
             return Vec::new();
         }
         self.answering = Some(Arc::clone(host));
+        self.harvest.exchanger_changed();
         self.queue.retain(|question| matches!(question, Question::Item(_)));
         let known = mem::take(&mut self.domains).into_values();
         let asked = known.filter_map(|domain| match domain {
@@ -153,6 +177,12 @@ impl Group {
     /// Whether it is being asked whether a domain accepts anything.
     pub(super) fn is_asked(&self, domain: u32) -> bool {
         matches!(self.domains.get(&domain), Some(Domain::Asked(_)))
+    }
+
+    /// Asks over IPv4 alone from now on; false if there is no way, as from the local address `bind`.
+    pub(super) fn use_ipv4(&mut self, bind: Option<IpAddr>) -> bool {
+        self.ipv4_only |= has_ipv4(&self.exchangers, bind);
+        self.ipv4_only
     }
 
     /// In which order to try the exchangers: by preference, those last that failed a while ago. Where one of them answers,

@@ -11,7 +11,7 @@
 //! An address is never judged by the trouble of another: only when connections keep breaking without a single answer
 //! does their breaking become the answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use tokio::{
     task::JoinSet,
@@ -19,8 +19,9 @@ use tokio::{
 };
 
 use super::{
-    Unreachable,
+    Limits, Retry, Unreachable,
     desk::Desk,
+    family::over_ipv4,
     fence::Fence,
     group::Group,
     outcome::Outcome,
@@ -106,7 +107,9 @@ async fn work(mut hired: Hired) {
         let known = &desk.lock().groups[group];
         let recipients = limits.rcpt_max.into_iter().chain(known.recipients).min();
         let transactions = limits.mail_max.into_iter().chain(known.transactions).min();
-        (Budget::new(&desk.limits, transactions, recipients), Fence::new(known.proves_by_greeting))
+        let rejections = known.harvest.rejections(desk.limits.rejections);
+        let budget = Budget::new(&Limits { rejections, ..desk.limits }, transactions, recipients);
+        (budget, Fence::new(known.proves_by_greeting))
     };
     // Whether it has stood idle, so that the server may have closed it meanwhile.
     let mut reused = false;
@@ -174,14 +177,33 @@ async fn connect(desk: &Desk, group: usize) -> Result<PooledConnection, NoWay> {
 }
 
 async fn try_exchangers(desk: &Desk, group: usize) -> Result<PooledConnection, NoWay> {
-    let (exchangers, order) = {
+    match try_addresses(desk, group).await {
+        Err(no_way) if no_way.outcome.verdict.retry == Some(Retry::OverIpv4) => {
+            let bind = desk.context.config.client.bind;
+            let before = desk.lock().groups[group].ipv4_only;
+            if !before && desk.lock().groups[group].use_ipv4(bind) {
+                return try_addresses(desk, group).await;
+            }
+            Err(NoWay { outcome: no_way.outcome.without_ipv4(), ..no_way })
+        }
+        connected => connected,
+    }
+}
+
+async fn try_addresses(desk: &Desk, group: usize) -> Result<PooledConnection, NoWay> {
+    let (exchangers, order, ipv4_only) = {
         let known = &desk.lock().groups[group];
-        (Arc::clone(&known.exchangers), known.order(Instant::now()))
+        (Arc::clone(&known.exchangers), known.order(Instant::now()), known.ipv4_only)
     };
     let all = order.len() == exchangers.len();
     let mut failure: Option<(Arc<str>, Outcome)> = None;
     for exchanger in order.into_iter().filter_map(|at| exchangers.get(at)) {
-        match desk.context.connect(exchanger).await {
+        let exchanger = match ipv4_only {
+            true => over_ipv4(exchanger).map(Cow::Owned),
+            false => Some(Cow::Borrowed(exchanger)),
+        };
+        let Some(exchanger) = exchanger else { continue };
+        match desk.context.connect(&exchanger).await {
             Ok(connection) => return Ok(connection),
             Err(outcome) => {
                 tracing::debug!(host = %exchanger, sub_status = %outcome.verdict.sub_status, "cannot connect");

@@ -11,14 +11,17 @@
 mod catch_all;
 mod classify;
 mod config;
+mod control;
 mod desk;
 mod dnssec;
 mod engine;
 mod event;
 mod facts;
+mod family;
 mod fence;
 mod flight;
 mod group;
+mod harvest;
 mod intake;
 mod lane;
 mod mx;
@@ -30,6 +33,7 @@ mod question;
 mod queue;
 mod reachability;
 mod record;
+mod refusal_run;
 mod route;
 mod router;
 mod run;
@@ -59,5 +63,5 @@ pub use self::{
     run::{Ended, Events, Lanes, Records, Tasks},
     spelling::{did_you_mean, normal_form},
     status::{Block, BlockCause, LaneState, LaneStatus},
-    verdict::{Blame, Status, SubStatus},
+    verdict::{Blame, Status, SubStatus, Subject},
 };

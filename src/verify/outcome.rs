@@ -4,7 +4,7 @@ use std::{error::Error, ops::Range, sync::Arc};
 
 use memchr::memchr;
 
-use super::{Blame, Classifier, Retry, Stage, SubStatus, Unreachable, Verdict};
+use super::{Blame, Classifier, Retry, Stage, SubStatus, Subject, Unreachable, Verdict};
 use crate::{
     client::{ConnectError, SessionError},
     net::ErrorKind,
@@ -14,6 +14,8 @@ use crate::{
 
 /// Stands before a reply whose lines carry different codes.
 const MIXED_CODES: &str = "the lines of the reply carry different codes: ";
+const HARVEST_DEFENCE: &str =
+    "the server refuses a mailbox that it accepted before, as a defence against directory harvesting does";
 
 /// A verdict, and the words it rests on.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +35,7 @@ impl Outcome {
                 sub_status: SubStatus::ProtocolError,
                 blame: Some(Blame::Server),
                 retry: Some(Retry::Later),
+                subject: None,
             };
             return Self::without_reply(verdict, &text);
         }
@@ -110,25 +113,47 @@ impl Outcome {
                 (S::MailServerTemporaryError, Blame::Network, Some(Retry::Later), &**reason)
             }
         };
-        Self::without_reply(Verdict { sub_status, blame: Some(blame), retry }, text)
+        Self::without_reply(Verdict { sub_status, blame: Some(blame), retry, subject: None }, text)
     }
 
     /// Why the address is not one.
     pub(super) fn of_syntax(error: AddressError) -> Self {
-        let verdict =
-            Verdict { sub_status: SubStatus::FailedSyntaxCheck, blame: Some(Blame::Recipient), retry: None };
+        let (sub_status, blame) = (SubStatus::FailedSyntaxCheck, Some(Blame::Recipient));
+        let verdict = Verdict { sub_status, blame, retry: None, subject: None };
         Self::without_reply(verdict, &error.to_string())
     }
 
     /// A mailbox that only SMTPUTF8 can name, at a server that does not offer it (RFC 6531 3.2).
     pub(super) fn no_smtputf8() -> Self {
-        let verdict = Verdict { sub_status: SubStatus::Other, blame: Some(Blame::Server), retry: None };
+        let (sub_status, blame) = (SubStatus::Other, Some(Blame::Server));
+        let verdict = Verdict { sub_status, blame, retry: None, subject: None };
         Self::without_reply(verdict, "the server does not offer SMTPUTF8, which the address needs")
+    }
+
+    /// A refusal over IPv6 by a server that has no IPv4 address.
+    pub(super) fn without_ipv4(&self) -> Self {
+        let text = self.text.as_deref().unwrap_or_default();
+        let text = format!("{text} (the exchangers have no IPv4 address to try)");
+        let verdict = Verdict { retry: None, ..self.verdict };
+        Self { verdict, text: Some(text.into()), ..*self }
+    }
+
+    /// A refusal by a server that refuses mailboxes which it accepted before.
+    pub(super) fn harvest_defence() -> Self {
+        let (sub_status, blame) = (SubStatus::Blocked, Some(Blame::Us));
+        let verdict =
+            Verdict { sub_status, blame, retry: Some(Retry::Later), subject: Some(Subject::Client) };
+        Self::without_reply(verdict, HARVEST_DEFENCE)
+    }
+
+    /// Tells whether it is [`Self::harvest_defence`].
+    pub(super) fn is_harvest_defence(&self) -> bool {
+        self.code.is_none() && self.text.as_deref() == Some(HARVEST_DEFENCE)
     }
 
     /// Nothing was asked, as was wished.
     pub(super) fn not_asked() -> Self {
-        let verdict = Verdict { sub_status: SubStatus::Other, blame: None, retry: None };
+        let verdict = Verdict { sub_status: SubStatus::Other, blame: None, retry: None, subject: None };
         Self { verdict, code: None, enhanced: None, text: None }
     }
 
@@ -144,7 +169,8 @@ impl Outcome {
             text = format!("{text}: {cause}");
             source = cause.source();
         }
-        Self::without_reply(Verdict { sub_status, blame: Some(blame), retry: Some(Retry::Later) }, &text)
+        let (blame, retry) = (Some(blame), Some(Retry::Later));
+        Self::without_reply(Verdict { sub_status, blame, retry, subject: None }, &text)
     }
 }
 
@@ -280,7 +306,7 @@ mod tests {
         ] {
             for verb in [Verb::Rcpt, Verb::Mail, Verb::Connect, Verb::Ehlo] {
                 let outcome = Outcome::of_reply(classifier, verb, &reply(words).unwrap());
-                let Verdict { sub_status, blame, retry } = outcome.verdict;
+                let Verdict { sub_status, blame, retry, .. } = outcome.verdict;
                 let wanted = (SubStatus::ProtocolError, Some(Blame::Server), Some(Retry::Later));
                 assert_eq!((sub_status, blame, retry), wanted, "{words}");
                 assert!(!outcome.is_positive() && outcome.code.is_none());

@@ -1,4 +1,4 @@
-//! What a server is asked: about an address of the list, or about a domain; now or later.
+//! What a server is asked: about an address of the list, about a domain, or whether it is honest; now or later.
 
 use std::cmp::Ordering;
 
@@ -16,12 +16,15 @@ pub(super) enum Question {
     Item(Item),
     /// Whether a domain accepts just any local part.
     CatchAll { domain: u32, probe: Mailbox, losses: u8, attempts: u32 },
+    /// Whether a mailbox that was accepted before still is. Its answer is nobody's record.
+    Control { domain: u32, mailbox: Mailbox, losses: u8 },
 }
 
 impl Question {
     /// Counts the loss of a connection; an error once there were too many.
     pub(super) fn lose(mut self) -> Result<Self, Self> {
-        let (Self::Item(Item { losses, .. }) | Self::CatchAll { losses, .. }) = &mut self;
+        let (Self::Item(Item { losses, .. }) | Self::CatchAll { losses, .. } | Self::Control { losses, .. }) =
+            &mut self;
         *losses += 1;
         if *losses < LOSSES { Ok(self) } else { Err(self) }
     }
@@ -30,6 +33,7 @@ impl Question {
         match self {
             Self::Item(item) => item.mailbox(),
             Self::CatchAll { probe, .. } => probe.borrowed(),
+            Self::Control { mailbox, .. } => mailbox.borrowed(),
         }
     }
 
@@ -37,13 +41,14 @@ impl Question {
         match self {
             Self::Item(item) => item.needs_smtputf8,
             Self::CatchAll { probe, .. } => probe.needs_smtputf8(),
+            Self::Control { mailbox, .. } => mailbox.needs_smtputf8(),
         }
     }
 
     pub(super) fn domain(&self) -> u32 {
         match self {
             Self::Item(item) => item.domain,
-            Self::CatchAll { domain, .. } => *domain,
+            Self::CatchAll { domain, .. } | Self::Control { domain, .. } => *domain,
         }
     }
 
@@ -52,6 +57,7 @@ impl Question {
         match self {
             Self::Item(item) => Kin::new(item.domain, item.attempts),
             Self::CatchAll { domain, .. } => Kin::random(*domain),
+            Self::Control { domain, .. } => Kin::new(*domain, 0),
         }
     }
 }

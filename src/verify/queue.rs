@@ -151,7 +151,9 @@ impl Queue {
     }
 
     fn next_batch(&self) -> Option<&Batch> {
-        self.batches.front().filter(|_| !self.testing)
+        // What is known of the server comes before all that it is asked.
+        let control = matches!(self.waiting.front(), Some(Question::Control { .. }));
+        self.batches.front().filter(|_| !self.testing && !control)
     }
 
     /// Takes up to `most` questions of the next batch, to be asked with nothing beside them; what is left of the batch

@@ -41,7 +41,7 @@ impl State {
         let waiting = known.queue.total();
         let unsure = known.answers(host);
         self.waiting -= waiting - known.queue.total();
-        self.accept_all(unsure, CatchAll::Inconclusive);
+        self.accept_all(group, unsure, CatchAll::Inconclusive);
         true
     }
 
@@ -61,7 +61,7 @@ impl State {
         let rest = self.context.config.pause(1).map_or(REST, |pause| pause.min(REST));
         known.rest = Some((now + rest, outcome.clone()));
         self.rest_until = self.rest_until.max(Some(now + rest));
-        let source = Source { group, host: Some(Arc::clone(host)), tls: None };
+        let source = Source { group, connection: 0, host: Some(Arc::clone(host)), tls: None };
         for question in self.take(group) {
             self.settle(&source, question, outcome, now);
         }

@@ -6,7 +6,9 @@ use tokio::time::Instant;
 
 use super::{
     desk::{Desk, Draw},
+    family::is_ipv6,
     flight::Flight,
+    harvest::OnConnection,
     outcome::{Outcome, Said},
     pace::Windows,
     question::Question,
@@ -23,6 +25,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     pub(super) group: usize,
+    /// The number of the connection among those to the group; 0 for none.
+    pub(super) connection: u32,
     pub(super) host: Option<Arc<str>>,
     pub(super) tls: Option<TlsVersion>,
 }
@@ -34,6 +38,9 @@ pub(super) struct Seat {
     source: Source,
     pub(super) smtputf8: bool,
     pub(super) pipelining: bool,
+    pub(super) ipv6: bool,
+    /// What tells whether its refusals are true.
+    pub(super) harvest: OnConnection,
     /// Answers so far, to tell whether the connection was of any use.
     pub(super) gained: u64,
     /// Transactions so far.
@@ -53,48 +60,52 @@ impl Seat {
     pub(super) fn take(desk: Arc<Desk>, group: usize, connection: &Connection) -> Option<Self> {
         let host = Arc::clone(connection.host());
         let tls = connection.tls_info().map(|tls| tls.version);
-        let refuses_rset = {
+        let (refuses_rset, harvest) = {
             let mut state = desk.lock();
             if !state.connected(group, &host) {
                 return None;
             }
-            state.groups[group].refuses_rset
+            let known = &mut state.groups[group];
+            let rejections = known.harvest.rejections(desk.limits.rejections);
+            (known.refuses_rset, known.harvest.connected(rejections))
         };
-        let source = Source { group, host: Some(host), tls };
+        let source = Source { group, connection: harvest.number, host: Some(host), tls };
         let (smtputf8, pipelining) = (connection.extensions().smtputf8, connection.extensions().pipelining);
-        let (windows, spare) = (Windows::default(), Vec::new());
         Some(Self {
             desk,
             group,
             source,
             smtputf8,
             pipelining,
+            ipv6: connection.peer_addr().is_ok_and(|addr| is_ipv6(addr.ip())),
+            harvest,
             gained: 0,
             transactions: 0,
             refuses_rset,
             last: None,
-            windows,
-            spare,
+            windows: Windows::default(),
+            spare: Vec::new(),
         })
     }
 
     /// A place that no connection holds.
     #[cfg(test)]
     pub(super) fn vacant(desk: Arc<Desk>, group: usize) -> Self {
-        let source = Source { group, host: None, tls: None };
-        let (windows, spare) = (Windows::default(), Vec::new());
+        let source = Source { group, connection: 0, host: None, tls: None };
         Self {
             desk,
             group,
             source,
             smtputf8: false,
             pipelining: true,
+            ipv6: false,
+            harvest: OnConnection::default(),
             gained: 0,
             transactions: 0,
             refuses_rset: false,
             last: None,
-            windows,
-            spare,
+            windows: Windows::default(),
+            spare: Vec::new(),
         }
     }
 
@@ -106,7 +117,15 @@ impl Seat {
     /// its last.
     pub(super) fn draw(&mut self, left: Left, sizes: RangeInclusive<u32>, quiet: bool, worn: bool) -> Draw {
         let desk = Arc::clone(&self.desk);
-        desk.lock().draw(self, left, sizes, quiet, worn, Instant::now())
+        let now = Instant::now();
+        let mut state = desk.lock();
+        let draw = state.draw(self, left, sizes, quiet, worn, now);
+        let over = match &draw {
+            Draw::Window(_) => false,
+            Draw::Nothing => left.is_spent() || state.groups[self.group].is_empty(),
+            Draw::Leave => true,
+        };
+        if quiet && over { state.closing_control(self, draw, now) } else { draw }
     }
 
     /// Waits for a while until there is more to ask, and tells whether there is.

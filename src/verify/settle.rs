@@ -34,19 +34,20 @@ pub(super) struct Settled {
 
 /// An answer, and its circumstances.
 #[derive(Clone, Copy)]
-struct Said<'a> {
-    outcome: &'a Outcome,
+pub(super) struct Said<'a> {
+    pub(super) outcome: &'a Outcome,
     /// Recipients before it in its transaction.
     position: u32,
     /// When it was asked for.
-    asked: Instant,
+    pub(super) asked: Instant,
     /// When it came.
-    at: Instant,
+    pub(super) at: Instant,
 }
 
 /// Whether it says nothing of the recipient, who is asked about again without a pause.
 fn again_at_once(outcome: &Outcome) -> bool {
-    matches!(outcome.verdict.retry, Some(Retry::NextTransaction | Retry::NextConnection))
+    use Retry as R;
+    matches!(outcome.verdict.retry, Some(R::NextTransaction | R::NextConnection | R::OverIpv4))
 }
 
 impl State {
@@ -101,9 +102,8 @@ impl State {
             let known = &mut self.groups[seat.group].recipients;
             *known = Some(known.map_or(most, |known| known.min(most)));
         }
-        while let Some(suspect) = self.standing.sure(seat.group) {
-            self.tell(suspect);
-        }
+        let sure = self.standing.sure(seat.group);
+        sure.into_iter().for_each(|suspect| self.tell(suspect));
         if let Some(now) = now {
             let clean = temporary as f64 <= TROUBLE * count as f64;
             self.controller.windows(windows, clean, now);
@@ -116,7 +116,7 @@ impl State {
     /// Lets an answer count; the question if it is to be asked again at once.
     fn answer(
         &mut self,
-        seat: &Seat,
+        seat: &mut Seat,
         question: Question,
         said: Said<'_>,
         settled: &mut Settled,
@@ -146,22 +146,36 @@ impl State {
                     Err(question) => question,
                 }
             }
+            Some(Retry::OverIpv4) if self.groups[seat.group].use_ipv4(self.context.config.client.bind) => {
+                settled.stop |= seat.ipv6;
+                match if seat.ipv6 { Ok(question) } else { question.lose() } {
+                    Ok(question) => return Some(question),
+                    // A server that says so over IPv4 as well contradicts itself.
+                    Err(question) => question,
+                }
+            }
             _ => question,
         };
         if again_at_once(outcome) {
             self.groups[seat.group].rates.note(question.kin(), !outcome.is_positive(), 1);
         }
-        let accepted = outcome.verdict.sub_status == SubStatus::Accepted;
+        // There is no way over IPv4, or it was tried.
+        let over_ipv6 = (outcome.verdict.retry == Some(Retry::OverIpv4)).then(|| outcome.without_ipv4());
+        let outcome = over_ipv6.as_ref().unwrap_or(outcome);
+        let said = Said { outcome, ..said };
+        let control = matches!(question, Question::Control { .. });
+        let random = matches!(question, Question::CatchAll { .. });
+        if control {
+            self.settle_control(seat, domain, said, settled);
+        } else {
+            self.settle(seat.source(), question, outcome, at);
+        }
         let blamed = outcome.verdict.blame == Some(Blame::Us);
-        self.settle(seat.source(), question, outcome, at);
-        if accepted {
-            self.standing.accepted(seat.group, domain, asked);
-        } else if blamed && !echo {
-            let finding = self.standing.blamed(domain, outcome, at);
-            self.found(finding, domain, outcome, at);
+        if outcome.verdict.sub_status == SubStatus::Accepted {
+            self.record_acceptance(seat, domain, asked);
+        } else if !(echo && blamed || control && outcome.verdict.status() == Status::Undeliverable) {
+            let finding = self.record_refusal(seat, domain, random, said);
             settled.stop |= finding != Finding::None;
-        } else if !blamed {
-            self.standing.answered();
         }
         None
     }
@@ -173,46 +187,32 @@ impl State {
     }
 
     /// What was said lately of the domain, or of all, is in doubt.
-    fn found(&mut self, finding: Finding, domain: u32, outcome: &Outcome, now: Instant) {
+    pub(super) fn found(&mut self, finding: Finding, domain: u32, outcome: &Outcome, now: Instant) {
         let suspects = match finding {
             Finding::None => return,
             Finding::Domain => self.standing.take_suspects(Some(domain)),
             Finding::Lane => self.standing.take_suspects(None),
         };
-        let mut ids = Vec::new();
-        for suspect in suspects {
-            match suspect {
-                Suspect::Told { id, .. } => ids.push(id),
-                Suspect::Kept(kept) => self.void(kept.group, kept.item, kept.record, outcome, now),
-            }
-        }
-        if !ids.is_empty() {
-            self.lot.events.push(Event::Reopened { ids });
-        }
+        self.take_back(suspects, outcome, now);
         if finding == Finding::Lane {
             self.controller.reset();
         }
     }
 
     /// Puts `outcome` in the place of a verdict.
-    fn void(&mut self, group: usize, mut item: Item, record: Record, outcome: &Outcome, now: Instant) {
+    pub(super) fn void(
+        &mut self,
+        group: usize,
+        mut item: Item,
+        record: Record,
+        outcome: &Outcome,
+        now: Instant,
+    ) {
         item.address = record.address;
         // The attempt that is taken back.
         item.attempts -= u32::from(outcome.verdict.retry.is_some());
-        let source = Source { group, host: record.mx_host, tls: record.tls };
+        let source = Source { group, connection: 0, host: record.mx_host, tls: record.tls };
         self.settle_unreached(&source, Question::Item(item), outcome, now);
-    }
-
-    /// Nothing more will cast doubt on what was kept back.
-    pub(super) fn release(&mut self) {
-        let sure = self.standing.release();
-        sure.into_iter().for_each(|suspect| self.tell(suspect));
-    }
-
-    fn tell(&mut self, suspect: Suspect) {
-        if let Suspect::Kept(kept) = suspect {
-            self.context.done(&kept.item, kept.record, &mut self.lot);
-        }
     }
 
     /// Whoever waits for servers that are left alone gets the reason.
@@ -230,7 +230,8 @@ impl State {
                 (None, Some(outcome)) => outcome.clone(),
                 (None, None) => continue,
             };
-            let source = Source { group, host: self.groups[group].preferred().cloned(), tls: None };
+            let host = self.groups[group].preferred().cloned();
+            let source = Source { group, connection: 0, host, tls: None };
             for question in self.take(group) {
                 self.settle_unreached(&source, question, &outcome, now);
             }
@@ -278,6 +279,7 @@ impl State {
                     None => self.settle_domain(source, domain, probe.domain(), outcome),
                 }
             }
+            Question::Control { .. } => self.groups[source.group].harvest.control_lost(),
         }
     }
 
@@ -311,9 +313,10 @@ impl State {
         match pause {
             Some(after) => self.context.later(&item, record, after, &mut self.lot),
             None if record.status == Status::Undeliverable => {
-                match self.standing.distrusts(item.domain).cloned() {
+                let lies = self.groups[source.group].harvest.defence();
+                match self.standing.distrusts(item.domain).or(lies).cloned() {
                     Some(outcome) => self.void(source.group, item, record, &outcome, at),
-                    None => self.settle_negative(source.group, item, record, at),
+                    None => self.settle_negative(source, item, record, at),
                 }
             }
             None => self.context.done(&item, record, &mut self.lot),
@@ -321,19 +324,22 @@ impl State {
     }
 
     /// A verdict that stands once the next acceptance shows that the server is honest with us.
-    fn settle_negative(&mut self, group: usize, mut item: Item, record: Record, at: Instant) {
-        let suspect = match self.context.books {
-            Books::Ours => {
+    fn settle_negative(&mut self, source: &Source, mut item: Item, record: Record, at: Instant) {
+        let group = source.group;
+        // A caller may take back once what an address was told, but its attempts begin anew each time.
+        let keep = self.context.books == Books::Ours || self.groups[group].harvest.has_lied();
+        let suspect = match keep {
+            true => {
                 self.context.give_place_back(&mut item);
                 Suspect::Kept(Box::new(Kept { group, item, record }))
             }
-            Books::Theirs => {
+            false => {
                 let suspect = Suspect::Told { id: item.id, domain: item.domain };
                 self.context.done(&item, record, &mut self.lot);
                 suspect
             }
         };
-        self.standing.suspect(group, at, suspect);
+        self.standing.suspect(group, source.connection, at, suspect);
     }
 
     /// What acceptance is worth depends on whether the domain accepts just anything.
@@ -350,6 +356,7 @@ impl State {
             None => match random_mailbox(mailbox.domain()) {
                 Ok(probe) => {
                     let domain = item.domain;
+                    group.harvest.remember(domain, mailbox, None);
                     group.domains.insert(domain, Domain::Asked(vec![(item, record)]));
                     let question = Question::CatchAll { domain, probe, losses: 0, attempts: 0 };
                     self.put_back(source.group, question);
@@ -359,13 +366,14 @@ impl State {
                 Err(_) => CatchAll::Inconclusive,
             },
         };
-        self.accept(&item, record, known);
+        self.accept(source.group, &item, record, known);
     }
 
     fn settle_domain(&mut self, source: &Source, domain: u32, name: &str, outcome: &Outcome) {
+        let lies = self.groups[source.group].harvest.defence().is_some();
         let catch_all = match outcome.verdict.sub_status {
             SubStatus::Accepted => CatchAll::Accepted,
-            SubStatus::MailboxNotFound | SubStatus::MailboxDisabled => CatchAll::Refused,
+            SubStatus::MailboxNotFound | SubStatus::MailboxDisabled if !lies => CatchAll::Refused,
             _ => CatchAll::Inconclusive,
         };
         let group = &mut self.groups[source.group];
@@ -375,18 +383,20 @@ impl State {
         }
         let preferred = source.host.as_ref() == group.preferred();
         if let Some(Domain::Asked(accepted)) = group.domains.insert(domain, Domain::Answered(catch_all)) {
-            self.accept_all(accepted, catch_all);
+            self.accept_all(source.group, accepted, catch_all);
         }
         if preferred && catch_all != CatchAll::Inconclusive && self.context.books == Books::Theirs {
             self.lot.events.push(Event::CatchAll { domain: name.into(), answer: catch_all });
         }
     }
 
-    pub(super) fn accept_all(&mut self, accepted: Vec<Accepted>, catch_all: CatchAll) {
-        accepted.into_iter().for_each(|(item, record)| self.accept(&item, record, catch_all));
+    pub(super) fn accept_all(&mut self, group: usize, accepted: Vec<Accepted>, catch_all: CatchAll) {
+        accepted.into_iter().for_each(|(item, record)| self.accept(group, &item, record, catch_all));
     }
 
-    fn accept(&mut self, item: &Item, mut record: Record, catch_all: CatchAll) {
+    fn accept(&mut self, group: usize, item: &Item, mut record: Record, catch_all: CatchAll) {
+        let mailbox = item.mailbox_of(&record.address);
+        self.groups[group].harvest.remember(item.domain, mailbox, Some(catch_all));
         self.context.accepted(&mut record, catch_all);
         self.context.done(item, record, &mut self.lot);
     }

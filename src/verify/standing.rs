@@ -3,16 +3,31 @@
 //! Servers say "no such user" of everybody to clients that they do not like, and only then, or never, what they mean. So
 //! a refusal for the recipient's sake counts for good once a later acceptance shows that we are still welcome. Until then
 //! it is a suspect: a burst of blame on us takes it back.
+//!
+//! | refusals | the server is no longer asked after |
+//! |---|---|
+//! | with blame on us | ten in a row |
+//! | of the sender, or by a policy that asking again does not change | ten in a row, where no recipient of the domain was accepted or refused for its own sake; else a run that the answers before it do not explain |
+//! | of a mailbox that was accepted before (see [`harvest`](super::harvest)) | one |
+//!
+//! Refusals of the sender and by policy often concern some recipients only, so others beside them count.
 
 use std::{collections::VecDeque, mem, time::Duration};
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use tokio::time::Instant;
 
-use super::{Record, engine::Item, outcome::Outcome};
+use super::{
+    Blame, Record, SubStatus, Subject,
+    engine::Item,
+    outcome::Outcome,
+    refusal_run::{RefusalRun, Threshold},
+};
 
 /// Refusals in a row with blame on us, after which nobody else is asked: the server has made itself clear.
 const BLAMED: u32 = 10;
+/// When a run of refusals of the sender, or by policy, is not explained by other answers.
+const UNEXPLAINED: Threshold = Threshold { probability: 1e-5, length: 30 };
 /// Suspects that are remembered; older ones are given for good.
 const MAX_SUSPECTS: usize = 4_096;
 /// For how long a provider that does not want us is left alone: at first, and at the most.
@@ -60,12 +75,32 @@ struct Blocked {
     until: Instant,
 }
 
+/// A suspect, and where it comes from.
+struct Doubtful {
+    at: Instant,
+    connection: u32,
+    suspect: Suspect,
+}
+
 /// What is in doubt at a set of exchangers.
 #[derive(Default)]
 struct Doubt {
-    suspects: VecDeque<(Instant, Suspect)>,
-    /// When somebody was asked about who was accepted, the last time.
+    /// In the order in which they were handed in, which is that of the answers on each connection.
+    suspects: VecDeque<Doubtful>,
+    /// When somebody was asked about who was accepted, the last time, as far as that counts for all connections.
     sure_until: Option<Instant>,
+    /// A connection with an acceptance that was handed in behind so many of the suspects.
+    proved: Option<(u32, usize)>,
+}
+
+/// Refusals of the sender or by policy.
+#[derive(Default)]
+struct PolicyRun {
+    run: RefusalRun,
+    /// Refusals in a row, and the domain that they began with, unless there were several.
+    row: (u32, Option<u32>),
+    /// Domains of which a recipient was accepted, or refused for its own sake; and the last of them.
+    judged: (HashSet<u32>, Option<u32>),
 }
 
 /// See the [module](self).
@@ -75,6 +110,7 @@ pub(super) struct Standing {
     row: (u32, Option<u32>),
     /// The domains of the last acceptances, of which at most one is the domain in question.
     clean: (Option<u32>, Option<u32>),
+    policy: PolicyRun,
     /// By group: one tenant of a provider may be told lies while another is not.
     doubts: HashMap<usize, Doubt>,
     /// Suspects of all groups.
@@ -83,6 +119,10 @@ pub(super) struct Standing {
     trips: u32,
     /// Domains that do not want us.
     domains: HashMap<u32, Outcome>,
+    /// How often a server was found to refuse everybody as if nobody existed.
+    pub(super) harvest_defences: u32,
+    /// Answers that refuse the sender.
+    pub(super) sender_refusals: u64,
 }
 
 impl Standing {
@@ -113,9 +153,17 @@ impl Standing {
 
     /// Takes note that a recipient was accepted who was `asked` about at a time: whatever was said before was meant.
     /// Connections read their answers when they like, and hand them in late, so that an acceptance proves nothing about
-    /// what was said after its question.
-    pub(super) fn accepted(&mut self, group: usize, domain: u32, asked: Instant) {
+    /// what was said after its question; nor, unless `everywhere`, about what was said on another connection.
+    pub(super) fn accepted(
+        &mut self,
+        group: usize,
+        connection: u32,
+        everywhere: bool,
+        domain: u32,
+        asked: Instant,
+    ) {
         self.row = (0, None);
+        self.recipient_judged(domain);
         if self.clean.0 != Some(domain) {
             self.clean = (Some(domain), self.clean.0);
         }
@@ -123,13 +171,88 @@ impl Standing {
             (self.blocked, self.trips) = (None, 0);
         }
         let doubt = self.doubts.entry(group).or_default();
-        doubt.sure_until = doubt.sure_until.max(Some(asked));
+        doubt.proved = Some((connection, doubt.suspects.len()));
+        if everywhere {
+            doubt.sure_until = doubt.sure_until.max(Some(asked));
+        }
     }
 
-    /// Takes note of an answer that neither accepts nor blames us. It breaks the row; but only an acceptance shows that we
-    /// are welcome again.
-    pub(super) fn answered(&mut self) {
-        self.row = (0, None);
+    /// Records that a recipient was accepted, or refused for its own sake.
+    fn recipient_judged(&mut self, domain: u32) {
+        let PolicyRun { run, row, judged } = &mut self.policy;
+        run.accepted();
+        *row = (0, None);
+        if judged.1 != Some(domain) {
+            judged.0.insert(domain);
+            judged.1 = Some(domain);
+        }
+    }
+
+    /// Records a refusal of a recipient of `domain`, whatever its reason. `others` tells whether recipients of other
+    /// domains wait.
+    pub(super) fn refused(
+        &mut self,
+        domain: u32,
+        outcome: &Outcome,
+        others: impl FnOnce() -> bool,
+        now: Instant,
+    ) -> Finding {
+        let verdict = &outcome.verdict;
+        let sender = verdict.subject == Some(Subject::Sender);
+        self.sender_refusals += u64::from(sender);
+        // 530 demands TLS or AUTH of the connection (RFC 3207 4, RFC 4954 6): that is no refusal of us.
+        let policy =
+            verdict.sub_status == SubStatus::PolicyRejected && verdict.subject != Some(Subject::Connection);
+        match verdict.blame {
+            _ if verdict.retry.is_none() && (sender || policy) => {
+                self.row = (0, None);
+                self.refused_by_policy(domain, outcome, others, now)
+            }
+            Some(Blame::Us) => self.blamed(domain, outcome, now),
+            // It breaks the row; but only an acceptance shows that we are welcome again.
+            blame => {
+                self.row = (0, None);
+                if blame == Some(Blame::Recipient) {
+                    self.recipient_judged(domain);
+                }
+                Finding::None
+            }
+        }
+    }
+
+    fn refused_by_policy(
+        &mut self,
+        domain: u32,
+        outcome: &Outcome,
+        others: impl FnOnce() -> bool,
+        now: Instant,
+    ) -> Finding {
+        let probation = self.is_on_probation(now);
+        let PolicyRun { run, row, judged } = &mut self.policy;
+        run.refused();
+        let several = row.0 > 0 && row.1 != Some(domain);
+        *row = (row.0 + 1, (!several).then_some(domain));
+        let nothing_else = judged.0.is_empty();
+        let unjudged = nothing_else || !several && !judged.0.contains(&domain);
+        let stop = unjudged && row.0 >= BLAMED || run.is_improbable(UNEXPLAINED);
+        if !stop && !probation {
+            return Finding::None;
+        }
+        *row = (0, None);
+        run.forget();
+        // Other domains of the server may have other rules, unless a second one had the same and none had others.
+        let first = !nothing_else || self.domains.is_empty();
+        if !several && first && self.blocked.is_none() && (self.has_clean_beside(domain) || others()) {
+            self.domains.insert(domain, outcome.clone());
+            return Finding::Domain;
+        }
+        self.block(outcome, now);
+        Finding::Lane
+    }
+
+    /// Tells whether recipients of another domain were accepted lately.
+    fn has_clean_beside(&self, domain: u32) -> bool {
+        [self.clean.0, self.clean.1].into_iter().flatten().any(|clean| clean != domain)
     }
 
     /// Why a refusal of a recipient of the domain tells nothing: who does not want us may say so in any words.
@@ -138,21 +261,43 @@ impl Standing {
     }
 
     /// Remembers a verdict that was given `at` a time and is not sure yet.
-    pub(super) fn suspect(&mut self, group: usize, at: Instant, suspect: Suspect) {
-        self.doubts.entry(group).or_default().suspects.push_back((at, suspect));
+    pub(super) fn suspect(&mut self, group: usize, connection: u32, at: Instant, suspect: Suspect) {
+        let doubtful = Doubtful { at, connection, suspect };
+        self.doubts.entry(group).or_default().suspects.push_back(doubtful);
         self.suspects += 1;
     }
 
-    /// One after the other, the suspects of a group that have become sure, or too many to be remembered.
-    pub(super) fn sure(&mut self, group: usize) -> Option<Suspect> {
-        let doubt = self.doubts.get_mut(&group)?;
-        let (at, _) = doubt.suspects.front()?;
-        let sure = doubt.sure_until.is_some_and(|until| *at < until) || self.suspects > MAX_SUSPECTS;
-        if !sure {
-            return None;
+    /// Tells whether anything is in doubt at a group.
+    pub(super) fn has_suspects(&self, group: usize) -> bool {
+        self.doubts.get(&group).is_some_and(|doubt| !doubt.suspects.is_empty())
+    }
+
+    /// Takes the suspects of a group that have become sure, or are too many to be remembered.
+    pub(super) fn sure(&mut self, group: usize) -> Vec<Suspect> {
+        let Some(doubt) = self.doubts.get_mut(&group) else { return Vec::new() };
+        let proved = doubt.proved.take();
+        let (until, too_many) = (doubt.sure_until, self.suspects.saturating_sub(MAX_SUSPECTS));
+        let mut sure = Vec::new();
+        let is_sure = |nth: usize, doubtful: &Doubtful| {
+            let by_itself = proved.is_some_and(|(on, before)| doubtful.connection == on && nth < before);
+            by_itself || until.is_some_and(|until| doubtful.at < until)
+        };
+        let before = proved.map_or(0, |(_, before)| before);
+        let mut left = VecDeque::new();
+        for (nth, doubtful) in doubt.suspects.drain(..before).enumerate() {
+            match is_sure(nth, &doubtful) {
+                true => sure.push(doubtful.suspect),
+                false => left.push_back(doubtful),
+            }
         }
-        self.suspects -= 1;
-        doubt.suspects.pop_front().map(|(_, suspect)| suspect)
+        if !left.is_empty() {
+            left.append(&mut doubt.suspects);
+            doubt.suspects = left;
+        }
+        let forced = too_many.saturating_sub(sure.len()).min(doubt.suspects.len());
+        sure.extend(doubt.suspects.drain(..forced).map(|doubtful| doubtful.suspect));
+        self.suspects -= sure.len();
+        sure
     }
 
     /// Nothing more will come that could cast doubt on what was kept back.
@@ -161,15 +306,14 @@ impl Standing {
     }
 
     /// Takes note of an answer with blame on us, about a recipient of `domain`.
-    pub(super) fn blamed(&mut self, domain: u32, outcome: &Outcome, now: Instant) -> Finding {
+    fn blamed(&mut self, domain: u32, outcome: &Outcome, now: Instant) -> Finding {
         let several = self.row.0 > 0 && self.row.1 != Some(domain);
         self.row = (self.row.0 + 1, (!several).then_some(domain));
         if self.row.0 < BLAMED && !self.is_on_probation(now) {
             return Finding::None;
         }
         // One domain of many may have rules of its own.
-        let others = [self.clean.0, self.clean.1].into_iter().flatten().any(|clean| clean != domain);
-        if !several && others && self.domains.is_empty() && self.blocked.is_none() {
+        if !several && self.has_clean_beside(domain) && self.domains.is_empty() && self.blocked.is_none() {
             self.domains.insert(domain, outcome.clone());
             self.row = (0, None);
             return Finding::Domain;
@@ -180,7 +324,13 @@ impl Standing {
 
     /// The provider does not want us.
     pub(super) fn block(&mut self, outcome: &Outcome, now: Instant) {
-        let alone = ALONE.0.saturating_mul(1 << self.trips.min(8)).min(ALONE.1);
+        self.block_for(None, outcome, now);
+    }
+
+    /// Leaves the provider alone, the first time for as long as is given if that is less than usual.
+    pub(super) fn block_for(&mut self, first: Option<Duration>, outcome: &Outcome, now: Instant) {
+        let first = first.map_or(ALONE.0, |first| first.min(ALONE.0));
+        let alone = first.saturating_mul(1 << self.trips.min(8)).min(ALONE.1);
         self.blocked = Some(Blocked { outcome: outcome.clone(), until: now + alone });
         self.trips += 1;
         self.row = (0, None);
@@ -192,12 +342,21 @@ impl Standing {
         let mut all = Vec::new();
         for doubt in self.doubts.values_mut() {
             let (taken, left): (Vec<_>, Vec<_>) =
-                mem::take(&mut doubt.suspects).into_iter().partition(|(_, suspect)| of(suspect));
-            doubt.suspects = left.into();
-            all.extend(taken.into_iter().map(|(_, suspect)| suspect));
+                mem::take(&mut doubt.suspects).into_iter().partition(|doubtful| of(&doubtful.suspect));
+            (doubt.suspects, doubt.proved) = (left.into(), None);
+            all.extend(taken.into_iter().map(|doubtful| doubtful.suspect));
         }
         self.suspects -= all.len();
         all
+    }
+
+    /// Takes the suspects of a group.
+    pub(super) fn take_suspects_at(&mut self, group: usize) -> Vec<Suspect> {
+        let Some(doubt) = self.doubts.get_mut(&group) else { return Vec::new() };
+        doubt.proved = None;
+        let taken = mem::take(&mut doubt.suspects);
+        self.suspects -= taken.len();
+        taken.into_iter().map(|doubtful| doubtful.suspect).collect()
     }
 
     /// When the provider will be tried again.
@@ -209,7 +368,10 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verify::Unreachable;
+    use crate::{
+        proto::{Decoder, Verb},
+        verify::{Classifier, Verdict},
+    };
 
     fn told(id: u64, domain: u32) -> Suspect {
         Suspect::Told { id, domain }
@@ -223,28 +385,39 @@ mod tests {
         suspects.into_iter().map(id).collect()
     }
 
+    fn reply(code: u16, text: &str) -> Outcome {
+        let mut decoder = Decoder::new();
+        decoder.buffer().extend_from_slice(format!("{code} {text}\r\n").as_bytes());
+        let reply = decoder.decode().unwrap().unwrap();
+        Outcome::of_reply(Classifier::builtin(), Verb::Rcpt, &reply)
+    }
+
     fn outcome() -> Outcome {
-        Outcome::of_unreachable(&Unreachable::NullMx)
+        reply(554, "5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.example.org")
+    }
+
+    fn temporary() -> Outcome {
+        reply(451, "4.3.0 Temporary lookup failure")
     }
 
     /// The last finding after so many answers with blame on us.
     fn blame(standing: &mut Standing, domain: u32, times: u32, now: Instant) -> Finding {
-        (0..times).map(|_| standing.blamed(domain, &outcome(), now)).last().unwrap()
+        (0..times).map(|_| standing.refused(domain, &outcome(), || false, now)).last().unwrap()
     }
 
     #[test]
     fn an_acceptance_clears_suspects_and_a_burst_takes_them_back() {
         let (mut standing, now) = (Standing::default(), Instant::now());
         let at = |seconds| now + Duration::from_secs(seconds);
-        standing.suspect(0, at(1), told(1, 1));
-        standing.suspect(0, at(3), told(2, 1));
-        standing.accepted(9, 5, at(4));
-        assert!(standing.sure(0).is_none(), "said by somebody else");
-        standing.accepted(0, 1, at(2));
+        standing.suspect(0, 1, at(1), told(1, 1));
+        standing.suspect(0, 1, at(3), told(2, 1));
+        standing.accepted(9, 1, true, 5, at(4));
+        assert!(standing.sure(0).is_empty(), "said by somebody else");
+        standing.accepted(0, 2, true, 1, at(2));
         assert_eq!(ids(standing.sure(0)), [1]);
-        assert!(standing.sure(0).is_none(), "said after the last acceptance");
+        assert!(standing.sure(0).is_empty(), "said after the last acceptance");
         assert_eq!(blame(&mut standing, 1, BLAMED - 1, now), Finding::None);
-        standing.answered();
+        standing.refused(1, &temporary(), || false, now);
         assert_eq!(blame(&mut standing, 5, BLAMED / 2, now), Finding::None);
         assert_eq!(blame(&mut standing, 1, BLAMED / 2, now), Finding::Lane);
         assert_eq!(ids(standing.take_suspects(None)), [2]);
@@ -252,11 +425,127 @@ mod tests {
     }
 
     #[test]
+    fn an_acceptance_on_a_connection_proves_what_was_refused_on_it_before() {
+        let (mut standing, now) = (Standing::default(), Instant::now());
+        let at = |seconds| now + Duration::from_secs(seconds);
+        standing.suspect(0, 1, at(1), told(1, 1));
+        standing.suspect(0, 2, at(2), told(2, 1));
+        standing.suspect(0, 1, at(3), told(3, 1));
+        // Asked before the third answer came, yet answered after it.
+        standing.accepted(0, 1, false, 1, at(2));
+        standing.suspect(0, 1, at(4), told(4, 1));
+        assert_eq!(ids(standing.sure(0)), [1, 3]);
+        standing.accepted(0, 3, false, 1, at(9));
+        assert!(standing.sure(0).is_empty(), "on another connection");
+        assert!(standing.has_suspects(0) && !standing.has_suspects(1));
+        assert!(standing.take_suspects_at(1).is_empty());
+        assert_eq!(ids(standing.take_suspects_at(0)), [2, 4]);
+        assert!(!standing.has_suspects(0));
+    }
+
+    #[test]
+    fn suspects_that_are_too_many_are_sure_the_oldest_first() {
+        let (mut standing, now) = (Standing::default(), Instant::now());
+        let all = MAX_SUSPECTS as u64 + 2;
+        (0..all).for_each(|id| standing.suspect(0, 1, now, told(id, 1)));
+        assert_eq!(ids(standing.sure(0)), [0, 1]);
+        assert!(standing.sure(0).is_empty());
+        assert_eq!(standing.release().len(), MAX_SUSPECTS);
+    }
+
+    fn policy() -> Outcome {
+        reply(550, "5.7.1 Message rejected due to content policy restrictions")
+    }
+
+    /// The last finding after so many refusals.
+    fn refuse(standing: &mut Standing, domain: u32, outcome: &Outcome, times: u32, others: bool) -> Finding {
+        let now = Instant::now();
+        (0..times).map(|_| standing.refused(domain, outcome, || others, now)).last().unwrap()
+    }
+
+    #[test]
+    fn a_pause_is_no_longer_than_is_given() {
+        let (mut standing, now) = (Standing::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        standing.block_for(Some(second), &Outcome::harvest_defence(), now);
+        assert_eq!(standing.until(), Some(now + second));
+        standing.block_for(Some(second), &Outcome::harvest_defence(), now);
+        assert_eq!(standing.until(), Some(now + second * 2), "the next is twice as long");
+        standing.accepted(0, 1, true, 1, now + second * 2);
+        standing.block_for(Some(ALONE.0 * 9), &Outcome::harvest_defence(), now);
+        assert_eq!(standing.until(), Some(now + ALONE.0));
+    }
+
+    #[test]
+    fn nothing_but_refusals_by_policy_or_of_the_sender_block_the_provider() {
+        for outcome in [policy(), reply(550, "That recipient does not accept bounces")] {
+            let mut standing = Standing::default();
+            assert_eq!(refuse(&mut standing, 1, &outcome, BLAMED - 1, false), Finding::None);
+            assert_eq!(refuse(&mut standing, 1, &outcome, 1, false), Finding::Lane, "{outcome:?}");
+            let (mut standing, now) = (Standing::default(), Instant::now());
+            assert_eq!(refuse(&mut standing, 1, &outcome, BLAMED - 1, false), Finding::None);
+            standing.accepted(0, 1, true, 1, now);
+            assert_eq!(
+                refuse(&mut standing, 1, &outcome, BLAMED, false),
+                Finding::None,
+                "beside an acceptance"
+            );
+        }
+    }
+
+    #[test]
+    fn other_domains_are_asked_although_one_refuses_by_policy() {
+        let mut standing = Standing::default();
+        assert_eq!(refuse(&mut standing, 1, &policy(), BLAMED, true), Finding::Domain);
+        assert!(standing.refuses(1).is_some() && standing.verdict().is_none());
+        assert_eq!(refuse(&mut standing, 2, &policy(), BLAMED, true), Finding::Lane, "nothing else was said");
+
+        let (mut standing, now) = (Standing::default(), Instant::now());
+        standing.accepted(0, 1, true, 9, now);
+        for domain in 1..4 {
+            let finding = refuse(&mut standing, domain, &policy(), 200, false);
+            assert!(standing.refuses(domain).is_some(), "{finding:?}");
+            standing.accepted(0, 1, true, 9, now);
+        }
+        assert!(standing.verdict().is_none());
+    }
+
+    #[test]
+    fn policies_that_concern_some_recipients_stop_nothing() {
+        let mut random = fastrand::Rng::with_seed(3);
+        for share in [0.1, 0.5, 0.8] {
+            let (mut standing, now) = (Standing::default(), Instant::now());
+            for _ in 0..20_000 {
+                if random.f64() < share {
+                    assert_eq!(standing.refused(1, &policy(), || false, now), Finding::None, "{share}");
+                } else {
+                    standing.accepted(0, 1, true, 1, now);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn refusals_that_say_nothing_of_us_block_nobody() {
+        let mut standing = Standing::default();
+        let verdict = Verdict {
+            sub_status: SubStatus::PolicyRejected,
+            blame: Some(Blame::Policy),
+            retry: None,
+            subject: Some(Subject::Connection),
+        };
+        let tls = Outcome { verdict, ..reply(530, "5.7.0 Must issue a STARTTLS command first") };
+        for outcome in [reply(450, "4.7.1 Policy rejection, try again later"), temporary(), tls] {
+            assert_eq!(refuse(&mut standing, 1, &outcome, 100, false), Finding::None, "{outcome:?}");
+        }
+    }
+
+    #[test]
     fn one_domain_of_many_is_blocked_alone_and_a_second_one_means_all() {
         let (mut standing, now) = (Standing::default(), Instant::now());
-        standing.accepted(0, 1, now);
-        standing.suspect(0, now, told(7, 2));
-        standing.suspect(0, now, told(8, 1));
+        standing.accepted(0, 1, true, 1, now);
+        standing.suspect(0, 1, now, told(7, 2));
+        standing.suspect(0, 1, now, told(8, 1));
         assert_eq!(blame(&mut standing, 2, BLAMED, now), Finding::Domain);
         assert!(standing.refuses(2).is_some() && standing.refuses(1).is_none());
         assert_eq!(ids(standing.take_suspects(Some(2))), [7]);
@@ -274,9 +563,9 @@ mod tests {
         assert!(standing.blocked(later + ALONE.0).is_some());
         let again = later + 2 * ALONE.0;
         assert!(standing.is_on_probation(again));
-        standing.accepted(0, 1, later);
+        standing.accepted(0, 1, true, 1, later);
         assert!(standing.is_on_probation(again), "said before");
-        standing.accepted(0, 1, again);
+        standing.accepted(0, 1, true, 1, again);
         assert!(!standing.is_on_probation(again) && standing.verdict().is_none());
     }
 }

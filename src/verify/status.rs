@@ -9,7 +9,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Limits, SubStatus, outcome::Outcome};
+use super::{Limits, SubStatus, Subject, outcome::Outcome};
 
 /// How a lane is doing: all addresses whose mail goes to the same provider or exchangers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -32,6 +32,11 @@ pub struct LaneStatus {
     pub connections: u32,
     /// The round trip of a window of questions, lately; zero before the first.
     pub latency: Duration,
+    /// How often a server of the lane refused a mailbox as unknown that it had accepted before, as a defence against
+    /// directory harvesting does. The lane pauses each time, and the refusals before it are void.
+    pub harvest_defences: u32,
+    /// Answers so far that refuse the sender, which is the null one unless another was configured.
+    pub sender_refusals: u64,
 }
 
 /// Whether a lane is asked.
@@ -72,6 +77,12 @@ pub enum BlockCause {
     Helo,
     /// We ask too much.
     Rate,
+    /// It refuses a mailbox that it accepted before, as a defence against directory harvesting does.
+    Harvest,
+    /// The sender that MAIL names.
+    Sender,
+    /// A policy, whoever the recipient is.
+    Policy,
     /// Its words tell no more.
     Other,
 }
@@ -83,6 +94,9 @@ impl fmt::Display for BlockCause {
             Self::Ptr => f.write_str("no PTR record that fits"),
             Self::Helo => f.write_str("the HELO name"),
             Self::Rate => f.write_str("too many questions"),
+            Self::Harvest => f.write_str("a defence against directory harvesting"),
+            Self::Sender => f.write_str("the sender"),
+            Self::Policy => f.write_str("a policy"),
             Self::Other => f.write_str("not wanted"),
         }
     }
@@ -92,7 +106,10 @@ impl Block {
     pub(super) fn of(outcome: &Outcome) -> Self {
         let reply = outcome.text.clone().unwrap_or_else(|| "".into());
         let cause = match outcome.verdict.sub_status {
+            _ if outcome.is_harvest_defence() => BlockCause::Harvest,
+            _ if outcome.verdict.subject == Some(Subject::Sender) => BlockCause::Sender,
             SubStatus::RateLimited => BlockCause::Rate,
+            SubStatus::PolicyRejected => BlockCause::Policy,
             _ => BlockCause::of(&reply),
         };
         Self { cause, reply }
@@ -177,6 +194,8 @@ impl Statuses {
             most: limits.per_second(),
             connections: 0,
             latency: Duration::ZERO,
+            harvest_defences: 0,
+            sender_refusals: 0,
         };
         let status = Shared::new(Mutex::new(status));
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&status));

@@ -99,6 +99,13 @@ pub(super) struct Left {
     in_flight: Risk,
 }
 
+impl Left {
+    /// Tells whether nothing more may be asked.
+    pub(super) fn is_spent(self) -> bool {
+        self.rejections == 0
+    }
+}
+
 /// The share of recipients that the domains of a server refuse, as seen so far, over all connections to it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rates {

@@ -1,4 +1,4 @@
-//! What is said of an address: status, sub-status, and who is to blame for a refusal.
+//! What is said of an address: status, sub-status, who is spoken of, and who is to blame for a refusal.
 //!
 //! A [`SubStatus`] implies its [`Status`], so the two can never contradict each other; [`Blame`] says whose
 //! doing a refusal is, and only blame on the recipient makes an address undeliverable.
@@ -176,6 +176,60 @@ impl fmt::Display for Blame {
     }
 }
 
+/// Who or what a reply speaks of.
+///
+/// Only a reply about the recipient or the recipient's domain can make an address undeliverable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Subject {
+    /// The mailbox or address that was asked for.
+    Recipient,
+    /// The domain of that address: its relaying, its null MX.
+    RecipientDomain,
+    /// The reverse-path: its address, its domain, or that it is null.
+    Sender,
+    /// The client: its host, IP address, HELO name, PTR record, reputation or rate.
+    Client,
+    /// The connection or session: TLS, IP version, authentication, the number of connections.
+    Connection,
+    /// The mail transaction: its number of recipients.
+    Transaction,
+    /// The server that replies: its load, queue, disk, lookups or configuration.
+    Server,
+    /// Another server, which the server that replies has asked.
+    RemoteServer,
+    /// A mailing list.
+    List,
+    /// The message and its content.
+    Content,
+}
+
+impl Subject {
+    /// The name in snake case, as in rules and records.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Recipient => "recipient",
+            Self::RecipientDomain => "recipient_domain",
+            Self::Sender => "sender",
+            Self::Client => "client",
+            Self::Connection => "connection",
+            Self::Transaction => "transaction",
+            Self::Server => "server",
+            Self::RemoteServer => "remote_server",
+            Self::List => "list",
+            Self::Content => "content",
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,6 +244,12 @@ mod tests {
         for name in ["recipient", "us", "policy", "server", "network"] {
             let blame: Blame = serde_json::from_value(name.into()).unwrap();
             assert_eq!(blame.to_string(), name);
+        }
+        for name in "recipient recipient_domain sender client connection transaction server remote_server list content"
+            .split_ascii_whitespace()
+        {
+            let subject: Subject = serde_json::from_value(name.into()).unwrap();
+            assert_eq!(subject.to_string(), name);
         }
         for name in "accepted mailbox_not_found mailbox_disabled does_not_accept_mail no_dns_entries \
                      failed_syntax_check catch_all mailbox_quota_exceeded role_based disposable greylisted rate_limited \

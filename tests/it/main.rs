@@ -16,6 +16,8 @@ mod differential;
 mod doctor;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod flow;
+#[cfg(all(feature = "verify", feature = "sandbox"))]
+mod harvest;
 #[cfg(feature = "cli")]
 mod job;
 mod layers;
@@ -33,9 +35,13 @@ mod peer_address;
 mod pool;
 mod readme;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
+mod refusals;
+#[cfg(all(feature = "verify", feature = "sandbox"))]
 mod resilience;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod run;
+#[cfg(feature = "cli")]
+mod summary;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod support;
 mod traces;

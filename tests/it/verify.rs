@@ -196,7 +196,8 @@ async fn no_server_loses_its_patience() {
     let stats = sandbox.stats("mx").unwrap();
     assert_eq!((stats.hard_limit_hits, stats.junk_limit_hits), (0, 0), "{stats:?}");
     assert!(stats.max_open <= 2, "no more connections than the default rule allows");
-    assert_eq!(stats.rcpts, 3_000, "asked once each");
+    let controls = stats.rcpts - 3_000;
+    assert!(controls <= 12, "asked once each, but for {controls} controls");
 }
 
 #[tokio::test]

@@ -223,6 +223,7 @@ impl Answer<'_> {
         match self.retry {
             Some(Retry::NextTransaction) => "at once, in another transaction",
             Some(Retry::NextConnection) => "at once, on another connection",
+            Some(Retry::OverIpv4) => "at once, over IPv4",
             Some(Retry::Later) => "later, from the same address",
             None => "no",
         }

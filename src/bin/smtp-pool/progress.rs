@@ -223,7 +223,9 @@ fn lanes_that_matter(lanes: &[LaneStatus]) -> Vec<&LaneStatus> {
 }
 
 fn object(frame: &Frame, rate: f64) -> serde_json::Value {
-    let blocked = frame.lanes.iter().filter(|lane| matches!(lane.state, LaneState::Blocked(_)));
+    let names = |is: fn(&LaneStatus) -> bool| -> Vec<&str> {
+        frame.lanes.iter().filter(|lane| is(lane)).map(|lane| &*lane.name).collect()
+    };
     let verdicts: BTreeMap<&str, u64> =
         frame.verdicts.iter().map(|(sub_status, count)| (sub_status.as_str(), *count)).collect();
     json!({
@@ -234,6 +236,8 @@ fn object(frame: &Frame, rate: f64) -> serde_json::Value {
         "eta_s": eta(frame, rate).map(|eta| eta.as_secs()),
         "postponed": frame.postponed,
         "verdicts": verdicts,
-        "blocked": blocked.map(|lane| &*lane.name).collect::<Vec<_>>(),
+        "blocked": names(|lane| matches!(lane.state, LaneState::Blocked(_))),
+        "sender_refused": names(|lane| lane.sender_refusals > 0),
+        "harvest_defences": names(|lane| lane.harvest_defences > 0),
     })
 }

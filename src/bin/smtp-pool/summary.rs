@@ -1,4 +1,4 @@
-//! The closing tables: verdicts, and how long everything took.
+//! The closing tables: verdicts, and how long everything took; and what servers did that people should know.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,8 +8,14 @@ use serde::Serialize;
 use smtp_pool::{
     job::Standing,
     metrics::Snapshot,
-    verify::{Record, Status, SubStatus},
+    proto::ReversePath,
+    verify::{LaneStatus, Record, Status, SubStatus},
 };
+
+use crate::exit::printable;
+
+/// Lanes that are named.
+const LANES: usize = 20;
 
 /// How many there were of each verdict.
 #[derive(Debug, Default)]
@@ -79,6 +85,46 @@ pub(crate) fn verdicts(tally: &Tally) -> String {
         table.add_row([word(&status), word(&sub_status), count, format!("{share:.1} %")]);
     }
     table.trim_fmt()
+}
+
+/// What servers did that the verdicts do not tell: refuse the sender, or everybody for a while. Empty, or several lines.
+pub(crate) fn notes(lanes: &[LaneStatus], from: &ReversePath) -> String {
+    let mut refused: Vec<_> = lanes.iter().filter(|lane| lane.sender_refusals > 0).collect();
+    refused.sort_by_key(|lane| std::cmp::Reverse(lane.sender_refusals));
+    let refused = refused.iter().map(|lane| (*lane, format!("{} answers", HumanCount(lane.sender_refusals))));
+    let head = match from.as_str() {
+        "" => {
+            "servers refused the null sender, MAIL FROM:<>; --from names a mailbox of your own in its place:"
+                .into()
+        }
+        from => format!("servers refused the sender of --from, {from}:"),
+    };
+    let mut text = named(&head, refused);
+    let times = |lane: &LaneStatus| match lane.harvest_defences {
+        1 => "once".into(),
+        times => format!("{times} times"),
+    };
+    let defended = lanes.iter().filter(|lane| lane.harvest_defences > 0).map(|lane| (lane, times(lane)));
+    text.push_str(&named(
+        "servers refused everybody as unknown, as defences against directory harvesting do; these refusals do not count:",
+        defended,
+    ));
+    text
+}
+
+/// A head and the lanes under it, if there are any.
+fn named<'a>(head: &str, lanes: impl Iterator<Item = (&'a LaneStatus, String)>) -> String {
+    let mut lines: Vec<_> =
+        lanes.map(|(lane, what)| printable(&format!("  {}: {what}", lane.name))).collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    let more = lines.len().saturating_sub(LANES);
+    lines.truncate(LANES);
+    if more > 0 {
+        lines.push(format!("  and {more} more"));
+    }
+    format!("\n{}\n{}\n", printable(head), lines.join("\n"))
 }
 
 fn latencies(snapshot: &Snapshot) -> String {

@@ -10,6 +10,7 @@ use smtp_pool::{
     client::Endpoint,
     metrics::Metrics,
     net::TlsConfig,
+    proto::ReversePath,
     sandbox::{Route, Sandbox, World},
     verify::{LaneState, LaneStatus, MailRoute, Unreachable, Verifier, VerifierConfig},
 };
@@ -19,6 +20,7 @@ use crate::{
     identity::{self, Audience},
     plan::{Plan, Work},
     progress::Screen,
+    summary::notes,
 };
 
 /// How often what is known is shown and passed on.
@@ -30,6 +32,7 @@ struct Tools {
     metrics: Arc<Metrics>,
     screen: Screen,
     quiet: bool,
+    from: ReversePath,
 }
 
 pub(crate) async fn run(plan: Plan) -> Result<Exit> {
@@ -42,15 +45,26 @@ pub(crate) async fn run(plan: Plan) -> Result<Exit> {
         identity::warn_of(&config.client.name, &screen).await;
     }
     let metrics = Arc::new(Metrics::new());
+    let from = config.from.clone();
     let verifier = Verifier::new(config, Arc::clone(&metrics)).usage_at("the verifier cannot be set up")?;
     let server = serve::Server::start(address, Arc::clone(&metrics), &screen).await?;
-    let tools = Tools { verifier, metrics, screen, quiet };
+    let tools = Tools { verifier, metrics, screen, quiet, from };
     let exit = match work {
         Work::Stream { rows, keep_order } => stream::run(tools, rows, keep_order, &target, &server).await?,
         Work::Job(plan) => job::run(tools, plan, &target, &server).await?,
     };
     // The world that is built in has servers that block us on purpose.
     Ok(if demo && exit == Exit::Blocked { Exit::Done } else { exit })
+}
+
+impl Tools {
+    /// Tells what servers did that the verdicts do not tell.
+    fn say_notes(&self, lanes: &[LaneStatus]) {
+        let notes = notes(lanes, &self.from);
+        if !self.quiet && !notes.is_empty() {
+            self.screen.say(notes.trim_end());
+        }
+    }
 }
 
 /// Tells which lanes stayed blocked, and what that means for how the command ends.

@@ -163,6 +163,11 @@ impl Session {
             mx.counters.rcpt_limit_hits.up();
             return self.refuse(out, 452, "4.5.3", format_args!("Error: too many recipients"));
         }
+        let bounce = transaction.sender == ReversePath::Null;
+        if mx.config.one_bounce_recipient && bounce && transaction.accepted > 0 {
+            let text = format_args!("Legitimate bounces are never sent to more than one recipient");
+            return self.refuse(out, 550, "5.7.1", text);
+        }
         let Some(truth) = mx.directory.truth_at(mx.index, to) else {
             return self.refuse_rcpt(out, 554, "5.7.1", to, "Relay access denied");
         };

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{Explanation, Retry, Stage, Verdict, blames, text};
 use crate::proto::EnhancedCode;
-use crate::verify::{Blame, Status, SubStatus};
+use crate::verify::{Blame, Status, SubStatus, Subject};
 
 /// Why a table of rules was refused.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +49,7 @@ struct Written {
     verdict: SubStatus,
     blame: Option<Blame>,
     retry: Option<WrittenRetry>,
+    subject: Option<Subject>,
     #[serde(default)]
     codes: Vec<String>,
     #[serde(default)]
@@ -70,6 +71,7 @@ struct Written {
 enum WrittenRetry {
     NextTransaction,
     NextConnection,
+    OverIpv4,
     Later,
     Never,
 }
@@ -82,6 +84,8 @@ struct Rule {
     blame: Option<Blame>,
     /// `None`: as usual for the sub-status. `Some(None)`: never.
     retry: Option<Option<Retry>>,
+    /// `None`: as usual for the sub-status.
+    subject: Option<Subject>,
     codes: Vec<Range>,
     enhanced: Vec<[Range; 3]>,
     /// `enhanced = ["none"]`.
@@ -249,6 +253,12 @@ impl Rule {
         let mut verdict = Verdict::new(self.sub_status, stage, code);
         verdict.blame = self.blame.or(verdict.blame);
         verdict.retry = self.retry.unwrap_or(verdict.retry);
+        verdict.subject = match (self.subject, verdict.retry, verdict.blame) {
+            (None, Some(Retry::NextTransaction), _) => Some(Subject::Transaction),
+            (None, Some(Retry::NextConnection), _) => Some(Subject::Connection),
+            (None, _, Some(Blame::Recipient)) => Some(Subject::Recipient),
+            (subject, ..) => subject.or(verdict.subject),
+        };
         // 421 closes the connection (RFC 5321 3.8), so there is no next transaction on it.
         if code == 421 && verdict.retry == Some(Retry::NextTransaction) {
             verdict.retry = Some(Retry::NextConnection);
@@ -342,6 +352,7 @@ fn compile(written: Written, phrases: &mut Phrases) -> Result<Rule, RulesError> 
     let retry = written.retry.map(|r| match r {
         WrittenRetry::NextTransaction => Some(Retry::NextTransaction),
         WrittenRetry::NextConnection => Some(Retry::NextConnection),
+        WrittenRetry::OverIpv4 => Some(Retry::OverIpv4),
         WrittenRetry::Later => Some(Retry::Later),
         WrittenRetry::Never => None,
     });
@@ -386,6 +397,7 @@ fn compile(written: Written, phrases: &mut Phrases) -> Result<Rule, RulesError> 
         sub_status: verdict,
         blame,
         retry,
+        subject: written.subject,
         codes,
         enhanced,
         without_enhanced,

@@ -349,3 +349,18 @@ mod plain_words {
         assert_eq!(said.verdict.status(), Status::Unknown);
     }
 }
+
+#[test]
+fn a_reply_speaks_of_somebody() {
+    let about = |stage, reply| {
+        let verdict = said(stage, reply).verdict;
+        (verdict.subject, verdict.retry)
+    };
+    let null = "550 That mailbox does not accept bounces";
+    assert_eq!(about(Stage::Rcpt, null).0, Some(Subject::Sender));
+    let full = about(Stage::Rcpt, "550 A bounce goes to one person: multi-recipient bounce refused");
+    assert_eq!(full, (Some(Subject::Transaction), Some(Retry::NextTransaction)));
+    let ipv6 = "550 5.2.1 [example.org] does not accept email over IPv6";
+    assert_eq!(about(Stage::Rcpt, ipv6).1, Some(Retry::OverIpv4));
+    assert_eq!(about(Stage::Rcpt, "550 5.1.1 User unknown").0, Some(Subject::Recipient));
+}

@@ -126,6 +126,21 @@ pub(super) fn page(facts: &Facts) -> anyhow::Result<String> {
     for (lane, why) in blocked {
         write!(page, "<p class=\"blocked\"><b>{}</b>: {}</p>", escaped(&lane.name), escaped(why))?;
     }
+    let noted: Vec<_> =
+        facts.lanes.iter().filter(|lane| lane.sender_refusals > 0 || lane.harvest_defences > 0).collect();
+    if !noted.is_empty() {
+        page.push_str("<h2>Lanes that refused the sender or everybody</h2>");
+        page.push_str(
+            "<table><tr><th>lane<th>refusals of the sender<th>defences against directory harvesting",
+        );
+    }
+    for lane in &noted {
+        let (name, sender, harvest) = (escaped(&lane.name), lane.sender_refusals, lane.harvest_defences);
+        write!(page, "<tr><td>{name}<td>{}<td>{}", HumanCount(sender), HumanCount(harvest.into()))?;
+    }
+    if !noted.is_empty() {
+        page.push_str("</table><p>A server that refuses the null sender may accept one of yours: <code>--from</code>.</p>");
+    }
     page.push_str("</html>\n");
     Ok(page)
 }

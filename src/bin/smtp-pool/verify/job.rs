@@ -72,6 +72,7 @@ pub(super) async fn run(tools: Tools, plan: JobPlan, target: &Target, server: &S
         let done = standing.done() - before;
         screen.say(tables(&tally, done, &tools.metrics.snapshot(), started.elapsed()));
     }
+    tools.say_notes(&lanes);
     Ok(blocked(&lanes, screen))
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn run(
     target: &Target,
     server: &Server,
 ) -> Result<Exit> {
-    let Tools { verifier, metrics, screen, quiet } = tools;
+    let Tools { verifier, metrics, screen, quiet, .. } = &tools;
     let (tracker, shapes) = (rows.tracker(), rows.shapes().to_vec());
     let output = target.open(&shapes)?;
     let started = Instant::now();
@@ -75,9 +75,10 @@ pub(super) async fn run(
         0 => {}
         more => screen.say(format_args!("and {more} more rows that are no addresses")),
     }
-    if !quiet && tally.total() > 0 {
+    if !*quiet && tally.total() > 0 {
         screen.say(tables(&tally, tally.total(), &metrics.snapshot(), started.elapsed()));
     }
+    tools.say_notes(&records.lanes().snapshot());
     if ended == Ended::Stopped {
         let (rows, done) = (tracker.rows(), tally.total());
         screen.say(format_args!(
@@ -88,7 +89,7 @@ pub(super) async fn run(
     }
     match tracker.failure() {
         Some(failure) => Err(failure.into()),
-        None if tracker.rows() == tally.total() => Ok(blocked(&records.lanes().snapshot(), &screen)),
+        None if tracker.rows() == tally.total() => Ok(blocked(&records.lanes().snapshot(), screen)),
         None => Err(Failure::failed(format_args!(
             "{} rows went in and {} records came out; this is a bug",
             tracker.rows(),

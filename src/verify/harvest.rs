@@ -1,0 +1,394 @@
+//! Whether a server tells the truth when it says "no such user": defences against directory harvesting.
+//!
+//! After a few recipients that do not exist, some servers say `550 5.1.1 User unknown` to everybody: on that connection,
+//! or to our IP address for some time. Their words are those of an honest refusal. Only a *control* tells: an address
+//! that the server accepted before is asked about again. If it does not exist any more, the refusals since the last
+//! acceptance are void.
+//!
+//! A control costs one recipient. There is at most one on a connection, and it is asked:
+//!
+//! | when | because |
+//! |---|---|
+//! | the refusals since the last acceptance are an improbable run ([`RUN`]) | the server may refuse all of us |
+//! | no more is to be asked on the connection, and they are no probable run ([`LAST_RUN`]) | no acceptance will follow |
+//! | at the end of a connection that had many refusals, until enough connections were honest after theirs | the server may refuse everybody on connections with many refusals |
+//! | before anything else, after the server was found to lie | it may still do so |
+//! | at the end of each connection from then on | it may do so again |
+//!
+//! This file has no I/O: `control` puts the questions into windows.
+
+use std::collections::VecDeque;
+
+use tokio::time::Instant;
+
+use super::{
+    CatchAll,
+    outcome::Outcome,
+    refusal_run::{RefusalRun, Threshold},
+};
+use crate::proto::Mailbox;
+
+/// A run that is worth a control while there is more to ask.
+const RUN: Threshold = Threshold { probability: 1e-4, length: 8 };
+/// A run that is worth a control, and a round trip for it, once there is no more to ask. A defence begins with a true
+/// refusal, so one refusal alone is true.
+const LAST_RUN: Threshold = Threshold { probability: 0.5, length: 2 };
+/// Refusals by a server before a defence is to be expected.
+const FEW: u32 = 3;
+/// Connections that accept a recipient after all refusals that they may have, or more connections after fewer: from then
+/// on an acceptance on one connection proves the refusals on others.
+const HONEST_CONNECTIONS: u32 = 5;
+/// Mailboxes that are remembered, each of another domain: enough for one to be of the domain that is asked about.
+const MAX_CONTROLS: usize = 8;
+/// So many acceptances later, the last one replaces the mailbox that is remembered for its domain.
+const RENEWAL: u32 = 64;
+
+/// What a connection needs to know of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OnConnection {
+    /// Its number among those to its exchangers.
+    pub(super) number: u32,
+    refused: u32,
+    /// Its own refusals since its last acceptance, after the history that there was when it was opened.
+    run: RefusalRun,
+    /// Refusals that are many: half of those that it may have.
+    many: u32,
+    /// Whether it was asked about a control.
+    pub(super) controlled: bool,
+    /// Refusals after which it accepted a recipient, if they were many.
+    honest: u32,
+}
+
+/// What is known of a set of exchangers.
+#[derive(Default)]
+pub(super) struct Harvest {
+    run: RefusalRun,
+    refusals: u32,
+    /// The domain of the last refusal.
+    refused: Option<u32>,
+    /// Mailboxes that were accepted, the latest first, each of another domain.
+    controls: VecDeque<(u32, Mailbox)>,
+    /// One of a domain that accepts any local part, or may do so, for want of a better one: its refusal is a lie as well,
+    /// but its acceptance is worth less.
+    fallback: Option<(u32, Mailbox)>,
+    acceptances: u32,
+    /// Whether a control waits for its answer.
+    asking: bool,
+    /// Whether the last control got an answer that tells nothing, and no refusal came since.
+    inconclusive: bool,
+    /// What refusals amount to, since a control was refused.
+    defence: Option<(Outcome, Instant)>,
+    /// How often that happened.
+    defences: u32,
+    /// Refusals after which connections accepted a recipient, where they were many.
+    honest: u32,
+    /// Refusals that a connection may have.
+    rejections: u32,
+    connections: u32,
+}
+
+impl Harvest {
+    /// Records a connection that may have so many `rejections`.
+    pub(super) fn connected(&mut self, rejections: u32) -> OnConnection {
+        self.connections = self.connections.wrapping_add(1);
+        let mut run = self.run;
+        run.explained();
+        self.rejections = rejections;
+        let many = rejections.div_ceil(2).max(1);
+        OnConnection { number: self.connections, run, many, ..OnConnection::default() }
+    }
+
+    /// Forgets what was learnt from another exchanger of the set.
+    pub(super) fn exchanger_changed(&mut self) {
+        let Self { defence, defences, connections, .. } = std::mem::take(self);
+        *self = Self { defence, defences, connections, ..Self::default() };
+    }
+
+    /// Returns how many refusals a connection may have: half as many after each defence, which may count them.
+    pub(super) fn rejections(&self, limit: u32) -> u32 {
+        (limit >> self.defences.min(31)).max(1)
+    }
+
+    /// Tells whether an acceptance on one connection proves what was refused on another.
+    pub(super) fn trusts_connections(&self) -> bool {
+        self.honest >= self.rejections.saturating_mul(HONEST_CONNECTIONS)
+    }
+
+    /// Records that a recipient was accepted who was `asked` about at a time.
+    pub(super) fn accepted(&mut self, on: &mut OnConnection, asked: Instant) {
+        self.run.accepted();
+        on.run.accepted();
+        if on.refused >= on.many {
+            self.honest = self.honest.saturating_add(on.refused - on.honest);
+            on.honest = on.refused;
+        }
+        if self.defence.as_ref().is_some_and(|(_, since)| *since < asked) {
+            self.defence = None;
+        }
+    }
+
+    /// Records that a recipient of the list, or a random one, does not exist.
+    pub(super) fn refused(&mut self, on: &mut OnConnection, domain: u32, random: bool) {
+        on.refused = on.refused.saturating_add(1);
+        self.refusals = self.refusals.saturating_add(1);
+        if !random {
+            self.run.refused();
+            on.run.refused();
+            (self.refused, self.inconclusive) = (Some(domain), false);
+        }
+    }
+
+    /// Remembers a mailbox that was accepted, at a domain of which it is known, or not yet, whether it accepts any local
+    /// part.
+    pub(super) fn remember(&mut self, domain: u32, mailbox: Mailbox<&str>, catch_all: Option<CatchAll>) {
+        if mailbox.needs_smtputf8() || catch_all == Some(CatchAll::Inconclusive) {
+            return;
+        }
+        if matches!(catch_all, None | Some(CatchAll::Accepted)) {
+            self.fallback.get_or_insert_with(|| (domain, mailbox.shared()));
+            return;
+        }
+        self.acceptances = self.acceptances.wrapping_add(1);
+        let known = self.controls.iter().position(|(known, _)| *known == domain);
+        if known.is_some() && !self.acceptances.is_multiple_of(RENEWAL) {
+            return;
+        }
+        if let Some(known) = known {
+            self.controls.remove(known);
+        }
+        self.controls.truncate(MAX_CONTROLS - 1);
+        self.controls.push_front((domain, mailbox.shared()));
+    }
+
+    /// Tells whether a control is due on the connection.
+    pub(super) fn wants_control(&self, on: &OnConnection) -> bool {
+        !on.controlled && self.can_ask() && self.run.is_improbable(RUN)
+    }
+
+    /// Tells whether a control is due because there is no more to ask: on a connection, or also on others (`at_rest`).
+    pub(super) fn wants_last_control(&self, on: Option<&OnConnection>, at_rest: bool) -> bool {
+        let due = |run: &RefusalRun| match self.has_lied() {
+            true => run.len() > 0,
+            false => self.refusals >= FEW && run.is_improbable(LAST_RUN),
+        };
+        let tail = on.is_some_and(|on| !self.trusts_connections() && due(&on.run));
+        let may = on.is_none_or(|on| !on.controlled) && !self.inconclusive && self.can_ask();
+        may && (tail || at_rest && due(&self.run))
+    }
+
+    /// Tells whether a control is due in the last window of the connection.
+    pub(super) fn wants_sample(&self, on: &OnConnection) -> bool {
+        let unknown = !self.trusts_connections() && on.refused >= on.many;
+        (unknown || self.has_lied()) && !on.controlled && self.can_ask()
+    }
+
+    fn has_control(&self) -> bool {
+        !self.controls.is_empty() || self.fallback.is_some()
+    }
+
+    fn can_ask(&self) -> bool {
+        !self.asking && self.has_control()
+    }
+
+    /// Tells whether a control has to be asked before anything else.
+    pub(super) fn needs_control(&self) -> bool {
+        self.defence.is_some() && (self.asking || self.has_control())
+    }
+
+    /// Returns a mailbox to ask about: of the domain of the last refusal, if there is one, or else the latest.
+    pub(super) fn ask(&mut self) -> Option<(u32, Mailbox)> {
+        let at = self.controls.iter().position(|(domain, _)| Some(*domain) == self.refused).unwrap_or(0);
+        let control = self.controls.get(at).or(self.fallback.as_ref()).cloned()?;
+        self.asking = true;
+        Some(control)
+    }
+
+    /// Tells whether a control waits for its answer.
+    pub(super) fn is_asking(&self) -> bool {
+        self.asking
+    }
+
+    /// Records that a control was accepted, which is to be recorded as any acceptance too.
+    pub(super) fn control_accepted(&mut self) {
+        self.asking = false;
+    }
+
+    /// Records that a control was refused as one that does not exist; true if the server was honest until now.
+    pub(super) fn control_refused(&mut self, domain: u32, outcome: &Outcome, at: Instant) -> bool {
+        self.asking = false;
+        self.run.forget();
+        self.honest = 0;
+        // The mailbox may be gone for good: another is asked about the next time, if there is one.
+        let known = self.controls.iter().position(|(known, _)| *known == domain);
+        if let Some(control) = known.and_then(|at| self.controls.remove(at)) {
+            self.controls.push_back(control);
+        }
+        self.refused = None;
+        let first = self.defence.is_none();
+        self.defences = self.defences.saturating_add(u32::from(first));
+        self.defence = Some((outcome.clone(), at));
+        first
+    }
+
+    /// Records that a control got no answer that tells anything.
+    pub(super) fn control_lost(&mut self) {
+        (self.asking, self.inconclusive) = (false, true);
+    }
+
+    /// Takes a control back that was not asked.
+    pub(super) fn withdraw(&mut self) {
+        self.asking = false;
+    }
+
+    /// Returns what a refusal amounts to while the server is known to lie.
+    pub(super) fn defence(&self) -> Option<&Outcome> {
+        self.defence.as_ref().map(|(outcome, _)| outcome)
+    }
+
+    /// Tells whether the server was ever found to lie.
+    pub(super) fn has_lied(&self) -> bool {
+        self.defences > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const LIMIT: u32 = 9;
+
+    fn harvest() -> (Harvest, OnConnection) {
+        let mut harvest = Harvest::default();
+        let on = harvest.connected(LIMIT);
+        (harvest, on)
+    }
+
+    fn mailbox(domain: u32) -> Mailbox {
+        Mailbox::parse(&format!("ann@d{domain}.example.com")).unwrap()
+    }
+
+    fn accept(harvest: &mut Harvest, on: &mut OnConnection, count: u32) {
+        (0..count).for_each(|_| harvest.accepted(on, Instant::now()));
+        harvest.remember(1, mailbox(1).borrowed(), Some(CatchAll::Refused));
+    }
+
+    fn refuse(harvest: &mut Harvest, on: &mut OnConnection, count: u32) {
+        (0..count).for_each(|_| harvest.refused(on, 1, false));
+    }
+
+    #[test]
+    fn an_improbable_run_asks_one_control_on_a_connection() {
+        let (mut harvest, mut on) = harvest();
+        accept(&mut harvest, &mut on, 50);
+        refuse(&mut harvest, &mut on, 7);
+        assert!(!harvest.wants_control(&on));
+        refuse(&mut harvest, &mut on, 1);
+        assert!(harvest.wants_control(&on));
+        assert_eq!(harvest.ask(), Some((1, mailbox(1))));
+        assert!(!harvest.wants_control(&on), "it is being asked");
+        harvest.control_lost();
+        on.controlled = true;
+        assert!(!harvest.wants_control(&on), "one a connection");
+        let mut next = harvest.connected(LIMIT);
+        assert!(harvest.wants_control(&next));
+        harvest.ask();
+        harvest.control_accepted();
+        harvest.accepted(&mut next, Instant::now());
+        assert!(!harvest.wants_control(&next), "the run is over");
+    }
+
+    #[test]
+    fn random_mailboxes_are_no_run() {
+        let (mut harvest, mut on) = harvest();
+        accept(&mut harvest, &mut on, 50);
+        (0..20).for_each(|_| harvest.refused(&mut on, 1, true));
+        assert!(!harvest.wants_control(&on) && !harvest.wants_last_control(Some(&on), true));
+    }
+
+    #[test]
+    fn without_an_acceptance_there_is_no_control() {
+        let (mut harvest, mut on) = harvest();
+        refuse(&mut harvest, &mut on, 100);
+        assert!(!harvest.wants_control(&on) && !harvest.wants_sample(&on));
+        assert!(!harvest.wants_last_control(Some(&on), true));
+        assert_eq!(harvest.ask(), None);
+    }
+
+    #[test]
+    fn two_refusals_behind_a_third_ask_a_control_at_the_end() {
+        let (mut harvest, mut on) = harvest();
+        refuse(&mut harvest, &mut on, 1);
+        accept(&mut harvest, &mut on, 5);
+        refuse(&mut harvest, &mut on, 1);
+        assert!(!harvest.wants_last_control(Some(&on), true), "one begins a defence");
+        refuse(&mut harvest, &mut on, 1);
+        assert!(harvest.wants_last_control(Some(&on), true) && harvest.wants_last_control(None, true));
+        // Another connection proves nothing about this one.
+        let mut other = harvest.connected(LIMIT);
+        harvest.accepted(&mut other, Instant::now());
+        assert!(harvest.wants_last_control(Some(&on), false) && !harvest.wants_last_control(None, true));
+    }
+
+    #[test]
+    fn connections_that_accept_after_their_refusals_come_to_be_trusted() {
+        let (mut harvest, mut on) = harvest();
+        accept(&mut harvest, &mut on, 1);
+        for _ in 0..HONEST_CONNECTIONS {
+            on = harvest.connected(LIMIT);
+            refuse(&mut harvest, &mut on, LIMIT / 2);
+            assert!(!harvest.wants_sample(&on), "few");
+            refuse(&mut harvest, &mut on, LIMIT - LIMIT / 2);
+            assert!(harvest.wants_sample(&on) && !harvest.trusts_connections());
+            harvest.accepted(&mut on, Instant::now());
+        }
+        assert!(harvest.trusts_connections() && !harvest.wants_sample(&on));
+        refuse(&mut harvest, &mut on, 3);
+        assert!(!harvest.wants_last_control(Some(&on), false), "the next connection proves it");
+    }
+
+    #[test]
+    fn a_refused_control_holds_until_somebody_is_accepted_who_was_asked_about_later() {
+        let (mut harvest, mut on) = harvest();
+        let (now, defence) = (Instant::now(), Outcome::harvest_defence());
+        let later = |seconds| now + Duration::from_secs(seconds);
+        accept(&mut harvest, &mut on, 20);
+        harvest.remember(2, mailbox(2).borrowed(), Some(CatchAll::NotRun));
+        refuse(&mut harvest, &mut on, 10);
+        assert_eq!(harvest.ask(), Some((1, mailbox(1))), "of the domain that refuses");
+        assert!(harvest.control_refused(1, &defence, later(5)));
+        assert!(harvest.needs_control() && harvest.has_lied() && harvest.defence().is_some());
+        assert_eq!((harvest.rejections(LIMIT), harvest.rejections(1)), (LIMIT / 2, 1));
+        harvest.accepted(&mut on, later(4));
+        assert!(harvest.needs_control(), "asked before");
+        assert_eq!(harvest.ask(), Some((2, mailbox(2))), "the other may be gone for good");
+        assert!(!harvest.control_refused(2, &defence, later(8)), "the same defence");
+        assert_eq!(harvest.ask(), Some((1, mailbox(1))));
+        harvest.control_accepted();
+        harvest.accepted(&mut on, later(9));
+        assert!(!harvest.needs_control() && harvest.has_lied());
+    }
+
+    #[test]
+    fn another_exchanger_has_a_history_of_its_own() {
+        let (mut harvest, mut on) = harvest();
+        accept(&mut harvest, &mut on, 50);
+        refuse(&mut harvest, &mut on, 8);
+        harvest.exchanger_changed();
+        assert_eq!(harvest.ask(), None);
+        assert_eq!(harvest.connected(LIMIT).number, 2);
+    }
+
+    #[test]
+    fn a_domain_that_accepts_anything_is_the_last_choice() {
+        let mut harvest = Harvest::default();
+        harvest.remember(7, mailbox(7).borrowed(), None);
+        harvest.remember(8, mailbox(8).borrowed(), Some(CatchAll::Accepted));
+        assert_eq!(harvest.ask(), Some((7, mailbox(7))));
+        (0..20)
+            .for_each(|domain| harvest.remember(domain, mailbox(domain).borrowed(), Some(CatchAll::Refused)));
+        assert_eq!(harvest.ask(), Some((19, mailbox(19))), "the latest");
+        assert_eq!(harvest.controls.len(), MAX_CONTROLS);
+    }
+}
