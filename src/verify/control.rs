@@ -5,7 +5,8 @@ use tokio::time::Instant;
 
 use super::{
     Event, Status,
-    desk::{Draw, State, Window},
+    desk::State,
+    draw::{Draw, Window},
     outcome::Outcome,
     question::Question,
     seat::Seat,

@@ -6,7 +6,6 @@
 use std::{
     collections::{BinaryHeap, VecDeque},
     mem,
-    ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,27 +18,19 @@ use tokio::{
 
 use super::{
     Limits,
-    control::Turn,
     engine::{Context, Item},
     group::Group,
     mx::Exchangers,
-    outcome::Outcome,
     pace::{Controller, Pace},
     question::{Later, Question},
     queue::Batch,
-    run::{Lot, TOGETHER},
-    seat::Seat,
+    run::Lot,
     standing::Standing,
     status::{self, Block, LaneState},
-    throttle::{Left, Risk},
 };
 
 /// Addresses that make another connection worth its while.
 const WORTH: usize = 30;
-/// Recipients that are not worth a round trip of their own, if a new connection can ask more of them.
-const FEW: u32 = 2;
-/// Questions at once to a provider that did not want us a while ago.
-const PROBATION: u32 = 3;
 
 /// What the connections of a lane share.
 pub(super) struct Desk {
@@ -60,7 +51,7 @@ pub(super) struct State {
     pub(super) standing: Standing,
     pub(super) lot: Lot,
     pub(super) controller: Controller,
-    pace: Pace,
+    pub(super) pace: Pace,
     /// Connections open, or on their way.
     connections: u32,
     /// Questions that wait, in all groups.
@@ -76,27 +67,6 @@ pub(super) struct State {
     /// Nothing more will come in.
     ending: bool,
     status: status::Shared,
-}
-
-/// A window of questions.
-pub(super) struct Window {
-    pub(super) questions: Vec<Question>,
-    pub(super) risk: Risk,
-    /// Whether one of them needs SMTPUTF8.
-    pub(super) smtputf8: bool,
-    /// Whether the connection is worth nothing more, and there is more to ask on another.
-    pub(super) last: bool,
-    /// Whether these are suspects, beside which nothing else is asked.
-    pub(super) alone: bool,
-}
-
-/// What a connection may do.
-pub(super) enum Draw {
-    Window(Window),
-    /// Nothing for now.
-    Nothing,
-    /// Say goodbye.
-    Leave,
 }
 
 impl Desk {
@@ -201,7 +171,7 @@ impl State {
         self.wake(group);
     }
 
-    fn wake(&mut self, group: usize) {
+    pub(super) fn wake(&mut self, group: usize) {
         let known = &mut self.groups[group];
         if known.live > 0 {
             known.wake.notify_one();
@@ -223,7 +193,7 @@ impl State {
     }
 
     /// Whether there are more connections than there should be.
-    fn is_surplus(&self) -> bool {
+    pub(super) fn is_surplus(&self) -> bool {
         self.connections > self.controller.connections(Instant::now())
     }
 
@@ -242,7 +212,7 @@ impl State {
     }
 
     /// How many recipients must be allowed at once to be worth a round trip, with so many waiting.
-    fn enough(&self, waiting: usize) -> u32 {
+    pub(super) fn enough(&self, waiting: usize) -> u32 {
         u32::try_from(waiting).unwrap_or(u32::MAX).clamp(1, 10).min(self.pace.burst())
     }
 
@@ -377,136 +347,6 @@ impl State {
             self.lot.events.push(event);
         }
     }
-
-    /// A window of so many questions, of which no more are refused than there are rejections `left`.
-    pub(super) fn draw(
-        &mut self,
-        seat: &mut Seat,
-        left: Left,
-        sizes: RangeInclusive<u32>,
-        quiet: bool,
-        worn: bool,
-        now: Instant,
-    ) -> Draw {
-        // Nobody else is told: until this connection is closed, the others are as many too many.
-        let refused = seat.ipv6 && self.groups[seat.group].ipv4_only;
-        if self.standing.blocked(now).is_some() || self.is_surplus() || refused {
-            return Draw::Leave;
-        }
-        let allowed = self.pace.allows(now);
-        if self.groups[seat.group].is_empty() || allowed < self.enough(self.groups[seat.group].len()) {
-            return Draw::Nothing;
-        }
-        let most = if self.standing.is_on_probation(now) { PROBATION } else { *sizes.end() };
-        let most = most.min(allowed);
-        let alone = self.groups[seat.group].queue.is_batch_next();
-        if alone && !quiet {
-            return Draw::Nothing;
-        }
-        if !alone {
-            self.sift(seat, most, now);
-        }
-        let most = match self.next_turn(seat, left.is_spent()) {
-            Turn::Free => most,
-            Turn::Alone => 1,
-            Turn::Wait => return Draw::Nothing,
-            Turn::Leave => return Draw::Leave,
-        };
-        let alone = self.groups[seat.group].queue.is_batch_next();
-        if alone && !quiet {
-            return Draw::Nothing;
-        }
-        let waiting = self.groups[seat.group].len();
-        let risk = self.groups[seat.group].affordable(left, most);
-        let count = risk.recipients;
-        // Round trips for ever fewer recipients, until the last rejection is used up, take longer than to begin anew, where
-        // there is more to ask: one more, in which goodbye is said, or none of one or two where it would not be understood.
-        // Not so whether a domain accepts anything, which is worth one: others wait for it, and who answers the next
-        // connection may be another exchanger.
-        let worn = worn && count < most && (count as usize) < waiting;
-        let last = worn && seat.pipelining && !self.groups[seat.group].quits_apart;
-        let few =
-            worn && count <= FEW && !(count > 0 && (last || self.groups[seat.group].asks_for_a_domain()));
-        if seat.gained > 0 && few {
-            self.wake_another(seat.group);
-            return Draw::Leave;
-        }
-        if count == 0 || count < *sizes.start() {
-            return Draw::Nothing;
-        }
-        // Nobody does as a rule, and then nobody has to be looked at.
-        let smtputf8 = self.groups[seat.group].needs_smtputf8();
-        let asked = self.context.timestamp(now);
-        let mut questions = seat.spare.pop().unwrap_or_default();
-        questions.reserve(count as usize);
-        if alone {
-            self.groups[seat.group].queue.take_batch(count as usize, &mut questions);
-            self.waiting -= questions.len();
-        }
-        while questions.len() < count as usize
-            && let Some(question) = self.pop(seat.group)
-        {
-            questions.push(question);
-        }
-        for question in &mut questions {
-            match question {
-                Question::Item(item) => item.start(asked),
-                Question::Control { .. } => seat.harvest.controlled = true,
-                Question::CatchAll { .. } => {}
-            }
-        }
-        if last && questions.len() < most as usize {
-            questions.extend(self.last_control(seat));
-        }
-        let smtputf8 = smtputf8 && questions.iter().any(|question| question.needs_smtputf8());
-        for alike in questions.chunk_by(|one, next| one.kin() == next.kin()) {
-            self.groups[seat.group].rates.ask(alike[0].kin(), alike.len() as u32);
-        }
-        self.pace.take(questions.len() as u32);
-        self.wake_another(seat.group);
-        Draw::Window(Window { questions, risk, smtputf8, last, alone })
-    }
-
-    /// Uses the rate of one recipient, if it allows one.
-    pub(super) fn take_pace(&mut self, now: Instant) -> bool {
-        let allowed = self.pace.allows(now) > 0;
-        self.pace.take(u32::from(allowed));
-        allowed
-    }
-
-    /// What came at once woke one connection, and what that leaves behind is for the next that stands idle.
-    fn wake_another(&self, group: usize) {
-        if !self.groups[group].is_empty() {
-            self.groups[group].wake.notify_one();
-        }
-    }
-
-    /// Settles those that the server cannot be asked about, among as many of the next as make a window: so that it is
-    /// whole, and nobody is in it of whom it was not reckoned with how many will be refused.
-    fn sift(&mut self, seat: &Seat, most: u32, now: Instant) {
-        let understood = seat.smtputf8 || !self.groups[seat.group].needs_smtputf8();
-        if understood && !self.standing.refuses_any() {
-            return;
-        }
-        let mut askable = Vec::new();
-        while askable.len() < most as usize
-            && let Some(question) = self.pop(seat.group)
-        {
-            if let Some(outcome) = self.standing.refuses(question.domain()).cloned() {
-                self.settle_unreached(seat.source(), question, &outcome, now);
-            } else if !seat.smtputf8 && question.needs_smtputf8() {
-                self.settle(seat.source(), question, &Outcome::no_smtputf8(), now);
-            } else {
-                askable.push(question);
-            }
-            if self.lot.events.len() >= TOGETHER {
-                self.flush();
-            }
-        }
-        self.waiting += askable.len();
-        askable.into_iter().rev().for_each(|question| self.groups[seat.group].queue.push_front(question));
-        self.flush();
-    }
 }
 
 #[cfg(test)]
@@ -520,8 +360,10 @@ mod tests {
         proto::{ClientName, Mailbox},
         verify::{
             DomainFacts, Verifier, VerifierConfig,
+            draw::Draw,
             engine::Books,
-            throttle::{Budget, Kin},
+            seat::Seat,
+            throttle::{Budget, Kin, Risk},
         },
     };
 

@@ -44,7 +44,7 @@ pub(super) struct Group {
     pub(super) proves_by_greeting: bool,
     /// Whether the server does not know RSET.
     pub(super) refuses_rset: bool,
-    /// Connections in a row whose replies were out of step.
+    /// Two for each connection whose replies were out of step, less one for each that ended as it should.
     pub(super) out_of_step: u32,
     /// Whether it is asked over IPv4 alone: it refused IPv6.
     pub(super) ipv4_only: bool,

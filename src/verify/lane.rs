@@ -30,6 +30,7 @@ use super::{
     throttle::Budget,
 };
 use crate::{
+    client::SessionError,
     pool::PooledConnection,
     proto::{State, Verb},
 };
@@ -138,7 +139,12 @@ async fn work(mut hired: Hired) {
             End::Closed(reply, suspects) => {
                 (Outcome::of_reply(desk.context.config.classifier(), Verb::Rcpt, &reply), suspects)
             }
-            End::Broken(error, suspects) => (Outcome::of_session_error(&error), suspects),
+            End::Broken(error, suspects) => {
+                if matches!(error, SessionError::Dialogue(_)) {
+                    desk.lock().went_out_of_step(group);
+                }
+                (Outcome::of_session_error(&error), suspects)
+            }
         };
         drop(connection);
         // Servers close idle connections as they like: that says nothing.

@@ -14,6 +14,7 @@ mod config;
 mod control;
 mod desk;
 mod dnssec;
+mod draw;
 mod engine;
 mod event;
 mod facts;

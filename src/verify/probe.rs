@@ -19,7 +19,7 @@
 use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use super::{
-    desk::{Draw, Window},
+    draw::{Draw, Window},
     fence::{Fence, OutOfStep, is_of_several_lines},
     flight::{Answer, Flight},
     queue::Suspects,

@@ -16,7 +16,8 @@ use super::{
 const REST: Duration = Duration::from_secs(60);
 /// Connections in a row that break without an answer, after which nobody else is asked for a while.
 const FRUITLESS: u32 = 4;
-/// Connections in a row whose replies are out of step, after which nobody else is asked for a while.
+/// Connections whose replies are out of step, after which nobody else is asked for a while. Two that end as they should
+/// make up for one.
 const OUT_OF_STEP: u32 = 12;
 /// Answers that make a connection worth its while; after less, there is a pause before the next.
 const WORTH: u64 = 5;
@@ -48,7 +49,13 @@ impl State {
     /// Takes note of a connection that ended as it should.
     pub(super) fn went_well(&mut self, group: usize) {
         let known = &mut self.groups[group];
-        (known.fruitless, known.poor, known.turned_away, known.out_of_step) = (0, 0, 0, 0);
+        (known.fruitless, known.poor, known.turned_away) = (0, 0, 0);
+        known.out_of_step = known.out_of_step.saturating_sub(1);
+    }
+
+    /// Records a connection whose replies were out of step.
+    pub(super) fn went_out_of_step(&mut self, group: usize) {
+        self.groups[group].out_of_step += 2;
     }
 
     /// Takes note that no connection to `host`, or to any other exchanger, could be opened.
@@ -92,10 +99,8 @@ impl State {
         // A part of a window that broke before tells nothing new of the server.
         let narrowed = matches!(suspects, Suspects::Halves(_));
         let silent = outcome.verdict.sub_status == SubStatus::TimeoutExceeded;
-        let out_of_step = outcome.verdict.sub_status == SubStatus::ProtocolError;
         self.ask_again(source, suspects, outcome, now);
         let known = &mut self.groups[source.group];
-        known.out_of_step = if out_of_step { known.out_of_step + 1 } else { 0 };
         known.poor = if gained < WORTH { known.poor + 1 } else { 0 };
         known.fruitless = match gained {
             0 => known.fruitless + u32::from(silent || !narrowed),
@@ -109,7 +114,7 @@ impl State {
             known.not_before = Some(now + PAUSE.saturating_mul(1 << known.poor.min(3)));
         }
         let (turned_away, useless) =
-            (known.turned_away, known.fruitless >= FRUITLESS || known.out_of_step >= OUT_OF_STEP);
+            (known.turned_away, known.fruitless >= FRUITLESS || known.out_of_step >= 2 * OUT_OF_STEP);
         self.controller.trouble(now);
         if turned_away >= TURNED_AWAY {
             self.turned_away(outcome, now);

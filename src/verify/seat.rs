@@ -5,7 +5,8 @@ use std::{mem, ops::RangeInclusive, sync::Arc, time::Duration, vec};
 use tokio::time::Instant;
 
 use super::{
-    desk::{Desk, Draw},
+    desk::Desk,
+    draw::Draw,
     family::is_ipv6,
     flight::Flight,
     harvest::OnConnection,
