@@ -15,7 +15,7 @@ use smtp_pool::{
 };
 
 use crate::{
-    exit::{At, Exit, Result, printable},
+    exit::{At, Exit, Result},
     identity::{self, Audience},
     plan::{Plan, Work},
     progress::Screen,
@@ -62,10 +62,11 @@ fn blocked(lanes: &[LaneStatus], screen: &Screen) -> Exit {
     let mut exit = Exit::Done;
     for (lane, block) in blocked {
         if exit == Exit::Done {
-            screen.say("\nproviders that did not want us to the end:");
+            screen.say("");
+            screen.say("providers that did not want us to the end:");
         }
         exit = Exit::Blocked;
-        screen.say(printable(&format!("  {}: {} ({})", lane.name, block.cause, block.reply)));
+        screen.say(format_args!("  {}: {} ({})", lane.name, block.cause, block.reply));
     }
     exit
 }
