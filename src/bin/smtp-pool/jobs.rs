@@ -103,7 +103,7 @@ fn left(standing: &Standing) -> u64 {
 }
 
 fn read_rows(args: &ReadArgs, wanted: impl Fn(&JobRow) -> bool) -> Result<Exit> {
-    let target = Target::new(args.output.as_deref(), args.vocab)?;
+    let target = Target::new(args.output.as_deref(), args.vocab)?.escape_formulas(args.escape_formulas);
     let job = open(&args.job)?;
     let statuses: Vec<Status> = args.status.iter().map(|status| (*status).into()).collect();
     let of_status = |row: &JobRow| statuses.is_empty() || statuses.contains(&row.record.status);

@@ -69,7 +69,7 @@ impl Plan {
         let (world, inputs) = world(args)?;
         // `--sandbox world.toml`: the file is taken out of the inputs.
         let own_world = args.sandbox != Some(None) || inputs.len() < args.inputs.len();
-        let target = Target::new(args.output.as_deref(), args.vocab)?;
+        let target = Target::new(args.output.as_deref(), args.vocab)?.escape_formulas(args.escape_formulas);
         let sources = sources(inputs)?;
         for source in &sources {
             if let Source::File(path) = source

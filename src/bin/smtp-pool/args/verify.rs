@@ -35,6 +35,13 @@ pub(crate) struct VerifyArgs {
     /// Field names and values of another service, for what was written for it
     #[arg(long, value_enum, value_name = "SERVICE", help_heading = "Output")]
     pub(crate) vocab: Option<Vocab>,
+    /// In CSV, put a `'` in front of columns of the list, too, that a spreadsheet would take for a formula
+    ///
+    /// Such cells begin with `=`, `+`, `-`, `@`, a tab or a line end. What servers and the DNS say is always escaped like
+    /// this, since spreadsheets run it; your own columns are not unless this is given. To get a text back, take the `'`
+    /// in front of it away. JSONL is never changed.
+    #[arg(long, help_heading = "Output")]
+    pub(crate) escape_formulas: bool,
     /// Records in the order of the rows, as a job has them anyway; those that wait for others are kept in memory
     #[arg(long, help_heading = "Output")]
     pub(crate) keep_order: bool,
@@ -51,7 +58,7 @@ pub(crate) struct VerifyArgs {
     /// Progress as lines of JSON on standard error, one a second
     #[arg(long, conflicts_with = "quiet", help_heading = "On the screen")]
     pub(crate) json_progress: bool,
-    /// Serve metrics for Prometheus at /metrics, and /health, while it runs
+    /// Serve metrics for Prometheus at /metrics, and /health, while it runs; on 127.0.0.1 for this machine alone
     #[arg(long, value_name = "ADDR:PORT", help_heading = "On the screen")]
     pub(crate) metrics: Option<SocketAddr>,
 
