@@ -35,6 +35,8 @@ mod readme;
 mod resilience;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod run;
+#[cfg(all(feature = "cli", unix))]
+mod shown;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod support;
 mod traces;
