@@ -35,11 +35,10 @@ pub(crate) struct VerifyArgs {
     /// Field names and values of another service, for what was written for it
     #[arg(long, value_enum, value_name = "SERVICE", help_heading = "Output")]
     pub(crate) vocab: Option<Vocab>,
-    /// In CSV, put a `'` in front of columns of the list, too, that a spreadsheet would take for a formula
+    /// Write a `'` in front of formulas in the columns of your list too, as CSV always does for words of servers
     ///
-    /// Such cells begin with `=`, `+`, `-`, `@`, a tab or a line end. What servers and the DNS say is always escaped like
-    /// this, since spreadsheets run it; your own columns are not unless this is given. To get a text back, take the `'`
-    /// in front of it away. JSONL is never changed.
+    /// Spreadsheets run cells that begin with `=`, `+`, `-`, `@`, a tab or a line end. To get the text back, take the
+    /// `'` away where one of these follows it. JSONL is never changed.
     #[arg(long, help_heading = "Output")]
     pub(crate) escape_formulas: bool,
     /// Records in the order of the rows, as a job has them anyway; those that wait for others are kept in memory
