@@ -24,7 +24,7 @@ pub(crate) fn append(json: &mut Vec<u8>, value: &impl Serialize) -> io::Result<(
 /// Nearly all records are ASCII, and for them this is one pass of a few nanoseconds.
 pub(crate) fn escape(json: &mut Vec<u8>) {
     // Without an early end, so that the compiler takes many octets at once.
-    if !json.iter().fold(false, |odd, octet| odd | (*octet >= 0x7f)) {
+    if json.iter().fold(0, |most: u8, octet| most.max(*octet)) < 0x7f {
         return;
     }
     let Ok(text) = std::str::from_utf8(json) else { return };

@@ -32,6 +32,11 @@ impl ListCells {
 
 /// Returns the cell with `'` in front of each part that a spreadsheet would run.
 pub(super) fn escaped(cell: &[u8]) -> Cow<'_, [u8]> {
+    // Nearly all cells: one part, which is no formula. Without an early end, so that the compiler takes many octets at
+    // once.
+    if cell.iter().fold(true, |one, octet| one & (*octet >= b' ') & (*octet != b';')) && !is_run(cell) {
+        return cell.into();
+    }
     let (mut escaped, mut copied, mut start) = (Vec::new(), 0, 0);
     loop {
         let part = &cell[start..];
