@@ -40,6 +40,8 @@ mod refusals;
 mod resilience;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod run;
+#[cfg(all(feature = "cli", unix))]
+mod shown;
 #[cfg(feature = "cli")]
 mod summary;
 #[cfg(all(feature = "verify", feature = "sandbox"))]

@@ -4,9 +4,12 @@ mod doctor;
 mod job;
 mod verify;
 
-use std::path::PathBuf;
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use smtp_pool::net::TlsPolicy;
 
 pub(crate) use self::{
@@ -14,7 +17,32 @@ pub(crate) use self::{
     job::{JobArgs, JobCommand, PlanArgs, ReadArgs, ReportArgs},
     verify::{ListArgs, Risk, VerifyArgs},
 };
-use crate::exit::EXIT_CODES;
+use crate::{
+    escape::FileName,
+    exit::{EXIT_CODES, Exit},
+    terminal::Terminal,
+};
+
+/// Parses the arguments; if they are wrong, or ask for help, this has told so.
+pub(crate) fn parse() -> Result<Cli, Exit> {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let error = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => return Ok(cli),
+        Err(error) => error,
+    };
+    // The message repeats arguments, which may be names of files that `*` stands for.
+    let escaped: Vec<String> =
+        arguments.iter().map(|argument| FileName(Path::new(argument)).to_string()).collect();
+    let told = match Cli::try_parse_from(&escaped) {
+        Err(same) if same.kind() == error.kind() => same.print(),
+        // It repeats no argument.
+        _ if error.kind() == ErrorKind::InvalidUtf8 => error.print(),
+        _ => Terminal::err().line(error.to_string().trim_end()),
+    };
+    // Where nobody reads there is nobody to tell.
+    drop(told);
+    Err(if error.use_stderr() { Exit::Usage } else { Exit::Done })
+}
 
 /// Verify e-mail addresses in bulk and politely: over pooled, pipelined SMTP connections, and without ever sending a
 /// message.

@@ -12,11 +12,7 @@ mod limits;
 mod name;
 mod outward;
 
-use std::{
-    io::{self, Write},
-    net::IpAddr,
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
 use smtp_pool::{net::is_public, proto::ClientName};
 
@@ -30,6 +26,7 @@ use crate::{
     identity::{self, Audience},
     plan::seconds,
     route::host_and_port,
+    terminal::Terminal,
 };
 
 pub(crate) struct Plan {
@@ -74,9 +71,9 @@ pub(crate) async fn run(plan: Plan) -> Result<Exit> {
     let mut tell = |findings: Vec<Finding>| {
         for finding in findings {
             sick |= finding.state == State::Failed;
-            finding.print(&mut io::stdout().lock(), plan.json).failed_at("standard output")?;
+            finding.print(&mut Terminal::out(), plan.json).failed_at("standard output")?;
         }
-        io::stdout().flush().failed_at("standard output")
+        Terminal::out().flush().failed_at("standard output")
     };
     let reached = outward::check(&plan).await;
     tell(reached.findings)?;

@@ -5,6 +5,8 @@ use std::{fmt, process::ExitCode};
 use anyhow::anyhow;
 use smtp_pool::job::JobError;
 
+use crate::escape::Escaped;
+
 /// The exit codes, as every `--help` tells them.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
@@ -37,20 +39,26 @@ impl From<Exit> for ExitCode {
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
     error: anyhow::Error,
+    /// More lines about it, as a pointer to the place in a file.
+    detail: Vec<String>,
     hint: Option<String>,
 }
 
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
 impl Failure {
+    fn new(exit: Exit, error: anyhow::Error) -> Self {
+        Self { exit, error, detail: Vec::new(), hint: None }
+    }
+
     /// The user can mend it.
     pub(crate) fn usage(message: impl fmt::Display) -> Self {
-        Self { exit: Exit::Usage, error: anyhow!("{message}"), hint: None }
+        Self::new(Exit::Usage, anyhow!("{message}"))
     }
 
     /// The user cannot, or not here.
     pub(crate) fn failed(message: impl fmt::Display) -> Self {
-        Self { exit: Exit::Failed, error: anyhow!("{message}"), hint: None }
+        Self::new(Exit::Failed, anyhow!("{message}"))
     }
 
     /// The same, with the place in front.
@@ -58,17 +66,24 @@ impl Failure {
         Self { error: self.error.context(place.to_string()), ..self }
     }
 
+    /// Adds lines between the message and the hint.
+    pub(crate) fn detail<'a>(self, lines: impl Iterator<Item = &'a str>) -> Self {
+        Self { detail: lines.map(Into::into).collect(), ..self }
+    }
+
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 }
 
-/// The error with all its causes: those of the library never print the next.
+/// The error with all its causes in one line: those of the library never print the next. Details and hint have lines of
+/// their own.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&printable(&format!("{:#}", self.error)))?;
+        Escaped(format_args!("{:#}", self.error)).fmt(f)?;
+        self.detail.iter().try_for_each(|line| write!(f, "\n    {}", Escaped(line)))?;
         match &self.hint {
-            Some(hint) => write!(f, "\n  hint: {hint}"),
+            Some(hint) => write!(f, "\n  hint: {}", Escaped(hint)),
             None => Ok(()),
         }
     }
@@ -78,19 +93,14 @@ impl From<JobError> for Failure {
     fn from(error: JobError) -> Self {
         let exit = if error.is_of_input() { Exit::Usage } else { Exit::Failed };
         let hint = error.hint().map(Into::into);
-        Self { exit, hint, error: error.into() }
+        Self { hint, ..Self::new(exit, error.into()) }
     }
 }
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self { exit: Exit::Failed, error, hint: None }
+        Self::new(Exit::Failed, error)
     }
-}
-
-/// The text with nothing in it that could steer a terminal: servers and lists may say anything.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// Names the place of an error: a flag, a file, a line of it.
@@ -103,12 +113,7 @@ pub(crate) trait At<T> {
 
 impl<T, E: Into<anyhow::Error>> At<T> for std::result::Result<T, E> {
     fn usage_at(self, place: impl fmt::Display) -> Result<T> {
-        let named = |error: E| Failure {
-            exit: Exit::Usage,
-            error: error.into().context(place.to_string()),
-            hint: None,
-        };
-        self.map_err(named)
+        self.map_err(|error| Failure::new(Exit::Usage, error.into().context(place.to_string())))
     }
 
     fn failed_at(self, place: impl fmt::Display) -> Result<T> {

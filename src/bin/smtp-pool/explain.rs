@@ -16,13 +16,15 @@ use smtp_pool::{
 
 use crate::{
     args::ExplainArgs,
-    exit::{At, Exit, Failure, Result, printable},
+    escape::Escaped,
+    exit::{At, Exit, Failure, Result},
     plan,
     summary::word,
+    terminal::Terminal,
 };
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<Exit> {
-    let mut out = io::BufWriter::new(io::stdout());
+    let mut out = Terminal::out().buffered();
     let done = explain(args, &mut out)?;
     match out.flush().or_else(quiet_pipe) {
         Ok(()) => Ok(done),
@@ -35,11 +37,9 @@ fn quiet_pipe(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
 }
 
-fn explain(args: &ExplainArgs, out: &mut impl Write) -> Result<Exit> {
+fn explain(args: &ExplainArgs, out: &mut Terminal<impl Write>) -> Result<Exit> {
     if args.print_rules {
-        out.write_all(Classifier::BUILTIN_RULES.as_bytes())
-            .or_else(quiet_pipe)
-            .failed_at("standard output")?;
+        out.built_in(Classifier::BUILTIN_RULES).or_else(quiet_pipe).failed_at("standard output")?;
         return Ok(Exit::Done);
     }
     let stage = args.stage.parse().usage_at("--stage")?;
@@ -96,7 +96,7 @@ struct Answer<'a> {
 }
 
 impl<'a> Explainer<'a> {
-    fn arguments(&self, replies: &[String], out: &mut impl Write) -> Result<Exit> {
+    fn arguments(&self, replies: &[String], out: &mut Terminal<impl Write>) -> Result<Exit> {
         let mut exit = Exit::Done;
         for (n, text) in replies.iter().enumerate() {
             let found = find::find(text).map_err(|error| error.to_string());
@@ -111,7 +111,7 @@ impl<'a> Explainer<'a> {
             let gap = if n > 0 { "\n" } else { "" };
             let written = match (&found, self.json) {
                 (_, true) => self.line(out, &answer, ""),
-                (Ok(found), false) => write!(out, "{gap}{}", answer.block(&found.reply)),
+                (Ok(found), false) => out.lines(format_args!("{gap}{}", answer.block(&found.reply))),
                 (Err(_), false) => Ok(()),
             };
             written.or_else(quiet_pipe).failed_at("standard output")?;
@@ -120,7 +120,7 @@ impl<'a> Explainer<'a> {
     }
 
     /// One line of output for each line of input that is not blank.
-    fn lines(&self, out: &mut impl Write) -> Result<Exit> {
+    fn lines(&self, out: &mut Terminal<impl Write>) -> Result<Exit> {
         let mut lines = Lines::new(io::BufReader::new(io::stdin()));
         let mut exit = Exit::Done;
         loop {
@@ -175,17 +175,16 @@ impl<'a> Explainer<'a> {
         }
     }
 
-    fn line(&self, out: &mut impl Write, answer: &Answer<'_>, words: &str) -> io::Result<()> {
+    fn line(&self, out: &mut Terminal<impl Write>, answer: &Answer<'_>, words: &str) -> io::Result<()> {
         if self.json {
-            serde_json::to_writer(&mut *out, answer)?;
-            return out.write_all(b"\n");
+            return out.json(answer);
         }
         let Answer { status, sub_status, rule, .. } = answer;
         let by = match rule {
             Some(rule) => format!("{}, retry {}, rule {rule}", answer.blamed(), answer.retried()),
             None => "no reply".into(),
         };
-        writeln!(out, "{}/{}: {by}: {}", word(status), word(sub_status), printable(words).replace('\n', " "))
+        out.line(format_args!("{}/{}: {by}: {words}", word(status), word(sub_status)))
     }
 }
 
@@ -199,12 +198,12 @@ impl Answer<'_> {
     fn block(&self, reply: &Reply) -> String {
         format!(
             "{}\n  verdict  {}, {}\n  blame    {}\n  retry    {}\n  rule     {}\n",
-            printable(&reply.to_string()),
+            Escaped(reply),
             word(&self.status),
             word(&self.sub_status),
             self.blamed(),
             self.retried(),
-            self.rule.unwrap_or_default(),
+            Escaped(self.rule.unwrap_or_default()),
         )
     }
 
@@ -232,5 +231,5 @@ impl Answer<'_> {
 
 fn complain(place: impl std::fmt::Display, error: &str) {
     // Where standard error is gone there is nobody left to tell.
-    let _ = writeln!(io::stderr().lock(), "{place}: {error}");
+    let _ = Terminal::err().line(format_args!("{place}: {error}"));
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    io::{self, Write},
+    io,
     sync::Arc,
     time::Duration,
 };
@@ -20,9 +20,11 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::{
     args::PlanArgs,
-    exit::{At, Exit, Result, printable},
+    escape::Escaped,
+    exit::{At, Exit, Result},
     plan::{Plan, Work},
     summary::table,
+    terminal::Terminal,
     verify::enter,
 };
 
@@ -55,7 +57,7 @@ struct Forecast {
 
 pub(crate) async fn run(args: &PlanArgs, logging: bool) -> Result<Exit> {
     if args.print_providers {
-        return print(Providers::BUILTIN.trim_end());
+        return done(Terminal::out().built_in(Providers::BUILTIN));
     }
     let Plan { mut config, world, work, screen, .. } = Plan::new(&args.verify, logging)?;
     let _sandbox = match world {
@@ -107,16 +109,14 @@ pub(crate) async fn run(args: &PlanArgs, logging: bool) -> Result<Exit> {
         (other.seconds, other.addresses, &one.provider).cmp(&(one.seconds, one.addresses, &other.provider))
     });
     forecast.seconds = forecast.lanes.iter().filter_map(|lane| lane.seconds).max();
-    let text = if args.json {
-        serde_json::to_string(&forecast).failed_at("standard output")?
-    } else {
-        text(&forecast, args.top)
-    };
-    print(&text)
+    done(match args.json {
+        true => Terminal::out().json(&forecast),
+        false => Terminal::out().lines(text(&forecast, args.top)),
+    })
 }
 
-fn print(text: &str) -> Result<Exit> {
-    match writeln!(io::stdout().lock(), "{text}") {
+fn done(written: io::Result<()>) -> Result<Exit> {
+    match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).failed_at("standard output"),
         _ => Ok(Exit::Done),
     }
@@ -189,7 +189,7 @@ fn text(forecast: &Forecast, top: usize) -> String {
     let (shown, rest) = forecast.lanes.split_at(top.min(forecast.lanes.len()));
     for lane in shown {
         table.add_row([
-            printable(&lane.provider),
+            Escaped(&lane.provider).to_string(),
             HumanCount(lane.domains).to_string(),
             HumanCount(lane.addresses).to_string(),
             lane.per_hour.map_or("no limit".into(), |per_hour| format!("{}/h", HumanCount(per_hour))),

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::{self, Write},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -14,10 +14,12 @@ use smtp_pool::{
 
 use crate::{
     args::{JobArgs, JobCommand, ReadArgs},
-    exit::{At, Exit, Failure, Result, printable},
+    escape::FileName,
+    exit::{At, Exit, Failure, Result},
     output::{Line, Target, Written},
     plan::job_of,
     summary::{Tally, verdicts},
+    terminal::Terminal,
 };
 
 pub(crate) fn run(args: &JobArgs) -> Result<Exit> {
@@ -40,12 +42,20 @@ pub(crate) fn path_of(given: &Path) -> PathBuf {
 pub(crate) fn open(given: &Path) -> Result<Job> {
     let path = path_of(given);
     Job::open(&path).map_err(|error| {
-        Failure::from(error).within(path.display()).hint("`smtp-pool verify LIST -o OUT` makes OUT.job")
+        Failure::from(error).within(FileName(&path)).hint("`smtp-pool verify LIST -o OUT` makes OUT.job")
     })
 }
 
-fn print(text: impl std::fmt::Display) -> Result<()> {
-    match writeln!(io::stdout().lock(), "{text}") {
+fn print(line: impl std::fmt::Display) -> Result<()> {
+    written(Terminal::out().line(line))
+}
+
+fn print_json(value: &serde_json::Value) -> Result<()> {
+    written(Terminal::out().json(value))
+}
+
+fn written(done: io::Result<()>) -> Result<()> {
+    match done {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).failed_at("standard output"),
         _ => Ok(()),
     }
@@ -58,8 +68,8 @@ fn status(job: &Path, as_json: bool) -> Result<Exit> {
     if as_json {
         let verdicts: BTreeMap<&str, u64> =
             standing.verdicts.iter().map(|(sub_status, count)| (sub_status.as_str(), *count)).collect();
-        let lists: Vec<_> = about.origins.iter().map(|origin| origin.path.display().to_string()).collect();
-        print(json!({
+        let lists: Vec<_> = about.origins.iter().map(|origin| origin.path.to_string_lossy()).collect();
+        print_json(&json!({
             "lists": lists,
             "kind": about.kind,
             "rows": standing.rows,
@@ -73,7 +83,7 @@ fn status(job: &Path, as_json: bool) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     for origin in &about.origins {
-        print(format_args!("list       {}", printable(&origin.path.display().to_string())))?;
+        print(format_args!("list       {}", FileName(&origin.path)))?;
     }
     print(format_args!("made       {}", about.kind))?;
     print(format_args!("rows       {}, {} different addresses", standing.rows, about.addresses))?;
@@ -82,7 +92,7 @@ fn status(job: &Path, as_json: bool) -> Result<Exit> {
     print(format_args!("left       {}", left(&standing)))?;
     let tally = Tally::from(&standing);
     if tally.total() > 0 {
-        print(format_args!("\n{}", verdicts(&tally)))?;
+        written(Terminal::out().lines(format_args!("\n{}", verdicts(&tally))))?;
     }
     Ok(Exit::Done)
 }
@@ -93,7 +103,7 @@ fn left(standing: &Standing) -> u64 {
 }
 
 fn read_rows(args: &ReadArgs, wanted: impl Fn(&JobRow) -> bool) -> Result<Exit> {
-    let target = Target::new(args.output.as_deref(), args.vocab)?;
+    let target = Target::new(args.output.as_deref(), args.vocab)?.escape_formulas(args.escape_formulas);
     let job = open(&args.job)?;
     let statuses: Vec<Status> = args.status.iter().map(|status| (*status).into()).collect();
     let of_status = |row: &JobRow| statuses.is_empty() || statuses.contains(&row.record.status);
@@ -130,7 +140,7 @@ fn retry(job: &Path, wanted: &[String]) -> Result<Exit> {
     let rows = Job::retry(&path, |record| {
         wanted.contains(&(Some(record.status), None)) || wanted.contains(&(None, Some(record.sub_status)))
     });
-    let rows = rows.map_err(|error| Failure::from(error).within(path.display()))?;
+    let rows = rows.map_err(|error| Failure::from(error).within(FileName(&path)))?;
     print(format_args!("{rows} rows are to be asked again; the command that made the job does so"))?;
     Ok(Exit::Done)
 }
@@ -143,7 +153,8 @@ fn differences(before: &Path, after: &Path, as_json: bool) -> Result<Exit> {
     let told = diff(&before, &after, |address, was, now| {
         *counts.entry((was, now)).or_default() += 1;
         if as_json && failed.is_none() {
-            failed = print(json!({ "address": address, "before": name(was), "after": name(now) })).err();
+            let object = json!({ "address": address, "before": name(was), "after": name(now) });
+            failed = print_json(&object).err();
         }
     });
     told?;

@@ -5,11 +5,14 @@
 
 mod args;
 mod doctor;
+mod escape;
 mod exit;
 mod explain;
 mod forecast;
 mod identity;
 mod jobs;
+mod json;
+mod log;
 mod output;
 mod plan;
 mod probe;
@@ -19,34 +22,34 @@ mod route;
 mod sandbox;
 mod stop;
 mod summary;
+mod terminal;
 mod verify;
 
-use std::{
-    io::{self, IsTerminal, Write},
-    process::ExitCode,
-};
-
-use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use std::process::ExitCode;
 
 use crate::{
-    args::{Cli, Command},
+    args::Command,
     exit::{At, Exit, Result},
+    terminal::Terminal,
 };
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match args::parse() {
+        Ok(cli) => cli,
+        Err(exit) => return exit.into(),
+    };
     match run(cli) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            let _ = writeln!(io::stderr().lock(), "error: {failure}");
+            // Where standard error is gone there is nobody left to tell.
+            let _ = Terminal::err().lines(format_args!("error: {failure}"));
             failure.exit.into()
         }
     }
 }
 
-fn run(cli: Cli) -> Result<Exit> {
-    let logging = log(cli.verbose);
+fn run(cli: args::Cli) -> Result<Exit> {
+    let logging = log::start(cli.verbose);
     match cli.command {
         Command::Verify(args) => {
             let plan = plan::Plan::new(&args, logging)?;
@@ -77,21 +80,4 @@ fn on_runtime(work: impl Future<Output = Result<Exit>>) -> Result<Exit> {
     // Somebody may still be reading standard input, which nothing can interrupt.
     runtime.shutdown_background();
     exit
-}
-
-/// Logs to standard error, if anybody asked for it.
-fn log(verbose: u8) -> bool {
-    let asked = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
-    let filter = match (&asked, verbose) {
-        (Some(filter), _) => filter,
-        (None, 0) => return false,
-        (None, 1) => "smtp_pool=debug",
-        (None, _) => "smtp_pool=trace,hickory_resolver=debug",
-    };
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
-    true
 }

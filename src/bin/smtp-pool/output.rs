@@ -1,6 +1,7 @@
 //! Where records go: JSONL or CSV, in our words or those of another service, to a file or standard output, compressed by
 //! the extension.
 
+mod formula;
 mod line;
 mod native;
 mod vocab;
@@ -18,9 +19,13 @@ use smtp_pool::job::{
     input::Shape,
 };
 
-use self::line::renamed;
+use self::{formula::ListCells, line::renamed};
 pub(crate) use self::{line::Line, vocab::Vocab};
-use crate::exit::{At, Failure, Result};
+use crate::{
+    escape::FileName,
+    exit::{At, Failure, Result},
+    json,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -36,12 +41,14 @@ pub(crate) struct Target {
     format: Format,
     compression: Option<Compression>,
     vocab: Option<Vocab>,
+    list_cells: ListCells,
 }
 
 impl Target {
     pub(crate) fn new(path: Option<&Path>, vocab: Option<Vocab>) -> Result<Self> {
         let Some(path) = path.filter(|path| *path != Path::new("-")) else {
-            return Ok(Self { path: None, format: Format::Jsonl, compression: None, vocab });
+            let (format, list_cells) = (Format::Jsonl, ListCells::default());
+            return Ok(Self { path: None, format, compression: None, vocab, list_cells });
         };
         let (extension, compression) = format::of(path);
         let format = match &*extension {
@@ -50,12 +57,17 @@ impl Target {
             _ => {
                 return Err(Failure::usage(format_args!(
                     "--output {}: no format is known by this extension",
-                    path.display()
+                    FileName(path)
                 ))
                 .hint("use .jsonl or .csv, with .gz or .zst behind it if you like"));
             }
         };
-        Ok(Self { path: Some(path.into()), format, compression, vocab })
+        Ok(Self { path: Some(path.into()), format, compression, vocab, list_cells: ListCells::default() })
+    }
+
+    /// The same, with the cells of the list escaped in CSV if `yes`; those of servers always are.
+    pub(crate) fn escape_formulas(self, yes: bool) -> Self {
+        Self { list_cells: if yes { ListCells::Escaped } else { ListCells::AsTheyAre }, ..self }
     }
 
     /// Whether writing there would destroy the file that is being read.
@@ -77,7 +89,7 @@ impl Target {
     /// Creates the file, for rows of these shapes.
     pub(crate) fn open(&self, shapes: &[Shape]) -> Result<Output> {
         let name = match &self.path {
-            Some(path) => path.display().to_string(),
+            Some(path) => FileName(path).to_string(),
             None => "standard output".into(),
         };
         let open = || -> io::Result<Writer> {
@@ -101,8 +113,9 @@ impl Target {
             })
         };
         let writer = open().usage_at(format_args!("--output {name}"))?;
-        let (is_stdout, vocab) = (self.path.is_none(), self.vocab);
-        let mut output = Output { name, is_stdout, writer, vocab, columns: Vec::new(), scratch: Vec::new() };
+        let (is_stdout, vocab, list_cells) = (self.path.is_none(), self.vocab, self.list_cells);
+        let (columns, scratch) = (Vec::new(), Vec::new());
+        let mut output = Output { name, is_stdout, writer, vocab, list_cells, columns, scratch };
         output.begin(shapes)?;
         Ok(output)
     }
@@ -122,6 +135,7 @@ pub(crate) struct Output {
     is_stdout: bool,
     writer: Writer,
     vocab: Option<Vocab>,
+    list_cells: ListCells,
     /// The columns of the lists, in CSV.
     columns: Vec<String>,
     scratch: Vec<u8>,
@@ -145,7 +159,7 @@ impl Output {
 
     /// Writes the header, which is there without any record as well.
     fn begin(&mut self, shapes: &[Shape]) -> Result<()> {
-        let fields = self.fields();
+        let (fields, list_cells) = (self.fields(), self.list_cells);
         let Writer::Csv(csv) = &mut self.writer else { return Ok(()) };
         for name in shapes.iter().flat_map(Shape::names) {
             if !self.columns.contains(name) {
@@ -157,20 +171,23 @@ impl Output {
         }
         let columns = self.columns.iter().map(|name| renamed(name, |name| fields.contains(&name)));
         let header: Vec<_> = fields.iter().map(|name| (*name).into()).chain(columns).collect();
-        let done = csv.write_record(header.iter().map(|name| name.as_bytes())).map_err(io::Error::from);
+        let done = csv
+            .write_record(header.iter().map(|name| list_cells.apply(name.as_bytes())))
+            .map_err(io::Error::from);
         self.judge(done).map(drop)
     }
 
     pub(crate) fn write(&mut self, line: &Line<'_>) -> Result<Written> {
+        let cells = self.list_cells;
         let done = match (&mut self.writer, self.vocab) {
             (Writer::Jsonl(sink), None) => native::json(line, &mut self.scratch, sink),
-            (Writer::Jsonl(sink), Some(vocab)) => object(vocab, line, sink),
+            (Writer::Jsonl(sink), Some(vocab)) => object(vocab, line, &mut self.scratch, sink),
             (Writer::Csv(csv), vocab) => {
                 let fields = match vocab {
-                    None => native::csv(line, &mut self.scratch, csv),
-                    Some(vocab) => columns(vocab, line, csv),
+                    None => native::csv(line, cells, &mut self.scratch, csv),
+                    Some(vocab) => columns(vocab, line, cells, csv),
                 };
-                let fields = fields.and_then(|()| pass_on(line, &self.columns, csv));
+                let fields = fields.and_then(|()| pass_on(line, &self.columns, cells, csv));
                 fields.and_then(|()| csv.write_record(None::<&[u8]>)).map_err(io::Error::from)
             }
         };
@@ -216,7 +233,7 @@ fn judge(done: io::Result<()>, is_stdout: bool, name: &str) -> Result<Written> {
 }
 
 /// One object in the words of another service, with the fields of the row behind.
-fn object(vocab: Vocab, line: &Line<'_>, sink: &mut impl Write) -> io::Result<()> {
+fn object(vocab: Vocab, line: &Line<'_>, scratch: &mut Vec<u8>, sink: &mut impl Write) -> io::Result<()> {
     let mut object = vocab.object(line);
     if let Value::Object(fields) = &mut object {
         for (name, value) in line.columns() {
@@ -224,20 +241,37 @@ fn object(vocab: Vocab, line: &Line<'_>, sink: &mut impl Write) -> io::Result<()
             fields.insert(name, value);
         }
     }
-    serde_json::to_writer(&mut *sink, &object)?;
-    sink.write_all(b"\n")
+    scratch.clear();
+    json::append(scratch, &object)?;
+    scratch.push(b'\n');
+    json::escape(scratch);
+    sink.write_all(scratch)
 }
 
-fn columns<W: Write>(vocab: Vocab, line: &Line<'_>, csv: &mut csv::Writer<W>) -> csv::Result<()> {
+fn columns<W: Write>(
+    vocab: Vocab,
+    line: &Line<'_>,
+    cells: ListCells,
+    csv: &mut csv::Writer<W>,
+) -> csv::Result<()> {
     let object = vocab.object(line);
     for (_, path) in vocab.columns() {
-        csv.write_field(plain(object.pointer(path)))?;
+        let cell = plain(object.pointer(path));
+        csv.write_field(match vocab.is_of_the_list(path) {
+            true => cells.apply(cell.as_bytes()),
+            false => formula::escaped(cell.as_bytes()),
+        })?;
     }
     Ok(())
 }
 
 /// The columns of the list itself.
-fn pass_on<W: Write>(line: &Line<'_>, columns: &[String], csv: &mut csv::Writer<W>) -> csv::Result<()> {
+fn pass_on<W: Write>(
+    line: &Line<'_>,
+    columns: &[String],
+    cells: ListCells,
+    csv: &mut csv::Writer<W>,
+) -> csv::Result<()> {
     if columns.is_empty() {
         return Ok(());
     }
@@ -246,7 +280,7 @@ fn pass_on<W: Write>(line: &Line<'_>, columns: &[String], csv: &mut csv::Writer<
         // One list, and so its columns one by one; what is missing at the end is empty.
         let mut fields = line.shape.texts(line.written);
         for _ in columns {
-            csv.write_field(fields.next().unwrap_or_default())?;
+            csv.write_field(cells.apply(&fields.next().unwrap_or_default()))?;
         }
         return Ok(());
     }
@@ -254,7 +288,8 @@ fn pass_on<W: Write>(line: &Line<'_>, columns: &[String], csv: &mut csv::Writer<
     let of = |column: &String| names.iter().position(|name| name == column).and_then(|at| fields.get(at));
     for (number, column) in columns.iter().enumerate() {
         let is_object = *line.shape == Shape::Jsonl && column == OBJECT && number + 1 == columns.len();
-        csv.write_field(if is_object { line.written } else { of(column).map_or(&[][..], |field| field) })?;
+        let cell = if is_object { line.written } else { of(column).map_or(&[][..], |field| field) };
+        csv.write_field(cells.apply(cell))?;
     }
     Ok(())
 }

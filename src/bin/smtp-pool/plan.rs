@@ -22,6 +22,7 @@ use smtp_pool::{
 
 use crate::{
     args::{ListArgs, Risk, VerifyArgs},
+    escape::FileName,
     exit::{At, Failure, Result},
     identity::{self, Audience},
     output::Target,
@@ -68,13 +69,13 @@ impl Plan {
         let (world, inputs) = world(args)?;
         // `--sandbox world.toml`: the file is taken out of the inputs.
         let own_world = args.sandbox != Some(None) || inputs.len() < args.inputs.len();
-        let target = Target::new(args.output.as_deref(), args.vocab)?;
+        let target = Target::new(args.output.as_deref(), args.vocab)?.escape_formulas(args.escape_formulas);
         let sources = sources(inputs)?;
         for source in &sources {
             if let Source::File(path) = source
                 && target.is(path)
             {
-                return Err(Failure::usage(format_args!("--output {}: this is the list", path.display()))
+                return Err(Failure::usage(format_args!("--output {}: this is the list", FileName(path)))
                     .hint("write to another file"));
             }
         }
@@ -128,8 +129,8 @@ fn job_path(target: &Target, sources: &[Source]) -> Result<Option<PathBuf>> {
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
         return Err(Failure::usage(format_args!(
             "--output {}: there is no folder {}",
-            output.display(),
-            folder.display()
+            FileName(output),
+            FileName(folder)
         )));
     }
     Ok(Some(job_of(output)))
@@ -152,7 +153,7 @@ fn job_plan(
     let there = path.exists() && !restart;
     if there {
         let checked = Job::open(&path).and_then(|job| job.check(&sources, kind));
-        checked.map_err(|error| Failure::from(error).within(path.display())).map_err(|failure| {
+        checked.map_err(|error| Failure::from(error).within(FileName(&path))).map_err(|failure| {
             failure.hint("--restart begins anew and forgets what is there; or write to another output")
         })?;
     }
@@ -201,7 +202,7 @@ fn lists(args: &VerifyArgs) -> Result<Lists> {
     ] {
         for path in paths {
             read_names(path, names, are_domains)
-                .map_err(|failure| failure.within(format_args!("{flag} {}", path.display())))?;
+                .map_err(|failure| failure.within(format_args!("{flag} {}", FileName(path))))?;
         }
     }
     Ok(lists)
@@ -237,26 +238,36 @@ fn world(args: &VerifyArgs) -> Result<(Option<World>, &[String])> {
 }
 
 pub(crate) fn read_world(path: &Path) -> Result<World> {
-    let text = fs::read_to_string(path).usage_at(path.display())?;
-    World::from_toml(&text)
-        .usage_at(path.display())
-        .map_err(|failure| failure.hint("`smtp-pool sandbox --print-world` prints one that works"))
+    from_toml(path, World::from_toml, "`smtp-pool sandbox --print-world` prints one that works")
 }
 
 pub(crate) fn rules(path: &Path) -> Result<Arc<Classifier>> {
-    let text = fs::read_to_string(path).usage_at(path.display())?;
-    let classifier = Classifier::from_toml(&text)
-        .usage_at(path.display())
-        .map_err(|failure| failure.hint("`smtp-pool explain --print-rules` prints the built-in rules"))?;
-    Ok(Arc::new(classifier))
+    let hint = "`smtp-pool explain --print-rules` prints the built-in rules";
+    from_toml(path, Classifier::from_toml, hint).map(Arc::new)
 }
 
 fn providers(path: &Path) -> Result<Arc<Providers>> {
-    let text = fs::read_to_string(path).usage_at(path.display())?;
-    let providers = Providers::from_toml(&text)
-        .usage_at(path.display())
-        .map_err(|failure| failure.hint("`smtp-pool plan --print-providers` prints the built-in file"))?;
-    Ok(Arc::new(providers))
+    let hint = "`smtp-pool plan --print-providers` prints the built-in file";
+    from_toml(path, Providers::from_toml, hint).map(Arc::new)
+}
+
+/// Reads a file of TOML. The parser points to a fault with several lines, which stand below the message.
+fn from_toml<T, E: std::error::Error + Send + Sync + 'static>(
+    path: &Path,
+    parse: impl FnOnce(&str) -> std::result::Result<T, E>,
+    hint: &str,
+) -> Result<T> {
+    let text = fs::read_to_string(path).usage_at(FileName(path))?;
+    parse(&text).map_err(|error| {
+        let message = format!("{:#}", anyhow::Error::new(error));
+        let failure = match message.split_once('\n') {
+            Some((place, pointer)) if place.contains("TOML parse error") => {
+                Failure::usage(place).detail(pointer.lines())
+            }
+            _ => Failure::usage(&message),
+        };
+        failure.within(FileName(path)).hint(hint)
+    })
 }
 
 /// A span of time from the command line.

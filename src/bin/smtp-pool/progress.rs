@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt::{self, Write as _},
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -15,7 +15,7 @@ use smtp_pool::{
     verify::{LaneState, LaneStatus, Status, SubStatus},
 };
 
-use crate::exit::printable;
+use crate::{escape::Escaped, terminal::Terminal};
 
 /// How often a line is said where no line can move.
 const LINES: Duration = Duration::from_secs(10);
@@ -87,10 +87,15 @@ impl Screen {
         Self { progress, bar, pace: Arc::default() }
     }
 
-    /// Writes a line, above the progress.
+    /// Writes one line above the progress, whatever is in it.
     pub(crate) fn say(&self, line: impl fmt::Display) {
         // Where standard error is gone there is nobody left to tell.
-        self.bar.suspend(|| drop(writeln!(io::stderr().lock(), "{line}")));
+        self.bar.suspend(|| drop(Terminal::err().line(line)));
+    }
+
+    /// Writes text of several lines that were made here, as tables.
+    pub(crate) fn say_lines(&self, text: impl fmt::Display) {
+        self.bar.suspend(|| drop(Terminal::err().lines(text)));
     }
 
     /// Says what is wrong with rows.
@@ -120,7 +125,7 @@ impl Screen {
         }
         pace.said = Some(now);
         match self.progress {
-            Progress::Json => self.say(object(frame, rate)),
+            Progress::Json => self.bar.suspend(|| drop(Terminal::err().json(&object(frame, rate)))),
             _ => self.say(line(frame, rate)),
         }
     }
@@ -203,9 +208,9 @@ fn text(frame: &Frame, rate: f64, bar: Option<String>) -> String {
             _ => String::new(),
         };
         let (waiting, answered) = (HumanCount(lane.waiting), HumanCount(lane.answered));
-        let name: String = printable(&lane.name).chars().take(32).collect();
+        let name: String = Escaped(&lane.name).to_string().chars().take(32).collect();
         let rate = format!("{:.0}/s", lane.rate);
-        let _ = write!(text, "\n{name:<32} {waiting:>9} {answered:>9} {rate:>8}  {}", printable(&state));
+        let _ = write!(text, "\n{name:<32} {waiting:>9} {answered:>9} {rate:>8}  {}", Escaped(&state));
     }
     text
 }

@@ -16,6 +16,7 @@ use smtp_pool::{
 
 use crate::{
     args::ReportArgs,
+    escape::FileName,
     exit::{At, Exit, Result},
     jobs,
 };
@@ -43,7 +44,7 @@ pub(crate) struct Facts {
 pub(crate) fn run(args: &ReportArgs) -> Result<Exit> {
     let facts = gather(args)?;
     let page = page::page(&facts).failed_at("the charts")?;
-    fs::write(&args.output, page).usage_at(format_args!("--output {}", args.output.display()))?;
+    fs::write(&args.output, page).usage_at(format_args!("--output {}", FileName(&args.output)))?;
     Ok(Exit::Done)
 }
 

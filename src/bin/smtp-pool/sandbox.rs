@@ -1,9 +1,6 @@
 //! `smtp-pool sandbox`: a world of mail servers to try things on.
 
-use std::{
-    io::{self, Write},
-    pin::pin,
-};
+use std::pin::pin;
 
 use smtp_pool::sandbox::{Route, Sandbox, World};
 use tokio::select;
@@ -13,6 +10,7 @@ use crate::{
     exit::{At, Exit, Result},
     plan::read_world,
     stop,
+    terminal::Terminal,
 };
 
 pub(crate) struct Plan {
@@ -23,7 +21,7 @@ impl Plan {
     /// None if printing the embedded world was all.
     pub(crate) fn new(args: &SandboxArgs) -> Result<Option<Self>> {
         if args.print_world {
-            write!(io::stdout().lock(), "{}", World::DEMO).failed_at("standard output")?;
+            Terminal::out().built_in(World::DEMO).failed_at("standard output")?;
             return Ok(None);
         }
         let world = args.world.as_deref().map_or_else(|| Ok(World::demo()), read_world)?;
@@ -34,7 +32,7 @@ impl Plan {
 pub(crate) async fn run(plan: Plan) -> Result<Exit> {
     let sandbox = Sandbox::start(plan.world).await.failed_at("the sandbox cannot start")?;
     let mut stopped = pin!(stop::requested());
-    let describe = async { io::stdout().lock().write_all(described(&sandbox).as_bytes()) };
+    let describe = async { Terminal::out().lines(described(&sandbox)) };
     select! {
         // First, so that it listens before anybody is told that it runs.
         biased;

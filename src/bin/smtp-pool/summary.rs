@@ -12,7 +12,7 @@ use smtp_pool::{
     verify::{LaneStatus, Record, Status, SubStatus},
 };
 
-use crate::exit::printable;
+use crate::escape::Escaped;
 
 /// Lanes that are named.
 const LANES: usize = 20;
@@ -115,7 +115,7 @@ pub(crate) fn notes(lanes: &[LaneStatus], from: &ReversePath) -> String {
 /// A head and the lanes under it, if there are any.
 fn named<'a>(head: &str, lanes: impl Iterator<Item = (&'a LaneStatus, String)>) -> String {
     let mut lines: Vec<_> =
-        lanes.map(|(lane, what)| printable(&format!("  {}: {what}", lane.name))).collect();
+        lanes.map(|(lane, what)| Escaped(format_args!("  {}: {what}", lane.name)).to_string()).collect();
     if lines.is_empty() {
         return String::new();
     }
@@ -124,7 +124,7 @@ fn named<'a>(head: &str, lanes: impl Iterator<Item = (&'a LaneStatus, String)>) 
     if more > 0 {
         lines.push(format!("  and {more} more"));
     }
-    format!("\n{}\n{}\n", printable(head), lines.join("\n"))
+    format!("\n{}\n{}\n", Escaped(head), lines.join("\n"))
 }
 
 fn latencies(snapshot: &Snapshot) -> String {

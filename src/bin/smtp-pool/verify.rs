@@ -16,7 +16,7 @@ use smtp_pool::{
 };
 
 use crate::{
-    exit::{At, Exit, Result, printable},
+    exit::{At, Exit, Result},
     identity::{self, Audience},
     plan::{Plan, Work},
     progress::Screen,
@@ -62,7 +62,7 @@ impl Tools {
     fn say_notes(&self, lanes: &[LaneStatus]) {
         let notes = notes(lanes, &self.from);
         if !self.quiet && !notes.is_empty() {
-            self.screen.say(notes.trim_end());
+            self.screen.say_lines(notes.trim_end());
         }
     }
 }
@@ -76,10 +76,11 @@ fn blocked(lanes: &[LaneStatus], screen: &Screen) -> Exit {
     let mut exit = Exit::Done;
     for (lane, block) in blocked {
         if exit == Exit::Done {
-            screen.say("\nproviders that did not want us to the end:");
+            screen.say("");
+            screen.say("providers that did not want us to the end:");
         }
         exit = Exit::Blocked;
-        screen.say(printable(&format!("  {}: {} ({})", lane.name, block.cause, block.reply)));
+        screen.say(format_args!("  {}: {} ({})", lane.name, block.cause, block.reply));
     }
     exit
 }

@@ -83,6 +83,12 @@ pub(crate) struct ReadArgs {
     /// Field names and values of another service
     #[arg(long, value_enum, value_name = "SERVICE")]
     pub(crate) vocab: Option<Vocab>,
+    /// Write a `'` in front of formulas in the columns of your list too, as CSV always does for words of servers
+    ///
+    /// Spreadsheets run cells that begin with `=`, `+`, `-`, `@`, a tab or a line end. To get the text back, take the
+    /// `'` away where one of these follows it. JSONL is never changed.
+    #[arg(long)]
+    pub(crate) escape_formulas: bool,
     /// Only rows with one of these
     #[arg(long, value_enum, value_name = "STATUS", value_delimiter = ',')]
     pub(crate) status: Vec<StatusName>,

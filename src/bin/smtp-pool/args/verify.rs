@@ -35,6 +35,12 @@ pub(crate) struct VerifyArgs {
     /// Field names and values of another service, for what was written for it
     #[arg(long, value_enum, value_name = "SERVICE", help_heading = "Output")]
     pub(crate) vocab: Option<Vocab>,
+    /// Write a `'` in front of formulas in the columns of your list too, as CSV always does for words of servers
+    ///
+    /// Spreadsheets run cells that begin with `=`, `+`, `-`, `@`, a tab or a line end. To get the text back, take the
+    /// `'` away where one of these follows it. JSONL is never changed.
+    #[arg(long, help_heading = "Output")]
+    pub(crate) escape_formulas: bool,
     /// Records in the order of the rows, as a job has them anyway; those that wait for others are kept in memory
     #[arg(long, help_heading = "Output")]
     pub(crate) keep_order: bool,
@@ -51,7 +57,7 @@ pub(crate) struct VerifyArgs {
     /// Progress as lines of JSON on standard error, one a second
     #[arg(long, conflicts_with = "quiet", help_heading = "On the screen")]
     pub(crate) json_progress: bool,
-    /// Serve metrics for Prometheus at /metrics, and /health, while it runs
+    /// Serve metrics for Prometheus at /metrics, and /health, while it runs; on 127.0.0.1 for this machine alone
     #[arg(long, value_name = "ADDR:PORT", help_heading = "On the screen")]
     pub(crate) metrics: Option<SocketAddr>,
 

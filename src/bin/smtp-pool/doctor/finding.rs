@@ -7,7 +7,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::exit::printable;
+use crate::terminal::Terminal;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -56,10 +56,9 @@ impl Finding {
         Self { advice: Some(advice.to_string()), ..self }
     }
 
-    pub(super) fn print(&self, out: &mut impl Write, json: bool) -> io::Result<()> {
+    pub(super) fn print(&self, out: &mut Terminal<impl Write>, json: bool) -> io::Result<()> {
         if json {
-            serde_json::to_writer(&mut *out, self)?;
-            return out.write_all(b"\n");
+            return out.json(self);
         }
         let state = match self.state {
             State::Ok => "ok",
@@ -67,9 +66,9 @@ impl Finding {
             State::Failed => "FAILED",
             State::Unknown => "unknown",
         };
-        writeln!(out, "{state:8} {:10} {}", self.check, printable(&self.detail))?;
+        out.line(format_args!("{state:8} {:10} {}", self.check, self.detail))?;
         match &self.advice {
-            Some(advice) => writeln!(out, "{:19} -> {}", "", printable(advice)),
+            Some(advice) => out.line(format_args!("{:19} -> {advice}", "")),
             None => Ok(()),
         }
     }
@@ -83,13 +82,13 @@ mod tests {
     fn a_finding_is_a_line_and_its_advice_another() {
         let print = |finding: &Finding, json| {
             let mut out = Vec::new();
-            finding.print(&mut out, json).unwrap();
+            finding.print(&mut Terminal::new(&mut out), json).unwrap();
             String::from_utf8(out).unwrap()
         };
-        let finding = Finding::failed("ptr", "none\x1b[2J").advise("get one");
+        let finding = Finding::failed("ptr", "none\x1b[2J\nok       ptr").advise("get one\u{202e}");
         assert_eq!(
             print(&finding, false),
-            "FAILED   ptr        none\u{fffd}[2J\n                    -> get one\n"
+            "FAILED   ptr        none\\x1b[2J\\nok       ptr\n                    -> get one\\u{202e}\n"
         );
         assert_eq!(
             print(&Finding::ok("ptr", "x"), true),

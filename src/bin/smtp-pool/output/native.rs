@@ -4,7 +4,11 @@ use std::io::{self, Write};
 
 use smtp_pool::verify::{CatchAll, Record};
 
-use super::line::{Line, renamed};
+use super::{
+    formula::{self, ListCells},
+    line::{Line, renamed},
+};
+use crate::json;
 
 /// The fields, in their order: those of [`Record`], and two facts on the address.
 pub(super) const FIELDS: [&str; 18] = [
@@ -30,31 +34,33 @@ pub(super) const FIELDS: [&str; 18] = [
 
 pub(super) fn json(line: &Line<'_>, scratch: &mut Vec<u8>, sink: &mut impl Write) -> io::Result<()> {
     scratch.clear();
-    serde_json::to_writer(&mut *scratch, line.record)?;
+    json::append(scratch, line.record)?;
     // More fields of the same object.
     scratch.pop();
     for (name, value) in [("normal_form", line.normal_form()), ("did_you_mean", line.did_you_mean())] {
         write!(scratch, ",\"{name}\":")?;
-        serde_json::to_writer(&mut *scratch, &value)?;
+        json::append(scratch, &value)?;
     }
     for (name, value) in line.columns() {
         scratch.push(b',');
-        serde_json::to_writer(&mut *scratch, &renamed(&name, |name| FIELDS.contains(&name)))?;
+        json::append(scratch, &renamed(&name, |name| FIELDS.contains(&name)))?;
         scratch.push(b':');
-        serde_json::to_writer(&mut *scratch, &value)?;
+        json::append(scratch, &value)?;
     }
     scratch.extend_from_slice(b"}\n");
+    json::escape(scratch);
     sink.write_all(scratch)
 }
 
 pub(super) fn csv<W: Write>(
     line: &Line<'_>,
+    cells: ListCells,
     scratch: &mut Vec<u8>,
     csv: &mut csv::Writer<W>,
 ) -> csv::Result<()> {
     let Record { address, status, sub_status, blame, catch_all, role, disposable, free, .. } = line.record;
     let flag = |is: bool| if is { "true" } else { "false" };
-    csv.write_field(address)?;
+    csv.write_field(cells.apply(address.as_bytes()))?;
     csv.write_field(status.as_str())?;
     csv.write_field(sub_status.as_str())?;
     let mut shown = |value: Option<&dyn std::fmt::Display>, csv: &mut csv::Writer<W>| {
@@ -75,14 +81,14 @@ pub(super) fn csv<W: Write>(
         csv.write_field(flag(*is))?;
     }
     let record = line.record;
-    csv.write_field(record.mx_host.as_deref().unwrap_or_default())?;
+    csv.write_field(formula::escaped(record.mx_host.as_deref().unwrap_or_default().as_bytes()))?;
     shown(record.smtp_code.as_ref().map(|it| it as _), csv)?;
     shown(record.enhanced_code.as_ref().map(|it| it as _), csv)?;
-    csv.write_field(record.reply.as_deref().unwrap_or_default())?;
+    csv.write_field(formula::escaped(record.reply.as_deref().unwrap_or_default().as_bytes()))?;
     shown(Some(&record.attempts), csv)?;
     shown(record.tls.as_ref().map(|it| it as _), csv)?;
     shown(Some(&record.duration_ms), csv)?;
     shown(Some(&record.checked_at), csv)?;
-    csv.write_field(line.normal_form().unwrap_or_default())?;
-    csv.write_field(line.did_you_mean().unwrap_or_default())
+    csv.write_field(cells.apply(line.normal_form().unwrap_or_default().as_bytes()))?;
+    csv.write_field(cells.apply(line.did_you_mean().unwrap_or_default().as_bytes()))
 }

@@ -38,6 +38,17 @@ impl Vocab {
         }
     }
 
+    /// Whether the field at a path is the address, a part of it, or made of it. All others may hold words of servers.
+    pub(super) fn is_of_the_list(self, path: &str) -> bool {
+        match self {
+            Self::Reacher => reacher::OF_THE_LIST,
+            Self::Zerobounce => zerobounce::OF_THE_LIST,
+            Self::Kickbox => kickbox::OF_THE_LIST,
+            Self::Neverbounce => neverbounce::OF_THE_LIST,
+        }
+        .contains(&path)
+    }
+
     /// The columns of CSV, each the path of a field of the object.
     pub(super) fn columns(self) -> &'static [(&'static str, &'static str)] {
         match self {

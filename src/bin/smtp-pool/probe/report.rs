@@ -1,16 +1,12 @@
 //! What was found, for people and for programs.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write},
-    time::Duration,
-};
+use std::{collections::BTreeMap, io, time::Duration};
 
 use serde::Serialize;
 use smtp_pool::{net::TlsInfo, proto::Extensions};
 
 use super::{Probed, certificate::Certificate};
-use crate::{exit::printable, summary::span};
+use crate::{summary::span, terminal::Terminal};
 
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -59,13 +55,12 @@ impl Report {
     }
 
     pub(super) fn print(&self, json: bool) -> io::Result<()> {
-        let mut out = io::stdout().lock();
+        let mut out = Terminal::out();
         if json {
-            serde_json::to_writer(&mut out, self)?;
-            out.write_all(b"\n")?;
+            out.json(self)?;
         } else {
             for (label, value) in self.lines() {
-                writeln!(out, "{label:<13}{}", printable(&value))?;
+                out.line(format_args!("{label:<13}{value}"))?;
             }
         }
         out.flush()

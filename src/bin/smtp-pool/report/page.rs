@@ -11,7 +11,7 @@ use super::{
     Facts,
     chart::{self, Bar},
 };
-use crate::exit::printable;
+use crate::escape::{Escaped, FileName};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;color:#282c34;max-width:880px;margin:2rem auto;padding:0 1rem}\
     h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid #ddd}\
@@ -36,15 +36,31 @@ fn minute(at: Timestamp) -> impl fmt::Display {
     at.strftime("%Y-%m-%d %H:%M")
 }
 
-/// Text from lists and servers, which may say anything.
-fn escaped(text: &str) -> String {
-    printable(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+/// Text from lists and servers as HTML, which it may say anything in.
+fn escaped(text: impl fmt::Display) -> String {
+    let mut html = String::new();
+    for c in Escaped(text).to_string().chars() {
+        match c {
+            '&' => html.push_str("&amp;"),
+            '<' => html.push_str("&lt;"),
+            '>' => html.push_str("&gt;"),
+            '"' => html.push_str("&quot;"),
+            '\'' => html.push_str("&#39;"),
+            c => html.push(c),
+        }
+    }
+    html
+}
+
+/// The same within other text, whose order it leaves alone even if it is written from right to left.
+fn isolated(text: impl fmt::Display) -> String {
+    format!("<bdi>{}</bdi>", escaped(text))
 }
 
 pub(super) fn page(facts: &Facts) -> anyhow::Result<String> {
     let done: u64 = facts.verdicts.values().sum();
     let lists: Vec<String> =
-        facts.about.origins.iter().map(|origin| escaped(&origin.path.display().to_string())).collect();
+        facts.about.origins.iter().map(|origin| isolated(FileName(&origin.path))).collect();
     let mut page = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>smtp-pool report</title>\
          <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style>\
@@ -82,7 +98,7 @@ pub(super) fn page(facts: &Facts) -> anyhow::Result<String> {
         .providers
         .iter()
         .map(|(name, counts)| Bar {
-            label: printable(name),
+            label: Escaped(name).to_string(),
             parts: counts.iter().map(|(status, count)| (*count as f64, colour(*status))).collect(),
         })
         .collect();
@@ -98,8 +114,11 @@ pub(super) fn page(facts: &Facts) -> anyhow::Result<String> {
     if facts.took.is_empty() {
         page.push_str("<p>No server was asked.</p>");
     } else {
-        let lines: Vec<_> =
-            facts.took.iter().map(|it| (it.operation.clone(), [it.p50, it.p90, it.p99, it.max])).collect();
+        let lines: Vec<_> = facts
+            .took
+            .iter()
+            .map(|it| (Escaped(&it.operation).to_string(), [it.p50, it.p90, it.p99, it.max]))
+            .collect();
         page.push_str(&chart::quantiles(&lines)?);
         page.push_str("<table><tr><th>operation<th>count<th>p50 ms<th>p90 ms<th>p99 ms<th>max ms");
         for it in &facts.took {
@@ -124,7 +143,7 @@ pub(super) fn page(facts: &Facts) -> anyhow::Result<String> {
         page.push_str("<p>None at the end of the last run.</p>");
     }
     for (lane, why) in blocked {
-        write!(page, "<p class=\"blocked\"><b>{}</b>: {}</p>", escaped(&lane.name), escaped(why))?;
+        write!(page, "<p class=\"blocked\"><b>{}</b>: {}</p>", isolated(&lane.name), isolated(why))?;
     }
     let noted: Vec<_> =
         facts.lanes.iter().filter(|lane| lane.sender_refusals > 0 || lane.harvest_defences > 0).collect();

@@ -22,7 +22,8 @@ use tokio::{
 
 use super::{TICK, Tools, blocked, serve::Server};
 use crate::{
-    exit::{At, Exit, Failure, Result, printable},
+    escape::FileName,
+    exit::{At, Exit, Failure, Result},
     jobs::write_rows,
     output::{Target, Written},
     plan::JobPlan,
@@ -45,7 +46,7 @@ pub(super) async fn run(tools: Tools, plan: JobPlan, target: &Target, server: &S
     if !tools.quiet && (before > 0 || standing.postponed > 0) {
         tools.screen.say(format_args!(
             "going on with {}: {before} of {} rows are done",
-            path.display(),
+            FileName(&path),
             standing.rows
         ));
     }
@@ -57,12 +58,13 @@ pub(super) async fn run(tools: Tools, plan: JobPlan, target: &Target, server: &S
     let (screen, tally) = (&tools.screen, Tally::from(&standing));
     if !ended || standing.done() < standing.rows {
         screen.say(format_args!(
-            "interrupted: {} of {} rows have their verdict, kept in {}\n  the same command goes on; `smtp-pool job \
-             results {2}` shows them",
+            "interrupted: {} of {} rows have their verdict, kept in {}",
             standing.done(),
             standing.rows,
-            path.display()
+            FileName(&path)
         ));
+        let results = format_args!("`smtp-pool job results {}`", FileName(&path)).to_string();
+        screen.say(format_args!("  the same command goes on; {results} shows them"));
         return Ok(Exit::Interrupted);
     }
     if tokio::task::block_in_place(|| export(&path, target))? == Written::Enough {
@@ -70,7 +72,7 @@ pub(super) async fn run(tools: Tools, plan: JobPlan, target: &Target, server: &S
     }
     if !tools.quiet && tally.total() > 0 {
         let done = standing.done() - before;
-        screen.say(tables(&tally, done, &tools.metrics.snapshot(), started.elapsed()));
+        screen.say_lines(tables(&tally, done, &tools.metrics.snapshot(), started.elapsed()));
     }
     tools.say_notes(&lanes);
     Ok(blocked(&lanes, screen))
@@ -105,7 +107,7 @@ fn importing(tracker: &Tracker) -> Frame {
 async fn work(tools: &Tools, path: &Path, server: &Server) -> Result<(Standing, Vec<LaneStatus>, bool)> {
     let Tools { verifier, metrics, screen, .. } = tools;
     let on_lane = lane_reporter(screen.clone(), tools.quiet);
-    let at = |failure: Failure| failure.within(path.display());
+    let at = |failure: Failure| failure.within(FileName(path));
     let mut run = tokio::task::block_in_place(|| JobRun::start(path, verifier, metrics.clone(), on_lane))
         .map_err(|error| at(error.into()))?;
     let frame = |run: &JobRun| {
@@ -162,7 +164,7 @@ fn lane_reporter(screen: Screen, quiet: bool) -> OnLane {
             _ => return,
         };
         if !quiet {
-            screen.say(printable(&line));
+            screen.say(line);
         }
     })
 }
@@ -175,6 +177,6 @@ fn export(path: &Path, target: &Target) -> Result<Written> {
     let draft = PathBuf::from(name);
     let job = Job::open(path)?;
     let written = write_rows(&job, &target.at(draft.clone()), |_| true)?;
-    std::fs::rename(&draft, output).failed_at(format_args!("--output {}", output.display()))?;
+    std::fs::rename(&draft, output).failed_at(format_args!("--output {}", FileName(output)))?;
     Ok(written)
 }

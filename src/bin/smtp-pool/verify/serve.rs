@@ -1,6 +1,7 @@
 //! Metrics for Prometheus, and health, over HTTP while it runs.
 
 use std::{
+    collections::VecDeque,
     fmt::Write as _,
     io,
     net::SocketAddr,
@@ -10,9 +11,9 @@ use std::{
 
 use smtp_pool::{metrics::Metrics, verify::LaneState};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
+    task::{AbortHandle, JoinSet},
     time::timeout,
 };
 
@@ -21,9 +22,12 @@ use crate::{
     progress::{Frame, Screen},
 };
 
-/// How long a request may take, and how long it may be.
+/// The time for a request and its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The most octets of a request.
 const REQUEST: usize = 8 * 1024;
+/// The most connections at once. One more closes the oldest, so that clients that do not finish keep nobody out.
+const MAX_CONNECTIONS: usize = 32;
 
 /// Serves until it is dropped.
 pub(crate) struct Server {
@@ -50,6 +54,12 @@ impl Server {
             let listener = TcpListener::bind(address).await.usage_at(place())?;
             let bound = listener.local_addr().usage_at(place())?;
             screen.say(format_args!("metrics at http://{bound}/metrics, health at http://{bound}/health"));
+            if !bound.ip().to_canonical().is_loopback() {
+                screen.say(format_args!(
+                    "warning: --metrics {address}: other machines can read the metrics, which name the mail servers \
+                     that are asked; 127.0.0.1 is for this machine alone"
+                ));
+            }
             tasks.spawn(accept(listener, Arc::clone(&state)));
         }
         Ok(Self { state, _tasks: tasks })
@@ -63,12 +73,18 @@ impl Server {
 
 async fn accept(listener: TcpListener, state: Arc<State>) {
     let mut answers = JoinSet::new();
+    // The oldest first.
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
+                    open.retain(|answer| !answer.is_finished());
+                    if open.len() >= MAX_CONNECTIONS && let Some(oldest) = open.pop_front() {
+                        oldest.abort();
+                    }
                     let state = Arc::clone(&state);
-                    answers.spawn(async move { timeout(PATIENCE, answer(stream, &state)).await });
+                    open.push_back(answers.spawn(async move { serve(stream, &state).await }));
                 }
                 // Out of files, most likely: the scraper comes again.
                 Err(_) => tokio::time::sleep(PATIENCE).await,
@@ -78,14 +94,39 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-async fn answer(mut stream: TcpStream, state: &State) -> io::Result<()> {
-    let mut request = Vec::new();
-    while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < REQUEST {
-        if stream.read_buf(&mut request).await? == 0 {
-            break;
+/// Answers one request, or closes the connection if that takes too long.
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: &State) {
+    // A client that is gone or too slow gets no answer.
+    let _ = timeout(PATIENCE, async {
+        let answer = match request(&mut stream).await? {
+            Some(request) => answer(&request, state),
+            None => response("431 Request Header Fields Too Large", "text/plain", "too long\n", false),
+        };
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await
+    })
+    .await;
+}
+
+/// Reads the head of a request; none if it is longer than [`REQUEST`].
+async fn request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
+    let mut octets = Vec::new();
+    loop {
+        let seen = octets.len().saturating_sub(3);
+        if stream.read_buf(&mut octets).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if octets[seen..].windows(4).any(|end| end == b"\r\n\r\n") {
+            return Ok(Some(octets));
+        }
+        if octets.len() >= REQUEST {
+            return Ok(None);
         }
     }
-    let request = String::from_utf8_lossy(&request);
+}
+
+fn answer(request: &[u8], state: &State) -> String {
+    let request = String::from_utf8_lossy(request);
     let mut words = request.split_ascii_whitespace();
     let (status, kind, body) = match (words.next(), words.next()) {
         (Some("GET" | "HEAD"), Some("/metrics")) => {
@@ -101,16 +142,15 @@ async fn answer(mut stream: TcpStream, state: &State) -> io::Result<()> {
         }
         _ => ("405 Method Not Allowed", "text/plain", "GET only\n".to_owned()),
     };
-    let is_head = request.starts_with("HEAD");
-    let mut response = format!(
+    response(status, kind, &body, request.starts_with("HEAD"))
+}
+
+fn response(status: &str, kind: &str, body: &str, is_head: bool) -> String {
+    let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
-    if !is_head {
-        response.push_str(&body);
-    }
-    stream.write_all(response.as_bytes()).await?;
-    stream.shutdown().await
+    if is_head { head } else { head + body }
 }
 
 /// The run in the text format of Prometheus.
@@ -143,4 +183,70 @@ fn exposition(frame: &Frame) -> String {
         let _ = writeln!(text, "smtp_pool_lanes{{state=\"{state}\"}} {count}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{DuplexStream, duplex},
+        time::{Instant, sleep},
+    };
+
+    use super::*;
+
+    /// Serves one connection, and returns its other end and how long it will have been open.
+    fn served(room: usize) -> (DuplexStream, tokio::task::JoinHandle<Duration>) {
+        let (client, server) = duplex(room);
+        let task = tokio::spawn(async move {
+            let state = State { metrics: Arc::default(), run: Mutex::new("x".repeat(10_000)) };
+            let started = Instant::now();
+            serve(server, &state).await;
+            started.elapsed()
+        });
+        (client, task)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_octet_by_octet_has_a_deadline() {
+        let (mut client, task) = served(1_024);
+        for octet in b"GET /metrics HTTP/1.1\r\nX: and so on".iter().cycle() {
+            if client.write_all(&[*octet]).await.is_err() {
+                break;
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+        assert_eq!(task.await.unwrap(), PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_reads_has_a_deadline() {
+        let (mut client, task) = served(64);
+        client.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").await.unwrap();
+        assert_eq!(task.await.unwrap(), PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_in_pieces_is_answered() {
+        let (mut client, _task) = served(64);
+        for piece in ["GET /health HT", "TP/1.1\r\nHost: x\r\n\r", "\n"] {
+            client.write_all(piece.as_bytes()).await.unwrap();
+            sleep(Duration::from_secs(1)).await;
+        }
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("{\"status\":\"ok\"}\n"),
+            "{answer}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_cut_off_is_not_answered() {
+        let (mut client, task) = served(64);
+        client.write_all(b"GET /health").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!((&*answer, task.await.unwrap()), ("", Duration::ZERO));
+    }
 }

@@ -76,7 +76,7 @@ pub(super) async fn run(
         more => screen.say(format_args!("and {more} more rows that are no addresses")),
     }
     if !*quiet && tally.total() > 0 {
-        screen.say(tables(&tally, tally.total(), &metrics.snapshot(), started.elapsed()));
+        screen.say_lines(tables(&tally, tally.total(), &metrics.snapshot(), started.elapsed()));
     }
     tools.say_notes(&records.lanes().snapshot());
     if ended == Ended::Stopped {

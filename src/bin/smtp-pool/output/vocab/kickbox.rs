@@ -22,6 +22,9 @@ pub(super) const COLUMNS: &[(&str, &str)] = &[
     ("message", "/message"),
 ];
 
+/// Of these, what is made of the address.
+pub(super) const OF_THE_LIST: &[&str] = &["/email", "/did_you_mean", "/user", "/domain"];
+
 fn reason(sub_status: SubStatus) -> &'static str {
     use SubStatus as S;
     match sub_status {

@@ -18,6 +18,14 @@ pub(super) const COLUMNS: &[(&str, &str)] = &[
     ("domain", "/address_info/domain"),
 ];
 
+/// Of these, what is made of the address.
+pub(super) const OF_THE_LIST: &[&str] = &[
+    "/address_info/original",
+    "/suggested_correction",
+    "/address_info/normalized_email",
+    "/address_info/domain",
+];
+
 fn result(line: &Line<'_>) -> &'static str {
     let record = line.record;
     match record.status {

@@ -24,6 +24,9 @@ pub(super) const COLUMNS: &[(&str, &str)] = &[
     ("error", "/smtp/error/message"),
 ];
 
+/// Of these, what is made of the address.
+pub(super) const OF_THE_LIST: &[&str] = &["/input", "/syntax/domain", "/syntax/username"];
+
 pub(super) fn object(line: &Line<'_>) -> Value {
     let record = line.record;
     let is_reachable = match record.status {

@@ -28,6 +28,9 @@ pub(super) const COLUMNS: &[(&str, &str)] = &[
     ("processed_at", "/processed_at"),
 ];
 
+/// Of these, what is made of the address.
+pub(super) const OF_THE_LIST: &[&str] = &["/address", "/account", "/domain", "/did_you_mean"];
+
 /// Their status and sub-status.
 fn verdict(line: &Line<'_>) -> (&'static str, &'static str) {
     use SubStatus as S;

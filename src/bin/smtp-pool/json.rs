@@ -1,0 +1,94 @@
+//! JSON that may be looked at: C1 control characters, DEL and what a terminal does not show are escaped, as all of C0
+//! is in any JSON. A reader gets the same text back.
+
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+
+use crate::escape::is_hidden;
+
+/// Returns the value as JSON, without a line end.
+pub(crate) fn to_vec(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut json = serde_json::to_vec(value)?;
+    escape(&mut json);
+    Ok(json)
+}
+
+/// Appends the value to JSON that [`escape`] is called on later.
+pub(crate) fn append(json: &mut Vec<u8>, value: &impl Serialize) -> io::Result<()> {
+    Ok(serde_json::to_writer(json, value)?)
+}
+
+/// Escapes what stands in the strings of JSON: nowhere else does it have characters beyond ASCII, or DEL.
+///
+/// Nearly all records are ASCII, and for them this is one pass of a few nanoseconds.
+pub(crate) fn escape(json: &mut Vec<u8>) {
+    // Without an early end, so that the compiler takes many octets at once.
+    if json.iter().fold(0, |most: u8, octet| most.max(*octet)) < 0x7f {
+        return;
+    }
+    let Ok(text) = std::str::from_utf8(json) else { return };
+    let hidden = |(_, c): &(usize, char)| is_hidden(*c) && *c != '\n';
+    let Some((mut at, _)) = text.char_indices().find(hidden) else { return };
+    let mut escaped = Vec::with_capacity(json.len() + 64);
+    let mut rest = text;
+    while let Some(c) = rest[at..].chars().next() {
+        escaped.extend_from_slice(&rest.as_bytes()[..at]);
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            let _ = write!(escaped, "\\u{unit:04x}");
+        }
+        rest = &rest[at + c.len_utf8()..];
+        at = rest.char_indices().find(hidden).map_or(rest.len(), |(at, _)| at);
+    }
+    escaped.extend_from_slice(rest.as_bytes());
+    *json = escaped;
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn text(value: &impl Serialize) -> String {
+        String::from_utf8(to_vec(value).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_is_hidden_is_escaped() {
+        assert_eq!(text(&"a\u{7f}\u{9b}\u{202e}\n\\"), r#""a\u007f\u009b\u202e\n\\""#);
+        assert_eq!(
+            text(&json!({ "\u{85}k": ["\u{e0041}", "é中"] })),
+            "{\"\\u0085k\":[\"\\udb40\\udc41\",\"é中\"]}"
+        );
+        let mut lines = "{\"a\":\"\u{85}\"}\n".as_bytes().to_vec();
+        escape(&mut lines);
+        assert_eq!(lines, b"{\"a\":\"\\u0085\"}\n");
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let odd = "[\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}a\\\\\"é]{0,12}";
+        let leaf = prop_oneof![
+            any::<String>().prop_map(Value::from),
+            odd.prop_map(Value::from),
+            any::<i64>().prop_map(Value::from)
+        ];
+        leaf.prop_recursive(3, 24, 4, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::hash_map(odd, inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_hidden_is_left_and_a_reader_gets_the_same(value in values()) {
+            let text = text(&value);
+            prop_assert!(!text.chars().any(is_hidden), "{text:?}");
+            prop_assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+        }
+    }
+}
