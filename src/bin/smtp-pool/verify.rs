@@ -56,16 +56,21 @@ pub(crate) async fn run(plan: Plan) -> Result<Exit> {
 /// Tells which lanes stayed blocked, and what that means for how the command ends.
 fn blocked(lanes: &[LaneStatus], screen: &Screen) -> Exit {
     let blocked = lanes.iter().filter_map(|lane| match &lane.state {
-        LaneState::Blocked(block) => Some((lane, block)),
+        LaneState::Blocked(block) => Some((&*lane.name, format!("{} ({})", block.cause, block.reply))),
         _ => None,
     });
+    refused(blocked, screen)
+}
+
+/// Tells which providers refused us, and why.
+fn refused<'a>(providers: impl Iterator<Item = (&'a str, String)>, screen: &Screen) -> Exit {
     let mut exit = Exit::Done;
-    for (lane, block) in blocked {
+    for (name, why) in providers {
         if exit == Exit::Done {
             screen.say("\nproviders that did not want us to the end:");
         }
         exit = Exit::Blocked;
-        screen.say(printable(&format!("  {}: {} ({})", lane.name, block.cause, block.reply)));
+        screen.say(printable(&format!("  {name}: {why}")));
     }
     exit
 }
