@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use tempfile::TempPath;
 
 use super::{
-    error::{Doing, JobError, Result},
+    error::{Doing, Result},
     open,
     place::{check_replaceable, draft_name, real, remove_companions, sweep},
     schema::{APPLICATION_ID, DRAFT_ID, Format, SEALED},
@@ -63,6 +63,7 @@ impl Draft {
         File::open(&path).and_then(|file| file.sync_all()).doing("the job cannot be written")?;
         let persisted = match check_replaceable(&target)? {
             true => {
+                inherit(&path, &target);
                 remove_companions(&target)?;
                 path.persist(&target)
             }
@@ -77,17 +78,24 @@ impl Draft {
     }
 }
 
-impl From<tempfile::PathPersistError> for JobError {
-    fn from(error: tempfile::PathPersistError) -> Self {
-        Self::Io { doing: DOING, error: error.error }
+/// Gives a job the owner of that which it replaces, as far as this process may: root works on jobs of others.
+#[cfg(unix)]
+fn inherit(job: &Path, from: &Path) {
+    use std::os::unix::fs::{MetadataExt, chown};
+    if let Ok(meta) = std::fs::metadata(from) {
+        let _ = chown(job, Some(meta.uid()), Some(meta.gid()));
     }
 }
+
+#[cfg(not(unix))]
+fn inherit(_: &Path, _: &Path) {}
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
+    use crate::job::error::JobError;
     use crate::job::store::{Changes, Store};
 
     fn files(dir: &Path) -> Vec<String> {

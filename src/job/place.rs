@@ -102,8 +102,7 @@ fn may(path: &Path, right: Right) -> bool {
         Right::Read => Access::READ_OK,
         Right::Write => Access::WRITE_OK,
     };
-    // An old kernel that cannot tell leaves it to SQLite.
-    !matches!(accessat(CWD, path, access, AtFlags::EACCESS), Err(Errno::ACCESS | Errno::PERM | Errno::ROFS))
+    !matches!(accessat(CWD, path, access, AtFlags::empty()), Err(Errno::ACCESS | Errno::PERM | Errno::ROFS))
 }
 
 #[cfg(not(unix))]

@@ -590,6 +590,19 @@ fn the_log_of_a_killed_run_is_read_or_the_error_says_what_to_do() {
     assert!(!desk.at("out.csv.job-wal").exists(), "whoever may write takes the log into the job");
 }
 
+/// The log of the killed run is that of another job.
+#[test]
+fn a_killed_job_is_begun_anew() {
+    let desk = killed();
+    fs::write(&desk.list, "email\nann@x.test\nbob@x.test\n").unwrap();
+    let output = desk.verify(&["--syntax-only", "-q", "--restart"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let addresses: Vec<String> =
+        desk.text("out.csv").lines().skip(1).map(|line| line.split(',').next().unwrap().to_owned()).collect();
+    assert_eq!(addresses, ["ann@x.test", "bob@x.test"]);
+    assert_eq!(desk.names(), ["list.csv", "out.csv", "out.csv.job", "world.toml"]);
+}
+
 /// Root may mount. Elsewhere the test above says the same of a folder that may not be written to: to SQLite and to the
 /// question of rights both are one.
 #[test]
