@@ -1,4 +1,4 @@
-//! A job that is being made, under a name that nobody else has, until it is whole.
+//! A job that is being made. It has a random name until it is whole.
 
 use std::{
     fs::File,
@@ -78,7 +78,7 @@ impl Draft {
     }
 }
 
-/// Gives a job the owner of that which it replaces, as far as this process may: root works on jobs of others.
+/// Gives a job the owner of the job that it replaces, if this process may: root works on jobs of others.
 #[cfg(unix)]
 fn inherit(job: &Path, from: &Path) {
     use std::os::unix::fs::{MetadataExt, chown};

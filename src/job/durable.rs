@@ -88,8 +88,8 @@ impl Job {
         Self::open(path)
     }
 
-    /// Opens a job, also where nothing can be written. Each of its pages is looked at, and whatever is read later is held
-    /// against its checksum.
+    /// Opens a job, also where nothing can be written. Each of its pages is checked now, and each row and value when it is
+    /// read.
     ///
     /// # Errors
     /// Why it cannot be opened: there is none, it may not be read, it is another file, of a newer version, or damaged.

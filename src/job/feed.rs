@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// What is postponed is kept a little after its time was set, and must not be passed over.
 const MARGIN: i64 = 200;
 
-/// Milliseconds since 1970, by a clock that is read once: whoever sets the clock back during a run holds nothing up.
+/// Returns the milliseconds since 1970. The system clock is read once: setting it back during a run delays nothing.
 pub(super) fn now() -> i64 {
     static START: OnceLock<(Duration, Instant)> = OnceLock::new();
     let start = || (SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), Instant::now());

@@ -85,7 +85,7 @@ impl Totals {
     }
 }
 
-/// The metrics when a run began, and now: whoever verifies several jobs may have one set of them.
+/// The metrics when a run began, and now. Several jobs may share one set of metrics.
 pub(super) struct RunMetrics<'a> {
     pub(super) began: &'a Snapshot,
     pub(super) now: &'a Snapshot,

@@ -45,7 +45,7 @@ impl Lock {
                 Err(TryLockError::WouldBlock) => return Err(JobError::Busy(holder)),
                 Err(TryLockError::Error(error)) => return Err(error).doing(DOING),
             }
-            // Whoever had it before may have taken the file away meanwhile.
+            // The process that had it before may have deleted the file meanwhile.
             if is_at(&file, &path) {
                 sign(&file).doing(DOING)?;
                 return Ok(Self { path, file });
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_somebody_else_is_left_alone() {
+    fn another_file_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let (job, path) = (dir.path().join("a.job"), dir.path().join("a.job-lock"));
         for text in ["ann@example.com\n", "smtp-pool \n", "smtp-pool x\n", "smtp-pool 1"] {
@@ -140,7 +140,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_lock_is_a_plain_file_and_waits_for_nobody() {
+    fn a_lock_is_a_plain_file_and_opens_at_once() {
         use std::os::unix::fs::{PermissionsExt, symlink};
         let dir = tempfile::tempdir().unwrap();
         let (job, path) = (dir.path().join("a.job"), dir.path().join("a.job-lock"));

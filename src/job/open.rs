@@ -1,7 +1,6 @@
 //! How a job is opened: for writing, for reading beside a run, or where nothing can be written.
 //!
-//! A job may come from anybody. Nothing that its file says is run: no trigger, no view, no function, no table but those of
-//! a job.
+//! A job may come from anywhere. SQLite runs nothing that the file asks for: no trigger, no view, no function.
 
 use std::{
     fs, io,
@@ -80,7 +79,7 @@ fn open_once(path: &Path, access: Access) -> Result<(Connection, Format)> {
     let is_readable = |suffix| beside(path, suffix).exists() && may_read(&beside(path, suffix));
     let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = match rights.write {
-        // Readers write too, if they may: whoever closes last takes the log away.
+        // Readers write too, if they may: the last one to close takes the log into the job.
         true => Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_WRITE)?,
         // With the log and its index as they are. A reader who may not write must not make them: they would be in the
         // way of the job's owner.
@@ -88,7 +87,7 @@ fn open_once(path: &Path, access: Access) -> Result<(Connection, Format)> {
             Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_ONLY)?
         }
         false if has_log(path) => return Err(JobError::Log(beside(path, "-wal"))),
-        // Nobody writes, so that nothing has to be locked.
+        // There is no writer, so that nothing has to be locked.
         false => {
             let flags = flags | OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
             Connection::open_with_flags(immutable(path), flags)?
@@ -120,7 +119,7 @@ pub(super) fn distrust(connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Returns the address of a file that nobody changes while it is read.
+/// Returns the address of a file that does not change while it is read.
 fn immutable(path: &Path) -> PathBuf {
     let mut address = String::from("file:");
     for octet in path.as_os_str().as_encoded_bytes() {
@@ -140,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_the_path_whatever_is_in_it() {
+    fn an_address_is_the_path_with_any_characters() {
         assert_eq!(
             immutable(Path::new("/a b/ü?x#.job")),
             Path::new("file:/a%20b/%c3%bc%3fx%23.job?immutable=1")

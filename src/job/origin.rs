@@ -1,8 +1,7 @@
 //! The lists of a job: where they were, and what was in them.
 //!
-//! A list is known by its content. To read it again each time would cost as long as the disk takes, so that a list that is
-//! where it was, and was not written to since, is taken for the same: its path, device, inode, size, and the times of its
-//! last changes. Whatever else it is called, a list with the same hash is the same.
+//! A list is known by its content. To read it again each time would cost the time of the disk. So a list with the same path,
+//! device, inode, size and times of change is taken for the same. Another list is the same if its hash is.
 
 use std::{
     borrow::Cow,

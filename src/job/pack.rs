@@ -285,7 +285,7 @@ impl<'a> Unpacker<'a> {
     }
 }
 
-/// A text as far as it is read: whoever wrote the file may have put hundreds of mebibytes there, once for each row.
+/// Returns a text as far as it is read: a hostile file may hold hundreds of mebibytes for each row.
 fn cut(text: &str) -> Arc<str> {
     match text.len() > MAX_TEXT {
         true => format!("{}…", &text[..text.floor_char_boundary(MAX_TEXT)]).into(),

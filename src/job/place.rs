@@ -1,8 +1,8 @@
 //! Where a job and its companions lie, and whether what lies there is theirs.
 //!
 //! A job is one file. While it is written to, SQLite keeps a log and an index of it beside the job (`-wal`, `-shm`), and a
-//! run keeps its lock (`-lock`). SQLite takes whatever has such a name for its own, empties it, and deletes it. So each of
-//! them is looked at first: what this crate did not make is left as it is.
+//! run keeps its lock (`-lock`). SQLite takes any file with such a name for its own, empties it, and deletes it. So each of
+//! them is checked first: a file that this crate did not make is left as it is.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -30,8 +30,8 @@ pub(super) fn beside(job: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
-/// Returns the path of a job without symbolic links, whether the job is there or not. Whoever names it in another way
-/// finds the same lock and the same log.
+/// Returns the path of a job without symbolic links, whether the job is there or not. So all names of a job lead to one
+/// lock and one log.
 ///
 /// # Errors
 /// There is no such folder, or a symbolic link leads nowhere.
@@ -118,7 +118,7 @@ pub(super) fn has_log(job: &Path) -> bool {
     fs::symlink_metadata(beside(job, "-wal")).is_ok_and(|meta| meta.len() > 0)
 }
 
-/// Makes sure that whatever has the name of a companion is one.
+/// Checks that each file with the name of a companion is one.
 ///
 /// # Errors
 /// [`InTheWay`](JobError::InTheWay): it is something else, which SQLite would destroy.
@@ -164,8 +164,7 @@ fn head(path: &Path, into: &mut [u8]) -> io::Result<usize> {
     Ok(len)
 }
 
-/// Whether there is a job at `path` that a new one may replace, or nothing that a new one would destroy. Nobody in this
-/// process should have it open.
+/// Tells whether there is a job at `path`, which a new one may replace. It must not be open in this process.
 ///
 /// # Errors
 /// [`InTheWay`](JobError::InTheWay): something else is there.
@@ -218,8 +217,8 @@ pub(super) fn draft_name(job: &Path) -> (OsString, &'static OsStr) {
     (format!(".{short}.").into(), OsStr::new(DRAFT))
 }
 
-/// Deletes what runs left that were killed while they made this job. The caller has the lock of the job, so that nobody
-/// makes it now.
+/// Deletes the drafts that killed runs left of this job. The caller has the lock of the job, so that none of them is being
+/// written.
 pub(super) fn sweep(job: &Path) {
     let (prefix, suffix) = draft_name(job);
     let Some(Ok(entries)) = job.parent().map(fs::read_dir) else { return };

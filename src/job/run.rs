@@ -60,7 +60,7 @@ impl JobRun {
         renew(path, &lock)?;
         let standing = Job::open(path)?.standing()?;
         let (mut writer, reader) = (Sqlite::open(path, Access::Write)?, Sqlite::open(path, Access::Read)?);
-        // A clock that was set back, or a file that somebody else wrote, must not make the run wait for years.
+        // Neither a clock that was set back nor a hostile file must make the run wait for years.
         let longest = verifier.longest_pause().max(LONGEST_PAUSE);
         let latest = feed::now().saturating_add(i64::try_from(longest.as_millis()).unwrap_or(i64::MAX));
         writer.bring_forward(latest)?;

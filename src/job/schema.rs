@@ -33,8 +33,8 @@ impl Format {
     }
 }
 
-/// The tables of version 2. A sum stands before a packed value and does not cover it: the value has a sum of its own, and
-/// whoever reads the small columns does not have to read the value.
+/// The tables of version 2. A sum stands before a packed value and does not cover it: the value has a sum of its own. So the
+/// small columns are read without the value.
 pub(super) const SEALED: &str = "
 CREATE TABLE value (name TEXT PRIMARY KEY, value TEXT NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE segment (

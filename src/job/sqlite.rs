@@ -1,8 +1,8 @@
 //! The store in one file, by SQLite.
 //!
 //! A job is made without a journal, as a [draft](super::draft). Afterwards there is a write-ahead log, so that readers never
-//! wait; with `synchronous = NORMAL` whatever was committed outlives the death of the process at any moment, and a loss of
-//! power takes the last moments at most.
+//! wait. With `synchronous = NORMAL` a commit outlives the death of the process at any moment; a loss of power takes the last
+//! moments at most.
 //!
 //! What is read from the file is checked: each row by its sum, and each number against what it may be. The author of a file
 //! can make the sums fit, so that they do not replace the checks of numbers.

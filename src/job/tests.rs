@@ -1,4 +1,4 @@
-//! Files that are damaged, or were written by somebody who means harm: read to an error, or to what was written.
+//! Damaged files and hostile files: each is an error, or is read as it was written.
 
 use std::{
     fs::{self, File},
@@ -85,7 +85,7 @@ impl Desk {
         vec![Source::File(self.list.clone())]
     }
 
-    /// Changes the job, and makes all sums fit: what somebody does who knows how jobs are written.
+    /// Changes the job and makes all sums fit, as an attacker does who knows the format.
     fn forge(&self, sql: &str) {
         let connection = Connection::open(&self.job).unwrap();
         connection.execute_batch(sql).unwrap();
@@ -362,7 +362,7 @@ fn a_time_that_never_comes_is_brought_forward() {
 }
 
 #[test]
-fn packed_values_are_bounded_whatever_they_say() {
+fn packed_values_are_bounded() {
     let zeros = |len: usize| compress(&vec![0; len]).unwrap();
     // A frame that says that it holds 2⁶² octets.
     let endless = [&[0x28, 0xb5, 0x2f, 0xfd, 0xe0][..], &(1_u64 << 62).to_le_bytes(), &[1, 0, 0]].concat();
@@ -481,7 +481,7 @@ fn a_job_of_version_1_is_read_as_it_is_and_renewed_before_it_is_written() {
     assert_eq!(old.check(&desk.sources(), KIND).unwrap(), KnownBy::Time);
     assert_eq!((old.took().unwrap()[0].count, old.lanes().unwrap()[0].blocked.is_some()), (40, true));
     drop(old);
-    assert_eq!(fs::read(&desk.job).unwrap(), octets, "whoever reads leaves it as it was");
+    assert_eq!(fs::read(&desk.job).unwrap(), octets, "a reader leaves it as it was");
 
     Job::remember(&desk.job, &desk.sources()).unwrap();
     assert_eq!(rows_of(&desk.job), rows);

@@ -1,4 +1,4 @@
-//! Files: nothing is written over that was not made here, and jobs are read from where they lie, whoever wrote them.
+//! Files: the command replaces its own outputs only, and reads jobs from anywhere and from anybody.
 
 use std::{
     fs,
@@ -295,7 +295,7 @@ fn an_earlier_output_is_replaced_and_stays_until_then() {
 }
 
 #[test]
-fn two_commands_with_one_output_are_in_nobodys_way() {
+fn two_commands_with_one_output_write_one_of_both() {
     let desk = Desk::new("");
     let list = |name: &str, user: &str| {
         let rows: String = (0..20_000).map(|n| format!("{user}{n}@x.test\n")).collect();
@@ -461,7 +461,7 @@ struct Others {
     dir: TempDir,
 }
 
-/// What `nobody` is on most systems; any number that owns nothing will do.
+/// The user `nobody` of most systems; any number that owns no file will do.
 const NOBODY: &str = "65534";
 
 impl Others {
@@ -587,7 +587,7 @@ fn the_log_of_a_killed_run_is_read_or_the_error_says_what_to_do() {
         mode(&desk.at(name), 0o600);
     }
     assert_eq!(results(&desk.run(&["job", "results", "out.csv.job"])), known);
-    assert!(!desk.at("out.csv.job-wal").exists(), "whoever may write takes the log into the job");
+    assert!(!desk.at("out.csv.job-wal").exists(), "a reader who may write takes the log into the job");
 }
 
 /// The log of the killed run is that of another job.
@@ -834,7 +834,7 @@ fn the_exit_code_and_the_report_tell_of_the_whole_job() {
 }
 
 #[test]
-fn whoever_reads_a_pipe_may_have_enough() {
+fn a_reader_of_a_pipe_may_close_it() {
     let rows: String = (0..20_000).map(|n| format!("user{n}@x.test\n")).collect();
     let desk = Desk::done(&format!("email\n{rows}"));
     let fifo = desk.at("pipe.jsonl");

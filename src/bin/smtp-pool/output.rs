@@ -98,7 +98,7 @@ impl Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
     Yes,
-    /// Whoever read standard output or a pipe has had enough, like `head`.
+    /// The reader of standard output or of a pipe has closed it, as `head` does.
     Enough,
 }
 

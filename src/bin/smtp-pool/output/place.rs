@@ -1,7 +1,7 @@
 //! Where an output goes, and what it must not replace.
 //!
-//! An output is written beside its place, under a name that nobody else has, and gets its name when it is whole. What was
-//! there before stays until then: whatever fails, it is the old output or the new one, and never half of one.
+//! An output is written beside its place, under a random name. It gets its name when it is whole. Until then the old output
+//! stays. So an error, a full disk or a kill leaves the old output or the new one, and never half of one.
 //!
 //! A list, a job, a file of options and any file that is no output of smtp-pool are never replaced.
 
@@ -20,7 +20,7 @@ use crate::exit::{At, Failure, Result};
 const DRAFT: &str = ".smtp-pool";
 /// Characters between the name of the output and that.
 const RANDOM: usize = 6;
-/// A draft that nobody has locked, and that was not written to for so long, was left by a process that was killed.
+/// A draft without a lock that was not written to for so long was left by a killed process.
 const ABANDONED: Duration = Duration::from_secs(60);
 /// Symbolic links that are followed to a file that is not there.
 const MAX_LINKS: u32 = 40;
@@ -89,19 +89,19 @@ impl Place {
         matches!(self.to, To::File(_)).then_some(&*self.path)
     }
 
-    /// Whether somebody reads what is written as it comes, and may have had enough.
+    /// Whether it is a stream, whose reader may close it before the end.
     pub(crate) fn is_stream(&self) -> bool {
         self.file().is_none()
     }
 
-    /// Never writes over this file, whatever it is called.
+    /// Never writes over this file, under any of its names.
     pub(crate) fn keep(&mut self, what: &'static str, path: &Path) {
         let id = fs::metadata(path).ok().and_then(|meta| id(&meta));
         self.kept.push(Kept { what, id, size: None, path: resolved(path).unwrap_or_else(|_| path.into()) });
     }
 
-    /// Never writes over the file that had this device, inode and size once, whatever it is called now. Another may have
-    /// got its inode since, if it is gone, but hardly one of the same size.
+    /// Never writes over the file that once had this device, inode and size, under any name. If the file is gone, another
+    /// may have its inode now, but hardly one of the same size.
     pub(crate) fn keep_moved(&mut self, what: &'static str, id: Id, size: u64) {
         let id = Some(id).filter(|id| *id != (0, 0));
         self.kept.push(Kept { what, id, size: Some(size), path: PathBuf::new() });
@@ -266,7 +266,7 @@ fn draft(path: &Path) -> io::Result<NamedTempFile> {
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
     let file = builder.tempfile_in(folder)?;
-    // By this others see that it is being written. Where files cannot be locked, nobody takes it away either.
+    // The lock shows that the draft is being written. Where files cannot be locked, no draft is swept.
     let _ = file.as_file().try_lock();
     Ok(file)
 }
@@ -345,7 +345,7 @@ mod tests {
     use super::*;
 
     fn place(path: &Path) -> Place {
-        // Whatever begins like this is an output.
+        // A file that begins like this is an output.
         Place::new(Some(path), |path| Ok(fs::read(path)?.starts_with(b"ours"))).unwrap()
     }
 
@@ -430,7 +430,7 @@ mod tests {
             }
             fs::metadata(at("new")).unwrap().permissions().mode() & 0o777
         };
-        // Whatever the umask is, the owner may read and write, and nobody may run it.
+        // With any umask the owner may read and write.
         assert_eq!(mode(None) & 0o711, 0o600);
         mode(Some(0o640));
         write(&place(&at("link")), "ours again").unwrap();
