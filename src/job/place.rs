@@ -20,8 +20,8 @@ use super::{
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// With what the name of a file ends that is being made.
 const DRAFT: &str = ".smtp-pool";
-/// The index of a log grows by so many octets.
-const INDEX_BLOCK: u64 = 32 * 1024;
+/// The index of a log grows by so many octets, also where the disk is full before it has its size.
+const INDEX_BLOCK: u64 = 4_096;
 
 /// Returns the path of a companion.
 pub(super) fn beside(job: &Path, suffix: &str) -> PathBuf {
@@ -155,13 +155,10 @@ fn begins_with(path: &Path, heads: &[&[u8]]) -> bool {
 
 fn head(path: &Path, into: &mut [u8]) -> io::Result<usize> {
     let Some(file) = open_plain(File::options().read(true), path)? else { return Ok(0) };
-    let mut len = 0;
-    let mut octets = file.take(into.len() as u64).bytes();
-    while let Some(octet) = octets.next().transpose()? {
-        into[len] = octet;
-        len += 1;
-    }
-    Ok(len)
+    let mut found = Vec::new();
+    file.take(into.len() as u64).read_to_end(&mut found)?;
+    into[..found.len()].copy_from_slice(&found);
+    Ok(found.len())
 }
 
 /// Tells whether there is a job at `path`, which a new one may replace. It must not be open in this process.

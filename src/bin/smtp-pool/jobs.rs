@@ -118,7 +118,9 @@ fn status(job: &Path, as_json: bool) -> Result<Exit> {
     print(format_args!("done       {}", standing.done()))?;
     print(format_args!("postponed  {}", standing.postponed))?;
     print(format_args!("left       {}", left(&standing)))?;
-    print(format_args!("runs       {}, {} together", totals.runs, span(totals.elapsed())))?;
+    if totals.runs > 0 {
+        print(format_args!("runs       {}, {} together", totals.runs, span(totals.elapsed())))?;
+    }
     for lane in blocked {
         print(format_args!("blocked    {}", printable(&lane.name)))?;
     }

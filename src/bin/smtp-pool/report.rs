@@ -172,6 +172,17 @@ mod tests {
         assert!(Pace::default().rates().is_empty());
     }
 
+    /// A job may come from anywhere, and so may its times.
+    #[test]
+    fn absurd_times_make_a_chart_too() {
+        let mut pace = Pace::default();
+        let (least, most) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
+        [most, least, 0, most, least + 1].into_iter().for_each(|second| pace.add(second));
+        assert!(chart::over_time(&pace.rates(), "verdicts a second").unwrap().len() < 100_000);
+        let lines = [("rcpt".to_owned(), [0.0, 0.001, 1.0, 86_400_000.0])];
+        assert!(chart::quantiles(&lines).unwrap().len() < 100_000);
+    }
+
     #[test]
     fn the_pace_is_made_of_steps_and_silences() {
         let mut pace = Pace::default();
