@@ -3,13 +3,16 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
-use serde::{Deserialize, Serialize};
-
+use super::{
+    error::Result,
+    history::{History, RunMetrics},
+};
 use crate::{
-    metrics::Metrics,
-    verify::{LaneState, LaneStatus, Lanes, Record, SubStatus},
+    metrics::{Metrics, Snapshot},
+    verify::{LaneStatus, Lanes, Record, SubStatus},
 };
 
 /// How a job stands.
@@ -41,54 +44,31 @@ impl Standing {
     }
 }
 
-/// How long an operation took, as a job keeps it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Took {
-    /// What was done.
-    pub operation: String,
-    /// How often.
-    pub count: u64,
-    /// Half took no longer, in milliseconds.
-    pub p50: f64,
-    /// 90 % took no longer.
-    pub p90: f64,
-    /// 99 % took no longer.
-    pub p99: f64,
-    /// None took longer.
-    pub max: f64,
-}
-
-/// A lane as a job keeps it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LaneNote {
-    /// The provider, or the most preferred exchanger.
-    pub name: String,
-    /// Answers.
-    pub answered: u64,
-    /// Why it does not want us, if it does not.
-    pub blocked: Option<String>,
-    /// Answers that refuse the sender.
-    #[serde(default)]
-    pub sender_refusals: u64,
-    /// How often it refused everybody as unknown, as a defence against directory harvesting does.
-    #[serde(default)]
-    pub harvest_defences: u32,
-}
-
 /// Told when a lane begins or ceases to be blocked.
 pub type OnLane = Box<dyn FnMut(&LaneStatus) + Send>;
 
 /// Where a run writes down how it stands.
 pub(super) struct Board {
     standing: Mutex<Standing>,
+    earlier: History,
+    started: Instant,
+    /// What the metrics held then.
+    began: Snapshot,
     metrics: Arc<Metrics>,
     lanes: Lanes,
     on_lane: Mutex<OnLane>,
 }
 
 impl Board {
-    pub(super) fn new(standing: Standing, metrics: Arc<Metrics>, lanes: Lanes, on_lane: OnLane) -> Self {
-        Self { standing: standing.into(), metrics, lanes, on_lane: on_lane.into() }
+    pub(super) fn new(
+        standing: Standing,
+        earlier: History,
+        metrics: Arc<Metrics>,
+        lanes: Lanes,
+        on_lane: OnLane,
+    ) -> Self {
+        let (started, began) = (Instant::now(), metrics.snapshot());
+        Self { standing: standing.into(), earlier, started, began, metrics, lanes, on_lane: on_lane.into() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Standing> {
@@ -124,42 +104,10 @@ impl Board {
         self.on_lane.lock().unwrap_or_else(PoisonError::into_inner)(status);
     }
 
-    /// What the job keeps of how it went.
-    pub(super) fn values(&self) -> Vec<(&'static str, String)> {
-        let took: Vec<Took> = took(&self.metrics);
-        let note = |lane: LaneStatus| LaneNote {
-            name: lane.name.to_string(),
-            answered: lane.answered,
-            blocked: match lane.state {
-                LaneState::Blocked(block) => Some(format!("{}: {}", block.cause, block.reply)),
-                _ => None,
-            },
-            sender_refusals: lane.sender_refusals,
-            harvest_defences: lane.harvest_defences,
-        };
-        let mut lanes = self.lanes.snapshot();
-        lanes.sort_by_key(|lane| {
-            std::cmp::Reverse((matches!(lane.state, LaneState::Blocked(_)), lane.answered))
-        });
-        let lanes: Vec<LaneNote> = lanes.into_iter().take(MAX_LANES).map(note).collect();
-        let json = |value: serde_json::Result<String>| value.unwrap_or_default();
-        vec![("took", json(serde_json::to_string(&took))), ("lanes", json(serde_json::to_string(&lanes)))]
+    /// What the job keeps of how it went, this run and those before.
+    pub(super) fn values(&self) -> Result<Vec<(&'static str, String)>> {
+        let run = RunMetrics { began: &self.began, now: &self.metrics.snapshot() };
+        let history = self.earlier.with(&run, self.lanes.snapshot(), self.started.elapsed());
+        Ok(vec![(History::NAME, history.text()?)])
     }
-}
-
-/// Lanes that a job keeps.
-const MAX_LANES: usize = 100;
-
-fn took(metrics: &Metrics) -> Vec<Took> {
-    let ms = |duration: std::time::Duration| duration.as_secs_f64() * 1e3;
-    let snapshot = metrics.snapshot();
-    let took = snapshot.latencies().map(|(operation, latency)| Took {
-        operation: operation.to_string(),
-        count: latency.count,
-        p50: ms(latency.p50),
-        p90: ms(latency.p90),
-        p99: ms(latency.p99),
-        max: ms(latency.max),
-    });
-    took.collect()
 }

@@ -1,62 +1,35 @@
 //! A job: lists that were imported, and what is known of their rows.
 
 use std::{
-    fs,
     hash::BuildHasher,
     path::{Path, PathBuf},
-    time::UNIX_EPOCH,
 };
 
 use foldhash::HashMap;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
-    board::{LaneNote, Standing, Took},
-    error::{Doing, JobError, Result},
+    board::Standing,
+    draft::Draft,
+    error::{JobError, Result},
     feed,
+    history::{History, LaneNote, Took, Totals},
     import::{self, Imported},
     input::{Rows, Shape, Source},
     lock::Lock,
+    open::Access,
+    origin::{KnownBy, Origin},
     pack::{Entry, Packer, compress},
     results::{self, JobRow, Known},
-    sqlite::{Draft, Sqlite},
+    schema::Format,
+    sqlite::Sqlite,
     store::{Batch, Changes, Span, Store},
+    upgrade::renew,
 };
 use crate::{
     proto::Mailbox,
     verify::{Record, SubStatus},
 };
-
-/// A list that a job was made from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin {
-    /// Its file.
-    pub path: PathBuf,
-    /// Its size, in octets.
-    pub size: u64,
-    /// When it was last modified, in nanoseconds since 1970.
-    pub modified: u128,
-    /// How its rows are written.
-    pub shape: Shape,
-}
-
-impl Origin {
-    fn of(path: &Path, shape: Shape) -> Result<Self> {
-        let meta =
-            fs::metadata(path).doing("cannot be read").map_err(|error| error.within(path.display()))?;
-        let modified = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        Ok(Self {
-            path: path.into(),
-            size: meta.len(),
-            modified: modified.unwrap_or_default().as_nanos(),
-            shape,
-        })
-    }
-
-    fn is_as(&self, other: &Self) -> bool {
-        (self.size, self.modified) == (other.size, other.modified)
-    }
-}
 
 /// What a job was made of, and for what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,18 +68,17 @@ impl Job {
             _ => Err(JobError::list(format_args!("{source}: a job is made from files"))),
         };
         // Before they are read: what is changed meanwhile has been changed.
-        let origins = sources.iter().zip(rows.shapes()).map(origin).collect::<Result<_>>()?;
-        let tracker = rows.tracker();
+        let mut origins = sources.iter().zip(rows.shapes()).map(origin).collect::<Result<Vec<_>>>()?;
+        let (tracker, digests) = (rows.tracker(), rows.digests());
         let mut draft = Draft::new(path)?;
-        let made = import::import(rows, &mut draft.store)
-            .and_then(|imported| tracker.failure().map_or(Ok(imported), Err));
-        let Imported { rows, addresses, invalid } = match made {
-            Ok(imported) => imported,
-            Err(error) => {
-                draft.discard();
-                return Err(error);
-            }
-        };
+        let imported = import::import(rows, &mut draft.store)?;
+        if let Some(failure) = tracker.failure() {
+            return Err(failure);
+        }
+        for (origin, digest) in origins.iter_mut().zip(digests) {
+            origin.hash = Some(digest.hash());
+        }
+        let Imported { rows, addresses, invalid } = imported;
         let about = About { origins, rows, addresses, invalid, kind: kind.into(), created: feed::now() };
         let about = serde_json::to_string(&about).map_err(|_| JobError::Damaged)?;
         let chunks = draft.store.next_chunk()?.to_string();
@@ -116,17 +88,27 @@ impl Job {
         Self::open(path)
     }
 
-    /// Opens a job.
+    /// Opens a job, also where nothing can be written. Each of its pages is checked now, and each row and value when it is
+    /// read.
     ///
     /// # Errors
-    /// There is none, or none that this version can read.
+    /// Why it cannot be opened: there is none, it may not be read, it is another file, of a newer version, or damaged.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::with(Sqlite::open(path, false)?)
+        let store = Sqlite::open(path, Access::Read)?;
+        store.check_pages()?;
+        Self::with(store)
     }
 
     fn with(store: Sqlite) -> Result<Self> {
-        let about = value(&store, "about")?.ok_or(JobError::Foreign)?;
+        let damaged = |what: &str| JobError::Damaged.within(what);
+        let about: About = value(&store, "about")?.ok_or_else(|| damaged("its head"))?;
         let spans = store.spans()?;
+        let rows: u64 = spans.iter().map(|span| u64::from(span.rows)).sum();
+        let is_source = |span: &Span| (span.source as usize) < about.origins.len();
+        let counts = about.addresses.checked_add(about.invalid);
+        if about.rows != rows || counts.is_none_or(|counts| counts > rows) || !spans.iter().all(is_source) {
+            return Err(damaged("its rows"));
+        }
         Ok(Self { store, about, spans })
     }
 
@@ -142,31 +124,34 @@ impl Job {
         self.about.origins.iter().map(|origin| origin.shape.clone()).collect()
     }
 
-    /// Whether it was made of just these lists, as they are now, for a run of this kind.
+    /// Whether it was made of just these lists, as they are now, for a run of this kind. Tells by what the lists were
+    /// known: [`remember`](Self::remember) makes that quicker the next time.
     ///
     /// # Errors
-    /// What differs.
-    pub fn check(&self, sources: &[Source], kind: &str) -> Result<()> {
-        let paths: Vec<&Path> = sources
-            .iter()
-            .filter_map(|source| match source {
-                Source::File(path) => Some(path.as_path()),
-                _ => None,
-            })
-            .collect();
-        if paths.len() != self.about.origins.len() {
-            let path = paths.first().map_or_else(PathBuf::new, |path| (*path).into());
-            return Err(JobError::Changed(path));
-        }
-        for (path, origin) in paths.into_iter().zip(&self.about.origins) {
-            if !Origin::of(path, Shape::Plain)?.is_as(origin) {
-                return Err(JobError::Changed(path.into()));
-            }
-        }
+    /// What differs, or a list cannot be read.
+    pub fn check(&self, sources: &[Source], kind: &str) -> Result<KnownBy> {
+        let (known_by, _) = find(&self.about, sources)?;
         match self.about.kind == kind {
-            true => Ok(()),
+            true => Ok(known_by),
             false => Err(JobError::OtherKind(self.about.kind.clone())),
         }
+    }
+
+    /// Notes where the lists of a job are now, and their content where the job is of version 1, which becomes one of this
+    /// version.
+    ///
+    /// # Errors
+    /// They are not the lists of the job; or it cannot be written, or another process works on it.
+    pub fn remember(path: &Path, sources: &[Source]) -> Result<()> {
+        let lock = Lock::of(path)?;
+        renew(path, &lock)?;
+        let store = Sqlite::open(path, Access::Write)?;
+        store.check_pages()?;
+        let Self { mut store, about, .. } = Self::with(store)?;
+        let (_, origins) = find(&about, sources)?;
+        let about = About { origins, ..about };
+        let about = serde_json::to_string(&about).map_err(|_| JobError::Damaged)?;
+        store.commit(&Changes { values: vec![("about", about)], ..Changes::default() })
     }
 
     /// All rows with what is known of them, in their order, some ten thousand at a time.
@@ -189,29 +174,42 @@ impl Job {
         Ok(standing)
     }
 
-    /// How long the operations of the last run took.
+    /// How long the operations of all runs took.
     ///
     /// # Errors
     /// The store fails.
     pub fn took(&self) -> Result<Vec<Took>> {
-        Ok(value(&self.store, "took")?.unwrap_or_default())
+        History::of(&self.store)?.took()
     }
 
-    /// The lanes of the last run: the blocked, and those with the most answers.
+    /// The lanes of all runs: the blocked, and those with the most answers.
     ///
     /// # Errors
     /// The store fails.
     pub fn lanes(&self) -> Result<Vec<LaneNote>> {
-        Ok(value(&self.store, "lanes")?.unwrap_or_default())
+        Ok(History::of(&self.store)?.lanes)
+    }
+
+    /// What all runs come to.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn totals(&self) -> Result<Totals> {
+        Ok(History::of(&self.store)?.totals)
     }
 
     /// Takes the verdicts back that `wanted` wants back, and has their addresses asked again: by a run that is going on,
     /// or the next. Tells of how many rows.
     ///
     /// # Errors
-    /// The store fails.
+    /// The store fails, or the job is of version 1 and another process works on it.
     pub fn retry(path: &Path, mut wanted: impl FnMut(&Record) -> bool) -> Result<u64> {
-        let Self { mut store, spans, .. } = Self::with(Sqlite::open(path, true)?)?;
+        if Sqlite::open(path, Access::Read)?.format() == Format::Plain {
+            renew(path, &Lock::of(path)?)?;
+        }
+        let store = Sqlite::open(path, Access::Write)?;
+        store.check_pages()?;
+        let Self { mut store, spans, .. } = Self::with(store)?;
         let mut repeats = foldhash::HashSet::default();
         for packed in store.repeats()? {
             repeats.extend(import::repeats(&packed)?.into_iter().map(|(_, repeat)| repeat));
@@ -295,6 +293,28 @@ pub fn diff(
         }
     }
     Ok(())
+}
+
+/// Finds the lists of a job among the sources: by what they are known, and how they are noted now.
+fn find(about: &About, sources: &[Source]) -> Result<(KnownBy, Vec<Origin>)> {
+    let paths: Vec<&Path> = sources
+        .iter()
+        .filter_map(|source| match source {
+            Source::File(path) => Some(path.as_path()),
+            _ => None,
+        })
+        .collect();
+    if paths.len() != about.origins.len() {
+        let path = paths.first().map_or_else(PathBuf::new, |path| (*path).into());
+        return Err(JobError::Changed(path));
+    }
+    let mut all = (KnownBy::Place, Vec::new());
+    for (path, origin) in paths.into_iter().zip(&about.origins) {
+        let (by, origin) = origin.find(path)?.ok_or_else(|| JobError::Changed(path.into()))?;
+        all.0 = all.0.max(by);
+        all.1.push(origin);
+    }
+    Ok(all)
 }
 
 fn value<T: DeserializeOwned>(store: &Sqlite, name: &str) -> Result<Option<T>> {

@@ -2,14 +2,14 @@
 //! under way.
 
 use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::runtime::Handle;
 
 use super::{
-    error::Result,
+    error::{JobError, Result},
     flight::{Flight, task_id},
     import::addresses,
     results,
@@ -24,10 +24,12 @@ const LOOK: Duration = Duration::from_secs(1);
 /// What is postponed is kept a little after its time was set, and must not be passed over.
 const MARGIN: i64 = 200;
 
-/// Milliseconds since 1970.
+/// Returns the milliseconds since 1970. The system clock is read once: setting it back during a run delays nothing.
 pub(super) fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    static START: OnceLock<(Duration, Instant)> = OnceLock::new();
+    let start = || (SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), Instant::now());
+    let (since, at) = START.get_or_init(start);
+    i64::try_from(since.saturating_add(at.elapsed()).as_millis()).unwrap_or(i64::MAX)
 }
 
 pub(super) struct Feeder<S> {
@@ -95,8 +97,11 @@ impl<S: Store> Feeder<S> {
             };
             let Some(chunk) = found.and_then(|found| self.chunks.remove(found)) else { return Ok(None) };
             let Some(packed) = self.store.addresses(chunk.id)? else { continue };
-            let Some(span) = self.spans.get(chunk.segment as usize).copied() else { continue };
+            let span = *self.spans.get(chunk.segment as usize).ok_or(JobError::Damaged)?;
             let mut addresses = addresses(&packed)?;
+            if addresses.iter().any(|(row, _)| *row >= span.rows) {
+                return Err(JobError::Damaged.within(format_args!("chunk {}", chunk.id)));
+            }
             if chunk.touched {
                 let known = results::entries(&self.store, span)?;
                 let is_unknown =
@@ -141,7 +146,7 @@ impl<S: Store> Feeder<S> {
     fn rest(&mut self) -> Result<()> {
         let due = self.store.next_due(self.fed)?;
         let until = due.map_or(LOOK, |due| {
-            Duration::from_millis((due.saturating_add(MARGIN) - now()).max(1).unsigned_abs())
+            Duration::from_millis(due.saturating_add(MARGIN).saturating_sub(now()).max(1).unsigned_abs())
         });
         let shared = Arc::clone(&self.flight);
         let flight = shared.lock();

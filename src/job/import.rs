@@ -16,11 +16,11 @@ use super::{
     error::{JobError, Result},
     input::Row,
     pack::{Unpack, compress, decompress, put_number, put_octets},
-    store::{Chunk, Segment, Span, Store},
+    store::{Chunk, MAX_ROWS, Segment, Span, Store},
 };
 
 /// A segment ends with so many rows,
-const SEGMENT_ROWS: usize = 131_072;
+const SEGMENT_ROWS: usize = MAX_ROWS as usize;
 /// or so many octets in them.
 const SEGMENT_OCTETS: usize = 32 << 20;
 /// Addresses of a chunk: few enough to be asked soon after they were leased, and many enough to cost nothing.
@@ -259,6 +259,7 @@ pub(super) fn addresses(packed: &[u8]) -> Result<Vec<(u32, String)>> {
     let mut from = Unpack(&octets);
     let mut found = Vec::new();
     while !from.is_empty() {
+        check_count(found.len())?;
         found.push((from.number_as()?, from.text()?.to_owned()));
     }
     Ok(found)
@@ -270,7 +271,17 @@ pub(super) fn repeats(packed: &[u8]) -> Result<Vec<(u32, u32)>> {
     let mut from = Unpack(&octets);
     let mut found = Vec::new();
     while !from.is_empty() {
-        found.push((from.number_as()?, from.number_as()?));
+        check_count(found.len())?;
+        let (first, row) = (from.number_as()?, from.number_as()?);
+        if first >= row {
+            return Err(JobError::Damaged);
+        }
+        found.push((first, row));
     }
     Ok(found)
+}
+
+/// No segment has more rows, so that no hostile one fills the memory.
+fn check_count(before: usize) -> Result<()> {
+    if before < MAX_ROWS as usize { Ok(()) } else { Err(JobError::Damaged) }
 }

@@ -82,7 +82,9 @@ impl<S: Store> Keeper<S> {
                 last = Instant::now();
             }
         }
-        self.keep()
+        self.keep()?;
+        // How it went to the end, also where the last answers were kept before.
+        self.store.commit(&Changes { values: self.board.values()?, ..Changes::default() })
     }
 
     fn take(&mut self, events: Vec<Event>) -> Result<()> {
@@ -207,7 +209,7 @@ impl<S: Store> Keeper<S> {
             }
         }
         if self.unkept > 0 || !changes.catch_all.is_empty() {
-            changes.values = self.board.values();
+            changes.values = self.board.values()?;
             self.store.commit(&changes)?;
         }
         self.flight.lock().release(&changes.finished, std::mem::take(&mut self.again));
@@ -219,5 +221,6 @@ impl<S: Store> Keeper<S> {
 
 fn span(spans: &[Span], row: u32) -> Result<Span> {
     let behind = spans.partition_point(|span| span.first <= row);
-    behind.checked_sub(1).and_then(|at| spans.get(at)).copied().ok_or(JobError::Damaged)
+    let span = behind.checked_sub(1).and_then(|at| spans.get(at)).copied();
+    span.filter(|span| row - span.first < span.rows).ok_or(JobError::Damaged)
 }

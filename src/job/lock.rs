@@ -1,14 +1,24 @@
 //! The right to work on a job, which one process at a time has.
 //!
-//! A file of its own is locked, since SQLite has locks of another kind on the job.
+//! A file of its own is locked, since SQLite has locks of another kind on the job. It holds the number of the process.
 
 use std::{
     fs::{self, File, TryLockError},
-    io,
+    io::{self, Read, Seek, Write},
     path::{Path, PathBuf},
+    process,
 };
 
-use super::error::{Doing, JobError, Result};
+use super::{
+    error::{Doing, JobError, Result},
+    place::{beside, open_plain, real},
+};
+
+/// Before the number of the process.
+const NAME: &str = "smtp-pool ";
+/// How often another process may take the file away before it is locked.
+const TRIES: u32 = 100;
+const DOING: &str = "the job cannot be locked";
 
 /// Given back when dropped, also by the death of the process.
 #[derive(Debug)]
@@ -19,37 +29,75 @@ pub(super) struct Lock {
 
 impl Lock {
     pub(super) fn of(job: &Path) -> Result<Self> {
-        let mut path = job.as_os_str().to_owned();
-        path.push("-lock");
-        let path = PathBuf::from(path);
-        loop {
-            let options = || File::options().create(true).truncate(false).write(true).open(&path);
-            let file = options().doing("the job cannot be locked")?;
+        let path = beside(&real(job).doing(DOING)?, "-lock");
+        for _ in 0..TRIES {
+            let file = match open_plain(
+                File::options().create(true).truncate(false).read(true).write(true),
+                &path,
+            ) {
+                Ok(Some(file)) => file,
+                Ok(None) => return Err(JobError::InTheWay(path)),
+                Err(error) => return Err(error).doing(DOING),
+            };
+            let Some(holder) = holder(&file).doing(DOING)? else { return Err(JobError::InTheWay(path)) };
             match file.try_lock() {
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(JobError::Busy),
-                Err(TryLockError::Error(error)) => return Err(error).doing("the job cannot be locked"),
+                Err(TryLockError::WouldBlock) => return Err(JobError::Busy(holder)),
+                Err(TryLockError::Error(error)) => return Err(error).doing(DOING),
             }
-            // Whoever had it before may have taken the file away meanwhile.
+            // The process that had it before may have deleted the file meanwhile.
             if is_at(&file, &path) {
+                sign(&file).doing(DOING)?;
                 return Ok(Self { path, file });
             }
         }
+        Err(JobError::Busy(None))
+    }
+
+    /// Tells the process that works on a job, if one does.
+    pub(super) fn holder(job: &Path) -> Option<u32> {
+        let file = open_plain(File::options().read(true), &beside(&real(job).ok()?, "-lock")).ok()??;
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+            .then(|| holder(&file).ok()??)
+            .flatten()
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if is_at(&self.file, &self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
         let _ = self.file.unlock();
     }
+}
+
+/// Returns the process that is named in a lock, if any. None if it is another file: an empty one is a lock of an earlier
+/// version.
+fn holder(file: &File) -> io::Result<Option<Option<u32>>> {
+    let mut text = String::new();
+    if file.take(64).read_to_string(&mut text).is_err() {
+        return Ok(None);
+    }
+    let pid = text.strip_prefix(NAME).and_then(|rest| rest.strip_suffix('\n')).map(str::parse);
+    Ok(match pid {
+        _ if text.is_empty() => Some(None),
+        Some(Ok(pid)) => Some(Some(pid)),
+        _ => None,
+    })
+}
+
+fn sign(mut file: &File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{NAME}{}", process::id())
 }
 
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let inode = |meta: io::Result<fs::Metadata>| meta.ok().map(|meta| (meta.dev(), meta.ino()));
-    inode(file.metadata()).is_some_and(|here| inode(fs::metadata(path)) == Some(here))
+    inode(file.metadata()).is_some_and(|here| inode(fs::symlink_metadata(path)) == Some(here))
 }
 
 /// Elsewhere an open file cannot be taken away.
@@ -63,13 +111,55 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_at_a_time() {
+    fn one_at_a_time_and_by_name() {
         let dir = tempfile::tempdir().unwrap();
         let job = dir.path().join("a.job");
         let lock = Lock::of(&job).unwrap();
-        assert!(matches!(Lock::of(&job), Err(JobError::Busy)));
+        assert!(matches!(Lock::of(&job), Err(JobError::Busy(Some(pid))) if pid == process::id()));
+        assert_eq!(Lock::holder(&job), Some(process::id()));
         drop(lock);
         assert!(!dir.path().join("a.job-lock").exists());
-        Lock::of(&job).unwrap();
+        assert_eq!(Lock::holder(&job), None);
+        // What a kill leaves, of this version and of an earlier one.
+        for left in ["", "smtp-pool 1\n"] {
+            fs::write(dir.path().join("a.job-lock"), left).unwrap();
+            drop(Lock::of(&job).unwrap());
+        }
+    }
+
+    #[test]
+    fn another_file_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (job, path) = (dir.path().join("a.job"), dir.path().join("a.job-lock"));
+        for text in ["ann@example.com\n", "smtp-pool \n", "smtp-pool x\n", "smtp-pool 1"] {
+            fs::write(&path, text).unwrap();
+            assert!(matches!(Lock::of(&job), Err(JobError::InTheWay(it)) if it == path), "{text:?}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_is_a_plain_file_and_opens_at_once() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let (job, path) = (dir.path().join("a.job"), dir.path().join("a.job-lock"));
+        let precious = dir.path().join("precious");
+        fs::write(&precious, "").unwrap();
+        symlink(&precious, &path).unwrap();
+        assert!(matches!(Lock::of(&job), Err(JobError::InTheWay(_))));
+        fs::remove_file(&path).unwrap();
+        // Opening it for writing would wait for a reader for ever.
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(matches!(Lock::of(&job), Err(JobError::InTheWay(_))));
+        assert_eq!(Lock::holder(&job), None);
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(Lock::of(&job).is_err());
+        fs::remove_dir(&path).unwrap();
+        let lock = Lock::of(&job).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        drop(lock);
+        assert_eq!(fs::read_to_string(precious).unwrap(), "");
     }
 }

@@ -9,28 +9,41 @@
 //! of their addresses are kept in one transaction. Whatever is known can be read at any time, in the order of the rows.
 
 mod board;
+mod digest;
+mod draft;
 mod durable;
 mod error;
 mod feed;
 mod flight;
 pub mod format;
+mod history;
 mod import;
 pub mod input;
 mod keep;
 mod lock;
+mod open;
+mod origin;
 mod pack;
+mod place;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod properties;
 mod results;
 mod run;
+mod schema;
+mod seal;
 mod sqlite;
 mod store;
+#[cfg(test)]
+mod tests;
+mod upgrade;
 
 pub use self::{
-    board::{LaneNote, OnLane, Standing, Took},
-    durable::{About, Job, Origin, diff},
+    board::{OnLane, Standing},
+    durable::{About, Job, diff},
     error::JobError,
+    history::{LaneNote, Took, Totals},
+    origin::{KnownBy, Origin, Place},
     results::{JobRow, Known},
     run::JobRun,
 };

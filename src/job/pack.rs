@@ -19,6 +19,9 @@ const LEVEL: i32 = 1;
 /// The largest value that is believed: one row may be a mebibyte, and a segment ends soon after 32 of them.
 const MAX_VALUE: usize = 1 << 28;
 
+/// The most octets of a reply that are read. Jobs of version 1 may have longer ones.
+const MAX_TEXT: usize = 2_048;
+
 pub(super) fn compress(octets: &[u8]) -> Result<Vec<u8>> {
     zstd::bulk::compress(octets, LEVEL).map_err(|error| JobError::Io { doing: "cannot be compressed", error })
 }
@@ -257,7 +260,7 @@ impl<'a> Unpacker<'a> {
                 return Ok(None);
             }
             if flags & same == 0 {
-                *before = Some(from.text()?.into());
+                *before = Some(cut(from.text()?));
             }
             Ok(before.clone())
         };
@@ -279,6 +282,14 @@ impl<'a> Unpacker<'a> {
             duration_ms,
             checked_at: Timestamp::from_millisecond(self.time).map_err(|_| JobError::Damaged)?,
         })
+    }
+}
+
+/// Returns a text as far as it is read: a hostile file may hold hundreds of mebibytes for each row.
+fn cut(text: &str) -> Arc<str> {
+    match text.len() > MAX_TEXT {
+        true => format!("{}…", &text[..text.floor_char_boundary(MAX_TEXT)]).into(),
+        false => text.into(),
     }
 }
 

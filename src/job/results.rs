@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{
     error::{JobError, Result},
     pack::{Entry, Unpack, Unpacker, decompress},
-    store::{Span, Store},
+    store::{MAX_ROWS, Span, Store},
 };
 use crate::verify::{CatchAll, Record, SubStatus};
 
@@ -55,7 +55,10 @@ pub(super) fn segment(store: &dyn Store, span: Span) -> Result<Vec<JobRow>> {
         record.address = address;
         found.push(JobRow { row, source: span.source, written, known, record });
     }
-    Ok(found)
+    match from.is_empty() {
+        true => Ok(found),
+        false => Err(JobError::Damaged.within(format_args!("segment {}", span.segment))),
+    }
 }
 
 fn nothing() -> Record {
@@ -80,12 +83,18 @@ fn nothing() -> Record {
     }
 }
 
+/// The most results that a batch has: each row several times.
+const MAX_ENTRIES: usize = 8 * MAX_ROWS as usize;
+
 /// What is known of each row of a segment: the last that was said.
 pub(super) fn entries(store: &dyn Store, span: Span) -> Result<Vec<Option<Entry>>> {
     let mut known = vec![None; span.rows as usize];
     for batch in store.results(span.segment)? {
-        for entry in Unpacker::new(&decompress(&batch)?) {
+        for (number, entry) in Unpacker::new(&decompress(&batch)?).enumerate() {
             let (row, entry) = entry?;
+            if number >= MAX_ENTRIES {
+                return Err(JobError::Damaged.within(format_args!("results of segment {}", span.segment)));
+            }
             *known.get_mut(row as usize).ok_or(JobError::Damaged)? = Some(entry);
         }
     }

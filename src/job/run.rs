@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use tokio::{runtime::Handle, task::JoinHandle};
@@ -14,17 +15,23 @@ use super::{
     board::{Board, OnLane, Standing},
     durable::Job,
     error::{JobError, Result},
-    feed::Feeder,
+    feed::{self, Feeder},
     flight::Flight,
+    history::History,
     keep::Keeper,
     lock::Lock,
+    open::Access,
     sqlite::Sqlite,
     store::Store,
+    upgrade::renew,
 };
 use crate::{
     metrics::Metrics,
     verify::{Lanes, Verifier},
 };
+
+/// Addresses that are to be asked again are so after this time, or after the longest pause of the schedule.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
 /// A job that is being worked on. Dropped, it goes on for a moment, until what it had is kept.
 pub struct JobRun {
@@ -50,12 +57,18 @@ impl JobRun {
     /// Another process works on the job, or it cannot be read.
     pub fn start(path: &Path, verifier: &Verifier, metrics: Arc<Metrics>, on_lane: OnLane) -> Result<Self> {
         let lock = Lock::of(path)?;
+        renew(path, &lock)?;
         let standing = Job::open(path)?.standing()?;
-        let (writer, reader) = (Sqlite::open(path, true)?, Sqlite::open(path, false)?);
+        let (mut writer, reader) = (Sqlite::open(path, Access::Write)?, Sqlite::open(path, Access::Read)?);
+        // Neither a clock that was set back nor a hostile file must make the run wait for years.
+        let longest = verifier.longest_pause().max(LONGEST_PAUSE);
+        let latest = feed::now().saturating_add(i64::try_from(longest.as_millis()).unwrap_or(i64::MAX));
+        writer.bring_forward(latest)?;
         let flight = Arc::new(Flight::default());
         let (tasks, events) = verifier.start(writer.catch_all()?);
         let lanes = events.lanes();
-        let board = Arc::new(Board::new(standing, metrics, lanes.clone(), on_lane));
+        let earlier = History::of(&writer)?;
+        let board = Arc::new(Board::new(standing, earlier, metrics, lanes.clone(), on_lane));
         let feeder = Feeder::new(reader, Arc::clone(&flight))?;
         let keeper = Keeper::new(writer, Arc::clone(&flight), Arc::clone(&board))?;
         let given_up = Arc::new(AtomicBool::new(false));

@@ -1,212 +1,249 @@
 //! The store in one file, by SQLite.
 //!
-//! A job is made in a file of another name, without a journal, and gets its name when it is whole. Afterwards there is a
-//! write-ahead log, so that readers never wait; with `synchronous = NORMAL` whatever was committed outlives the death
-//! of the process at any moment, and a loss of power takes the last moments at most.
+//! A job is made without a journal, as a [draft](super::draft). Afterwards there is a write-ahead log, so that readers never
+//! wait. With `synchronous = NORMAL` a commit outlives the death of the process at any moment; a loss of power takes the last
+//! moments at most.
+//!
+//! What is read from the file is checked: each row by its sum, and each number against what it may be. The author of a file
+//! can make the sums fit, so that they do not replace the checks of numbers.
 
-use std::{
-    fs::{self, File},
-    io,
-    path::{Path, PathBuf},
-    time::Duration,
+use std::path::Path;
+
+use foldhash::HashMap;
+use rusqlite::{
+    Connection, OptionalExtension, Row, Statement, ToSql, params,
+    types::{ToSqlOutput, ValueRef},
 };
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
-
 use super::{
-    error::{Doing, JobError, Result},
+    error::{JobError, Result},
+    open::{self, Access},
     pack::{catch_all, catch_all_code},
-    store::{Changes, Chunk, ChunkHead, Postponed, Segment, Span, Store},
+    schema::{self, Format},
+    seal::{row_sum, seal, unseal},
+    store::{Changes, Chunk, ChunkHead, MAX_ROWS, Postponed, Segment, Span, Store},
 };
 use crate::verify::CatchAll;
 
-/// "SPjb", by which a job is known from other files of SQLite.
-const APPLICATION_ID: i32 = 0x5350_6a62;
-const VERSION: i32 = 1;
-
-const SCHEMA: &str = "
-CREATE TABLE value (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE segment (
-    id INTEGER PRIMARY KEY, source INTEGER NOT NULL, first INTEGER NOT NULL, rows INTEGER NOT NULL,
-    repeats BLOB NOT NULL, data BLOB NOT NULL
-);
-CREATE TABLE chunk (
-    id INTEGER PRIMARY KEY, segment INTEGER NOT NULL, domain TEXT, count INTEGER NOT NULL, addresses BLOB NOT NULL
-);
-CREATE TABLE touched (chunk INTEGER PRIMARY KEY);
-CREATE TABLE result (
-    id INTEGER PRIMARY KEY, segment INTEGER NOT NULL, count INTEGER NOT NULL, results BLOB NOT NULL
-);
-CREATE INDEX result_segment ON result (segment);
-CREATE TABLE postponed (
-    row INTEGER PRIMARY KEY, due INTEGER NOT NULL, attempts INTEGER NOT NULL, address TEXT NOT NULL
-);
-CREATE INDEX postponed_due ON postponed (due, row);
-CREATE TABLE catch_all (domain TEXT PRIMARY KEY, answer INTEGER NOT NULL) WITHOUT ROWID;
-";
+/// The last number that a chunk may have: the next one stands for no chunk, and the one behind it is needed to count.
+const MAX_CHUNK: u32 = u32::MAX - 2;
+/// More attempts than any schedule has.
+const MAX_ATTEMPTS: u32 = 1_000_000;
+/// The longest name of a domain, in octets, as it may be written in a list.
+const MAX_DOMAIN: usize = 1_024;
 
 /// A job in a file.
 #[derive(Debug)]
 pub(super) struct Sqlite {
     connection: Connection,
-}
-
-/// A job that is being made. What a kill leaves of it is overwritten by the next.
-#[derive(Debug)]
-pub(super) struct Draft {
-    pub(super) store: Sqlite,
-    path: PathBuf,
-    target: PathBuf,
-}
-
-impl Draft {
-    pub(super) fn new(target: &Path) -> Result<Self> {
-        let mut path = target.as_os_str().to_owned();
-        path.push(".new");
-        let path = PathBuf::from(path);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).doing("the job cannot be made");
-            }
-            _ => {}
-        }
-        // Its own error would not say why a folder cannot be written to.
-        File::create(&path).doing("the job cannot be made")?;
-        let connection = Connection::open(&path)?;
-        connection.execute_batch(&format!(
-            "PRAGMA page_size = 16384; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; \
-             PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; BEGIN; {SCHEMA} COMMIT;"
-        ))?;
-        Ok(Self { store: Sqlite { connection }, path, target: target.into() })
-    }
-
-    /// Takes it away again.
-    pub(super) fn discard(self) {
-        drop(self.store);
-        let _ = fs::remove_file(&self.path);
-    }
-
-    /// Makes it durable, and gives it its name.
-    pub(super) fn finish(self) -> Result<()> {
-        let Self { store, path, target } = self;
-        store.connection.close().map_err(|(_, error)| error)?;
-        File::open(&path).and_then(|file| file.sync_all()).doing("the job cannot be written")?;
-        fs::rename(&path, &target).doing("the job cannot be made")
-    }
+    format: Format,
 }
 
 impl Sqlite {
-    /// Opens a job, to write to it or to read only.
-    pub(super) fn open(path: &Path, writable: bool) -> Result<Self> {
-        // Not by opening it: to close it again would take the locks of SQLite away.
-        fs::metadata(path).doing("the job cannot be opened")?;
-        // Readers write too, if they may: whoever closes last takes the log away. Where they may not, they read.
-        let access = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, access)?;
-        connection.busy_timeout(Duration::from_secs(10))?;
-        let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-        match (pragma("application_id"), pragma("user_version")) {
-            (Ok(APPLICATION_ID), Ok(VERSION)) => {}
-            _ => return Err(JobError::Foreign),
-        }
-        if writable {
+    pub(super) fn new(connection: Connection, format: Format) -> Self {
+        connection.set_prepared_statement_cache_capacity(32);
+        Self { connection, format }
+    }
+
+    /// Opens a job.
+    ///
+    /// # Errors
+    /// Why it cannot be opened.
+    pub(super) fn open(path: &Path, access: Access) -> Result<Self> {
+        let (connection, format) = open::open(path, access)?;
+        if access == Access::Write {
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "NORMAL")?;
         }
-        connection.set_prepared_statement_cache_capacity(32);
-        Ok(Self { connection })
+        Ok(Self::new(connection, format))
+    }
+
+    /// Looks at each page, once for all that is read later, and at each value: under another name, one would not be missed.
+    ///
+    /// # Errors
+    /// What is damaged.
+    pub(super) fn check_pages(&self) -> Result<()> {
+        schema::check_pages(&self.connection)?;
+        let sql = format!("SELECT name, value, {} FROM value", self.sum());
+        self.read("value", &sql, [], |_| Ok(())).map(drop)
+    }
+
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The repeats of each segment that has some, as they are packed.
+    pub(super) fn repeats_by_segment(&self) -> Result<HashMap<u32, Vec<u8>>> {
+        let mut statement = self.connection.prepare_cached("SELECT id, repeats FROM segment ORDER BY id")?;
+        let mut rows = statement.query([])?;
+        let mut found = HashMap::default();
+        while let Some(row) = rows.next()? {
+            let segment: u32 = row.get(0)?;
+            let repeats = self.unseal("segment.repeats", segment.into(), row.get(1)?)?;
+            if !repeats.is_empty() {
+                found.insert(segment, repeats);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Does one thing more, and closes it.
+    pub(super) fn into_connection(
+        self,
+        last: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    ) -> Result<()> {
+        last(&self.connection)?;
+        Ok(self.connection.close().map_err(|(_, error)| error)?)
     }
 
     #[cfg(any(test, fuzzing))]
     pub(super) fn in_memory() -> Result<Self> {
         let connection = Connection::open_in_memory()?;
-        connection.execute_batch(SCHEMA)?;
-        Ok(Self { connection })
+        connection.execute_batch(schema::SEALED)?;
+        Ok(Self::new(connection, Format::Sealed))
     }
 
-    fn blobs(&self, sql: &str, parameter: impl rusqlite::Params) -> Result<Vec<Vec<u8>>> {
+    /// The column of the sum, where there is one.
+    fn sum(&self) -> &'static str {
+        match self.format {
+            Format::Plain => "NULL",
+            Format::Sealed => "sum",
+        }
+    }
+
+    /// Reads rows whose last column is the sum over those before.
+    fn read<T>(
+        &self,
+        table: &str,
+        sql: &str,
+        parameters: impl rusqlite::Params,
+        mut row: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
         let mut statement = self.connection.prepare_cached(sql)?;
-        let blobs = statement.query_map(parameter, |row| row.get(0))?;
-        Ok(blobs.collect::<std::result::Result<_, _>>()?)
+        let columns = statement.column_count() - 1;
+        let mut rows = statement.query(parameters)?;
+        let mut found = Vec::new();
+        while let Some(next) = rows.next()? {
+            self.check(table, next, columns)?;
+            found.push(row(next)?);
+        }
+        Ok(found)
+    }
+
+    /// Checks a row whose sum stands behind so many columns.
+    fn check(&self, table: &str, row: &Row<'_>, columns: usize) -> Result<()> {
+        if self.format == Format::Plain {
+            return Ok(());
+        }
+        let values = (0..columns).map(|column| row.get_ref(column)).collect::<rusqlite::Result<Vec<_>>>()?;
+        match row.get::<_, i64>(columns)? == row_sum(table, values) {
+            true => Ok(()),
+            false => Err(JobError::Damaged.within(format_args!("a row of {table}"))),
+        }
+    }
+
+    fn unseal(&self, place: &str, row: i64, value: Vec<u8>) -> Result<Vec<u8>> {
+        match self.format {
+            Format::Plain => Ok(value),
+            Format::Sealed => unseal(place, row, value),
+        }
     }
 }
 
 impl Store for Sqlite {
     fn value(&self, name: &str) -> Result<Option<String>> {
-        let mut statement = self.connection.prepare_cached("SELECT value FROM value WHERE name = ?")?;
-        Ok(statement.query_row([name], |row| row.get(0)).optional()?)
+        let sql = format!("SELECT name, value, {} FROM value WHERE name = ?", self.sum());
+        Ok(self.read("value", &sql, [name], |row| Ok(row.get(1)?))?.pop())
     }
 
     fn add(&mut self, segment: &Segment, chunks: &[Chunk]) -> Result<()> {
         let transaction = self.connection.transaction()?;
         let Span { segment: id, source, first, rows } = segment.span;
-        transaction.prepare_cached("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?)")?.execute(params![
-            id,
-            source,
-            first,
-            rows,
-            segment.repeats,
-            segment.rows
-        ])?;
+        let id = i64::from(id);
+        put(
+            &mut *transaction.prepare_cached("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?)")?,
+            "segment",
+            &[id, source.into(), first.into(), rows.into()].map(ValueRef::Integer),
+            &[&seal("segment.repeats", id, &segment.repeats), &seal("segment.data", id, &segment.rows)],
+        )?;
         insert_chunks(&transaction, chunks)?;
         Ok(transaction.commit()?)
     }
 
     fn spans(&self) -> Result<Vec<Span>> {
-        let sql = "SELECT id, source, first, rows FROM segment ORDER BY id";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let spans = statement.query_map([], |row| {
-            Ok(Span { segment: row.get(0)?, source: row.get(1)?, first: row.get(2)?, rows: row.get(3)? })
-        })?;
-        Ok(spans.collect::<std::result::Result<_, _>>()?)
+        let sql = format!("SELECT id, source, first, rows, {} FROM segment ORDER BY id", self.sum());
+        let (mut next, mut first) = (0, 0_u32);
+        self.read("segment", &sql, [], |row| {
+            let span =
+                Span { segment: row.get(0)?, source: row.get(1)?, first: row.get(2)?, rows: row.get(3)? };
+            // One behind the other, without a gap.
+            if (span.segment, span.first) != (next, first) || !(1..=MAX_ROWS).contains(&span.rows) {
+                return Err(JobError::Damaged.within(format_args!("segment {}", span.segment)));
+            }
+            next += 1;
+            first = first.checked_add(span.rows).ok_or(JobError::Damaged)?;
+            Ok(span)
+        })
     }
 
     fn rows(&self, segment: u32) -> Result<Vec<u8>> {
         let mut statement = self.connection.prepare_cached("SELECT data FROM segment WHERE id = ?")?;
-        Ok(statement.query_row([segment], |row| row.get(0))?)
+        let sealed = statement.query_row([segment], |row| row.get(0))?;
+        self.unseal("segment.data", segment.into(), sealed)
     }
 
     fn repeats(&self) -> Result<Vec<Vec<u8>>> {
-        self.blobs("SELECT repeats FROM segment WHERE length(repeats) > 0 ORDER BY id", [])
+        Ok(self.repeats_by_segment()?.into_values().collect())
     }
 
     fn chunks(&self, from: u32) -> Result<Vec<ChunkHead>> {
-        let sql = "SELECT id, segment, domain, count, touched.chunk IS NOT NULL \
-                   FROM chunk LEFT JOIN touched ON touched.chunk = id WHERE id >= ? ORDER BY id";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let chunks = statement.query_map([from], |row| {
-            Ok(ChunkHead {
-                id: row.get(0)?,
-                segment: row.get(1)?,
-                domain: row.get(2)?,
-                count: row.get(3)?,
-                touched: row.get(4)?,
-            })
-        })?;
-        Ok(chunks.collect::<std::result::Result<_, _>>()?)
+        let sum = self.sum();
+        let touched = self.read(
+            "touched",
+            &format!("SELECT chunk, {sum} FROM touched WHERE chunk >= ? ORDER BY chunk"),
+            [from],
+            |row| Ok(row.get::<_, u32>(0)?),
+        )?;
+        let sql = format!("SELECT id, segment, domain, count, {sum} FROM chunk WHERE id >= ? ORDER BY id");
+        self.read("chunk", &sql, [from], |row| {
+            let (id, domain): (u32, Option<String>) = (row.get(0)?, row.get(2)?);
+            let touched = touched.binary_search(&id).is_ok();
+            let chunk = ChunkHead { id, segment: row.get(1)?, domain, count: row.get(3)?, touched };
+            let is_sound = id <= MAX_CHUNK
+                && chunk.count <= MAX_ROWS
+                && chunk.domain.as_ref().is_none_or(|domain| domain.len() <= MAX_DOMAIN);
+            if is_sound { Ok(chunk) } else { Err(JobError::Damaged.within(format_args!("chunk {id}"))) }
+        })
     }
 
     fn addresses(&self, chunk: u32) -> Result<Option<Vec<u8>>> {
         let mut statement = self.connection.prepare_cached("SELECT addresses FROM chunk WHERE id = ?")?;
-        Ok(statement.query_row([chunk], |row| row.get(0)).optional()?)
+        let sealed = statement.query_row([chunk], |row| row.get(0)).optional()?;
+        sealed.map(|sealed| self.unseal("chunk.addresses", chunk.into(), sealed)).transpose()
     }
 
     fn next_chunk(&self) -> Result<u32> {
         // Those that are finished are gone, and their numbers may still be in somebody's memory.
-        let used = self.value("chunks")?.and_then(|used| used.parse().ok()).unwrap_or(0);
+        let used = self.value("chunks")?.map_or(Ok(0), |used| used.parse().map_err(|_| JobError::Damaged))?;
         let last: Option<u32> =
             self.connection.query_row("SELECT max(id) FROM chunk", [], |row| row.get(0))?;
-        Ok(used.max(last.map_or(0, |last| last + 1)))
+        let next = last.map_or(Some(0), |last| last.checked_add(1)).ok_or(JobError::Damaged)?.max(used);
+        if next <= MAX_CHUNK { Ok(next) } else { Err(JobError::Damaged.within("the number of chunks")) }
     }
 
     fn due(&self, now: i64, after: (i64, u32), limit: u32) -> Result<Vec<Postponed>> {
-        let sql = "SELECT row, due, attempts, address FROM postponed \
-                   WHERE due <= ? AND (due, row) > (?, ?) ORDER BY due, row LIMIT ?";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let found = statement.query_map(params![now, after.0, after.1, limit], |row| {
-            Ok(Postponed { row: row.get(0)?, due: row.get(1)?, attempts: row.get(2)?, address: row.get(3)? })
-        })?;
-        Ok(found.collect::<std::result::Result<_, _>>()?)
+        let sql = format!(
+            "SELECT row, due, attempts, address, {} FROM postponed \
+             WHERE due <= ? AND (due, row) > (?, ?) ORDER BY due, row LIMIT ?",
+            self.sum()
+        );
+        self.read("postponed", &sql, params![now, after.0, after.1, limit], |row| {
+            let (number, attempts) = (row.get(0)?, row.get(2)?);
+            if attempts > MAX_ATTEMPTS {
+                return Err(JobError::Damaged.within(format_args!("row {number}")));
+            }
+            Ok(Postponed { row: number, due: row.get(1)?, attempts, address: row.get(3)? })
+        })
     }
 
     fn next_due(&self, after: (i64, u32)) -> Result<Option<i64>> {
@@ -216,27 +253,45 @@ impl Store for Sqlite {
     }
 
     fn catch_all(&self) -> Result<Vec<(String, CatchAll)>> {
-        let mut statement = self.connection.prepare_cached("SELECT domain, answer FROM catch_all")?;
-        let found = statement.query_map([], |row| Ok((row.get(0)?, catch_all(row.get(1)?))))?;
-        Ok(found.collect::<std::result::Result<_, _>>()?)
+        let sql = format!("SELECT domain, answer, {} FROM catch_all", self.sum());
+        self.read("catch_all", &sql, [], |row| Ok((row.get(0)?, catch_all(row.get(1)?))))
     }
 
     fn results(&self, segment: u32) -> Result<Vec<Vec<u8>>> {
-        self.blobs("SELECT results FROM result WHERE segment = ? ORDER BY id", [segment])
+        let sql = format!(
+            "SELECT id, segment, count, {}, results FROM result WHERE segment = ? ORDER BY id",
+            self.sum()
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query([segment])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            self.check("result", row, 3)?;
+            found.push(self.unseal("result.results", row.get(0)?, row.get(4)?)?);
+        }
+        Ok(found)
     }
 
     fn commit(&mut self, changes: &Changes) -> Result<()> {
+        if self.format == Format::Plain {
+            return Err(JobError::Foreign("it is of an earlier version, and has to be renewed first"));
+        }
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         {
-            let mut insert = transaction
-                .prepare_cached("INSERT INTO result (segment, count, results) VALUES (?, ?, ?)")?;
-            for batch in &changes.batches {
-                insert.execute(params![batch.segment, batch.count, batch.results])?;
+            let last: Option<i64> =
+                transaction.query_row("SELECT max(id) FROM result", [], |row| row.get(0))?;
+            let mut insert = transaction.prepare_cached("INSERT INTO result VALUES (?, ?, ?, ?, ?)")?;
+            for (id, batch) in (last.unwrap_or(0).saturating_add(1)..).zip(&changes.batches) {
+                let head = [id, batch.segment.into(), batch.count.into()].map(ValueRef::Integer);
+                put(&mut insert, "result", &head, &[&seal("result.results", id, &batch.results)])?;
             }
             insert_chunks(&transaction, &changes.chunks)?;
+            let mut touch = transaction.prepare_cached("INSERT OR IGNORE INTO touched VALUES (?, ?)")?;
+            for chunk in &changes.touched {
+                put(&mut touch, "touched", &[ValueRef::Integer((*chunk).into())], &[])?;
+            }
             for (sql, chunks) in [
-                ("INSERT OR IGNORE INTO touched VALUES (?)", &changes.touched),
                 ("DELETE FROM touched WHERE chunk = ?", &changes.finished),
                 ("DELETE FROM chunk WHERE id = ?", &changes.finished),
                 ("DELETE FROM postponed WHERE row = ?", &changes.settled),
@@ -246,28 +301,86 @@ impl Store for Sqlite {
                     statement.execute([chunk])?;
                 }
             }
-            let mut postpone =
-                transaction.prepare_cached("INSERT OR REPLACE INTO postponed VALUES (?, ?, ?, ?)")?;
-            for Postponed { row, due, attempts, address } in &changes.postponed {
-                postpone.execute(params![row, due, attempts, address])?;
-            }
-            let mut keep = transaction.prepare_cached("INSERT OR REPLACE INTO catch_all VALUES (?, ?)")?;
+            put_postponed(&transaction, &changes.postponed)?;
+            let mut keep = transaction.prepare_cached("INSERT OR REPLACE INTO catch_all VALUES (?, ?, ?)")?;
             for (domain, answer) in &changes.catch_all {
-                keep.execute(params![domain, catch_all_code(*answer)])?;
+                let columns =
+                    [ValueRef::Text(domain.as_bytes()), ValueRef::Integer(catch_all_code(*answer).into())];
+                put(&mut keep, "catch_all", &columns, &[])?;
             }
-            let mut set = transaction.prepare_cached("INSERT OR REPLACE INTO value VALUES (?, ?)")?;
+            let mut set = transaction.prepare_cached("INSERT OR REPLACE INTO value VALUES (?, ?, ?)")?;
             for (name, value) in &changes.values {
-                set.execute(params![name, value])?;
+                let columns = [name.as_bytes(), value.as_bytes()].map(ValueRef::Text);
+                put(&mut set, "value", &columns, &[])?;
             }
         }
         Ok(transaction.commit()?)
     }
+
+    fn bring_forward(&mut self, latest: i64) -> Result<()> {
+        loop {
+            let late = self.late(latest)?;
+            if late.is_empty() {
+                return Ok(());
+            }
+            let transaction = self.connection.transaction()?;
+            put_postponed(&transaction, &late)?;
+            transaction.commit()?;
+        }
+    }
+}
+
+impl Sqlite {
+    /// Some of those that are due later than `latest`, or before 1970, as if they were due at `latest`.
+    fn late(&self, latest: i64) -> Result<Vec<Postponed>> {
+        let sql = format!(
+            "SELECT row, due, attempts, address, {} FROM postponed WHERE due > ? OR due < 0 LIMIT 10000",
+            self.sum()
+        );
+        self.read("postponed", &sql, [latest], |row| {
+            Ok(Postponed { row: row.get(0)?, due: latest, attempts: row.get(2)?, address: row.get(3)? })
+        })
+    }
+}
+
+/// Executes an insertion: the columns, their sum, and the values behind it.
+fn put(statement: &mut Statement<'_>, table: &str, columns: &[ValueRef<'_>], values: &[&[u8]]) -> Result<()> {
+    let sum = ValueRef::Integer(row_sum(table, columns.iter().copied()));
+    let values = values.iter().map(|value| ValueRef::Blob(value));
+    let all = columns.iter().copied().chain([sum]).chain(values).map(Bound);
+    statement.execute(rusqlite::params_from_iter(all))?;
+    Ok(())
+}
+
+struct Bound<'a>(ValueRef<'a>);
+
+impl ToSql for Bound<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(self.0))
+    }
 }
 
 fn insert_chunks(transaction: &rusqlite::Transaction<'_>, chunks: &[Chunk]) -> Result<()> {
-    let mut insert = transaction.prepare_cached("INSERT INTO chunk VALUES (?, ?, ?, ?, ?)")?;
+    let mut insert = transaction.prepare_cached("INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?)")?;
     for Chunk { id, segment, domain, count, addresses } in chunks {
-        insert.execute(params![id, segment, domain, count, addresses])?;
+        let domain = domain.as_ref().map_or(ValueRef::Null, |domain| ValueRef::Text(domain.as_bytes()));
+        let id = i64::from(*id);
+        let [number, segment, count] = [id, (*segment).into(), (*count).into()].map(ValueRef::Integer);
+        put(
+            &mut insert,
+            "chunk",
+            &[number, segment, domain, count],
+            &[&seal("chunk.addresses", id, addresses)],
+        )?;
+    }
+    Ok(())
+}
+
+fn put_postponed(transaction: &rusqlite::Transaction<'_>, postponed: &[Postponed]) -> Result<()> {
+    let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO postponed VALUES (?, ?, ?, ?, ?)")?;
+    for Postponed { row, due, attempts, address } in postponed {
+        let [row, due, attempts] = [(*row).into(), *due, (*attempts).into()].map(ValueRef::Integer);
+        put(&mut insert, "postponed", &[row, due, attempts, ValueRef::Text(address.as_bytes())], &[])?;
     }
     Ok(())
 }

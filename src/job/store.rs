@@ -11,6 +11,9 @@
 use super::error::Result;
 use crate::verify::CatchAll;
 
+/// The most rows that a segment has.
+pub(super) const MAX_ROWS: u32 = 131_072;
+
 /// Consecutive rows of one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
@@ -141,4 +144,6 @@ pub(super) trait Store: Send {
     fn results(&self, segment: u32) -> Result<Vec<Vec<u8>>>;
     /// Makes the changes, all or none.
     fn commit(&mut self, changes: &Changes) -> Result<()>;
+    /// Has what is due later than `latest`, in milliseconds since 1970, be due then.
+    fn bring_forward(&mut self, latest: i64) -> Result<()>;
 }

@@ -139,6 +139,12 @@ impl ServerSnapshot {
         }
     }
 
+    /// All that was recorded of `operation`, for a job that keeps it.
+    #[cfg(feature = "job")]
+    pub(crate) fn histogram(&self, operation: Operation) -> Option<&Histogram<u64>> {
+        self.operations[operation as usize].as_ref()
+    }
+
     pub(super) fn histograms(&self) -> impl Iterator<Item = &Option<Histogram<u64>>> {
         self.operations.iter().chain([&self.lifetime, &self.checkout_wait, &self.health_took])
     }

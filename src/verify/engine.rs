@@ -287,6 +287,12 @@ impl Verifier {
         Records(events)
     }
 
+    /// The longest pause between two attempts, by the schedule.
+    #[cfg(feature = "job")]
+    pub(crate) fn longest_pause(&self) -> Duration {
+        self.config.schedule.iter().max().copied().unwrap_or_default()
+    }
+
     /// Starts a run for a caller that keeps its own books: tasks in at one end, events out of the other, in the order
     /// of the answers. `known` tells of domains, in lower-case A-labels, whether they accept any local part, as far as
     /// earlier runs said by [`Event::CatchAll`].

@@ -14,6 +14,8 @@ mod connect;
 mod differential;
 #[cfg(feature = "cli")]
 mod doctor;
+#[cfg(all(unix, feature = "cli"))]
+mod files;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod flow;
 #[cfg(all(feature = "verify", feature = "sandbox"))]

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::json;
 use smtp_pool::{
-    job::{Job, JobRow, Known, Standing, diff, input::Shape},
+    job::{About, Job, JobRow, Known, Standing, diff, input::Shape},
     verify::{Status, SubStatus},
 };
 
@@ -16,9 +16,9 @@ use crate::{
     args::{JobArgs, JobCommand, ReadArgs},
     escape::FileName,
     exit::{At, Exit, Failure, Result},
-    output::{Line, Target, Written},
+    output::{Line, Place, Target, Written},
     plan::job_of,
-    summary::{Tally, verdicts},
+    summary::{Tally, span, verdicts},
     terminal::Terminal,
 };
 
@@ -42,7 +42,40 @@ pub(crate) fn path_of(given: &Path) -> PathBuf {
 pub(crate) fn open(given: &Path) -> Result<Job> {
     let path = path_of(given);
     Job::open(&path).map_err(|error| {
-        Failure::from(error).within(FileName(&path)).hint("`smtp-pool verify LIST -o OUT` makes OUT.job")
+        let has_hint = error.hint().is_some();
+        let failure = Failure::from(error).within(FileName(&path));
+        if has_hint { failure } else { failure.hint("`smtp-pool verify LIST -o OUT` makes OUT.job") }
+    })
+}
+
+/// Never writes over a job, what may lie beside it, or its lists.
+pub(crate) fn keep(place: &mut Place, job: &Path, about: &About) {
+    keep_job(place, job);
+    for origin in &about.origins {
+        match &origin.place {
+            Some(found) => {
+                place.keep("the list", &found.path);
+                place.keep_moved("the list", found.file, origin.size);
+            }
+            None => place.keep("the list", &origin.path),
+        }
+    }
+}
+
+pub(crate) fn keep_job(place: &mut Place, job: &Path) {
+    for (number, file) in files_of(job).enumerate() {
+        place.keep(if number == 0 { "the job" } else { "a file of the job" }, &file);
+    }
+}
+
+/// The job, and what lies beside it while it is worked on.
+pub(crate) fn files_of(job: &Path) -> impl Iterator<Item = PathBuf> {
+    // SQLite looks for its own where the job really is.
+    let real = job.canonicalize().unwrap_or_else(|_| job.into());
+    ["", "-wal", "-shm", "-journal", "-lock"].into_iter().map(move |suffix| {
+        let mut path = real.clone().into_os_string();
+        path.push(suffix);
+        path.into()
     })
 }
 
@@ -63,7 +96,9 @@ fn written(done: io::Result<()>) -> Result<()> {
 
 fn status(job: &Path, as_json: bool) -> Result<Exit> {
     let job = open(job)?;
-    let standing = job.standing()?;
+    let (standing, totals) = (job.standing()?, job.totals()?);
+    let mut blocked = job.lanes()?;
+    blocked.retain(|lane| lane.is_blocked(&standing.verdicts));
     let about = job.about();
     if as_json {
         let verdicts: BTreeMap<&str, u64> =
@@ -79,6 +114,9 @@ fn status(job: &Path, as_json: bool) -> Result<Exit> {
             "postponed": standing.postponed,
             "left": left(&standing),
             "verdicts": verdicts,
+            "runs": totals.runs,
+            "seconds": totals.elapsed().as_secs_f64(),
+            "blocked": blocked.iter().map(|lane| &lane.name).collect::<Vec<_>>(),
         }))?;
         return Ok(Exit::Done);
     }
@@ -90,6 +128,12 @@ fn status(job: &Path, as_json: bool) -> Result<Exit> {
     print(format_args!("done       {}", standing.done()))?;
     print(format_args!("postponed  {}", standing.postponed))?;
     print(format_args!("left       {}", left(&standing)))?;
+    if totals.runs > 0 {
+        print(format_args!("runs       {}, {} together", totals.runs, span(totals.elapsed())))?;
+    }
+    for lane in blocked {
+        print(format_args!("blocked    {}", &lane.name))?;
+    }
     let tally = Tally::from(&standing);
     if tally.total() > 0 {
         written(Terminal::out().lines(format_args!("\n{}", verdicts(&tally))))?;
@@ -103,8 +147,11 @@ fn left(standing: &Standing) -> u64 {
 }
 
 fn read_rows(args: &ReadArgs, wanted: impl Fn(&JobRow) -> bool) -> Result<Exit> {
-    let target = Target::new(args.output.as_deref(), args.vocab)?.escape_formulas(args.escape_formulas);
+    let mut target = Target::new(args.output.as_deref(), args.vocab)?.escape_formulas(args.escape_formulas);
+    keep_job(&mut target.place, &path_of(&args.job));
     let job = open(&args.job)?;
+    keep(&mut target.place, &path_of(&args.job), job.about());
+    target.place.check()?;
     let statuses: Vec<Status> = args.status.iter().map(|status| (*status).into()).collect();
     let of_status = |row: &JobRow| statuses.is_empty() || statuses.contains(&row.record.status);
     write_rows(&job, &target, |row| wanted(row) && of_status(row))?;

@@ -4,12 +4,13 @@
 mod formula;
 mod line;
 mod native;
+mod ours;
+mod place;
 mod vocab;
 
 use std::{
-    fs::File,
     io::{self, BufWriter, ErrorKind, Write},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use flate2::write::GzEncoder;
@@ -19,10 +20,13 @@ use smtp_pool::job::{
     input::Shape,
 };
 
-use self::{formula::ListCells, line::renamed};
-pub(crate) use self::{line::Line, vocab::Vocab};
+use self::{formula::ListCells, line::renamed, place::Draft};
+pub(crate) use self::{
+    line::Line,
+    place::{Place, is_same},
+    vocab::Vocab,
+};
 use crate::{
-    escape::FileName,
     exit::{At, Failure, Result},
     json,
 };
@@ -34,10 +38,9 @@ pub(crate) enum Format {
 }
 
 /// Where to, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Target {
-    /// Standard output, if none.
-    path: Option<PathBuf>,
+    pub(crate) place: Place,
     format: Format,
     compression: Option<Compression>,
     vocab: Option<Vocab>,
@@ -46,23 +49,23 @@ pub(crate) struct Target {
 
 impl Target {
     pub(crate) fn new(path: Option<&Path>, vocab: Option<Vocab>) -> Result<Self> {
-        let Some(path) = path.filter(|path| *path != Path::new("-")) else {
-            let (format, list_cells) = (Format::Jsonl, ListCells::default());
-            return Ok(Self { path: None, format, compression: None, vocab, list_cells });
-        };
-        let (extension, compression) = format::of(path);
+        let path = path.filter(|path| *path != Path::new("-"));
+        let place = Place::new(path, ours::is_output)?;
+        let (extension, compression) = path.map_or_else(Default::default, format::of);
         let format = match &*extension {
             "jsonl" | "ndjson" | "json" => Format::Jsonl,
             "csv" => Format::Csv,
+            // A pipe or a device has seldom a name that tells.
+            _ if place.is_stream() => Format::Jsonl,
             _ => {
                 return Err(Failure::usage(format_args!(
                     "--output {}: no format is known by this extension",
-                    FileName(path)
+                    place.name()
                 ))
                 .hint("use .jsonl or .csv, with .gz or .zst behind it if you like"));
             }
         };
-        Ok(Self { path: Some(path.into()), format, compression, vocab, list_cells: ListCells::default() })
+        Ok(Self { place, format, compression, vocab, list_cells: ListCells::default() })
     }
 
     /// The same, with the cells of the list escaped in CSV if `yes`; those of servers always are.
@@ -70,33 +73,11 @@ impl Target {
         Self { list_cells: if yes { ListCells::Escaped } else { ListCells::AsTheyAre }, ..self }
     }
 
-    /// Whether writing there would destroy the file that is being read.
-    pub(crate) fn is(&self, input: &Path) -> bool {
-        let same = |path: &PathBuf| Some(path.canonicalize().ok()? == input.canonicalize().ok()?);
-        self.path.as_ref().and_then(same).unwrap_or(false)
-    }
-
-    /// The file, unless it is standard output, or something that is there and no file.
-    pub(crate) fn file(&self) -> Option<&Path> {
-        self.path.as_deref().filter(|path| path.is_file() || !path.exists())
-    }
-
-    /// The same, at another place.
-    pub(crate) fn at(&self, path: PathBuf) -> Self {
-        Self { path: Some(path), ..self.clone() }
-    }
-
-    /// Creates the file, for rows of these shapes.
+    /// Begins the output, for rows of these shapes.
     pub(crate) fn open(&self, shapes: &[Shape]) -> Result<Output> {
-        let name = match &self.path {
-            Some(path) => FileName(path).to_string(),
-            None => "standard output".into(),
-        };
+        let draft = self.place.create()?;
         let open = || -> io::Result<Writer> {
-            let raw: Box<dyn Write> = match &self.path {
-                Some(path) => Box::new(File::create(path)?),
-                None => Box::new(io::stdout()),
-            };
+            let raw = draft.writer()?;
             let sink = BufWriter::with_capacity(
                 64 * 1024,
                 match self.compression {
@@ -112,10 +93,11 @@ impl Target {
                 Format::Csv => Writer::Csv(Box::new(csv::Writer::from_writer(sink))),
             })
         };
+        let name = self.place.name().to_owned();
         let writer = open().usage_at(format_args!("--output {name}"))?;
-        let (is_stdout, vocab, list_cells) = (self.path.is_none(), self.vocab, self.list_cells);
+        let (is_stream, vocab, list_cells) = (self.place.is_stream(), self.vocab, self.list_cells);
         let (columns, scratch) = (Vec::new(), Vec::new());
-        let mut output = Output { name, is_stdout, writer, vocab, list_cells, columns, scratch };
+        let mut output = Output { name, is_stream, draft, writer, vocab, list_cells, columns, scratch };
         output.begin(shapes)?;
         Ok(output)
     }
@@ -125,14 +107,15 @@ impl Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
     Yes,
-    /// Whoever read standard output has had enough, like `head`.
+    /// The reader of standard output or of a pipe has closed it, as `head` does.
     Enough,
 }
 
 /// Records on their way out.
 pub(crate) struct Output {
     name: String,
-    is_stdout: bool,
+    is_stream: bool,
+    draft: Draft,
     writer: Writer,
     vocab: Option<Vocab>,
     list_cells: ListCells,
@@ -203,12 +186,12 @@ impl Output {
         self.judge(done)
     }
 
-    /// Ends the file: without this, a compressed one is torn.
+    /// Ends the output, and gives a file its name.
     pub(crate) fn finish(mut self) -> Result<Written> {
         if self.flush()? == Written::Enough {
             return Ok(Written::Enough);
         }
-        let Self { name, is_stdout, writer, .. } = self;
+        let Self { name, is_stream, draft, writer, .. } = self;
         let sink = match writer {
             Writer::Jsonl(sink) => sink.into_inner().map_err(|error| error.into_error()),
             Writer::Csv(csv) => csv
@@ -216,18 +199,19 @@ impl Output {
                 .map_err(|error| io::Error::new(error.error().kind(), error.error().to_string()))
                 .and_then(|sink| sink.into_inner().map_err(|error| error.into_error())),
         };
-        judge(sink.and_then(Sink::finish), is_stdout, &name)
+        let written = judge(sink.and_then(Sink::finish), is_stream, &name)?;
+        draft.finish().map(|()| written)
     }
 
     fn judge(&self, done: io::Result<()>) -> Result<Written> {
-        judge(done, self.is_stdout, &self.name)
+        judge(done, self.is_stream, &self.name)
     }
 }
 
-fn judge(done: io::Result<()>, is_stdout: bool, name: &str) -> Result<Written> {
+fn judge(done: io::Result<()>, is_stream: bool, name: &str) -> Result<Written> {
     match done {
         Ok(()) => Ok(Written::Yes),
-        Err(error) if is_stdout && error.kind() == ErrorKind::BrokenPipe => Ok(Written::Enough),
+        Err(error) if is_stream && error.kind() == ErrorKind::BrokenPipe => Ok(Written::Enough),
         Err(error) => Err(error).failed_at(format_args!("{name}: cannot be written")),
     }
 }

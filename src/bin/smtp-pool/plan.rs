@@ -12,7 +12,7 @@ use std::{
 use smtp_pool::{
     client::Timeouts,
     job::{
-        Job,
+        Job, JobError, KnownBy,
         input::{Hints, Rows, Source},
     },
     proto::{Domain, Mailbox, ReversePath},
@@ -25,7 +25,8 @@ use crate::{
     escape::FileName,
     exit::{At, Failure, Result},
     identity::{self, Audience},
-    output::Target,
+    jobs,
+    output::{Place, Target, is_same},
     progress::{Progress, Screen},
     route,
 };
@@ -60,7 +61,8 @@ pub(crate) struct JobPlan {
     pub(crate) hints: Hints,
     /// What it is for, as jobs keep it.
     pub(crate) kind: &'static str,
-    pub(crate) there: bool,
+    /// By what its lists were known again, if it is there.
+    pub(crate) there: Option<KnownBy>,
 }
 
 impl Plan {
@@ -69,16 +71,11 @@ impl Plan {
         let (world, inputs) = world(args)?;
         // `--sandbox world.toml`: the file is taken out of the inputs.
         let own_world = args.sandbox != Some(None) || inputs.len() < args.inputs.len();
-        let target = Target::new(args.output.as_deref(), args.vocab)?.escape_formulas(args.escape_formulas);
+        let mut target =
+            Target::new(args.output.as_deref(), args.vocab)?.escape_formulas(args.escape_formulas);
         let sources = sources(inputs)?;
-        for source in &sources {
-            if let Source::File(path) = source
-                && target.is(path)
-            {
-                return Err(Failure::usage(format_args!("--output {}: this is the list", FileName(path)))
-                    .hint("write to another file"));
-            }
-        }
+        keep(&mut target.place, args, &sources);
+        target.place.check()?;
         let routes = route::routes(&args.routes, args.port)?;
         let audience = match () {
             () if world.is_some() || args.syntax_only || all_routed(&sources, &routes) => Audience::Ours,
@@ -117,6 +114,26 @@ impl Plan {
     }
 }
 
+/// Never writes over what is read.
+fn keep(place: &mut Place, args: &VerifyArgs, sources: &[Source]) {
+    for source in sources {
+        match source {
+            Source::File(path) => place.keep("the list", path),
+            Source::Stdin => place.keep_stdin("the list"),
+            Source::Addresses(_) => {}
+        }
+    }
+    let lists = [&args.role, &args.disposable, &args.free].into_iter().flatten();
+    let files = [&args.rules, &args.providers, args.sandbox.as_ref().unwrap_or(&None)].into_iter().flatten();
+    for path in lists.chain(files) {
+        place.keep("a file of another option", path);
+    }
+    // The world of the sandbox may be among the inputs.
+    for path in args.inputs.iter().map(Path::new).filter(|path| path.is_file()) {
+        place.keep("one of the inputs", path);
+    }
+}
+
 pub(crate) fn hints(args: &ListArgs) -> Hints {
     Hints { format: args.format, column: args.column.clone() }
 }
@@ -124,7 +141,7 @@ pub(crate) fn hints(args: &ListArgs) -> Hints {
 /// Where the job is kept, if lists and output are such that there can be one.
 fn job_path(target: &Target, sources: &[Source]) -> Result<Option<PathBuf>> {
     let is_list = |source: &Source| matches!(source, Source::File(path) if path.is_file());
-    let Some(output) = target.file().filter(|_| sources.iter().all(is_list)) else { return Ok(None) };
+    let Some(output) = target.place.file().filter(|_| sources.iter().all(is_list)) else { return Ok(None) };
     let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
         return Err(Failure::usage(format_args!(
@@ -150,12 +167,30 @@ fn job_plan(
     kind: &'static str,
     restart: bool,
 ) -> Result<JobPlan> {
-    let there = path.exists() && !restart;
-    if there {
+    for file in jobs::files_of(&path) {
+        let is_list = |source: &Source| matches!(source, Source::File(list) if is_same(list, &file));
+        if let Some(list) = sources.iter().find(|source| is_list(source)) {
+            return Err(Failure::usage(format_args!("{list}: the job would be there"))
+                .hint("write to another output"));
+        }
+    }
+    let mut there = None;
+    if path.exists() && !restart {
         let checked = Job::open(&path).and_then(|job| job.check(&sources, kind));
-        checked.map_err(|error| Failure::from(error).within(FileName(&path))).map_err(|failure| {
-            failure.hint("--restart begins anew and forgets what is there; or write to another output")
-        })?;
+        there = Some(checked.map_err(|error| {
+            let hint = match &error {
+                JobError::Foreign(_) => Some("move it away, or write to another output"),
+                JobError::Changed(_) | JobError::OtherKind(_) => {
+                    Some("--restart begins anew and forgets what is there; or write to another output")
+                }
+                _ => None,
+            };
+            let failure = Failure::from(error).within(FileName(&path));
+            match hint {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        })?);
     }
     Ok(JobPlan { path, sources, hints, kind, there })
 }

@@ -5,20 +5,21 @@ mod page;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs,
+    io::Write,
+    path::Path,
 };
 
 use jiff::Timestamp;
 use smtp_pool::{
-    job::{About, JobRow, Known, LaneNote, Took},
+    job::{About, Job, JobRow, Known, LaneNote, Took, Totals},
     verify::{Providers, Status, SubStatus},
 };
 
 use crate::{
     args::ReportArgs,
-    escape::FileName,
     exit::{At, Exit, Result},
     jobs,
+    output::Place,
 };
 
 /// Providers that are shown each by itself.
@@ -39,17 +40,28 @@ pub(crate) struct Facts {
     pace: Pace,
     took: Vec<Took>,
     lanes: Vec<LaneNote>,
+    totals: Totals,
 }
 
 pub(crate) fn run(args: &ReportArgs) -> Result<Exit> {
-    let facts = gather(args)?;
-    let page = page::page(&facts).failed_at("the charts")?;
-    fs::write(&args.output, page).usage_at(format_args!("--output {}", FileName(&args.output)))?;
+    let path = Some(&*args.output).filter(|path| *path != Path::new("-"));
+    let mut place = Place::new(path, page::is_page)?;
+    jobs::keep_job(&mut place, &jobs::path_of(&args.job));
+    let job = jobs::open(&args.job)?;
+    jobs::keep(&mut place, &jobs::path_of(&args.job), job.about());
+    place.check()?;
+    let page = page::page(&gather(&job)?).failed_at("the charts")?;
+    let draft = place.create()?;
+    let written = draft.writer().and_then(|mut file| {
+        file.write_all(page.as_bytes())?;
+        file.flush()
+    });
+    written.failed_at(format_args!("--output {}", place.name()))?;
+    draft.finish()?;
     Ok(Exit::Done)
 }
 
-fn gather(args: &ReportArgs) -> Result<Facts> {
-    let job = jobs::open(&args.job)?;
+fn gather(job: &Job) -> Result<Facts> {
     let mut facts = Facts {
         about: job.about().clone(),
         rows: 0,
@@ -60,6 +72,7 @@ fn gather(args: &ReportArgs) -> Result<Facts> {
         pace: Pace::default(),
         took: job.took()?,
         lanes: job.lanes()?,
+        totals: job.totals()?,
     };
     let mut providers: HashMap<String, BTreeMap<Status, u64>> = HashMap::new();
     for rows in job.rows() {
@@ -157,6 +170,17 @@ mod tests {
         rates.truncate(rates.len() - 2);
         assert!(rates.iter().skip(2).all(|(_, rate)| (rate - 1.0).abs() < 1e-9), "{rates:?}");
         assert!(Pace::default().rates().is_empty());
+    }
+
+    /// A job may come from anywhere, and so may its times.
+    #[test]
+    fn absurd_times_make_a_chart_too() {
+        let mut pace = Pace::default();
+        let (least, most) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
+        [most, least, 0, most, least + 1].into_iter().for_each(|second| pace.add(second));
+        assert!(chart::over_time(&pace.rates(), "verdicts a second").unwrap().len() < 100_000);
+        let lines = [("rcpt".to_owned(), [0.0, 0.001, 1.0, 86_400_000.0])];
+        assert!(chart::quantiles(&lines).unwrap().len() < 100_000);
     }
 
     #[test]

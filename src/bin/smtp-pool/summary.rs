@@ -9,7 +9,7 @@ use smtp_pool::{
     job::Standing,
     metrics::Snapshot,
     proto::ReversePath,
-    verify::{LaneStatus, Record, Status, SubStatus},
+    verify::{Record, Status, SubStatus},
 };
 
 use crate::escape::Escaped;
@@ -87,8 +87,16 @@ pub(crate) fn verdicts(tally: &Tally) -> String {
     table.trim_fmt()
 }
 
-/// What servers did that the verdicts do not tell: refuse the sender, or everybody for a while. Empty, or several lines.
-pub(crate) fn notes(lanes: &[LaneStatus], from: &ReversePath) -> String {
+/// What a lane refused, and verdicts do not tell: the sender, or everybody for a while.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusals<'a> {
+    pub(crate) lane: &'a str,
+    pub(crate) sender_refusals: u64,
+    pub(crate) harvest_defences: u32,
+}
+
+/// Names the lanes that refused the sender, or everybody for a while. Empty, or several lines.
+pub(crate) fn notes(lanes: &[Refusals<'_>], from: &ReversePath) -> String {
     let mut refused: Vec<_> = lanes.iter().filter(|lane| lane.sender_refusals > 0).collect();
     refused.sort_by_key(|lane| std::cmp::Reverse(lane.sender_refusals));
     let refused = refused.iter().map(|lane| (*lane, format!("{} answers", HumanCount(lane.sender_refusals))));
@@ -100,7 +108,7 @@ pub(crate) fn notes(lanes: &[LaneStatus], from: &ReversePath) -> String {
         from => format!("servers refused the sender of --from, {from}:"),
     };
     let mut text = named(&head, refused);
-    let times = |lane: &LaneStatus| match lane.harvest_defences {
+    let times = |lane: &Refusals<'_>| match lane.harvest_defences {
         1 => "once".into(),
         times => format!("{times} times"),
     };
@@ -113,9 +121,9 @@ pub(crate) fn notes(lanes: &[LaneStatus], from: &ReversePath) -> String {
 }
 
 /// A head and the lanes under it, if there are any.
-fn named<'a>(head: &str, lanes: impl Iterator<Item = (&'a LaneStatus, String)>) -> String {
+fn named<'a>(head: &str, lanes: impl Iterator<Item = (&'a Refusals<'a>, String)>) -> String {
     let mut lines: Vec<_> =
-        lanes.map(|(lane, what)| Escaped(format_args!("  {}: {what}", lane.name)).to_string()).collect();
+        lanes.map(|(lane, what)| Escaped(format_args!("  {}: {what}", lane.lane)).to_string()).collect();
     if lines.is_empty() {
         return String::new();
     }

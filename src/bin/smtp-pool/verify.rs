@@ -20,7 +20,7 @@ use crate::{
     identity::{self, Audience},
     plan::{Plan, Work},
     progress::Screen,
-    summary::notes,
+    summary::{Refusals, notes},
 };
 
 /// How often what is known is shown and passed on.
@@ -59,8 +59,8 @@ pub(crate) async fn run(plan: Plan) -> Result<Exit> {
 
 impl Tools {
     /// Tells what servers did that the verdicts do not tell.
-    fn say_notes(&self, lanes: &[LaneStatus]) {
-        let notes = notes(lanes, &self.from);
+    fn say_notes<'a>(&self, lanes: impl Iterator<Item = Refusals<'a>>) {
+        let notes = notes(&lanes.collect::<Vec<_>>(), &self.from);
         if !self.quiet && !notes.is_empty() {
             self.screen.say_lines(notes.trim_end());
         }
@@ -70,17 +70,22 @@ impl Tools {
 /// Tells which lanes stayed blocked, and what that means for how the command ends.
 fn blocked(lanes: &[LaneStatus], screen: &Screen) -> Exit {
     let blocked = lanes.iter().filter_map(|lane| match &lane.state {
-        LaneState::Blocked(block) => Some((lane, block)),
+        LaneState::Blocked(block) => Some((&*lane.name, format!("{} ({})", block.cause, block.reply))),
         _ => None,
     });
+    refused(blocked, screen)
+}
+
+/// Tells which providers refused us, and why.
+fn refused<'a>(providers: impl Iterator<Item = (&'a str, String)>, screen: &Screen) -> Exit {
     let mut exit = Exit::Done;
-    for (lane, block) in blocked {
+    for (name, why) in providers {
         if exit == Exit::Done {
             screen.say("");
             screen.say("providers that did not want us to the end:");
         }
         exit = Exit::Blocked;
-        screen.say(format_args!("  {}: {} ({})", lane.name, block.cause, block.reply));
+        screen.say(format_args!("  {name}: {why}"));
     }
     exit
 }

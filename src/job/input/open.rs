@@ -13,6 +13,7 @@ use std::{
 use flate2::bufread::MultiGzDecoder;
 
 use crate::job::{
+    digest::Digest,
     error::{Doing, JobError, Result},
     format::{self, Compression},
 };
@@ -32,25 +33,34 @@ impl Consumed {
 struct Counted<R> {
     inner: R,
     consumed: Consumed,
+    digest: Option<Digest>,
 }
 
 impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buffer)?;
         self.consumed.0.fetch_add(n as u64, Relaxed);
+        if let Some(digest) = &self.digest {
+            digest.update(&buffer[..n]);
+        }
         Ok(n)
     }
 }
 
-/// Opens a file, and tells its size if it has one.
-pub(super) fn file(path: &Path, consumed: &Consumed) -> Result<(Box<dyn BufRead + Send>, Option<u64>)> {
+/// Opens a file whose octets go into `digest` as they are read, and tells its size if it has one.
+pub(super) fn file(
+    path: &Path,
+    consumed: &Consumed,
+    digest: &Digest,
+) -> Result<(Box<dyn BufRead + Send>, Option<u64>)> {
     let file = File::open(path).doing("cannot be opened")?;
     let meta = file.metadata().doing("cannot be opened")?;
     if meta.is_dir() {
         return Err(JobError::list("is a directory"));
     }
     let (_, compression) = format::of(path);
-    Ok((text(file, compression, consumed)?, meta.is_file().then_some(meta.len())))
+    let counted = Counted { inner: file, consumed: consumed.clone(), digest: Some(digest.clone()) };
+    Ok((text_of(counted, compression)?, meta.is_file().then_some(meta.len())))
 }
 
 /// Opens standard input.
@@ -58,13 +68,20 @@ pub(super) fn stdin(consumed: &Consumed) -> Result<Box<dyn BufRead + Send>> {
     text(io::stdin(), None, consumed)
 }
 
-/// Magic octets outweigh the extension: people rename files.
+/// Reads a text from anywhere.
 pub(super) fn text(
     input: impl Read + Send + 'static,
     named: Option<Compression>,
     consumed: &Consumed,
 ) -> Result<Box<dyn BufRead + Send>> {
-    let counted = Counted { inner: input, consumed: consumed.clone() };
+    text_of(Counted { inner: input, consumed: consumed.clone(), digest: None }, named)
+}
+
+/// Magic octets outweigh the extension: people rename files.
+fn text_of(
+    counted: Counted<impl Read + Send + 'static>,
+    named: Option<Compression>,
+) -> Result<Box<dyn BufRead + Send>> {
     let (head, input) = head(counted).doing("cannot be read")?;
     let input = BufReader::with_capacity(BUFFER, input);
     let refuse = |what: &str, hint: &str| Err(JobError::hinted(what, hint));

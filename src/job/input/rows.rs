@@ -13,7 +13,10 @@ use super::{
     open::Consumed,
     source::{self, RowReader},
 };
-use crate::job::error::{Doing, JobError, Result};
+use crate::job::{
+    digest::Digest,
+    error::{Doing, JobError, Result},
+};
 
 /// Bad rows that are reported each by itself.
 const MAX_REPORTS: u64 = 20;
@@ -74,6 +77,7 @@ pub struct Rows {
     current: Option<(Source, RowReader)>,
     number: u32,
     shapes: Vec<Shape>,
+    digests: Vec<Digest>,
     tracker: Tracker,
     report: Report,
     /// Of the current source.
@@ -93,24 +97,30 @@ impl Rows {
     /// A source cannot be opened, or is not what it should be.
     pub fn open(sources: Vec<Source>, hints: &Hints, report: Report) -> Result<Self> {
         let consumed = Consumed::default();
-        let (mut opened, mut shapes) = (Vec::new(), Vec::new());
+        let (mut opened, mut shapes, mut digests) = (Vec::new(), Vec::new(), Vec::new());
         let mut size = Some(0);
         for source in sources {
             let this = source::open(&source, hints, &consumed)?;
             size = size.zip(this.size).map(|(sum, size): (u64, u64)| sum.saturating_add(size));
             opened.push((source, this.rows));
             shapes.push(this.shape);
+            digests.push(this.digest);
         }
         let tracker = Tracker(Arc::new(State { size, consumed, ..State::default() }));
         let mut sources = opened.into_iter();
         let current = sources.next();
-        Ok(Self { sources, current, number: 0, shapes, tracker, report, line: 0 })
+        Ok(Self { sources, current, number: 0, shapes, digests, tracker, report, line: 0 })
     }
 
     /// How the rows of each source are written.
     #[must_use]
     pub fn shapes(&self) -> &[Shape] {
         &self.shapes
+    }
+
+    /// The hashes of the sources that are files, complete when all rows have been read.
+    pub(in crate::job) fn digests(&self) -> Vec<Digest> {
+        self.digests.clone()
     }
 
     /// For whoever wants to know how far the reading is.

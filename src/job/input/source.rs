@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     job::{
+        digest::Digest,
         error::{Doing, JobError, Result},
         format,
     },
@@ -112,18 +113,21 @@ pub(super) struct Opened {
     pub(super) shape: Shape,
     /// Of the file, where there is one.
     pub(super) size: Option<u64>,
+    /// Of what is read of the file.
+    pub(super) digest: Digest,
 }
 
 /// Opens a source, and settles its format.
 pub(super) fn open(source: &Source, hints: &Hints, consumed: &Consumed) -> Result<Opened> {
+    let digest = Digest::default();
     let (text, size, named) = match source {
         Source::Addresses(addresses) => {
             let row = |(n, address): (usize, String)| Ok(Row::new(n as u64 + 1, address.into_bytes()));
             let rows = Box::new(addresses.clone().into_iter().enumerate().map(row));
-            return Ok(Opened { rows, shape: Shape::Plain, size: None });
+            return Ok(Opened { rows, shape: Shape::Plain, size: None, digest });
         }
         Source::Stdin => (open::stdin(consumed), None, None),
-        Source::File(path) => match open::file(path, consumed) {
+        Source::File(path) => match open::file(path, consumed, &digest) {
             Ok((text, size)) => (Ok(text), size, by_extension(path)),
             Err(error) => (Err(error), None, None),
         },
@@ -131,7 +135,7 @@ pub(super) fn open(source: &Source, hints: &Hints, consumed: &Consumed) -> Resul
     let rows =
         text.and_then(|text| rows_of(Lines::new(text), hints.format.or(named), hints.column.as_deref()));
     let (rows, shape) = rows.map_err(|error| error.within(source))?;
-    Ok(Opened { rows, shape, size })
+    Ok(Opened { rows, shape, size, digest })
 }
 
 /// The rows of a list in memory, compressed or not.

@@ -4,7 +4,10 @@ use proptest::prelude::*;
 
 use super::{open::Consumed, source::rows_of, *};
 use crate::{
-    job::error::{JobError, Result},
+    job::{
+        digest::Digest,
+        error::{JobError, Result},
+    },
     proto::Mailbox,
 };
 
@@ -114,13 +117,17 @@ fn compression_is_told_by_the_octets() {
         let path = dir.path().join(name);
         std::fs::write(&path, octets).unwrap();
         let mut text = String::new();
-        open::file(&path, &Consumed::default()).unwrap().0.read_to_string(&mut text).unwrap();
+        open::file(&path, &Consumed::default(), &Digest::default())
+            .unwrap()
+            .0
+            .read_to_string(&mut text)
+            .unwrap();
         assert_eq!(text, "ann@x.test\n".repeat(lines), "{name}");
     }
     for (name, octets) in [("e.gz", &b"text"[..]), ("f.xlsx", b"PK\x03\x04"), ("g.csv", b"\xff\xfea\0")] {
         let path = dir.path().join(name);
         std::fs::write(&path, octets).unwrap();
-        let error = open::file(&path, &Consumed::default()).err().unwrap();
+        let error = open::file(&path, &Consumed::default(), &Digest::default()).err().unwrap();
         assert!(error.hint().is_some(), "{name}: {error}");
     }
 }

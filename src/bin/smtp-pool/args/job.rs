@@ -32,6 +32,10 @@ Examples:
   smtp-pool plan --sandbox examples/addresses.csv --json";
 
 /// Look at a job, or change what it has to do; also while it runs
+///
+/// To look needs no more than the right to read the job, also on a read-only file system. A job that was not left in
+/// order may need its log as well (OUTPUT.job-wal); the error says so. What is read is held against checksums: damage is
+/// an error, and no other verdict.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(crate) struct JobArgs {
@@ -77,7 +81,8 @@ pub(crate) enum JobCommand {
 pub(crate) struct ReadArgs {
     /// The job: OUTPUT.job, or its output
     pub(crate) job: PathBuf,
-    /// Where to write to, as JSONL or CSV by the extension; JSONL on standard output by default
+    /// Where to write to, as JSONL or CSV by the extension; JSONL on standard output by default. An earlier output is
+    /// replaced, and no other file
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Field names and values of another service
@@ -94,13 +99,13 @@ pub(crate) struct ReadArgs {
     pub(crate) status: Vec<StatusName>,
 }
 
-/// Write a page about a job: verdicts, providers, latencies, throughput
+/// Write a page about a job: verdicts, providers, throughput, latencies and blocked lanes of all its runs
 #[derive(Debug, Args)]
 #[command(after_help = REPORT_EXAMPLES, after_long_help = format!("{REPORT_EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(crate) struct ReportArgs {
     /// The job: OUTPUT.job, or its output
     pub(crate) job: PathBuf,
-    /// The page
+    /// The page. An earlier report is replaced, and no other file
     #[arg(short, long, value_name = "FILE", default_value = "report.html")]
     pub(crate) output: PathBuf,
 }

@@ -21,7 +21,11 @@ use crate::{exit::EXIT_CODES, output::Vocab};
 /// Lists that are files, with an output that is one, make a job: `-o out.csv` keeps what is known in `out.csv.job`, and
 /// the same command goes on where it was, however it ended. The output is written at the end, in the order of the
 /// lists; `smtp-pool job results out.csv.job` has it at any time. A job asks about an address once, however often it
-/// is there; without one, rows are forgotten once they are answered, and each is asked about.
+/// is there; without one, rows are forgotten once they are answered, and each is asked about. A job knows its lists by
+/// their content, wherever they are, and is made for its owner to read alone.
+///
+/// An output gets its name when it is whole; what was there stays until then. An earlier output is replaced. A list, a
+/// job and any other file that smtp-pool did not write are not.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(crate) struct VerifyArgs {
@@ -29,7 +33,8 @@ pub(crate) struct VerifyArgs {
     #[arg(value_name = "FILE|-|ADDRESS")]
     pub(crate) inputs: Vec<String>,
 
-    /// Where to write to, as JSONL or CSV by the extension, also with .gz or .zst; JSONL on standard output by default
+    /// Where to write to, as JSONL or CSV by the extension, also with .gz or .zst; JSONL on standard output by default,
+    /// and to pipes and devices whose names tell no format
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Field names and values of another service, for what was written for it

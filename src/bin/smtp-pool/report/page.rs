@@ -1,23 +1,45 @@
 //! The page: HTML with its style and charts inside, and nothing that is fetched.
 
-use std::fmt::{self, Write as _};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
 
 use indicatif::HumanCount;
 use jiff::Timestamp;
 use plotters::style::RGBColor;
-use smtp_pool::verify::Status;
+use smtp_pool::{
+    job::Totals,
+    verify::{Status, SubStatus},
+};
 
 use super::{
     Facts,
     chart::{self, Bar},
 };
-use crate::escape::{Escaped, FileName};
+use crate::{
+    escape::{Escaped, FileName},
+    summary::span,
+};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;color:#282c34;max-width:880px;margin:2rem auto;padding:0 1rem}\
     h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid #ddd}\
     table{border-collapse:collapse}td,th{padding:.15rem .9rem .15rem 0;text-align:right}\
     td:first-child,th:first-child{text-align:left}svg{max-width:100%;height:auto}\
     .blocked{color:#b3261e}.key span{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 1em}.key span:first-child{margin-left:0}";
+
+/// How each page begins.
+const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>smtp-pool report</title>";
+
+/// Whether a file is an earlier report, or empty.
+pub(super) fn is_page(path: &Path) -> io::Result<bool> {
+    let mut head = Vec::new();
+    File::open(path)?.take(HEAD.len() as u64).read_to_end(&mut head)?;
+    Ok(head.is_empty() || head == HEAD.as_bytes())
+}
 
 fn colour(status: Status) -> RGBColor {
     match status {
@@ -62,7 +84,7 @@ pub(super) fn page(facts: &Facts) -> anyhow::Result<String> {
     let lists: Vec<String> =
         facts.about.origins.iter().map(|origin| isolated(FileName(&origin.path))).collect();
     let mut page = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>smtp-pool report</title>\
+        "{HEAD}\
          <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style>\
          <h1>{}</h1><p>{} rows, {} different addresses; {} rows have their verdict, {} are to be asked again.",
         lists.join(", "),
@@ -73,6 +95,18 @@ pub(super) fn page(facts: &Facts) -> anyhow::Result<String> {
     );
     if let Some((first, last)) = facts.when {
         write!(page, "<br>Verdicts from {} to {}, UTC.", minute(first), minute(last))?;
+    }
+    let Totals { runs, connections_opened, connections_failed, .. } = facts.totals;
+    if runs > 0 {
+        write!(
+            page,
+            "<br>{} {}, {} together; {} connections opened, {} failed.",
+            HumanCount(runs),
+            if runs == 1 { "run" } else { "runs" },
+            span(facts.totals.elapsed()),
+            HumanCount(connections_opened),
+            HumanCount(connections_failed),
+        )?;
     }
     page.push_str("</p><p class=\"key\">");
     for status in [Status::Deliverable, Status::Undeliverable, Status::Risky, Status::Unknown] {
@@ -137,13 +171,16 @@ pub(super) fn page(facts: &Facts) -> anyhow::Result<String> {
     }
 
     page.push_str("<h2>Blocked lanes</h2>");
-    let blocked: Vec<_> =
-        facts.lanes.iter().filter_map(|lane| Some((lane, lane.blocked.as_ref()?))).collect();
+    let verdicts: BTreeMap<SubStatus, u64> =
+        facts.verdicts.iter().map(|((_, sub_status), count)| (*sub_status, *count)).collect();
+    let lanes = facts.lanes.iter().filter(|lane| lane.is_blocked(&verdicts));
+    let blocked: Vec<_> = lanes.filter_map(|lane| Some((lane, lane.blocked.as_ref()?))).collect();
     if blocked.is_empty() {
-        page.push_str("<p>None at the end of the last run.</p>");
+        page.push_str("<p>None.</p>");
     }
     for (lane, why) in blocked {
-        write!(page, "<p class=\"blocked\"><b>{}</b>: {}</p>", isolated(&lane.name), isolated(why))?;
+        let since = if lane.answers_again { "; it answers again" } else { "" };
+        write!(page, "<p class=\"blocked\"><b>{}</b>: {}{since}</p>", isolated(&lane.name), isolated(why))?;
     }
     let noted: Vec<_> =
         facts.lanes.iter().filter(|lane| lane.sender_refusals > 0 || lane.harvest_defences > 0).collect();

@@ -1,26 +1,27 @@
 //! A job: what is known is kept beside the output, and the output is written when all of it is.
 
 use std::{
-    collections::HashSet,
-    path::{Path, PathBuf},
+    collections::{BTreeMap, HashSet},
+    path::Path,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use indicatif::HumanCount;
 use smtp_pool::{
     job::{
-        Job, JobRun, OnLane, Standing,
-        input::{Rows, Tracker},
+        Job, JobRun, KnownBy, LaneNote, OnLane, Standing,
+        input::{Rows, Source, Tracker},
     },
-    verify::{LaneState, LaneStatus},
+    verify::{LaneState, SubStatus},
 };
 use tokio::{
     select,
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use super::{TICK, Tools, blocked, serve::Server};
+use super::{TICK, Tools, refused, serve::Server};
 use crate::{
     escape::FileName,
     exit::{At, Exit, Failure, Result},
@@ -29,7 +30,7 @@ use crate::{
     plan::JobPlan,
     progress::{Frame, Screen},
     stop,
-    summary::{Tally, tables},
+    summary::{Refusals, Tally, span, tables},
 };
 
 /// How long answers are waited for after an interruption.
@@ -37,10 +38,10 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(tools: Tools, plan: JobPlan, target: &Target, server: &Server) -> Result<Exit> {
     let started = Instant::now();
-    let path = plan.path.clone();
-    let standing = match plan.there {
-        true => tokio::task::block_in_place(|| Job::open(&path)?.standing())?,
-        false => make(plan, &tools.screen).await?,
+    let (path, known_by, sources) = (plan.path.clone(), plan.there, plan.sources.clone());
+    let standing = match known_by {
+        Some(_) => tokio::task::block_in_place(|| Job::open(&path)?.standing())?,
+        None => make(plan, &tools.screen).await?,
     };
     let before = standing.done();
     if !tools.quiet && (before > 0 || standing.postponed > 0) {
@@ -50,13 +51,26 @@ pub(super) async fn run(tools: Tools, plan: JobPlan, target: &Target, server: &S
             standing.rows
         ));
     }
-    let (standing, lanes, ended) = match before == standing.rows {
-        true => (standing, Vec::new(), true),
-        false => work(&tools, &path, server).await?,
+    let (standing, ended) = match before == standing.rows {
+        true => (standing, true),
+        false => {
+            if let Some(known_by) = known_by {
+                remember(known_by, &path, &sources, &tools)?;
+            }
+            work(&tools, &path, server).await?
+        }
     };
     tools.screen.clear();
     let (screen, tally) = (&tools.screen, Tally::from(&standing));
-    if !ended || standing.done() < standing.rows {
+    if ended && standing.done() < standing.rows {
+        let left = standing.rows - standing.done();
+        return Err(Failure::failed(format_args!(
+            "{}: {left} rows have no verdict, and nothing in the job says that they are to be asked",
+            FileName(&path)
+        ))
+        .hint("the job is damaged: `smtp-pool job export` saves what is known, and --restart begins anew"));
+    }
+    if !ended {
         screen.say(format_args!(
             "interrupted: {} of {} rows have their verdict, kept in {}",
             standing.done(),
@@ -67,15 +81,53 @@ pub(super) async fn run(tools: Tools, plan: JobPlan, target: &Target, server: &S
         screen.say(format_args!("  the same command goes on; {results} shows them"));
         return Ok(Exit::Interrupted);
     }
-    if tokio::task::block_in_place(|| export(&path, target))? == Written::Enough {
+    let (written, lanes, totals) = tokio::task::block_in_place(|| -> Result<_> {
+        let job = Job::open(&path)?;
+        Ok((export(&job, target)?, job.lanes()?, job.totals()?))
+    })?;
+    if written == Written::Enough {
         return Ok(Exit::Done);
     }
     if !tools.quiet && tally.total() > 0 {
         let done = standing.done() - before;
         screen.say_lines(tables(&tally, done, &tools.metrics.snapshot(), started.elapsed()));
+        if totals.runs > 1 {
+            screen.say(format_args!(
+                "the whole job: {} rows in {} runs of {} together",
+                HumanCount(standing.done()),
+                HumanCount(totals.runs),
+                span(totals.elapsed())
+            ));
+        }
     }
-    tools.say_notes(&lanes);
-    Ok(blocked(&lanes, screen))
+    tools.say_notes(lanes.iter().map(|lane| Refusals {
+        lane: &lane.name,
+        sender_refusals: lane.sender_refusals,
+        harvest_defences: lane.harvest_defences,
+    }));
+    Ok(blocked(&lanes, &standing.verdicts, screen))
+}
+
+/// Tells which providers refused us in any run of the job, and have not been asked since about all that they refused.
+fn blocked(lanes: &[LaneNote], verdicts: &BTreeMap<SubStatus, u64>, screen: &Screen) -> Exit {
+    let blocked = lanes.iter().filter(|lane| lane.is_blocked(verdicts));
+    refused(blocked.filter_map(|lane| Some((lane.name.as_str(), lane.blocked.clone()?))), screen)
+}
+
+/// Notes what has changed about the lists since the last run, though not what is in them.
+fn remember(known_by: KnownBy, path: &Path, sources: &[Source], tools: &Tools) -> Result<()> {
+    if known_by == KnownBy::Place {
+        return Ok(());
+    }
+    if known_by == KnownBy::Time && !tools.quiet {
+        tools.screen.say(format_args!(
+            "{} is of an earlier version, which knew its list by size and time: they fit, and from now on it is known by \
+             its content",
+            FileName(path)
+        ));
+    }
+    let remembered = tokio::task::block_in_place(|| Job::remember(path, sources));
+    remembered.map_err(|error| Failure::from(error).within(FileName(path)))
 }
 
 /// Imports the lists. Nobody has to wait for that to be interrupted: what was there before stays until it is done.
@@ -104,7 +156,7 @@ fn importing(tracker: &Tracker) -> Frame {
 }
 
 /// Works on the job until all is done or the user has had enough, and tells which.
-async fn work(tools: &Tools, path: &Path, server: &Server) -> Result<(Standing, Vec<LaneStatus>, bool)> {
+async fn work(tools: &Tools, path: &Path, server: &Server) -> Result<(Standing, bool)> {
     let Tools { verifier, metrics, screen, .. } = tools;
     let on_lane = lane_reporter(screen.clone(), tools.quiet);
     let at = |failure: Failure| failure.within(FileName(path));
@@ -147,7 +199,7 @@ async fn work(tools: &Tools, path: &Path, server: &Server) -> Result<(Standing, 
     let last = frame(&run);
     screen.show(&last, true);
     server.update(&last);
-    Ok((run.standing(), last.lanes, given_up.is_none()))
+    Ok((run.standing(), given_up.is_none()))
 }
 
 /// Says when a lane is blocked, and when it is not any more.
@@ -170,13 +222,9 @@ fn lane_reporter(screen: Screen, quiet: bool) -> OnLane {
 }
 
 /// Writes the output, which is there when it is whole.
-fn export(path: &Path, target: &Target) -> Result<Written> {
-    let Some(output) = target.file() else { return Ok(Written::Yes) };
-    let mut name = output.as_os_str().to_owned();
-    name.push(".new");
-    let draft = PathBuf::from(name);
-    let job = Job::open(path)?;
-    let written = write_rows(&job, &target.at(draft.clone()), |_| true)?;
-    std::fs::rename(&draft, output).failed_at(format_args!("--output {}", FileName(output)))?;
-    Ok(written)
+fn export(job: &Job, target: &Target) -> Result<Written> {
+    match target.place.file() {
+        Some(_) => write_rows(job, target, |_| true),
+        None => Ok(Written::Yes),
+    }
 }

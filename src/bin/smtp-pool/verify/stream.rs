@@ -22,7 +22,7 @@ use crate::{
     output::{Line, Output, Target, Written},
     progress::Frame,
     stop,
-    summary::{Tally, tables},
+    summary::{Refusals, Tally, tables},
 };
 
 /// What the rows under way hold besides the address, by their number.
@@ -78,7 +78,11 @@ pub(super) async fn run(
     if !*quiet && tally.total() > 0 {
         screen.say_lines(tables(&tally, tally.total(), &metrics.snapshot(), started.elapsed()));
     }
-    tools.say_notes(&records.lanes().snapshot());
+    tools.say_notes(records.lanes().snapshot().iter().map(|lane| Refusals {
+        lane: &lane.name,
+        sender_refusals: lane.sender_refusals,
+        harvest_defences: lane.harvest_defences,
+    }));
     if ended == Ended::Stopped {
         let (rows, done) = (tracker.rows(), tally.total());
         screen.say(format_args!(

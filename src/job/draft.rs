@@ -1,0 +1,157 @@
+//! A job that is being made. It has a random name until it is whole.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::Connection;
+use tempfile::TempPath;
+
+use super::{
+    error::{Doing, Result},
+    open,
+    place::{check_replaceable, draft_name, real, remove_companions, sweep},
+    schema::{APPLICATION_ID, DRAFT_ID, Format, SEALED},
+    sqlite::Sqlite,
+};
+
+const DOING: &str = "the job cannot be made";
+
+/// A job that is being made. Dropped before it is finished, it is gone.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) store: Sqlite,
+    /// Dropped after the store.
+    path: TempPath,
+    target: PathBuf,
+}
+
+impl Draft {
+    /// Begins a job that is to be found at `target`; the caller has its lock.
+    ///
+    /// # Errors
+    /// Something else is there, or nothing can be made there.
+    pub(super) fn new(target: &Path) -> Result<Self> {
+        let target = real(target).doing(DOING)?;
+        check_replaceable(&target)?;
+        sweep(&target);
+        let (prefix, suffix) = draft_name(&target);
+        let folder = target.parent().unwrap_or(Path::new("/"));
+        // Readable by its owner alone, and so are the files that SQLite makes beside it.
+        let file =
+            tempfile::Builder::new().prefix(&prefix).suffix(suffix).tempfile_in(folder).doing(DOING)?;
+        let path = file.into_temp_path();
+        let connection = Connection::open(&path)?;
+        let version = Format::VERSION;
+        connection.execute_batch(&format!(
+            "PRAGMA page_size = 16384; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; \
+             PRAGMA application_id = {DRAFT_ID}; PRAGMA user_version = {version}; BEGIN; {SEALED} COMMIT;"
+        ))?;
+        open::distrust(&connection)?;
+        Ok(Self { store: Sqlite::new(connection, Format::Sealed), path, target })
+    }
+
+    /// Makes it durable, and gives it its name. A job of that name is replaced, and nothing else.
+    ///
+    /// # Errors
+    /// Something else has got its name meanwhile, or the disk is full.
+    pub(super) fn finish(self) -> Result<()> {
+        let Self { store, path, target } = self;
+        store
+            .into_connection(|connection| connection.pragma_update(None, "application_id", APPLICATION_ID))?;
+        File::open(&path).and_then(|file| file.sync_all()).doing("the job cannot be written")?;
+        let persisted = match check_replaceable(&target)? {
+            true => {
+                inherit(&path, &target);
+                remove_companions(&target)?;
+                path.persist(&target)
+            }
+            false => path.persist_noclobber(&target),
+        };
+        persisted.map_err(|error| error.error).doing(DOING)?;
+        // The name too. Where a folder cannot be opened, it is as durable as it can be.
+        if let Some(Ok(folder)) = target.parent().map(File::open) {
+            let _ = folder.sync_all();
+        }
+        Ok(())
+    }
+}
+
+/// Gives a job the owner of the job that it replaces, if this process may: root works on jobs of others.
+#[cfg(unix)]
+fn inherit(job: &Path, from: &Path) {
+    use std::os::unix::fs::{MetadataExt, chown};
+    if let Ok(meta) = std::fs::metadata(from) {
+        let _ = chown(job, Some(meta.uid()), Some(meta.gid()));
+    }
+}
+
+#[cfg(not(unix))]
+fn inherit(_: &Path, _: &Path) {}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::job::error::JobError;
+    use crate::job::store::{Changes, Store};
+
+    fn files(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(dir).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_job_has_its_name_when_it_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("a.job");
+        drop(Draft::new(&target).unwrap());
+        assert_eq!(files(dir.path()), [""; 0]);
+        let draft = Draft::new(&target).unwrap();
+        assert!(!target.exists());
+        assert!(matches!(Sqlite::open(&draft.path, open::Access::Read), Err(JobError::Foreign(_))));
+        draft.finish().unwrap();
+        assert_eq!(files(dir.path()), ["a.job"]);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn what_came_meanwhile_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("a.job");
+        let draft = Draft::new(&target).unwrap();
+        fs::write(&target, "mine").unwrap();
+        assert!(matches!(draft.finish(), Err(JobError::InTheWay(_))));
+        assert_eq!(fs::read_to_string(&target).unwrap(), "mine");
+        assert_eq!(files(dir.path()), ["a.job"]);
+    }
+
+    /// The log of a job that was killed holds pages of that job, and no other.
+    #[test]
+    fn the_log_of_a_job_is_not_that_of_its_successor() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("a.job");
+        let named = |name: &str| Changes { values: vec![("about", name.into())], ..Changes::default() };
+        let mut draft = Draft::new(&target).unwrap();
+        draft.store.commit(&named("old")).unwrap();
+        draft.finish().unwrap();
+        let mut old = Sqlite::open(&target, open::Access::Write).unwrap();
+        old.commit(&named("older")).unwrap();
+        assert!(fs::metadata(dir.path().join("a.job-wal")).unwrap().len() > 0);
+        // As a kill leaves them.
+        std::mem::forget(old);
+        let mut draft = Draft::new(&target).unwrap();
+        draft.store.commit(&named("new")).unwrap();
+        draft.finish().unwrap();
+        let new = Sqlite::open(&target, open::Access::Read).unwrap();
+        assert_eq!(new.value("about").unwrap().as_deref(), Some("new"));
+    }
+}

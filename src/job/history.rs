@@ -1,0 +1,365 @@
+//! How all runs of a job went, which the job keeps: latencies, connections, time, lanes.
+//!
+//! Latencies are kept as the counts of their histograms, since the quantiles of several runs cannot be had from the
+//! quantiles of each.
+
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    error::{JobError, Result},
+    store::Store,
+};
+use crate::{
+    metrics::{Latency, Operation, Snapshot},
+    verify::{LaneState, LaneStatus, SubStatus},
+};
+
+/// Lanes that a job keeps.
+const MAX_LANES: usize = 100;
+/// More values than a histogram of two digits has up to a day.
+const MAX_VALUES: usize = 10_000;
+/// The longest latency that is kept, in microseconds: a day, as in the metrics.
+const MAX_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
+
+/// How long an operation took, as a job keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Took {
+    /// What was done.
+    pub operation: String,
+    /// How often.
+    pub count: u64,
+    /// Half took no longer, in milliseconds.
+    pub p50: f64,
+    /// 90 % took no longer.
+    pub p90: f64,
+    /// 99 % took no longer.
+    pub p99: f64,
+    /// None took longer.
+    pub max: f64,
+}
+
+/// A lane as a job keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LaneNote {
+    /// The provider, or the most preferred exchanger.
+    pub name: String,
+    /// Answers.
+    pub answered: u64,
+    /// Why the provider refused us, if it did at the end of the last run that asked it, or of an earlier one.
+    pub blocked: Option<String>,
+    /// Whether a later run got answers again. What was refused before may still have no verdict.
+    #[serde(default)]
+    pub answers_again: bool,
+    /// Answers that refused the sender.
+    #[serde(default)]
+    pub sender_refusals: u64,
+    /// How often the lane refused everybody as unknown, as a defence against directory harvesting does.
+    #[serde(default)]
+    pub harvest_defences: u32,
+}
+
+impl LaneNote {
+    /// Whether addresses of the lane have no verdict because the provider refused us: by how the whole job stands.
+    #[must_use]
+    pub fn is_blocked(&self, verdicts: &BTreeMap<SubStatus, u64>) -> bool {
+        let left = verdicts.get(&SubStatus::Blocked).is_some_and(|count| *count > 0);
+        self.blocked.is_some() && (!self.answers_again || left)
+    }
+}
+
+/// What all runs of a job come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// How many runs there were.
+    pub runs: u64,
+    /// How long they took together, in milliseconds.
+    pub milliseconds: u64,
+    /// Connections that became ready for use.
+    pub connections_opened: u64,
+    /// Connections that did not.
+    pub connections_failed: u64,
+}
+
+impl Totals {
+    /// How long the runs took together.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.milliseconds)
+    }
+}
+
+/// The metrics when a run began, and now. Several jobs may share one set of metrics.
+pub(super) struct RunMetrics<'a> {
+    pub(super) began: &'a Snapshot,
+    pub(super) now: &'a Snapshot,
+}
+
+/// How all runs went.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct History {
+    pub(super) totals: Totals,
+    /// How often each operation took so many microseconds.
+    latencies: BTreeMap<String, Vec<(u64, u64)>>,
+    pub(super) lanes: Vec<LaneNote>,
+}
+
+impl History {
+    /// The value that holds it.
+    pub(super) const NAME: &str = "history";
+
+    /// Reads what a job keeps.
+    pub(super) fn of(store: &dyn Store) -> Result<Self> {
+        if let Some(text) = store.value(Self::NAME)? {
+            return parse(&text);
+        }
+        // Version 1 kept how the last run went, and of its latencies the quantiles.
+        let took: Vec<Took> = store.value("took")?.map_or(Ok(Vec::new()), |text| parse(&text))?;
+        let lanes = store.value("lanes")?.map_or(Ok(Vec::new()), |text| parse(&text))?;
+        let latencies = took.into_iter().map(|took| {
+            let micros = |ms: f64| (ms.clamp(0.0, MAX_MICROS as f64 / 1e3) * 1e3) as u64;
+            let share = |share: f64| (took.count as f64 * share) as u64;
+            let (p90, p99) = (share(0.4), share(0.09));
+            let p50 = share(0.5).max(1).min(took.count);
+            let rest = took.count.saturating_sub(p50 + p90 + p99);
+            let values = [(took.p50, p50), (took.p90, p90), (took.p99, p99), (took.max, rest)];
+            let values = values.map(|(ms, count)| (micros(ms), count));
+            (took.operation, values.into_iter().filter(|(_, count)| *count > 0).collect())
+        });
+        Ok(Self { totals: Totals::default(), latencies: latencies.collect(), lanes })
+    }
+
+    /// Adds a run to those before: what the metrics hold now that they did not hold when it began.
+    pub(super) fn with(&self, run: &RunMetrics<'_>, lanes: Vec<LaneStatus>, elapsed: Duration) -> Self {
+        let RunMetrics { began, now } = run;
+        let Totals { runs, milliseconds, connections_opened, connections_failed } = self.totals;
+        let more = |count: fn(&Snapshot) -> u64| count(now).saturating_sub(count(began));
+        let failed = |snapshot: &Snapshot| snapshot.connections_failed().values().sum();
+        let totals = Totals {
+            runs: runs.saturating_add(1),
+            milliseconds: milliseconds.saturating_add(elapsed.as_millis() as u64),
+            connections_opened: connections_opened.saturating_add(more(Snapshot::connections_opened)),
+            connections_failed: connections_failed.saturating_add(more(failed)),
+        };
+        let mut latencies = self.latencies.clone();
+        for operation in Operation::ALL {
+            let Some(histogram) = now.total().histogram(operation) else { continue };
+            let began = began.total().histogram(operation);
+            let before = latencies.entry(operation.to_string()).or_default();
+            let mut counts: BTreeMap<u64, u64> = before.iter().copied().collect();
+            for value in histogram.iter_recorded() {
+                let micros = value.value_iterated_to();
+                let then = began.map_or(0, |began| began.count_at(micros));
+                let more = value.count_since_last_iteration().saturating_sub(then);
+                let count = counts.entry(micros.min(MAX_MICROS)).or_default();
+                *count = count.saturating_add(more);
+            }
+            *before = counts.into_iter().filter(|(_, count)| *count > 0).collect();
+        }
+        Self { totals, latencies, lanes: merged(&self.lanes, lanes) }
+    }
+
+    /// How long each operation took, in the order of a session.
+    pub(super) fn took(&self) -> Result<Vec<Took>> {
+        let mut found = Vec::new();
+        for operation in Operation::ALL {
+            let name = operation.to_string();
+            let Some(values) = self.latencies.get(&name).filter(|values| !values.is_empty()) else {
+                continue;
+            };
+            let mut histogram =
+                Histogram::<u64>::new_with_bounds(1, MAX_MICROS, 2).map_err(|_| JobError::Damaged)?;
+            for (micros, count) in values {
+                histogram.record_n((*micros).min(MAX_MICROS), *count).map_err(|_| JobError::Damaged)?;
+            }
+            let Latency { count, p50, p90, p99, max, .. } = Latency::from(&histogram);
+            let [p50, p90, p99, max] = [p50, p90, p99, max].map(|took| took.as_secs_f64() * 1e3);
+            found.push(Took { operation: name, count, p50, p90, p99, max });
+        }
+        Ok(found)
+    }
+
+    pub(super) fn text(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(|_| JobError::Damaged)
+    }
+
+    /// Whether its sizes are such as this version writes.
+    fn is_sound(&self) -> bool {
+        self.latencies.len() <= Operation::ALL.len()
+            && self.latencies.values().all(|values| values.len() <= MAX_VALUES)
+            && self.lanes.len() <= MAX_LANES
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned + Sound>(text: &str) -> Result<T> {
+    let parsed: Option<T> = serde_json::from_str(text).ok();
+    parsed.filter(Sound::is_sound).ok_or_else(|| JobError::Damaged.within("what the job keeps of its runs"))
+}
+
+/// What is read from a file that anybody may have written.
+trait Sound {
+    fn is_sound(&self) -> bool;
+}
+
+impl Sound for History {
+    fn is_sound(&self) -> bool {
+        self.is_sound()
+    }
+}
+
+impl Sound for Vec<Took> {
+    fn is_sound(&self) -> bool {
+        let is_span = |ms: f64| (0.0..=MAX_MICROS as f64 / 1e3).contains(&ms);
+        let all = |took: &Took| [took.p50, took.p90, took.p99, took.max].into_iter().all(is_span);
+        self.len() <= Operation::ALL.len() && self.iter().all(all)
+    }
+}
+
+impl Sound for Vec<LaneNote> {
+    fn is_sound(&self) -> bool {
+        self.len() <= MAX_LANES
+    }
+}
+
+/// The lanes of the runs before, with those of this one. A lane stays blocked until it answers again.
+fn merged(before: &[LaneNote], now: Vec<LaneStatus>) -> Vec<LaneNote> {
+    let mut notes: BTreeMap<String, LaneNote> =
+        before.iter().map(|note| (note.name.clone(), note.clone())).collect();
+    for lane in now {
+        let new = || LaneNote {
+            name: lane.name.to_string(),
+            answered: 0,
+            blocked: None,
+            answers_again: false,
+            sender_refusals: 0,
+            harvest_defences: 0,
+        };
+        let note = notes.entry(lane.name.to_string()).or_insert_with(new);
+        note.answered = note.answered.saturating_add(lane.answered);
+        note.sender_refusals = note.sender_refusals.saturating_add(lane.sender_refusals);
+        note.harvest_defences = note.harvest_defences.saturating_add(lane.harvest_defences);
+        match lane.state {
+            LaneState::Blocked(block) => {
+                note.blocked = Some(format!("{}: {}", block.cause, block.reply));
+                note.answers_again = false;
+            }
+            _ => note.answers_again |= lane.answered > 0,
+        }
+    }
+    let mut notes: Vec<LaneNote> = notes.into_values().collect();
+    notes.sort_by_key(|note| Reverse((note.blocked.is_some(), !note.answers_again, note.answered)));
+    notes.truncate(MAX_LANES);
+    notes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{job::sqlite::Sqlite, job::store::Changes, metrics::Metrics};
+
+    fn stored(values: Vec<(&'static str, String)>) -> Sqlite {
+        let mut store = Sqlite::in_memory().unwrap();
+        store.commit(&Changes { values, ..Changes::default() }).unwrap();
+        store
+    }
+
+    #[test]
+    fn two_runs_are_one_when_they_are_read() {
+        let ms = Duration::from_millis;
+        let (one, other, both) = (Metrics::new(), Metrics::new(), Metrics::new());
+        let none = Metrics::new().snapshot();
+        for (metrics, took, count) in [(&one, 10, 90), (&other, 50, 9), (&other, 800, 1)] {
+            for metrics in [metrics, &both] {
+                metrics.server("mx").record_many(Operation::Rcpt, ms(took), count);
+                metrics.server("mx").connection_opened();
+            }
+        }
+        let run = |began, metrics: &Metrics, before: &History, took| {
+            before.with(&RunMetrics { began, now: &metrics.snapshot() }, Vec::new(), took)
+        };
+        let first = run(&none, &one, &History::default(), ms(1_000));
+        let store = stored(vec![(History::NAME, first.text().unwrap())]);
+        let kept = History::of(&store).unwrap();
+        let all = run(&none, &other, &kept, ms(500));
+        let wanted = run(&none, &both, &History::default(), ms(1_500));
+        assert_eq!(all.took().unwrap(), wanted.took().unwrap());
+        let took = &all.took().unwrap()[0];
+        assert_eq!((took.operation.as_str(), took.count), ("rcpt", 100));
+        assert!(
+            (took.p50 - 10.0).abs() < 0.2 && (took.p99 - 50.0).abs() < 1.0 && took.max > 790.0,
+            "{took:?}"
+        );
+        assert_eq!(
+            all.totals,
+            Totals { runs: 2, milliseconds: 1_500, connections_opened: 3, connections_failed: 0 }
+        );
+        // What was recorded before the run is none of it.
+        let twice = run(&both.snapshot(), &both, &wanted, ms(0));
+        assert_eq!(twice.took().unwrap(), wanted.took().unwrap());
+    }
+
+    #[test]
+    fn the_quantiles_of_version_1_stay_what_they_were() {
+        let took =
+            Took { operation: "rcpt".into(), count: 1_000, p50: 10.0, p90: 20.0, p99: 80.0, max: 200.0 };
+        let store = stored(vec![("took", serde_json::to_string(&[&took]).unwrap())]);
+        let kept = History::of(&store).unwrap().took().unwrap();
+        let near = |one: f64, other: f64| (one - other).abs() <= other / 100.0;
+        let same = near(kept[0].p50, 10.0) && near(kept[0].p90, 20.0) && near(kept[0].p99, 80.0);
+        assert!(same && near(kept[0].max, 200.0) && kept[0].count == 1_000, "{kept:?}");
+    }
+
+    #[test]
+    fn absurd_numbers_are_refused_or_bounded() {
+        for (name, text) in [
+            ("took", r#"[{"operation":"rcpt","count":1,"p50":1e308,"p90":1,"p99":1,"max":1}]"#.to_owned()),
+            ("took", r#"[{"operation":"rcpt","count":1,"p50":-1,"p90":1,"p99":1,"max":1}]"#.to_owned()),
+            ("took", "[1".to_owned()),
+            (History::NAME, "{}".to_owned()),
+            (
+                History::NAME,
+                format!(
+                    r#"{{"totals":{{"runs":1,"milliseconds":1,"connections_opened":0,"connections_failed":0}},
+                        "latencies":{{"rcpt":{:?}}},"lanes":[]}}"#,
+                    vec![[1, 1]; MAX_VALUES + 1]
+                ),
+            ),
+        ] {
+            assert!(History::of(&stored(vec![(name, text.clone())])).is_err(), "{text:.80}");
+        }
+        let most = u64::MAX;
+        let text = format!(
+            r#"{{"totals":{{"runs":{most},"milliseconds":{most},"connections_opened":{most},"connections_failed":{most}}},
+                "latencies":{{"rcpt":[[{most},{most}],[{most},{most}],[0,{most}]],"nonsense":[[1,1]]}},"lanes":[]}}"#
+        );
+        let (kept, none) =
+            (History::of(&stored(vec![(History::NAME, text)])).unwrap(), Metrics::new().snapshot());
+        let took =
+            kept.with(&RunMetrics { began: &none, now: &none }, Vec::new(), Duration::MAX).took().unwrap();
+        assert!(took.len() == 1 && took[0].max <= 90_000_000.0, "{took:?}");
+    }
+
+    #[test]
+    fn a_lane_is_blocked_until_it_answers_again() {
+        let note = |name: &str, blocked: Option<&str>, answers_again| LaneNote {
+            name: name.into(),
+            answered: 1,
+            blocked: blocked.map(Into::into),
+            answers_again,
+            sender_refusals: 0,
+            harvest_defences: 0,
+        };
+        let blocked = BTreeMap::from([(SubStatus::Blocked, 1)]);
+        let none = BTreeMap::new();
+        assert!(note("a", Some("no"), false).is_blocked(&none));
+        // What it had refused was asked again, or not.
+        assert!(!note("a", Some("no"), true).is_blocked(&none));
+        assert!(note("a", Some("no"), true).is_blocked(&blocked));
+        assert!(!note("a", None, false).is_blocked(&blocked));
+        // No run of this kind of job asked it again.
+        let kept = merged(&[note("a", None, false), note("b", Some("no"), false)], Vec::new());
+        assert_eq!(kept, [note("b", Some("no"), false), note("a", None, false)]);
+    }
+}

@@ -1,0 +1,148 @@
+//! How a job is opened: for writing, for reading beside a run, or where nothing can be written.
+//!
+//! A job may come from anywhere. SQLite runs nothing that the file asks for: no trigger, no view, no function.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig, limits::Limit};
+
+use super::{
+    error::{Doing, JobError, Result},
+    lock::Lock,
+    place::{Rights, beside, check_companions, has_log, may_read, real},
+    schema::{self, Format},
+};
+
+/// What a job is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// To read, while another process may write.
+    Read,
+    /// To write as well.
+    Write,
+}
+
+/// How long a reader waits for a lock that a writer holds.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often a log may come or go between a look and the opening.
+const TRIES: u32 = 3;
+/// The longest value that is read, in octets: more than the store ever writes.
+const MAX_LENGTH: i32 = 1 << 29;
+const DOING: &str = "the job cannot be opened";
+
+/// Opens a job, and tells its format.
+///
+/// # Errors
+/// Why it cannot be opened.
+pub(super) fn open(path: &Path, access: Access) -> Result<(Connection, Format)> {
+    let path = real(path).doing(DOING)?;
+    let meta = fs::metadata(&path).doing(DOING)?;
+    if meta.is_dir() {
+        return Err(JobError::Foreign("it is a folder"));
+    }
+    if !meta.is_file() {
+        return Err(JobError::Foreign("it is no regular file"));
+    }
+    check_companions(&path)?;
+    let mut tries = 1;
+    loop {
+        match open_once(&path, access) {
+            // A run ended between the look at its log and the opening.
+            Err(JobError::Store(error)) if tries < TRIES && is_code(&error, ErrorCode::CannotOpen) => {
+                tries += 1
+            }
+            Err(JobError::Store(error)) if is_code(&error, ErrorCode::DatabaseBusy) => {
+                return Err(JobError::Busy(Lock::holder(&path)));
+            }
+            other => return other,
+        }
+    }
+}
+
+fn is_code(error: &rusqlite::Error, code: ErrorCode) -> bool {
+    error.sqlite_error_code() == Some(code)
+}
+
+fn open_once(path: &Path, access: Access) -> Result<(Connection, Format)> {
+    let denied = |doing| Err(io::ErrorKind::PermissionDenied.into()).doing(doing);
+    let rights = Rights::to(path);
+    if !rights.read {
+        return denied(DOING);
+    }
+    if access == Access::Write && !rights.write {
+        return denied("the job cannot be written");
+    }
+    let is_readable = |suffix| beside(path, suffix).exists() && may_read(&beside(path, suffix));
+    let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = match rights.write {
+        // Readers write too, if they may: the last one to close takes the log into the job.
+        true => Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_WRITE)?,
+        // With the log and its index as they are. A reader who may not write must not make them: they would be in the
+        // way of the job's owner.
+        false if is_readable("-wal") && is_readable("-shm") => {
+            Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_ONLY)?
+        }
+        false if has_log(path) => return Err(JobError::Log(beside(path, "-wal"))),
+        // There is no writer, so that nothing has to be locked.
+        false => {
+            let flags = flags | OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+            Connection::open_with_flags(immutable(path), flags)?
+        }
+    };
+    connection.busy_timeout(PATIENCE)?;
+    distrust(&connection)?;
+    let format = schema::format(&connection).map_err(|error| match error {
+        JobError::Store(error) if !rights.write && is_code(&error, ErrorCode::ReadOnly) => {
+            JobError::Log(beside(path, "-wal"))
+        }
+        error => error,
+    })?;
+    Ok((connection, format))
+}
+
+/// Has SQLite run nothing that a file asks for.
+pub(super) fn distrust(connection: &Connection) -> Result<()> {
+    for (setting, value) in [
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+    ] {
+        connection.set_db_config(setting, value)?;
+    }
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, MAX_LENGTH)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    Ok(())
+}
+
+/// Returns the address of a file that does not change while it is read.
+fn immutable(path: &Path) -> PathBuf {
+    let mut address = String::from("file:");
+    for octet in path.as_os_str().as_encoded_bytes() {
+        match octet {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
+                address.push(char::from(*octet))
+            }
+            octet => address.push_str(&format!("%{octet:02x}")),
+        }
+    }
+    address.push_str("?immutable=1");
+    address.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_the_path_with_any_characters() {
+        assert_eq!(
+            immutable(Path::new("/a b/ü?x#.job")),
+            Path::new("file:/a%20b/%c3%bc%3fx%23.job?immutable=1")
+        );
+    }
+}

@@ -1,0 +1,127 @@
+//! The tables of a job, and which of its formats a file has.
+//!
+//! A job is read from these tables and no others. A file with a view, a trigger, another index or a table that is only
+//! similar is refused before anything is read from it, since SQLite would run what its author wrote there.
+
+use rusqlite::Connection;
+
+use super::error::{JobError, Result};
+
+/// "SPjb", by which a job is known from other files of SQLite.
+pub(super) const APPLICATION_ID: i32 = 0x5350_6a62;
+/// "SPjd": a job that is being made.
+pub(super) const DRAFT_ID: i32 = 0x5350_6a64;
+
+/// How a job is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// Version 1, without checksums. It is read, and never written.
+    Plain,
+    /// Version 2: each row has its checksum, and each packed value too.
+    Sealed,
+}
+
+impl Format {
+    /// The version that is written.
+    pub(super) const VERSION: i32 = 2;
+
+    fn tables(self) -> &'static str {
+        match self {
+            Self::Plain => PLAIN,
+            Self::Sealed => SEALED,
+        }
+    }
+}
+
+/// The tables of version 2. A sum stands before a packed value and does not cover it: the value has a sum of its own. So the
+/// small columns are read without the value.
+pub(super) const SEALED: &str = "
+CREATE TABLE value (name TEXT PRIMARY KEY, value TEXT NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE segment (
+    id INTEGER PRIMARY KEY, source INTEGER NOT NULL, first INTEGER NOT NULL, rows INTEGER NOT NULL,
+    sum INTEGER NOT NULL, repeats BLOB NOT NULL, data BLOB NOT NULL
+);
+CREATE TABLE chunk (
+    id INTEGER PRIMARY KEY, segment INTEGER NOT NULL, domain TEXT, count INTEGER NOT NULL,
+    sum INTEGER NOT NULL, addresses BLOB NOT NULL
+);
+CREATE TABLE touched (chunk INTEGER PRIMARY KEY, sum INTEGER NOT NULL);
+CREATE TABLE result (
+    id INTEGER PRIMARY KEY, segment INTEGER NOT NULL, count INTEGER NOT NULL,
+    sum INTEGER NOT NULL, results BLOB NOT NULL
+);
+CREATE INDEX result_segment ON result (segment);
+CREATE TABLE postponed (
+    row INTEGER PRIMARY KEY, due INTEGER NOT NULL, attempts INTEGER NOT NULL, address TEXT NOT NULL,
+    sum INTEGER NOT NULL
+);
+CREATE INDEX postponed_due ON postponed (due, row);
+CREATE TABLE catch_all (domain TEXT PRIMARY KEY, answer INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
+";
+
+/// The tables of version 1.
+pub(super) const PLAIN: &str = "
+CREATE TABLE value (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE segment (
+    id INTEGER PRIMARY KEY, source INTEGER NOT NULL, first INTEGER NOT NULL, rows INTEGER NOT NULL,
+    repeats BLOB NOT NULL, data BLOB NOT NULL
+);
+CREATE TABLE chunk (
+    id INTEGER PRIMARY KEY, segment INTEGER NOT NULL, domain TEXT, count INTEGER NOT NULL, addresses BLOB NOT NULL
+);
+CREATE TABLE touched (chunk INTEGER PRIMARY KEY);
+CREATE TABLE result (
+    id INTEGER PRIMARY KEY, segment INTEGER NOT NULL, count INTEGER NOT NULL, results BLOB NOT NULL
+);
+CREATE INDEX result_segment ON result (segment);
+CREATE TABLE postponed (
+    row INTEGER PRIMARY KEY, due INTEGER NOT NULL, attempts INTEGER NOT NULL, address TEXT NOT NULL
+);
+CREATE INDEX postponed_due ON postponed (due, row);
+CREATE TABLE catch_all (domain TEXT PRIMARY KEY, answer INTEGER NOT NULL) WITHOUT ROWID;
+";
+
+/// Tells the format of a file, and refuses what is no job.
+///
+/// # Errors
+/// Why it is none, or that it is of a newer version.
+pub(super) fn format(connection: &Connection) -> Result<Format> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    match pragma("application_id")? {
+        APPLICATION_ID => {}
+        DRAFT_ID => return Err(JobError::Foreign("its making was interrupted")),
+        0 if pragma("page_count")? == 0 => return Err(JobError::Foreign("it is empty")),
+        _ => return Err(JobError::Foreign("it is a database of another program")),
+    }
+    let format = match pragma("user_version")? {
+        1 => Format::Plain,
+        Format::VERSION => Format::Sealed,
+        newer if newer > Format::VERSION => return Err(JobError::Newer(newer)),
+        _ => return Err(JobError::Damaged.within("the version of its format")),
+    };
+    // As SQLite keeps them: word by word, and without the semicolon.
+    let mut wanted: Vec<&str> =
+        format.tables().split(';').map(str::trim).filter(|it| !it.is_empty()).collect();
+    let mut statement = connection.prepare("SELECT ifnull(sql, '') FROM sqlite_schema LIMIT 100")?;
+    let mut found: Vec<String> =
+        statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    wanted.sort_unstable();
+    found.sort_unstable();
+    match found == wanted {
+        true => Ok(format),
+        false => Err(JobError::Foreign("its tables, views or triggers are not those of a job")),
+    }
+}
+
+/// Looks at each page of the file: whether the trees are whole, and the indexes those of their tables.
+///
+/// # Errors
+/// [`DamagedAt`](JobError::DamagedAt), with the page and what is wrong there.
+pub(super) fn check_pages(connection: &Connection) -> Result<()> {
+    let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if found == "ok" {
+        Ok(())
+    } else {
+        Err(JobError::DamagedAt(found.trim_start_matches("*** in database main ***").trim().into()))
+    }
+}

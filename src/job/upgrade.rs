@@ -1,0 +1,75 @@
+//! A job of version 1 becomes one of this version, before anything is written to it.
+//!
+//! It is copied, so that a full disk or a kill leaves the old one as it was.
+
+use std::path::Path;
+
+use super::{
+    draft::Draft,
+    error::{JobError, Result},
+    history::History,
+    lock::Lock,
+    open::Access,
+    schema::Format,
+    sqlite::Sqlite,
+    store::{Batch, Changes, Chunk, Postponed, Segment, Store},
+};
+
+/// Addresses that are copied at once.
+const TOGETHER: u32 = 10_000;
+
+/// Renews a job of version 1; another stays as it is. The caller shows that it has the lock of the job.
+///
+/// # Errors
+/// The job cannot be read, another process reads it, or there is no room for the copy.
+pub(super) fn renew(path: &Path, _lock: &Lock) -> Result<()> {
+    let old = Sqlite::open(path, Access::Read)?;
+    if old.format() == Format::Sealed {
+        return Ok(());
+    }
+    // Again, with the right to take its log into it.
+    drop(old);
+    let old = Sqlite::open(path, Access::Write)?;
+    old.check_pages()?;
+    let mut draft = Draft::new(path)?;
+    copy(&old, &mut draft.store)?;
+    // Afterwards the log is gone, which would be taken for that of the new job.
+    old.into_connection(|old| {
+        old.busy_timeout(std::time::Duration::from_secs(10))?;
+        old.pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get::<_, String>(0)).map(drop)
+    })?;
+    draft.finish()
+}
+
+fn copy(old: &Sqlite, new: &mut Sqlite) -> Result<()> {
+    let repeats = old.repeats_by_segment()?;
+    for span in old.spans()? {
+        let repeats = repeats.get(&span.segment).cloned().unwrap_or_default();
+        new.add(&Segment { span, rows: old.rows(span.segment)?, repeats }, &[])?;
+        let results = old.results(span.segment)?.into_iter();
+        let batch = |results| Batch { segment: span.segment, count: 0, results };
+        new.commit(&Changes { batches: results.map(batch).collect(), ..Changes::default() })?;
+    }
+    for head in old.chunks(0)? {
+        let Some(addresses) = old.addresses(head.id)? else { continue };
+        let chunk =
+            Chunk { id: head.id, segment: head.segment, domain: head.domain, count: head.count, addresses };
+        let touched = if head.touched { vec![chunk.id] } else { Vec::new() };
+        new.commit(&Changes { chunks: vec![chunk], touched, ..Changes::default() })?;
+    }
+    let mut after = (i64::MIN, 0);
+    loop {
+        let postponed: Vec<Postponed> = old.due(i64::MAX, after, TOGETHER)?;
+        let Some(last) = postponed.last() else { break };
+        after = (last.due, last.row);
+        new.commit(&Changes { postponed, ..Changes::default() })?;
+    }
+    let about = old.value("about")?.ok_or(JobError::Damaged)?;
+    let values = vec![
+        ("about", about),
+        ("chunks", old.next_chunk()?.to_string()),
+        (History::NAME, History::of(old)?.text()?),
+    ];
+    let catch_all = old.catch_all()?.into_iter().map(|(domain, answer)| (domain.into(), answer)).collect();
+    new.commit(&Changes { catch_all, values, ..Changes::default() })
+}

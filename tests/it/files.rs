@@ -1,0 +1,849 @@
+//! Files: the command replaces its own outputs only, and reads jobs from anywhere and from anybody.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant, SystemTime},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const COMMAND: &str = env!("CARGO_BIN_EXE_smtp-pool");
+
+/// A folder with a list and a place for the output.
+struct Desk {
+    dir: TempDir,
+    list: PathBuf,
+    out: PathBuf,
+    job: PathBuf,
+}
+
+impl Desk {
+    fn new(list: &str) -> Self {
+        let dir = TempDir::new().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let (path, out, job) = (at("list.csv"), at("out.csv"), at("out.csv.job"));
+        fs::write(&path, list).unwrap();
+        Self { list: path, out, job, dir }
+    }
+
+    /// With a job that is done.
+    fn done(list: &str) -> Self {
+        let desk = Self::new(list);
+        let output = desk.verify(&["--syntax-only", "-q"]);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        desk
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn put(&self, name: &str, text: &str) -> PathBuf {
+        fs::write(self.at(name), text).unwrap();
+        self.at(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.at(name)).unwrap()
+    }
+
+    fn names(&self) -> Vec<String> {
+        names(self.dir.path())
+    }
+
+    /// A command, run in the folder.
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(COMMAND);
+        command.args(args).env_remove("RUST_LOG").current_dir(self.dir.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        ended(&mut self.command(args))
+    }
+
+    fn verify(&self, more: &[&str]) -> Output {
+        self.run(&[&["verify", "list.csv", "-o", "out.csv"], more].concat())
+    }
+
+    fn shell(&self, script: &str) -> Output {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).env("SMTP_POOL", COMMAND).current_dir(self.dir.path());
+        shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        ended(&mut shell)
+    }
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Runs a command, and fails if it hangs.
+fn ended(command: &mut Command) -> Output {
+    let child = command.spawn().unwrap();
+    let pid = child.id().to_string();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output().unwrap()));
+    receiver.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| {
+        let _ = Command::new("kill").args(["-KILL", &pid]).status();
+        panic!("{command:?} hangs");
+    })
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[track_caller]
+fn refused(output: &Output, told: &str) {
+    assert_eq!(output.status.code(), Some(2), "{}", err(output));
+    assert!(err(output).contains(told), "{told} is not in {}", err(output));
+}
+
+/// The first line of an output, so that nothing but its being a list keeps it from being replaced.
+const OURS: &str = "address,status,sub_status,blame,catch_all,role,disposable,free,mx_host,smtp_code,enhanced_code,reply,\
+                    attempts,tls,duration_ms,checked_at,normal_form,did_you_mean\nann@x.test,unknown\n";
+
+#[test]
+fn no_output_is_written_over_the_list() {
+    let desk = Desk::done(OURS);
+    fs::hard_link(&desk.list, desk.at("hard.csv")).unwrap();
+    symlink("list.csv", desk.at("soft.csv")).unwrap();
+    fs::create_dir(desk.at("x")).unwrap();
+    let absolute = desk.list.to_str().unwrap().to_owned();
+    for out in ["list.csv", "hard.csv", "soft.csv", "./x/../list.csv", &absolute] {
+        for args in [
+            &["job", "results", "out.csv", "-o", out][..],
+            &["job", "export", "out.csv.job", "-o", out],
+            &["report", "out.csv", "-o", out],
+            &["verify", "list.csv", "--syntax-only", "-o", out],
+            &["verify", "soft.csv", "ann@x.test", "--syntax-only", "-o", out],
+            &["verify", "--syntax-only", "ann@x.test", "--role", "hard.csv", "-o", out],
+        ] {
+            refused(&desk.run(args), "this is ");
+        }
+        let script = format!("\"$SMTP_POOL\" verify --syntax-only - -o {out} < hard.csv");
+        refused(&desk.shell(&script), "this is the list");
+        let script = format!("\"$SMTP_POOL\" verify --syntax-only /dev/stdin -o {out} < list.csv");
+        refused(&desk.shell(&script), "this is the list");
+    }
+    // Standard output may be the list as well.
+    refused(&desk.shell("\"$SMTP_POOL\" verify --syntax-only soft.csv >> list.csv"), "this is the list");
+    refused(&desk.shell("\"$SMTP_POOL\" job results out.csv >> hard.csv"), "this is the list");
+    refused(&desk.shell("\"$SMTP_POOL\" job export out.csv -o /dev/stdout >> list.csv"), "this is the list");
+    assert_eq!(desk.text("list.csv"), OURS);
+    // Wherever the list is now, and wherever the command is run.
+    fs::rename(&desk.list, desk.at("moved.csv")).unwrap();
+    fs::remove_file(desk.at("soft.csv")).unwrap();
+    let mut elsewhere = desk.command(&["job", "results", "../out.csv", "-o", "../moved.csv"]);
+    refused(&ended(elsewhere.current_dir(desk.at("x"))), "this is the list");
+    assert_eq!(desk.text("moved.csv"), OURS);
+}
+
+#[test]
+fn no_output_is_written_over_a_job_or_what_lies_beside_it() {
+    let desk = Desk::done("email\nann@x.test\n");
+    let before = fs::read(&desk.job).unwrap();
+    symlink("out.csv.job", desk.at("soft.html")).unwrap();
+    fs::hard_link(&desk.job, desk.at("hard.html")).unwrap();
+    for out in ["out.csv.job", "./out.csv.job", "soft.html", "hard.html"] {
+        refused(&desk.run(&["report", "out.csv", "-o", out]), "this is the job");
+    }
+    for suffix in ["-wal", "-shm", "-journal", "-lock"] {
+        let out = format!("out.csv.job{suffix}");
+        refused(&desk.run(&["report", "out.csv", "-o", &out]), "this is a file of the job");
+        assert!(!desk.at(&out).exists());
+    }
+    // Nor over another job.
+    let other = Desk::done("email\nbob@x.test\n");
+    let out = other.job.to_str().unwrap();
+    refused(&desk.run(&["report", "out.csv", "-o", out]), "smtp-pool did not write it");
+    assert_eq!(fs::read(&desk.job).unwrap(), before);
+    assert_eq!(ended(&mut other.command(&["job", "status", "out.csv"])).status.code(), Some(0));
+}
+
+#[test]
+fn a_file_that_was_not_made_here_is_left_as_it_is() {
+    let desk = Desk::done("email\nann@x.test\n");
+    let mine = "id,name\n1,mine\n";
+    for name in ["mine.csv", "mine.jsonl", "mine.csv.gz", "mine.html", "out.csv.new", "out.csv.job.new"] {
+        desk.put(name, mine);
+    }
+    for out in ["mine.csv", "mine.jsonl", "mine.csv.gz"] {
+        for args in [
+            &["job", "results", "out.csv", "-o", out][..],
+            &["job", "export", "out.csv", "-o", out, "--vocab", "kickbox"],
+            &["verify", "list.csv", "--syntax-only", "-o", out],
+            &["verify", "ann@x.test", "--syntax-only", "-o", out],
+        ] {
+            refused(&desk.run(args), "smtp-pool did not write it\n  hint: ");
+        }
+    }
+    refused(&desk.run(&["report", "out.csv", "-o", "mine.html"]), "smtp-pool did not write it");
+    refused(&desk.run(&["report", "out.csv", "-o", "out.csv"]), "smtp-pool did not write it");
+    // Names that earlier versions took for their own.
+    assert_eq!(desk.verify(&["--syntax-only", "-q", "--restart"]).status.code(), Some(0));
+    for name in ["mine.csv", "mine.jsonl", "mine.csv.gz", "mine.html", "out.csv.new", "out.csv.job.new"] {
+        assert_eq!(desk.text(name), mine, "{name}");
+    }
+    assert!(!desk.names().iter().any(|name| name.starts_with('.')), "{:?}", desk.names());
+}
+
+#[test]
+fn a_link_where_a_draft_might_be_leads_nowhere() {
+    let desk = Desk::new("email\nann@x.test\n");
+    let precious = desk.put("precious", "mine");
+    for name in ["out.csv.new", "out.csv.job.new", "good.csv.new"] {
+        symlink(&precious, desk.at(name)).unwrap();
+    }
+    assert_eq!(desk.verify(&["--syntax-only", "-q"]).status.code(), Some(0));
+    assert_eq!(desk.run(&["job", "results", "out.csv", "-o", "good.csv"]).status.code(), Some(0));
+    assert_eq!(desk.text("precious"), "mine");
+    assert!(desk.at("out.csv.new").is_symlink() && desk.at("out.csv.job.new").is_symlink());
+    assert!(desk.text("good.csv").starts_with("address,") && !desk.at("good.csv").is_symlink());
+}
+
+#[test]
+fn no_file_is_taken_for_one_of_the_job_because_of_its_name() {
+    let mine = "ann@x.test\n";
+    for name in
+        ["out.csv.job", "out.csv.job-wal", "out.csv.job-shm", "out.csv.job-journal", "out.csv.job-lock"]
+    {
+        let desk = Desk::new("email\nann@x.test\n");
+        desk.put(name, mine);
+        for more in [&["--syntax-only", "-q"][..], &["--syntax-only", "-q", "--restart"]] {
+            let output = desk.verify(more);
+            assert_eq!(output.status.code(), Some(2), "{name}: {}", err(&output));
+            assert!(err(&output).contains(name), "{}", err(&output));
+            assert_eq!(desk.text(name), mine, "{name}");
+        }
+        assert_eq!(desk.names(), ["list.csv", name]);
+        // Beside a job that is done, too.
+        fs::remove_file(desk.at(name)).unwrap();
+        assert_eq!(desk.verify(&["--syntax-only", "-q"]).status.code(), Some(0));
+        desk.put(name, mine);
+        for args in [
+            &["verify", "list.csv", "-o", "out.csv", "--syntax-only", "-q", "--restart"][..],
+            &["job", "retry", "out.csv", "--status", "other"],
+        ] {
+            let output = desk.run(args);
+            if name != "out.csv.job-lock" || args[0] == "verify" {
+                assert_eq!(output.status.code(), Some(2), "{name} {args:?}: {}", err(&output));
+            }
+            assert_eq!(desk.text(name), mine, "{name}");
+        }
+    }
+    // A list with such a name is a list.
+    for list in ["out.csv.job", "out.csv.job-wal", "out.csv.job-lock"] {
+        let desk = Desk::new("");
+        desk.put(list, mine);
+        for more in [&[][..], &["--restart"]] {
+            let args = [&["verify", list, "-o", "out.csv", "--syntax-only"], more].concat();
+            refused(&desk.run(&args), "the job would be there\n  hint: ");
+        }
+        assert_eq!(desk.text(list), mine);
+    }
+}
+
+#[test]
+fn an_earlier_output_is_replaced_and_stays_until_then() {
+    let desk = Desk::done("email\nann@x.test\nbob@x.test\n");
+    let first = desk.text("out.csv");
+    fs::set_permissions(&desk.out, fs::Permissions::from_mode(0o640)).unwrap();
+    fs::hard_link(&desk.out, desk.at("yesterday.csv")).unwrap();
+    assert_eq!(desk.verify(&["--syntax-only", "-q", "--vocab", "kickbox"]).status.code(), Some(0));
+    assert!(desk.text("out.csv").starts_with("email,result,"));
+    assert_eq!(fs::metadata(&desk.out).unwrap().mode() & 0o777, 0o640);
+    // What has another name is another file.
+    assert_eq!(desk.text("yesterday.csv"), first);
+    for _ in 0..2 {
+        for (out, vocab) in [
+            ("a.jsonl", "zerobounce"),
+            ("a.csv.gz", "reacher"),
+            ("a.jsonl.zst", "neverbounce"),
+            ("out.csv", "kickbox"),
+        ] {
+            let output = desk.run(&["job", "export", "out.csv.job", "-o", out, "--vocab", vocab]);
+            assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        }
+        for out in ["b.jsonl", "b.csv", "b.jsonl.gz", "a.csv.gz"] {
+            let output = desk.run(&["verify", "ann@x.test", "--syntax-only", "-q", "-o", out]);
+            assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        }
+        assert_eq!(desk.run(&["report", "out.csv.job", "-o", "r.html"]).status.code(), Some(0));
+    }
+    // A link is followed, and stays.
+    symlink("b.csv", desk.at("link.csv")).unwrap();
+    assert_eq!(desk.run(&["job", "results", "out.csv.job", "-o", "link.csv"]).status.code(), Some(0));
+    assert!(desk.at("link.csv").is_symlink() && desk.text("b.csv") == first);
+    // As with any new file, the umask tells who may read it; an empty one is nobody's loss.
+    desk.put("empty.csv", "");
+    let script =
+        "umask 027; for out in empty.csv new.csv; do \"$SMTP_POOL\" job results out.csv.job -o $out; done";
+    assert_eq!(desk.shell(script).status.code(), Some(0));
+    assert_eq!(fs::metadata(desk.at("new.csv")).unwrap().mode() & 0o777, 0o640);
+    assert_eq!(desk.text("empty.csv"), first);
+}
+
+#[test]
+fn two_commands_with_one_output_write_one_of_both() {
+    let desk = Desk::new("");
+    let list = |name: &str, user: &str| {
+        let rows: String = (0..20_000).map(|n| format!("{user}{n}@x.test\n")).collect();
+        desk.put(name, &rows);
+    };
+    list("a.txt", "ann");
+    list("b.txt", "bob");
+    let start = |list: &str| -> Child {
+        let mut command = desk.command(&["verify", "--syntax-only", "-q", "-", "-o", "out.jsonl"]);
+        command.stdin(fs::File::open(desk.at(list)).unwrap()).spawn().unwrap()
+    };
+    for _ in 0..3 {
+        for child in ["a.txt", "b.txt"].map(start) {
+            let output = child.wait_with_output().unwrap();
+            assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        }
+        let text = desk.text("out.jsonl");
+        let users: std::collections::HashSet<char> =
+            text.lines().map(|line| line.chars().nth(r#"{"address":""#.len()).unwrap()).collect();
+        assert_eq!((text.lines().count(), users.len()), (20_000, 1), "one of both, and whole");
+        assert_eq!(desk.names(), ["a.txt", "b.txt", "list.csv", "out.jsonl"]);
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_what_was_there() {
+    let rows: String = (0..3_000).map(|n| format!("user{n}@x.test\n")).collect();
+    let desk = Desk::done(&format!("email\n{rows}"));
+    assert_eq!(desk.run(&["job", "results", "out.csv", "-o", "old.csv"]).status.code(), Some(0));
+    assert_eq!(desk.run(&["report", "out.csv", "-o", "old.html"]).status.code(), Some(0));
+    let before = desk.names();
+    let (csv, html) = (desk.text("old.csv"), desk.text("old.html"));
+    // No file may have more than a few blocks: a write beyond fails as on a disk that is full.
+    for (blocks, args) in [
+        (64, "job results out.csv -o old.csv"),
+        (64, "job export out.csv -o old.csv"),
+        (64, "job export out.csv -o new.csv"),
+        (64, "verify - --syntax-only -q -o old.csv < list.csv"),
+        (64, "report out.csv -o /dev/full"),
+        (8, "verify list.csv --syntax-only -q -o new.csv"),
+        (8, "verify list.csv --syntax-only -q -o out.csv --restart"),
+        (64, "job export out.csv -o /dev/full"),
+    ] {
+        let output = desk.shell(&format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$SMTP_POOL\" {args}"));
+        assert_eq!(output.status.code(), Some(1), "{args}: {}", err(&output));
+        assert!(err(&output).contains("error: "), "{args}: {}", err(&output));
+        assert_eq!(desk.names(), before, "{args}");
+        assert!(desk.text("old.csv") == csv && desk.text("old.html") == html, "{args}");
+    }
+    assert_eq!(desk.run(&["job", "status", "out.csv"]).status.code(), Some(0));
+}
+
+#[test]
+fn devices_pipes_and_folders_are_what_they_are() {
+    let desk = Desk::done("email\nann@x.test\n");
+    for args in [
+        &["job", "results", "out.csv", "-o", "/dev/stdout"][..],
+        &["job", "export", "out.csv", "-o", "/proc/self/fd/1"],
+        &["verify", "list.csv", "--syntax-only", "-q", "-o", "/dev/stdout"],
+    ] {
+        let output = desk.run(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", err(&output));
+        let record: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(record["address"], "ann@x.test");
+    }
+    for args in [
+        &["job", "results", "out.csv", "-o", "/dev/null"][..],
+        &["verify", "list.csv", "--syntax-only", "-q", "-o", "/dev/null"],
+        &["report", "out.csv", "-o", "/dev/null"],
+    ] {
+        let output = desk.run(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", err(&output));
+    }
+    assert!(!Path::new("/dev/null.job").exists());
+    let fifo = desk.at("pipe.csv");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let reader = std::thread::spawn({
+        let fifo = fifo.clone();
+        move || fs::read_to_string(fifo).unwrap()
+    });
+    let output = desk.run(&["job", "results", "out.csv", "-o", "pipe.csv"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert!(
+        reader.join().unwrap().starts_with("address,status,") && fifo.symlink_metadata().unwrap().len() == 0
+    );
+    fs::create_dir(desk.at("folder.csv")).unwrap();
+    for args in [
+        &["job", "results", "out.csv", "-o", "folder.csv"][..],
+        &["verify", "list.csv", "--syntax-only", "-o", "folder.csv"],
+        &["verify", "ann@x.test", "--syntax-only", "-o", "folder.csv"],
+        &["report", "out.csv", "-o", "folder.csv"],
+    ] {
+        refused(&desk.run(args), "folder.csv: this is a folder\n  hint: ");
+    }
+    refused(&desk.run(&["report", "out.csv", "-o", "nowhere/r.html"]), "nowhere/r.html: ");
+}
+
+#[test]
+fn an_interrupted_stream_keeps_what_is_known_and_a_killed_one_what_was_there() {
+    let desk = Desk::new("");
+    let start = || {
+        let mut command = desk.command(&["verify", "--syntax-only", "-", "-o", "out.jsonl"]);
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all("ann@x.test\n".repeat(100).as_bytes()).unwrap();
+        // Half a second is two of its looks at what there is to write.
+        std::thread::sleep(Duration::from_millis(500));
+        (child, input)
+    };
+    let (child, input) = start();
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+    drop(input);
+    let known = desk.text("out.jsonl");
+    assert!(known.lines().count() > 0 && known.ends_with('\n'));
+    let (mut child, _input) = start();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(desk.text("out.jsonl") == known);
+}
+
+#[test]
+fn a_list_is_known_by_its_content_and_not_by_its_time() {
+    let (one, other) = ("email\nann@x.test\n", "email\nbob@x.test\n");
+    let long_ago = SystemTime::now() - Duration::from_secs(1_000);
+    let set_time =
+        |path: &Path, time| fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+    let desk = Desk::new(one);
+    set_time(&desk.list, long_ago);
+    let again = || desk.verify(&["--syntax-only"]);
+    assert_eq!(again().status.code(), Some(0));
+    // Touched, copied, renamed to and fro.
+    set_time(&desk.list, SystemTime::now());
+    assert_eq!(again().status.code(), Some(0), "{}", err(&again()));
+    fs::copy(&desk.list, desk.at("copy.csv")).unwrap();
+    let output = desk.run(&["verify", "copy.csv", "-o", "out.csv", "--syntax-only"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    fs::rename(desk.at("copy.csv"), &desk.list).unwrap();
+    assert_eq!(again().status.code(), Some(0), "{}", err(&again()));
+    // Another of the same size and time: in its place, and under another name.
+    set_time(&desk.list, long_ago);
+    let desk = Desk::new(one);
+    set_time(&desk.list, long_ago);
+    assert_eq!(desk.verify(&["--syntax-only"]).status.code(), Some(0));
+    desk.put("other.csv", other);
+    set_time(&desk.at("other.csv"), long_ago);
+    let output = desk.run(&["verify", "other.csv", "-o", "out.csv", "--syntax-only"]);
+    refused(&output, "other.csv is not as it was when the job was made");
+    fs::rename(desk.at("other.csv"), &desk.list).unwrap();
+    refused(&desk.verify(&["--syntax-only"]), "list.csv is not as it was when the job was made");
+    // Written into the same file, and its time set back.
+    fs::write(&desk.list, one).unwrap();
+    set_time(&desk.list, long_ago);
+    assert_eq!(desk.verify(&["--syntax-only"]).status.code(), Some(0));
+    fs::write(&desk.list, other).unwrap();
+    set_time(&desk.list, long_ago);
+    refused(&desk.verify(&["--syntax-only"]), "list.csv is not as it was when the job was made");
+    assert!(desk.text("out.csv").contains("ann@x.test"));
+}
+
+/// A place that another user can reach, with the command in it.
+struct Others {
+    dir: TempDir,
+}
+
+/// The user `nobody` of most systems; any number that owns no file will do.
+const NOBODY: &str = "65534";
+
+impl Others {
+    fn new(desk: &Desk) -> Self {
+        let dir = TempDir::new_in("/tmp").unwrap();
+        fs::copy(COMMAND, dir.path().join("smtp-pool")).unwrap();
+        for path in [dir.path(), desk.dir.path()] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        Self { dir }
+    }
+
+    /// Runs the command as a user who may do nothing but what everybody may. Without root, that is this user, from whom
+    /// the rights are taken away by the modes of the files.
+    fn run(&self, desk: &Desk, args: &[&str]) -> Output {
+        let path = self.dir.path().join("smtp-pool");
+        let mut command = if is_root() {
+            // Part of util-linux, as is su.
+            let mut command = Command::new("setpriv");
+            command.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"]);
+            command.arg(path);
+            command
+        } else {
+            Command::new(path)
+        };
+        command.args(args).env_remove("RUST_LOG").current_dir(desk.dir.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        ended(&mut command)
+    }
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn another_user_reads_a_job_that_he_may_read_and_leaves_nothing_behind() {
+    let desk = Desk::done("email\nann@x.test\nbob@x.test\n");
+    let others = Others::new(&desk);
+    let before = fs::read(&desk.job).unwrap();
+    mode(&desk.job, 0o444);
+    mode(desk.dir.path(), 0o555);
+    for args in [
+        &["job", "status", "out.csv.job"][..],
+        &["job", "results", "out.csv.job"],
+        &["job", "export", "out.csv"],
+        &["job", "diff", "out.csv.job", "out.csv.job"],
+        &["report", "out.csv.job", "-o", "/dev/null"],
+    ] {
+        let output = others.run(&desk, args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", err(&output));
+    }
+    let retry = others.run(&desk, &["job", "retry", "out.csv.job", "--status", "other"]);
+    assert!(err(&retry).contains("the job cannot be written"), "{}", err(&retry));
+    mode(desk.dir.path(), 0o755);
+    assert_eq!(fs::read(&desk.job).unwrap(), before);
+    // Also in a folder where everybody may write, no file of another user is in the way of the job's owner.
+    if is_root() {
+        mode(desk.dir.path(), 0o1777);
+        assert_eq!(others.run(&desk, &["job", "results", "out.csv.job"]).status.code(), Some(0));
+    }
+    assert_eq!(desk.names(), ["list.csv", "out.csv", "out.csv.job"]);
+    // Made for its owner alone, it says so.
+    mode(&desk.job, if is_root() { 0o600 } else { 0o000 });
+    let denied = others.run(&desk, &["job", "status", "out.csv.job"]);
+    assert_eq!(denied.status.code(), Some(2));
+    assert!(err(&denied).contains("permission denied"), "{}", err(&denied));
+    mode(&desk.job, 0o600);
+}
+
+/// A run that was killed leaves a log with its last results.
+fn killed() -> Desk {
+    let rows: String = (0..400).map(|n| format!("user{n}@good.test\n")).collect();
+    let desk = Desk::new(&format!("email\n{rows}"));
+    desk.put(
+        "world.toml",
+        "[[host]]\nname = \"mx.good.test\"\nwithout = [\"STARTTLS\"]\nlatency = \"20ms\"\n\
+         errors = { soft = 10, hard = 20, delay = \"100ms\" }\n\
+         [[domain]]\nname = \"good.test\"\nhosts = [\"mx.good.test\"]\nusers = [\"user1\"]\n",
+    );
+    let mut child =
+        desk.command(&["verify", "list.csv", "-o", "out.csv", "-q", "--sandbox=world.toml"]).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while results(&desk.run(&["job", "results", "out.csv.job"])) == 0 {
+        assert!(Instant::now() < deadline, "nothing was done");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(fs::metadata(desk.at("out.csv.job-wal")).unwrap().len() > 0, "{:?}", desk.names());
+    desk
+}
+
+fn results(output: &Output) -> usize {
+    String::from_utf8_lossy(&output.stdout).lines().count()
+}
+
+#[test]
+fn the_log_of_a_killed_run_is_read_or_the_error_says_what_to_do() {
+    let desk = killed();
+    let others = Others::new(&desk);
+    for name in ["out.csv.job", "out.csv.job-wal", "out.csv.job-shm"] {
+        mode(&desk.at(name), 0o444);
+    }
+    mode(desk.dir.path(), 0o555);
+    let known = results(&others.run(&desk, &["job", "results", "out.csv.job"]));
+    assert!(known > 0, "{}", err(&others.run(&desk, &["job", "results", "out.csv.job"])));
+    // Its owner alone may read the log, or its index is gone.
+    let log_denied = |path: &Path| mode(path, if is_root() { 0o600 } else { 0o000 });
+    log_denied(&desk.at("out.csv.job-wal"));
+    let denied = others.run(&desk, &["job", "results", "out.csv.job"]);
+    refused(&denied, "out.csv.job-wal holds the last results, and cannot be read here\n  hint: copy the job");
+    mode(&desk.at("out.csv.job-wal"), 0o444);
+    mode(desk.dir.path(), 0o755);
+    fs::remove_file(desk.at("out.csv.job-shm")).unwrap();
+    mode(desk.dir.path(), 0o555);
+    refused(&others.run(&desk, &["job", "status", "out.csv.job"]), "copy the job and that file");
+    mode(desk.dir.path(), 0o755);
+    for name in ["out.csv.job", "out.csv.job-wal"] {
+        mode(&desk.at(name), 0o600);
+    }
+    assert_eq!(results(&desk.run(&["job", "results", "out.csv.job"])), known);
+    assert!(!desk.at("out.csv.job-wal").exists(), "a reader who may write takes the log into the job");
+}
+
+/// The log of the killed run is that of another job.
+#[test]
+fn a_killed_job_is_begun_anew() {
+    let desk = killed();
+    fs::write(&desk.list, "email\nann@x.test\nbob@x.test\n").unwrap();
+    let output = desk.verify(&["--syntax-only", "-q", "--restart"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let addresses: Vec<String> =
+        desk.text("out.csv").lines().skip(1).map(|line| line.split(',').next().unwrap().to_owned()).collect();
+    assert_eq!(addresses, ["ann@x.test", "bob@x.test"]);
+    assert_eq!(desk.names(), ["list.csv", "out.csv", "out.csv.job", "world.toml"]);
+}
+
+/// Root may mount. Elsewhere the test above says the same of a folder that may not be written to: to SQLite and to the
+/// question of rights both are one.
+#[test]
+fn a_job_on_a_read_only_file_system_is_read() {
+    let desk = Desk::done("email\nann@x.test\n");
+    let script = "mount --bind . . && mount -o remount,ro,bind . && cd . || exit 99\n\
+                  cd \"$PWD\"; touch x 2>/dev/null && exit 98\n\
+                  \"$SMTP_POOL\" job results out.csv && \"$SMTP_POOL\" report out.csv -o /dev/null";
+    let mut command = Command::new("unshare");
+    command.args(if is_root() { &["-m"][..] } else { &["-rm"] }).args(["sh", "-c", script]);
+    command.env("SMTP_POOL", COMMAND).current_dir(desk.dir.path());
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    match output.status.code() {
+        // Containers often forbid it.
+        Some(1 | 99) if err(&output).contains("unshare") || err(&output).contains("mount") => {
+            println!("no file system can be mounted here: {}", err(&output));
+        }
+        code => assert_eq!((code, results(&output)), (Some(0), 1), "{}", err(&output)),
+    }
+}
+
+#[test]
+fn a_job_and_its_companions_are_for_their_owner_alone() {
+    let desk = Desk::new("email\nann@good.test\n");
+    desk.put(
+        "world.toml",
+        "[[host]]\nname = \"mx.good.test\"\nwithout = [\"STARTTLS\"]\nlatency = \"2s\"\n\
+         [[domain]]\nname = \"good.test\"\nhosts = [\"mx.good.test\"]\nusers = [\"ann\"]\n",
+    );
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "umask 000; exec \"$SMTP_POOL\" verify list.csv -o out.csv -q --sandbox=world.toml"]);
+    let mut child = shell.env("SMTP_POOL", COMMAND).current_dir(desk.dir.path()).spawn().unwrap();
+    let companions =
+        ["out.csv.job", "out.csv.job-lock", "out.csv.job-shm", "out.csv.job-wal"].map(|name| desk.at(name));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !companions.iter().all(|path| path.exists()) {
+        assert!(Instant::now() < deadline, "{:?}", desk.names());
+    }
+    for path in &companions {
+        assert_eq!(fs::metadata(path).unwrap().mode() & 0o777, 0o600, "{}", path.display());
+    }
+    // By the lock others know who works on it.
+    let busy = desk.verify(&["-q", "--sandbox=world.toml"]);
+    assert!(
+        err(&busy).contains(&format!("another run works on this job (process {})", child.id())),
+        "{}",
+        err(&busy)
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_failure_to_open_a_job_says_why() {
+    let desk = Desk::done("email\nann@x.test\n");
+    let told = |args: &[&str]| err(&desk.run(args));
+    let why = |path: &str| told(&["job", "status", path]);
+    assert!(
+        why("nothing.job").contains("nothing.job: the job cannot be opened: No such file"),
+        "{}",
+        why("nothing.job")
+    );
+    assert!(
+        why("list.csv").contains("no job that can be read here: it is no file of SQLite"),
+        "{}",
+        why("list.csv")
+    );
+    assert!(why(".").contains("it is a folder"), "{}", why("."));
+    let octets = fs::read(&desk.job).unwrap();
+    let changed = |at: usize, to: &[u8]| {
+        let mut octets = octets.clone();
+        octets[at..at + to.len()].copy_from_slice(to);
+        fs::write(desk.at("changed.job"), octets).unwrap();
+        why("changed.job")
+    };
+    // The version and the application, as SQLite's header has them.
+    let newer = changed(60, &99_u32.to_be_bytes());
+    assert!(
+        newer.contains("of format 99, which this version of smtp-pool does not know\n  hint: use a version"),
+        "{newer}"
+    );
+    assert!(changed(68, b"MyDB").contains("it is a database of another program"));
+    let damaged = changed(16_384 * 2, &[0xff; 64]);
+    assert!(damaged.contains("the job is damaged: ") && damaged.contains(" 3"), "names the page: {damaged}");
+    assert!(damaged.contains("\n  hint: "), "{damaged}");
+}
+
+#[test]
+fn a_job_that_would_hang_is_refused() {
+    let desk = Desk::done("email\nann@x.test\n");
+    let refuse = |sql: &str| {
+        fs::copy(&desk.job, desk.at("odd.csv.job")).unwrap();
+        rusqlite::Connection::open(desk.at("odd.csv.job")).unwrap().execute_batch(sql).unwrap();
+        for args in [
+            &["job", "status", "odd.csv.job"][..],
+            &["job", "results", "odd.csv.job"],
+            &["job", "retry", "odd.csv.job"],
+            &["report", "odd.csv.job", "-o", "r.html"],
+            &["verify", "list.csv", "-o", "odd.csv", "--syntax-only"],
+        ] {
+            let output = desk.run(args);
+            assert!(matches!(output.status.code(), Some(1 | 2)), "{sql} {args:?}: {}", err(&output));
+            assert!(err(&output).contains("job"), "{}", err(&output));
+        }
+    };
+    let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n";
+    refuse(&format!("DROP TABLE catch_all; CREATE VIEW catch_all AS {endless}"));
+    refuse(&format!(
+        "DROP TABLE value; CREATE VIEW value AS SELECT i AS name, i AS value, i AS sum FROM ({endless})"
+    ));
+    refuse(&format!(
+        "CREATE TRIGGER more AFTER INSERT ON value BEGIN DELETE FROM value WHERE name IN ({endless}); END"
+    ));
+    refuse("CREATE TABLE more (x)");
+    // A pipe where the lock should be: to open it would wait for its other end.
+    fs::copy(&desk.job, desk.at("odd.csv.job")).unwrap();
+    fs::remove_file(&desk.job).unwrap();
+    for job in ["odd.csv", "out.csv"] {
+        let lock = desk.at(&format!("{job}.job-lock"));
+        assert!(Command::new("mkfifo").arg(&lock).status().unwrap().success());
+        let output = desk.run(&["verify", "list.csv", "-o", job, "--syntax-only", "-q", "--restart"]);
+        refused(&output, &format!("{job}.job-lock is no file of a job"));
+    }
+    // And pipes where the job or its log should be.
+    for name in ["fifo.job", "odd.csv.job-wal"] {
+        assert!(Command::new("mkfifo").arg(desk.at(name)).status().unwrap().success());
+    }
+    refused(&desk.run(&["job", "status", "fifo.job"]), "it is no regular file");
+    refused(&desk.run(&["job", "status", "odd.csv.job"]), "odd.csv.job-wal is no file of a job");
+}
+
+#[test]
+fn a_damaged_octet_is_an_error_and_no_other_verdict() {
+    let rows: String = (0..500).map(|n| format!("user{n}@x.test\n")).collect();
+    let desk = Desk::done(&format!("email\n{rows}"));
+    let octets = fs::read(&desk.job).unwrap();
+    let wanted = desk.run(&["job", "export", "out.csv.job"]).stdout;
+    let mut random = fastrand::Rng::with_seed(120);
+    let filled: Vec<usize> = (100..octets.len()).filter(|at| octets[*at] != 0).collect();
+    let mut errors = 0;
+    for _ in 0..120 {
+        let mut flipped = octets.clone();
+        flipped[filled[random.usize(..filled.len())]] ^= 1 << random.u32(..8);
+        fs::write(desk.at("flipped.job"), flipped).unwrap();
+        let output = desk.run(&["job", "export", "flipped.job"]);
+        match output.status.code() {
+            Some(0) => assert!(output.stdout == wanted, "read as something else"),
+            code => {
+                assert!(
+                    matches!(code, Some(1 | 2)) && err(&output).starts_with("error: "),
+                    "{}",
+                    err(&output)
+                );
+                errors += 1;
+            }
+        }
+    }
+    assert!(errors > 60, "{errors} of 120");
+}
+
+/// Two hosts: one refuses us, one takes its time.
+const BLOCKING: &str = r#"
+[[host]]
+name = "mx.listed.test"
+blocked = { at = "connect" }
+
+[[host]]
+name = "mx.slow.test"
+without = ["STARTTLS"]
+latency = "30ms"
+errors = { soft = 10, hard = 20, delay = "100ms" }
+
+[[domain]]
+name = "listed.test"
+hosts = ["mx.listed.test"]
+users = ["ann"]
+
+[[domain]]
+name = "slow.test"
+hosts = ["mx.slow.test"]
+users = ["user1"]
+"#;
+
+#[test]
+fn the_exit_code_and_the_report_tell_of_the_whole_job() {
+    let rows: String = (0..300).map(|n| format!("user{n}@slow.test\n")).collect();
+    let desk = Desk::new(&format!("email\nann@listed.test\n{rows}"));
+    desk.put("world.toml", BLOCKING);
+    let more = ["--sandbox=world.toml", "--attempts", "1"];
+    let mut command = desk.command(&[&["verify", "list.csv", "-o", "out.csv"][..], &more].concat());
+    let mut child = command.spawn().unwrap();
+    let status = || -> Value {
+        serde_json::from_slice(&desk.run(&["job", "status", "--json", "out.csv.job"]).stdout)
+            .unwrap_or_default()
+    };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while status()["verdicts"]["blocked"].as_u64().is_none() || status()["done"].as_u64() < Some(5) {
+        assert!(Instant::now() < deadline, "{}", status());
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let asked = |text: &str| -> u64 {
+        let row = text.split("<tr><td>rcpt<td>").nth(1).unwrap();
+        row.split('<').next().unwrap().replace(',', "").parse().unwrap()
+    };
+    assert_eq!(desk.run(&["report", "out.csv.job", "-o", "r.html"]).status.code(), Some(0));
+    let first = asked(&desk.text("r.html"));
+    assert!(first >= 5, "{first}");
+
+    // The second run asks the slow host alone, and the third nobody.
+    for runs in [2, 2] {
+        let output = desk.verify(&more);
+        assert_eq!(output.status.code(), Some(3), "{}", err(&output));
+        assert!(err(&output).contains("did not want us to the end:\n  mx.listed.test: "), "{}", err(&output));
+        assert!(err(&output).contains("the whole job: 301 rows in 2 runs of "), "{}", err(&output));
+        assert_eq!((&status()["runs"], &status()["blocked"][0]), (&runs.into(), &"mx.listed.test".into()));
+        assert_eq!(desk.run(&["report", "out.csv.job", "-o", "r.html"]).status.code(), Some(0));
+        let page = desk.text("r.html");
+        assert!(page.contains("<b>mx.listed.test</b>") && page.contains("<br>2 runs, "), "{page}");
+        assert!(asked(&page) >= 300, "{} after {first}", asked(&page));
+    }
+    // Asked again where nobody blocks us any more, it is over.
+    desk.put("world.toml", &BLOCKING.replace("blocked = { at = \"connect\" }", ""));
+    assert_eq!(desk.run(&["job", "retry", "out.csv.job", "--status", "blocked"]).status.code(), Some(0));
+    let output = desk.verify(&more);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(desk.run(&["report", "out.csv.job", "-o", "r.html"]).status.code(), Some(0));
+    assert!(!desk.text("r.html").contains("mx.listed.test</b>"));
+}
+
+#[test]
+fn a_reader_of_a_pipe_may_close_it() {
+    let rows: String = (0..20_000).map(|n| format!("user{n}@x.test\n")).collect();
+    let desk = Desk::done(&format!("email\n{rows}"));
+    let fifo = desk.at("pipe.jsonl");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let reader = std::thread::spawn(move || {
+        let mut first = [0; 10];
+        fs::File::open(fifo).unwrap().read_exact(&mut first).unwrap();
+    });
+    let output = desk.run(&["job", "results", "out.csv", "-o", "pipe.jsonl"]);
+    reader.join().unwrap();
+    assert_eq!((output.status.code(), err(&output).as_str()), (Some(0), ""));
+}
