@@ -88,6 +88,9 @@ fn begins_with_blank_line(cell: &[u8]) -> bool {
 
 /// The first character; none at the end, or where it is not UTF-8.
 fn first(octets: &[u8]) -> Option<char> {
+    if let Some(octet) = octets.first().filter(|octet| octet.is_ascii()) {
+        return Some(char::from(*octet));
+    }
     let head = &octets[..octets.len().min(4)];
     let valid = match std::str::from_utf8(head) {
         Ok(text) => text,
