@@ -401,8 +401,15 @@ fn an_interrupted_stream_keeps_what_is_known_and_a_killed_one_what_was_there() {
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
         let mut input = child.stdin.take().unwrap();
         input.write_all("ann@x.test\n".repeat(100).as_bytes()).unwrap();
-        // Half a second is two of its looks at what there is to write.
-        std::thread::sleep(Duration::from_millis(500));
+        let is_draft = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(".out.jsonl.");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let entries = fs::read_dir(desk.dir.path()).unwrap().map(Result::unwrap);
+            if entries.filter(is_draft).any(|draft| draft.metadata().unwrap().len() > 0) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{:?}", desk.names());
+        }
         (child, input)
     };
     let (child, input) = start();
