@@ -314,9 +314,13 @@ impl<'a> Probe<'a> {
                     flight.answer(&mail, count, self.connection.last_read());
                 }
                 _ => {
-                    let mailbox = flight.questions[flight.answered].mailbox();
+                    let question = &flight.questions[flight.answered];
+                    let (mailbox, random) =
+                        (question.mailbox(), matches!(question, Question::CatchAll { .. }));
                     let outcome = self.seat.outcome(Verb::Rcpt, &reply, Some(mailbox.as_str()));
+                    let status = outcome.verdict.status();
                     flight.answer(outcome, count, self.connection.last_read());
+                    self.seat.harvest.read(status, count, random);
                 }
             }
         } else if !reply.is_positive() || reply.code() == 221 {

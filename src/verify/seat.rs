@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{
     desk::{Desk, Draw},
     family::is_ipv6,
-    harvest::OnConnection,
+    harvest::{OnConnection, Origin},
     outcome::{Outcome, Said},
     pace::Windows,
     probe::Flight,
@@ -25,8 +25,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     pub(super) group: usize,
-    /// The number of the connection among those to the group; 0 for none.
-    pub(super) connection: u32,
+    pub(super) origin: Origin,
     pub(super) host: Option<Arc<str>>,
     pub(super) tls: Option<TlsVersion>,
 }
@@ -65,7 +64,7 @@ impl Seat {
             let rejections = known.rejections(desk.limits.rejections);
             known.connected(rejections)
         };
-        let source = Source { group, connection: harvest.number, host: Some(host), tls };
+        let source = Source { group, origin: Origin::default(), host: Some(host), tls };
         let (smtputf8, pipelining) = (connection.extensions().smtputf8, connection.extensions().pipelining);
         let (windows, spare) = (Windows::default(), Vec::new());
         let (gained, last) = (0, None);
@@ -76,7 +75,7 @@ impl Seat {
     /// A place that no connection holds.
     #[cfg(test)]
     pub(super) fn vacant(desk: Arc<Desk>, group: usize) -> Self {
-        let source = Source { group, connection: 0, host: None, tls: None };
+        let source = Source { group, origin: Origin::default(), host: None, tls: None };
         let (harvest, windows, spare) = (OnConnection::default(), Windows::default(), Vec::new());
         let (smtputf8, pipelining, ipv6, gained, last) = (false, true, false, 0, None);
         Self { desk, group, source, smtputf8, pipelining, ipv6, harvest, gained, last, windows, spare }
@@ -84,6 +83,11 @@ impl Seat {
 
     pub(super) fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// Says where the next answer comes from.
+    pub(super) fn set_origin(&mut self, origin: Origin) {
+        self.source.origin = origin;
     }
 
     /// The next window, of so many recipients, while so many rejections are left; if the connection is `worn`, perhaps
