@@ -7,11 +7,12 @@ use super::{
     Event, Status,
     desk::State,
     draw::{Draw, Window},
+    engine::Books,
     outcome::Outcome,
     question::Question,
     seat::Seat,
     settle::{Said, Settled},
-    standing::{Finding, Suspect},
+    standing::{Finding, Kept, Suspect},
     throttle::Risk,
 };
 
@@ -103,6 +104,34 @@ impl State {
         due
     }
 
+    /// Tells whether a caller that keeps its own books waits for refusals that are in doubt.
+    pub(super) fn holds_back(&self, group: usize) -> bool {
+        self.context.books == Books::Theirs && self.standing.keeps(group)
+    }
+
+    /// Asks again, on other connections, what nothing proved at a set of exchangers that is at rest, as far as it was not
+    /// told; true if there was any.
+    pub(super) fn ask_again_at_rest(&mut self, group: usize, now: Instant) -> bool {
+        let known = &self.groups[group];
+        let rests = known.resting(now).is_some() || self.standing.blocked(now).is_some();
+        if rests || !self.standing.has_suspects(group) || !self.groups[group].harvest.asks_again() {
+            return false;
+        }
+        let harvest = &self.groups[group].harvest;
+        let suspects = self.standing.take_unproved(group, |refusals| harvest.doubts(refusals));
+        let mut asked = false;
+        for suspect in suspects.into_iter().rev() {
+            if let Suspect::Kept(kept) = suspect {
+                let Kept { mut item, record, .. } = *kept;
+                item.address = record.address;
+                item.attempts -= 1;
+                self.put_back(group, Question::Item(item));
+                asked = true;
+            }
+        }
+        asked
+    }
+
     fn put_control(&mut self, group: usize) {
         if let Some((domain, mailbox)) = self.groups[group].harvest.ask() {
             self.put_back(group, Question::Control { domain, mailbox, losses: 0 });
@@ -172,15 +201,19 @@ impl State {
 
     /// Puts `outcome` in the place of verdicts that are in doubt.
     pub(super) fn take_back(&mut self, suspects: Vec<Suspect>, outcome: &Outcome, now: Instant) {
-        let mut ids = Vec::new();
+        let (mut ids, mut kept) = (Vec::new(), Vec::new());
         for suspect in suspects {
             match suspect {
                 Suspect::Told { id, .. } => ids.push(id),
-                Suspect::Kept(kept) => self.void(kept.group, kept.item, kept.record, outcome, now),
+                Suspect::Kept(suspect) => kept.push(suspect),
             }
         }
+        // First, so that the caller does not think that everything is done.
         if !ids.is_empty() {
             self.lot.events.push(Event::Reopened { ids });
+        }
+        for Kept { group, item, record } in kept.into_iter().map(|kept| *kept) {
+            self.void(group, item, record, outcome, now);
         }
     }
 

@@ -286,7 +286,10 @@ impl State {
         self.settle_unasked(now);
         // A lane that is at rest is as sure as it will be.
         if self.connections == 0 && self.waiting == 0 {
-            let due = (0..self.groups.len()).any(|group| self.control_at_rest(group, now));
+            let groups = 0..self.groups.len();
+            let due = groups.fold(false, |due, group| {
+                due | (self.control_at_rest(group, now) || self.ask_again_at_rest(group, now))
+            });
             if !due {
                 self.release();
             }

@@ -15,6 +15,9 @@
 //! | before anything else, after the server was found to lie | it may still do so |
 //! | at the end of each connection from then on | it may do so again |
 //!
+//! A connection that had none, because nobody had been accepted before its end, is not trusted either: its refusals are
+//! asked again on another one.
+//!
 //! This file has no I/O: `control` puts the questions into windows.
 
 use std::collections::VecDeque;
@@ -22,7 +25,7 @@ use std::collections::VecDeque;
 use tokio::time::Instant;
 
 use super::{
-    CatchAll,
+    CatchAll, Status,
     outcome::Outcome,
     refusal_run::{RefusalRun, Threshold},
 };
@@ -43,7 +46,7 @@ const MAX_CONTROLS: usize = 8;
 /// So many acceptances later, the last one replaces the mailbox that is remembered for its domain.
 const RENEWAL: u32 = 64;
 
-/// What a connection needs to know of itself.
+/// What a connection needs to know of itself: from the replies that it has read, whether they count by now or not.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct OnConnection {
     /// Its number among those to its exchangers.
@@ -51,12 +54,44 @@ pub(super) struct OnConnection {
     refused: u32,
     /// Its own refusals since its last acceptance, after the history that there was when it was opened.
     run: RefusalRun,
+    /// The same, of the replies that count.
+    settled: RefusalRun,
     /// Refusals that are many: half of those that it may have.
     many: u32,
     /// Whether it was asked about a control.
     pub(super) controlled: bool,
-    /// Refusals after which it accepted a recipient, if they were many.
-    honest: u32,
+    /// Refusals before its last acceptance.
+    before: u32,
+    /// Those of them that count for all connections.
+    counted: u32,
+}
+
+impl OnConnection {
+    /// Records so many answers to RCPT, about recipients of the list or `random` ones.
+    pub(super) fn read(&mut self, status: Status, count: usize, random: bool) {
+        match status {
+            Status::Deliverable => {
+                self.run.accepted();
+                self.before = self.refused;
+            }
+            Status::Undeliverable => {
+                self.refused = self.refused.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+                if !random {
+                    (0..count).for_each(|_| self.run.refused());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Where a refusal comes from, as far as its truth is concerned.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Origin {
+    /// The number of the connection among those to its exchangers; 0 for none.
+    pub(super) connection: u32,
+    /// Whether a control may be asked about it without any further question.
+    pub(super) doubtful: bool,
 }
 
 /// What is known of a set of exchangers.
@@ -74,6 +109,8 @@ pub(super) struct Harvest {
     acceptances: u32,
     /// Whether a control waits for its answer.
     asking: bool,
+    /// Whether refusals that nothing proved were asked again.
+    asked_again: bool,
     /// Whether the last control got an answer that tells nothing, and no refusal came since.
     inconclusive: bool,
     /// What refusals amount to, since a control was refused.
@@ -95,7 +132,7 @@ impl Harvest {
         run.explained();
         self.rejections = rejections;
         let many = rejections.div_ceil(2).max(1);
-        OnConnection { number: self.connections, run, many, ..OnConnection::default() }
+        OnConnection { number: self.connections, run, settled: run, many, ..OnConnection::default() }
     }
 
     /// Forgets what was learnt from another exchanger of the set.
@@ -117,10 +154,10 @@ impl Harvest {
     /// Records that a recipient was accepted who was `asked` about at a time.
     pub(super) fn accepted(&mut self, on: &mut OnConnection, asked: Instant) {
         self.run.accepted();
-        on.run.accepted();
-        if on.refused >= on.many {
-            self.honest = self.honest.saturating_add(on.refused - on.honest);
-            on.honest = on.refused;
+        on.settled.accepted();
+        if on.before >= on.many {
+            self.honest = self.honest.saturating_add(on.before.saturating_sub(on.counted));
+            on.counted = on.before;
         }
         if self.defence.as_ref().is_some_and(|(_, since)| *since < asked) {
             self.defence = None;
@@ -129,11 +166,10 @@ impl Harvest {
 
     /// Records that a recipient of the list, or a random one, does not exist.
     pub(super) fn refused(&mut self, on: &mut OnConnection, domain: u32, random: bool) {
-        on.refused = on.refused.saturating_add(1);
         self.refusals = self.refusals.saturating_add(1);
         if !random {
             self.run.refused();
-            on.run.refused();
+            on.settled.refused();
             (self.refused, self.inconclusive) = (Some(domain), false);
         }
     }
@@ -162,18 +198,50 @@ impl Harvest {
 
     /// Tells whether a control is due on the connection.
     pub(super) fn wants_control(&self, on: &OnConnection) -> bool {
-        !on.controlled && self.can_ask() && self.run.is_improbable(RUN)
+        !on.controlled && self.can_ask() && (self.run.is_improbable(RUN) || on.run.is_improbable(RUN))
     }
 
     /// Tells whether a control is due because there is no more to ask: on a connection, or also on others (`at_rest`).
     pub(super) fn wants_last_control(&self, on: Option<&OnConnection>, at_rest: bool) -> bool {
-        let due = |run: &RefusalRun| match self.has_lied() {
-            true => run.len() > 0,
-            false => self.refusals >= FEW && run.is_improbable(LAST_RUN),
-        };
-        let tail = on.is_some_and(|on| !self.trusts_connections() && due(&on.run));
+        let refusals = self.refusals.max(on.map_or(0, |on| on.refused));
+        let due = |run: &RefusalRun| self.is_due(run, refusals);
+        let tail = on.is_some_and(|on| (at_rest || !self.trusts_connections()) && due(&on.run));
         let may = on.is_none_or(|on| !on.controlled) && !self.inconclusive && self.can_ask();
         may && (tail || at_rest && due(&self.run))
+    }
+
+    fn is_due(&self, run: &RefusalRun, refusals: u32) -> bool {
+        match self.has_lied() {
+            true => run.len() > 0,
+            false => refusals >= FEW && run.is_improbable(LAST_RUN),
+        }
+    }
+
+    /// Returns the origin of the next answer of a connection, in case that it is a refusal.
+    pub(super) fn origin(&self, on: &OnConnection) -> Origin {
+        let refusals = self.refusals.saturating_add(1);
+        let doubtful = [self.run, on.settled].into_iter().any(|mut run| {
+            run.refused();
+            self.is_due(&run, refusals)
+        });
+        // As long as nobody was accepted, there is no control, and yet it may be too late for one.
+        let doubtful = doubtful || refusals >= FEW && !self.run.has_acceptances();
+        Origin { connection: on.number, doubtful }
+    }
+
+    /// Tells whether refusals that nothing proved are to be asked again, which is once.
+    pub(super) fn asks_again(&mut self) -> bool {
+        let asks = !self.asked_again && self.has_control() && !self.trusts_connections();
+        self.asked_again |= asks;
+        asks
+    }
+
+    /// Tells whether so many refusals at the end of a connection are no probable run.
+    pub(super) fn doubts(&self, refusals: usize) -> bool {
+        let mut run = self.run;
+        run.explained();
+        (0..refusals).for_each(|_| run.refused());
+        self.refusals >= FEW && run.is_improbable(LAST_RUN)
     }
 
     /// Tells whether a control is due in the last window of the connection.
@@ -270,11 +338,13 @@ mod tests {
     }
 
     fn accept(harvest: &mut Harvest, on: &mut OnConnection, count: u32) {
+        on.read(Status::Deliverable, 1, false);
         (0..count).for_each(|_| harvest.accepted(on, Instant::now()));
         harvest.remember(1, mailbox(1).borrowed(), Some(CatchAll::Refused));
     }
 
     fn refuse(harvest: &mut Harvest, on: &mut OnConnection, count: u32) {
+        on.read(Status::Undeliverable, count as usize, false);
         (0..count).for_each(|_| harvest.refused(on, 1, false));
     }
 
@@ -303,6 +373,7 @@ mod tests {
     fn random_mailboxes_are_no_run() {
         let (mut harvest, mut on) = harvest();
         accept(&mut harvest, &mut on, 50);
+        on.read(Status::Undeliverable, 20, true);
         (0..20).for_each(|_| harvest.refused(&mut on, 1, true));
         assert!(!harvest.wants_control(&on) && !harvest.wants_last_control(Some(&on), true));
     }
@@ -341,7 +412,7 @@ mod tests {
             assert!(!harvest.wants_sample(&on), "few");
             refuse(&mut harvest, &mut on, LIMIT - LIMIT / 2);
             assert!(harvest.wants_sample(&on) && !harvest.trusts_connections());
-            harvest.accepted(&mut on, Instant::now());
+            accept(&mut harvest, &mut on, 1);
         }
         assert!(harvest.trusts_connections() && !harvest.wants_sample(&on));
         refuse(&mut harvest, &mut on, 3);

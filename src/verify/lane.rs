@@ -37,6 +37,8 @@ use crate::{
 
 /// How long a connection without work is kept.
 const IDLE: Duration = Duration::from_secs(2);
+/// How long it is kept while a caller waits for refusals that are in doubt until the lane is at rest.
+const IDLE_WITH_DOUBTS: Duration = Duration::from_millis(250);
 /// Before exchangers that cannot be reached are tried once more.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -124,7 +126,8 @@ async fn work(mut hired: Hired) {
             End::Idle => {
                 desk.lock().went_well(group);
                 reused = true;
-                if !desk.more(group, Instant::now() + IDLE).await {
+                let idle = if desk.lock().holds_back(group) { IDLE_WITH_DOUBTS } else { IDLE };
+                if !desk.more(group, Instant::now() + idle).await {
                     return goodbye(connection).await;
                 }
                 if connection.check_quiet().is_err() {

@@ -22,6 +22,7 @@ use super::{
     draw::{Draw, Window},
     fence::{Fence, OutOfStep, is_of_several_lines},
     flight::{Answer, Flight},
+    question::Question,
     queue::Suspects,
     seat::Seat,
     throttle::{Budget, Risk},
@@ -386,9 +387,12 @@ impl<'a> Probe<'a> {
             flight.answer(&mail, count, self.connection.last_read());
             return Ok(false);
         }
-        let mailbox = flight.questions[flight.answered].mailbox();
+        let question = &flight.questions[flight.answered];
+        let (mailbox, random) = (question.mailbox(), matches!(question, Question::CatchAll { .. }));
         let outcome = self.seat.outcome(Verb::Rcpt, &reply, Some(mailbox.as_str()));
+        let status = outcome.verdict.status();
         flight.answer(outcome, count, self.connection.last_read());
+        self.seat.harvest.read(status, count, random);
         if let Some(named) = self.seat.named() {
             match flight.names(named, count) {
                 Some(true) => self.prove(),

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{
     Blame, CatchAll, SubStatus,
     desk::State,
+    harvest::Origin,
     outcome::Outcome,
     queue::{Batch, Suspects},
     seat::Source,
@@ -68,7 +69,7 @@ impl State {
         let rest = self.context.config.pause(1).map_or(REST, |pause| pause.min(REST));
         known.rest = Some((now + rest, outcome.clone()));
         self.rest_until = self.rest_until.max(Some(now + rest));
-        let source = Source { group, connection: 0, host: Some(Arc::clone(host)), tls: None };
+        let source = Source { group, origin: Origin::default(), host: Some(Arc::clone(host)), tls: None };
         for question in self.take(group) {
             self.settle(&source, question, outcome, now);
         }

@@ -9,7 +9,7 @@ use super::{
     draw::Draw,
     family::is_ipv6,
     flight::Flight,
-    harvest::OnConnection,
+    harvest::{OnConnection, Origin},
     outcome::{Outcome, Said},
     pace::Windows,
     question::Question,
@@ -26,8 +26,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     pub(super) group: usize,
-    /// The number of the connection among those to the group; 0 for none.
-    pub(super) connection: u32,
+    pub(super) origin: Origin,
     pub(super) host: Option<Arc<str>>,
     pub(super) tls: Option<TlsVersion>,
 }
@@ -70,7 +69,7 @@ impl Seat {
             let rejections = known.harvest.rejections(desk.limits.rejections);
             (known.refuses_rset, known.harvest.connected(rejections))
         };
-        let source = Source { group, connection: harvest.number, host: Some(host), tls };
+        let source = Source { group, origin: Origin::default(), host: Some(host), tls };
         let (smtputf8, pipelining) = (connection.extensions().smtputf8, connection.extensions().pipelining);
         Some(Self {
             desk,
@@ -92,7 +91,7 @@ impl Seat {
     /// A place that no connection holds.
     #[cfg(test)]
     pub(super) fn vacant(desk: Arc<Desk>, group: usize) -> Self {
-        let source = Source { group, connection: 0, host: None, tls: None };
+        let source = Source { group, origin: Origin::default(), host: None, tls: None };
         Self {
             desk,
             group,
@@ -112,6 +111,11 @@ impl Seat {
 
     pub(super) fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// Says where the next answer comes from.
+    pub(super) fn set_origin(&mut self, origin: Origin) {
+        self.source.origin = origin;
     }
 
     /// The next window, of so many recipients, while so many rejections are left; if the connection is `worn`, perhaps

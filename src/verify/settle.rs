@@ -11,6 +11,7 @@ use super::{
     engine::{Books, Item},
     flight::{Answer, Flight},
     group::Accepted,
+    harvest::Origin,
     outcome::Outcome,
     pace::Windows,
     probe::WINDOWS,
@@ -168,6 +169,7 @@ impl State {
         if control {
             self.settle_control(seat, domain, said, settled);
         } else {
+            seat.set_origin(self.groups[seat.group].harvest.origin(&seat.harvest));
             self.settle(seat.source(), question, outcome, at);
         }
         let blamed = outcome.verdict.blame == Some(Blame::Us);
@@ -211,7 +213,7 @@ impl State {
         item.address = record.address;
         // The attempt that is taken back.
         item.attempts -= u32::from(outcome.verdict.retry.is_some());
-        let source = Source { group, connection: 0, host: record.mx_host, tls: record.tls };
+        let source = Source { group, origin: Origin::default(), host: record.mx_host, tls: record.tls };
         self.settle_unreached(&source, Question::Item(item), outcome, now);
     }
 
@@ -231,7 +233,7 @@ impl State {
                 (None, None) => continue,
             };
             let host = self.groups[group].preferred().cloned();
-            let source = Source { group, connection: 0, host, tls: None };
+            let source = Source { group, origin: Origin::default(), host, tls: None };
             for question in self.take(group) {
                 self.settle_unreached(&source, question, &outcome, now);
             }
@@ -326,8 +328,9 @@ impl State {
     /// A verdict that stands once the next acceptance shows that the server is honest with us.
     fn settle_negative(&mut self, source: &Source, mut item: Item, record: Record, at: Instant) {
         let group = source.group;
-        // A caller may take back once what an address was told, but its attempts begin anew each time.
-        let keep = self.context.books == Books::Ours || self.groups[group].harvest.has_lied();
+        // A caller may think that it is done, and the attempts of what it takes back begin anew.
+        let lied = self.groups[group].harvest.has_lied();
+        let keep = self.context.books == Books::Ours || lied || source.origin.doubtful;
         let suspect = match keep {
             true => {
                 self.context.give_place_back(&mut item);
@@ -339,7 +342,7 @@ impl State {
                 suspect
             }
         };
-        self.standing.suspect(group, source.connection, at, suspect);
+        self.standing.suspect(group, source.origin.connection, at, suspect);
     }
 
     /// What acceptance is worth depends on whether the domain accepts just anything.

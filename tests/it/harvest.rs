@@ -181,3 +181,105 @@ async fn an_honest_server_is_asked_few_controls() {
         assert!(controls <= 10, "{controls} controls where {share} exist");
     }
 }
+
+/// A list and its world, of any kind.
+struct Anything {
+    world: String,
+    addresses: Vec<String>,
+    catch_all: bool,
+}
+
+impl Anything {
+    fn new(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (after, per_connection) = (random.u32(1..16), random.bool());
+        let share = [0.2, 0.4, 0.6, 0.8, 0.95][random.usize(..5)];
+        let (count, domains) = ([6, 12, 25, 50, 100, 300][random.usize(..6)], random.usize(1..5));
+        let (sorted, catch_all) = (random.bool(), random.bool());
+        let latency = [0, 1, 4][random.usize(..3)];
+        let without = if random.u8(..4) > 0 { "" } else { ", \"PIPELINING\"" };
+        let mut world = format!(
+            "[[host]]\nname = \"mx.harvest.test\"\nlatency = \"{latency}ms\"\nwithout = [\"STARTTLS\"{without}]\n\
+             harvest_defence = {{ after = {after}, per_connection = {per_connection} }}\n"
+        );
+        let mut addresses = Vec::new();
+        for domain in 0..domains {
+            let of = |n: usize| if sorted { n * domains / count } else { n % domains };
+            let mine: Vec<usize> = (0..count).filter(|n| of(*n) == domain).collect();
+            let known = mine.iter().filter(|_| random.f64() < share).map(|n| format!("\"user{n}\""));
+            let users = known.collect::<Vec<_>>().join(", ");
+            world += &format!("[[domain]]\nname = \"d{domain}.test\"\nusers = [{users}]\n");
+            addresses.extend(mine.iter().map(|n| (*n, format!("user{n}@d{domain}.test"))));
+        }
+        addresses.sort();
+        Self { world, addresses: addresses.into_iter().map(|(_, address)| address).collect(), catch_all }
+    }
+
+    async fn start(&self) -> (Sandbox, Verifier) {
+        let sandbox = sandbox(&self.world).await;
+        let mut config = config(&sandbox);
+        config.catch_all = self.catch_all;
+        let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
+        (sandbox, verifier)
+    }
+}
+
+/// Of these, the lies of a first connection that accepted nobody were once told.
+const SEEDS: [u64; 10] = [36, 63, 90, 110, 135, 147, 161, 443, 552, 571];
+
+/// Where nobody is accepted, nothing tells lies from the truth.
+fn tells(records: &[Record]) -> bool {
+    records.iter().any(|record| record.status == Status::Deliverable)
+}
+
+#[tokio::test]
+async fn lists_of_any_kind_meet_no_lie() {
+    for seed in SEEDS.into_iter().chain(0..50) {
+        let anything = Anything::new(seed);
+        let (sandbox, verifier) = anything.start().await;
+        let mut run = verifier.verify_all(anything.addresses.clone());
+        let mut records = Vec::new();
+        while let Some(record) = timeout(Duration::from_secs(60), run.next()).await.expect("records go on") {
+            records.push(record);
+        }
+        assert_eq!(records.len(), anything.addresses.len());
+        if tells(&records) {
+            assert_true(&sandbox, &records, &format!("{seed}: {}", anything.world));
+        }
+    }
+}
+
+/// As a job does: nothing more is fed once everything is done.
+#[tokio::test]
+async fn nothing_is_taken_back_once_everything_is_done() {
+    for seed in SEEDS.into_iter().chain(0..50) {
+        let anything = Anything::new(seed);
+        let (sandbox, verifier) = anything.start().await;
+        let (tasks, mut events) = verifier.start([]);
+        let task = |(id, address): (u64, &String)| Task { id, address: address.clone(), attempts: 0 };
+        let all: Vec<Task> = (0..).zip(&anything.addresses).map(task).collect();
+        tasks.send(all.clone()).await.unwrap();
+        let (mut tasks, mut records) = (Some(tasks), HashMap::new());
+        while let Some(event) = timeout(Duration::from_secs(60), events.next()).await.expect("events go on") {
+            match event {
+                Event::Done { id, record } => drop(records.insert(id, record)),
+                Event::Reopened { ids } => {
+                    let again = ids.iter().map(|id| {
+                        assert!(records.remove(id).is_some(), "{id} was not done");
+                        all[*id as usize].clone()
+                    });
+                    tasks.as_ref().expect("not after the end").send(again.collect()).await.unwrap();
+                }
+                _ => {}
+            }
+            if records.len() == all.len() {
+                tasks = None;
+            }
+        }
+        let records: Vec<Record> = records.into_values().collect();
+        assert_eq!(records.len(), all.len());
+        if tells(&records) {
+            assert_true(&sandbox, &records, &format!("{seed}: {}", anything.world));
+        }
+    }
+}

@@ -7,7 +7,8 @@ use smtp_pool::{
     metrics::Metrics,
     sandbox::Sandbox,
     verify::{
-        Blame, BlockCause, LaneState, LaneStatus, Record, Routes, Status, SubStatus, Verifier, VerifierConfig,
+        Blame, BlockCause, Classifier, LaneState, LaneStatus, Record, Routes, Status, SubStatus, Verifier,
+        VerifierConfig,
     },
 };
 use tokio::time::timeout;
@@ -77,21 +78,24 @@ async fn a_recipient_that_takes_no_bounces_is_unknown_and_the_lane_counts_it() {
 }
 
 /// The addresses of a host that gives one reply to all of them, and how many of them it was asked about.
-async fn all_refused(at: &str, reply: &str) -> (Vec<Record>, LaneStatus, u64) {
+async fn all_refused(at: &str, reply: &str, rules: Option<&str>) -> (Vec<Record>, LaneStatus, u64) {
     let fault = format!("{{ at = \"{at}\", does = {{ reply = \"{reply}\" }} }}");
     let host = format!("[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\nfaults = [{fault}]\n");
     let sandbox = sandbox(&format!("{host}{}", users(60))).await;
-    let (records, lane) = verify(config(&sandbox), addresses(60)).await;
+    let mut config = config(&sandbox);
+    config.classifier = rules.map(|rules| Classifier::from_toml(rules).unwrap().into());
+    let (records, lane) = verify(config, addresses(60)).await;
     (records, lane, sandbox.stats("mx").unwrap().rcpts)
 }
 
 #[tokio::test]
 async fn a_lane_that_gets_nothing_but_refusals_of_the_sender_or_by_policy_stops() {
-    for (reply, cause) in [
-        ("550 5.7.1 Message rejected due to content policy restrictions", BlockCause::Policy),
-        ("550 That recipient does not accept bounces", BlockCause::Sender),
+    for (at, reply, cause) in [
+        ("rcpt", "550 5.7.1 Message rejected due to content policy restrictions", BlockCause::Policy),
+        ("rcpt", "550 That recipient does not accept bounces", BlockCause::Sender),
+        ("mail", "550 5.7.1 Null sender not accepted", BlockCause::Sender),
     ] {
-        let (records, lane, rcpts) = all_refused("rcpt", reply).await;
+        let (records, lane, rcpts) = all_refused(at, reply, None).await;
         assert!(rcpts <= 20, "{reply}: {rcpts} of 60 were asked");
         let LaneState::Blocked(block) = &lane.state else { panic!("{reply}: {lane:#?}") };
         assert_eq!(block.cause, cause, "{reply}");
@@ -119,11 +123,15 @@ async fn policies_for_some_recipients_stop_nobody() {
     assert_eq!(asked, 60);
 }
 
+/// A demand on the connection, whoever asks.
+const TLS_OR_AUTH_FIRST: &str =
+    "[[rule]]\nid = \"first\"\nverdict = \"policy_rejected\"\nsubject = \"connection\"\ncodes = [\"530\"]\n";
+
 #[tokio::test]
 async fn a_demand_for_tls_or_auth_says_nothing_of_recipient_or_client() {
     for at in ["mail", "rcpt"] {
         for reply in ["530 5.7.0 Must issue a STARTTLS command first", "530 5.7.1 Authentication required"] {
-            let (records, lane, rcpts) = all_refused(at, reply).await;
+            let (records, lane, rcpts) = all_refused(at, reply, Some(TLS_OR_AUTH_FIRST)).await;
             for record in &records {
                 assert_eq!((record.status, record.attempts), (Status::Unknown, 1), "{at}: {record:#?}");
                 assert!(!matches!(record.blame, Some(Blame::Us | Blame::Recipient)), "{at}: {record:#?}");
