@@ -308,11 +308,9 @@ impl Classifier {
             return by_code(stage, code);
         }
         let context = Context { stage, code, enhanced };
-        let quoted = if stage.knows_recipient() {
-            self.quoted(context, &text::without_addresses(text), QUOTES)
-        } else {
-            None
-        };
+        let quoted = (stage.knows_recipient() && quote::is_likely(text))
+            .then(|| self.quoted(context, &text::without_addresses(text), QUOTES))
+            .flatten();
         quoted.or_else(|| self.table.explain(context, text)).unwrap_or_else(|| by_code(stage, code))
     }
 

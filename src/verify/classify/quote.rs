@@ -11,6 +11,10 @@
 //! | Exchange Online | `Remote server returned unknown recipient or mailbox unavailable -> 550 …` |
 //! | qmail | `Remote host said: 550 … [RCPT_TO]` |
 
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
+
 use super::Stage;
 use crate::proto::EnhancedCode;
 
@@ -71,6 +75,16 @@ const STAGES: [(&str, Stage); 16] = [
     ("[rcpt_to]", Stage::Rcpt),
     ("in reply to data", Stage::Data),
 ];
+
+/// Whether it is worth looking for a quoted reply, or for why there is none.
+pub(super) fn is_likely(text: &str) -> bool {
+    static MARKED: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+        let mut builder = AhoCorasick::builder();
+        builder.ascii_case_insensitive(true).build(MARKS.iter().chain(&LOOKED_UP)).ok()
+    });
+    let is_code = |octets: &[u8]| matches!(octets, [b':', b'4' | b'5', b'0'..=b'9', b'0'..=b'9']);
+    MARKED.as_ref().is_none_or(|marked| marked.is_match(text)) || text.as_bytes().windows(4).any(is_code)
+}
 
 /// The first reply that `text` quotes, which has no addresses in it.
 pub(super) fn find(text: &str) -> Option<Quote<'_>> {
