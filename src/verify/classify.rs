@@ -54,7 +54,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Blame, Status, SubStatus, Subject};
 use crate::proto::EnhancedCode;
-pub use charset::reply_text;
+pub use charset::{decode_text, reply_text};
 use meaning::Context;
 pub use rules::RulesError;
 use rules::Table;

@@ -45,7 +45,8 @@ pub use crate::net::TlsVersion;
 
 pub use self::{
     classify::{
-        Classifier, Explanation, Predicate, Retry, RulesError, Stage, UnknownStage, Verdict, reply_text,
+        Classifier, Explanation, Predicate, Retry, RulesError, Stage, UnknownStage, Verdict, decode_text,
+        reply_text,
     },
     config::{RiskPolicy, VerifierConfig},
     engine::{Verifier, VerifierError},

@@ -20,11 +20,20 @@ use crate::proto::Reply;
 /// ```
 #[must_use]
 pub fn reply_text<B: AsRef<[u8]>>(reply: &Reply<B>) -> Cow<'_, str> {
-    let octets = reply.as_bytes();
-    match guess(octets).and_then(|decoded| Reply::parse(decoded.as_bytes()).ok()) {
+    match guess(reply.as_bytes()).and_then(|decoded| Reply::parse(decoded.as_bytes()).ok()) {
         Some(decoded) => Cow::Owned(decoded.text().into_owned()),
         None => reply.text(),
     }
+}
+
+/// Octets as text, as of a line of a log: UTF-8, or the character set that they were probably written in.
+///
+/// ```
+/// assert_eq!(smtp_pool::verify::decode_text(b"550 Empf\xe4nger unbekannt"), "550 Empfänger unbekannt");
+/// ```
+#[must_use]
+pub fn decode_text(octets: &[u8]) -> Cow<'_, str> {
+    guess(octets).map_or_else(|| String::from_utf8_lossy(octets), Cow::Owned)
 }
 
 /// The octets in the character set that they were probably written in; `None` if that is UTF-8.
