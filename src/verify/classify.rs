@@ -32,10 +32,16 @@
 //! | `protocol_error` | unknown | server | later, if 4xx |
 //! | `other` | unknown | nobody | later, if 4xx |
 
+mod charset;
+mod meaning;
+mod phrases;
 #[cfg(any(test, fuzzing))]
 pub mod properties;
+mod quote;
 mod rules;
+mod sentence;
 mod text;
+mod vocabulary;
 
 #[cfg(test)]
 mod tests;
@@ -48,8 +54,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{Blame, Status, SubStatus, Subject};
 use crate::proto::EnhancedCode;
+pub use charset::{decode_text, reply_text};
+use meaning::Context;
 pub use rules::RulesError;
 use rules::Table;
+pub use vocabulary::Predicate;
 
 /// The command that a reply answers.
 ///
@@ -213,6 +222,8 @@ pub struct Explanation<'a> {
     pub verdict: Verdict,
     /// The `id` of the rule, or `code-…` where the code alone decided.
     pub rule: &'a str,
+    /// What is said of the verdict's subject, where the words for it decided.
+    pub predicate: Option<Predicate>,
 }
 
 /// Tells from a reply what it says of an address.
@@ -251,6 +262,9 @@ pub struct Explanation<'a> {
 pub struct Classifier {
     table: Table,
 }
+
+/// A server quotes another one that quotes a third; deeper, nobody looks.
+const QUOTES: u8 = 2;
 
 impl Classifier {
     /// The classifier with the rules that are compiled in, built on first use and shared from then on.
@@ -293,7 +307,59 @@ impl Classifier {
         if !(400..600).contains(&code) {
             return by_code(stage, code);
         }
-        self.table.first_match(stage, code, enhanced, text).unwrap_or_else(|| by_code(stage, code))
+        let context = Context { stage, code, enhanced };
+        let quoted = (stage.knows_recipient() && quote::is_likely(text))
+            .then(|| self.quoted(context, &text::without_addresses(text), QUOTES))
+            .flatten();
+        quoted.or_else(|| self.table.explain(context, text)).unwrap_or_else(|| by_code(stage, code))
+    }
+
+    /// What a reply means that quotes the reply of another server, or tells why it could not ask one; `None` if there
+    /// is nothing of that kind, or if the sender is looked up and not the recipient.
+    fn quoted(&self, context: Context, text: &str, depth: u8) -> Option<Explanation<'_>> {
+        use SubStatus as S;
+        let Context { stage, code, enhanced } = context;
+        let depth = depth.checked_sub(1)?;
+        let quote = quote::find(text);
+        let before = quote.as_ref().map_or(text, |quote| quote.before).to_ascii_lowercase();
+        let of_recipient =
+            quote::LOOKED_UP.iter().any(|words| before.contains(words)) || before.contains("recipient");
+        let of_recipient = of_recipient && !before.contains("sender");
+        let (inner, inner_text, quoted_code) = match quote {
+            Some(quote) => {
+                let whole = || self.table.explain(context, text);
+                if !of_recipient
+                    && whole().is_some_and(|whole| whole.verdict.subject == Some(Subject::Sender))
+                {
+                    return None;
+                }
+                if !of_recipient && before.contains("sender") {
+                    let subject = Some(Subject::Sender);
+                    let verdict = Verdict { subject, ..Verdict::new(S::Blocked, stage, code) };
+                    return Some(Explanation { verdict, rule: "quoted-refusal-of-sender", predicate: None });
+                }
+                // Exchange Online's own code for a recipient that the next server does not know.
+                let known = enhanced.filter(|code| (code.subject, code.detail) == (1, 351));
+                let enhanced = quote.enhanced.or(known);
+                (Context { stage: quote.stage, code: quote.code, enhanced }, quote.text, quote.code)
+            }
+            None => (context, quote::looked_up(text).filter(|_| of_recipient)?, code),
+        };
+        let explained = matches!(inner.stage, Stage::Rcpt | Stage::Unknown)
+            .then(|| self.quoted(inner, inner_text, depth).or_else(|| self.table.explain(inner, inner_text)))
+            .flatten();
+        if let Some(explained) = explained {
+            let final_there = explained.verdict.status() == Status::Undeliverable && code >= 500;
+            if final_there || explained.verdict.sub_status == S::MailboxQuotaExceeded {
+                return Some(explained);
+            }
+        }
+        // It refuses the server that asked it, not us.
+        let sub_status = if code < 500 { S::MailServerTemporaryError } else { S::Other };
+        let retry = (code < 500 || quoted_code < 500).then_some(Retry::Later);
+        let subject = Some(Subject::RemoteServer);
+        let verdict = Verdict { retry, subject, ..Verdict::new(sub_status, stage, code) };
+        Some(Explanation { verdict, rule: "quoted-refusal", predicate: None })
     }
 }
 
@@ -301,8 +367,10 @@ impl Classifier {
 fn by_code(stage: Stage, code: u16) -> Explanation<'static> {
     use SubStatus as S;
     let (sub_status, rule) = match (stage, code) {
-        // RFC 5321 3.4: will forward; 3.5.3: will try. Neither says that there is a mailbox at the end.
-        (Stage::Rcpt, 251 | 252) => (S::Other, "code-forward-or-try"),
+        // RFC 5321 3.5.3: nothing was verified.
+        (Stage::Rcpt, 252) => (S::Other, "code-unverified"),
+        // RFC 5321 3.4: the server takes the message and forwards it.
+        (Stage::Rcpt, 251) => (S::Accepted, "code-forwards"),
         // RFC 5321 4.2.1: x5z is about the mail system, and a client goes by the first digit if it knows no more.
         (Stage::Rcpt, 250..260) => (S::Accepted, "code-accepted"),
         // 220 or 221 in answer to RCPT: the reply to something else.
@@ -313,5 +381,5 @@ fn by_code(stage: Stage, code: u16) -> Explanation<'static> {
         (_, 500..600) => (S::Other, "code-permanent"),
         _ => (S::ProtocolError, "code-out-of-range"),
     };
-    Explanation { verdict: Verdict::new(sub_status, stage, code), rule }
+    Explanation { verdict: Verdict::new(sub_status, stage, code), rule, predicate: None }
 }

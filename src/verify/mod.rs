@@ -53,7 +53,10 @@ pub use self::classify::properties;
 pub use crate::net::TlsVersion;
 
 pub use self::{
-    classify::{Classifier, Explanation, Retry, RulesError, Stage, UnknownStage, Verdict},
+    classify::{
+        Classifier, Explanation, Predicate, Retry, RulesError, Stage, UnknownStage, Verdict, decode_text,
+        reply_text,
+    },
     config::{RiskPolicy, VerifierConfig},
     engine::{Verifier, VerifierError},
     event::{Event, Task},

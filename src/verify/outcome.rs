@@ -4,7 +4,7 @@ use std::{error::Error, ops::Range, sync::Arc};
 
 use memchr::memchr;
 
-use super::{Blame, Classifier, Retry, Stage, SubStatus, Subject, Unreachable, Verdict};
+use super::{Blame, Classifier, Retry, Stage, SubStatus, Subject, Unreachable, Verdict, reply_text};
 use crate::{
     client::{ConnectError, SessionError},
     net::ErrorKind,
@@ -39,7 +39,7 @@ impl Outcome {
             };
             return Self::without_reply(verdict, &text);
         }
-        let (enhanced, text) = (reply.enhanced(), reply.text());
+        let (enhanced, text) = (reply.enhanced(), reply_text(reply));
         let verdict = classifier.classify(stage(verb), reply.code(), enhanced, &text).verdict;
         Self { verdict, code: Some(reply.code()), enhanced, text: Some(text.into()) }
     }
@@ -195,6 +195,8 @@ impl Said {
         mailbox: Option<&str>,
     ) -> Self {
         let words = reply.as_bytes();
+        // The character set of other octets is guessed from all of them.
+        let mailbox = mailbox.filter(|_| std::str::from_utf8(words).is_ok());
         let mailbox = mailbox.and_then(|mailbox| bracketed(words, mailbox));
         let outcome = Outcome::of_reply(classifier, verb, reply);
         Self { verb, words: words.into(), mailbox, outcome: outcome.into() }
@@ -222,7 +224,7 @@ impl Said {
             words.clone_into(&mut self.words);
             self.mailbox = Some(now);
             let Outcome { verdict, code, enhanced, .. } = *self.outcome;
-            self.outcome = Outcome { verdict, code, enhanced, text: Some(reply.text().into()) }.into();
+            self.outcome = Outcome { verdict, code, enhanced, text: Some(reply_text(reply).into()) }.into();
         }
         alike
     }
@@ -276,9 +278,30 @@ mod tests {
     use crate::proto::Decoder;
 
     fn reply(words: &str) -> Option<Reply> {
+        octets(words.as_bytes())
+    }
+
+    fn octets(words: &[u8]) -> Option<Reply> {
         let mut decoder = Decoder::new();
-        decoder.buffer().extend_from_slice(format!("{words}\r\n").as_bytes());
+        decoder.buffer().extend_from_slice(words);
+        decoder.buffer().extend_from_slice(b"\r\n");
         decoder.decode().ok().flatten()
+    }
+
+    #[test]
+    fn a_reply_that_is_not_utf_8_is_kept_as_it_reads() {
+        let classifier = Classifier::builtin();
+        // "Recipient does not exist" in GBK.
+        let of = |mailbox: &str| {
+            let words = b"\xca\xd5\xbc\xfe\xc8\xcb\xb2\xbb\xb4\xe6\xd4\xda";
+            octets(&[b"550 5.1.1 <", mailbox.as_bytes(), b"> ", words].concat()).unwrap()
+        };
+        let outcome = Outcome::of_reply(classifier, Verb::Rcpt, &of("ann@a.test"));
+        assert_eq!(outcome.verdict.sub_status, SubStatus::MailboxNotFound);
+        assert_eq!(outcome.text.as_deref(), Some("<ann@a.test> 收件人不存在"));
+        let mut said = Said::new(classifier, Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test"));
+        assert!(said.is_said_again(Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test")));
+        assert!(!said.is_said_again(Verb::Rcpt, &of("bob@a.test"), Some("bob@a.test")), "read by itself");
     }
 
     #[test]

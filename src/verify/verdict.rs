@@ -206,6 +206,19 @@ pub enum Subject {
 }
 
 impl Subject {
+    pub(super) const ALL: [Self; 10] = [
+        Self::Recipient,
+        Self::RecipientDomain,
+        Self::Sender,
+        Self::Client,
+        Self::Connection,
+        Self::Transaction,
+        Self::Server,
+        Self::RemoteServer,
+        Self::List,
+        Self::Content,
+    ];
+
     /// The name in snake case, as in rules and records.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -268,7 +268,7 @@ fn help_tells_exit_codes_and_examples() {
 
 #[test]
 fn replies_are_explained_however_they_come() {
-    const FIELDS: [&str; 5] = ["blame", "retry", "rule", "status", "sub_status"];
+    const FIELDS: [&str; 7] = ["blame", "predicate", "retry", "rule", "status", "sub_status", "subject"];
     let done = run(&["explain", "--json", "550 5.1.1 User unknown"]);
     assert_eq!(done.code, Some(0), "{}", done.err);
     let answer = &done.records()[0];
@@ -305,6 +305,17 @@ host mx[192.0.2.1] said: 550 5.1.1 User unknown (in reply to RCPT TO command)
     for place in ["standard input:1: ", "standard input:2: ", "standard input:3: unknown stage `vrfy`"] {
         assert!(done.err.contains(place), "{}", done.err);
     }
+
+    // Who is spoken of and what is said, and why a log has no reply; octets that are not UTF-8 are read.
+    let log = b"550 Sender unknown\ndsn=4.4.1, status=deferred (connect to mx[192.0.2.1]:25: Connection timed out)\n\
+                550 5.1.1 Empf\xe4nger unbekannt\n";
+    let done = run_with(&["explain", "--json", "--stage", "rcpt"], log);
+    let found = |n: usize, key: &str| done.records()[n][key].clone();
+    assert_eq!((found(0, "subject"), found(0, "predicate")), ("sender".into(), "not_found".into()));
+    assert_eq!((found(1, "sub_status"), found(1, "blame")), ("timeout_exceeded".into(), "network".into()));
+    assert_eq!((found(2, "subject"), found(2, "status")), ("recipient".into(), "undeliverable".into()));
+    let block = run(&["explain", "550 5.1.1 User unknown"]).out;
+    assert!(block.contains("\n  who      recipient\n  what     not found\n"), "{block}");
 
     // For people: a block for an argument, quoted or not, and a line for a line.
     for args in [&["explain", "550 5.1.1 User unknown"][..], &["explain", "550", "5.1.1", "User", "unknown"]]

@@ -68,17 +68,18 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
 }
 
-/// Tell what replies of mail servers mean, and which rule says so
+/// Tell what replies of mail servers mean, who they speak of, and which rule says so
 ///
-/// For people with bounce logs. Lines of logs are searched for the reply in them: `smtp; 550 5.1.1 …`, `host mx said:
-/// 550 …`. `\r\n` and `\n` typed literally are line ends.
+/// For people with bounce logs. Lines of logs of Postfix, Exim and Sendmail are searched for the reply in them: `smtp;
+/// 550 5.1.1 …`, `host mx said: 550 …`, `stat=User unknown`; or for why there was none: `connect to mx: Connection timed
+/// out`. `\r\n` and `\n` typed literally are line ends. Lines that are not UTF-8 are decoded.
 #[derive(Debug, Args)]
 #[command(after_help = EXPLAIN_EXAMPLES, after_long_help = format!("{EXPLAIN_EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(crate) struct ExplainArgs {
     /// Replies, or `-` for standard input (the default): a reply a line, or JSON objects with `reply` and `stage`
     #[arg(value_name = "REPLY")]
     pub(crate) replies: Vec<String>,
-    /// One line of JSON for each reply: status, sub_status, blame, retry, rule
+    /// One line of JSON for each reply: status, sub_status, blame, retry, rule, subject (who), predicate (what)
     #[arg(long)]
     pub(crate) json: bool,
     /// The command that the replies answer, where the input does not say: banner, ehlo, starttls, auth, mail, rcpt, data

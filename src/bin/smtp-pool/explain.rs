@@ -1,6 +1,7 @@
-//! `smtp-pool explain`: what replies mean, and which rule says so.
+//! `smtp-pool explain`: what replies mean, who they speak of, and which rule says so.
 
 mod find;
+mod no_reply;
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -10,10 +11,15 @@ use std::{
 use serde::{Deserialize, Serialize};
 use smtp_pool::{
     job::input::Lines,
-    proto::Reply,
-    verify::{Blame, Classifier, Retry, Stage, Status, SubStatus},
+    verify::{
+        Blame, Classifier, Predicate, Retry, Stage, Status, SubStatus, Subject, decode_text, reply_text,
+    },
 };
 
+use self::{
+    find::{Found, Said},
+    no_reply::NoReply,
+};
 use crate::{
     args::ExplainArgs,
     escape::Escaped,
@@ -93,6 +99,10 @@ struct Answer<'a> {
     retry: Option<Retry>,
     /// None where there was no reply to explain.
     rule: Option<&'a str>,
+    /// Who is spoken of.
+    subject: Option<Subject>,
+    /// What is said, where the words for it decided.
+    predicate: Option<Predicate>,
 }
 
 impl<'a> Explainer<'a> {
@@ -101,7 +111,7 @@ impl<'a> Explainer<'a> {
         for (n, text) in replies.iter().enumerate() {
             let found = find::find(text).map_err(|error| error.to_string());
             let answer = match &found {
-                Ok(found) => self.answer(&found.reply, found.stage),
+                Ok(found) => self.answer(found),
                 Err(error) => {
                     exit = Exit::Usage;
                     complain(format_args!("argument {}", n + 1), error);
@@ -111,7 +121,7 @@ impl<'a> Explainer<'a> {
             let gap = if n > 0 { "\n" } else { "" };
             let written = match (&found, self.json) {
                 (_, true) => self.line(out, &answer, ""),
-                (Ok(found), false) => out.lines(format_args!("{gap}{}", answer.block(&found.reply))),
+                (Ok(found), false) => out.lines(format_args!("{gap}{}", answer.block(&found.words(text)))),
                 (Err(_), false) => Ok(()),
             };
             written.or_else(quiet_pipe).failed_at("standard output")?;
@@ -129,9 +139,9 @@ impl<'a> Explainer<'a> {
                 out.flush().or_else(quiet_pipe).failed_at("standard output")?;
             }
             let Some(line) = lines.next_filled().failed_at("standard input")? else { return Ok(exit) };
-            let text = String::from_utf8_lossy(line.octets.trim_ascii());
+            let text = decode_text(line.octets.trim_ascii());
             let (answer, words) = match self.read(&text) {
-                Ok((reply, stage)) => (self.answer(&reply, stage), reply.to_string()),
+                Ok(found) => (self.answer(&found), found.words(&text)),
                 Err(error) => {
                     exit = Exit::Usage;
                     complain(format_args!("standard input:{}", line.number), &error);
@@ -145,33 +155,37 @@ impl<'a> Explainer<'a> {
         }
     }
 
-    fn read(&self, line: &str) -> std::result::Result<(Reply, Option<Stage>), String> {
+    fn read(&self, line: &str) -> std::result::Result<Found, String> {
         if !line.starts_with('{') {
-            let found = find::find(line).map_err(|error| error.to_string())?;
-            return Ok((found.reply, found.stage));
+            return find::find(line).map_err(|error| error.to_string());
         }
         let asked: Asked =
             serde_json::from_str(line).map_err(|error| format!("not an object with `reply`: {error}"))?;
         let stage = asked.stage.map(|stage| stage.parse()).transpose();
         let stage = stage.map_err(|error: smtp_pool::verify::UnknownStage| error.to_string())?;
         let found = find::find(&asked.reply).map_err(|error| error.to_string())?;
-        Ok((found.reply, stage.or(found.stage)))
+        Ok(Found { stage: stage.or(found.stage), ..found })
     }
 
-    fn answer(&self, reply: &Reply, stage: Option<Stage>) -> Answer<'a> {
+    fn answer(&self, found: &Found) -> Answer<'a> {
+        let reply = match &found.said {
+            Said::Reply(reply) => reply,
+            Said::Nothing(reason) => return Answer::without_reply(reason),
+        };
         if reply.has_mixed_codes() {
-            let sub_status = SubStatus::ProtocolError;
             let (blame, retry) = (Some(Blame::Server), Some(Retry::Later));
-            return Answer { status: sub_status.status(), sub_status, blame, retry, rule: Some(MIXED_CODES) };
+            return Answer { blame, retry, rule: Some(MIXED_CODES), ..Answer::none() };
         }
-        let stage = stage.unwrap_or(self.stage);
-        let said = self.classifier.classify(stage, reply.code(), reply.enhanced(), &reply.text());
+        let stage = found.stage.unwrap_or(self.stage);
+        let said = self.classifier.classify(stage, reply.code(), reply.enhanced(), &reply_text(reply));
         Answer {
             status: said.verdict.status(),
             sub_status: said.verdict.sub_status,
             blame: said.verdict.blame,
             retry: said.verdict.retry,
             rule: Some(said.rule),
+            subject: said.verdict.subject,
+            predicate: said.predicate,
         }
     }
 
@@ -192,15 +206,32 @@ impl Answer<'_> {
     /// For what is no reply; what is wrong with it goes to standard error.
     fn none() -> Self {
         let sub_status = SubStatus::ProtocolError;
-        Self { status: sub_status.status(), sub_status, blame: None, retry: None, rule: None }
+        let status = sub_status.status();
+        Self { status, sub_status, blame: None, retry: None, rule: None, subject: None, predicate: None }
     }
 
-    fn block(&self, reply: &Reply) -> String {
+    /// For a line of a log that tells why there was no reply.
+    fn without_reply(reason: &NoReply) -> Self {
+        Self {
+            status: reason.sub_status.status(),
+            sub_status: reason.sub_status,
+            blame: Some(reason.blame),
+            retry: Some(Retry::Later),
+            rule: Some(reason.rule),
+            subject: None,
+            predicate: None,
+        }
+    }
+
+    fn block(&self, words: &str) -> String {
         format!(
-            "{}\n  verdict  {}, {}\n  blame    {}\n  retry    {}\n  rule     {}\n",
-            Escaped(reply),
+            "{}\n  verdict  {}, {}\n  who      {}\n  what     {}\n  blame    {}\n  retry    {}\n  rule     {}\n",
+            Escaped(words),
             word(&self.status),
             word(&self.sub_status),
+            self.subject.map_or("nobody".into(), |subject| subject.as_str().replace('_', " ")),
+            self.predicate
+                .map_or("told by the rule".into(), |predicate| predicate.as_str().replace('_', " ")),
             self.blamed(),
             self.retried(),
             Escaped(self.rule.unwrap_or_default()),

@@ -1,7 +1,7 @@
 //! What holds for the verdict on any reply, and for any file of rules or providers, said once for `cargo test` and for
 //! `fuzz/`. Panics where it does not hold.
 
-use super::{Blame, Classifier, Explanation, Retry, RulesError, Stage, Status, SubStatus, blames};
+use super::{Blame, Classifier, Explanation, Retry, RulesError, Stage, Status, SubStatus, Subject, blames};
 use crate::{
     proto::{Domain, EnhancedCode},
     verify::Providers,
@@ -13,8 +13,20 @@ use crate::{
 /// The stage is taken modulo the stages that there are.
 pub fn classify(stage: u8, code: u16, enhanced: Option<EnhancedCode>, text: &str) {
     let stage = Stage::ALL[usize::from(stage) % Stage::ALL.len()].0;
-    let Explanation { verdict, rule } = agrees(Classifier::builtin(), stage, code, enhanced, text);
-    assert!(verdict.status() != Status::Undeliverable || verdict.retry.is_none(), "{rule}");
+    let Explanation { verdict, rule, .. } = agrees(Classifier::builtin(), stage, code, enhanced, text);
+    if verdict.status() != Status::Undeliverable {
+        return;
+    }
+    assert!(verdict.retry.is_none(), "{rule}");
+    assert!(matches!(verdict.subject, Some(Subject::Recipient | Subject::RecipientDomain)), "{rule}");
+    // What a qualifier restricts is not final, wherever it stands in the sentence.
+    let quotes = |text: &str| text.to_ascii_lowercase().contains("in reply to");
+    if !text.trim().is_empty() && !quotes(text) {
+        let stops = ['.', ';', '!', '?', '|', '。', '．', '！', '；', '？', '<', '>', '"'];
+        let sentence = format!("unless {} unless", text.replace(stops, " "));
+        let qualified = Classifier::builtin().classify(stage, code, enhanced, &sentence);
+        assert_ne!(qualified.verdict.status(), Status::Undeliverable, "{sentence}: {}", qualified.rule);
+    }
 }
 
 /// A file of rules keeps the promises of the engine whatever it says, for its own words above all; a file of providers

@@ -1,11 +1,15 @@
 //! The table of rules: read from TOML, compiled to one automaton, asked for the first rule that applies.
 
-use std::collections::HashMap;
-
-use aho_corasick::AhoCorasick;
 use serde::Deserialize;
 
-use super::{Explanation, Retry, Stage, Verdict, blames, text};
+use super::{
+    Explanation, Retry, Stage, Verdict, blames,
+    meaning::{self, Context},
+    phrases::{Builder, MAX_RULES, PhraseSet, Phrases, RuleSet},
+    sentence::Sentences,
+    text,
+    vocabulary::{self, Predicate},
+};
 use crate::proto::EnhancedCode;
 use crate::verify::{Blame, Status, SubStatus, Subject};
 
@@ -16,7 +20,7 @@ pub enum RulesError {
     #[error("the rules are not well-formed: {0}")]
     Syntax(String),
     /// There is nothing in it.
-    #[error("there is no rule in the table")]
+    #[error("there is no rule in the table, and no word")]
     Empty,
     /// A rule that makes no sense.
     #[error("rule `{id}`, key `{key}`: {problem}")]
@@ -25,6 +29,14 @@ pub enum RulesError {
         id: String,
         /// The key at fault.
         key: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Words that make no sense.
+    #[error("`{section}`: {problem}")]
+    Words {
+        /// The section of the file, and the language.
+        section: String,
         /// What is wrong.
         problem: String,
     },
@@ -39,6 +51,16 @@ pub enum RulesError {
 struct File {
     #[serde(default)]
     rule: Vec<Written>,
+    #[serde(default)]
+    fallback: Vec<Written>,
+    #[serde(default)]
+    subject: vocabulary::Sections,
+    #[serde(default)]
+    predicate: vocabulary::Sections,
+    #[serde(default)]
+    statement: std::collections::BTreeMap<String, vocabulary::Sections>,
+    #[serde(default)]
+    other: vocabulary::Sections,
 }
 
 /// A rule, as written; `rules.toml` explains the keys.
@@ -64,6 +86,14 @@ struct Written {
     with: Vec<String>,
     #[serde(default)]
     none: Vec<String>,
+    /// The text says nothing else.
+    #[serde(default)]
+    bare: bool,
+    /// Examples, which a test tries.
+    #[serde(default, rename = "yes")]
+    _yes: Vec<String>,
+    #[serde(default, rename = "no")]
+    _no: Vec<String>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -96,83 +126,40 @@ struct Rule {
     any: Vec<u16>,
     with: Vec<u16>,
     none: Vec<u16>,
+    bare: bool,
 }
 
 /// An inclusive range of numbers: what `55x` stands for.
 type Range = (u16, u16);
 
-/// Rules in order, and the automaton over their phrases.
+/// Rules in order, the phrases of all of them, and the vocabularies.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     rules: Vec<Rule>,
-    /// `None` if no rule has a phrase.
-    automaton: Option<AhoCorasick>,
-    phrases: Vec<Phrase>,
+    /// The first rule that is asked only if the words say nothing.
+    fallback: usize,
+    phrases: Phrases,
     /// The rules without phrases, which every reply may fit.
     unworded: RuleSet,
-}
-
-/// A phrase of the automaton.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Phrase {
-    words: String,
-    /// Whether the word may go on to the left or right: `*listed`, `greylist*`.
-    open: (bool, bool),
-    /// The rules that this phrase may decide.
-    rules: Vec<usize>,
-}
-
-const MAX_RULES: usize = 512;
-const MAX_PHRASES: usize = 4096;
-type RuleSet = Bits<{ MAX_RULES / 64 }>;
-type PhraseSet = Bits<{ MAX_PHRASES / 64 }>;
-
-/// A set of small numbers on the stack.
-#[derive(Clone, Debug)]
-struct Bits<const N: usize>([u64; N]);
-
-impl<const N: usize> Default for Bits<N> {
-    fn default() -> Self {
-        Self([0; N])
-    }
-}
-
-impl<const N: usize> Bits<N> {
-    /// Whether `n` is new.
-    fn insert(&mut self, n: usize) -> bool {
-        let (word, bit) = (&mut self.0[n / 64], 1 << (n % 64));
-        let new = *word & bit == 0;
-        *word |= bit;
-        new
-    }
-
-    fn contains(&self, n: u16) -> bool {
-        self.0[usize::from(n) / 64] & (1 << (n % 64)) != 0
-    }
-
-    /// From the smallest up.
-    fn iter(&self) -> impl Iterator<Item = usize> {
-        self.0.iter().enumerate().flat_map(|(i, &word)| {
-            let next = |w: &u64| Some(w & (w - 1)).filter(|w| *w != 0);
-            std::iter::successors(Some(word).filter(|w| *w != 0), next)
-                .map(move |w| i * 64 + w.trailing_zeros() as usize)
-        })
-    }
+    /// The names of what the vocabularies find, by subject and predicate.
+    assertions: Vec<String>,
 }
 
 impl Table {
     pub(super) fn parse(text: &str) -> Result<Self, RulesError> {
         let file: File =
             toml::from_str(text).map_err(|e| RulesError::Syntax(e.to_string().trim().to_owned()))?;
-        match file.rule.len() {
-            0 => return Err(RulesError::Empty),
+        let fallback = file.rule.len();
+        let has_words = [&file.subject, &file.predicate, &file.other].iter().any(|words| !words.is_empty());
+        match fallback + file.fallback.len() {
+            0 if !has_words && file.statement.is_empty() => return Err(RulesError::Empty),
             n if n > MAX_RULES => return Err(RulesError::TooMany("rules", MAX_RULES)),
             _ => {}
         }
-        let mut phrases = Phrases::default();
-        let mut rules: Vec<Rule> = Vec::with_capacity(file.rule.len());
+        let mut phrases = Builder::default();
+        let mut rules: Vec<Rule> = Vec::with_capacity(fallback);
         let mut unworded = RuleSet::default();
-        for written in file.rule {
+        for written in file.rule.into_iter().chain(file.fallback) {
             let n = rules.len();
             let rule = compile(written, &mut phrases)?;
             if rules.iter().any(|r| r.id == rule.id) {
@@ -183,60 +170,70 @@ impl Table {
                 ([], []) => {
                     unworded.insert(n);
                 }
-                ([], [first, ..]) => phrases.list[usize::from(*first)].rules.push(n),
-                (any, _) => any.iter().for_each(|&p| phrases.list[usize::from(p)].rules.push(n)),
+                ([], [first, ..]) => phrases.decides(*first, n),
+                (any, _) => any.iter().for_each(|&p| phrases.decides(p, n)),
             }
             rules.push(rule);
         }
-        let phrases = phrases.list;
-        let automaton = match phrases.is_empty() {
-            true => None,
-            false => Some(AhoCorasick::new(phrases.iter().map(|p| &p.words)))
-                .transpose()
-                .map_err(|e| RulesError::Syntax(e.to_string()))?,
-        };
-        Ok(Self { rules, automaton, phrases, unworded })
+        vocabulary::compile(&file.subject, &file.predicate, &file.statement, &file.other, &mut phrases)?;
+        let phrases = phrases.build().map_err(RulesError::Syntax)?;
+        let assertions = Subject::ALL
+            .iter()
+            .map(|subject| subject.as_str())
+            .chain(["nobody"])
+            .flat_map(|subject| {
+                Predicate::ALL.map(|predicate| format!("{subject}-{predicate}").replace('_', "-"))
+            })
+            .collect();
+        Ok(Self { rules, fallback, phrases, unworded, assertions })
     }
 
-    /// The first rule that applies.
-    pub(super) fn first_match(
-        &self,
-        stage: Stage,
-        code: u16,
-        enhanced: Option<EnhancedCode>,
-        text: &str,
-    ) -> Option<Explanation<'_>> {
-        let (text, mentioned) = text::plain(text);
+    /// What the words and the codes say: a rule, then who is spoken of and what is said, then the rules for the rest.
+    pub(super) fn explain(&self, context: Context, text: &str) -> Option<Explanation<'_>> {
+        let Context { stage, code, enhanced } = context;
+        let text = text::plain(text);
         // A code out of its place counts if it agrees with the reply: a quoted `450 4.1.1` says nothing of a 550.
-        let mentioned = mentioned.filter(|c| u16::from(c.class) == code / 100);
-        let enhanced = enhanced.or(mentioned);
-
-        let (mut found, mut candidates) = (PhraseSet::default(), self.unworded.clone());
-        for hit in self.automaton.iter().flat_map(|a| a.find_overlapping_iter(&text)) {
-            let n = hit.pattern().as_usize();
-            let phrase = &self.phrases[n];
-            if phrase.stands_alone(text.as_bytes(), hit.start(), hit.end()) && found.insert(n) {
-                for &rule in &phrase.rules {
-                    candidates.insert(rule);
-                }
-            }
-        }
-        let rule =
-            candidates.iter().map(|n| &self.rules[n]).find(|r| r.fits(stage, code, enhanced, &found))?;
-        Some(Explanation { verdict: rule.verdict(stage, code), rule: &rule.id })
+        let mentioned = text.code.filter(|c| u16::from(c.class) == code / 100);
+        let context = Context { enhanced: enhanced.or(mentioned), ..context };
+        let scan = self.phrases.scan(&text);
+        let mut candidates = self.unworded.clone();
+        candidates.extend(&scan.rules);
+        let sentences = Sentences::new(&text, &scan.mentions, stage);
+        let by_rule = |range: std::ops::Range<usize>| {
+            let rules = candidates.iter().filter(|n| range.contains(n)).map(|n| &self.rules[n]);
+            let mut fitting = rules.filter(|r| r.fits(context, &scan.phrases, &sentences));
+            fitting.next().map(|rule| Explanation {
+                verdict: rule.verdict(stage, code),
+                rule: &rule.id,
+                predicate: None,
+            })
+        };
+        let by_words = || {
+            let finding = meaning::decide(&sentences, context)?;
+            let subject = finding.verdict.subject.map_or(Subject::ALL.len(), |subject| subject as usize);
+            Some(Explanation {
+                verdict: finding.verdict,
+                rule: &self.assertions[subject * Predicate::ALL.len() + finding.predicate as usize],
+                predicate: Some(finding.predicate),
+            })
+        };
+        by_rule(0..self.fallback).or_else(by_words).or_else(|| by_rule(self.fallback..self.rules.len()))
     }
 }
 
 impl Rule {
-    fn fits(&self, stage: Stage, code: u16, enhanced: Option<EnhancedCode>, found: &PhraseSet) -> bool {
+    fn fits(&self, context: Context, found: &PhraseSet, sentences: &Sentences) -> bool {
+        let Context { stage, code, enhanced } = context;
         self.stages & (1 << stage as u8) != 0
             && (self.codes.is_empty() || self.codes.iter().any(|&range| within(code, range)))
             && self.fits_enhanced(enhanced)
             && self.all.iter().all(|&p| found.contains(p))
             && [&self.any, &self.with].iter().all(|l| l.is_empty() || l.iter().any(|&p| found.contains(p)))
             && !self.none.iter().any(|&p| found.contains(p))
-            // The promise of the module: nothing temporary is final.
-            && (self.sub_status.status() != Status::Undeliverable || (code >= 500 && !says_temporary(enhanced)))
+            && (!self.bare || sentences.is_bare())
+            // The promise of the module: what is temporary or restricted is not final.
+            && (self.sub_status.status() != Status::Undeliverable
+                || (code >= 500 && !says_temporary(enhanced) && !sentences.is_restricted()))
     }
 
     fn fits_enhanced(&self, enhanced: Option<EnhancedCode>) -> bool {
@@ -275,67 +272,11 @@ fn within(n: u16, (low, high): Range) -> bool {
     low <= n && n <= high
 }
 
-impl Phrase {
-    /// Whether the phrase is not a part of a longer word, of a host name or of a URL.
-    fn stands_alone(&self, text: &[u8], start: usize, end: usize) -> bool {
-        // A name or a piece of a URL is evidence wherever it stands, as `spamhaus.org` in a link.
-        let is_name = self.words.contains(['.', '_']);
-        let is_word = |b: u8| b.is_ascii_alphanumeric() || (b == b'_' && !is_name);
-        let in_word = |at: Option<usize>| at.and_then(|i| text.get(i)).is_some_and(|&b| is_word(b));
-        let in_name = |at: Option<usize>, beyond: Option<usize>| {
-            // Words of a phrase do not meet in a name, but a single one may be a label of it.
-            !is_name
-                && !self.words.contains(' ')
-                && at.and_then(|i| text.get(i)).is_some_and(|b| matches!(b, b'.' | b'-'))
-                && in_word(beyond)
-        };
-        let (before, after) = (start.checked_sub(1), Some(end));
-        let bytes = self.words.as_bytes();
-        let left = self.open.0
-            || !bytes.first().copied().is_some_and(is_word)
-            || !(in_word(before) || in_name(before, start.checked_sub(2)));
-        let right = self.open.1
-            || !bytes.last().copied().is_some_and(is_word)
-            || !(in_word(after) || in_name(after, Some(end + 1)));
-        left && right
-    }
-}
-
-/// The phrases of all rules, each once.
-#[derive(Default)]
-struct Phrases {
-    list: Vec<Phrase>,
-    known: HashMap<(String, (bool, bool)), u16>,
-}
-
-impl Phrases {
-    fn intern(&mut self, written: &str) -> Result<u16, String> {
-        let open = (written.starts_with('*'), written.ends_with('*'));
-        let (words, _) = text::plain(written.trim_matches('*'));
-        if words.is_empty() {
-            return Err(format!("`{written}` has no words in it"));
-        }
-        if written.trim_matches('*').contains('*') {
-            return Err(format!(
-                "`{written}`: a `*` stands for the rest of a word, at either end of a phrase"
-            ));
-        }
-        if let Some(&known) = self.known.get(&(words.clone(), open)) {
-            return Ok(known);
-        }
-        let n = u16::try_from(self.list.len()).ok().filter(|n| usize::from(*n) < MAX_PHRASES);
-        let n = n.ok_or_else(|| format!("more than {MAX_PHRASES} phrases"))?;
-        self.known.insert((words.clone(), open), n);
-        self.list.push(Phrase { words, open, rules: Vec::new() });
-        Ok(n)
-    }
-}
-
 fn fault(id: &str, key: &'static str, problem: impl Into<String>) -> RulesError {
     RulesError::Rule { id: id.to_owned(), key, problem: problem.into() }
 }
 
-fn compile(written: Written, phrases: &mut Phrases) -> Result<Rule, RulesError> {
+fn compile(written: Written, phrases: &mut Builder) -> Result<Rule, RulesError> {
     let Written { id, verdict, .. } = written;
     if id.is_empty() {
         return Err(fault(&id, "id", "it is empty"));
@@ -387,7 +328,8 @@ fn compile(written: Written, phrases: &mut Phrases) -> Result<Rule, RulesError> 
         && codes.is_empty()
         && enhanced.is_empty()
         && absent.is_empty()
-        && written.stages.is_empty();
+        && written.stages.is_empty()
+        && !written.bare;
     if unconditional {
         return Err(fault(&id, "any", "without any condition, it would apply to every refusal"));
     }
@@ -406,6 +348,7 @@ fn compile(written: Written, phrases: &mut Phrases) -> Result<Rule, RulesError> 
         any,
         with,
         none,
+        bare: written.bare,
     })
 }
 

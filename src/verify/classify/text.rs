@@ -4,9 +4,10 @@
 //! name, our IP address. So a text is brought to plain words first: lower case, no accents, no punctuation between
 //! words, single spaces, and *no addresses*: what stands in angle brackets or around an `@` was chosen by somebody
 //! else and proves nothing (`<full@spamhaus.example>: User unknown`). An IP address becomes `{ip}`, for that one is
-//! there says something, which one does not. Enhanced status codes are taken out and reported.
+//! there says something, which one does not; an empty path becomes `{null}`. Enhanced status codes are taken out and
+//! reported. Where sentences end and where names were taken out is kept beside the words.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, ops::Range};
 
 use crate::proto::EnhancedCode;
 
@@ -15,29 +16,90 @@ const MAX_TEXT: usize = 4096;
 /// A path is at most 256 octets (RFC 5321 4.5.3.1.3); some slack for the routes and comments that people add.
 const MAX_PATH: usize = 320;
 
-/// Brings `text` to plain words, and finds the first enhanced status code in it.
-pub(super) fn plain(text: &str) -> (String, Option<EnhancedCode>) {
-    let mut rest = &text[..text.floor_char_boundary(MAX_TEXT)];
-    let mut out = String::with_capacity(rest.len() + 8);
-    let mut code = None;
+/// A text in plain words.
+#[derive(Debug, Default)]
+pub(super) struct Plain {
+    /// The words, with single spaces between them.
+    pub(super) words: String,
+    /// What stood between the words, in order.
+    pub(super) marks: Vec<(usize, Mark)>,
+    /// Words that are a name: in quotes, or the value of a key.
+    pub(super) names: Vec<Range<usize>>,
+    /// The first enhanced status code.
+    pub(super) code: Option<EnhancedCode>,
+}
+
+/// What stood at a place of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// The end of a sentence.
+    Stop,
+    /// A colon, a comma, a parenthesis, a dash.
+    Pause,
+    /// An address.
+    Address,
+}
+
+/// Brings `text` to plain words.
+pub(super) fn plain(text: &str) -> Plain {
+    let text = &text[..text.floor_char_boundary(MAX_TEXT)];
+    let mut out = Plain { words: String::with_capacity(text.len() + 8), ..Plain::default() };
+    let mut rest = text;
     while let Some(c) = rest.chars().next() {
-        if c == '<'
-            && let Some(end) = rest.as_bytes().iter().take(MAX_PATH).position(|&b| b == b'>')
-            && !is_prose(&rest[1..end])
-        {
-            space(&mut out);
+        if let Some(end) = path(rest) {
+            out.space();
+            match end {
+                1 => out.words.push_str("{null}"),
+                _ => out.mark(Mark::Address),
+            }
+            out.space();
             rest = &rest[end + 1..];
         } else if separates(c) {
-            space(&mut out);
+            out.space();
+            out.separator(c, &rest[c.len_utf8()..]);
             rest = &rest[c.len_utf8()..];
         } else {
             let end = rest.find(separates).unwrap_or(rest.len());
-            word(&rest[..end], &mut out, &mut code);
+            out.word(&rest[..end], rest[end..].chars().next());
             rest = &rest[end..];
         }
     }
-    out.truncate(out.trim_end().len());
-    (out, code)
+    out.words.truncate(out.words.trim_end().len());
+    out
+}
+
+/// `text` with a bare `@` in the place of each address and path, so that nothing in them is taken for words.
+pub(super) fn without_addresses(text: &str) -> String {
+    let text = &text[..text.floor_char_boundary(MAX_TEXT)];
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        if let Some(end) = path(rest) {
+            out.push_str(if end == 1 { "<>" } else { "<@>" });
+            rest = &rest[end + 1..];
+        } else if separates(c) {
+            out.push(c);
+            rest = &rest[c.len_utf8()..];
+        } else {
+            let end = rest.find(separates).unwrap_or(rest.len());
+            let word = &rest[..end];
+            match word.find('@') {
+                Some(at) if word.len() > 1 => {
+                    out.push('@');
+                    out.push_str(word[at..].find(':').map_or("", |colon| &word[at + colon..]));
+                }
+                _ => out.push_str(word),
+            }
+            rest = &rest[end..];
+        }
+    }
+    out
+}
+
+/// The place of the `>` if `text` begins with a path or a name between angle brackets.
+fn path(text: &str) -> Option<usize> {
+    let end = text.strip_prefix('<')?.bytes().take(MAX_PATH - 1).position(|octet| octet == b'>')? + 1;
+    (!is_prose(&text[1..end])).then_some(end)
 }
 
 /// Whether what stands between angle brackets is a remark rather than a path or a name; the path may be inside of it.
@@ -54,53 +116,132 @@ fn separates(c: char) -> bool {
         || c.is_ascii_control()
 }
 
-fn space(out: &mut String) {
-    if !out.is_empty() && !out.ends_with(' ') {
-        out.push(' ');
-    }
+/// Whether a script writes its words without spaces, or glues particles to them.
+pub(super) fn is_unspaced(c: char) -> bool {
+    matches!(u32::from(c), 0x0e00..=0x0eff | 0x1100..=0x11ff | 0x1780..=0x17ff | 0x3040..=0x318f | 0x31f0..=0x31ff
+        | 0x3400..=0x9fff | 0xac00..=0xd7af | 0xf900..=0xfaff)
 }
 
-/// One run of characters without a separator: a word, an address, a URL, an IP address, a code.
-fn word(word: &str, out: &mut String, code: &mut Option<EnhancedCode>) {
-    let bytes = word.as_bytes();
-    if bytes.contains(&b'@') && bytes.len() > 1 {
-        return;
+/// Whether `c` is a letter or a digit of a word that spaces delimit.
+pub(super) fn is_word(c: char) -> bool {
+    if c.is_ascii() { c.is_ascii_alphanumeric() } else { c.is_alphanumeric() && !is_unspaced(c) }
+}
+
+impl Plain {
+    fn space(&mut self) {
+        if !self.words.is_empty() && !self.words.ends_with(' ') {
+            self.words.push(' ');
+        }
     }
-    if word.contains("://") || bytes.get(..4).is_some_and(|b| b.eq_ignore_ascii_case(b"www.")) {
-        // Joined by `_`, a URL is one long word: `…/user-unknown` does not say "user unknown".
-        push(word, '_', out);
-        return space(out);
+
+    fn mark(&mut self, mark: Mark) {
+        self.marks.push((self.words.len(), mark));
     }
-    if bytes[0].is_ascii_hexdigit() || matches!(bytes[0], b'#' | b':' | b'-') {
-        let bare = word.trim_matches(['#', '.', ':', '-']);
-        if let Some(found) = enhanced(bare) {
-            code.get_or_insert(found);
+
+    fn separator(&mut self, c: char, rest: &str) {
+        match c {
+            ';' | '!' | '|' => self.mark(Mark::Stop),
+            ',' | '(' | ')' | '[' | ']' => self.mark(Mark::Pause),
+            // One word in quotes is a name: `unknown user: "nobody"`.
+            '"' => {
+                let end = rest.find('"').filter(|&end| end > 0 && !rest[..end].contains(separates));
+                if let Some(end) = end {
+                    let start = self.words.len();
+                    self.names.push(start..start + end);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// One run of characters without a separator: a word, an address, a URL, an IP address, a code.
+    fn word(&mut self, word: &str, next: Option<char>) {
+        let word = uncoded(word);
+        let bytes = word.as_bytes();
+        if bytes.is_empty() {
             return;
         }
-        if bare.len() > 2 && (bare.contains('.') || bare.contains("::")) && is_ip(bare) {
-            out.push_str("{ip}");
-            return space(out);
+        if bytes.contains(&b'@') && bytes.len() > 1 {
+            self.mark(Mark::Address);
+            if word.ends_with("...") || word.contains(":") {
+                self.mark(Mark::Pause);
+            } else if word.ends_with('.') && next.is_none_or(char::is_whitespace) {
+                self.mark(Mark::Stop);
+            }
+            return;
+        }
+        if word.contains("://") || bytes.get(..4).is_some_and(|b| b.eq_ignore_ascii_case(b"www.")) {
+            // Joined by `_`, a URL is one long word: `…/user-unknown` does not say "user unknown".
+            let start = self.words.len();
+            self.push(word, '_');
+            self.names.push(start..self.words.len());
+            return self.space();
+        }
+        if bytes[0].is_ascii_hexdigit() || matches!(bytes[0], b'#' | b':' | b'-') {
+            let bare = word.trim_matches(['#', '.', ':', '-']);
+            if let Some(found) = enhanced(bare) {
+                self.code.get_or_insert(found);
+                return;
+            }
+            if bare.len() > 2 && (bare.contains('.') || bare.contains("::")) && is_ip(bare) {
+                self.words.push_str("{ip}");
+                self.space();
+                if word.ends_with(':') {
+                    self.mark(Mark::Pause);
+                } else if word.ends_with('.') && next.is_none_or(char::is_whitespace) {
+                    self.mark(Mark::Stop);
+                }
+                return;
+            }
+        }
+        if word.contains(['=', ':']) && word.split(['=', ':']).any(is_ip) {
+            // `IP=192.0.2.1`, `ip:192.0.2.1`.
+            for part in word.split(['=', ':']).filter(|p| !p.is_empty()) {
+                self.word(part, None);
+                self.space();
+            }
+            return;
+        }
+        let start = self.words.len();
+        self.push(word, ' ');
+        if let Some((key, _)) = word.split_once('=')
+            && !key.is_empty()
+        {
+            self.names.push(start..self.words.len());
+        }
+        if bytes.iter().all(|b| matches!(b, b'-' | b'.' | b'/' | b'\\')) && bytes.len() < 4
+            || word.ends_with("...")
+        {
+            self.mark(Mark::Pause);
+        } else if word.ends_with(['.', '?']) && next.is_none_or(char::is_whitespace) {
+            self.mark(Mark::Stop);
         }
     }
-    if word.contains(['=', ':']) && word.split(['=', ':']).any(is_ip) {
-        // `IP=192.0.2.1`, `ip:192.0.2.1`.
-        for part in word.split(['=', ':']).filter(|p| !p.is_empty()) {
-            self::word(part, out, code);
-            space(out);
-        }
-        return;
-    }
-    push(word, ' ', out);
-}
 
-/// Copies `word` in lower case without accents, with `joint` for the characters that join parts of URLs.
-fn push(word: &str, joint: char, out: &mut String) {
-    for c in word.chars() {
-        match c {
-            '/' | ':' | '=' | '?' | '&' | '#' | '%' | '+' if joint == ' ' => space(out),
-            '/' | ':' | '=' | '?' | '&' | '#' | '%' | '+' => out.push(joint),
-            _ if c.is_ascii() => out.push(c.to_ascii_lowercase()),
-            _ => fold(c, out),
+    /// Copies `word` in lower case without accents, with `joint` for the characters that join parts of URLs.
+    fn push(&mut self, word: &str, joint: char) {
+        for c in word.chars() {
+            match c {
+                '/' | ':' | '=' | '?' | '&' | '#' | '%' | '+' if joint == ' ' => {
+                    self.space();
+                    if c == ':' {
+                        self.mark(Mark::Pause);
+                    }
+                }
+                '/' | ':' | '=' | '?' | '&' | '#' | '%' | '+' => self.words.push(joint),
+                _ if c.is_ascii() => self.words.push(c.to_ascii_lowercase()),
+                '。' | '．' | '！' | '；' | '？' => {
+                    self.space();
+                    self.mark(Mark::Stop);
+                }
+                '，' | '：' | '、' | '（' | '）' | '「' | '」' | '【' | '】' | '–' | '—' | '→' | '«'
+                | '»' | '“' | '”' => {
+                    self.space();
+                    self.mark(Mark::Pause);
+                }
+                '\u{a0}' => self.space(),
+                _ => fold(c, &mut self.words),
+            }
         }
     }
 }
@@ -109,24 +250,56 @@ fn push(word: &str, joint: char, out: &mut String) {
 fn fold(c: char, out: &mut String) {
     for c in c.to_lowercase() {
         match c {
-            'ä' => out.push_str("ae"),
-            'ö' => out.push_str("oe"),
+            'ä' | 'æ' => out.push_str("ae"),
+            'ö' | 'ø' | 'œ' => out.push_str("oe"),
             'ü' => out.push_str("ue"),
             'ß' => out.push_str("ss"),
-            'à' | 'á' | 'â' | 'ã' | 'ą' | 'å' => out.push('a'),
-            'ç' | 'ć' | 'č' => out.push('c'),
-            'è' | 'é' | 'ê' | 'ë' | 'ę' | 'ě' => out.push('e'),
-            'ì' | 'í' | 'î' | 'ï' | 'ı' => out.push('i'),
-            'ł' => out.push('l'),
-            'ñ' | 'ń' => out.push('n'),
-            'ò' | 'ó' | 'ô' | 'õ' => out.push('o'),
-            'ś' | 'š' | 'ş' => out.push('s'),
-            'ù' | 'ú' | 'û' => out.push('u'),
-            'ź' | 'ż' | 'ž' => out.push('z'),
-            '’' | '‘' | '´' => out.push('\''),
-            '。' | '，' | '：' | '！' | '、' | '\u{a0}' => space(out),
-            _ => out.push(c),
+            'þ' => out.push_str("th"),
+            '’' | '‘' | '´' | 'ʼ' | '`' => out.push('\''),
+            'ё' => out.push('е'),
+            // Combining marks, as in text that was decomposed.
+            '\u{300}'..='\u{36f}' => {}
+            _ => out.push(letter(c)),
         }
+    }
+}
+
+/// The letter below the accents.
+fn letter(c: char) -> char {
+    match c {
+        'à' | 'á' | 'â' | 'ã' | 'å' | 'ā' | 'ă' | 'ą' | 'ǎ' | 'ạ'..='ặ' => 'a',
+        'ç' | 'ć' | 'ĉ' | 'č' => 'c',
+        'đ' | 'ď' | 'ð' => 'd',
+        'è' | 'é' | 'ê' | 'ë' | 'ē' | 'ė' | 'ę' | 'ě' | 'ẹ'..='ệ' => 'e',
+        'ğ' | 'ģ' => 'g',
+        'ì' | 'í' | 'î' | 'ï' | 'ī' | 'į' | 'ı' | 'ỉ' | 'ị' => 'i',
+        'ķ' => 'k',
+        'ł' | 'ľ' | 'ĺ' | 'ļ' => 'l',
+        'ñ' | 'ń' | 'ň' | 'ņ' => 'n',
+        'ò' | 'ó' | 'ô' | 'õ' | 'ő' | 'ō' | 'ơ' | 'ọ'..='ợ' => 'o',
+        'ř' | 'ŕ' => 'r',
+        'ś' | 'š' | 'ş' | 'ș' => 's',
+        'ť' | 'ţ' | 'ț' => 't',
+        'ù' | 'ú' | 'û' | 'ű' | 'ů' | 'ū' | 'ų' | 'ư' | 'ụ'..='ự' => 'u',
+        'ý' | 'ÿ' | 'ỳ'..='ỹ' => 'y',
+        'ź' | 'ż' | 'ž' => 'z',
+        'ά' => 'α',
+        'έ' => 'ε',
+        'ή' => 'η',
+        'ί' | 'ϊ' | 'ΐ' => 'ι',
+        'ό' => 'ο',
+        'ύ' | 'ϋ' | 'ΰ' => 'υ',
+        'ώ' => 'ω',
+        'ς' => 'σ',
+        other => other,
+    }
+}
+
+/// The word without the reply code of a line that a log has joined to others: `550-5.1.1`, `554-No`.
+fn uncoded(word: &str) -> &str {
+    match word.as_bytes() {
+        [b'4' | b'5', b'0'..=b'9', b'0'..=b'9', b'-', next, ..] if next.is_ascii_alphanumeric() => &word[4..],
+        _ => word,
     }
 }
 
