@@ -12,10 +12,14 @@
 //! limit that is broken by the servers' own count, or, at full size, more than 1.3 times the time that the limits imply,
 //! or servers that slow us down for our errors, as Postfix does after the tenth, more than once in 100 connections.
 //!
+//! A second part, by itself with the argument `silent`, compares a world with hosts that are silent or slow with the same
+//! world without them. It fails if the others take more than 1.1 times as long, or if the run outlasts its bound.
+//!
 //! | file | what it is |
 //! |---|---|
 //! | `plan` | hosts, domains and addresses, and the time that the limits imply |
 //! | `naive` | one connection for each address, for comparison |
+//! | `silent` | hosts that are silent or slow, and those beside them |
 
 #![expect(
     clippy::unwrap_used,
@@ -25,6 +29,7 @@
 
 mod naive;
 mod plan;
+mod silent;
 
 use std::{
     env,
@@ -55,6 +60,21 @@ async fn main() {
         return;
     }
     let small = args.iter().any(|arg| arg == "--test");
+    let silent = match small {
+        true => {
+            silent::Size { hosts: 40, domains: 160, addresses: 800, slack: Duration::from_secs(3), rounds: 1 }
+        }
+        false => silent::Size {
+            hosts: 1_000,
+            domains: 4_000,
+            addresses: 100_000,
+            slack: Duration::ZERO,
+            rounds: 2,
+        },
+    };
+    if args.iter().any(|arg| arg == "silent") {
+        exit(i32::from(!silent::compare(silent).await));
+    }
     let size = |name: &str, full: usize, small_size: usize| {
         let given = env::var(name).ok().map(|value| value.parse().unwrap());
         given.unwrap_or(if small { small_size } else { full })
@@ -107,7 +127,8 @@ async fn main() {
     }
     compare(&plan).await;
     let late = plan.addresses >= FULL && (ratio > GOAL || pauses * 100 > connections);
-    exit(i32::from(!wrong.is_empty() || !broken.is_empty() || count != plan.addresses || late));
+    let met = silent::compare(silent).await;
+    exit(i32::from(!wrong.is_empty() || !broken.is_empty() || count != plan.addresses || late || !met));
 }
 
 fn config(sandbox: &Sandbox) -> VerifierConfig {

@@ -52,12 +52,13 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
-    /// The same limit for everything; QUIT never longer than its default.
+    /// The same limit for everything; TCP connect and QUIT never take longer than their defaults.
     #[must_use]
     pub fn all(limit: Duration) -> Self {
-        let quit = limit.min(Self::default().quit);
+        let Self { connect, quit, .. } = Self::default();
+        let (connect, quit) = (limit.min(connect), limit.min(quit));
         Self {
-            connect: limit,
+            connect,
             tls: limit,
             banner: limit,
             greeting: limit,

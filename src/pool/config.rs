@@ -37,7 +37,8 @@ pub struct Config {
     /// Connections to one server ([`Key`]) at the most: 10. Idle, lent and connecting ones count. Servers are rarely
     /// glad of more from one client (Postfix' `smtpd_client_connection_count_limit` is 50).
     pub max_connections: usize,
-    /// How long one attempt to connect may take, from the first packet to the answer to EHLO or AUTH: 30 s.
+    /// How long one attempt to connect may take, from the first packet to the answer to EHLO or AUTH: 30 s. Of it, TCP
+    /// connect takes at most [`Timeouts::connect`].
     pub connection_timeout: Duration,
     /// Age at which a connection is retired: 3600 s. Servers with a limit of their own close the session in the middle
     /// of something else.

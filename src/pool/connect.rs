@@ -1,7 +1,7 @@
 //! Opening a connection, apart from whoever asked for it: what arrives goes to whoever has waited longest, and a caller
 //! that gave up wastes nothing.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
 
@@ -47,7 +47,10 @@ impl Server {
 
     /// One attempt, which the breaker and the metrics learn of.
     pub(super) async fn open(&self) -> Result<Connection, Arc<OpenError>> {
-        let limit = self.shared.config.connection_timeout;
+        self.open_within(self.shared.config.connection_timeout).await
+    }
+
+    pub(super) async fn open_within(&self, limit: Duration) -> Result<Connection, Arc<OpenError>> {
         let opened = timeout(limit, async {
             let endpoint = self.endpoint().await?;
             let mut connection = self.connector.connect(&endpoint).await?;

@@ -51,6 +51,8 @@ mod key;
 mod lease;
 mod line;
 mod maintain;
+#[cfg(feature = "verify")]
+mod open;
 mod ops;
 #[expect(clippy::module_inception, reason = "the layer is named for the type that it is about")]
 mod pool;

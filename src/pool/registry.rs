@@ -92,7 +92,7 @@ impl Registry {
         client.bind = key.bind.or(config.bind);
         client.tls = key.tls.unwrap_or(config.tls);
         client.timeouts = config.timeouts;
-        client.timeouts.connect = config.connection_timeout;
+        client.timeouts.connect = config.timeouts.connect.min(config.connection_timeout);
         client.credentials = key.credentials.as_deref().or(config.credentials.as_ref()).cloned();
         client.log_addresses = config.log_addresses;
         let verifies = client.policy().verifies();

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{Classifier, Lists, Providers, Routes};
+use super::{Classifier, Lists, Providers, Routes, deadlines::Deadlines};
 use crate::{
     client::{ClientConfig, Timeouts},
     proto::{ClientName, ReversePath},
@@ -14,8 +14,9 @@ use crate::{
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct VerifierConfig {
-    /// Name, TLS, local address and deadlines. [`VerifierConfig::new`] sets deadlines of 30 s, since a server that
-    /// takes longer is told apart from one that answers by no list of addresses.
+    /// Name, TLS, local address and deadlines. [`VerifierConfig::new`] sets deadlines of 30 s: a server slower than that is
+    /// as useless for a list as one that is down. How long a host is waited for in all follows from them
+    /// ([`longest`](Self::longest)).
     pub client: ClientConfig,
     /// The sender that MAIL names: empty by default, `MAIL FROM:<>`, which promises that nothing is to be sent back
     /// to. Some servers refuse it for other mail than bounces; a mailbox of your own domain works there.
@@ -42,6 +43,7 @@ pub struct VerifierConfig {
     /// DNS servers; those of the system by default.
     pub nameservers: Vec<SocketAddr>,
     /// Connections that may be open at once, to all servers together: 256, a quarter of the usual limit of open files.
+    /// Hosts that are slow, to connect, to greet or to answer, get a quarter of them at most while others wait.
     pub max_connections: usize,
     /// Providers and what they are asked at the most; without, those that are compiled in.
     pub providers: Option<Arc<Providers>>,
@@ -75,6 +77,28 @@ impl VerifierConfig {
 }
 
 impl VerifierConfig {
+    /// The longest that one host, or one set of exchangers, may be waited for with so many addresses, all attempts and the
+    /// pauses between them included. A host that is silent, or that answers too slowly, is given up by then, and what is
+    /// left is [`TimeoutExceeded`](super::SubStatus::TimeoutExceeded).
+    ///
+    /// It follows from the [time-outs](Timeouts): with 30 s for everything, a host has two minutes to open a connection, and
+    /// two minutes beyond the six seconds that an answer may take on average. The limits of rate of the provider are left
+    /// out, and so is the wait for connections while others use them all.
+    ///
+    /// ```
+    /// use smtp_pool::{proto::ClientName, verify::VerifierConfig};
+    /// let mut config = VerifierConfig::new(ClientName::parse("verifier.example.org")?);
+    /// config.schedule = Vec::new();
+    /// assert_eq!(config.longest(1_000).as_secs(), 6_000 + 246);
+    /// # Ok::<(), smtp_pool::proto::AddressError>(())
+    /// ```
+    #[must_use]
+    pub fn longest(&self, addresses: u64) -> Duration {
+        let attempts = u32::try_from(self.schedule.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let waited = Deadlines::new(&self.client.timeouts).longest(addresses, attempts);
+        self.schedule.iter().fold(waited, |sum, pause| sum.saturating_add(*pause))
+    }
+
     pub(super) fn classifier(&self) -> &Classifier {
         self.classifier.as_deref().unwrap_or_else(|| Classifier::builtin())
     }

@@ -58,12 +58,16 @@ pub(super) struct State {
     pub(super) waiting: usize,
     /// Until when some exchangers are left alone.
     pub(super) rest_until: Option<Instant>,
+    /// How far a host of the lane lags, and until when that is known.
+    pub(super) slow: Option<(Instant, Duration)>,
     /// Answers so far.
     pub(super) answers: u64,
     /// Answers at the last look, when that was, and how many a second there were before it.
     rate: (u64, Instant, f64),
     /// The time of the last record, and its form in records.
     pub(super) checked: (Instant, Timestamp),
+    /// Nothing more will come in, but for what is still being looked up.
+    input_ended: bool,
     /// Nothing more will come in.
     ending: bool,
     status: status::Shared,
@@ -84,9 +88,11 @@ impl Desk {
             connections: 0,
             waiting: 0,
             rest_until: None,
+            slow: None,
             answers: 0,
             rate: (0, now, 0.0),
             checked: (now, context.timestamp(now)),
+            input_ended: false,
             ending: false,
             status: context.statuses.add(name, &limits),
         };
@@ -107,7 +113,7 @@ impl Desk {
                 if state.may_ask(group, Instant::now()) {
                     return true;
                 }
-                if state.is_surplus() || state.ending && state.later.is_empty() {
+                if state.is_surplus() || state.input_ended && state.later.is_empty() {
                     return false;
                 }
             }
@@ -129,6 +135,7 @@ impl State {
     pub(super) fn take_in(&mut self, group: usize, items: impl ExactSizeIterator<Item = Item>) {
         self.waiting += items.len();
         let known = &mut self.groups[group];
+        known.begin_anew();
         items.for_each(|item| known.queue.push(Question::Item(item)));
         self.wake(group);
     }
@@ -184,6 +191,13 @@ impl State {
     /// Nothing more will come in.
     pub(super) fn end(&mut self) {
         self.ending = true;
+        self.end_input();
+    }
+
+    /// Nothing more will come in, but for what is still being looked up: a connection that has nothing to ask need not wait
+    /// for that.
+    pub(super) fn end_input(&mut self) {
+        self.input_ended = true;
         self.groups.iter().for_each(|group| group.wake.notify_waiters());
     }
 
@@ -279,6 +293,7 @@ impl State {
             };
             if !moot {
                 self.waiting += 1;
+                self.groups[group].begin_anew();
                 self.groups[group].queue.push(question);
                 self.wake(group);
             }
@@ -323,12 +338,6 @@ impl State {
     pub(super) fn note(&mut self, now: Instant) {
         let (harvest_defences, sender_refusals) =
             (self.standing.harvest_defences, self.standing.sender_refusals);
-        let state = match self.standing.verdict() {
-            Some(outcome) => LaneState::Blocked(Block::of(outcome)),
-            None if self.rest_until.is_some_and(|until| now < until) => LaneState::Unreachable,
-            None if self.waiting > 0 && self.pace.allows(now) == 0 => LaneState::Limited,
-            None => LaneState::Open,
-        };
         let (before, at, mut rate) = self.rate;
         let passed = now.saturating_duration_since(at);
         if passed >= Duration::from_secs(1) {
@@ -336,6 +345,14 @@ impl State {
             rate = if before == 0 { current } else { rate * 0.7 + current * 0.3 };
             self.rate = (self.answers, now, rate);
         }
+        let lag = self.slow.filter(|(until, _)| self.waiting > 0 && now < *until).map(|(_, lag)| lag);
+        let lagging = |lag| LaneState::Slow { given_up_in: self.context.deadlines.given_up_after(lag, rate) };
+        let state = match self.standing.verdict() {
+            Some(outcome) => LaneState::Blocked(Block::of(outcome)),
+            None if self.rest_until.is_some_and(|until| now < until) => LaneState::Unreachable,
+            None if self.waiting > 0 && self.pace.allows(now) == 0 => LaneState::Limited,
+            None => lag.map_or(LaneState::Open, lagging),
+        };
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         let told = |state: &LaneState| matches!(state, LaneState::Blocked(_) | LaneState::Unreachable);
         let changed = status.state != state && (told(&status.state) || told(&state));

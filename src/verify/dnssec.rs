@@ -4,19 +4,26 @@
 //! that nobody here checks, and hickory sets it together with validation of its own alone; so each query is given its
 //! AD on the way out. The answer's is in hickory's cache with the rest of its header, for as long as the records.
 
-use std::{net::IpAddr, pin::Pin};
+use std::{
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+};
 
 use hickory_resolver::{
     ConnectionProvider, PoolContext, Resolver,
-    config::ConnectionConfig,
+    config::{ConnectionConfig, ProtocolConfig},
     lookup::Lookup,
     net::{
         NetError,
         runtime::TokioRuntimeProvider,
+        udp::UdpClientStream,
         xfer::{DnsExchange, DnsHandle},
     },
     proto::op::DnsRequest,
 };
+
+/// How often a query is sent again over UDP before its attempt ends. Each copy keeps a socket of its own until then.
+const RETRANSMISSIONS: u8 = 1;
 
 /// A resolver whose queries ask for AD.
 pub(super) type Dns = Resolver<Connections>;
@@ -36,6 +43,16 @@ impl ConnectionProvider for Connections {
         config: &ConnectionConfig,
         context: &PoolContext,
     ) -> Result<Self::FutureConn, NetError> {
+        if matches!(config.protocol, ProtocolConfig::Udp) {
+            let options = &context.options;
+            let exchange = UdpClientStream::builder(SocketAddr::new(ip, config.port), self.0.clone())
+                .with_timeout(Some(options.timeout))
+                .with_os_port_selection(options.os_port_selection)
+                .avoid_local_ports(options.avoid_local_udp_ports.clone())
+                .with_bind_addr(config.bind_addr)
+                .with_max_retries(RETRANSMISSIONS);
+            return Ok(Box::pin(async { Ok(Connection(exchange.exchange())) }));
+        }
         let opening = self.0.new_connection(ip, config, context)?;
         Ok(Box::pin(async { opening.await.map(Connection) }))
     }

@@ -18,6 +18,8 @@ use super::{
 const FEW: u32 = 2;
 /// Questions at once to a provider that did not want us a while ago.
 const PROBATION: u32 = 3;
+/// Recipients in a window to a host that lags: what is unanswered when it is given up is lost.
+const SLOW_WINDOW: u32 = 2;
 
 /// A window of questions.
 pub(super) struct Window {
@@ -60,7 +62,15 @@ impl State {
         if self.groups[seat.group].is_empty() || allowed < self.enough(self.groups[seat.group].len()) {
             return Draw::Nothing;
         }
-        let most = if self.standing.is_on_probation(now) { PROBATION } else { *sizes.end() };
+        let slow = || {
+            let slow_after = self.context.deadlines.slow_after;
+            self.groups[seat.group].lag.lock().at(now) >= slow_after
+        };
+        let most = match () {
+            () if self.standing.is_on_probation(now) => PROBATION,
+            () if slow() => SLOW_WINDOW.min(*sizes.end()),
+            () => *sizes.end(),
+        };
         let most = most.min(allowed);
         let alone = self.groups[seat.group].queue.is_batch_next();
         if alone && !quiet {

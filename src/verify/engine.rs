@@ -17,8 +17,10 @@ use tokio::{
 
 use super::{
     CatchAll, DnsConfigError, DomainFacts, Event, Record, Resolver, SubStatus, VerifierConfig,
+    deadlines::Deadlines,
     intake::intake,
     outcome::Outcome,
+    permits::Permits,
     router::Router,
     run::{Events, Lot, MAX_PENDING, Records, Tasks},
     status::Statuses,
@@ -89,6 +91,9 @@ pub(super) struct Context {
     /// Which domains accept any local part, as far as earlier runs found out.
     pub(super) known: HashMap<Box<str>, CatchAll>,
     pub(super) statuses: Statuses,
+    pub(super) deadlines: Deadlines,
+    /// For the connections of all runs.
+    pub(super) permits: Arc<Permits>,
     pending: Arc<Semaphore>,
     lots: mpsc::UnboundedSender<Lot>,
     /// The start of the run, and the time in milliseconds then: finer would be a pretence for what took a round trip.
@@ -96,9 +101,15 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// A connection from the pool, when there is a place for it.
-    pub(super) async fn connect(&self, exchanger: &Endpoint) -> Result<PooledConnection, Outcome> {
-        let lent = self.pool.get(Key::at(exchanger)).await;
+    /// A connection to an exchanger, opened within `limit`.
+    ///
+    /// Dropping the future ends the attempt.
+    pub(super) async fn connect(
+        &self,
+        exchanger: &Endpoint,
+        limit: Duration,
+    ) -> Result<PooledConnection, Outcome> {
+        let lent = self.pool.open(Key::at(exchanger), limit).await;
         lent.map_err(|error| Outcome::of_checkout_error(self.config.classifier(), &error))
     }
 
@@ -227,6 +238,7 @@ impl Context {
 pub struct Verifier {
     config: VerifierConfig,
     pool: Pool,
+    permits: Arc<Permits>,
     resolver: Arc<Resolver>,
 }
 
@@ -256,7 +268,8 @@ impl Verifier {
             Arc::clone(&metrics),
         )?;
         let pool = pool(&config, metrics)?;
-        Ok(Self { config, pool, resolver: resolver.into() })
+        let permits = Permits::new(config.max_connections);
+        Ok(Self { config, pool, permits, resolver: resolver.into() })
     }
 
     /// Verifies one address. Whoever waits for a single answer wants it now, so it is asked once, whatever the
@@ -341,6 +354,8 @@ impl Verifier {
             books,
             known,
             statuses: Statuses::default(),
+            deadlines: Deadlines::new(&self.config.client.timeouts),
+            permits: Arc::clone(&self.permits),
             pending: Arc::new(Semaphore::new(MAX_PENDING)),
             lots,
             epoch: (Instant::now(), Timestamp::now().as_millisecond()),
@@ -352,12 +367,11 @@ impl Verifier {
 /// The pool that suits the lanes. They decide how many connections a server gets, when one that failed is tried again
 /// and when one is closed; the pool opens them, and holds them all together to their number.
 fn pool(config: &VerifierConfig, metrics: Arc<Metrics>) -> Result<Pool, BuildError> {
-    let (client, timeouts) = (&config.client, &config.client.timeouts);
+    let client = &config.client;
     let settings = pool::Config {
         max_connections: config.providers().most_connections() as usize,
         max_total_connections: config.max_connections.max(1),
-        // Each step has a deadline of its own.
-        connection_timeout: timeouts.connect + timeouts.tls + timeouts.banner + timeouts.greeting * 5,
+        connection_timeout: Deadlines::new(&client.timeouts).exchangers,
         acquire_timeout: PATIENCE,
         max_retries: 0,
         breaker_failures: 0,
@@ -365,7 +379,7 @@ fn pool(config: &VerifierConfig, metrics: Arc<Metrics>) -> Result<Pool, BuildErr
         bind: client.bind,
         tls: client.tls,
         credentials: client.credentials.clone(),
-        timeouts: *timeouts,
+        timeouts: client.timeouts,
         ..pool::Config::default()
     };
     let builder = Pool::builder().config(settings).metrics(metrics);

@@ -13,6 +13,7 @@ use super::{
     engine::Item,
     family::has_ipv4,
     harvest::Harvest,
+    lag::SharedLag,
     mx::Exchangers,
     outcome::Outcome,
     question::Question,
@@ -76,6 +77,8 @@ pub(super) struct Group {
     pub(super) in_line: bool,
     /// Told when there may be something to ask.
     pub(super) wake: Arc<Notify>,
+    /// How far the exchangers lag behind the floor.
+    pub(super) lag: SharedLag,
 }
 
 impl Group {
@@ -106,6 +109,7 @@ impl Group {
             not_before: None,
             in_line: false,
             wake: Arc::default(),
+            lag: SharedLag::new(Instant::now()),
         }
     }
 
@@ -195,6 +199,14 @@ impl Group {
         order.into_iter().map(|(at, _)| at).collect()
     }
 
+    /// Forgets how far the exchangers lag, before something to ask comes in while there is nothing: what was long ago says
+    /// nothing of now.
+    pub(super) fn begin_anew(&mut self) {
+        if self.is_empty() && self.live + self.connecting == 0 {
+            self.lag.lock().reset(Instant::now());
+        }
+    }
+
     /// Takes note of a connection that is open.
     pub(super) fn reached(&mut self) {
         (self.rest, self.unreached) = (None, None);
@@ -254,5 +266,20 @@ mod tests {
         group.live = 0;
         group.answers(&"mx1".into());
         assert_eq!(group.order(now), [0, 1, 2], "it is back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_lag_of_a_host_with_nothing_to_ask_is_forgotten_and_that_of_one_at_work_is_not() {
+        let minute = Duration::from_secs(60);
+        let mut group = Group::new(Vec::new());
+        group.lag.lock().begin(Instant::now());
+        group.live = 1;
+        tokio::time::advance(minute).await;
+        group.begin_anew();
+        assert_eq!(group.lag.lock().at(Instant::now()), minute);
+        group.live = 0;
+        group.lag.lock().end(Instant::now());
+        group.begin_anew();
+        assert_eq!(group.lag.lock().at(Instant::now()), Duration::ZERO);
     }
 }

@@ -15,11 +15,12 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
     Limits, Retry, Unreachable,
+    deadlines::{Deadlines, RECONNECT_PAUSE, SEVERAL_PACKETS},
     desk::Desk,
     family::over_ipv4,
     fence::Fence,
@@ -28,6 +29,7 @@ use super::{
     probe::{End, Probe},
     seat::Seat,
     throttle::Budget,
+    watchdog::Watchdog,
 };
 use crate::{
     client::SessionError,
@@ -39,8 +41,6 @@ use crate::{
 const IDLE: Duration = Duration::from_secs(2);
 /// How long it is kept while a caller waits for refusals that are in doubt until the lane is at rest.
 const IDLE_WITH_DOUBTS: Duration = Duration::from_millis(250);
-/// Before exchangers that cannot be reached are tried once more.
-const AGAIN: Duration = Duration::from_secs(1);
 
 /// Hires connections until the input has ended and everything is answered.
 pub(super) async fn run(desk: Arc<Desk>) {
@@ -88,11 +88,18 @@ impl Drop for Hired {
 /// One connection, from its opening to its end.
 async fn work(mut hired: Hired) {
     let (desk, group) = (Arc::clone(&hired.desk), hired.group);
-    let mut connection = match connect(&desk, group).await {
+    let Some(watchdog) = Watchdog::admit(&desk, group).await else { return };
+    let connected = tokio::select! {
+        biased;
+        connected = connect(&desk, group) => connected,
+        () = watchdog.expired() => return,
+    };
+    let mut connection = match connected {
         Ok(connection) => connection,
         Err(NoWay { host, outcome, all }) => {
             let (mut state, now) = (desk.lock(), Instant::now());
             if all {
+                state.groups[group].lag.lock().reset(now);
                 state.groups[group].not_reached(outcome.verdict.sub_status, now);
                 state.unreachable(group, &host, &outcome, now);
             } else {
@@ -102,8 +109,8 @@ async fn work(mut hired: Hired) {
         }
     };
     let limits = connection.extensions().limits;
-    let Some(mut seat) = Seat::take(Arc::clone(&desk), group, &connection) else {
-        return goodbye(connection).await;
+    let Some(mut seat) = Seat::take(Arc::clone(&desk), group, &connection, Arc::clone(&watchdog)) else {
+        return goodbye(connection, &desk).await;
     };
     hired.live = true;
     let (mut budget, mut fence) = {
@@ -127,9 +134,16 @@ async fn work(mut hired: Hired) {
                 desk.lock().went_well(group);
                 reused = true;
                 let idle = if desk.lock().holds_back(group) { IDLE_WITH_DOUBTS } else { IDLE };
-                if !desk.more(group, Instant::now() + idle).await {
-                    return goodbye(connection).await;
+                watchdog.set_idle(true);
+                let more = tokio::select! {
+                    biased;
+                    () = watchdog.asked_back() => false,
+                    more = desk.more(group, Instant::now() + idle) => more,
+                };
+                if !more {
+                    return goodbye(connection, &desk).await;
                 }
+                watchdog.set_idle(false);
                 if connection.check_quiet().is_err() {
                     return;
                 }
@@ -137,8 +151,9 @@ async fn work(mut hired: Hired) {
             }
             End::Spent => {
                 desk.lock().went_well(group);
-                return goodbye(connection).await;
+                return goodbye(connection, &desk).await;
             }
+            End::Expired => return,
             End::Closed(reply, suspects) => {
                 (Outcome::of_reply(desk.context.config.classifier(), Verb::Rcpt, &reply), suspects)
             }
@@ -169,16 +184,20 @@ struct NoWay {
 }
 
 /// Connects to the most preferred exchanger that lets us in (RFC 5321 5.1).
+///
+/// Dropping the future ends the attempt.
 async fn connect(desk: &Desk, group: usize) -> Result<PooledConnection, NoWay> {
+    let started = Instant::now();
     let connected = try_exchangers(desk, group).await;
     // One lost packet must not decide about everybody who waits; a refusal that is meant may, and so may what was the
-    // same the time before.
+    // same the time before, or a silence in which several packets were lost.
     match &connected {
         Err(NoWay { outcome: Outcome { verdict, .. }, all: true, .. })
             if verdict.retry.is_some()
+                && started.elapsed() < SEVERAL_PACKETS
                 && !desk.lock().groups[group].failed_alike(verdict.sub_status, Instant::now()) =>
         {
-            sleep(AGAIN).await;
+            sleep(RECONNECT_PAUSE).await;
             try_exchangers(desk, group).await
         }
         _ => connected,
@@ -204,15 +223,18 @@ async fn try_addresses(desk: &Desk, group: usize) -> Result<PooledConnection, No
         let known = &desk.lock().groups[group];
         (Arc::clone(&known.exchangers), known.order(Instant::now()), known.ipv4_only)
     };
-    let all = order.len() == exchangers.len();
+    let (all, mut left) = (order.len() == exchangers.len(), order.len());
+    let until = Instant::now() + desk.context.deadlines.exchangers;
     let mut failure: Option<(Arc<str>, Outcome)> = None;
     for exchanger in order.into_iter().filter_map(|at| exchangers.get(at)) {
         let exchanger = match ipv4_only {
             true => over_ipv4(exchanger).map(Cow::Owned),
             false => Some(Cow::Borrowed(exchanger)),
         };
+        let limit = Deadlines::part(until.saturating_duration_since(Instant::now()), left);
+        left -= 1;
         let Some(exchanger) = exchanger else { continue };
-        match desk.context.connect(&exchanger).await {
+        match desk.context.connect(&exchanger, limit).await {
             Ok(connection) => return Ok(connection),
             Err(outcome) => {
                 tracing::debug!(host = %exchanger, sub_status = %outcome.verdict.sub_status, "cannot connect");
@@ -231,11 +253,10 @@ async fn try_addresses(desk: &Desk, group: usize) -> Result<PooledConnection, No
 }
 
 /// QUIT, unless it was said, and no more than a moment for its answer and the closing.
-async fn goodbye(mut connection: PooledConnection) {
+async fn goodbye(mut connection: PooledConnection, desk: &Desk) {
     let said = connection.state() == State::Closed;
-    if let Err(error) = connection.quit().await
-        && !said
-    {
-        tracing::trace!(kind = error.kind(), "no answer to QUIT");
+    match timeout(desk.context.deadlines.slow_after, connection.quit()).await {
+        Ok(Err(error)) if !said => tracing::trace!(kind = error.kind(), "no answer to QUIT"),
+        _ => {}
     }
 }

@@ -12,6 +12,7 @@ mod catch_all;
 mod classify;
 mod config;
 mod control;
+mod deadlines;
 mod desk;
 mod dnssec;
 mod draw;
@@ -24,12 +25,15 @@ mod flight;
 mod group;
 mod harvest;
 mod intake;
+mod lag;
 mod lane;
 mod mx;
 mod outcome;
 mod pace;
+mod permits;
 mod probe;
 mod provider;
+mod queries;
 mod question;
 mod queue;
 mod reachability;
@@ -40,11 +44,13 @@ mod router;
 mod run;
 mod seat;
 mod settle;
+mod slow;
 mod spelling;
 mod standing;
 mod status;
 mod throttle;
 mod verdict;
+mod watchdog;
 
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

@@ -9,33 +9,43 @@
 //! | MX records whose hosts have no address | [`Unreachable::NoDnsEntries`] | |
 //! | SERVFAIL, time-out | [`Unreachable::Dns`], to be asked again | |
 //!
+//! A look-up has one deadline for all of its queries, and does not wait for the addresses of one exchanger before it asks
+//! for those of the next.
+//!
 //! Beside the hosts stands what of the answers was authenticated: [`Resolved`].
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
-use hickory_resolver::{
-    config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig},
-    net::NetError,
-    proto::rr::RData,
+use super::{
+    dnssec::{Connections, Dns, is_authenticated},
+    queries::{Lookup, Queries},
 };
-use tokio::time::Instant;
-
-use super::dnssec::{Connections, Dns, is_authenticated};
 use crate::{
     client::Endpoint,
     metrics::{Metrics, Operation},
     net::is_public,
     proto::{Host, Mailbox},
 };
+use hickory_resolver::{
+    config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig},
+    net::NetError,
+    proto::rr::RData,
+};
 
 /// The most MX hosts that are tried, and the most addresses of each: a hostile zone can list any number.
 const MAX_HOSTS: usize = 8;
 const MAX_ADDRS: usize = 8;
+/// How long one attempt at a query may take.
+const ATTEMPT: Duration = Duration::from_secs(5);
+/// How often a query is repeated; more repetitions would not fit into a look-up.
+const REPETITIONS: usize = 2;
 
 /// The mail exchangers of a domain, the most preferred first; never empty.
 pub type Exchangers = Vec<Endpoint>;
@@ -155,6 +165,7 @@ pub struct Resolver {
     dns: Dns,
     port: u16,
     allow_private: bool,
+    queries: Queries,
     metrics: Arc<Metrics>,
 }
 
@@ -191,18 +202,22 @@ impl Resolver {
             Dns::builder_with_config(config, connections)
         };
         let options = builder.options_mut();
-        options.timeout = Duration::from_secs(5);
-        options.attempts = 3;
+        options.timeout = ATTEMPT;
+        options.attempts = REPETITIONS;
         options.edns0 = true;
         options.try_tcp_on_error = true;
         options.cache_size = 65_536;
         // What /etc/hosts says is for this machine, not for the mail of the world.
         options.use_hosts_file = ResolveHosts::Never;
         let dns = builder.build().map_err(|error| DnsConfigError(Box::new(error)))?;
-        Ok(Self { routes, dns, port, allow_private, metrics })
+        Ok(Self { routes, dns, port, allow_private, queries: Queries::new(), metrics })
     }
 
     /// The way to the mail of the domain, or the address literal, of `mailbox`, and what of it was authenticated.
+    ///
+    /// A look-up ends after 15 s, and at most 320 queries go on at once, of all look-ups. Of these permits, the look-ups that
+    /// take longer than a second have a quarter while others wait: domains whose name servers are silent do not keep the
+    /// others waiting.
     ///
     /// # Errors
     /// There is no way, or none was found.
@@ -223,17 +238,18 @@ impl Resolver {
     }
 
     async fn look_up(&self, domain: &str) -> Result<Resolved, Unreachable> {
-        let started = Instant::now();
-        let found = self.exchangers(domain).await;
-        self.metrics.record(Operation::Dns, started.elapsed());
+        let lookup = self.queries.look_up();
+        let found = self.exchangers(domain, &lookup).await;
+        self.metrics.record(Operation::Dns, lookup.elapsed());
         found.and_then(|(exchangers, mx_secure)| self.usable(exchangers, mx_secure))
     }
 
     /// The exchangers of a domain, and whether its MX records were authenticated.
-    async fn exchangers(&self, domain: &str) -> Result<(Vec<Exchanger>, bool), Unreachable> {
+    async fn exchangers(&self, domain: &str, lookup: &Lookup) -> Result<(Vec<Exchanger>, bool), Unreachable> {
         // The dot makes the name absolute, so that no search domain of the system is put behind it.
         let absolute = format!("{domain}.");
-        let (mut names, mut mx_secure) = match self.dns.mx_lookup(absolute.as_str()).await {
+        let found = lookup.ask(|| self.dns.mx_lookup(absolute.as_str())).await;
+        let (mut names, mut mx_secure) = match found {
             Ok(found) => {
                 let mx = |data: &RData| match data {
                     RData::MX(mx) => Some((mx.preference, mx.exchange.to_ascii().to_ascii_lowercase())),
@@ -265,8 +281,10 @@ impl Resolver {
             timeout: false,
             reason: format!("none of the first {MAX_HOSTS} exchangers has an address").into(),
         });
-        for (_, name) in names.into_iter().take(MAX_HOSTS) {
-            match self.addresses(&name).await {
+        names.truncate(MAX_HOSTS);
+        let addresses = names.iter().map(|(_, name)| self.addresses(name, lookup));
+        for ((_, name), found) in names.iter().zip(join_all(addresses).await) {
+            match found {
                 Ok((ips, _)) if ips.is_empty() => {}
                 Ok((ips, secure)) => {
                     exchangers.push(Exchanger { host: name.trim_end_matches('.').into(), ips, secure });
@@ -288,8 +306,12 @@ impl Resolver {
 
     /// The addresses of both families, and whether all of them were authenticated; none only if neither family failed
     /// to be looked up.
-    async fn addresses(&self, name: &str) -> Result<(Vec<IpAddr>, bool), Unreachable> {
-        let (v4, v6) = tokio::join!(self.dns.ipv4_lookup(name), self.dns.ipv6_lookup(name));
+    async fn addresses(&self, name: &str, lookup: &Lookup) -> Result<(Vec<IpAddr>, bool), Unreachable> {
+        let _turn = lookup.next_name().await;
+        let (v4, v6) = tokio::join!(
+            lookup.ask(|| self.dns.ipv4_lookup(name)),
+            lookup.ask(|| self.dns.ipv6_lookup(name))
+        );
         let (mut ips, mut secure, mut failed) = (Vec::new(), true, None);
         for found in [v4, v6] {
             match found {
@@ -321,6 +343,23 @@ impl Resolver {
         }
         Ok(Resolved { exchangers, mx_secure, addrs_secure })
     }
+}
+
+/// Waits for all futures, which run at once, and gives their outputs in their order.
+async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut running: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    poll_fn(|context| {
+        let mut pending = false;
+        for (future, output) in running.iter_mut().filter(|(_, output)| output.is_none()) {
+            match future.as_mut().poll(context) {
+                Poll::Ready(ready) => *output = Some(ready),
+                Poll::Pending => pending = true,
+            }
+        }
+        if pending { Poll::Pending } else { Poll::Ready(()) }
+    })
+    .await;
+    running.into_iter().filter_map(|(_, output)| output).collect()
 }
 
 /// A mail exchanger as the DNS has it.

@@ -1,6 +1,6 @@
 //! From what happened to what is said: replies, errors and DNS answers become outcomes, outcomes become records.
 
-use std::{error::Error, ops::Range, sync::Arc};
+use std::{error::Error, ops::Range, sync::Arc, time::Duration};
 
 use memchr::memchr;
 
@@ -114,6 +114,18 @@ impl Outcome {
             }
         };
         Self::without_reply(Verdict { sub_status, blame: Some(blame), retry, subject: None }, text)
+    }
+
+    /// The host was given up, since it takes longer than that for an answer on average.
+    pub(super) fn too_slow(per_answer: Duration) -> Self {
+        let verdict = Verdict {
+            sub_status: SubStatus::TimeoutExceeded,
+            blame: Some(Blame::Server),
+            retry: Some(Retry::Later),
+            subject: None,
+        };
+        let text = format!("given up: more than {per_answer:?} for an answer on average");
+        Self::without_reply(verdict, &text)
     }
 
     /// Why the address is not one.

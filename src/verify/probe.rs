@@ -53,6 +53,8 @@ pub(super) enum End {
     Broken(SessionError, Suspects),
     /// The server closed the dialogue by 421, and one of these may be why.
     Closed(Reply, Suspects),
+    /// Its watchdog has ended it, and what is in flight with it.
+    Expired,
 }
 
 /// A connection with what it has in flight.
@@ -108,7 +110,12 @@ impl<'a> Probe<'a> {
 
     /// Asks until there are no questions left, or the connection is done for another reason.
     pub(super) async fn run(mut self) -> End {
-        let mut ended = self.pump().await;
+        let watchdog = Arc::clone(&self.seat.watchdog);
+        let (mut ended, expired) = tokio::select! {
+            biased;
+            ended = self.pump() => (ended, false),
+            () = watchdog.expired() => (Ok(()), true),
+        };
         let unproven = self.held.iter().any(|flight| !flight.is_proven());
         if self.leaving && self.flights.is_empty() && !unproven && !is_out_of_step(&ended) {
             // Everything is answered, whatever became of the goodbye.
@@ -122,6 +129,7 @@ impl<'a> Probe<'a> {
         }
         let suspects = self.give_up(&ended);
         match (ended, self.closing) {
+            _ if expired => End::Expired,
             (_, Some(reply)) => End::Closed(reply, suspects),
             (Err(error), None) => End::Broken(error, suspects),
             (Ok(()), None) if self.stopped || self.budget.is_spent() => End::Spent,
@@ -387,6 +395,7 @@ impl<'a> Probe<'a> {
             flight.answer(&mail, count, self.connection.last_read());
             return Ok(false);
         }
+        self.seat.watchdog.answered(count);
         let question = &flight.questions[flight.answered];
         let (mailbox, random) = (question.mailbox(), matches!(question, Question::CatchAll { .. }));
         let outcome = self.seat.outcome(Verb::Rcpt, &reply, Some(mailbox.as_str()));

@@ -66,15 +66,26 @@ impl State {
             return self.one_too_many(group, now);
         }
         (known.fruitless, known.out_of_step, known.borne) = (0, 0, 0);
-        let rest = self.context.config.pause(1).map_or(REST, |pause| pause.min(REST));
-        known.rest = Some((now + rest, outcome.clone()));
-        self.rest_until = self.rest_until.max(Some(now + rest));
-        let source = Source { group, origin: Origin::default(), host: Some(Arc::clone(host)), tls: None };
-        for question in self.take(group) {
-            self.settle(&source, question, outcome, now);
-        }
+        self.leave_alone(group, Some(Arc::clone(host)), outcome, now);
         if outcome.verdict.sub_status == SubStatus::Blocked {
             self.turned_away(outcome, now);
+        }
+    }
+
+    /// Leaves the exchangers alone for a while. Those who wait for them get the reason.
+    pub(super) fn leave_alone(
+        &mut self,
+        group: usize,
+        host: Option<Arc<str>>,
+        outcome: &Outcome,
+        now: Instant,
+    ) {
+        let rest = self.context.config.pause(1).map_or(REST, |pause| pause.min(REST));
+        self.groups[group].rest = Some((now + rest, outcome.clone()));
+        self.rest_until = self.rest_until.max(Some(now + rest));
+        let source = Source { group, origin: Origin::default(), host, tls: None };
+        for question in self.take(group) {
+            self.settle(&source, question, outcome, now);
         }
     }
 

@@ -7,7 +7,7 @@ use std::{borrow::Cow, mem, sync::Arc, time::Duration};
 use foldhash::HashMap;
 use memchr::memrchr;
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::mpsc,
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -23,8 +23,6 @@ use super::{
 };
 use crate::proto::Mailbox;
 
-/// Domains that may be looked up at once.
-const MAX_LOOKUPS: usize = 128;
 /// How long what the resolver said stands before it is asked again. Its cache knows how long the DNS lets it stand; and a
 /// failure, of which it knows nothing, is worth a new attempt then.
 const STANDS: Duration = Duration::from_secs(60);
@@ -72,8 +70,9 @@ pub(super) struct Router {
     lanes: Vec<Arc<Desk>>,
     running: JoinSet<()>,
     lookups: JoinSet<(u32, MailRoute)>,
-    lookup_places: Arc<Semaphore>,
     lot: Lot,
+    /// Whether no more tasks will come.
+    input_ended: bool,
     /// When the last came in.
     now: Instant,
 }
@@ -93,23 +92,25 @@ impl Router {
             lanes: Vec::new(),
             running: JoinSet::new(),
             lookups: JoinSet::new(),
-            lookup_places: Arc::new(Semaphore::new(MAX_LOOKUPS)),
             lot: Lot::default(),
+            input_ended: false,
             now: Instant::now(),
         }
     }
 
     /// Works until the input has ended and every lane is done.
     pub(super) async fn run(mut self, mut input: mpsc::UnboundedReceiver<Vec<Task>>) {
-        let mut open = true;
-        while open || !self.lookups.is_empty() {
+        while !self.input_ended || !self.lookups.is_empty() {
             tokio::select! {
-                tasks = input.recv(), if open => match tasks {
+                tasks = input.recv(), if !self.input_ended => match tasks {
                     Some(tasks) => {
                         self.now = Instant::now();
                         tasks.into_iter().for_each(|task| self.take_in(task));
                     }
-                    None => open = false,
+                    None => {
+                        self.input_ended = true;
+                        self.lanes.iter().for_each(|lane| lane.lock().end_input());
+                    }
                 },
                 Some(Ok((domain, route))) = self.lookups.join_next() => {
                     self.now = Instant::now();
@@ -210,13 +211,10 @@ impl Router {
 
     fn look_up(&mut self, domain: u32, mailbox: Mailbox) {
         let (context, resolver) = (Arc::clone(&self.context), Arc::clone(&self.resolver));
-        let places = Arc::clone(&self.lookup_places);
         self.lookups.spawn(async move {
             let mut attempts = 0;
             loop {
-                let place = places.acquire().await;
                 let route = resolver.resolve(&mailbox).await.map(|found| found.exchangers);
-                drop(place);
                 attempts += 1;
                 match context.config.pause(attempts) {
                     Some(pause)
@@ -265,7 +263,13 @@ impl Router {
                 desk
             }
         };
-        let at = desk.lock().add(exchangers.clone());
+        let at = {
+            let mut state = desk.lock();
+            if self.input_ended {
+                state.end_input();
+            }
+            state.add(exchangers.clone())
+        };
         self.groups.push(Group { desk, at, parcel: None });
         self.by_exchangers.insert(exchangers, self.groups.len() - 1);
         self.groups.len() - 1

@@ -15,6 +15,7 @@ use super::{
     question::Question,
     settle::Settled,
     throttle::Left,
+    watchdog::Watchdog,
 };
 use crate::{
     client::Connection,
@@ -53,11 +54,17 @@ pub(super) struct Seat {
     pub(super) windows: Windows,
     /// Memory for windows to come.
     pub(super) spare: Vec<Vec<Question>>,
+    pub(super) watchdog: Arc<Watchdog>,
 }
 
 impl Seat {
     /// Takes a place, and note of the connection that answers from now on; none while another exchanger does.
-    pub(super) fn take(desk: Arc<Desk>, group: usize, connection: &Connection) -> Option<Self> {
+    pub(super) fn take(
+        desk: Arc<Desk>,
+        group: usize,
+        connection: &Connection,
+        watchdog: Arc<Watchdog>,
+    ) -> Option<Self> {
         let host = Arc::clone(connection.host());
         let tls = connection.tls_info().map(|tls| tls.version);
         let (refuses_rset, harvest) = {
@@ -71,6 +78,7 @@ impl Seat {
         };
         let source = Source { group, origin: Origin::default(), host: Some(host), tls };
         let (smtputf8, pipelining) = (connection.extensions().smtputf8, connection.extensions().pipelining);
+        watchdog.opened();
         Some(Self {
             desk,
             group,
@@ -85,6 +93,7 @@ impl Seat {
             last: None,
             windows: Windows::default(),
             spare: Vec::new(),
+            watchdog,
         })
     }
 
@@ -92,6 +101,7 @@ impl Seat {
     #[cfg(test)]
     pub(super) fn vacant(desk: Arc<Desk>, group: usize) -> Self {
         let source = Source { group, origin: Origin::default(), host: None, tls: None };
+        let watchdog = Watchdog::vacant(Arc::clone(&desk), group);
         Self {
             desk,
             group,
@@ -106,6 +116,7 @@ impl Seat {
             last: None,
             windows: Windows::default(),
             spare: Vec::new(),
+            watchdog,
         }
     }
 

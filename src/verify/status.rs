@@ -48,6 +48,11 @@ pub enum LaneState {
     Open,
     /// It is as fast as the limits of the provider allow.
     Limited,
+    /// Its host answers more slowly than is worth waiting for; it is given up if that goes on.
+    Slow {
+        /// When that is, should it go on as slowly as now; none if it just about keeps up.
+        given_up_in: Option<Duration>,
+    },
     /// No exchanger can be reached; tried again soon.
     Unreachable,
     /// The provider does not want us.

@@ -453,3 +453,52 @@ fn a_reader_that_has_enough_is_no_error() {
     writer.join().unwrap();
     assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
 }
+
+#[test]
+fn plan_tells_how_long_a_silent_host_is_waited_for() {
+    let world = "[[host]]\nname = \"mx\"\n[[domain]]\nname = \"good.test\"\nusers = [\"ann\"]\n";
+    let dir = TempDir::new().unwrap();
+    let list: String = (0..1_000).map(|n| format!("user{n}@good.test\n")).collect();
+    let (world, list) = (file(&dir, "world.toml", world), file(&dir, "list.txt", list));
+    let sandbox = format!("--sandbox={}", str_of(&world));
+    let json = |timeout: &str| {
+        let done = run(&["plan", &sandbox, "--json", "--timeout", timeout, str_of(&list)]);
+        assert_eq!(done.code, Some(0), "{}", done.err);
+        serde_json::from_str::<Value>(&done.out).unwrap()["longest_seconds"].as_u64().unwrap()
+    };
+    // Six seconds an answer, and two minutes each to connect and to lag.
+    assert_eq!(json("30"), 6_000 + 246);
+    assert_eq!(json("3"), 600 + 6 + 24);
+    let done = run(&["plan", &sandbox, str_of(&list)]);
+    assert!(done.out.contains("is given up after 2 hours at the most"), "{}", done.out);
+}
+
+#[test]
+fn a_host_that_will_be_given_up_does_not_count_for_all_the_time_that_it_would_take() {
+    // 0.84 s an answer: all of them would take a quarter of an hour.
+    let world = "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\n\
+                 tarpit = { octet = \"60ms\", from = \"rcpt\" }\n\
+                 [[domain]]\nname = \"slow.test\"\nknown_share = 1.0\n";
+    let dir = TempDir::new().unwrap();
+    let list: String = (0..1_000).map(|n| format!("user{n}@slow.test\n")).collect();
+    let (world, list) = (file(&dir, "world.toml", world), file(&dir, "list.txt", list));
+    let sandbox = format!("--sandbox={}", str_of(&world));
+    let done =
+        run(&["verify", &sandbox, "--timeout", "1", "--json-progress", "--no-catch-all", str_of(&list)]);
+    assert_eq!(done.code, Some(0), "{}", done.err);
+    let frames = done.err.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let etas: Vec<_> = frames.filter_map(|frame| frame["eta_s"].as_u64()).collect();
+    assert!(etas.iter().any(|eta| *eta < 30), "{etas:?}");
+    assert!(done.err.contains("addresses got no answer in time"), "{}", done.err);
+    assert!(done.records().iter().all(|record| record["status"] != "undeliverable"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_low_limit_of_open_files_is_raised_as_far_as_it_may_be() {
+    let mut shell = Command::new("sh");
+    let script = "ulimit -S -n 24 && exec \"$0\" verify -q --sandbox examples/addresses.csv";
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_smtp-pool")]);
+    let output = shell.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -44,6 +44,8 @@ mod resilience;
 mod run;
 #[cfg(all(feature = "cli", unix))]
 mod shown;
+#[cfg(all(feature = "verify", feature = "sandbox"))]
+mod slow;
 #[cfg(feature = "cli")]
 mod summary;
 #[cfg(all(feature = "verify", feature = "sandbox"))]

@@ -1,13 +1,13 @@
 //! A DNS server on loopback that answers from a function. What it says lives for five minutes, or for a second if the name
-//! begins with `brief.`.
+//! begins with `brief.`. Names with a label `silent` get no answer.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hickory_resolver::proto::{
     op::{Message, MessageType, OpCode, ResponseCode},
     rr::{Name, RData, Record, RecordType},
 };
-use tokio::{net::UdpSocket, task::AbortHandle};
+use tokio::{net::UdpSocket, task::AbortHandle, time::sleep};
 
 /// What the records of a name are, in lower case and with its dot; nothing is an empty answer.
 pub(crate) type Zone = fn(&str, RecordType) -> Result<Vec<RData>, ResponseCode>;
@@ -27,10 +27,19 @@ impl Nameserver {
         Self::start_signed(zone, |_, _| false).await
     }
 
+    /// One that takes that long for each answer.
+    pub(crate) async fn start_slow(zone: Zone, delay: Duration) -> Self {
+        Self::start_with(zone, |_, _| false, delay).await
+    }
+
     pub(crate) async fn start_signed(zone: Zone, signed: Signed) -> Self {
+        Self::start_with(zone, signed, Duration::ZERO).await
+    }
+
+    async fn start_with(zone: Zone, signed: Signed, delay: Duration) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let addr = socket.local_addr().unwrap();
-        Self { addr, server: tokio::spawn(serve(socket, zone, signed)).abort_handle() }
+        Self { addr, server: tokio::spawn(serve(socket.into(), zone, signed, delay)).abort_handle() }
     }
 
     /// Answers nothing any more.
@@ -45,7 +54,7 @@ impl Drop for Nameserver {
     }
 }
 
-async fn serve(socket: UdpSocket, zone: Zone, signed: Signed) {
+async fn serve(socket: Arc<UdpSocket>, zone: Zone, signed: Signed, delay: Duration) {
     let mut buf = [0; 1500];
     loop {
         let (n, peer) = socket.recv_from(&mut buf).await.unwrap();
@@ -56,6 +65,9 @@ async fn serve(socket: UdpSocket, zone: Zone, signed: Signed) {
         let question = query.queries[0].clone();
         let name: Name = question.name().clone();
         let text = name.to_ascii().to_ascii_lowercase();
+        if text.split('.').any(|label| label == "silent") {
+            continue;
+        }
         // RFC 6840 5.8: said to those only who want to know.
         answer.metadata.authentic_data =
             query.metadata.authentic_data && signed(&text, question.query_type());
@@ -68,6 +80,16 @@ async fn serve(socket: UdpSocket, zone: Zone, signed: Signed) {
             Err(code) => answer.metadata.response_code = code,
         }
         answer.add_query(question);
-        socket.send_to(&answer.to_vec().unwrap(), peer).await.unwrap();
+        let octets = answer.to_vec().unwrap();
+        if delay.is_zero() {
+            socket.send_to(&octets, peer).await.unwrap();
+        } else {
+            let socket = Arc::clone(&socket);
+            tokio::spawn(async move {
+                sleep(delay).await;
+                // Who asked may have given up.
+                let _ = socket.send_to(&octets, peer).await;
+            });
+        }
     }
 }

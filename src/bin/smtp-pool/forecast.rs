@@ -11,12 +11,13 @@ use comfy_table::CellAlignment;
 use indicatif::{HumanCount, HumanDuration};
 use serde::Serialize;
 use smtp_pool::{
+    client::Endpoint,
     job::input::Rows,
     metrics::Metrics,
     proto::Mailbox,
     verify::{MailRoute, Providers, Resolver, Unreachable},
 };
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::task::JoinSet;
 
 use crate::{
     args::PlanArgs,
@@ -28,8 +29,8 @@ use crate::{
     verify::enter,
 };
 
-/// Domains that are looked up at once.
-const LOOKUPS: usize = 128;
+/// Domains that wait to be looked up at once; the resolver decides how many are.
+const LOOKUPS: usize = 1_024;
 
 /// Addresses whose mail goes the same way.
 #[derive(Debug, Default, Serialize)]
@@ -41,6 +42,11 @@ struct Lane {
     per_hour: Option<u64>,
     /// How long it takes at the least.
     seconds: Option<u64>,
+    /// How long the host with the most addresses is waited for at the most, if it is silent or slow.
+    longest_seconds: u64,
+    /// Addresses of each set of exchangers.
+    #[serde(skip)]
+    sets: HashMap<Vec<Endpoint>, u64>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -53,6 +59,8 @@ struct Forecast {
     lanes: Vec<Lane>,
     /// What the slowest lane needs.
     seconds: Option<u64>,
+    /// How long any host is waited for at the most, if it is silent or slow.
+    longest_seconds: u64,
 }
 
 pub(crate) async fn run(args: &PlanArgs, logging: bool) -> Result<Exit> {
@@ -84,17 +92,15 @@ pub(crate) async fn run(args: &PlanArgs, logging: bool) -> Result<Exit> {
     let resolver = Arc::new(resolver.usage_at("the DNS cannot be asked")?);
     let mut lanes: HashMap<String, Lane> = HashMap::new();
     let mut lookups = JoinSet::new();
-    let places = Arc::new(Semaphore::new(LOOKUPS));
     let mut domains = domains.into_iter();
     loop {
         while lookups.len() < LOOKUPS
             && let Some((_, (mailbox, count))) = domains.next()
         {
-            let (resolver, places) = (Arc::clone(&resolver), Arc::clone(&places));
-            lookups.spawn(async move {
-                let _place = places.acquire().await;
-                (count, resolver.resolve(&mailbox).await.map(|found| found.exchangers))
-            });
+            let resolver = Arc::clone(&resolver);
+            lookups.spawn(
+                async move { (count, resolver.resolve(&mailbox).await.map(|found| found.exchangers)) },
+            );
         }
         match lookups.join_next().await {
             Some(found) => {
@@ -108,6 +114,11 @@ pub(crate) async fn run(args: &PlanArgs, logging: bool) -> Result<Exit> {
     forecast.lanes.sort_by(|one, other| {
         (other.seconds, other.addresses, &one.provider).cmp(&(one.seconds, one.addresses, &other.provider))
     });
+    for lane in &mut forecast.lanes {
+        let most = lane.sets.values().max().copied().unwrap_or(0);
+        lane.longest_seconds = config.longest(most).as_secs().saturating_add(lane.seconds.unwrap_or(0));
+    }
+    forecast.longest_seconds = forecast.lanes.iter().map(|lane| lane.longest_seconds).max().unwrap_or(0);
     forecast.seconds = forecast.lanes.iter().filter_map(|lane| lane.seconds).max();
     done(match args.json {
         true => Terminal::out().json(&forecast),
@@ -172,6 +183,7 @@ impl Forecast {
         let lane = lanes.entry(provider.clone()).or_insert_with(|| Lane { provider, ..Lane::default() });
         lane.domains += 1;
         lane.addresses += count;
+        *lane.sets.entry(exchangers.clone()).or_default() += count;
         let rates = [(limits.per_minute, 60), (limits.per_hour, 3_600), (limits.per_day, 86_400)];
         let rates =
             || rates.iter().filter_map(|(limit, seconds)| Some((u64::from((*limit)?.max(1)), *seconds)));
@@ -224,5 +236,11 @@ fn text(forecast: &Forecast, top: usize) -> String {
         }
         None => "no provider limits the rate: it takes as long as the servers do".into(),
     };
+    if forecast.longest_seconds > 0 {
+        let longest = span(forecast.longest_seconds);
+        text.push_str(&format!(
+            "\n\na host that is silent or too slow is given up after {longest} at the most"
+        ));
+    }
     format!("{text}\n\n{total}")
 }

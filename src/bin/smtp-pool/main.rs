@@ -50,6 +50,7 @@ fn main() -> ExitCode {
 
 fn run(cli: args::Cli) -> Result<Exit> {
     let logging = log::start(cli.verbose);
+    raise_open_files();
     match cli.command {
         Command::Verify(args) => {
             let plan = plan::Plan::new(&args, logging)?;
@@ -80,4 +81,20 @@ fn on_runtime(work: impl Future<Output = Result<Exit>>) -> Result<Exit> {
     // Somebody may still be reading standard input, which nothing can interrupt.
     runtime.shutdown_background();
     exit
+}
+
+/// Raises the limit of open files, as far as the system lets us: a connection takes one, and a query to the DNS two.
+fn raise_open_files() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        const WANTED: u64 = 16_384;
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        // None is no limit.
+        let wanted = maximum.map_or(WANTED, |most| most.min(WANTED));
+        if current.is_some_and(|now| now < wanted) {
+            // With fewer it works as well, with fewer connections.
+            let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
+        }
+    }
 }

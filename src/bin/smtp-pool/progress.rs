@@ -137,7 +137,7 @@ impl Screen {
 
 /// How long it will take: by the pace of all, and no less than the slowest lane needs for what it has, at its pace or, if
 /// that is less, at what the limits of its provider allow in the long run. There is no pace yet at a provider that is to
-/// be asked ten times an hour; there is a limit.
+/// be asked ten times an hour; there is a limit. A host that is too slow needs no longer than until it is given up.
 fn eta(frame: &Frame, rate: f64) -> Option<Duration> {
     let (total, _) = frame.total?;
     let left = total.saturating_sub(frame.done());
@@ -146,11 +146,16 @@ fn eta(frame: &Frame, rate: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(needs).ok().filter(|_| left > 0)
 }
 
-/// The seconds that a lane needs for what waits, as far as can be told.
+/// The seconds that a lane needs for what waits, as far as can be told. A host that is too slow is given up before.
 fn lane_needs(lane: &LaneStatus) -> Option<f64> {
     let pace = Some(lane.rate).filter(|rate| *rate > 0.0);
-    let rate = pace.into_iter().chain(lane.most).reduce(f64::min)?;
-    (lane.waiting > 0).then(|| lane.waiting as f64 / rate)
+    let rate = pace.into_iter().chain(lane.most).reduce(f64::min);
+    let needs = rate.map(|rate| lane.waiting as f64 / rate);
+    let given_up = match &lane.state {
+        LaneState::Slow { given_up_in } => given_up_in.map(|left| left.as_secs_f64()),
+        _ => None,
+    };
+    needs.into_iter().chain(given_up).reduce(f64::min).filter(|_| lane.waiting > 0)
 }
 
 fn head(frame: &Frame) -> String {
@@ -205,6 +210,7 @@ fn text(frame: &Frame, rate: f64, bar: Option<String>) -> String {
             LaneState::Blocked(block) => format!("blocked: {}", block.cause),
             LaneState::Unreachable => "unreachable".into(),
             LaneState::Limited => "at its limit".into(),
+            LaneState::Slow { .. } => "slow".into(),
             _ => String::new(),
         };
         let (waiting, answered) = (HumanCount(lane.waiting), HumanCount(lane.answered));

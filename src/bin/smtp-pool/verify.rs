@@ -6,13 +6,14 @@ mod stream;
 
 use std::{sync::Arc, time::Duration};
 
+use indicatif::HumanCount;
 use smtp_pool::{
     client::Endpoint,
     metrics::Metrics,
     net::TlsConfig,
     proto::ReversePath,
     sandbox::{Route, Sandbox, World},
-    verify::{LaneState, LaneStatus, MailRoute, Unreachable, Verifier, VerifierConfig},
+    verify::{LaneState, LaneStatus, MailRoute, SubStatus, Unreachable, Verifier, VerifierConfig},
 };
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     identity::{self, Audience},
     plan::{Plan, Work},
     progress::Screen,
-    summary::{Refusals, notes},
+    summary::{Refusals, Tally, notes},
 };
 
 /// How often what is known is shown and passed on.
@@ -88,6 +89,18 @@ fn refused<'a>(providers: impl Iterator<Item = (&'a str, String)>, screen: &Scre
         screen.say(format_args!("  {name}: {why}"));
     }
     exit
+}
+
+/// Says how many addresses got no answer in time: nothing is known of them, and asking again may tell.
+fn tell_of_silence(tally: &Tally, screen: &Screen) {
+    let count = tally.verdicts().get(&SubStatus::TimeoutExceeded).copied().unwrap_or(0);
+    if count > 0 {
+        screen.say("");
+        screen.say(format_args!(
+            "{} addresses got no answer in time: their servers, or the DNS, are silent or too slow",
+            HumanCount(count)
+        ));
+    }
 }
 
 /// Starts a world, and has all mail go there.

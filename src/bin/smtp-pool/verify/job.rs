@@ -21,7 +21,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use super::{TICK, Tools, refused, serve::Server};
+use super::{TICK, Tools, refused, serve::Server, tell_of_silence};
 use crate::{
     escape::FileName,
     exit::{At, Exit, Failure, Result},
@@ -99,6 +99,7 @@ pub(super) async fn run(tools: Tools, plan: JobPlan, target: &Target, server: &S
                 span(totals.elapsed())
             ));
         }
+        tell_of_silence(&tally, screen);
     }
     tools.say_notes(lanes.iter().map(|lane| Refusals {
         lane: &lane.name,

@@ -177,6 +177,7 @@ fn exposition(frame: &Frame) -> String {
     for (state, count) in [
         ("open", count(|state| matches!(state, LaneState::Open))),
         ("limited", count(|state| matches!(state, LaneState::Limited))),
+        ("slow", count(|state| matches!(state, LaneState::Slow { .. }))),
         ("unreachable", count(|state| matches!(state, LaneState::Unreachable))),
         ("blocked", count(|state| matches!(state, LaneState::Blocked(_)))),
     ] {

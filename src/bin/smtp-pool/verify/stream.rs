@@ -16,7 +16,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{TICK, Tools, blocked, serve::Server};
+use super::{TICK, Tools, blocked, serve::Server, tell_of_silence};
 use crate::{
     exit::{Exit, Failure, Result},
     output::{Line, Output, Target, Written},
@@ -77,6 +77,7 @@ pub(super) async fn run(
     }
     if !*quiet && tally.total() > 0 {
         screen.say_lines(tables(&tally, tally.total(), &metrics.snapshot(), started.elapsed()));
+        tell_of_silence(&tally, screen);
     }
     tools.say_notes(records.lanes().snapshot().iter().map(|lane| Refusals {
         lane: &lane.name,

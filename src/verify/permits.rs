@@ -1,0 +1,474 @@
+//! Permits for what there may be only so much of, connections or queries to the DNS: a quarter of them for what turned out
+//! to be slow, while others wait.
+//!
+//! ```text
+//!            quick ─▶ first come, first served ─┐
+//! waiting                                       ├─▶ held ─▶ released
+//!            slow ──▶ only within the share ────┘    │
+//!                     while a quick one waits        └─ asked back: idle, or slow and beyond the share
+//! ```
+//!
+//! That a host is slow is not known before it was waited for. So one that turns out to be slow may have to give its permit
+//! up again: the last that turned slow first, and none within the share, so that each gets its turn.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+/// What slow hosts may hold while others wait, as a part of all permits; at least one.
+const SLOW_SHARE: usize = 4;
+
+/// So many permits; see the [module](self).
+#[derive(Debug)]
+pub(super) struct Permits(Mutex<Core>);
+
+/// A permit, or a place in line for one. Dropping it releases it.
+#[derive(Debug)]
+pub(super) struct Permit {
+    permits: Arc<Permits>,
+    id: u64,
+    signal: Arc<Signal>,
+}
+
+impl Permits {
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Core::new(most))))
+    }
+
+    /// Waits for a permit, for what is `slow` as far as is known.
+    ///
+    /// Dropping the future gives the place in line up.
+    pub(super) async fn acquire(self: &Arc<Self>, slow: bool) -> Permit {
+        let signal = Arc::new(Signal::default());
+        let id = self.lock().join(slow, Arc::clone(&signal));
+        let permit = Permit { permits: Arc::clone(self), id, signal };
+        permit.signal.reached(State::Held).await;
+        permit
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit {
+    /// Records whether what it is for is slow.
+    pub(super) fn set_slow(&self, slow: bool) {
+        self.permits.lock().set_slow(self.id, slow);
+    }
+
+    /// Records whether what it is for has nothing to do.
+    pub(super) fn set_idle(&self, idle: bool) {
+        self.permits.lock().set_idle(self.id, idle);
+    }
+
+    /// Whether the permit is to be given back, as others wait for it.
+    #[cfg(test)]
+    fn is_asked_back(&self) -> bool {
+        self.signal.has_reached(State::AskedBack)
+    }
+
+    /// Waits until the permit is to be given back.
+    ///
+    /// Nothing is lost if the future is dropped.
+    pub(super) async fn asked_back(&self) {
+        self.signal.reached(State::AskedBack).await;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.permits.lock().release(self.id);
+    }
+}
+
+/// How far a permit has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+enum State {
+    Waiting,
+    Held,
+    AskedBack,
+}
+
+/// Tells the holder of a permit how far it has come.
+#[derive(Debug, Default)]
+struct Signal {
+    state: AtomicU8,
+    changed: Notify,
+}
+
+impl Signal {
+    fn set(&self, state: State) {
+        self.state.store(state as u8, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    fn has_reached(&self, state: State) -> bool {
+        self.state.load(Ordering::Acquire) >= state as u8
+    }
+
+    async fn reached(&self, state: State) {
+        while !self.has_reached(state) {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.has_reached(state) {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// What is known of a permit.
+#[derive(Debug)]
+struct Entry {
+    state: State,
+    idle: bool,
+    slow: bool,
+    /// Where it stands in [`Core::slow`].
+    since: u64,
+    signal: Arc<Signal>,
+}
+
+/// All permits and who waits for them, without a clock and without waiting.
+#[derive(Debug)]
+struct Core {
+    free: usize,
+    share: usize,
+    next: u64,
+    /// Waiting or held, by number.
+    entries: BTreeMap<u64, Entry>,
+    quick_waiting: VecDeque<u64>,
+    slow_waiting: VecDeque<u64>,
+    /// Held by slow hosts.
+    slow_held: usize,
+    /// Those of them that were not asked back, in the order in which they turned slow.
+    slow: BTreeSet<(u64, u64)>,
+    /// Held, idle, and not asked back.
+    idle: BTreeSet<u64>,
+    /// Asked back, and not yet released.
+    asked: usize,
+}
+
+impl Core {
+    fn new(most: usize) -> Self {
+        let most = most.max(1);
+        Self {
+            free: most,
+            share: (most / SLOW_SHARE).max(1),
+            next: 0,
+            entries: BTreeMap::new(),
+            quick_waiting: VecDeque::new(),
+            slow_waiting: VecDeque::new(),
+            slow_held: 0,
+            slow: BTreeSet::new(),
+            idle: BTreeSet::new(),
+            asked: 0,
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn join(&mut self, slow: bool, signal: Arc<Signal>) -> u64 {
+        let id = self.number();
+        self.entries.insert(id, Entry { state: State::Waiting, idle: false, slow, since: 0, signal });
+        if slow { &mut self.slow_waiting } else { &mut self.quick_waiting }.push_back(id);
+        self.balance();
+        id
+    }
+
+    fn release(&mut self, id: u64) {
+        let Some(entry) = self.entries.remove(&id) else { return };
+        match entry.state {
+            State::Waiting => {
+                let line = if entry.slow { &mut self.slow_waiting } else { &mut self.quick_waiting };
+                line.retain(|waiting| *waiting != id);
+            }
+            State::Held | State::AskedBack => {
+                self.free += 1;
+                self.asked -= usize::from(entry.state == State::AskedBack);
+                self.slow_held -= usize::from(entry.slow);
+                self.slow.remove(&(entry.since, id));
+                self.idle.remove(&id);
+            }
+        }
+        self.balance();
+    }
+
+    fn set_slow(&mut self, id: u64, slow: bool) {
+        let since = self.number();
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if entry.slow == slow || entry.state == State::Waiting {
+            return;
+        }
+        entry.slow = slow;
+        if slow {
+            entry.since = since;
+            self.slow_held += 1;
+            if entry.state == State::Held {
+                self.slow.insert((since, id));
+            }
+        } else {
+            self.slow_held -= 1;
+            self.slow.remove(&(entry.since, id));
+        }
+        self.balance();
+    }
+
+    fn set_idle(&mut self, id: u64, idle: bool) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        entry.idle = idle;
+        if idle && entry.state == State::Held {
+            self.idle.insert(id);
+            self.balance();
+        } else {
+            self.idle.remove(&id);
+        }
+    }
+
+    /// Hands out what is free, and asks back what others need more.
+    fn balance(&mut self) {
+        while self.free > 0
+            && let Some(id) = self.next_in_line()
+        {
+            self.grant(id);
+        }
+        self.ask_back();
+    }
+
+    /// Takes the next of those who wait and may hold a permit out of the line.
+    fn next_in_line(&mut self) -> Option<u64> {
+        let slow_may = self.slow_held < self.share || self.quick_waiting.is_empty();
+        let slow = self.slow_waiting.front().copied().filter(|_| slow_may);
+        let quick = self.quick_waiting.front().copied();
+        match (quick, slow) {
+            (Some(quick), Some(slow)) if slow < quick => self.slow_waiting.pop_front(),
+            (Some(_), _) => self.quick_waiting.pop_front(),
+            (None, Some(_)) => self.slow_waiting.pop_front(),
+            (None, None) => None,
+        }
+    }
+
+    fn grant(&mut self, id: u64) {
+        let since = self.number();
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        self.free -= 1;
+        entry.state = State::Held;
+        if entry.slow {
+            entry.since = since;
+            self.slow_held += 1;
+            self.slow.insert((since, id));
+        }
+        entry.signal.set(State::Held);
+    }
+
+    fn ask_back(&mut self) {
+        if self.free > 0 {
+            return;
+        }
+        let slow_may = self.slow_waiting.len().min(self.share.saturating_sub(self.slow_held));
+        while self.asked < self.quick_waiting.len() + slow_may
+            && let Some(id) = self.idle.pop_first()
+        {
+            self.ask(id);
+        }
+        while self.asked < self.quick_waiting.len()
+            && self.slow.len() > self.share
+            && let Some((_, id)) = self.slow.pop_last()
+        {
+            self.ask(id);
+        }
+    }
+
+    fn ask(&mut self, id: u64) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        entry.state = State::AskedBack;
+        self.asked += 1;
+        self.slow.remove(&(entry.since, id));
+        self.idle.remove(&id);
+        entry.signal.set(State::AskedBack);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A permit, if there is one at once; else the one who waits for it.
+    fn now<F: Future>(future: F) -> Result<F::Output, std::pin::Pin<Box<F>>> {
+        let mut future = Box::pin(future);
+        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => Ok(output),
+            Poll::Pending => Err(future),
+        }
+    }
+
+    fn held(permits: &Arc<Permits>, slow: bool) -> Permit {
+        now(permits.acquire(slow)).unwrap_or_else(|_| panic!("none is free"))
+    }
+
+    macro_rules! waits {
+        ($permits:expr, $slow:expr) => {
+            match now($permits.acquire($slow)) {
+                Err(future) => future,
+                Ok(_) => panic!("one was free"),
+            }
+        };
+    }
+
+    macro_rules! is_served {
+        ($waiter:expr) => {
+            now($waiter).unwrap_or_else(|_| panic!("still in line"))
+        };
+    }
+
+    #[test]
+    fn the_slow_hold_everything_while_nobody_waits() {
+        let permits = Permits::new(8);
+        let slow: Vec<_> = (0..8).map(|_| held(&permits, true)).collect();
+        assert!(slow.iter().all(|permit| !permit.is_asked_back()));
+    }
+
+    #[test]
+    fn what_the_slow_hold_beyond_a_quarter_is_asked_back_for_those_who_wait_the_newest_first() {
+        let permits = Permits::new(8);
+        let slow: Vec<_> = (0..8).map(|_| held(&permits, true)).collect();
+        let asked = || slow.iter().map(Permit::is_asked_back).collect::<Vec<_>>();
+        let first = waits!(permits, false);
+        assert_eq!(asked(), [false, false, false, false, false, false, false, true]);
+        let others: Vec<_> = (0..20).map(|_| waits!(permits, false)).collect();
+        assert_eq!(asked(), [false, false, true, true, true, true, true, true], "a quarter stays");
+        let mut slow = slow;
+        slow.truncate(7);
+        let first = is_served!(first);
+        assert!(!first.is_asked_back());
+        drop((others, slow));
+    }
+
+    #[test]
+    fn who_turns_slow_while_others_wait_gives_way_once_the_share_is_used_up() {
+        let permits = Permits::new(8);
+        let holders: Vec<_> = (0..8).map(|_| held(&permits, false)).collect();
+        let waiter = waits!(permits, false);
+        holders[3].set_slow(true);
+        holders[5].set_slow(true);
+        assert!(holders.iter().all(|permit| !permit.is_asked_back()), "two are the share");
+        holders[1].set_slow(true);
+        assert!(holders[1].is_asked_back() && !holders[3].is_asked_back());
+        holders[6].set_slow(true);
+        assert!(!holders[6].is_asked_back(), "one waits, and one was asked");
+        // It answered after all, and then another turns slow, within the share again.
+        drop(waiter);
+        holders[3].set_slow(false);
+        holders[6].set_slow(false);
+        let _waiter = waits!(permits, false);
+        holders[6].set_slow(true);
+        assert!(!holders[6].is_asked_back());
+    }
+
+    #[test]
+    fn a_slow_host_waits_for_the_share_while_a_quick_one_waits_and_gets_its_turn_within_it() {
+        let permits = Permits::new(8);
+        let mut quick: Vec<_> = (0..6).map(|_| held(&permits, false)).collect();
+        let slow: Vec<_> = (0..2).map(|_| held(&permits, true)).collect();
+        let third = waits!(permits, true);
+        let behind = waits!(permits, false);
+        quick.pop();
+        let behind = is_served!(behind);
+        let Err(third) = now(third) else { panic!("beyond the share") };
+        // One of the share is free again: first come, first served.
+        let last = waits!(permits, false);
+        drop(slow);
+        let third = is_served!(third);
+        let last = is_served!(last);
+        drop((behind, third, last));
+    }
+
+    #[test]
+    fn an_idle_connection_makes_room_before_a_slow_one() {
+        let permits = Permits::new(4);
+        let holders: Vec<_> = (0..4).map(|_| held(&permits, false)).collect();
+        holders[0].set_slow(true);
+        holders[1].set_slow(true);
+        holders[2].set_idle(true);
+        assert!(!holders[2].is_asked_back(), "nobody waits");
+        let _waiter = waits!(permits, false);
+        assert!(holders[2].is_asked_back() && !holders[1].is_asked_back());
+        let _other = waits!(permits, false);
+        assert!(holders[1].is_asked_back(), "the second needs another");
+    }
+
+    #[test]
+    fn a_single_permit_is_held_by_turns() {
+        let permits = Permits::new(1);
+        let slow = held(&permits, true);
+        let waiter = waits!(permits, false);
+        assert!(!slow.is_asked_back(), "one is the share at the least");
+        drop(slow);
+        is_served!(waiter);
+    }
+
+    #[tokio::test]
+    async fn who_is_asked_back_is_woken() {
+        let permits = Permits::new(1);
+        let idle = permits.acquire(false).await;
+        let waiter = tokio::spawn({
+            let permits = Arc::clone(&permits);
+            async move { drop(permits.acquire(false).await) }
+        });
+        idle.set_idle(true);
+        idle.asked_back().await;
+        drop(idle);
+        waiter.await.unwrap();
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order, no permit is lost or made, the slow stay within their share as far as it is
+        /// theirs to decide, and nobody waits beside a permit that he might have.
+        #[test]
+        fn permits_are_conserved(most in 1usize..12, steps in prop::collection::vec((0u8..6, any::<u16>()), 0..200)) {
+            let mut core = Core::new(most);
+            let mut ids = Vec::new();
+            for (step, which) in steps {
+                let id = (!ids.is_empty()).then(|| ids[which as usize % ids.len()]);
+                match (step, id) {
+                    (0 | 1, _) => ids.push(core.join(step == 1, Arc::default())),
+                    (2, Some(id)) => {
+                        core.release(id);
+                        ids.retain(|other| *other != id);
+                    }
+                    (3 | 4, Some(id)) => core.set_slow(id, step == 3),
+                    (5, Some(id)) => core.set_idle(id, which % 2 == 0),
+                    _ => {}
+                }
+                let of = |state| core.entries.values().filter(|entry| entry.state == state).count();
+                let (held, asked) = (of(State::Held), of(State::AskedBack));
+                prop_assert_eq!(core.free + held + asked, most);
+                prop_assert_eq!(core.asked, asked);
+                let slow = |entry: &&Entry| entry.slow && entry.state != State::Waiting;
+                prop_assert_eq!(core.slow_held, core.entries.values().filter(slow).count());
+                let waiting = of(State::Waiting);
+                prop_assert_eq!(core.quick_waiting.len() + core.slow_waiting.len(), waiting);
+                prop_assert!(core.free == 0 || waiting == 0);
+                if core.quick_waiting.len() > asked {
+                    prop_assert!(core.slow.len() <= core.share && core.idle.is_empty());
+                }
+            }
+        }
+    }
+}

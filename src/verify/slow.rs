@@ -1,0 +1,34 @@
+//! What a lane does about hosts that are slow: they are reported, and given up once they lag too far behind.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{SubStatus, desk::State, outcome::Outcome};
+
+impl State {
+    /// Whether a connection that has just got its permit is still of use.
+    pub(super) fn is_wanted(&self, group: usize) -> bool {
+        !self.groups[group].is_empty() && self.standing.blocked(Instant::now()).is_none()
+    }
+
+    /// Records that a host lags, for those who look at the lane.
+    pub(super) fn lags(&mut self, lag: Duration, now: Instant) {
+        self.slow = Some((now + self.context.deadlines.slow_after * 2, lag));
+        self.note(now);
+        self.flush();
+    }
+
+    /// Gives a host up that lags too far behind: who waits for it gets the reason, now and for a while.
+    pub(super) fn too_slow(&mut self, group: usize, now: Instant) {
+        let outcome = Outcome::too_slow(self.context.deadlines.per_answer);
+        let known = &mut self.groups[group];
+        known.lag.lock().reset(now);
+        known.not_reached(SubStatus::TimeoutExceeded, now);
+        let host = known.answering.clone().or_else(|| known.preferred().cloned());
+        tracing::debug!(host = host.as_deref(), "given up, too slow");
+        self.leave_alone(group, host, &outcome, now);
+        self.note(now);
+        self.flush();
+    }
+}
