@@ -89,6 +89,16 @@ pub enum ConnectError {
 }
 
 impl SessionError {
+    /// Whether replies came that fit no command, or that are none.
+    pub(crate) fn is_out_of_step(&self) -> bool {
+        matches!(self, Self::Decode(_) | Self::Dialogue(_))
+    }
+
+    /// Whether the connection was closed or reset.
+    pub(crate) fn is_cut(&self) -> bool {
+        matches!(self, Self::Closed { .. } | Self::Io { .. })
+    }
+
     /// A reply to `verb` whose lines carry different codes.
     pub(crate) fn ambiguous(verb: Verb, reply: &Reply) -> Self {
         Self::Ambiguous { verb, reply: reply.to_string().into() }

@@ -79,6 +79,16 @@ impl Flight {
         self.proven = if self.void { 0 } else { self.answered };
     }
 
+    /// The first recipient of a transaction is refused, and the connection is closed: no other command than its own can
+    /// have got a refusal. gmx and ukr.net close so.
+    pub(super) fn trust_first_refusal(&mut self) {
+        if let (Some(Ok(())), [Answer { outcome, count: 1, .. }]) = (&self.mail, &*self.answers)
+            && outcome.code.is_some_and(|code| code >= 400)
+        {
+            self.prove();
+        }
+    }
+
     pub(super) fn is_proven(&self) -> bool {
         self.proven == self.questions.len()
     }

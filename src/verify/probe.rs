@@ -21,7 +21,7 @@ use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 use super::{
     draw::{Draw, Window},
     fence::{Fence, OutOfStep, is_of_several_lines},
-    flight::{Answer, Flight},
+    flight::Flight,
     question::Question,
     queue::Suspects,
     seat::Seat,
@@ -117,15 +117,19 @@ impl<'a> Probe<'a> {
             () = watchdog.expired() => (Ok(()), true),
         };
         let unproven = self.held.iter().any(|flight| !flight.is_proven());
-        if self.leaving && self.flights.is_empty() && !unproven && !is_out_of_step(&ended) {
+        if self.leaving
+            && self.flights.is_empty()
+            && !unproven
+            && !ended.as_ref().is_err_and(SessionError::is_out_of_step)
+        {
             // Everything is answered, whatever became of the goodbye.
             (ended, self.closing, self.stopped) = (Ok(()), None, true);
         }
         if self.leaving && ended.is_err() {
             self.seat.desk.lock().groups[self.seat.group].quits_apart = true;
         }
-        if is_cut(&ended) && !unproven {
-            self.trust_first_refusal();
+        if ended.as_ref().is_err_and(SessionError::is_cut) && !unproven {
+            self.flights.iter_mut().take(1).for_each(Flight::trust_first_refusal);
         }
         let suspects = self.give_up(&ended);
         match (ended, self.closing) {
@@ -137,25 +141,15 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// The first recipient of a transaction is refused, and the connection is closed: no other command than its own can
-    /// have got a refusal. gmx and ukr.net close so.
-    fn trust_first_refusal(&mut self) {
-        if let Some(flight) = self.flights.front_mut()
-            && let (Some(Ok(())), [Answer { outcome, count: 1, .. }]) = (&flight.mail, &*flight.answers)
-            && outcome.code.is_some_and(|code| code >= 400)
-        {
-            flight.prove();
-        }
-    }
-
     /// Lets the proved answers count, and gives back all other questions, but for the suspects.
     fn give_up(&mut self, ended: &Result<(), SessionError>) -> Suspects {
         if self.greeting_owed && self.flights.is_empty() && ended.is_err() {
             self.seat.desk.lock().groups[self.seat.group].proves_by_greeting = false;
         }
+        let cut = ended.as_ref().is_err_and(SessionError::is_cut);
         let unproven = self.held.iter().any(|flight| !flight.is_proven());
         let between = self.flights.front().is_none_or(|flight| flight.mail.is_none());
-        if unproven && between && (is_cut(ended) || self.closing.is_some()) {
+        if unproven && between && (cut || self.closing.is_some()) {
             // It closed between transactions: a limit that it did not announce. QUIT in time proves them all.
             self.seat.limit_transactions();
         }
@@ -164,7 +158,7 @@ impl<'a> Probe<'a> {
         let useful = self.seat.gained > 0 || self.held.iter().any(|flight| flight.proven > 0);
         let (mut back, mut unsure, mut tested) = (Vec::new(), Vec::new(), false);
         for (at, flight) in self.held.iter_mut().enumerate() {
-            let (next, began) = (flight.next_unproven(is_cut(ended)), flight.mail.is_some());
+            let (next, began) = (flight.next_unproven(cut), flight.mail.is_some());
             let (alone, rest) = (mem::take(&mut flight.alone), flight.cut());
             tested |= alone;
             match (ended, &self.closing) {
@@ -498,14 +492,4 @@ impl<'a> Probe<'a> {
 /// A reply that stands where it cannot belong.
 fn unsolicited(code: u16) -> SessionError {
     DialogueError::Unsolicited(code).into()
-}
-
-/// Whether replies came that fit no command.
-fn is_out_of_step(ended: &Result<(), SessionError>) -> bool {
-    matches!(ended, Err(SessionError::Decode(_) | SessionError::Dialogue(_)))
-}
-
-/// Whether the connection was closed or reset.
-fn is_cut(ended: &Result<(), SessionError>) -> bool {
-    matches!(ended, Err(SessionError::Closed { .. } | SessionError::Io { .. }))
 }
