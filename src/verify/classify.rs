@@ -2,22 +2,29 @@
 //!
 //! The same words from two servers mean two things, and a refusal of *us* often borrows the words for a mailbox that
 //! is not there. Taking one for the other is the mistake that ruins lists: one blocklisting, and every address of a
-//! provider is "invalid". So the evidence is weighed in a fixed order, from what must not be missed to what merely
-//! hints, and the first that applies decides:
+//! provider is "invalid". So a reply is read in two steps: *who* is spoken of, then *what* is said.
+//!
+//! ```text
+//! reply ─▶ quote ─▶ text ─▶ phrases ─▶ rules ─▶ sentence ─▶ meaning ─▶ fallback rules ─▶ reply code
+//!          whose     plain   one        special   who and     verdict    codes where the
+//!          reply     words   pass       cases     what                   words say nothing
+//! ```
 //!
 //! 1. **Success** is told by the code alone, without a look at the text.
-//! 2. **Limits**: too many recipients, connections, messages; the mailbox that gets mail too fast; greylisting.
-//! 3. **Us**: blocklists, our IP address, name, PTR record, reputation, our sender's domain, SPF, DMARC.
-//! 4. **Relaying**: a server that does not serve the domain, or not to us; the two look alike.
-//! 5. **The recipient**, in words: full, disabled, unknown. A `5.7.1` does not weaken "no such user".
-//! 6. **The enhanced code** (RFC 3463, RFC 5248), and at last the **code** and the command that it answers.
+//! 2. **A quoted reply** of another server decides, if it answers RCPT; else nothing is known of the mailbox.
+//! 3. **Rules** for sentences and codes that need one: limits, greylisting, some providers.
+//! 4. **Who and what**: the text is cut into subjects, predicates, qualifiers, fillers and unknown words. A predicate
+//!    takes the subject beside it. Of several assertions the most careful one decides: limits, then us, then
+//!    everything that may have nothing to do with the mailbox, and the mailbox last.
+//! 5. **Codes**, enhanced and plain, where the words say nothing.
 //!
-//! Whatever the words, no reply to a command before RCPT, and no 4xx, makes an address undeliverable; that is a
-//! property of the engine, not of the table, so a table of one's own cannot break it. Neither do words inside an
-//! address or a URL count.
+//! Only "the recipient does not exist" and "is disabled" make an address undeliverable, and its domain that takes no
+//! mail. A qualifier, somebody else in the sentence, or an unknown word between subject and predicate defeats it.
+//! Neither does a reply to a command before RCPT, nor a 4xx, whatever a table says: that is a property of the engine,
+//! so a table of one's own cannot break it. Words inside an address or a URL do not count.
 //!
-//! The rules are a file, `rules.toml`, compiled in, which says how to write more. All phrases of all rules are found in
-//! one pass of one automaton (Aho–Corasick), so a reply costs about a microsecond however long the table grows.
+//! Rules and words are a file, `rules.toml`, compiled in, which says how to write more. All phrases are found in one
+//! pass of one automaton (Aho–Corasick), so a reply costs about ten microseconds however long the file grows.
 //!
 //! | verdict | status | blame | retry |
 //! |---|---|---|---|
@@ -26,7 +33,7 @@
 //! | `mailbox_quota_exceeded` | risky | recipient | later, if 4xx |
 //! | `greylisted` | unknown | policy | later |
 //! | `rate_limited` | unknown | us; recipient, if the mailbox is; server, if the transaction is | as the rule says, or later |
-//! | `blocked` | unknown | us | later, if 4xx |
+//! | `blocked` | unknown | us | over IPv4, if IPv6 is refused; later, if 4xx |
 //! | `policy_rejected` | unknown | policy | later, if 4xx |
 //! | `mail_server_temporary_error` | unknown | server | later, or the next connection after a 421 |
 //! | `protocol_error` | unknown | server | later, if 4xx |

@@ -91,12 +91,13 @@ mod rank {
     pub(super) const FULL: u8 = 7;
     pub(super) const RELAY: u8 = 8;
     pub(super) const CONTENT: u8 = 9;
-    pub(super) const POLICY: u8 = 10;
-    pub(super) const SERVER: u8 = 11;
-    pub(super) const DOUBTFUL: u8 = 12;
-    pub(super) const DISABLED: u8 = 13;
-    pub(super) const NOT_FOUND: u8 = 14;
-    pub(super) const REJECTED: u8 = 15;
+    pub(super) const TEMPORARY: u8 = 10;
+    pub(super) const POLICY: u8 = 11;
+    pub(super) const SERVER: u8 = 12;
+    pub(super) const DOUBTFUL: u8 = 13;
+    pub(super) const DISABLED: u8 = 14;
+    pub(super) const NOT_FOUND: u8 = 15;
+    pub(super) const REJECTED: u8 = 16;
 }
 
 impl Context {
@@ -265,7 +266,7 @@ impl Context {
     fn trouble(self) -> Meaning {
         match self.is_permanent() {
             true => Meaning::new(rank::SERVER, SubStatus::Other).retry(Retry::Later),
-            false => Meaning::new(rank::SERVER, SubStatus::MailServerTemporaryError),
+            false => Meaning::new(rank::TEMPORARY, SubStatus::MailServerTemporaryError),
         }
     }
 

@@ -75,16 +75,18 @@ struct Bound {
 pub(super) struct Sentences {
     items: Vec<Item>,
     stage: Stage,
+    /// There were more items.
+    is_cut: bool,
 }
 
 const RECIPIENT: Who = Who { subject: Subject::Recipient, someone: false };
 const SOMEONE: Who = Who { subject: Subject::Recipient, someone: true };
-/// More items than a reply has; a hostile text costs no more.
-const MAX_ITEMS: usize = 1024;
+/// More items than a reply has; a hostile text costs no more, and what it says is not final.
+const MAX_ITEMS: usize = 384;
 
 impl Sentences {
     pub(super) fn new(text: &Plain, mentions: &[Mention], stage: Stage) -> Self {
-        let mut sentences = Self { items: Vec::with_capacity(32), stage };
+        let mut sentences = Self { items: Vec::with_capacity(32), stage, is_cut: false };
         let mut marks = text.marks.iter().peekable();
         let mut at = 0;
         for mention in mentions {
@@ -108,6 +110,7 @@ impl Sentences {
         }
         sentences.words(text, at..text.words.len(), &mut marks);
         marks.for_each(|(_, mark)| sentences.mark(*mark));
+        sentences.is_cut = sentences.items.len() > MAX_ITEMS;
         sentences.items.truncate(MAX_ITEMS);
         sentences
     }
@@ -165,11 +168,12 @@ impl Sentences {
 
     /// Whether the text restricts what it says, or names us.
     pub(super) fn is_restricted(&self) -> bool {
-        self.items.iter().any(|item| match item {
+        let restricts = |item: &Item| match item {
             Item::Meaning(Meaning::Qualifier) => true,
             Item::Meaning(Meaning::Subject(subject) | Meaning::Statement(subject, _)) => is_us(*subject),
             _ => false,
-        })
+        };
+        self.is_cut || self.items.iter().any(restricts)
     }
 
     /// All that the text says.
@@ -192,7 +196,7 @@ impl Sentences {
             let (start, end) = self.sentence(at);
             let rest = &self.items[at + 1..end];
             let restricts = |item: &Item| is_restriction(*item, who.map(|who| who.subject));
-            let restricted = self.items[start..end].iter().any(restricts) || strays(rest);
+            let restricted = self.is_cut || self.items[start..end].iter().any(restricts) || strays(rest);
             let goes_on = rest.contains(&Item::Unknown);
             let gap = bound.and_then(|bound| bound.gap);
             let crossed = bound.is_some_and(|bound| bound.crossed);
@@ -259,12 +263,8 @@ impl Sentences {
 
     /// The noun behind a predicate: "no such user"; if nothing stands before it, also behind a colon.
     fn after(&self, at: usize, alone: bool) -> Option<Bound> {
-        let skipped = |item: &Item| {
-            matches!(
-                item,
-                Item::Meaning(Meaning::Filler | Meaning::Predicate(..)) | Item::Name | Item::Address
-            )
-        };
+        let skipped =
+            |item: &Item| matches!(item, Item::Meaning(Meaning::Filler) | Item::Name | Item::Address);
         let mut first = at + 1 + self.items[at + 1..].iter().position(|item| !skipped(item))?;
         // "not found: user ann", but not "catch-all disabled, user unknown".
         let opens = || {

@@ -366,6 +366,21 @@ fn a_reply_speaks_of_somebody() {
     assert_eq!(about(Stage::Rcpt, null).0, Some(Subject::Sender));
     let full = about(Stage::Rcpt, "550 A bounce goes to one person: multi-recipient bounce refused");
     assert_eq!(full, (Some(Subject::Transaction), Some(Retry::NextTransaction)));
+    for one in [
+        "550 Bounce mail may have exactly one RCPT",
+        "554 5.5.0 Mails from <> are limited to a single address",
+        "550 You may not send a DSN to multiple people",
+        "452 Empty sender: RCPT limit is 1",
+        "550 Delivery reports go to one recipient at a time",
+        "550 5.7.1 Error messages must have only one envelope recipient",
+        "550 Leerer Absender: nur ein Empfänger erlaubt",
+        "550 Les bounces n'ont qu'un seul destinataire",
+        "550 退信只能有一个收件人",
+    ] {
+        let found = said(Stage::Rcpt, one).verdict;
+        assert_eq!((found.sub_status, found.blame), (SubStatus::RateLimited, Some(Blame::Server)), "{one}");
+        assert_eq!((found.subject, found.retry), full, "{one}");
+    }
     let ipv6 = "550 5.2.1 [example.org] does not accept email over IPv6";
     assert_eq!(about(Stage::Rcpt, ipv6).1, Some(Retry::OverIpv4));
     assert_eq!(about(Stage::Rcpt, "550 5.1.1 User unknown").0, Some(Subject::Recipient));
