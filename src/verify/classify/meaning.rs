@@ -282,12 +282,6 @@ impl Context {
 
     /// Whether the recipient, and nobody else, is spoken of, without any restriction.
     fn is_certain(self, said: &Assertion) -> bool {
-        let beside = match said.gap {
-            Some(0) => true,
-            // The code says the same.
-            Some(1) => said.predicate == Predicate::NotFound && matches!(self.detail(), Some((1, 1))),
-            _ => false,
-        };
         let open_ended = matches!(said.predicate, Predicate::TakesNoMail | Predicate::Unavailable)
             || said.who.is_some_and(|who| who.subject == Subject::RecipientDomain);
         // A bounce may quote the answer to MAIL.
@@ -296,7 +290,7 @@ impl Context {
             || matches!(self.detail(), Some((1 | 2, _)));
         self.is_permanent()
             && self.stage.knows_recipient()
-            && beside
+            && said.gap == Some(0)
             && named
             && !said.restricted
             && !(open_ended && said.goes_on)

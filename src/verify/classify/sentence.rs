@@ -55,7 +55,7 @@ pub(super) struct Assertion {
     pub(super) gap: Option<u32>,
     /// The sentence restricts what it says, or names somebody else.
     pub(super) restricted: bool,
-    /// Unknown words follow in the sentence.
+    /// Unknown words follow in the sentence, or more is said in the clause.
     pub(super) goes_on: bool,
     /// The subject stands in another clause.
     pub(super) crossed: bool,
@@ -197,7 +197,8 @@ impl Sentences {
             let rest = &self.items[at + 1..end];
             let restricts = |item: &Item| is_restriction(*item, who.map(|who| who.subject));
             let restricted = self.is_cut || self.items[start..end].iter().any(restricts) || strays(rest);
-            let goes_on = rest.contains(&Item::Unknown);
+            let clause = rest.iter().take_while(|item| !ends_clause(**item));
+            let goes_on = rest.contains(&Item::Unknown) || clause.into_iter().any(|item| says_more(*item));
             let gap = bound.and_then(|bound| bound.gap);
             let crossed = bound.is_some_and(|bound| bound.crossed);
             Some(Assertion { predicate, who, gap, restricted, goes_on, crossed })
@@ -434,14 +435,22 @@ fn is_restriction(item: Item, about: Option<Subject>) -> bool {
     }
 }
 
+/// Whether an item behind a predicate is more than a name for its subject.
+fn says_more(item: Item) -> bool {
+    let Item::Meaning(meaning) = item else { return false };
+    let names =
+        [Meaning::Subject(Subject::Recipient), Meaning::Subject(Subject::RecipientDomain), Meaning::Someone];
+    meaning != Meaning::Filler && !names.contains(&meaning)
+}
+
 /// Whether the rest of a sentence leads away from the recipient: "for visitors", "in newsletters".
 fn strays(rest: &[Item]) -> bool {
     let mut of = false;
     for item in rest {
         match item {
             Item::Meaning(Meaning::Preposition) => of = true,
-            Item::Meaning(Meaning::Filler) => {}
-            Item::Unknown if of => return true,
+            Item::Meaning(Meaning::Filler) | Item::Name => {}
+            Item::Unknown | Item::Meaning(Meaning::Subject(Subject::Content)) if of => return true,
             _ => of = false,
         }
     }

@@ -63,6 +63,18 @@ fn replies_mean_what_their_servers_document() {
     assert!(wrong.is_empty(), "{} of {} wrong:\n{}", wrong.len(), cases().count(), wrong.join("\n"));
 }
 
+#[test]
+fn a_word_for_a_mailbox_is_not_yet_about_it() {
+    let replies = include_str!("tests/not_about_the_mailbox.txt").lines();
+    let replies = replies.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let wrong: Vec<_> = replies
+        .map(|reply| (reply, said(Stage::Rcpt, reply)))
+        .filter(|(_, found)| found.verdict.status() == Status::Undeliverable)
+        .map(|(reply, found)| format!("{reply}: {}", found.rule))
+        .collect();
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
 /// What a server says when it minds us, and what it says of a mailbox that is not there.
 const US: &[&str] = &[
     "Client host rejected",
