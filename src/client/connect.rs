@@ -220,7 +220,7 @@ impl Connector {
         session.set_connect_time(round_trip);
         let banner = session.banner().await?;
         if session.state() != State::Connected {
-            return Err(ConnectError::Refused { verb: Verb::Connect, reply: banner });
+            return Err(refused(Verb::Connect, &banner));
         }
         self.greet(&mut session, &banner).await?;
         let wanted = matches!(policy, TlsPolicy::Opportunistic | TlsPolicy::Required);
@@ -244,10 +244,10 @@ impl Connector {
         }
         let unknown = matches!(ehlo.code(), 500..=504) || banner.text().contains("***");
         if !unknown || session.state() == State::Closed {
-            return Err(ConnectError::Refused { verb: Verb::Ehlo, reply: ehlo });
+            return Err(refused(Verb::Ehlo, &ehlo));
         }
         let helo = session.greet(&Command::Helo(self.config.name.clone())).await?;
-        if helo.is_positive() { Ok(()) } else { Err(ConnectError::Refused { verb: Verb::Helo, reply: helo }) }
+        if helo.is_positive() { Ok(()) } else { Err(refused(Verb::Helo, &helo)) }
     }
 
     async fn starttls(
@@ -263,7 +263,7 @@ impl Connector {
         if session.state() != State::Tls {
             return match policy {
                 TlsPolicy::Opportunistic if session.state() == State::Ready => Ok(session),
-                _ => Err(ConnectError::Refused { verb: Verb::StartTls, reply }),
+                _ => Err(refused(Verb::StartTls, &reply)),
             };
         }
         let stream = self.handshake(session.into_stream()?, endpoint, metrics).await?;
@@ -271,11 +271,7 @@ impl Connector {
         session.set_log(self.log());
         let ehlo =
             session.greet(&Command::Ehlo(self.config.name.clone())).await.map_err(ConnectError::StartTls)?;
-        if ehlo.is_positive() {
-            Ok(session)
-        } else {
-            Err(ConnectError::Refused { verb: Verb::Ehlo, reply: ehlo })
-        }
+        if ehlo.is_positive() { Ok(session) } else { Err(refused(Verb::Ehlo, &ehlo)) }
     }
 
     async fn handshake(
@@ -291,6 +287,11 @@ impl Connector {
         metrics.tls_handshake(stream.tls_info().is_some_and(|tls| tls.resumed));
         Ok(stream)
     }
+}
+
+/// The error stays with the pool as long as the server is known.
+fn refused(verb: Verb, reply: &Reply) -> ConnectError {
+    ConnectError::Refused { verb, reply: reply.excerpt() }
 }
 
 /// AUTH, and answers to challenges until the server decides (RFC 4954 4).
@@ -311,6 +312,6 @@ where
     match reply.code() {
         235 => Ok(()),
         200..=299 => Err(SessionError::from(crate::proto::DialogueError::Unsolicited(reply.code())).into()),
-        _ => Err(ConnectError::Refused { verb: Verb::Auth, reply }),
+        _ => Err(refused(Verb::Auth, &reply)),
     }
 }

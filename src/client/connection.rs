@@ -27,7 +27,7 @@ pub struct Connection {
 impl Connection {
     pub(super) fn new(session: Session<Stream>, host: Arc<str>, banner: Reply, opened: Instant) -> Self {
         // A copy, so that the read buffer does not live on for it.
-        Self { session, host, banner: banner.detach(), opened }
+        Self { session, host, banner: banner.excerpt(), opened }
     }
 
     /// The name of the server, as it was asked for.
@@ -36,7 +36,7 @@ impl Connection {
         &self.host
     }
 
-    /// What the server said first.
+    /// What the server said first; of a long banner the first 4 KiB.
     #[must_use]
     pub fn banner(&self) -> &Reply {
         &self.banner

@@ -77,7 +77,7 @@ pub enum ConnectError {
     Refused {
         /// What was refused.
         verb: Verb,
-        /// The words of the server.
+        /// The words of the server; of a long reply the first 4 KiB.
         reply: Reply,
     },
     /// No way to authenticate.

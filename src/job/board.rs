@@ -33,11 +33,11 @@ impl Standing {
         self.verdicts.values().sum()
     }
 
-    /// Counts a row with what is known of it.
-    pub(super) fn count(&mut self, record: Option<&Record>, is_final: bool) {
+    /// Counts a row with what is known of it: a verdict, and whether it is for good.
+    pub(super) fn count(&mut self, known: Option<(SubStatus, bool)>) {
         self.rows += 1;
-        match record {
-            Some(record) if is_final => *self.verdicts.entry(record.sub_status).or_default() += 1,
+        match known {
+            Some((sub_status, true)) => *self.verdicts.entry(sub_status).or_default() += 1,
             Some(_) => self.postponed += 1,
             None => {}
         }

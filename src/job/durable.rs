@@ -19,11 +19,11 @@ use super::{
     lock::Lock,
     open::Access,
     origin::{KnownBy, Origin},
-    pack::{Entry, Packer, compress},
+    pack::Packer,
     results::{self, JobRow, Known},
     schema::Format,
     sqlite::Sqlite,
-    store::{Batch, Changes, Span, Store},
+    store::{Changes, Span, Store},
     upgrade::renew,
 };
 use crate::{
@@ -156,7 +156,7 @@ impl Job {
 
     /// All rows with what is known of them, in their order, some ten thousand at a time.
     pub fn rows(&self) -> impl Iterator<Item = Result<Vec<JobRow>>> + '_ {
-        self.spans.iter().map(|span| results::segment(&self.store, *span))
+        self.spans.iter().flat_map(|span| results::pieces(&self.store, *span))
     }
 
     /// How many rows have which verdict.
@@ -166,10 +166,9 @@ impl Job {
     pub fn standing(&self) -> Result<Standing> {
         let mut standing = Standing::default();
         for span in &self.spans {
-            for entry in results::entries(&self.store, *span)? {
-                let (record, is_final) = entry.as_ref().map_or((None, false), Entry::record);
-                standing.count(record, is_final);
-            }
+            let mut known = vec![None; span.rows as usize];
+            results::scan(&self.store, *span, |row, entry| known[row as usize] = entry.verdict())?;
+            known.into_iter().for_each(|known| standing.count(known));
         }
         Ok(standing)
     }
@@ -217,23 +216,24 @@ impl Job {
         let mut next_chunk = store.next_chunk()?;
         let mut rows = 0;
         for span in spans {
-            let segment = results::segment(&store, span)?;
-            let is_wanted = |row: &&JobRow| row.known == Known::Verdict && wanted(&row.record);
-            let found: Vec<&JobRow> = segment.iter().filter(is_wanted).collect();
-            if found.is_empty() {
+            let (mut packer, mut first) = (Packer::default(), Vec::new());
+            for piece in results::pieces(&store, span) {
+                let is_wanted = |row: &JobRow| row.known == Known::Verdict && wanted(&row.record);
+                for row in piece?.into_iter().filter(is_wanted) {
+                    packer.put_void(row.row - span.first);
+                    if !repeats.contains(&row.row) {
+                        first.push((row.row - span.first, row.record.address));
+                    }
+                }
+            }
+            if packer.count == 0 {
                 continue;
             }
-            rows += found.len() as u64;
-            let mut packer = Packer::default();
-            for row in &found {
-                packer.put_void(row.row - span.first);
-            }
-            let results = compress(&packer.octets)?;
-            let batches = vec![Batch { segment: span.segment, count: packer.count, results }];
+            rows += u64::from(packer.count);
+            let batches = vec![packer.into_batch(span.segment)?];
             let mut chunks = Vec::new();
-            let first: Vec<&&JobRow> = found.iter().filter(|row| !repeats.contains(&row.row)).collect();
             for rows in first.chunks(import::CHUNK) {
-                let addresses = rows.iter().map(|row| (row.row - span.first, row.record.address.as_str()));
+                let addresses = rows.iter().map(|(row, address)| (*row, address.as_str()));
                 chunks.push(import::chunk(next_chunk, span.segment, None, addresses)?);
                 next_chunk += 1;
             }

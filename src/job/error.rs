@@ -44,6 +44,9 @@ pub enum JobError {
     /// What the job has stored makes no sense.
     #[error("the job is damaged")]
     Damaged,
+    /// A value is larger than what can be read back, so that it is not stored.
+    #[error("a value is too large for the store of the job")]
+    TooLarge,
     /// The file of the job is damaged: in which page, and how.
     #[error("the job is damaged: {0}")]
     DamagedAt(String),
@@ -106,7 +109,7 @@ impl JobError {
     pub fn is_of_input(&self) -> bool {
         match self {
             Self::Within { error, .. } => error.is_of_input(),
-            Self::Store(_) | Self::Damaged | Self::DamagedAt(_) | Self::Busy(_) => false,
+            Self::Store(_) | Self::Damaged | Self::DamagedAt(_) | Self::TooLarge | Self::Busy(_) => false,
             _ => true,
         }
     }

@@ -103,10 +103,9 @@ impl<S: Store> Feeder<S> {
                 return Err(JobError::Damaged.within(format_args!("chunk {}", chunk.id)));
             }
             if chunk.touched {
-                let known = results::entries(&self.store, span)?;
-                let is_unknown =
-                    |row: u32| !matches!(known.get(row as usize), Some(Some(known)) if known.is_answer());
-                addresses.retain(|(row, _)| is_unknown(*row));
+                let mut answered = vec![false; span.rows as usize];
+                results::scan(&self.store, span, |row, entry| answered[row as usize] = entry.is_answer())?;
+                addresses.retain(|(row, _)| answered.get(*row as usize) != Some(&true));
             }
             let count = addresses.len() as u32;
             if count > 0 {

@@ -22,7 +22,7 @@ use super::{
 /// A segment ends with so many rows,
 const SEGMENT_ROWS: usize = MAX_ROWS as usize;
 /// or so many octets in them.
-const SEGMENT_OCTETS: usize = 32 << 20;
+const SEGMENT_OCTETS: usize = 8 << 20;
 /// Addresses of a chunk: few enough to be asked soon after they were leased, and many enough to cost nothing.
 pub(super) const CHUNK: usize = 1_024;
 /// Addresses of a domain in a segment from which on it has chunks of its own.

@@ -14,16 +14,18 @@ use super::{
     feed::now,
     flight::{self, Flight, Progress},
     import,
-    pack::{Entry, Packer, Unpack, compress, decompress},
+    pack::{Entry, Packer, Unpack, decompress},
     results,
-    store::{Batch, Changes, Postponed, Span, Store},
+    store::{Changes, Postponed, Span, Store},
 };
 use crate::verify::{Event, Events, Record};
 
 /// How long an answer waits to be kept, at most. What is lost by a kill is asked again.
 const FLUSH: Duration = Duration::from_millis(250);
-/// Answers that are kept at once, at most.
+/// Answers that are kept at once, at most,
 const TOGETHER: usize = 65_536;
+/// and octets of them.
+const OCTETS: usize = 16 << 20;
 
 pub(super) struct Keeper<S> {
     store: S,
@@ -37,7 +39,9 @@ pub(super) struct Keeper<S> {
     /// Answers of each chunk that are not yet kept.
     answered: HashMap<u32, u32>,
     again: u32,
+    /// Rows that are not yet kept, and octets of them.
     unkept: usize,
+    octets: usize,
 }
 
 impl<S: Store> Keeper<S> {
@@ -58,6 +62,7 @@ impl<S: Store> Keeper<S> {
             answered: HashMap::default(),
             again: 0,
             unkept: 0,
+            octets: 0,
         })
     }
 
@@ -77,7 +82,7 @@ impl<S: Store> Keeper<S> {
                 Ok(None) => break,
                 Err(_) => {}
             }
-            if self.unkept >= TOGETHER || last.elapsed() >= FLUSH {
+            if self.is_full() || last.elapsed() >= FLUSH {
                 self.keep()?;
                 last = Instant::now();
             }
@@ -117,7 +122,6 @@ impl<S: Store> Keeper<S> {
     /// Keeps an answer for the row, and for those that repeat it.
     fn answer(&mut self, chunk: Option<u32>, row: u32, record: &Record, is_final: bool) -> Result<()> {
         let mut rows = 1;
-        self.put(row, |packer, row| packer.put(row, record, is_final))?;
         let from = self.repeats.partition_point(|(first, _)| *first < row);
         for at in from..self.repeats.len() {
             let (first, repeat) = self.repeats[at];
@@ -126,7 +130,13 @@ impl<S: Store> Keeper<S> {
             }
             self.put(repeat, |packer, row| packer.put(row, record, is_final))?;
             rows += 1;
+            // A whole list may repeat one address. The row that stands for them is kept last: as long as it is not, all of
+            // them are asked about again.
+            if self.is_full() {
+                self.keep()?;
+            }
         }
+        self.put(row, |packer, row| packer.put(row, record, is_final))?;
         self.board.answer(record, rows, is_final, chunk.is_none());
         match chunk {
             Some(chunk) => *self.answered.entry(chunk).or_default() += 1,
@@ -137,9 +147,20 @@ impl<S: Store> Keeper<S> {
 
     fn put(&mut self, row: u32, put: impl FnOnce(&mut Packer, u32)) -> Result<()> {
         let span = span(&self.spans, row)?;
-        put(self.packers.entry(span.segment).or_default(), row - span.first);
+        let packer = self.packers.entry(span.segment).or_default();
+        let before = packer.octets.len();
+        put(packer, row - span.first);
+        self.octets += packer.octets.len() - before;
         self.unkept += 1;
+        if packer.is_full() {
+            self.changes.batches.push(std::mem::take(packer).into_batch(span.segment)?);
+        }
         Ok(())
+    }
+
+    /// Whether there is enough for a transaction.
+    fn is_full(&self) -> bool {
+        self.unkept >= TOGETHER || self.octets >= OCTETS
     }
 
     /// Makes room for more of the same domains at once, although nothing is kept yet.
@@ -165,7 +186,12 @@ impl<S: Store> Keeper<S> {
             let (of_segment, others) =
                 rest.split_at(rest.partition_point(|row| row - span.first < span.rows));
             rest = others;
-            let known = results::entries(&self.store, span)?;
+            let mut known = HashMap::default();
+            results::scan(&self.store, span, |row, entry| {
+                if of_segment.binary_search(&(span.first + row)).is_ok() {
+                    known.insert(row, entry);
+                }
+            })?;
             let packed = decompress(&self.store.rows(span.segment)?)?;
             let mut from = Unpack(&packed);
             let mut wanted = of_segment.iter().peekable();
@@ -175,7 +201,7 @@ impl<S: Store> Keeper<S> {
                 if wanted.next_if_eq(&&row).is_none() {
                     continue;
                 }
-                let Some(Entry::Final(record)) = &known[(row - span.first) as usize] else { continue };
+                let Some(Entry::Final(record)) = known.get(&(row - span.first)) else { continue };
                 let (due, address) = (now(), address.to_owned());
                 self.changes.postponed.push(Postponed { row, due, attempts: 0, address });
                 let mut rows = vec![row];
@@ -194,9 +220,8 @@ impl<S: Store> Keeper<S> {
     /// One transaction.
     fn keep(&mut self) -> Result<()> {
         let mut changes = std::mem::take(&mut self.changes);
-        for (segment, packer) in self.packers.drain() {
-            let batch = Batch { segment, count: packer.count, results: compress(&packer.octets)? };
-            changes.batches.push(batch);
+        for (segment, packer) in self.packers.drain().filter(|(_, packer)| packer.count > 0) {
+            changes.batches.push(packer.into_batch(segment)?);
         }
         {
             let mut flight = self.flight.lock();
@@ -214,7 +239,7 @@ impl<S: Store> Keeper<S> {
         }
         self.flight.lock().release(&changes.finished, std::mem::take(&mut self.again));
         self.flight.changed();
-        self.unkept = 0;
+        (self.unkept, self.octets) = (0, 0);
         Ok(())
     }
 }

@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::error::{JobError, Result};
+use super::{
+    error::{JobError, Result},
+    store::Batch,
+};
 use crate::{
     proto::EnhancedCode,
     verify::{Blame, CatchAll, Record, SubStatus, TlsVersion},
@@ -16,21 +19,45 @@ use crate::{
 
 /// Zstandard's fastest level but one: the store should not be what takes the time.
 const LEVEL: i32 = 1;
-/// The largest value that is believed: one row may be a mebibyte, and a segment ends soon after 32 of them.
+/// The largest value that is written, and the largest that is read, before compression: 256 MiB. Those that are written
+/// stay far below: results are cut at [`BATCH`], and a segment of rows ends soon after 8 MiB.
 const MAX_VALUE: usize = 1 << 28;
+/// A batch of results ends with the entry that reaches so many octets, 1 MiB.
+const BATCH: usize = 1 << 20;
 
 /// The most octets of a reply that are read. Jobs of version 1 may have longer ones.
 const MAX_TEXT: usize = 2_048;
 
 pub(super) fn compress(octets: &[u8]) -> Result<Vec<u8>> {
-    zstd::bulk::compress(octets, LEVEL).map_err(|error| JobError::Io { doing: "cannot be compressed", error })
+    compress_within(octets, MAX_VALUE)
 }
 
 pub(super) fn decompress(octets: &[u8]) -> Result<Vec<u8>> {
-    // A hostile size must not allocate anything.
-    let len = zstd::zstd_safe::get_frame_content_size(octets).ok().flatten();
-    let len = len.and_then(|len| usize::try_from(len).ok()).filter(|len| *len <= MAX_VALUE);
-    zstd::bulk::decompress(octets, len.ok_or(JobError::Damaged)?).map_err(|_| JobError::Damaged)
+    decompress_within(octets, MAX_VALUE)
+}
+
+/// The size of a value that was compressed, if it is one that is read.
+pub(super) fn size(octets: &[u8]) -> Result<usize> {
+    size_within(octets, MAX_VALUE)
+}
+
+/// What could not be read back is not written: it would be lost, and the job with it.
+fn compress_within(octets: &[u8], limit: usize) -> Result<Vec<u8>> {
+    if octets.len() > limit {
+        return Err(JobError::TooLarge);
+    }
+    zstd::bulk::compress(octets, LEVEL).map_err(|error| JobError::Io { doing: "cannot be compressed", error })
+}
+
+fn decompress_within(octets: &[u8], limit: usize) -> Result<Vec<u8>> {
+    zstd::bulk::decompress(octets, size_within(octets, limit)?).map_err(|_| JobError::Damaged)
+}
+
+/// A hostile size must not allocate anything.
+fn size_within(octets: &[u8], limit: usize) -> Result<usize> {
+    let size = zstd::zstd_safe::get_frame_content_size(octets).ok().flatten();
+    let size = size.and_then(|size| usize::try_from(size).ok()).filter(|size| *size <= limit);
+    size.ok_or(JobError::Damaged)
 }
 
 /// Appends a number.
@@ -111,12 +138,12 @@ impl Entry {
         !matches!(self, Self::Void)
     }
 
-    /// The record, and whether it is for good.
-    pub(super) fn record(&self) -> (Option<&Record>, bool) {
+    /// The verdict, and whether it is for good.
+    pub(super) fn verdict(&self) -> Option<(SubStatus, bool)> {
         match self {
-            Self::Final(record) => (Some(record), true),
-            Self::Interim(record) => (Some(record), false),
-            Self::Void => (None, false),
+            Self::Final(record) => Some((record.sub_status, true)),
+            Self::Interim(record) => Some((record.sub_status, false)),
+            Self::Void => None,
         }
     }
 }
@@ -195,6 +222,16 @@ impl Packer {
     /// The verdict on the row, if it has one, is void.
     pub(super) fn put_void(&mut self, row: u32) {
         self.put_head(row, VOID);
+    }
+
+    /// Whether what was put is enough for a batch.
+    pub(super) fn is_full(&self) -> bool {
+        self.octets.len() >= BATCH
+    }
+
+    /// The batch of a segment.
+    pub(super) fn into_batch(self, segment: u32) -> Result<Batch> {
+        Ok(Batch { segment, count: self.count, results: compress(&self.octets)? })
     }
 
     fn put_head(&mut self, row: u32, kind: u8) {
@@ -435,6 +472,28 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::verify::{MAX_TEXT, shortened};
+
+    fn record() -> Record {
+        Record {
+            address: String::new(),
+            status: SubStatus::Accepted.status(),
+            sub_status: SubStatus::Accepted,
+            blame: None,
+            catch_all: CatchAll::NotRun,
+            role: false,
+            disposable: false,
+            free: false,
+            mx_host: None,
+            smtp_code: Some(250),
+            enhanced_code: None,
+            reply: None,
+            attempts: 1,
+            tls: None,
+            duration_ms: 7,
+            checked_at: Timestamp::UNIX_EPOCH,
+        }
+    }
 
     fn records() -> impl Strategy<Value = Record> {
         let text = || prop::option::of(prop::sample::select(vec!["", "a.test", "Ok", "ü\u{fffd}"]));
@@ -490,6 +549,56 @@ mod tests {
             let octets = decompress(&compress(&packer.octets).unwrap()).unwrap();
             let found: Vec<_> = Unpacker::new(&octets).map(std::result::Result::unwrap).collect();
             prop_assert_eq!(found, entries);
+        }
+
+        /// One limit for both: what is written is read, and what could not be read is not written.
+        #[test]
+        fn the_writer_and_the_reader_have_one_limit(limit in 0..300_usize, over in -3..3_i64) {
+            let len = (limit as i64 + over).max(0) as usize;
+            let value = vec![7; len];
+            match compress_within(&value, limit) {
+                Ok(octets) => {
+                    prop_assert!(len <= limit);
+                    prop_assert_eq!(&decompress_within(&octets, limit).unwrap(), &value);
+                }
+                Err(error) => prop_assert!(len > limit && matches!(error, JobError::TooLarge)),
+            }
+            let octets = compress_within(&value, usize::MAX).unwrap();
+            prop_assert_eq!(decompress_within(&octets, limit).is_ok(), len <= limit);
+        }
+
+        /// Whatever servers say: no batch is much larger than it should be, and each is read back.
+        #[test]
+        fn batches_of_any_replies_are_read_back(lens in prop::collection::vec(0..2_000_usize, 1..40), times in 1..80_u32) {
+            let record = |len: usize, n: u32| {
+                let reply = format!("{n}{}", "x".repeat(len));
+                Record { reply: Some(shortened(&reply).into()), ..record() }
+            };
+            let (mut packer, mut batches, mut row) = (Packer::default(), Vec::new(), 0);
+            for n in 0..times {
+                for len in &lens {
+                    packer.put(row, &record(*len, n), true);
+                    row += 1;
+                    if packer.is_full() {
+                        batches.push(std::mem::take(&mut packer).into_batch(0).unwrap());
+                    }
+                }
+            }
+            batches.push(packer.into_batch(0).unwrap());
+            let (mut found, mut counted) = (0, 0);
+            for batch in &batches {
+                let octets = decompress(&batch.results).unwrap();
+                prop_assert!(octets.len() < BATCH + 2 * MAX_TEXT);
+                counted += batch.count;
+                for entry in Unpacker::new(&octets) {
+                    let (at, entry) = entry.unwrap();
+                    let (len, n) = (lens[at as usize % lens.len()], at / lens.len() as u32);
+                    prop_assert_eq!(at, found);
+                    prop_assert_eq!(entry, Entry::Final(record(len, n)));
+                    found += 1;
+                }
+            }
+            prop_assert_eq!((found, counted), (row, row));
         }
 
         #[test]

@@ -38,7 +38,8 @@ pub fn job_input(octets: &[u8]) {
     let spans = store.spans().expect("it was stored");
     let found: Vec<_> = spans
         .iter()
-        .flat_map(|span| results::segment(&store, *span).expect("what was stored is read"))
+        .flat_map(|span| results::pieces(&store, *span))
+        .flat_map(|piece| piece.expect("what was stored is read"))
         .map(|row| (row.record.address, row.written))
         .collect();
     assert!(

@@ -1,10 +1,12 @@
 //! What is known so far, in the order of the rows, while a run may be going on.
 
+use std::ops::Range;
+
 use jiff::Timestamp;
 
 use super::{
     error::{JobError, Result},
-    pack::{Entry, Unpack, Unpacker, decompress},
+    pack::{Entry, Unpack, Unpacker, decompress, size},
     store::{MAX_ROWS, Span, Store},
 };
 use crate::verify::{CatchAll, Record, SubStatus};
@@ -35,29 +37,77 @@ pub struct JobRow {
     pub record: Record,
 }
 
-/// All rows of a segment.
-///
-/// # Errors
-/// The store fails, or is damaged.
-pub(super) fn segment(store: &dyn Store, span: Span) -> Result<Vec<JobRow>> {
-    let entries = entries(store, span)?;
+/// Octets of results that are in memory at once, before compression; where a segment has more, it is read in pieces.
+const PIECE: usize = 32 << 20;
+
+/// All rows of a segment in their order, in pieces. An error, that the store fails or is damaged, ends them.
+pub(super) fn pieces(store: &dyn Store, span: Span) -> impl Iterator<Item = Result<Vec<JobRow>>> + '_ {
+    pieces_of(store, span, PIECE)
+}
+
+fn pieces_of(store: &dyn Store, span: Span, octets: usize) -> impl Iterator<Item = Result<Vec<JobRow>>> + '_ {
+    let (pieces, error) = match open(store, span, octets) {
+        Ok(pieces) => (Some(pieces), None),
+        Err(error) => (None, Some(Err(error))),
+    };
+    pieces.into_iter().flatten().chain(error)
+}
+
+fn open(
+    store: &dyn Store,
+    span: Span,
+    octets: usize,
+) -> Result<impl Iterator<Item = Result<Vec<JobRow>>> + '_> {
+    let mut all = 0;
+    store.results(span.segment, &mut |batch| {
+        all += size(batch)?;
+        Ok(())
+    })?;
+    // Results lie in the order of the answers, so that a piece is found by going through all of them.
+    let pieces = u32::try_from(all / octets).unwrap_or(u32::MAX).saturating_add(1);
+    let len = span.rows.div_ceil(pieces).max(1);
     let rows = decompress(&store.rows(span.segment)?)?;
-    let mut from = Unpack(&rows);
-    let mut found = Vec::with_capacity(entries.len());
-    for (row, entry) in (span.first..).zip(entries) {
-        let address = from.text()?.to_owned();
-        let written = from.octets()?.to_vec();
+    let (mut at, mut from) = (0, 0);
+    Ok(std::iter::from_fn(move || {
+        (from < span.rows).then(|| {
+            let piece = from..span.rows.min(from.saturating_add(len));
+            from = piece.end;
+            let mut packed = Unpack(rows.get(at..).unwrap_or_default());
+            let found = read(store, span, piece, &mut packed);
+            at = rows.len() - packed.0.len();
+            if found.is_err() {
+                from = span.rows;
+            }
+            found
+        })
+    }))
+}
+
+/// Rows with what is known of them, given the packed rows from there on.
+fn read(store: &dyn Store, span: Span, piece: Range<u32>, packed: &mut Unpack<'_>) -> Result<Vec<JobRow>> {
+    let is_last = piece.end == span.rows;
+    let mut known = vec![None; piece.len()];
+    scan(store, span, |row, entry| {
+        if let Some(known) = row.checked_sub(piece.start).and_then(|at| known.get_mut(at as usize)) {
+            *known = Some(entry);
+        }
+    })?;
+    let mut found = Vec::with_capacity(known.len());
+    for (row, entry) in piece.zip(known) {
+        let address = packed.text()?.to_owned();
+        let written = packed.octets()?.to_vec();
         let (known, mut record) = match entry {
             Some(Entry::Final(record)) => (Known::Verdict, record),
             Some(Entry::Interim(record)) => (Known::Interim, record),
             Some(Entry::Void) | None => (Known::Nothing, nothing()),
         };
         record.address = address;
-        found.push(JobRow { row, source: span.source, written, known, record });
+        found.push(JobRow { row: span.first + row, source: span.source, written, known, record });
     }
-    match from.is_empty() {
-        true => Ok(found),
-        false => Err(JobError::Damaged.within(format_args!("segment {}", span.segment))),
+    // Behind the last row there is nothing.
+    match is_last && !packed.is_empty() {
+        false => Ok(found),
+        true => Err(JobError::Damaged.within(format_args!("segment {}", span.segment))),
     }
 }
 
@@ -86,17 +136,66 @@ fn nothing() -> Record {
 /// The most results that a batch has: each row several times.
 const MAX_ENTRIES: usize = 8 * MAX_ROWS as usize;
 
-/// What is known of each row of a segment: the last that was said.
-pub(super) fn entries(store: &dyn Store, span: Span) -> Result<Vec<Option<Entry>>> {
-    let mut known = vec![None; span.rows as usize];
-    for batch in store.results(span.segment)? {
-        for (number, entry) in Unpacker::new(&decompress(&batch)?).enumerate() {
+/// Tells all that was said of the rows of a segment, counted from its first: of each row the last counts.
+pub(super) fn scan(store: &dyn Store, span: Span, mut tell: impl FnMut(u32, Entry)) -> Result<()> {
+    store.results(span.segment, &mut |batch| {
+        for (number, entry) in Unpacker::new(&decompress(batch)?).enumerate() {
             let (row, entry) = entry?;
-            if number >= MAX_ENTRIES {
+            if row >= span.rows || number >= MAX_ENTRIES {
                 return Err(JobError::Damaged.within(format_args!("results of segment {}", span.segment)));
             }
-            *known.get_mut(row as usize).ok_or(JobError::Damaged)? = Some(entry);
+            tell(row, entry);
+        }
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::job::{
+        pack::{Packer, compress, put_octets},
+        sqlite::Sqlite,
+        store::{Changes, Segment},
+    };
+
+    #[test]
+    fn a_segment_is_read_in_pieces_where_its_results_are_long() {
+        const ROWS: u32 = 100;
+        let mut store = Sqlite::in_memory().unwrap();
+        let mut rows = Vec::new();
+        for row in 0..ROWS {
+            put_octets(&mut rows, format!("user{row}@x.test").as_bytes());
+            put_octets(&mut rows, format!("row {row}").as_bytes());
+        }
+        let span = Span { segment: 0, source: 3, first: 1_000, rows: ROWS };
+        let repeats = Vec::new();
+        store.add(&Segment { span, rows: compress(&rows).unwrap(), repeats }, &[]).unwrap();
+        let mut packer = Packer::default();
+        // Backwards, and every third of them twice.
+        for row in (0..ROWS).rev().chain((0..ROWS).step_by(3)) {
+            let reply: Arc<str> = format!("{row} {}", "x".repeat(row as usize)).into();
+            packer.put(row, &Record { reply: Some(reply), ..nothing() }, row % 3 == 0);
+        }
+        let batches = vec![packer.into_batch(0).unwrap()];
+        store.commit(&Changes { batches, ..Changes::default() }).unwrap();
+        for (octets, count) in [(1 << 20, 1), (4_000, 2), (600, 15), (1, 100)] {
+            let pieces: Vec<_> = pieces_of(&store, span, octets).map(Result::unwrap).collect();
+            assert!(pieces.len().abs_diff(count) < 3, "{} pieces of {octets} octets", pieces.len());
+            let found: Vec<_> = pieces.into_iter().flatten().collect();
+            assert_eq!(found.len(), ROWS as usize);
+            for (row, found) in (0..ROWS).zip(&found) {
+                assert_eq!((found.row, found.source), (1_000 + row, 3));
+                assert_eq!(found.written, format!("row {row}").as_bytes());
+                assert_eq!(found.record.address, format!("user{row}@x.test"));
+                assert_eq!(
+                    found.record.reply.as_ref().unwrap().len(),
+                    row.to_string().len() + 1 + row as usize
+                );
+                assert_eq!(found.known == Known::Verdict, row % 3 == 0);
+            }
         }
     }
-    Ok(known)
 }

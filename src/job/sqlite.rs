@@ -257,19 +257,18 @@ impl Store for Sqlite {
         self.read("catch_all", &sql, [], |row| Ok((row.get(0)?, catch_all(row.get(1)?))))
     }
 
-    fn results(&self, segment: u32) -> Result<Vec<Vec<u8>>> {
+    fn results(&self, segment: u32, tell: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let sql = format!(
             "SELECT id, segment, count, {}, results FROM result WHERE segment = ? ORDER BY id",
             self.sum()
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
         let mut rows = statement.query([segment])?;
-        let mut found = Vec::new();
         while let Some(row) = rows.next()? {
             self.check("result", row, 3)?;
-            found.push(self.unseal("result.results", row.get(0)?, row.get(4)?)?);
+            tell(&self.unseal("result.results", row.get(0)?, row.get(4)?)?)?;
         }
-        Ok(found)
+        Ok(())
     }
 
     fn commit(&mut self, changes: &Changes) -> Result<()> {

@@ -140,8 +140,8 @@ pub(super) trait Store: Send {
     fn next_due(&self, after: (i64, u32)) -> Result<Option<i64>>;
     /// Which domains accept any local part, as far as is known.
     fn catch_all(&self) -> Result<Vec<(String, CatchAll)>>;
-    /// The results of a segment, the oldest first.
-    fn results(&self, segment: u32) -> Result<Vec<Vec<u8>>>;
+    /// Tells each batch of the results of a segment, the oldest first. There may be more of them than fit the memory.
+    fn results(&self, segment: u32, tell: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;
     /// Makes the changes, all or none.
     fn commit(&mut self, changes: &Changes) -> Result<()>;
     /// Has what is due later than `latest`, in milliseconds since 1970, be due then.

@@ -2,7 +2,7 @@
 //!
 //! It is copied, so that a full disk or a kill leaves the old one as it was.
 
-use std::path::Path;
+use std::{mem, path::Path};
 
 use super::{
     draft::Draft,
@@ -17,6 +17,8 @@ use super::{
 
 /// Addresses that are copied at once.
 const TOGETHER: u32 = 10_000;
+/// Octets of results that are copied at once, 8 MiB and what the last batch has beyond.
+const OCTETS: usize = 8 << 20;
 
 /// Renews a job of version 1; another stays as it is. The caller shows that it has the lock of the job.
 ///
@@ -46,9 +48,17 @@ fn copy(old: &Sqlite, new: &mut Sqlite) -> Result<()> {
     for span in old.spans()? {
         let repeats = repeats.get(&span.segment).cloned().unwrap_or_default();
         new.add(&Segment { span, rows: old.rows(span.segment)?, repeats }, &[])?;
-        let results = old.results(span.segment)?.into_iter();
-        let batch = |results| Batch { segment: span.segment, count: 0, results };
-        new.commit(&Changes { batches: results.map(batch).collect(), ..Changes::default() })?;
+        let (mut batches, mut octets) = (Vec::new(), 0);
+        old.results(span.segment, &mut |results| {
+            octets += results.len();
+            batches.push(Batch { segment: span.segment, count: 0, results: results.to_vec() });
+            if octets >= OCTETS {
+                octets = 0;
+                new.commit(&Changes { batches: mem::take(&mut batches), ..Changes::default() })?;
+            }
+            Ok(())
+        })?;
+        new.commit(&Changes { batches, ..Changes::default() })?;
     }
     for head in old.chunks(0)? {
         let Some(addresses) = old.addresses(head.id)? else { continue };

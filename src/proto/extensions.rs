@@ -5,6 +5,9 @@ use super::{Mechanism, Reply, grammar};
 /// Mechanisms that are listed; beyond, a server is not in earnest, and telling doubles apart would cost too much.
 const MAX_AUTH: usize = 64;
 
+/// Octets of the lines that nobody here knows; what is beyond is left out, since it is kept as long as the connection.
+const MAX_OTHERS: usize = 4 * 1024;
+
 /// The service extensions that a server offers.
 ///
 /// Keywords are case-insensitive; `AUTH=PLAIN`, leading spaces and repeated keywords are understood, since
@@ -46,7 +49,7 @@ pub struct Extensions {
     pub auth: Vec<Box<str>>,
     /// LIMITS (RFC 9422).
     pub limits: Limits,
-    /// Every other line as sent: keyword in upper case, and its parameters.
+    /// The other lines as sent, up to 4 KiB of them: keyword in upper case, and its parameters.
     pub others: Vec<(Box<str>, Box<str>)>,
 }
 
@@ -114,7 +117,10 @@ impl Extensions {
             "LIMITS" => params.iter().for_each(|param| self.limits.add(param)),
             _ => {
                 let params = String::from_utf8_lossy(&params.join(&b' ')).into_owned();
-                self.others.push((keyword, params.into_boxed_str()));
+                let known = self.others.iter().map(|(keyword, params)| keyword.len() + params.len());
+                if known.sum::<usize>() + keyword.len() + params.len() <= MAX_OTHERS {
+                    self.others.push((keyword, params.into_boxed_str()));
+                }
             }
         }
     }

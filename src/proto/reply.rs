@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt, ops::Range, str::FromStr};
 
 use bytes::Bytes;
+use memchr::memrchr;
 
 use super::{
     DecodeError, Decoder,
@@ -10,6 +11,9 @@ use super::{
     error::EnhancedCodeError,
     grammar,
 };
+
+/// The most octets of an [excerpt](Reply::excerpt).
+const MAX_EXCERPT: usize = 4 * 1024;
 
 /// One whole reply, of one line or many.
 ///
@@ -220,6 +224,19 @@ impl<B: AsRef<[u8]>> Reply<B> {
     #[must_use]
     pub fn detach(&self) -> Reply {
         Reply { raw: Bytes::copy_from_slice(self.as_bytes()), head: self.head }
+    }
+
+    /// As [`detach`](Self::detach), but of a long reply the first lines only, in no more than 4 KiB: for those who keep
+    /// replies of many servers, each of which decides how much it writes.
+    #[must_use]
+    pub fn excerpt(&self) -> Reply {
+        let whole = self.as_bytes();
+        let end = match whole.get(..MAX_EXCERPT) {
+            // No line is as long as that.
+            Some(start) => memrchr(b'\n', start).map_or(whole.len(), |end| end + 1),
+            None => whole.len(),
+        };
+        Reply { raw: Bytes::copy_from_slice(&whole[..end]), head: self.head }
     }
 
     /// The octets as they came, line ends and all.

@@ -206,6 +206,23 @@ impl State {
         self.ending && self.connections == 0 && self.waiting == 0 && self.later.is_empty()
     }
 
+    /// Whether it has nothing to do, and knows nothing that the provider has to be spared for.
+    pub(super) fn is_idle(&mut self, now: Instant) -> bool {
+        self.connections == 0
+            && self.waiting == 0
+            && self.later.is_empty()
+            && self.lot.is_empty()
+            && self.standing.is_clear()
+            && !self.groups.iter().any(|group| group.harvest.has_lied())
+            && self.pace.allows(now) >= self.pace.burst()
+    }
+
+    /// Forgets what is known of domains, all of which get new numbers from here on.
+    pub(super) fn forget_domains(&mut self) {
+        self.groups.iter_mut().for_each(Group::forget_domains);
+        self.standing.forget_domains();
+    }
+
     /// Whether there are more connections than there should be.
     pub(super) fn is_surplus(&self) -> bool {
         self.connections > self.controller.connections(Instant::now())

@@ -22,6 +22,8 @@ use hickory_resolver::{
     proto::op::DnsRequest,
 };
 
+use super::answers::Answers;
+
 /// How often a query is sent again over UDP before its attempt ends. Each copy keeps a socket of its own until then.
 const RETRANSMISSIONS: u8 = 1;
 
@@ -67,12 +69,12 @@ impl ConnectionProvider for Connections {
 pub(super) struct Connection(DnsExchange<TokioRuntimeProvider>);
 
 impl DnsHandle for Connection {
-    type Response = <DnsExchange<TokioRuntimeProvider> as DnsHandle>::Response;
+    type Response = Answers<<DnsExchange<TokioRuntimeProvider> as DnsHandle>::Response>;
     type Runtime = TokioRuntimeProvider;
 
     fn send(&self, mut request: DnsRequest) -> Self::Response {
         request.metadata.authentic_data = true;
-        self.0.send(request)
+        Answers(self.0.send(request))
     }
 }
 

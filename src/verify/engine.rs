@@ -6,7 +6,14 @@
 //!                      └▶ event
 //! ```
 
-use std::{num::NonZeroI64, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroI64,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use foldhash::HashMap;
 use jiff::Timestamp;
@@ -22,7 +29,7 @@ use super::{
     outcome::Outcome,
     permits::Permits,
     router::Router,
-    run::{Events, Lot, MAX_PENDING, Records, Tasks},
+    run::{Backlog, Events, Lot, MAX_PENDING, Records, Tasks},
     status::Statuses,
 };
 use crate::{
@@ -94,7 +101,10 @@ pub(super) struct Context {
     pub(super) deadlines: Deadlines,
     /// For the connections of all runs.
     pub(super) permits: Arc<Permits>,
-    pending: Arc<Semaphore>,
+    pub(super) pending: Arc<Semaphore>,
+    /// How many wait without a place.
+    postponed: AtomicUsize,
+    backlog: Arc<Backlog>,
     lots: mpsc::UnboundedSender<Lot>,
     /// The start of the run, and the time in milliseconds then: finer would be a pretence for what took a round trip.
     epoch: (Instant, i64),
@@ -116,8 +126,15 @@ impl Context {
     /// Hands events to whoever takes them; if nobody does any more, there is nothing left to do with them.
     pub(super) fn deliver(&self, lot: Lot) {
         if !lot.is_empty() {
+            self.backlog.add(lot.octets);
             let _ = self.lots.send(lot);
         }
+    }
+
+    /// Waits while the caller has too much to take. To be awaited before more is asked.
+    #[inline]
+    pub(super) async fn room(&self) {
+        self.backlog.room().await;
     }
 
     /// Settles an address that no server was asked about.
@@ -137,20 +154,38 @@ impl Context {
 
     /// The verdict on an address.
     pub(super) fn done(&self, item: &Item, record: Record, lot: &mut Lot) {
+        self.count(item.placed, &record, lot);
         lot.events.push(Event::Done { id: item.id, record });
-        lot.places += usize::from(item.placed);
     }
 
     /// What is known of an address that is to be asked again by the caller.
     pub(super) fn later(&self, item: &Item, record: Record, after: Duration, lot: &mut Lot) {
+        self.count(item.placed, &record, lot);
         lot.events.push(Event::Later { id: item.id, record, after });
-        lot.places += usize::from(item.placed);
     }
 
-    /// Gives back the place of an address that goes on waiting without one.
+    /// Counts what an event takes, and gives back with it.
+    #[inline]
+    fn count(&self, placed: bool, record: &Record, lot: &mut Lot) {
+        lot.octets += record.reply.as_ref().map_or(0, |reply| reply.len());
+        match placed {
+            true => lot.places += 1,
+            // It waited without one, and waits no longer.
+            false => drop(self.postponed.fetch_sub(1, Relaxed)),
+        }
+    }
+
+    /// Gives back the place of an address that goes on waiting without one, unless as many as there are places do so: they
+    /// take memory as well.
     pub(super) fn give_place_back(&self, item: &mut Item) {
-        if std::mem::take(&mut item.placed) {
+        if !item.placed {
+            return;
+        }
+        if self.postponed.fetch_add(1, Relaxed) < MAX_PENDING {
+            item.placed = false;
             self.pending.add_permits(1);
+        } else {
+            self.postponed.fetch_sub(1, Relaxed);
         }
     }
 
@@ -336,7 +371,8 @@ impl Verifier {
     fn run(&self, books: Books, known: HashMap<Box<str>, CatchAll>) -> (Tasks, Events) {
         let (context, received) = self.context(books, known);
         let (tasks, input) = Tasks::new(Arc::clone(&context.pending));
-        let mut events = Events::new(received, Arc::clone(&context.pending), context.statuses.clone());
+        let (pending, backlog) = (Arc::clone(&context.pending), Arc::clone(&context.backlog));
+        let mut events = Events::new(received, pending, backlog, context.statuses.clone());
         events.tasks.spawn(Router::new(context.into(), Arc::clone(&self.resolver)).run(input));
         (tasks, events)
     }
@@ -357,6 +393,8 @@ impl Verifier {
             deadlines: Deadlines::new(&self.config.client.timeouts),
             permits: Arc::clone(&self.permits),
             pending: Arc::new(Semaphore::new(MAX_PENDING)),
+            postponed: AtomicUsize::new(0),
+            backlog: Arc::default(),
             lots,
             epoch: (Instant::now(), Timestamp::now().as_millisecond()),
         };
@@ -375,6 +413,9 @@ fn pool(config: &VerifierConfig, metrics: Arc<Metrics>) -> Result<Pool, BuildErr
         acquire_timeout: PATIENCE,
         max_retries: 0,
         breaker_failures: 0,
+        // The lanes remember what is known of a server, and there may be any number of servers.
+        server_ttl: Duration::from_secs(60),
+        cleanup_interval: Duration::from_secs(30),
         helo: client.name.clone(),
         bind: client.bind,
         tls: client.tls,

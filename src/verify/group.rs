@@ -178,6 +178,12 @@ impl Group {
         self.domains.values().any(|domain| matches!(domain, Domain::Asked(_)))
     }
 
+    /// Forgets what is known of domains, but for those that are being asked about.
+    pub(super) fn forget_domains(&mut self) {
+        self.domains.retain(|_, domain| matches!(domain, Domain::Asked(_)));
+        self.rates.forget_domains();
+    }
+
     /// Whether it is being asked whether a domain accepts anything.
     pub(super) fn is_asked(&self, domain: u32) -> bool {
         matches!(self.domains.get(&domain), Some(Domain::Asked(_)))

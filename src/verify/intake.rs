@@ -8,8 +8,10 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// How much is read ahead: so much that the waking of threads, once for each filling, costs little beside the reading.
+/// How much is read ahead: so much that the waking of threads, once for each filling, costs little beside the reading;
 const AHEAD: usize = 4096;
+/// and how many octets of it. Behind these there may be one item of any length.
+const AHEAD_OCTETS: usize = 1 << 20;
 
 /// What is shared by the thread that reads and the task that takes.
 #[derive(Debug, Default)]
@@ -24,6 +26,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     items: Vec<String>,
+    octets: usize,
     ended: bool,
     abandoned: bool,
 }
@@ -53,12 +56,13 @@ impl Reader {
     pub(super) fn read(self, items: impl Iterator<Item = String>) {
         for item in items {
             let mut state = self.0.lock();
-            while state.items.len() >= AHEAD && !state.abandoned {
+            while (state.items.len() >= AHEAD || state.octets >= AHEAD_OCTETS) && !state.abandoned {
                 state = self.0.emptied.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             if state.abandoned {
                 return;
             }
+            state.octets += item.len();
             state.items.push(item);
             let first = state.items.len() == 1;
             drop(state);
@@ -87,6 +91,7 @@ impl Intake {
                 if !state.items.is_empty() {
                     let room = Vec::with_capacity(state.items.len());
                     let items = mem::replace(&mut state.items, room);
+                    state.octets = 0;
                     self.0.emptied.notify_one();
                     return Some(items);
                 }
@@ -125,6 +130,19 @@ mod tests {
             }
         }
         assert_eq!(next, 50_000);
+        thread.join().unwrap();
+    }
+
+    #[tokio::test]
+    async fn long_items_are_read_ahead_by_their_octets() {
+        let (reader, mut intake) = intake();
+        let thread = thread::spawn(move || reader.read((0..20).map(|_| "x".repeat(AHEAD_OCTETS / 4 + 1))));
+        let mut items = 0;
+        while let Some(taken) = intake.take().await {
+            assert!(taken.len() <= 4, "{} items", taken.len());
+            items += taken.len();
+        }
+        assert_eq!(items, 20);
         thread.join().unwrap();
     }
 

@@ -8,6 +8,7 @@
 //! [`Verifier`] is the whole: [`verify_all`](Verifier::verify_all) for a list, and [`start`](Verifier::start) for a
 //! caller that keeps its own books, of a durable job for example; [`Classifier`] is of use by itself for people with bounce logs.
 
+mod answers;
 mod catch_all;
 mod classify;
 mod config;
@@ -58,6 +59,9 @@ pub use self::classify::properties;
 #[doc(no_inline)]
 pub use crate::net::TlsVersion;
 
+#[cfg(feature = "job")]
+pub(crate) use self::record::shortened;
+
 pub use self::{
     classify::{
         Classifier, Explanation, Predicate, Retry, RulesError, Stage, UnknownStage, Verdict, decode_text,
@@ -69,7 +73,7 @@ pub use self::{
     facts::{DomainFacts, Lists, is_role},
     mx::{DnsConfigError, Exchangers, MailRoute, Resolved, Resolver, Routes, Unreachable},
     provider::{Limits, Provider, Providers, ProvidersError},
-    record::{CatchAll, Record},
+    record::{CatchAll, MAX_TEXT, Record},
     run::{Ended, Events, Lanes, Records, Tasks},
     spelling::{did_you_mean, normal_form},
     status::{Block, BlockCause, LaneState, LaneStatus},

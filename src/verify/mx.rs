@@ -206,7 +206,8 @@ impl Resolver {
         options.attempts = REPETITIONS;
         options.edns0 = true;
         options.try_tcp_on_error = true;
-        options.cache_size = 65_536;
+        // Answers, each of which takes up to 10 KB where all of its names are as long as they may be.
+        options.cache_size = 16_384;
         // What /etc/hosts says is for this machine, not for the mail of the world.
         options.use_hosts_file = ResolveHosts::Never;
         let dns = builder.build().map_err(|error| DnsConfigError(Box::new(error)))?;

@@ -4,7 +4,9 @@ use std::{error::Error, ops::Range, sync::Arc, time::Duration};
 
 use memchr::memchr;
 
-use super::{Blame, Classifier, Retry, Stage, SubStatus, Subject, Unreachable, Verdict, reply_text};
+use super::{
+    Blame, Classifier, Retry, Stage, SubStatus, Subject, Unreachable, Verdict, record::shortened, reply_text,
+};
 use crate::{
     client::{ConnectError, SessionError},
     net::ErrorKind,
@@ -23,11 +25,13 @@ pub(super) struct Outcome {
     pub(super) verdict: Verdict,
     pub(super) code: Option<u16>,
     pub(super) enhanced: Option<EnhancedCode>,
+    /// No longer than [`MAX_TEXT`](super::MAX_TEXT).
     pub(super) text: Option<Arc<str>>,
 }
 
 impl Outcome {
-    /// What a reply to `verb` says. One whose lines carry different codes says nothing: it has no code.
+    /// What a reply to `verb` says: all of it is classified, and its beginning is kept. One whose lines carry different
+    /// codes says nothing: it has no code.
     pub(super) fn of_reply<B: AsRef<[u8]>>(classifier: &Classifier, verb: Verb, reply: &Reply<B>) -> Self {
         if reply.has_mixed_codes() {
             let text = format!("{MIXED_CODES}{reply}");
@@ -41,7 +45,7 @@ impl Outcome {
         }
         let (enhanced, text) = (reply.enhanced(), reply_text(reply));
         let verdict = classifier.classify(stage(verb), reply.code(), enhanced, &text).verdict;
-        Self { verdict, code: Some(reply.code()), enhanced, text: Some(text.into()) }
+        Self { verdict, code: Some(reply.code()), enhanced, text: Some(kept(&text)) }
     }
 
     /// Whether it is a reply that says yes.
@@ -147,7 +151,7 @@ impl Outcome {
         let text = self.text.as_deref().unwrap_or_default();
         let text = format!("{text} (the exchangers have no IPv4 address to try)");
         let verdict = Verdict { retry: None, ..self.verdict };
-        Self { verdict, text: Some(text.into()), ..*self }
+        Self { verdict, text: Some(kept(&text)), ..*self }
     }
 
     /// A refusal by a server that refuses mailboxes which it accepted before.
@@ -170,7 +174,7 @@ impl Outcome {
     }
 
     fn without_reply(verdict: Verdict, text: &str) -> Self {
-        Self { verdict, code: None, enhanced: None, text: Some(text.into()) }
+        Self { verdict, code: None, enhanced: None, text: Some(kept(text)) }
     }
 
     /// An error with all its causes, since none of them prints the next.
@@ -186,12 +190,20 @@ impl Outcome {
     }
 }
 
+/// What records keep of a text.
+fn kept(text: &str) -> Arc<str> {
+    shortened(text).into()
+}
+
 /// Replies up to this length are compared without their mailbox; of longer ones the classifier may not see the end.
 const SHORT: usize = 1024;
+/// Longer replies are not remembered: each connection would hold on to one of up to 64 KiB.
+const REMEMBERED: usize = 4096;
 
 /// A reply, and what it means. Servers say the same to most, but for the mailbox.
 pub(super) struct Said {
     verb: Verb,
+    /// Of one too long to be remembered only what names a mailbox, which is no whole reply.
     words: Vec<u8>,
     /// Where the mailbox stands between angle brackets, of which the classifier takes no note.
     mailbox: Option<Range<usize>>,
@@ -211,7 +223,11 @@ impl Said {
         let mailbox = mailbox.filter(|_| std::str::from_utf8(words).is_ok());
         let mailbox = mailbox.and_then(|mailbox| bracketed(words, mailbox));
         let outcome = Outcome::of_reply(classifier, verb, reply);
-        Self { verb, words: words.into(), mailbox, outcome: outcome.into() }
+        let words = match words.len() <= REMEMBERED {
+            true => words.into(),
+            false => words[memchr(b'<', words).unwrap_or(0)..].iter().copied().take(REMEMBERED).collect(),
+        };
+        Self { verb, words, mailbox, outcome: outcome.into() }
     }
 
     /// Whether it is the same reply, or one that differs in nothing but its mailbox, in whose place it is put then.
@@ -236,7 +252,7 @@ impl Said {
             words.clone_into(&mut self.words);
             self.mailbox = Some(now);
             let Outcome { verdict, code, enhanced, .. } = *self.outcome;
-            self.outcome = Outcome { verdict, code, enhanced, text: Some(reply_text(reply).into()) }.into();
+            self.outcome = Outcome { verdict, code, enhanced, text: Some(kept(&reply_text(reply))) }.into();
         }
         alike
     }
@@ -287,7 +303,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::proto::Decoder;
+    use crate::{proto::Decoder, verify::MAX_TEXT};
 
     fn reply(words: &str) -> Option<Reply> {
         octets(words.as_bytes())
@@ -355,6 +371,39 @@ mod tests {
         if said.is_said_again(Verb::Rcpt, &of("bob@a.test"), Some("bob@a.test")) {
             let alone = Outcome::of_reply(classifier, Verb::Rcpt, &of("bob@a.test"));
             assert_eq!(**said.outcome(), alone);
+        }
+    }
+
+    #[test]
+    fn of_a_long_reply_the_beginning_is_kept_and_all_of_it_is_classified() {
+        let classifier = Classifier::builtin();
+        let line = "x".repeat(1_500);
+        let long = reply(&format!("550-{line}\r\n550-{line}\r\n550 5.1.1 User unknown")).unwrap();
+        let outcome = Outcome::of_reply(classifier, Verb::Rcpt, &long);
+        assert_eq!((outcome.verdict.sub_status, outcome.code), (SubStatus::MailboxNotFound, Some(550)));
+        assert_eq!(outcome.text.unwrap().len(), MAX_TEXT);
+        let mixed = reply(&format!("550-{line}\r\n550-{line}\r\n250 Ok")).unwrap();
+        let outcome = Outcome::of_reply(classifier, Verb::Rcpt, &mixed);
+        assert_eq!((outcome.verdict.sub_status, outcome.code), (SubStatus::ProtocolError, None));
+        assert_eq!(outcome.text.unwrap().len(), MAX_TEXT);
+        let ipv6 = Outcome::of_reply(classifier, Verb::Rcpt, &long).without_ipv4();
+        assert!(ipv6.text.unwrap().len() <= MAX_TEXT);
+        let unreachable = Unreachable::Dns { timeout: false, reason: "x".repeat(70_000).into() };
+        assert_eq!(Outcome::of_unreachable(&unreachable).text.unwrap().len(), MAX_TEXT);
+    }
+
+    #[test]
+    fn a_long_reply_is_not_remembered_but_for_the_mailbox_that_it_names() {
+        let classifier = Classifier::builtin();
+        let of = |lines: usize| {
+            let line = format!("250-{}\r\n", "x".repeat(1_000));
+            reply(&format!("{}250 Ok <ann@a.test>", line.repeat(lines))).unwrap()
+        };
+        for (lines, remembered) in [(1, true), (3, true), (60, false)] {
+            let mut said = Said::new(classifier, Verb::Rcpt, &of(lines), None);
+            assert!(said.words.len() <= REMEMBERED);
+            assert_eq!(said.named(), Some(&b"ann@a.test"[..]), "{lines} lines");
+            assert_eq!(said.is_said_again(Verb::Rcpt, &of(lines), None), remembered, "{lines} lines");
         }
     }
 

@@ -266,6 +266,7 @@ impl<'a> Probe<'a> {
     }
 
     async fn window(&mut self, window: Window) -> Result<(), SessionError> {
+        self.seat.desk.context.room().await;
         let Window { questions, risk, smtputf8, last, alone } = window;
         let count = questions.len();
         self.budget.begin();

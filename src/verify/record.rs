@@ -1,12 +1,19 @@
 //! What comes out for each address: one flat record, every field always there.
 
-use std::{fmt::Display, sync::Arc};
+use std::{borrow::Cow, fmt::Display, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::{Blame, Status, SubStatus};
 use crate::{net::TlsVersion, proto::EnhancedCode};
+
+/// The most octets of [`Record::reply`]: 1 KiB. A longer text is cut behind a whole character, and ends with `…`, which
+/// counts.
+pub const MAX_TEXT: usize = 1_024;
+
+/// What stands in the place of the rest of a text that was cut.
+const CUT: &str = "…";
 
 /// All that is known of one address after it was verified.
 ///
@@ -37,7 +44,7 @@ pub struct Record {
     /// Its enhanced status code.
     #[serde(serialize_with = "display")]
     pub enhanced_code: Option<EnhancedCode>,
-    /// Its text or, where no reply decided, what went wrong.
+    /// Its text or, where no reply decided, what went wrong. It has no more than [`MAX_TEXT`] octets.
     pub reply: Option<Arc<str>>,
     /// How often the server was asked, or tried to be connected to, about this address; 0 if it was not tried.
     pub attempts: u32,
@@ -66,9 +73,48 @@ pub enum CatchAll {
     NotRun,
 }
 
+/// The text, cut to [`MAX_TEXT`] if it is longer. Servers and lists decide how long their texts are, and each is kept as
+/// long as its record.
+pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
+    if text.len() <= MAX_TEXT {
+        return text.into();
+    }
+    let end = text.floor_char_boundary(MAX_TEXT - CUT.len());
+    [&text[..end], CUT].concat().into()
+}
+
 fn display<T: Display, S: Serializer>(shown: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
     match shown {
         Some(shown) => serializer.collect_str(shown),
         None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_behind_a_whole_character() {
+        let whole = "x".repeat(MAX_TEXT);
+        assert_eq!(shortened(&whole), whole);
+        assert_eq!(shortened(&(whole.clone() + "y")), whole[3..].to_owned() + "…");
+        let wide = "ü".repeat(MAX_TEXT);
+        assert_eq!(shortened(&wide), "ü".repeat((MAX_TEXT - 3) / 2) + "…");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_kept_up_to_the_limit(text in "\\PC{0,40}", times in 1..80_usize) {
+            let text = text.repeat(times);
+            let kept = shortened(&text);
+            prop_assert!(kept.len() <= MAX_TEXT);
+            match kept.strip_suffix(CUT) {
+                Some(start) if kept != text => prop_assert!(text.starts_with(start) && kept.len() > MAX_TEXT - 4),
+                _ => prop_assert_eq!(&*kept, &text),
+            }
+        }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! It never waits for a lane: what a lane is given waits in its queue, and the places of the run bound all of it together.
 
+mod forget;
+
 use std::{borrow::Cow, mem, sync::Arc, time::Duration};
 
 use foldhash::HashMap;
@@ -12,6 +14,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use self::forget::{Domains, MAX_DOMAINS, MAX_LANES};
 use super::{
     DomainFacts, Event, MailRoute, Resolver, Task, Unreachable,
     desk::Desk,
@@ -19,7 +22,7 @@ use super::{
     lane,
     mx::Exchangers,
     outcome::Outcome,
-    run::{Lot, TOGETHER},
+    run::{Lot, TOGETHER, places},
 };
 use crate::proto::Mailbox;
 
@@ -60,7 +63,7 @@ pub(super) struct Router {
     context: Arc<Context>,
     resolver: Arc<Resolver>,
     domains: HashMap<Box<str>, Met>,
-    known: Vec<Known>,
+    known: Domains,
     by_exchangers: HashMap<Exchangers, usize>,
     by_provider: HashMap<usize, usize>,
     groups: Vec<Group>,
@@ -75,6 +78,10 @@ pub(super) struct Router {
     input_ended: bool,
     /// When the last came in.
     now: Instant,
+    most_domains: usize,
+    most_lanes: usize,
+    /// As many lanes as are too many, those at work included.
+    lanes_to_forget: usize,
 }
 
 impl Router {
@@ -83,7 +90,7 @@ impl Router {
             context,
             resolver,
             domains: HashMap::default(),
-            known: Vec::new(),
+            known: Domains::default(),
             by_exchangers: HashMap::default(),
             by_provider: HashMap::default(),
             groups: Vec::new(),
@@ -95,6 +102,9 @@ impl Router {
             lot: Lot::default(),
             input_ended: false,
             now: Instant::now(),
+            most_domains: MAX_DOMAINS,
+            most_lanes: MAX_LANES,
+            lanes_to_forget: MAX_LANES,
         }
     }
 
@@ -118,6 +128,7 @@ impl Router {
                 }
             }
             self.flush();
+            self.forget_some();
         }
         for lane in &self.lanes {
             lane.lock().end();
@@ -139,13 +150,15 @@ impl Router {
                     (mailbox, known)
                 }
                 Err(error) => {
+                    self.lot.places += places(&address);
                     let record = self.context.syntax_error(address, Outcome::of_syntax(error));
                     self.lot.events.push(Event::Done { id, record });
-                    self.lot.places += 1;
                     return;
                 }
             },
         };
+        // An address may be longer as it was written; from here on it has one place.
+        self.lot.places += places(&address) - 1;
         let needs_smtputf8 = mailbox.needs_smtputf8();
         let (text, at) = mailbox.into_parts();
         let wire = match text {
@@ -172,9 +185,9 @@ impl Router {
     #[inline]
     fn route(&mut self, item: Item) {
         let domain = item.domain;
-        match &mut self.known[domain as usize] {
-            Known::Soon(items) => items.push(item),
-            Known::Group(group, until) if self.now < *until => {
+        match self.known.get_mut(domain) {
+            Some(Known::Soon(items)) => items.push(item),
+            Some(Known::Group(group, until)) if self.now < *until => {
                 let group = *group;
                 let parcel = *self.groups[group].parcel.get_or_insert_with(|| {
                     self.packed += 1;
@@ -184,12 +197,12 @@ impl Router {
                 });
                 self.parcels[parcel].items.push(item);
             }
-            Known::Nowhere(outcome, until) if until.is_none_or(|until| self.now < until) => {
+            Some(Known::Nowhere(outcome, until)) if until.is_none_or(|until| self.now < until) => {
                 self.context.settle(item, outcome, Instant::now(), &mut self.lot);
             }
-            Known::Group(..) | Known::Nowhere(..) => {
+            _ => {
                 let mailbox = item.mailbox().shared();
-                self.known[domain as usize] = Known::Soon(vec![item]);
+                self.known.set(domain, Known::Soon(vec![item]));
                 self.look_up(domain, mailbox);
             }
         }
@@ -197,14 +210,14 @@ impl Router {
 
     /// A domain seen for the first time.
     fn meet(&mut self, mailbox: &Mailbox<Cow<'_, str>>) -> Met {
-        let id = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
         let facts = self.context.config.lists.domain(mailbox.domain());
+        let id = match self.context.config.probe {
+            true => self.known.add(Known::Soon(Vec::new())),
+            false => self.known.add(Known::Nowhere(Outcome::not_asked(), None)),
+        };
         self.domains.insert(mailbox.domain().into(), (id, facts));
         if self.context.config.probe {
-            self.known.push(Known::Soon(Vec::new()));
             self.look_up(id, mailbox.shared());
-        } else {
-            self.known.push(Known::Nowhere(Outcome::not_asked(), None));
         }
         (id, facts)
     }
@@ -234,8 +247,7 @@ impl Router {
             Ok(exchangers) => Known::Group(self.group(exchangers), until),
             Err(unreachable) => Known::Nowhere(Outcome::of_unreachable(&unreachable), Some(until)),
         };
-        let waiting = mem::replace(&mut self.known[domain as usize], known);
-        if let Known::Soon(items) = waiting {
+        if let Some(Known::Soon(items)) = self.known.set(domain, known) {
             items.into_iter().for_each(|item| self.route(item));
         }
     }

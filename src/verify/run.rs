@@ -1,17 +1,26 @@
 //! A run: the two ends that the caller holds, and the simple one for those who only want the records.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Notify, Semaphore, mpsc},
     task::JoinSet,
 };
 
 use super::{Event, LaneStatus, Record, Task, intake::Intake, status::Statuses};
 
-/// Addresses that may be under way at once, events not yet taken included: some 50 MB of them. Most wait for the slow
+/// Places for addresses that are under way, events not yet taken included: some 50 MB of them. Most wait for the slow
 /// servers after a while, and the others should not run dry for that.
 pub(super) const MAX_PENDING: usize = 262_144;
+/// Octets of an address to a place, so that all of them together hold 64 MiB of addresses at the most.
+const PLACE: usize = 256;
+/// Places that tasks take at once, at the most.
+const MOST_PLACES: usize = MAX_PENDING / 4;
+/// Octets of replies in events that were not yet taken, 32 MiB: while there are more, no server is asked.
+const MAX_BACKLOG: usize = 32 << 20;
 
 /// Tasks and events that travel together: enough that the way costs little, and so few that the memory for them comes
 /// from the allocator's own and not from the system, page by page, and that parcels for lanes can keep theirs.
@@ -22,6 +31,50 @@ pub(super) const TOGETHER: usize = 256;
 pub(super) struct Lot {
     pub(super) events: Vec<Event>,
     pub(super) places: usize,
+    /// Octets of the replies in them.
+    pub(super) octets: usize,
+}
+
+/// The places that an address takes: one, and one more for each 256 octets. What is no address may have any length.
+#[inline]
+pub(super) fn places(address: &str) -> usize {
+    (1 + address.len() / PLACE).min(MOST_PLACES)
+}
+
+/// The replies in events that were not yet taken. Servers decide how much they write, and the caller when it takes the
+/// events.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    octets: AtomicUsize,
+    /// Told when there is room again.
+    shrunk: Notify,
+}
+
+impl Backlog {
+    pub(super) fn add(&self, octets: usize) {
+        self.octets.fetch_add(octets, Relaxed);
+    }
+
+    fn take(&self, octets: usize) {
+        let before = self.octets.fetch_sub(octets, Relaxed);
+        if before >= MAX_BACKLOG && before - octets < MAX_BACKLOG {
+            self.shrunk.notify_waiters();
+        }
+    }
+
+    /// Waits until the caller has taken enough events for more to be asked.
+    ///
+    /// Cancellation-safe.
+    #[inline]
+    pub(super) async fn room(&self) {
+        while self.octets.load(Relaxed) >= MAX_BACKLOG {
+            // Told from here on, whether it is polled or not.
+            let shrunk = self.shrunk.notified();
+            if self.octets.load(Relaxed) >= MAX_BACKLOG {
+                shrunk.await;
+            }
+        }
+    }
 }
 
 /// Where the tasks of a run go in. Dropping all of its clones ends the input.
@@ -48,7 +101,8 @@ impl Tasks {
         (Self { sender, pending }, receiver)
     }
 
-    /// Hands tasks over, and waits while too many are under way: 262,144, events that were not taken yet included.
+    /// Hands tasks over, and waits while too many are under way: 262,144, events that were not taken yet included. What is
+    /// longer than an address counts for more, one for each 256 octets.
     ///
     /// # Errors
     /// Nobody takes the events any more.
@@ -57,20 +111,26 @@ impl Tasks {
     /// If the future is dropped, a first part of the tasks may have been handed over: send no more than 256 at
     /// once, or what should not be lost.
     pub async fn send(&self, tasks: Vec<Task>) -> Result<(), Ended> {
+        let wanted = tasks.iter().map(|task| places(&task.address)).sum();
         // Large batches do not wait for the run to be empty.
-        if tasks.len() <= TOGETHER {
-            return self.send_at_once(tasks).await;
+        if tasks.len() <= TOGETHER && wanted <= MOST_PLACES {
+            return self.send_at_once(tasks, wanted).await;
         }
-        let mut tasks = tasks.into_iter();
-        while !tasks.as_slice().is_empty() {
-            self.send_at_once(tasks.by_ref().take(TOGETHER).collect()).await?;
+        let (mut part, mut wanted) = (Vec::new(), 0);
+        for task in tasks {
+            let more = places(&task.address);
+            if part.len() == TOGETHER || wanted + more > MOST_PLACES {
+                self.send_at_once(std::mem::take(&mut part), std::mem::take(&mut wanted)).await?;
+            }
+            part.push(task);
+            wanted += more;
         }
-        Ok(())
+        self.send_at_once(part, wanted).await
     }
 
-    async fn send_at_once(&self, tasks: Vec<Task>) -> Result<(), Ended> {
-        let places = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
-        // Given back by the events, one for each task.
+    async fn send_at_once(&self, tasks: Vec<Task>, places: usize) -> Result<(), Ended> {
+        let places = u32::try_from(places).unwrap_or(u32::MAX);
+        // Given back with the event of each task.
         self.pending.acquire_many(places).await.map_err(|_| Ended)?.forget();
         self.sender.send(tasks).map_err(|_| Ended)
     }
@@ -99,6 +159,7 @@ pub struct Events {
     received: mpsc::UnboundedReceiver<Lot>,
     ready: std::vec::IntoIter<Event>,
     pending: Arc<Semaphore>,
+    backlog: Arc<Backlog>,
     statuses: Statuses,
     /// Aborted when dropped.
     pub(super) tasks: JoinSet<()>,
@@ -108,9 +169,10 @@ impl Events {
     pub(super) fn new(
         received: mpsc::UnboundedReceiver<Lot>,
         pending: Arc<Semaphore>,
+        backlog: Arc<Backlog>,
         statuses: Statuses,
     ) -> Self {
-        Self { received, ready: Vec::new().into_iter(), pending, statuses, tasks: JoinSet::new() }
+        Self { received, ready: Vec::new().into_iter(), pending, backlog, statuses, tasks: JoinSet::new() }
     }
 
     /// The next event, or none when the input has ended and every task had its own.
@@ -148,6 +210,7 @@ impl Events {
         loop {
             let lot = self.received.recv().await?;
             self.pending.add_permits(lot.places);
+            self.backlog.take(lot.octets);
             if !lot.events.is_empty() {
                 return Some(lot.events);
             }
@@ -207,5 +270,69 @@ impl Records {
     #[must_use]
     pub fn lanes(&self) -> Lanes {
         self.0.lanes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn task(id: u64, octets: usize) -> Task {
+        Task { id, address: "x".repeat(octets), attempts: 0 }
+    }
+
+    #[test]
+    fn an_address_takes_a_place_for_each_256_octets() {
+        assert_eq!([0, 255, 256, 1_023, 1_024].map(|octets| places(&"x".repeat(octets))), [1, 1, 2, 4, 5]);
+        assert_eq!(places(&"x".repeat(PLACE * MAX_PENDING)), MOST_PLACES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_address_is_let_in_by_its_octets() {
+        let pending = Arc::new(Semaphore::new(MAX_PENDING));
+        let (tasks, mut received) = Tasks::new(Arc::clone(&pending));
+        let sender =
+            tokio::spawn(async move { tasks.send((0..100).map(|n| task(n, 1 << 20)).collect()).await });
+        let (mut octets, mut next) = (0, 0);
+        while let Ok(Some(lot)) = timeout(Duration::from_secs(1), received.recv()).await {
+            octets += lot.iter().map(|task| task.address.len()).sum::<usize>();
+            for task in lot {
+                assert_eq!(task.id, next);
+                next += 1;
+            }
+        }
+        assert!((48..=64).contains(&(octets >> 20)), "{octets} octets are under way");
+        while next < 100 {
+            // As events give them back.
+            pending.add_permits(MOST_PLACES);
+            let lot = received.recv().await.unwrap();
+            assert!(lot.iter().map(|task| places(&task.address)).sum::<usize>() <= MOST_PLACES);
+            for task in lot {
+                assert_eq!(task.id, next);
+                next += 1;
+            }
+        }
+        assert!(sender.await.unwrap().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_asked_while_too_many_replies_were_not_taken() {
+        let backlog = Backlog::default();
+        backlog.add(MAX_BACKLOG - 1);
+        backlog.room().await;
+        backlog.add(1_000);
+        assert!(timeout(Duration::from_secs(60), backlog.room()).await.is_err());
+        let taken = async {
+            tokio::task::yield_now().await;
+            backlog.take(500);
+            tokio::task::yield_now().await;
+            backlog.take(500);
+        };
+        tokio::join!(backlog.room(), backlog.room(), taken);
+        assert_eq!(backlog.octets.load(Relaxed), MAX_BACKLOG - 1);
     }
 }

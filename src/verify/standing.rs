@@ -30,6 +30,8 @@ const BLAMED: u32 = 10;
 const UNEXPLAINED: Threshold = Threshold { probability: 1e-5, length: 30 };
 /// Suspects that are remembered; older ones are given for good.
 const MAX_SUSPECTS: usize = 4_096;
+/// Octets of their addresses and replies, 1 MiB.
+const MAX_SUSPECT_OCTETS: usize = 1 << 20;
 /// For how long a provider that does not want us is left alone: at first, and at the most.
 const ALONE: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(3_600));
 
@@ -53,6 +55,16 @@ impl Suspect {
         match self {
             Self::Kept(kept) => kept.item.domain,
             Self::Told { domain, .. } => *domain,
+        }
+    }
+
+    /// What its texts take.
+    fn octets(&self) -> usize {
+        match self {
+            Self::Kept(kept) => {
+                kept.record.address.len() + kept.record.reply.as_ref().map_or(0, |reply| reply.len())
+            }
+            Self::Told { .. } => 0,
         }
     }
 }
@@ -113,8 +125,9 @@ pub(super) struct Standing {
     policy: PolicyRun,
     /// By group: one tenant of a provider may be told lies while another is not.
     doubts: HashMap<usize, Doubt>,
-    /// Suspects of all groups.
+    /// Suspects of all groups, and octets of their texts.
     suspects: usize,
+    octets: usize,
     blocked: Option<Blocked>,
     trips: u32,
     /// Domains that do not want us.
@@ -262,6 +275,7 @@ impl Standing {
 
     /// Remembers a verdict that was given `at` a time and is not sure yet.
     pub(super) fn suspect(&mut self, group: usize, connection: u32, at: Instant, suspect: Suspect) {
+        self.octets += suspect.octets();
         let doubtful = Doubtful { at, connection, suspect };
         self.doubts.entry(group).or_default().suspects.push_back(doubtful);
         self.suspects += 1;
@@ -282,7 +296,7 @@ impl Standing {
     pub(super) fn sure(&mut self, group: usize) -> Vec<Suspect> {
         let Some(doubt) = self.doubts.get_mut(&group) else { return Vec::new() };
         let proved = doubt.proved.take();
-        let (until, too_many) = (doubt.sure_until, self.suspects.saturating_sub(MAX_SUSPECTS));
+        let until = doubt.sure_until;
         let mut sure = Vec::new();
         let is_sure = |nth: usize, doubtful: &Doubtful| {
             let by_itself = proved.is_some_and(|(on, before)| doubtful.connection == on && nth < before);
@@ -300,9 +314,15 @@ impl Standing {
             left.append(&mut doubt.suspects);
             doubt.suspects = left;
         }
-        let forced = too_many.saturating_sub(sure.len()).min(doubt.suspects.len());
-        sure.extend(doubt.suspects.drain(..forced).map(|doubtful| doubtful.suspect));
-        self.suspects -= sure.len();
+        let octets_of = |sure: &[Suspect]| sure.iter().map(Suspect::octets).sum::<usize>();
+        let (mut suspects, mut octets) = (self.suspects - sure.len(), self.octets - octets_of(&sure));
+        while suspects > MAX_SUSPECTS || octets > MAX_SUSPECT_OCTETS {
+            let Some(Doubtful { suspect, .. }) = doubt.suspects.pop_front() else { break };
+            suspects -= 1;
+            octets -= suspect.octets();
+            sure.push(suspect);
+        }
+        (self.suspects, self.octets) = (suspects, octets);
         sure
     }
 
@@ -350,10 +370,9 @@ impl Standing {
             let (taken, left): (Vec<_>, Vec<_>) =
                 mem::take(&mut doubt.suspects).into_iter().partition(|doubtful| of(&doubtful.suspect));
             (doubt.suspects, doubt.proved) = (left.into(), None);
-            all.extend(taken.into_iter().map(|doubtful| doubtful.suspect));
+            all.extend(taken);
         }
-        self.suspects -= all.len();
-        all
+        self.taken(all)
     }
 
     /// Takes the suspects of the connections to a group on which so many in doubt are `unlikely`.
@@ -367,8 +386,7 @@ impl Standing {
             .into_iter()
             .partition(|doubtful| counts.get(&doubtful.connection).is_some_and(|count| unlikely(*count)));
         (doubt.suspects, doubt.proved) = (left.into(), None);
-        self.suspects -= taken.len();
-        taken.into_iter().map(|doubtful| doubtful.suspect).collect()
+        self.taken(taken)
     }
 
     /// Takes the suspects of a group.
@@ -376,8 +394,26 @@ impl Standing {
         let Some(doubt) = self.doubts.get_mut(&group) else { return Vec::new() };
         doubt.proved = None;
         let taken = mem::take(&mut doubt.suspects);
+        self.taken(taken)
+    }
+
+    /// Records that these are no longer suspects.
+    fn taken(&mut self, taken: impl IntoIterator<Item = Doubtful>) -> Vec<Suspect> {
+        let taken: Vec<_> = taken.into_iter().map(|doubtful| doubtful.suspect).collect();
         self.suspects -= taken.len();
-        taken.into_iter().map(|doubtful| doubtful.suspect).collect()
+        self.octets -= taken.iter().map(Suspect::octets).sum::<usize>();
+        taken
+    }
+
+    /// Whether nothing is in doubt, and nobody does not want us.
+    pub(super) fn is_clear(&self) -> bool {
+        self.suspects == 0 && self.blocked.is_none() && self.domains.is_empty()
+    }
+
+    /// Forgets of which domains recipients were judged, but for the last: that there was any is still known.
+    pub(super) fn forget_domains(&mut self) {
+        let (judged, last) = &mut self.policy.judged;
+        judged.retain(|domain| Some(*domain) == *last);
     }
 
     /// When the provider will be tried again.

@@ -140,6 +140,9 @@ impl BlockCause {
     }
 }
 
+/// The longest name of a zone.
+const MAX_ZONE: usize = 253;
+
 /// The blocklist that a refusal names: a list that is known by a word, or else the name of a zone behind "using" and
 /// its like, as in Postfix's "blocked using zen.spamhaus.org".
 fn blocklist(words: &str) -> Option<&str> {
@@ -164,6 +167,7 @@ fn blocklist(words: &str) -> Option<&str> {
     let zone = |word: &&str| {
         let labels = word.split('.').count();
         labels > 1
+            && word.len() <= MAX_ZONE
             && word.parse::<IpAddr>().is_err()
             && word.chars().all(|c| c.is_ascii_alphanumeric() || ".-".contains(c))
     };
@@ -179,6 +183,9 @@ fn blocklist(words: &str) -> Option<&str> {
     }
     KNOWN.into_iter().find(|name| words.contains(name))
 }
+
+/// Lanes that ended and are still told of, because they refused the sender.
+const MAX_REFUSED: usize = 1_000;
 
 /// The status of a lane, shared by the lane and those who look at it.
 pub(super) type Shared = Arc<Mutex<LaneStatus>>;
@@ -205,6 +212,20 @@ impl Statuses {
         let status = Shared::new(Mutex::new(status));
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&status));
         status
+    }
+
+    /// Forgets the lanes that ended, but for those that stayed blocked, and some that refused the sender.
+    pub(super) fn forget_ended(&self) {
+        let mut refused = 0;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|lane| {
+            if Arc::strong_count(lane) > 1 {
+                return true;
+            }
+            let status = lane.lock().unwrap_or_else(PoisonError::into_inner);
+            refused += usize::from(status.sender_refusals > 0);
+            matches!(status.state, LaneState::Blocked(_))
+                || status.sender_refusals > 0 && refused <= MAX_REFUSED
+        });
     }
 
     pub(super) fn snapshot(&self) -> Vec<LaneStatus> {

@@ -182,6 +182,11 @@ impl Rates {
         risk
     }
 
+    /// Forgets the rates of domains nobody of whom is being asked about.
+    pub(super) fn forget_domains(&mut self) {
+        self.domains.retain(|_, known| known.open > 0);
+    }
+
     /// Takes note that so many recipients are asked about.
     pub(super) fn ask(&mut self, kin: Kin, count: u32) {
         if !kin.is_random() {

@@ -9,6 +9,8 @@ mod blocking;
 mod cancellation;
 #[cfg(feature = "cli")]
 mod cli;
+#[cfg(feature = "cli")]
+mod columns;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod connect;
 mod differential;
@@ -25,6 +27,8 @@ mod job;
 mod layers;
 #[cfg(feature = "sandbox")]
 mod logging;
+#[cfg(all(feature = "cli", target_os = "linux"))]
+mod memory;
 mod monitoring;
 #[cfg(feature = "verify")]
 mod mx;

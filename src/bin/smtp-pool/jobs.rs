@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::json;
 use smtp_pool::{
-    job::{About, Job, JobRow, Known, Standing, diff, input::Shape},
+    job::{About, Job, JobRow, Known, Standing, diff},
     verify::{Status, SubStatus},
 };
 
@@ -160,12 +160,10 @@ fn read_rows(args: &ReadArgs, wanted: impl Fn(&JobRow) -> bool) -> Result<Exit> 
 
 /// Writes rows in their order.
 pub(crate) fn write_rows(job: &Job, target: &Target, wanted: impl Fn(&JobRow) -> bool) -> Result<Written> {
-    let (shapes, plain) = (job.shapes(), Shape::Plain);
-    let mut output = target.open(&shapes)?;
+    let mut output = target.open(&job.shapes())?;
     for rows in job.rows() {
         for row in rows?.iter().filter(|row| wanted(row)) {
-            let shape = shapes.get(row.source as usize).unwrap_or(&plain);
-            if output.write(&Line::new(&row.record, shape, &row.written))? == Written::Enough {
+            if output.write(&Line::new(&row.record, row.source, &row.written))? == Written::Enough {
                 return Ok(Written::Enough);
             }
         }

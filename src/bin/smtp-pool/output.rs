@@ -1,6 +1,7 @@
 //! Where records go: JSONL or CSV, in our words or those of another service, to a file or standard output, compressed by
 //! the extension.
 
+mod columns;
 mod formula;
 mod line;
 mod native;
@@ -20,7 +21,7 @@ use smtp_pool::job::{
     input::Shape,
 };
 
-use self::{formula::ListCells, line::renamed, place::Draft};
+use self::{columns::Columns, formula::ListCells, place::Draft};
 pub(crate) use self::{
     line::Line,
     place::{Place, is_same},
@@ -96,9 +97,16 @@ impl Target {
         let name = self.place.name().to_owned();
         let writer = open().usage_at(format_args!("--output {name}"))?;
         let (is_stream, vocab, list_cells) = (self.place.is_stream(), self.vocab, self.list_cells);
-        let (columns, scratch) = (Vec::new(), Vec::new());
+        let fields: Vec<&str> = match vocab {
+            Some(vocab) => vocab.columns().iter().map(|(name, _)| *name).collect(),
+            None => native::FIELDS.to_vec(),
+        };
+        let is_csv = self.format == Format::Csv;
+        // What the object of another service holds is known from the object alone.
+        let columns = Columns::new(shapes, if is_csv || vocab.is_none() { &fields } else { &[] }, is_csv);
+        let scratch = Vec::new();
         let mut output = Output { name, is_stream, draft, writer, vocab, list_cells, columns, scratch };
-        output.begin(shapes)?;
+        output.begin(&fields)?;
         Ok(output)
     }
 }
@@ -119,13 +127,9 @@ pub(crate) struct Output {
     writer: Writer,
     vocab: Option<Vocab>,
     list_cells: ListCells,
-    /// The columns of the lists, in CSV.
-    columns: Vec<String>,
+    columns: Columns,
     scratch: Vec<u8>,
 }
-
-/// The column of CSV for the rows of JSONL, whose fields nobody knows before the end.
-const OBJECT: &str = "input";
 
 enum Writer {
     Jsonl(BufWriter<Sink>),
@@ -133,44 +137,27 @@ enum Writer {
 }
 
 impl Output {
-    fn fields(&self) -> Vec<&'static str> {
-        match self.vocab {
-            Some(vocab) => vocab.columns().iter().map(|(name, _)| *name).collect(),
-            None => native::FIELDS.to_vec(),
-        }
-    }
-
     /// Writes the header, which is there without any record as well.
-    fn begin(&mut self, shapes: &[Shape]) -> Result<()> {
-        let (fields, list_cells) = (self.fields(), self.list_cells);
+    fn begin(&mut self, fields: &[&str]) -> Result<()> {
+        let list_cells = self.list_cells;
         let Writer::Csv(csv) = &mut self.writer else { return Ok(()) };
-        for name in shapes.iter().flat_map(Shape::names) {
-            if !self.columns.contains(name) {
-                self.columns.push(name.clone());
-            }
-        }
-        if shapes.contains(&Shape::Jsonl) {
-            self.columns.push(OBJECT.into());
-        }
-        let columns = self.columns.iter().map(|name| renamed(name, |name| fields.contains(&name)));
-        let header: Vec<_> = fields.iter().map(|name| (*name).into()).chain(columns).collect();
-        let done = csv
-            .write_record(header.iter().map(|name| list_cells.apply(name.as_bytes())))
-            .map_err(io::Error::from);
+        let header = fields.iter().copied().chain(self.columns.names().iter().map(String::as_str));
+        let done =
+            csv.write_record(header.map(|name| list_cells.apply(name.as_bytes()))).map_err(io::Error::from);
         self.judge(done).map(drop)
     }
 
     pub(crate) fn write(&mut self, line: &Line<'_>) -> Result<Written> {
         let cells = self.list_cells;
         let done = match (&mut self.writer, self.vocab) {
-            (Writer::Jsonl(sink), None) => native::json(line, &mut self.scratch, sink),
-            (Writer::Jsonl(sink), Some(vocab)) => object(vocab, line, &mut self.scratch, sink),
+            (Writer::Jsonl(sink), None) => native::json(line, &self.columns, &mut self.scratch, sink),
+            (Writer::Jsonl(sink), Some(vocab)) => object(vocab, line, &self.columns, &mut self.scratch, sink),
             (Writer::Csv(csv), vocab) => {
                 let fields = match vocab {
                     None => native::csv(line, cells, &mut self.scratch, csv),
                     Some(vocab) => columns(vocab, line, cells, csv),
                 };
-                let fields = fields.and_then(|()| pass_on(line, &self.columns, cells, csv));
+                let fields = fields.and_then(|()| self.columns.csv(line, cells, csv));
                 fields.and_then(|()| csv.write_record(None::<&[u8]>)).map_err(io::Error::from)
             }
         };
@@ -217,13 +204,16 @@ fn judge(done: io::Result<()>, is_stream: bool, name: &str) -> Result<Written> {
 }
 
 /// One object in the words of another service, with the fields of the row behind.
-fn object(vocab: Vocab, line: &Line<'_>, scratch: &mut Vec<u8>, sink: &mut impl Write) -> io::Result<()> {
+fn object(
+    vocab: Vocab,
+    line: &Line<'_>,
+    columns: &Columns,
+    scratch: &mut Vec<u8>,
+    sink: &mut impl Write,
+) -> io::Result<()> {
     let mut object = vocab.object(line);
     if let Value::Object(fields) = &mut object {
-        for (name, value) in line.columns() {
-            let name = renamed(&name, |name| fields.contains_key(name)).into_owned();
-            fields.insert(name, value);
-        }
+        columns.insert(line, fields);
     }
     scratch.clear();
     json::append(scratch, &object)?;
@@ -245,35 +235,6 @@ fn columns<W: Write>(
             true => cells.apply(cell.as_bytes()),
             false => formula::escaped(cell.as_bytes()),
         })?;
-    }
-    Ok(())
-}
-
-/// The columns of the list itself.
-fn pass_on<W: Write>(
-    line: &Line<'_>,
-    columns: &[String],
-    cells: ListCells,
-    csv: &mut csv::Writer<W>,
-) -> csv::Result<()> {
-    if columns.is_empty() {
-        return Ok(());
-    }
-    let names = line.shape.names();
-    if names == columns {
-        // One list, and so its columns one by one; what is missing at the end is empty.
-        let mut fields = line.shape.texts(line.written);
-        for _ in columns {
-            csv.write_field(cells.apply(&fields.next().unwrap_or_default()))?;
-        }
-        return Ok(());
-    }
-    let fields: Vec<_> = line.shape.texts(line.written).collect();
-    let of = |column: &String| names.iter().position(|name| name == column).and_then(|at| fields.get(at));
-    for (number, column) in columns.iter().enumerate() {
-        let is_object = *line.shape == Shape::Jsonl && column == OBJECT && number + 1 == columns.len();
-        let cell = if is_object { line.written } else { of(column).map_or(&[][..], |field| field) };
-        csv.write_field(cells.apply(cell))?;
     }
     Ok(())
 }

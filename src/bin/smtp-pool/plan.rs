@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashSet,
-    fs,
+    fs::File,
+    io::{self, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -243,8 +244,21 @@ fn lists(args: &VerifyArgs) -> Result<Lists> {
     Ok(lists)
 }
 
+/// The longest file of rules, providers, names, or of a world, 16 MiB.
+const MAX_TEXT: u64 = 16 << 20;
+
+/// Reads a file that is kept in memory.
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_TEXT + 1).read_to_string(&mut text)?;
+    match text.len() as u64 <= MAX_TEXT {
+        true => Ok(text),
+        false => Err(io::Error::other("longer than 16 MiB")),
+    }
+}
+
 fn read_names(path: &Path, names: &mut HashSet<Box<str>>, are_domains: bool) -> Result<()> {
-    let text = fs::read_to_string(path).usage_at("cannot be read")?;
+    let text = read_text(path).usage_at("cannot be read")?;
     for (number, line) in (1..).zip(text.lines()) {
         let name = line.trim();
         if name.is_empty() || name.starts_with('#') {
@@ -292,7 +306,7 @@ fn from_toml<T, E: std::error::Error + Send + Sync + 'static>(
     parse: impl FnOnce(&str) -> std::result::Result<T, E>,
     hint: &str,
 ) -> Result<T> {
-    let text = fs::read_to_string(path).usage_at(FileName(path))?;
+    let text = read_text(path).usage_at(FileName(path))?;
     parse(&text).map_err(|error| {
         let message = format!("{:#}", anyhow::Error::new(error));
         let failure = match message.split_once('\n') {

@@ -22,6 +22,8 @@ const LINES: Duration = Duration::from_secs(10);
 const JSON: Duration = Duration::from_secs(1);
 /// Lanes that are shown.
 const LANES: usize = 6;
+/// Lanes that each list of an object names.
+const NAMES: usize = 100;
 /// Over how long the rate is taken.
 const RATE: Duration = Duration::from_secs(10);
 
@@ -235,7 +237,7 @@ fn lanes_that_matter(lanes: &[LaneStatus]) -> Vec<&LaneStatus> {
 
 fn object(frame: &Frame, rate: f64) -> serde_json::Value {
     let names = |is: fn(&LaneStatus) -> bool| -> Vec<&str> {
-        frame.lanes.iter().filter(|lane| is(lane)).map(|lane| &*lane.name).collect()
+        frame.lanes.iter().filter(|lane| is(lane)).take(NAMES).map(|lane| &*lane.name).collect()
     };
     let verdicts: BTreeMap<&str, u64> =
         frame.verdicts.iter().map(|(sub_status, count)| (sub_status.as_str(), *count)).collect();

@@ -45,7 +45,7 @@ impl Shape {
         };
         let record = delimiter.zip(written.split_first());
         let fields = record.map(|(delimiter, (literal, octets))| {
-            Record { number: 0, octets, literal: *literal != 0 }.into_fields(delimiter)
+            Record { number: 0, octets, literal: *literal != 0, cut: false }.into_fields(delimiter)
         });
         fields.into_iter().flatten()
     }

@@ -1,6 +1,6 @@
 //! Rows of CSV: which delimiter, whether there is a header, and which column holds the addresses.
 
-use std::io;
+use std::{borrow::Cow, io};
 
 use super::{
     Row, Shape,
@@ -12,8 +12,11 @@ use crate::job::error::{Doing, JobError, Result};
 /// A quoted field that spans lines spans no more than this.
 const MAX_RECORD: usize = 64 * 1024;
 const MAX_LINES: usize = 1024;
-/// How many rows are looked at to find the column.
+/// How many rows are looked at to find the column, and how many octets of them.
 const SAMPLE: usize = 50;
+const SAMPLE_OCTETS: usize = 1 << 20;
+/// What stands behind a row that was cut.
+const CUT: &str = "…";
 /// What columns of addresses are called, the surest first, without case and punctuation.
 const NAMES: [&str; 9] =
     ["email", "emailaddress", "mail", "mailaddress", "useremail", "recipient", "mailbox", "to", "address"];
@@ -32,12 +35,13 @@ pub(super) struct Csv {
 impl Csv {
     /// Looks at the first lines, and takes the header, if there is one.
     pub(super) fn new(mut lines: Lines, wanted: Option<&str>) -> Result<Self> {
-        while lines.peek(0).doing("cannot be read")?.is_some_and(Line::is_blank) {
-            lines.next().doing("cannot be read")?;
-        }
-        let delimiter = lines.peek(0).doing("cannot be read")?.map_or(b',', |line| delimiter(&line.octets));
+        let first = lines.skip_blank().doing("cannot be read")?;
+        let delimiter = first.map_or(b',', |line| delimiter(&line.octets));
         let mut csv = Self { lines, delimiter, column: 0, names: Vec::new(), first: None };
         let Some(first) = csv.record().doing("cannot be read")? else { return Ok(csv) };
+        if first.cut {
+            return Err(JobError::list(format_args!("line {}: longer than 4 MiB", first.number)));
+        }
         let names: Vec<String> =
             first.fields(delimiter).map(|name| String::from_utf8_lossy(&name).into_owned()).collect();
         let (column, header) = match wanted {
@@ -74,10 +78,14 @@ impl Csv {
         if names.len() == 1 {
             return Ok((0, false));
         }
-        let mut hits = vec![0; names.len()];
+        let (mut hits, mut octets) = (vec![0; names.len()], 0);
         for n in 0..SAMPLE {
             let Some(line) = self.lines.peek(n).doing("cannot be read")? else { break };
-            let record = Record { number: 0, octets: &line.octets, literal: false };
+            octets += line.octets.len();
+            if n > 0 && octets > SAMPLE_OCTETS {
+                break;
+            }
+            let record = Record { number: 0, octets: &line.octets, literal: false, cut: line.cut };
             for (hits, field) in hits.iter_mut().zip(record.fields(self.delimiter)) {
                 *hits += usize::from(field.contains(&b'@'));
             }
@@ -97,22 +105,24 @@ impl Csv {
         if let Some(first) = self.first.take() {
             return Ok(Some(first));
         }
-        let Some(Line { number, mut octets, .. }) = self.lines.next_filled()? else { return Ok(None) };
+        let Some(Line { number, mut octets, mut cut }) = self.lines.next_filled()? else { return Ok(None) };
         let mut at = At::Start.over(&octets, self.delimiter);
         let (mut more, mut len) = (0, octets.len());
-        while at == At::Quoted && more < MAX_LINES && len < MAX_RECORD {
+        // Where the rest of a line was dropped, nobody knows whether the quotes are closed in it.
+        while at == At::Quoted && !cut && more < MAX_LINES && len < MAX_RECORD {
             let Some(line) = self.lines.peek(more)? else { break };
             at = at.over(b"\n", self.delimiter).over(&line.octets, self.delimiter);
+            cut = line.cut;
             (more, len) = (more + 1, len + line.octets.len() + 1);
         }
-        let literal = matches!(at, At::Quoted | At::Broken);
+        let literal = at == At::Broken || at == At::Quoted && !cut;
         if !literal {
             for _ in 0..more {
                 octets.push(b'\n');
                 octets.extend(self.lines.next()?.unwrap_or_default().octets);
             }
         }
-        Ok(Some(Record { number, octets, literal }))
+        Ok(Some(Record { number, octets, literal, cut: cut && (!literal || more == 0) }))
     }
 }
 
@@ -124,15 +134,30 @@ impl Iterator for Csv {
             Ok(record) => record?,
             Err(error) => return Some(Err(error)),
         };
-        let row = match record.field(self.delimiter, self.column) {
-            Some(field) => Row::new(record.number, field.into_owned()),
+        let field = {
+            let mut fields = record.fields(self.delimiter);
+            let field = fields.nth(self.column).map(Cow::into_owned);
+            field.map(|field| (field, fields.next().is_none()))
+        };
+        let row = match field {
+            // Half an address may be a valid one.
+            Some((field, true)) if record.cut => {
+                Row::new(record.number, field).with_fault("longer than any address".into())
+            }
+            Some((field, _)) => Row::new(record.number, field),
             None => {
-                let fault = format!("there is no column {}", self.column + 1);
+                let fault = match record.cut {
+                    true => format!("longer than 4 MiB, and cut before column {}", self.column + 1),
+                    false => format!("there is no column {}", self.column + 1),
+                };
                 Row::new(record.number, record.octets.clone()).with_fault(fault)
             }
         };
         let mut written = record.octets;
         written.insert(0, record.literal.into());
+        if record.cut {
+            written.extend_from_slice(CUT.as_bytes());
+        }
         Some(Ok(row.with_written(written)))
     }
 }
@@ -158,7 +183,12 @@ fn named(names: &[String], wanted: &str) -> Result<(usize, bool)> {
 
 fn listed(names: &[String]) -> String {
     const MOST: usize = 20;
-    let mut text = names.iter().take(MOST).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    const LONG: usize = 40;
+    let shown = |name: &String| match name.char_indices().nth(LONG) {
+        Some((end, _)) => format!("{:?}…", &name[..end]),
+        None => format!("{name:?}"),
+    };
+    let mut text = names.iter().take(MOST).map(shown).collect::<Vec<_>>().join(", ");
     if names.len() > MOST {
         text.push_str(", …");
     }

@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
+
 /// Where a reader of fields stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum At {
@@ -36,8 +38,41 @@ impl At {
         }
     }
 
-    pub(super) fn over(self, octets: &[u8], delimiter: u8) -> Self {
-        octets.iter().fold(self, |at, &octet| at.step(octet, delimiter))
+    pub(super) fn over(mut self, mut octets: &[u8], delimiter: u8) -> Self {
+        while !octets.is_empty() {
+            let (at, taken) = self.leap(octets, delimiter);
+            (self, octets) = (at, &octets[taken..]);
+        }
+        self
+    }
+
+    /// Where the reader stands behind the next octet that may make a difference, and how many octets that is; there is at
+    /// least one.
+    fn leap(self, octets: &[u8], delimiter: u8) -> (Self, usize) {
+        let passed = match self {
+            Self::Plain => memchr(delimiter, octets),
+            Self::Quoted => memchr(b'"', octets),
+            Self::Broken => None,
+            Self::Start | Self::Quote | Self::Behind => Some(0),
+        };
+        match passed {
+            Some(passed) => (self.step(octets[passed], delimiter), passed + 1),
+            None => (self, octets.len()),
+        }
+    }
+
+    /// Where the first field ends, which begins with the octets.
+    fn end(octets: &[u8], delimiter: u8) -> Option<usize> {
+        let (mut at, mut passed) = (Self::Start, 0);
+        while passed < octets.len() {
+            let (next, taken) = at.leap(&octets[passed..], delimiter);
+            passed += taken;
+            if next == Self::Start && octets[passed - 1] == delimiter {
+                return Some(passed - 1);
+            }
+            at = next;
+        }
+        None
     }
 }
 
@@ -48,6 +83,8 @@ pub(super) struct Record<O = Vec<u8>> {
     pub(super) octets: O,
     /// Quotes are characters like all others.
     pub(super) literal: bool,
+    /// The rest of it was dropped.
+    pub(super) cut: bool,
 }
 
 impl<'a> Record<&'a [u8]> {
@@ -56,11 +93,7 @@ impl<'a> Record<&'a [u8]> {
         let mut rest = Some(octets);
         std::iter::from_fn(move || {
             let octets = rest?;
-            let mut at = At::Start;
-            let end = octets.iter().position(|&octet| {
-                at = at.step(octet, delimiter);
-                octet == delimiter && (literal || at == At::Start)
-            });
+            let end = if literal { memchr(delimiter, octets) } else { At::end(octets, delimiter) };
             rest = end.map(|end| &octets[end + 1..]);
             let field = octets[..end.unwrap_or(octets.len())].trim_ascii();
             Some(if literal { field.into() } else { unquoted(field) })
@@ -70,12 +103,9 @@ impl<'a> Record<&'a [u8]> {
 
 impl<O: AsRef<[u8]>> Record<O> {
     pub(super) fn fields(&self, delimiter: u8) -> impl Iterator<Item = Cow<'_, [u8]>> {
-        Record { number: self.number, octets: self.octets.as_ref(), literal: self.literal }
+        let Self { number, octets, literal, cut } = self;
+        Record { number: *number, octets: octets.as_ref(), literal: *literal, cut: *cut }
             .into_fields(delimiter)
-    }
-
-    pub(super) fn field(&self, delimiter: u8, column: usize) -> Option<Cow<'_, [u8]>> {
-        self.fields(delimiter).nth(column)
     }
 }
 
@@ -102,7 +132,7 @@ mod tests {
     use super::*;
 
     fn fields(text: &str, literal: bool) -> Vec<String> {
-        let record = Record { number: 1, octets: text.as_bytes(), literal };
+        let record = Record { number: 1, octets: text.as_bytes(), literal, cut: false };
         record.fields(b',').map(|field| String::from_utf8(field.into_owned()).unwrap()).collect()
     }
 
@@ -123,7 +153,28 @@ mod tests {
         assert_eq!(over(r#"a,"b""""#), At::Quote);
     }
 
+    /// The fields as a naive reader finds them, octet by octet.
+    fn naive(octets: &[u8]) -> Vec<Vec<u8>> {
+        let (mut at, mut fields) = (At::Start, vec![Vec::new()]);
+        for &octet in octets {
+            at = at.step(octet, b',');
+            match fields.last_mut() {
+                Some(field) if octet != b',' || at != At::Start => field.push(octet),
+                _ => fields.push(Vec::new()),
+            }
+        }
+        fields.iter().map(|field| unquoted(field.trim_ascii()).into_owned()).collect()
+    }
+
     proptest! {
+        #[test]
+        fn leaps_pass_over_nothing_that_makes_a_difference(text in "[a\", \n]{0,24}") {
+            let step = text.bytes().fold(At::Start, |at, octet| at.step(octet, b','));
+            prop_assert_eq!(At::Start.over(text.as_bytes(), b','), step);
+            let fields: Vec<_> = fields(&text, false).into_iter().map(String::into_bytes).collect();
+            prop_assert_eq!(fields, naive(text.as_bytes()));
+        }
+
         #[test]
         fn what_a_writer_of_csv_writes_is_read(written in prop::collection::vec("[a\", é\n]{0,6}", 1..5)) {
             let mut writer = csv::Writer::from_writer(vec![]);

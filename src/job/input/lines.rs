@@ -7,8 +7,9 @@ use std::{
 
 use memchr::memchr;
 
-/// The longest line that is kept whole, so that a file without line ends cannot fill the memory.
-const MAX_LINE: usize = 1 << 20;
+/// The longest line that is kept whole, 4 MiB, so that a file without line ends cannot fill the memory. A header of
+/// 140,000 columns fits.
+const MAX_LINE: usize = 4 << 20;
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// A line without its end.
@@ -59,6 +60,17 @@ impl<R: BufRead> Lines<R> {
             Some(line) => Ok(Some(line)),
             None => self.read(),
         }
+    }
+
+    /// Passes over blank lines, and gives the line behind them, without taking it.
+    ///
+    /// # Errors
+    /// The input cannot be read.
+    pub fn skip_blank(&mut self) -> io::Result<Option<&Line>> {
+        while self.peek(0)?.is_some_and(Line::is_blank) {
+            self.next()?;
+        }
+        self.peek(0)
     }
 
     /// The next line that is not blank.
@@ -149,6 +161,16 @@ mod tests {
         assert_eq!(found[1], (2, b"b".to_vec(), false));
         let whole = all([vec![b'x'; MAX_LINE], b"\nb\n".to_vec()].concat());
         assert_eq!((whole.len(), whole[0].1.len(), whole[0].2), (2, MAX_LINE, false));
+    }
+
+    #[test]
+    fn blank_lines_are_passed_over_and_not_kept() {
+        let mut lines = Lines::new(io::Cursor::new(b"\n \r\n\na\n\nb".to_vec()));
+        assert_eq!(lines.skip_blank().unwrap().map(|line| line.number), Some(4));
+        assert_eq!(lines.ahead.len(), 1);
+        assert_eq!(lines.next().unwrap().unwrap().octets, b"a");
+        assert_eq!(lines.skip_blank().unwrap().map(|line| line.number), Some(6));
+        assert_eq!(Lines::new(&b"\n\n"[..]).skip_blank().unwrap(), None);
     }
 
     #[test]

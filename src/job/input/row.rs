@@ -1,7 +1,9 @@
 //! One row of a list.
 
+use std::borrow::Cow;
+
 use super::Line;
-use crate::proto::Mailbox;
+use crate::{proto::Mailbox, verify::shortened};
 
 /// One row: an address, or what is there in its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -10,7 +12,8 @@ pub struct Row {
     pub source: u32,
     /// The number of its first line, from 1.
     pub line: u64,
-    /// The address as it was written, without spaces around it.
+    /// The address as it was written, without spaces around it. What is no address is cut to
+    /// [`MAX_TEXT`](crate::verify::MAX_TEXT) octets.
     pub address: String,
     /// The same, understood; none if it is no address.
     pub mailbox: Option<Mailbox>,
@@ -53,10 +56,20 @@ impl Row {
     pub(super) fn checked(mut self) -> Self {
         match (Mailbox::parse(&self.address), &self.fault) {
             (Ok(mailbox), None) => self.mailbox = Some(mailbox),
-            (Err(error), None) => self.fault = Some(error.to_string()),
+            (Err(error), None) => {
+                self.fault = Some(error.to_string());
+                self.shorten();
+            }
             (Ok(_), Some(_)) => self.address.insert(0, ' '),
-            (Err(_), Some(_)) => {}
+            (Err(_), Some(_)) => self.shorten(),
         }
         self
+    }
+
+    /// Cuts what is no address: a list decides how long its cells are. No valid address ends with the mark of a cut.
+    fn shorten(&mut self) {
+        if let Cow::Owned(short) = shortened(&self.address) {
+            self.address = short;
+        }
     }
 }

@@ -196,20 +196,14 @@ fn by_extension(path: &Path) -> Option<Format> {
 
 /// Goes by the first line that is not blank.
 fn guess(lines: &mut Lines) -> Result<Format> {
-    let mut n = 0;
-    while let Some(line) = lines.peek(n).doing("cannot be read")? {
-        if !line.is_blank() {
-            let first = line.octets.trim_ascii();
-            let is_address = str::from_utf8(first).is_ok_and(|text| Mailbox::parse(text).is_ok());
-            return Ok(match first {
-                _ if is_address => Format::Text,
-                [b'#', ..] => Format::Text,
-                _ if jsonl::looks_like(first) => Format::Jsonl,
-                _ if csv::looks_like(first) => Format::Csv,
-                _ => Format::Text,
-            });
-        }
-        n += 1;
-    }
-    Ok(Format::Text)
+    let Some(line) = lines.skip_blank().doing("cannot be read")? else { return Ok(Format::Text) };
+    let first = line.octets.trim_ascii();
+    let is_address = str::from_utf8(first).is_ok_and(|text| Mailbox::parse(text).is_ok());
+    Ok(match first {
+        _ if is_address => Format::Text,
+        [b'#', ..] => Format::Text,
+        _ if jsonl::looks_like(first) => Format::Jsonl,
+        _ if csv::looks_like(first) => Format::Csv,
+        _ => Format::Text,
+    })
 }

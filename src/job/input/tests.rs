@@ -9,6 +9,7 @@ use crate::{
         error::{JobError, Result},
     },
     proto::Mailbox,
+    verify::MAX_TEXT,
 };
 
 /// What the rows of `octets` become: line, address, and whether there is a fault.
@@ -70,6 +71,71 @@ fn a_quote_that_nobody_closes_costs_one_row() {
     check(text, None, &[(2, "ann@x.test"), (3, "\"bob@x.test"), (4, "eve@x.test")]);
     let long = format!("email\n\"open\n{}", "ann@x.test\n".repeat(10_000));
     assert_eq!(rows(long.as_bytes(), None, None).unwrap().len(), 10_001);
+}
+
+/// Longer than what is kept of a line.
+fn endless() -> String {
+    "x".repeat(5 << 20)
+}
+
+#[test]
+fn what_is_no_address_is_cut() {
+    let long = "ü".repeat(700_000);
+    for (text, format) in [
+        (format!("{long}\nann@x.test\n"), Format::Text),
+        (format!("email,id\n{long},1\nann@x.test,2\n"), Format::Csv),
+        (format!("{{\"email\":\"{long}\"}}\n\"ann@x.test\"\n"), Format::Jsonl),
+        (format!("{long}\n\"ann@x.test\"\n"), Format::Jsonl),
+    ] {
+        let rows = rows(text.as_bytes(), Some(format), None).unwrap();
+        let (_, address, faulty) = &rows[0];
+        assert!(*faulty && address.len() <= MAX_TEXT && address.len() > MAX_TEXT - 4, "{format:?}");
+        assert!(address.ends_with("ü…") || address.ends_with('…') && format == Format::Jsonl, "{address}");
+        assert_eq!(rows[1].1, "ann@x.test");
+        assert!(Mailbox::parse(address).is_err());
+    }
+    // As long as a valid one may be, in soft hyphens that are nothing on the wire.
+    let valid = format!("{}@b{}.example", "l".repeat(64), "\u{AD}".repeat(501));
+    assert!(valid.len() > MAX_TEXT);
+    check(&format!("{valid}\n"), None, &[(1, &valid)]);
+}
+
+#[test]
+fn a_row_without_end_is_one_row_and_never_half_an_address() {
+    let endless = endless();
+    // The column lies in what was kept.
+    let text = format!("email,note\nann@x.test,{endless}\nbob@x.test,2\n");
+    check(&text, None, &[(2, "ann@x.test"), (3, "bob@x.test")]);
+    // The rest of a cell in quotes does not swallow what follows.
+    let text = format!("email,note\nann@x.test,\"{endless}\"\nbob@x.test,\"2\"\n");
+    check(&text, None, &[(2, "ann@x.test"), (3, "bob@x.test")]);
+    // It lies where the row was cut, so that what is left is valid and another's.
+    let head = "x".repeat((4 << 20) - "ann@x.te".len() - 1);
+    let text = format!("note,email\n{head},ann@x.test\n1,bob@x.test\n");
+    let found = rows(text.as_bytes(), None, None).unwrap();
+    assert_eq!(found[0], (2, " ann@x.te".into(), true));
+    assert_eq!(found[1], (3, "bob@x.test".into(), false));
+    // It lies behind.
+    let text = format!("note,email\n{endless},ann@x.test\n1,bob@x.test\n");
+    let found = rows(text.as_bytes(), None, None).unwrap();
+    assert!(found[0].2 && found[0].1.len() <= MAX_TEXT && found[1].1 == "bob@x.test");
+    // A header that was cut would hide a column.
+    let error = rows(format!("{endless},email\n1,ann@x.test\n").as_bytes(), Some(Format::Csv), None);
+    assert!(told(&error.unwrap_err()).contains("line 1: longer than 4 MiB"));
+}
+
+#[test]
+fn blank_lines_before_a_list_are_not_kept() {
+    let text = format!("{}email,id\nann@x.test,1\n", "\n \n".repeat(50_000));
+    check(&text, None, &[(100_002, "ann@x.test")]);
+    check(&format!("{}ann@x.test\n", "\r\n".repeat(9)), None, &[(10, "ann@x.test")]);
+}
+
+#[test]
+fn names_of_columns_are_told_in_part() {
+    let names: Vec<_> = (0..50).map(|n| format!("{n}{}", "n".repeat(100_000))).collect();
+    let error = rows(format!("{}\n1\n", names.join(",")).as_bytes(), Some(Format::Csv), None).unwrap_err();
+    assert!(told(&error).len() < 2_000, "{}", told(&error).len());
 }
 
 #[test]

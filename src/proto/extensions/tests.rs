@@ -136,6 +136,16 @@ fn a_hostile_list_of_mechanisms_costs_little() {
     assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
 }
 
+#[test]
+fn a_hostile_list_of_keywords_is_cut() {
+    let lines: Vec<String> = (0..500).map(|n| format!("X-{n} {}", "x".repeat(100))).collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).chain(["PIPELINING"]).collect();
+    let offered = offered(&lines);
+    let octets: usize = offered.others.iter().map(|(keyword, params)| keyword.len() + params.len()).sum();
+    assert!((3_900..=4_096).contains(&octets), "{octets}");
+    assert!(offered.pipelining && offered.others[0].0 == "X-0".into());
+}
+
 proptest! {
     #[test]
     fn any_reply_gives_sound_extensions(

@@ -117,6 +117,18 @@ fn lines_keep_their_octets_and_their_enhanced_codes() {
     assert_eq!(reply.as_bytes(), b"550-5.1.1 \xd3\xc3\r\n550-\r\n550  x \r\n");
 }
 
+#[test]
+fn an_excerpt_has_the_first_lines() {
+    let short = Reply::parse(b"550-5.1.1 No\r\n550 5.1.1 user\r\n").unwrap();
+    assert_eq!(short.excerpt(), short);
+    let line = format!("550-5.7.1 {}\r\n", "x".repeat(1_000));
+    let long = Reply::parse(format!("{}550 5.7.1 end\r\n", line.repeat(60)).as_bytes()).unwrap();
+    let excerpt = long.excerpt();
+    assert_eq!(excerpt.as_bytes(), line.repeat(4).as_bytes());
+    assert_eq!((excerpt.code(), excerpt.enhanced(), excerpt.lines().count()), (550, long.enhanced(), 4));
+    assert!(long.text().starts_with(&*excerpt.text()));
+}
+
 proptest! {
     #[test]
     fn enhanced_codes_are_read_as_a_naive_reader_reads_them(

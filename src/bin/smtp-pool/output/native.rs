@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use smtp_pool::verify::{CatchAll, Record};
 
 use super::{
+    columns::Columns,
     formula::{self, ListCells},
-    line::{Line, renamed},
+    line::Line,
 };
 use crate::json;
 
@@ -32,7 +33,12 @@ pub(super) const FIELDS: [&str; 18] = [
     "did_you_mean",
 ];
 
-pub(super) fn json(line: &Line<'_>, scratch: &mut Vec<u8>, sink: &mut impl Write) -> io::Result<()> {
+pub(super) fn json(
+    line: &Line<'_>,
+    columns: &Columns,
+    scratch: &mut Vec<u8>,
+    sink: &mut impl Write,
+) -> io::Result<()> {
     scratch.clear();
     json::append(scratch, line.record)?;
     // More fields of the same object.
@@ -41,12 +47,7 @@ pub(super) fn json(line: &Line<'_>, scratch: &mut Vec<u8>, sink: &mut impl Write
         write!(scratch, ",\"{name}\":")?;
         json::append(scratch, &value)?;
     }
-    for (name, value) in line.columns() {
-        scratch.push(b',');
-        json::append(scratch, &renamed(&name, |name| FIELDS.contains(&name)))?;
-        scratch.push(b':');
-        json::append(scratch, &value)?;
-    }
+    columns.json(line, &FIELDS, scratch)?;
     scratch.extend_from_slice(b"}\n");
     json::escape(scratch);
     sink.write_all(scratch)

@@ -1,14 +1,11 @@
 //! Records as they come, or in the order of the rows; nothing is kept.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    pin::pin,
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
-};
+mod rows;
+
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Instant};
 
 use smtp_pool::{
-    job::input::{Row, Rows, Shape, Tracker},
+    job::input::{Rows, Tracker},
     verify::{Record, Records},
 };
 use tokio::{
@@ -16,6 +13,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
+use self::rows::UnderWay;
 use super::{TICK, Tools, blocked, serve::Server, tell_of_silence};
 use crate::{
     exit::{Exit, Failure, Result},
@@ -25,9 +23,6 @@ use crate::{
     summary::{Refusals, Tally, tables},
 };
 
-/// What the rows under way hold besides the address, by their number.
-type Put = Arc<Mutex<HashMap<u64, (u32, Vec<u8>)>>>;
-
 pub(super) async fn run(
     tools: Tools,
     rows: Rows,
@@ -36,15 +31,15 @@ pub(super) async fn run(
     server: &Server,
 ) -> Result<Exit> {
     let Tools { verifier, metrics, screen, quiet, .. } = &tools;
-    let (tracker, shapes) = (rows.tracker(), rows.shapes().to_vec());
-    let output = target.open(&shapes)?;
+    let tracker = rows.tracker();
+    let output = target.open(rows.shapes())?;
     let started = Instant::now();
-    let written = Put::default();
-    let mut records = verifier.verify_all(addresses(rows, Arc::clone(&written)));
+    let under_way = Arc::new(UnderWay::new(keep_order));
+    let _closed = under_way.closed();
+    let mut records = verifier.verify_all(rows::addresses(rows, Arc::clone(&under_way)));
     let mut stream = Stream {
         output,
-        shapes,
-        written,
+        under_way,
         tally: Tally::default(),
         next: 0,
         waiting: keep_order.then(BTreeMap::new),
@@ -103,17 +98,6 @@ pub(super) async fn run(
     }
 }
 
-/// The addresses of the rows; the rest of each is put aside until its record comes.
-fn addresses(rows: Rows, written: Put) -> impl Iterator<Item = String> + Send + 'static {
-    (0..).zip(rows).map(move |(number, row): (u64, Row)| {
-        if !row.written.is_empty() {
-            let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
-            written.insert(number, (row.source, row.written));
-        }
-        row.address
-    })
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
     /// Every address has its record.
@@ -126,8 +110,7 @@ enum Ended {
 
 struct Stream {
     output: Output,
-    shapes: Vec<Shape>,
-    written: Put,
+    under_way: Arc<UnderWay>,
     tally: Tally,
     /// The number of the row whose turn it is.
     next: u64,
@@ -196,13 +179,7 @@ impl Stream {
 
     fn write(&mut self, number: u64, record: &Record) -> Result<Written> {
         self.tally.add(record);
-        let row = self.written.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
-        let (source, written) = row.unwrap_or_default();
-        let plain = Shape::Plain;
-        let shape = match written.is_empty() {
-            true => &plain,
-            false => self.shapes.get(source as usize).unwrap_or(&plain),
-        };
-        self.output.write(&Line::new(record, shape, &written))
+        let (source, written) = self.under_way.take(number);
+        self.output.write(&Line::new(record, source, &written))
     }
 }

@@ -1,0 +1,243 @@
+//! The columns of the lists, passed on behind the fields of the records: what they are called there, and where each list
+//! has them.
+//!
+//! All of it is settled before the first row, so that a row costs what its own columns do, however wide the lists are.
+
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    io::{self, Write},
+};
+
+use serde_json::{Map, Value};
+use smtp_pool::job::input::Shape;
+
+use super::{formula::ListCells, line::Line};
+use crate::json;
+
+/// The column of CSV for the rows of JSONL, whose fields nobody knows before the end.
+const OBJECT: &str = "input";
+
+/// See the [module](self).
+pub(super) struct Columns {
+    lists: Vec<List>,
+    /// What the columns of all lists together are called, in CSV.
+    names: Vec<String>,
+    /// Which of them holds the objects of JSONL, if there are any.
+    object: Option<usize>,
+}
+
+struct List {
+    shape: Shape,
+    /// What its columns are called where they stand by themselves.
+    names: Vec<String>,
+    /// The column of each of its fields among all columns, in CSV.
+    places: Vec<usize>,
+}
+
+impl Columns {
+    /// For rows of these shapes; `fields` are the names that the records take. Lists that have a column of the same name
+    /// share it in CSV.
+    pub(super) fn new(shapes: &[Shape], fields: &[&str], csv: bool) -> Self {
+        let lists = shapes.iter().map(|shape| match csv {
+            true => List { shape: shape.clone(), names: Vec::new(), places: Vec::new() },
+            false => List { shape: shape.clone(), names: unique(shape.names(), fields), places: Vec::new() },
+        });
+        let mut columns = Self { lists: lists.collect(), names: Vec::new(), object: None };
+        if csv {
+            columns.join(shapes, fields);
+        }
+        columns
+    }
+
+    fn join(&mut self, shapes: &[Shape], fields: &[&str]) {
+        let mut all: Vec<&str> = Vec::new();
+        // A list may have a name more than once.
+        let mut known: HashMap<(&str, usize), usize> = HashMap::new();
+        for (list, shape) in self.lists.iter_mut().zip(shapes) {
+            let mut counts: HashMap<&str, usize> = HashMap::new();
+            for name in shape.names() {
+                let count = counts.entry(name).or_default();
+                list.places.push(*known.entry((name, *count)).or_insert_with(|| {
+                    all.push(name);
+                    all.len() - 1
+                }));
+                *count += 1;
+            }
+        }
+        if shapes.contains(&Shape::Jsonl) {
+            self.object = Some(all.len());
+            all.push(OBJECT);
+        }
+        self.names = unique(&all, fields);
+    }
+
+    /// What the columns are called, in CSV.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    fn list(&self, line: &Line<'_>) -> Option<&List> {
+        self.lists.get(line.source as usize)
+    }
+
+    /// Writes the columns of a row of CSV; those that it has not are empty.
+    pub(super) fn csv<W: Write>(
+        &self,
+        line: &Line<'_>,
+        cells: ListCells,
+        csv: &mut csv::Writer<W>,
+    ) -> csv::Result<()> {
+        let Some(list) = self.list(line).filter(|_| !self.names.is_empty()) else { return Ok(()) };
+        let mut fields = list.shape.texts(line.written);
+        // Those of the first list come in their order.
+        if self.object.is_none() && list.places.iter().copied().eq(0..list.places.len()) {
+            for _ in &list.places {
+                csv.write_field(cells.apply(&fields.next().unwrap_or_default()))?;
+            }
+            return (list.places.len()..self.names.len()).try_for_each(|_| csv.write_field(b""));
+        }
+        let mut row: Vec<Cow<'_, [u8]>> = vec![Cow::default(); self.names.len()];
+        for (place, field) in list.places.iter().zip(fields) {
+            row[*place] = field;
+        }
+        if let (Some(object), Shape::Jsonl) = (self.object, &list.shape) {
+            row[object] = line.written.into();
+        }
+        row.iter().try_for_each(|field| csv.write_field(cells.apply(field)))
+    }
+
+    /// Writes the columns of a row, or the fields of its object, behind those of the object that is open in `out`.
+    pub(super) fn json(&self, line: &Line<'_>, fields: &[&str], out: &mut Vec<u8>) -> io::Result<()> {
+        let Some(list) = self.list(line) else { return Ok(()) };
+        for (name, text) in list.names.iter().zip(list.shape.texts(line.written)) {
+            member(out, name, &String::from_utf8_lossy(&text))?;
+        }
+        let object = object(&list.shape, line.written);
+        for (name, value) in &object {
+            let taken = |name: &str| fields.contains(&name);
+            member(out, &renamed(name, |name| taken(name) || object.contains_key(name), taken(name)), value)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the columns of a row, or the fields of its object, into an object.
+    pub(super) fn insert(&self, line: &Line<'_>, into: &mut Map<String, Value>) {
+        let Some(list) = self.list(line) else { return };
+        let mut put = |name: &str, value: Value| {
+            let name = renamed(name, |name| into.contains_key(name), into.contains_key(name)).into_owned();
+            into.insert(name, value);
+        };
+        for (name, text) in list.names.iter().zip(list.shape.texts(line.written)) {
+            put(name, String::from_utf8_lossy(&text).into());
+        }
+        object(&list.shape, line.written).into_iter().for_each(|(name, value)| put(&name, value));
+    }
+}
+
+/// The row of JSONL, if it is one and an object.
+fn object(shape: &Shape, written: &[u8]) -> Map<String, Value> {
+    match shape {
+        Shape::Jsonl => serde_json::from_slice(written).unwrap_or_default(),
+        Shape::Plain | Shape::Csv { .. } => Map::new(),
+    }
+}
+
+fn member(out: &mut Vec<u8>, name: &str, value: &impl serde::Serialize) -> io::Result<()> {
+    out.push(b',');
+    json::append(out, &name)?;
+    out.push(b':');
+    json::append(out, value)
+}
+
+/// A name that is not taken: with `input_` before it, if it `is_taken`, as often as it takes.
+fn renamed(name: &str, taken: impl Fn(&str) -> bool, is_taken: bool) -> Cow<'_, str> {
+    let mut found = Cow::Borrowed(name);
+    let mut again = is_taken;
+    while again {
+        found = format!("input_{found}").into();
+        again = taken(&found);
+    }
+    found
+}
+
+/// The names, none of them one of `fields`, and none twice: one that is a field has `input_` before it, one that was there
+/// before a number behind it.
+fn unique<N: AsRef<str>>(names: &[N], fields: &[&str]) -> Vec<String> {
+    let is_field = |name: &str| fields.contains(&name);
+    let mut used: HashSet<Cow<'_, str>> =
+        names.iter().map(N::as_ref).filter(|name| !is_field(name)).map(Cow::Borrowed).collect();
+    let mut seen: HashSet<&str> = HashSet::new();
+    let mut numbers: HashMap<Cow<'_, str>, u64> = HashMap::new();
+    let mut found = Vec::with_capacity(names.len());
+    for name in names.iter().map(N::as_ref) {
+        let first = seen.insert(name);
+        if first && !is_field(name) {
+            found.push(name.to_owned());
+            continue;
+        }
+        let base: Cow<'_, str> = if is_field(name) { format!("input_{name}").into() } else { name.into() };
+        if first && !is_field(&base) && used.insert(base.clone()) {
+            found.push(base.into_owned());
+            continue;
+        }
+        // The numbers go on from row to row, so that each name is tried once.
+        let number = numbers.entry(base.clone()).or_insert(1);
+        let numbered = loop {
+            *number += 1;
+            let numbered = format!("{base}_{number}");
+            if !is_field(&numbered) && used.insert(numbered.clone().into()) {
+                break numbered;
+            }
+        };
+        found.push(numbered);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    const FIELDS: [&str; 2] = ["address", "reply"];
+
+    #[test]
+    fn no_name_is_there_twice() {
+        let check = |names: &[&str], found: &[&str]| assert_eq!(unique(names, &FIELDS), found, "{names:?}");
+        check(&["id", "address", "note"], &["id", "input_address", "note"]);
+        check(&["x", "x", "x"], &["x", "x_2", "x_3"]);
+        check(&["x", "x", "x_2", "x_2"], &["x", "x_3", "x_2", "x_2_2"]);
+        check(
+            &["address", "input_address", "address"],
+            &["input_address_2", "input_address", "input_address_3"],
+        );
+        check(&["", ""], &["", "_2"]);
+    }
+
+    #[test]
+    fn a_hundred_thousand_names_take_no_time() {
+        let started = Instant::now();
+        let many: Vec<String> = (0..100_000).map(|n| format!("column_{n}")).collect();
+        assert_eq!(unique(&many, &FIELDS), many);
+        let same = vec!["x"; 100_000];
+        let found = unique(&same, &FIELDS);
+        assert_eq!((found[0].as_str(), found[99_999].as_str()), ("x", "x_100000"));
+        let between: Vec<String> =
+            (0..100_000).map(|n| if n % 2 == 0 { "x".into() } else { format!("x_{n}") }).collect();
+        let found: HashSet<String> = unique(&between, &FIELDS).into_iter().collect();
+        assert_eq!(found.len(), 100_000);
+        // A square of it would be minutes.
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn a_name_in_an_object_is_not_taken_twice() {
+        let object: Map<String, Value> =
+            serde_json::from_str(r#"{"address":1,"input_address":2,"x":3}"#).unwrap();
+        let taken = |name: &str| FIELDS.contains(&name) || object.contains_key(name);
+        assert_eq!(renamed("address", taken, true), "input_input_address");
+        assert_eq!(renamed("x", taken, false), "x");
+    }
+}

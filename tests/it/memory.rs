@@ -1,0 +1,282 @@
+//! How much memory the command takes where a server, a list or the DNS decides how much there is to be kept.
+//!
+//! The bound is 200 MiB, whatever they do. Each test has so many rows that keeping all of them takes more, and no more than
+//! that, so that it takes seconds without optimisation; what is asserted is less than 200 MiB by as much.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader, BufWriter, Read, Write},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const MIB: u64 = 1 << 20;
+/// The longest line of a reply, and the number of them that make 63 KB.
+const LINE: usize = 1_990;
+const LINES: usize = 32;
+
+/// A server that accepts or refuses everybody in as many words as are read, no two of them the same.
+struct Server {
+    /// The route of all domains to it.
+    route: String,
+    /// Recipients so far.
+    asked: Arc<AtomicU64>,
+}
+
+#[derive(Clone, Copy)]
+enum Says {
+    /// 63 KB to each recipient, in the place of which `{}` stands.
+    Much(&'static str),
+    /// As little as can be, after so long.
+    Late(Duration),
+}
+
+impl Server {
+    fn start(says: Says) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let route = format!("*={}", listener.local_addr().unwrap());
+        let asked = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&asked);
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let asked = Arc::clone(&counted);
+                thread::spawn(move || drop(converse(&stream, says, &asked)));
+            }
+        });
+        Self { route, asked }
+    }
+}
+
+fn converse(stream: &TcpStream, says: Says, asked: &AtomicU64) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut input = BufReader::new(stream);
+    let mut out = BufWriter::with_capacity(256 * 1024, stream);
+    let filler = "x".repeat(LINE - 10);
+    out.write_all(b"220 mx.test ESMTP\r\n")?;
+    loop {
+        if input.buffer().is_empty() {
+            out.flush()?;
+        }
+        let mut line = String::new();
+        if input.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        match (line.get(..4).unwrap_or_default(), says) {
+            ("EHLO", _) => out.write_all(b"250-mx.test\r\n250 PIPELINING\r\n")?,
+            ("RCPT", Says::Much(text)) => {
+                asked.fetch_add(1, Relaxed);
+                let text = text.replace("{}", line[8..].trim_end());
+                let (code, text) = text.split_at(3);
+                for _ in 1..LINES {
+                    write!(out, "{code}-{} {filler}\r\n", &text[1..])?;
+                }
+                write!(out, "{code}{text}\r\n")?;
+            }
+            ("RCPT", Says::Late(time)) => {
+                if asked.fetch_add(1, Relaxed) == 0 {
+                    thread::sleep(time);
+                }
+                out.write_all(b"250 2.1.5 Ok\r\n")?;
+            }
+            ("QUIT", _) => {
+                out.write_all(b"221 Bye\r\n")?;
+                return out.flush();
+            }
+            _ => out.write_all(b"250 Ok\r\n")?,
+        }
+    }
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_smtp-pool"));
+    command.args(args).env_remove("RUST_LOG").current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// The arguments of a run that asks a server and nobody else.
+const VERIFY: [&str; 7] =
+    ["verify", "-q", "--no-catch-all", "--helo", "client.example.org", "--attempts", "1"];
+
+fn str_of(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// The most memory that a process has had resident so far.
+fn peak(child: &Child) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim_end_matches("kB").trim().parse::<u64>().ok()? * 1_024)
+}
+
+/// Waits for the end of a process, and tells the most memory that it had resident.
+#[track_caller]
+fn finish(mut child: Child) -> (ExitStatus, u64) {
+    let mut most = 0;
+    let status = loop {
+        most = most.max(peak(&child).unwrap_or(0));
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None => thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert!(most > MIB, "what was measured: {most}");
+    assert!(status.success(), "{status}: {err}");
+    (status, most)
+}
+
+fn list(dir: &TempDir, name: &str, rows: impl Iterator<Item = String>) -> String {
+    let path = dir.path().join(name);
+    let mut file = BufWriter::new(File::create(&path).unwrap());
+    rows.for_each(|row| writeln!(file, "{row}").unwrap());
+    file.flush().unwrap();
+    str_of(&path).to_owned()
+}
+
+fn records(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// That of each of so many rows there is a record, with its own reply cut to 1 KiB.
+#[track_caller]
+fn are_cut(records: &[Value], rows: usize) {
+    assert_eq!(records.len(), rows);
+    for record in records {
+        let (address, reply) = (record["address"].as_str().unwrap(), record["reply"].as_str().unwrap());
+        assert!(reply.contains(address) && reply.ends_with("x…") && reply.len() == 1_024, "{record}");
+    }
+}
+
+/// Refusals are kept until an acceptance shows that they were meant: 2,000 of 63 KB are 130 MB.
+#[test]
+fn long_refusals_that_are_in_doubt() {
+    const ROWS: usize = 2_000;
+    let server = Server::start(Says::Much("550 5.1.1 {} User unknown"));
+    let dir = TempDir::new().unwrap();
+    let list = list(&dir, "list.txt", (0..ROWS).map(|n| format!("nobody{n}@x.test")));
+    let out = dir.path().join("out.jsonl");
+    let args = [&VERIFY[..], &["--route", &server.route, &list]].concat();
+    let child = command(&args).stdout(File::create(&out).unwrap()).spawn().unwrap();
+    let (_, most) = finish(child);
+    are_cut(&records(&out), ROWS);
+    assert!(most < 100 * MIB, "{} MiB", most / MIB);
+}
+
+/// Of a job all replies are kept: 4,000 of 63 KB are 250 MB where a segment is read as a whole.
+#[test]
+fn long_replies_in_a_job() {
+    const ROWS: usize = 4_000;
+    let server = Server::start(Says::Much("250 2.1.5 {} is welcome"));
+    let dir = TempDir::new().unwrap();
+    let list = list(&dir, "list.txt", (0..ROWS).map(|n| format!("user{n}@x.test")));
+    let out = dir.path().join("out.jsonl");
+    let args = [&VERIFY[..], &["--route", &server.route, &list, "-o", str_of(&out)]].concat();
+    let (_, most) = finish(command(&args).spawn().unwrap());
+    are_cut(&records(&out), ROWS);
+    assert!(most < 100 * MIB, "{} MiB", most / MIB);
+    for args in [["job", "export", str_of(&out)], ["job", "status", str_of(&out)]] {
+        let (_, most) = finish(command(&args).spawn().unwrap());
+        assert!(most < 100 * MIB, "{args:?}: {} MiB", most / MIB);
+    }
+}
+
+/// While somebody else writes to the store, all answers of a job gather: 6,000 of 63 KB are 370 MB, and more than can be
+/// read back of one batch.
+#[test]
+fn long_replies_while_the_store_is_stalled() {
+    const ROWS: usize = 6_000;
+    let server = Server::start(Says::Much("250 2.1.5 {} is welcome"));
+    let dir = TempDir::new().unwrap();
+    let list = list(&dir, "list.txt", (0..ROWS).map(|n| format!("user{n}@x.test")));
+    let (out, job) = (dir.path().join("out.jsonl"), dir.path().join("out.jsonl.job"));
+    let args = [&VERIFY[..], &["--route", &server.route, &list, "-o", str_of(&out)]].concat();
+    let child = command(&args).spawn().unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE;
+    let log = dir.path().join("out.jsonl.job-wal");
+    let other = loop {
+        assert!(Instant::now() < until, "there is no job to write to");
+        // Before that the run itself cannot open it.
+        if !log.exists() {
+            thread::sleep(Duration::from_millis(2));
+            continue;
+        }
+        let opened = rusqlite::Connection::open_with_flags(&job, flags);
+        match opened.and_then(|store| store.execute_batch("BEGIN IMMEDIATE").map(|()| store)) {
+            Ok(store) => break store,
+            Err(_) => thread::sleep(Duration::from_millis(2)),
+        }
+    };
+    // It gives up after ten seconds.
+    let until = Instant::now() + Duration::from_secs(8);
+    while (server.asked.load(Relaxed) as usize) < ROWS && Instant::now() < until {
+        thread::sleep(Duration::from_millis(10));
+    }
+    drop(other);
+    let (_, most) = finish(child);
+    are_cut(&records(&out), ROWS);
+    assert!(most < 100 * MIB, "{} MiB", most / MIB);
+}
+
+/// A list of some KB that becomes 200 MB, at a server that lets it wait.
+#[test]
+fn long_rows_of_a_stream() {
+    const ROWS: usize = 200;
+    let server = Server::start(Says::Late(Duration::from_secs(2)));
+    let dir = TempDir::new().unwrap();
+    let note = "n".repeat(1_000_000);
+    let rows = (0..ROWS).map(|n| format!("user{n}@x.test,{note}\n"));
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.write_all(b"email,note\n").unwrap();
+    rows.for_each(|row| encoder.write_all(row.as_bytes()).unwrap());
+    let octets = encoder.finish().unwrap();
+    assert!(octets.len() < 100_000, "{}", octets.len());
+    let path = dir.path().join("list.csv.zst");
+    fs::write(&path, octets).unwrap();
+    let out = dir.path().join("out.csv.zst");
+    let args = [&VERIFY[..], &["--route", &server.route, "-", "-o", str_of(&out)]].concat();
+    let child = command(&args).stdin(File::open(&path).unwrap()).spawn().unwrap();
+    let (_, most) = finish(child);
+    let text = BufReader::new(zstd::Decoder::new(File::open(&out).unwrap()).unwrap());
+    let (mut rows, mut octets) = (0, 0);
+    for line in text.lines().map(Result::unwrap) {
+        rows += 1;
+        octets += line.len();
+    }
+    assert_eq!((rows, octets > ROWS * note.len()), (ROWS + 1, true));
+    assert!(most < 150 * MIB, "{} MiB", most / MIB);
+}
+
+/// Rows that are no address are answered at once, and wait for whoever reads: 200 of 1 MB, and 40,000 of 5 KB.
+#[test]
+fn long_rows_that_are_no_address() {
+    let dir = TempDir::new().unwrap();
+    let many = (0..40_000).map(|n| format!("{n} {}", "n".repeat(5_000)));
+    let long = (0..200).map(|n| format!("{n} {}", "n".repeat(1_000_000)));
+    let list = list(&dir, "list.txt", long.chain(many));
+    let mut child =
+        command(&["verify", "-q", "--syntax-only", &list]).stdout(Stdio::piped()).spawn().unwrap();
+    // Nobody reads for a while.
+    thread::sleep(Duration::from_secs(4));
+    let out = BufReader::new(child.stdout.take().unwrap());
+    let reader =
+        thread::spawn(move || out.lines().map(Result::unwrap).map(|line| line.len()).collect::<Vec<_>>());
+    let (_, most) = finish(child);
+    let lines = reader.join().unwrap();
+    assert_eq!(lines.len(), 40_200);
+    assert!(lines.iter().all(|len| (1_024..1_600).contains(len)));
+    assert!(most < 150 * MIB, "{} MiB", most / MIB);
+}
