@@ -6,7 +6,7 @@
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader, BufWriter, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -279,4 +279,80 @@ fn long_rows_that_are_no_address() {
     assert_eq!(lines.len(), 40_200);
     assert!(lines.iter().all(|len| (1_024..1_600).contains(len)));
     assert!(most < 150 * MIB, "{} MiB", most / MIB);
+}
+
+/// A name server that gives each domain 1,500 exchangers. Over UDP it says that the answer is too long.
+fn nameserver() -> SocketAddr {
+    let (datagrams, listener) = loop {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        if let Ok(datagrams) = UdpSocket::bind(listener.local_addr().unwrap()) {
+            break (datagrams, listener);
+        }
+    };
+    let addr = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut query = [0; 1_500];
+        while let Ok((len, peer)) = datagrams.recv_from(&mut query) {
+            let reply = answer(&query[..len], 10);
+            let _ = datagrams.send_to(&reply, peer);
+        }
+    });
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                let mut len = [0; 2];
+                while stream.read_exact(&mut len).is_ok() {
+                    let mut query = vec![0; usize::from(u16::from_be_bytes(len))];
+                    stream.read_exact(&mut query).unwrap();
+                    let reply = answer(&query, 1_500);
+                    let len = u16::try_from(reply.len()).unwrap().to_be_bytes();
+                    if stream.write_all(&[&len[..], &reply].concat()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    addr
+}
+
+/// Exchangers of the domain that is asked about, so many of them, or its address (RFC 1035 4.1).
+fn answer(query: &[u8], most: u16) -> Vec<u8> {
+    let end = 12 + query[12..].iter().position(|octet| *octet == 0).unwrap() + 5;
+    let (mut records, mut count) = (Vec::new(), 0_u16);
+    let mut add = |kind: u8, data: &[u8]| {
+        // The name is that of the question.
+        records.extend_from_slice(&[0xc0, 12, 0, kind, 0, 1, 0, 0, 1, 0, 0, data.len() as u8]);
+        records.extend_from_slice(data);
+        count += 1;
+    };
+    match query[end - 3] {
+        15 => (0..most).for_each(|n| {
+            let host = format!("mx{n}");
+            add(15, &[&[0, 10, host.len() as u8], host.as_bytes(), &[0xc0, 12]].concat());
+        }),
+        1 => add(1, &[127, 0, 0, 1]),
+        _ => {}
+    }
+    // There is more where this is cut.
+    let flags = if query[end - 3] == 15 && most < 1_500 { 0x83 } else { 0x81 };
+    let [high, low] = count.to_be_bytes();
+    let head = [query[0], query[1], flags, 0x80, 0, 1, high, low, 0, 0, 0, 0];
+    [&head[..], &query[12..end], &records].concat()
+}
+
+/// The cache of the DNS counts answers: 400 of 1,500 records are 180 MB.
+#[test]
+fn long_answers_of_the_dns() {
+    let dir = TempDir::new().unwrap();
+    let list = list(&dir, "list.txt", (0..400).map(|n| format!("user@domain{n}.test")));
+    let nameserver = nameserver().to_string();
+    let args =
+        ["plan", "--json", "--helo", "x.example.org", "--allow-private", "--nameserver", &nameserver, &list];
+    let out = dir.path().join("out.json");
+    let child = command(&args).stdout(File::create(&out).unwrap()).spawn().unwrap();
+    let (_, most) = finish(child);
+    let plan: Value = serde_json::from_str(&fs::read_to_string(&out).unwrap()).unwrap();
+    assert_eq!((&plan["domains"], plan["lanes"].as_array().unwrap().len()), (&400.into(), 400), "{plan}");
+    assert!(most < 120 * MIB, "{} MiB", most / MIB);
 }

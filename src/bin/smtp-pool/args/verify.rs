@@ -16,7 +16,8 @@ use crate::{exit::EXIT_CODES, output::Vocab};
 /// One record comes out for each address that goes in, in the order of the answers; a row that is no address is
 /// reported with its line number and gets a record with `failed_syntax_check`. Lists are text (an address a line; blank
 /// lines and lines that begin with `# ` are no rows), CSV (comma, semicolon or tab, with or without a header) or JSONL
-/// (objects, or bare strings), also compressed by gzip or Zstandard. Spaces around an address do not count.
+/// (objects, or bare strings), also compressed by gzip or Zstandard. Spaces around an address do not count. A row has at
+/// most 4 MiB, or 1 MiB in JSONL; what is no address, and a reply, is cut to 1 KiB and ends with `…`.
 ///
 /// Lists that are files, with an output that is one, make a job: `-o out.csv` keeps what is known in `out.csv.job`, and
 /// the same command goes on where it was, however it ended. The output is written at the end, in the order of the
@@ -46,7 +47,8 @@ pub(crate) struct VerifyArgs {
     /// `'` away where one of these follows it. JSONL is never changed.
     #[arg(long, help_heading = "Output")]
     pub(crate) escape_formulas: bool,
-    /// Records in the order of the rows, as a job has them anyway; those that wait for others are kept in memory
+    /// Records in the order of the rows, as a job has them anyway; those that wait for others are kept in memory, and no
+    /// further row is read while they take 64 MiB
     #[arg(long, help_heading = "Output")]
     pub(crate) keep_order: bool,
     /// Begin the job anew, whatever is there of it
@@ -69,7 +71,8 @@ pub(crate) struct VerifyArgs {
     /// Check the syntax only, without any network
     #[arg(long, conflicts_with_all = ["sandbox", "routes"], help_heading = "What to ask")]
     pub(crate) syntax_only: bool,
-    /// How often to ask while the answer is a temporary one: 5 times in a job, and else once
+    /// How often to ask while the answer is a temporary one: 5 times in a job, and else once; without a job, at most
+    /// 262,144 addresses wait for another attempt before the reading waits for them
     #[arg(long, value_name = "N", help_heading = "What to ask")]
     pub(crate) attempts: Option<NonZeroU32>,
     /// The pauses between attempts, in seconds; the last holds for all that follow
