@@ -162,7 +162,7 @@ mod tests {
             prop_assert!(suspected <= 8, "{suspected} of 20,000, of which {share} are refused");
         }
 
-        /// A server that refuses everybody from some time on is suspected after so many refusals as contain sixteen
+        /// A server that refuses everybody from some time on is suspected after so many refusals as contain twenty-four
         /// acceptances as a rule.
         #[test]
         fn a_server_that_begins_to_refuse_everybody_is_soon_suspected(
@@ -173,7 +173,7 @@ mod tests {
             let (mut random, mut run) = (fastrand::Rng::with_seed(seed), RefusalRun::default());
             (0..before).for_each(|_| if random.f64() < share { run.refused() } else { run.accepted() });
             run.accepted();
-            let enough = (16.0 / (1.0 - share)).ceil() as u32;
+            let enough = (24.0 / (1.0 - share)).ceil() as u32;
             let found = (1..=enough).any(|_| {
                 run.refused();
                 run.is_improbable(THRESHOLD)
