@@ -828,7 +828,7 @@ fn the_exit_code_and_the_report_tell_of_the_whole_job() {
         assert_eq!((&status()["runs"], &status()["blocked"][0]), (&runs.into(), &"mx.listed.test".into()));
         assert_eq!(desk.run(&["report", "out.csv.job", "-o", "r.html"]).status.code(), Some(0));
         let page = desk.text("r.html");
-        assert!(page.contains("<b>mx.listed.test</b>") && page.contains("<br>2 runs, "), "{page}");
+        assert!(page.contains("<b><bdi>mx.listed.test</bdi></b>") && page.contains("<br>2 runs, "), "{page}");
         assert!(asked(&page) >= 300, "{} after {first}", asked(&page));
     }
     // Asked again where nobody blocks us any more, it is over.
@@ -837,7 +837,7 @@ fn the_exit_code_and_the_report_tell_of_the_whole_job() {
     let output = desk.verify(&more);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     assert_eq!(desk.run(&["report", "out.csv.job", "-o", "r.html"]).status.code(), Some(0));
-    assert!(!desk.text("r.html").contains("mx.listed.test</b>"));
+    assert!(!desk.text("r.html").contains("<b>"));
 }
 
 #[test]
