@@ -377,7 +377,7 @@ mod tests {
     #[test]
     fn of_a_long_reply_the_beginning_is_kept_and_all_of_it_is_classified() {
         let classifier = Classifier::builtin();
-        let line = "x".repeat(1_500);
+        let line = "See http://example.com/help. ".repeat(40);
         let long = reply(&format!("550-{line}\r\n550-{line}\r\n550 5.1.1 User unknown")).unwrap();
         let outcome = Outcome::of_reply(classifier, Verb::Rcpt, &long);
         assert_eq!((outcome.verdict.sub_status, outcome.code), (SubStatus::MailboxNotFound, Some(550)));
