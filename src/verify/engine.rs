@@ -429,3 +429,46 @@ fn pool(config: &VerifierConfig, metrics: Arc<Metrics>) -> Result<Pool, BuildErr
         None => builder.build(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::ClientName;
+
+    #[tokio::test]
+    async fn as_many_wait_without_a_place_as_there_are_places() {
+        let config = VerifierConfig::new(ClientName::parse("verifier.example.org").unwrap());
+        let verifier = Verifier::new(config, Metrics::new().into()).unwrap();
+        let (context, _lots) = verifier.context(Books::Ours, HashMap::default());
+        let item = || Item {
+            id: 0,
+            address: String::new(),
+            wire: None,
+            at: 0,
+            needs_smtputf8: false,
+            domain: 0,
+            facts: DomainFacts::default(),
+            attempts: 1,
+            losses: 0,
+            started: None,
+            placed: true,
+        };
+        for _ in 0..MAX_PENDING {
+            let mut item = item();
+            context.give_place_back(&mut item);
+            assert!(!item.placed);
+        }
+        let mut next = item();
+        context.give_place_back(&mut next);
+        assert!(next.placed, "it keeps its place");
+        assert_eq!(context.pending.available_permits(), 2 * MAX_PENDING);
+        // One that waited is done.
+        let mut waited = Item { placed: false, ..item() };
+        let record = context.record(&mut waited, &Outcome::not_asked(), Timestamp::UNIX_EPOCH);
+        let mut lot = Lot::default();
+        context.done(&waited, record, &mut lot);
+        assert_eq!(lot.places, 0);
+        context.give_place_back(&mut next);
+        assert!(!next.placed);
+    }
+}

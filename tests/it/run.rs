@@ -76,6 +76,42 @@ async fn what_is_to_be_asked_again_goes_back_to_the_caller() {
     assert_eq!((record.sub_status, record.attempts), (SubStatus::Accepted, 2));
 }
 
+/// Of 60,000 addresses, each of which gets a reply of 1 KB.
+#[tokio::test]
+async fn nobody_is_asked_while_the_caller_does_not_take_the_replies() {
+    const TASKS: u64 = 60_000;
+    let reply = format!("250 2.1.5 {}", "x".repeat(1_000));
+    let sandbox = sandbox(&format!(
+        "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\n\
+         faults = [{{ at = \"rcpt\", does = {{ reply = \"{reply}\" }} }}]\n\
+         [[domain]]\nname = \"a.test\"\ncatch_all = true\n"
+    ))
+    .await;
+    let mut config = config(&sandbox);
+    config.catch_all = false;
+    let (sender, mut received) = verifier(config).start([]);
+    let tasks = (0..TASKS).map(|id| task(id, &format!("user{id}@a.test"), 0)).collect();
+    sender.send(tasks).await.unwrap();
+    drop(sender);
+    let asked = || sandbox.stats("mx").unwrap().commands;
+    // Until nothing more is asked for a while.
+    let mut before = 0;
+    loop {
+        sleep(Duration::from_millis(500)).await;
+        match asked() {
+            now if now == before && now > 1_000 => break,
+            now => before = now,
+        }
+    }
+    // 32 MiB, and what was in flight.
+    assert!((30_000..36_000).contains(&before), "{before} of {TASKS} were asked about");
+    let mut done = 0;
+    while let Some(events) = received.next_many().await {
+        done += events.iter().filter(|event| matches!(event, Event::Done { .. })).count();
+    }
+    assert_eq!(done as u64, TASKS);
+}
+
 #[tokio::test]
 async fn many_tasks_at_once_stay_in_their_order() {
     let sandbox = sandbox("[[host]]\nname = \"mx\"\n").await;
