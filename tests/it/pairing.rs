@@ -38,7 +38,7 @@ async fn host(faults: &str, like: &str) -> Sandbox {
 fn brief(sandbox: &Sandbox, connections: u32) -> VerifierConfig {
     let mut config = config(sandbox);
     config.catch_all = false;
-    config.client.timeouts = Timeouts::all(Duration::from_millis(400));
+    config.client.timeouts = Timeouts::all(Duration::from_secs(1));
     let limits = format!("[default]\nconnections = {connections}\n");
     config.providers = Some(Providers::from_toml(&limits).unwrap().into());
     config
@@ -226,13 +226,14 @@ async fn a_recipient_that_breaks_connections_is_isolated() {
         "{ reply = \"000 no code at all\" }",
         "{ reply = \"250-2.1.5 Ok\\r\\n550 5.1.1 User unknown\" }",
     ];
-    let mut running = JoinSet::new();
+    let (mut running, places) = (JoinSet::new(), Arc::new(Semaphore::new(16)));
     for like in kinds() {
         for does in does {
             // The first of all, one of the middle, and the last, also in large windows.
             for (bad, count) in [(0, 12), (5, 12), (11, 12), (150, 300)] {
-                let like = like.clone();
+                let (like, places) = (like.clone(), Arc::clone(&places));
                 running.spawn(async move {
+                    let _place = places.acquire().await;
                     let list = addresses(count);
                     let list: Vec<&str> = list.iter().map(String::as_str).collect();
                     let to = list[bad].split('@').next().unwrap();
@@ -296,11 +297,13 @@ async fn whatever_a_second_greeting_is_answered_every_address_gets_its_verdict()
         (String::new(), "close_after_refusal = true"),
         (String::new(), "mails_per_connection = 3"),
     ];
-    let mut running = JoinSet::new();
+    let (mut running, places) = (JoinSet::new(), Arc::new(Semaphore::new(16)));
     for (fault, server) in servers {
         for like in kinds() {
             let (fault, like) = (fault.clone(), format!("{like}\n{server}"));
+            let places = Arc::clone(&places);
             running.spawn(async move {
+                let _place = places.acquire().await;
                 let sandbox = host(&fault, &like).await;
                 let (known, wrong) = judge(brief(&sandbox, 1), 40).await;
                 assert!(wrong.is_empty(), "{fault} {like}: {wrong:?}");
