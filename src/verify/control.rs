@@ -17,12 +17,11 @@ use super::{
 };
 
 /// What a connection may ask next, as far as controls are concerned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     /// What waits.
     Free,
-    /// The control that waits first, and nothing else.
-    Alone,
+    /// A control, and nothing beside it.
+    Control(Window),
     /// Nothing until the control has its answer.
     Wait,
     /// Nothing more: it was asked about a control already, and another one is due.
@@ -31,31 +30,26 @@ pub(super) enum Turn {
 
 impl State {
     /// Puts a control before the questions that wait, if one is due. A connection that is `spent` has its own at its end.
-    pub(super) fn next_turn(&mut self, seat: &Seat, spent: bool) -> Turn {
+    pub(super) fn next_turn(&mut self, seat: &mut Seat, spent: bool, now: Instant) -> Turn {
         let group = &mut self.groups[seat.group];
         if group.waits_for_control() {
             return Turn::Wait;
         }
-        let alone = group.harvest.needs_control();
-        let free = if alone { Turn::Alone } else { Turn::Free };
-        if group.next_is_control() {
-            if !seat.harvest.controlled {
-                return free;
+        if group.harvest.needs_control() {
+            if seat.harvest.controlled {
+                return Turn::Leave;
             }
-            if alone || group.len() == 1 {
+            return self.control_window(seat, now).map_or(Turn::Free, Turn::Control);
+        }
+        if group.next_is_control() && seat.harvest.controlled {
+            if group.len() == 1 {
                 return Turn::Leave;
             }
             // The next connection is asked, unless an acceptance comes first.
             group.harvest.withdraw();
             self.pop(seat.group);
-            return Turn::Free;
-        }
-        if alone && seat.harvest.controlled {
-            return Turn::Leave;
-        }
-        if alone || !spent && group.harvest.wants_control(&seat.harvest) {
+        } else if !spent && group.harvest.wants_control(&seat.harvest) {
             self.put_control(seat.group);
-            return free;
         }
         Turn::Free
     }
@@ -71,17 +65,21 @@ impl State {
     pub(super) fn closing_control(&mut self, seat: &mut Seat, draw: Draw, now: Instant) -> Draw {
         let group = &self.groups[seat.group];
         let due = group.harvest.wants_last_control(Some(&seat.harvest), group.is_empty());
-        if !due || self.standing.blocked(now).is_some() || !self.take_pace(now) {
+        if !due || self.standing.blocked(now).is_some() {
             return draw;
         }
-        match self.control_on(seat) {
-            Some(control) => {
-                self.groups[seat.group].rates.ask(control.kin(), 1);
-                let (questions, risk) = (vec![control], Risk::default());
-                Draw::Window(Window { questions, risk, smtputf8: false, last: false, alone: false })
-            }
-            None => draw,
+        self.control_window(seat, now).map_or(draw, Draw::Window)
+    }
+
+    /// Returns a window with a control alone, as far as the rate allows it.
+    fn control_window(&mut self, seat: &mut Seat, now: Instant) -> Option<Window> {
+        if !self.take_pace(now) {
+            return None;
         }
+        let control = self.control_on(seat)?;
+        self.groups[seat.group].rates.ask(control.kin(), 1);
+        let (questions, risk) = (vec![control], Risk::default());
+        Some(Window { questions, risk, smtputf8: false, last: false, alone: false })
     }
 
     fn control_on(&mut self, seat: &mut Seat) -> Option<Question> {
@@ -95,6 +93,7 @@ impl State {
     pub(super) fn control_at_rest(&mut self, group: usize, now: Instant) -> bool {
         let known = &self.groups[group];
         let due = known.harvest.wants_last_control(None, true)
+            && !known.harvest.needs_control()
             && self.standing.has_suspects(group)
             && known.resting(now).is_none()
             && self.standing.blocked(now).is_none();
@@ -132,9 +131,15 @@ impl State {
         asked
     }
 
+    /// Gives up a control that got no answer, so that it is never one of the questions that may have broken a connection.
+    pub(super) fn withdraw(&mut self, group: usize) {
+        self.groups[group].harvest.withdraw();
+        self.wake(group);
+    }
+
     fn put_control(&mut self, group: usize) {
         if let Some((domain, mailbox)) = self.groups[group].harvest.ask() {
-            self.put_back(group, Question::Control { domain, mailbox, losses: 0 });
+            self.put_next(group, Question::Control { domain, mailbox, losses: 0 });
         }
     }
 
@@ -227,5 +232,113 @@ impl State {
         if let Suspect::Kept(kept) = suspect {
             self.context.done(&kept.item, kept.record, &mut self.lot);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        metrics::Metrics,
+        proto::{ClientName, Mailbox},
+        verify::{
+            CatchAll, DomainFacts, Limits, Verifier, VerifierConfig, desk::Desk, engine::Item,
+            throttle::Budget,
+        },
+    };
+
+    fn desk() -> Arc<Desk> {
+        let config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
+        let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
+        let (context, _) = verifier.context(Books::Theirs, foldhash::HashMap::default());
+        Desk::new(context.into(), "lane".into(), Limits::default()).into()
+    }
+
+    fn item(n: usize) -> Item {
+        let address = format!("user{n}@example.com");
+        let at = address.find('@').unwrap().try_into().unwrap();
+        let (facts, wire, started) = (DomainFacts::default(), None, None);
+        let (needs_smtputf8, placed) = (false, false);
+        Item {
+            id: 0,
+            address,
+            wire,
+            at,
+            needs_smtputf8,
+            domain: 1,
+            facts,
+            attempts: 0,
+            losses: 0,
+            started,
+            placed,
+        }
+    }
+
+    /// A set of exchangers of which ten wait, and which accepted many and then refused ten.
+    fn doubtful(state: &mut State, seat: &mut Seat) {
+        state.take_in(seat.group, (0..10).map(item));
+        let harvest = &mut state.groups[seat.group].harvest;
+        seat.harvest = harvest.connected(9);
+        let ann = Mailbox::parse("ann@example.com").unwrap();
+        harvest.remember(1, ann.borrowed(), Some(CatchAll::Refused));
+        (0..50).for_each(|_| harvest.accepted(&mut seat.harvest, Instant::now()));
+        (0..10).for_each(|_| harvest.refused(&mut seat.harvest, 1, false));
+    }
+
+    fn draw(state: &mut State, desk: &Desk, seat: &mut Seat) -> Draw {
+        let left = Budget::new(&desk.limits, None, None).left(Risk::default());
+        state.draw(seat, left, 1..=100, true, false, Instant::now())
+    }
+
+    fn controls(questions: &[Question]) -> usize {
+        questions.iter().filter(|question| matches!(question, Question::Control { .. })).count()
+    }
+
+    #[tokio::test]
+    async fn a_control_that_loses_its_connection_is_given_up_and_nothing_with_it() {
+        let desk = desk();
+        let mut state = desk.lock();
+        let group = state.add(Vec::new());
+        let mut seat = Seat::vacant(Arc::clone(&desk), group);
+        state.groups[group].live = 1;
+        doubtful(&mut state, &mut seat);
+        let Draw::Window(window) = draw(&mut state, &desk, &mut seat) else { panic!("nothing is drawn") };
+        let (asked, waiting) = (window.questions.len(), state.waiting);
+        assert_eq!(controls(&window.questions), 1);
+        assert!(seat.harvest.controlled && state.groups[group].harvest.is_asking());
+        state.put_back_suspects(group, [window.questions]);
+        assert_eq!((state.waiting, state.groups[group].queue.total()), (waiting + asked - 1, 10));
+        assert!(!state.groups[group].harvest.is_asking());
+        // Whoever was asked about a control leaves it to the next connection, and takes nobody else for it.
+        let Draw::Window(window) = draw(&mut state, &desk, &mut seat) else { panic!("nothing is drawn") };
+        assert_eq!(controls(&window.questions), 0);
+        assert_eq!(window.questions.len() + state.waiting, 10);
+    }
+
+    #[tokio::test]
+    async fn while_a_server_is_known_to_lie_a_control_is_asked_alone_and_the_others_wait() {
+        let desk = desk();
+        let mut state = desk.lock();
+        let group = state.add(Vec::new());
+        let [mut first, mut second] = [(); 2].map(|()| Seat::vacant(Arc::clone(&desk), group));
+        state.groups[group].live = 2;
+        doubtful(&mut state, &mut first);
+        // Suspects that wait for a window of their own are no reason to ask anything else.
+        let batch = (0..2).filter_map(|_| state.pop(group)).collect();
+        state.put_back_suspects(group, [batch]);
+        let defence = Outcome::harvest_defence();
+        assert!(state.groups[group].harvest.control_refused(1, &defence, Instant::now()));
+        let Draw::Window(window) = draw(&mut state, &desk, &mut first) else { panic!("nothing is drawn") };
+        assert_eq!((window.questions.len(), controls(&window.questions), window.alone), (1, 1, false));
+        assert!(matches!(draw(&mut state, &desk, &mut second), Draw::Nothing));
+        assert!(state.groups[group].waits_for_control());
+        window.questions.into_iter().for_each(|question| state.put_back(group, question));
+        assert!(!state.groups[group].waits_for_control());
+        assert!(matches!(draw(&mut state, &desk, &mut first), Draw::Leave), "one a connection");
+        let Draw::Window(window) = draw(&mut state, &desk, &mut second) else { panic!("nothing is drawn") };
+        assert_eq!(controls(&window.questions), 1);
+        assert_eq!((state.waiting, state.groups[group].queue.total()), (10, 10));
     }
 }

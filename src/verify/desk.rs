@@ -154,8 +154,16 @@ impl State {
         questions
     }
 
-    /// Puts a question back, to be asked next.
+    /// Puts a question back, to be asked next, unless it is a control.
     pub(super) fn put_back(&mut self, group: usize, question: Question) {
+        match question {
+            Question::Control { .. } => self.withdraw(group),
+            question => self.put_next(group, question),
+        }
+    }
+
+    /// Puts a question before those that wait.
+    pub(super) fn put_next(&mut self, group: usize, question: Question) {
         self.waiting += 1;
         self.groups[group].queue.push_front(question);
         self.wake(group);
@@ -163,10 +171,15 @@ impl State {
 
     /// Puts suspects back, to be asked next, each batch by itself.
     pub(super) fn put_back_suspects(&mut self, group: usize, batches: impl IntoIterator<Item = Batch>) {
-        let batches: Vec<_> = batches.into_iter().collect();
-        for question in batches.iter().flatten() {
-            self.waiting += 1;
-            self.groups[group].rates.take_back(question.kin());
+        let mut batches: Vec<_> = batches.into_iter().collect();
+        for batch in &mut batches {
+            batch.iter().for_each(|question| self.groups[group].rates.take_back(question.kin()));
+            let before = batch.len();
+            batch.retain(|question| !matches!(question, Question::Control { .. }));
+            if batch.len() < before {
+                self.withdraw(group);
+            }
+            self.waiting += batch.len();
         }
         self.groups[group].queue.suspect(batches.into_iter());
         self.wake(group);

@@ -79,15 +79,11 @@ impl State {
         if !alone {
             self.sift(seat, most, now);
         }
-        let most = match self.next_turn(seat, left.is_spent()) {
-            Turn::Free => most,
-            Turn::Alone => 1,
+        match self.next_turn(seat, left.is_spent(), now) {
+            Turn::Free => {}
+            Turn::Control(window) => return Draw::Window(window),
             Turn::Wait => return Draw::Nothing,
             Turn::Leave => return Draw::Leave,
-        };
-        let alone = self.groups[seat.group].queue.is_batch_next();
-        if alone && !quiet {
-            return Draw::Nothing;
         }
         let waiting = self.groups[seat.group].len();
         let risk = self.groups[seat.group].affordable(left, most);
@@ -128,7 +124,7 @@ impl State {
                 Question::CatchAll { .. } => {}
             }
         }
-        if last && questions.len() < most as usize {
+        if last && !alone && questions.len() < most as usize {
             questions.extend(self.last_control(seat));
         }
         let smtputf8 = smtputf8 && questions.iter().any(|question| question.needs_smtputf8());

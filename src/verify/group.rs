@@ -137,7 +137,7 @@ impl Group {
 
     /// Tells whether nothing may be asked until a control has its answer.
     pub(super) fn waits_for_control(&self) -> bool {
-        self.harvest.needs_control() && self.harvest.is_asking() && !self.next_is_control()
+        self.harvest.needs_control() && self.harvest.is_asking()
     }
 
     /// Tells whether anybody of another domain waits.

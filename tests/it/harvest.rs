@@ -283,3 +283,31 @@ async fn nothing_is_taken_back_once_everything_is_done() {
         }
     }
 }
+
+/// The recipients that break a connection are found one by one, while controls are asked.
+#[tokio::test]
+async fn recipients_that_break_connections_lose_no_row_beside_a_defence() {
+    for seed in [1, 2, 12, 14, 23, 25, 26, 32, 34, 35, 37, 39] {
+        let (mut random, mut anything) = (fastrand::Rng::with_seed(seed), Anything::new(seed));
+        let faults: Vec<String> = (0..2)
+            .map(|_| {
+                let (user, does) =
+                    (random.usize(..anything.addresses.len()), ["eof", "reset"][random.usize(..2)]);
+                format!("{{ at = \"rcpt\", to = \"user{user}\", does = \"{does}\" }}")
+            })
+            .collect();
+        let more = format!(", lasts = \"60ms\" }}\nfaults = [{}]\n", faults.join(", "));
+        anything.world = anything.world.replacen(" }\n", &more, 1);
+        let sandbox = sandbox(&anything.world).await;
+        let mut config = config(&sandbox);
+        config.catch_all = anything.catch_all;
+        config.schedule = vec![Duration::from_millis(50); 3];
+        let mut run =
+            Verifier::new(config, Arc::new(Metrics::new())).unwrap().verify_all(anything.addresses.clone());
+        let mut records = 0;
+        while let Some(_record) = timeout(Duration::from_secs(60), run.next()).await.expect("records go on") {
+            records += 1;
+        }
+        assert_eq!(records, anything.addresses.len(), "{seed}: {}", anything.world);
+    }
+}
