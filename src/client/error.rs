@@ -90,12 +90,14 @@ pub enum ConnectError {
 
 impl SessionError {
     /// Whether replies came that fit no command, or that are none.
-    pub(crate) fn is_out_of_step(&self) -> bool {
+    #[must_use]
+    pub fn is_out_of_step(&self) -> bool {
         matches!(self, Self::Decode(_) | Self::Dialogue(_))
     }
 
     /// Whether the connection was closed or reset.
-    pub(crate) fn is_cut(&self) -> bool {
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
         matches!(self, Self::Closed { .. } | Self::Io { .. })
     }
 

@@ -355,7 +355,7 @@ impl<'a> Probe<'a> {
         let (verb, reply, count) = self.connection.replies_alike(most).await?;
         if reply.is_closing() {
             // Whatever comes behind it answers nothing: the question it stands for is asked again elsewhere.
-            self.closing.get_or_insert_with(|| reply.detach());
+            self.closing.get_or_insert_with(|| reply.excerpt());
             return Ok(false);
         }
         let code = reply.code();

@@ -239,6 +239,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn ended_lanes_that_refused_the_sender_are_told_of_up_to_a_limit() {
+        let statuses = Statuses::default();
+        let lanes = |sender_refusals| -> Vec<Shared> {
+            let lane = |_| statuses.add("mx.test".into(), &Limits::default());
+            let lanes: Vec<_> = (0..MAX_REFUSED + 5).map(lane).collect();
+            lanes.iter().for_each(|lane| lane.lock().unwrap().sender_refusals = sender_refusals);
+            lanes
+        };
+        drop((lanes(0), lanes(1)));
+        let at_work = lanes(0);
+        statuses.forget_ended();
+        assert_eq!(statuses.snapshot().len(), MAX_REFUSED + at_work.len());
+        drop(at_work);
+        statuses.forget_ended();
+        assert_eq!(statuses.snapshot().len(), MAX_REFUSED);
+    }
+
+    #[test]
     fn refusals_name_their_cause() {
         let list = |name: &str| BlockCause::Blocklist(name.into());
         for (reply, cause) in [

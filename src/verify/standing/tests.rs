@@ -84,6 +84,18 @@ fn suspects_that_are_too_many_are_sure_the_oldest_first() {
     assert_eq!(standing.release().len(), MAX_SUSPECTS);
 }
 
+#[test]
+fn that_recipients_were_judged_outlives_their_domains() {
+    let (mut standing, now) = (Standing::default(), Instant::now());
+    (0..1_000).for_each(|domain| standing.accepted(0, 1, true, domain, now));
+    standing.forget_domains();
+    assert_eq!(standing.policy.judged.0.len(), 1);
+    standing.forget_domains();
+    assert!(standing.policy.judged.0.contains(&999) && standing.is_clear());
+    standing.suspect(0, 1, now, told(1, 1));
+    assert!(!standing.is_clear());
+}
+
 fn policy() -> Outcome {
     reply(550, "5.7.1 Message rejected due to content policy restrictions")
 }
