@@ -36,6 +36,8 @@ mod naive;
 #[cfg(feature = "verify")]
 mod nameserver;
 mod pairing;
+#[cfg(all(feature = "verify", feature = "sandbox"))]
+mod pairing;
 mod peer_address;
 #[cfg(feature = "sandbox")]
 mod pool;
