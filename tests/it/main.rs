@@ -35,7 +35,6 @@ mod mx;
 mod naive;
 #[cfg(feature = "verify")]
 mod nameserver;
-mod pairing;
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod pairing;
 mod peer_address;
