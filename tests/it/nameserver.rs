@@ -27,6 +27,7 @@ impl Nameserver {
         Self::start_signed(zone, |_, _| false).await
     }
 
+    #[cfg(feature = "sandbox")]
     /// One that takes that long for each answer.
     pub(crate) async fn start_slow(zone: Zone, delay: Duration) -> Self {
         Self::start_with(zone, |_, _| false, delay).await
