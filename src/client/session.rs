@@ -306,7 +306,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         // Those to commands of another flight may have come before it was sent.
         let mut most = self.flights.front().map_or(1, |flight| flight.replies.min(most));
         let (verb, head) = self.next_reply().await?;
-        if self.round_trip.suspicion.is_some() {
+        if self.round_trip.suspicion().is_some() {
             most = 1;
         }
         let mut count = 1;
@@ -358,7 +358,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 if self.flights.front().is_some_and(|flight| flight.is_timed) {
                     self.time_first(head)?;
                 }
-                if let Some(most) = self.round_trip.suspicion
+                if let Some(most) = self.round_trip.suspicion()
                     && self.dialogue.owed() == 1
                 {
                     self.framed = Some(head);

@@ -8,7 +8,7 @@
 //! the reply was a surplus one, then a last answer is still on its way, and its coming is the proof. If nothing comes, the
 //! suspicion is dropped, and has cost that wait.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
@@ -45,32 +45,48 @@ impl Flight {
     }
 }
 
-/// What is known of the time between a flight and its first reply.
+/// What is known of the time between a flight and its first reply: in microseconds of 4 octets, since each idle connection
+/// keeps it.
 #[derive(Debug, Default)]
 pub(super) struct RoundTrip {
     /// The smallest one, that of the TCP handshake included; nothing is suspected without it.
-    smallest: Option<Duration>,
-    slowest: Duration,
+    smallest: Option<NonZeroU32>,
+    slowest: u32,
     /// A reply came too early; how long to listen for another one.
-    pub(super) suspicion: Option<Duration>,
+    suspicion: Option<NonZeroU32>,
 }
 
 impl RoundTrip {
     /// Of a connection whose TCP handshake took that long.
     pub(super) fn new(connect: Duration) -> Self {
-        let smallest = (LEAST..SYN_REPEATED).contains(&connect).then_some(connect);
-        Self { smallest, slowest: connect, suspicion: None }
+        let smallest = Some(connect).filter(|connect| (LEAST..SYN_REPEATED).contains(connect));
+        Self {
+            smallest: smallest.map(micros).and_then(NonZeroU32::new),
+            slowest: micros(connect),
+            suspicion: None,
+        }
     }
 
     /// Records how long the first reply to a flight took.
     pub(super) fn record(&mut self, took: Duration) {
-        let Some(smallest) = self.smallest else { return };
+        let Some(smallest) = self.smallest.map(NonZeroU32::get) else { return };
+        let took = micros(took);
         if took < smallest / 2 {
-            self.suspicion.get_or_insert(self.slowest);
+            self.suspicion = self.suspicion.or(NonZeroU32::new(self.slowest));
         }
-        self.smallest = Some(smallest.min(took)).filter(|&smallest| smallest >= LEAST);
-        self.slowest = self.slowest.max(took).min(MOST);
+        let smallest = Some(smallest.min(took)).filter(|&smallest| smallest >= micros(LEAST));
+        self.smallest = smallest.and_then(NonZeroU32::new);
+        self.slowest = self.slowest.max(took).min(micros(MOST));
     }
+
+    /// How long to listen for one reply more, if one came too early.
+    pub(super) fn suspicion(&self) -> Option<Duration> {
+        self.suspicion.map(|micros| Duration::from_micros(micros.get().into()))
+    }
+}
+
+fn micros(time: Duration) -> u32 {
+    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
