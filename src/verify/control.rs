@@ -113,11 +113,12 @@ impl State {
     pub(super) fn ask_again_at_rest(&mut self, group: usize, now: Instant) -> bool {
         let known = &self.groups[group];
         let rests = known.resting(now).is_some() || self.standing.blocked(now).is_some();
-        if rests || !self.standing.has_suspects(group) || !self.groups[group].harvest.asks_again() {
+        if rests || !self.standing.has_suspects(group) {
             return false;
         }
-        let harvest = &self.groups[group].harvest;
-        let suspects = self.standing.take_unproved(group, |refusals| harvest.doubts(refusals));
+        let harvest = &mut self.groups[group].harvest;
+        let most = harvest.ask_again();
+        let suspects = self.standing.take_unproved(group, most, |refusals| harvest.doubts(refusals));
         let mut asked = false;
         for suspect in suspects.into_iter().rev() {
             if let Suspect::Kept(kept) = suspect {

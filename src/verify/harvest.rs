@@ -15,8 +15,8 @@
 //! | before anything else, after the server was found to lie | it may still do so |
 //! | at the end of each connection from then on | it may do so again |
 //!
-//! A connection that had none, because nobody had been accepted before its end, is not trusted either: its refusals are
-//! asked again on another one.
+//! A connection that had none, because nobody had been accepted before its end, is not trusted either. A sample of the
+//! refusals on such connections is asked again. Where it does not prove that the server is honest, the others are too.
 //!
 //! This file has no I/O: `control` puts the questions into windows.
 
@@ -94,6 +94,15 @@ pub(super) struct Origin {
     pub(super) doubtful: bool,
 }
 
+/// How many of the refusals that nothing proved were asked again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum AskedAgain {
+    #[default]
+    None,
+    Sample,
+    All,
+}
+
 /// What is known of a set of exchangers.
 #[derive(Default)]
 pub(super) struct Harvest {
@@ -109,8 +118,8 @@ pub(super) struct Harvest {
     acceptances: u32,
     /// Whether a control waits for its answer.
     asking: bool,
-    /// Whether refusals that nothing proved were asked again.
-    asked_again: bool,
+    /// What was asked again of the refusals that nothing proved.
+    asked_again: AskedAgain,
     /// Whether the last control got an answer that tells nothing, and no refusal came since.
     inconclusive: bool,
     /// What refusals amount to, since a control was refused.
@@ -229,11 +238,20 @@ impl Harvest {
         Origin { connection: on.number, doubtful }
     }
 
-    /// Tells whether refusals that nothing proved are to be asked again, which is once.
-    pub(super) fn asks_again(&mut self) -> bool {
-        let asks = !self.asked_again && self.has_control() && !self.trusts_connections();
-        self.asked_again |= asks;
-        asks
+    /// Returns how many of the refusals that nothing proved are to be asked again: first a sample that is large enough to
+    /// prove the others, then all, then none.
+    pub(super) fn ask_again(&mut self) -> usize {
+        if self.asked_again == AskedAgain::All || !self.has_control() || self.trusts_connections() {
+            return 0;
+        }
+        if self.asked_again == AskedAgain::Sample {
+            self.asked_again = AskedAgain::All;
+            return usize::MAX;
+        }
+        self.asked_again = AskedAgain::Sample;
+        // Twice as many as it takes, since some are asked on connections that have few refusals.
+        let enough = self.rejections.saturating_mul(2 * HONEST_CONNECTIONS);
+        usize::try_from(enough).unwrap_or(usize::MAX)
     }
 
     /// Tells whether so many refusals at the end of a connection are no probable run.

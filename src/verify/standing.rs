@@ -375,16 +375,29 @@ impl Standing {
         self.taken(all)
     }
 
-    /// Takes the suspects of the connections to a group on which so many in doubt are `unlikely`.
-    pub(super) fn take_unproved(&mut self, group: usize, unlikely: impl Fn(usize) -> bool) -> Vec<Suspect> {
-        let Some(doubt) = self.doubts.get_mut(&group) else { return Vec::new() };
+    /// Takes the suspects of the connections to a group on which so many in doubt are `unlikely`: of whole connections,
+    /// the earliest first, until there are `most`.
+    pub(super) fn take_unproved(
+        &mut self,
+        group: usize,
+        most: usize,
+        unlikely: impl Fn(usize) -> bool,
+    ) -> Vec<Suspect> {
+        let Some(doubt) = self.doubts.get_mut(&group).filter(|_| most > 0) else { return Vec::new() };
         let mut counts: HashMap<u32, usize> = HashMap::default();
         for doubtful in &doubt.suspects {
             *counts.entry(doubtful.connection).or_default() += 1;
         }
-        let (taken, left): (Vec<_>, Vec<_>) = mem::take(&mut doubt.suspects)
-            .into_iter()
-            .partition(|doubtful| counts.get(&doubtful.connection).is_some_and(|count| unlikely(*count)));
+        let (mut chosen, mut wanted): (HashMap<u32, bool>, _) = (HashMap::default(), most);
+        let (taken, left): (Vec<_>, Vec<_>) =
+            mem::take(&mut doubt.suspects).into_iter().partition(|doubtful| {
+                *chosen.entry(doubtful.connection).or_insert_with(|| {
+                    let count = counts.get(&doubtful.connection).copied().unwrap_or(0);
+                    let choose = wanted > 0 && unlikely(count);
+                    wanted = wanted.saturating_sub(if choose { count } else { 0 });
+                    choose
+                })
+            });
         (doubt.suspects, doubt.proved) = (left.into(), None);
         self.taken(taken)
     }

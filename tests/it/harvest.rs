@@ -311,3 +311,23 @@ async fn recipients_that_break_connections_lose_no_row_beside_a_defence() {
         assert_eq!(records, anything.addresses.len(), "{seed}: {}", anything.world);
     }
 }
+
+/// Nobody was accepted before the last connections, so a control could not be asked on the others. A sample of their
+/// refusals shows that the server is honest. All of them asked again would nearly double the questions.
+#[tokio::test]
+async fn a_sample_of_refusals_proves_those_before_the_first_acceptance() {
+    let known = (1_000..1_020).map(|n| format!("\"user{n}\"")).collect::<Vec<_>>().join(", ");
+    let sandbox = sandbox(&format!(
+        "[[host]]\nname = \"mx.harvest.test\"\nwithout = [\"STARTTLS\"]\n\
+         [[domain]]\nname = \"harvest.test\"\nusers = [{known}]\n"
+    ))
+    .await;
+    let (records, lane) = verify(config(&sandbox), 1_020).await;
+    for record in &records {
+        let right = if exists(&sandbox, record) { Status::Deliverable } else { Status::Undeliverable };
+        assert_eq!(record.status, right, "{record:#?}");
+    }
+    assert_eq!(lane.harvest_defences, 0);
+    let rcpts = sandbox.stats("mx.harvest.test").unwrap().rcpts;
+    assert!((1_021..1_250).contains(&rcpts), "{rcpts} questions about 1,020 addresses");
+}
