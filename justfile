@@ -37,7 +37,7 @@ lint-others:
     cargo clippy {{ peers }} --target-dir target --all-targets -- -D warnings
     cargo fmt --manifest-path fuzz/Cargo.toml --check
     RUSTFLAGS="--cfg fuzzing" cargo clippy --manifest-path fuzz/Cargo.toml --target-dir fuzz/target/clippy \
-        --all-targets -- -D warnings
+        --all-features --all-targets -- -D warnings
 
 # The documentation, warnings being errors.
 doc:

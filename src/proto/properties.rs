@@ -71,13 +71,12 @@ fn alike() -> impl FnMut(&mut Decoder) -> Result<Option<Reply>, DecodeError> {
 /// them is sound.
 pub fn reply_chunked(stream: &[u8], places: &[u16]) {
     let whole = decode_all([stream]);
-    assert_eq!(decode_by([stream], alike()), whole, "alike");
     assert_eq!(decode_by(cut(stream, places), alike()), whole, "alike, cut at {places:?}");
     let lent = |decoder: &mut Decoder| Ok(decoder.decode_ref()?.map(|reply| reply.detach()));
-    assert_eq!(decode_by([stream], lent), whole, "lent");
     assert_eq!(decode_by(cut(stream, places), lent), whole, "lent, cut at {places:?}");
     assert_eq!(decode_all(cut(stream, places)), whole, "cut at {places:?}");
-    if stream.len() <= 4096 {
+    // A fuzz target has more of quick inputs, and 512 octets are several replies.
+    if stream.len() <= if cfg!(fuzzing) { 512 } else { 4096 } {
         assert_eq!(decode_all(stream.chunks(1)), whole, "octet by octet");
     }
     let replies: Vec<&Reply> = whole.0.iter().flatten().collect();
