@@ -1,4 +1,4 @@
-//! What the README says of the configuration is so.
+//! Checks the table of docs/configuration.md against the configuration.
 
 use smtp_pool::pool::Config;
 
@@ -10,8 +10,8 @@ fn the_table_of_settings_has_each_key_and_its_default() {
     let error = Config::from_vars([("SMTP_NO_SUCH_KEY", "")]).unwrap_err().to_string();
     let known: Vec<&str> = error.split_once("known are ").unwrap().1.split(", ").collect();
 
-    let (_, chapter) = include_str!("../../README.md").split_once("### Configuration\n").unwrap();
-    let (section, _) = chapter.split_once("\n### ").unwrap();
+    let (_, chapter) = include_str!("../../docs/configuration.md").split_once("## Keys\n").unwrap();
+    let (section, _) = chapter.split_once("\n## ").unwrap();
     let mut said = Vec::new();
     for row in section.lines().filter_map(|line| line.strip_prefix("| `")) {
         let cells: Vec<&str> = row.split(" | ").collect();

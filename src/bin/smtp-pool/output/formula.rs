@@ -109,7 +109,7 @@ mod tests {
         String::from_utf8(escaped(cell.as_bytes()).into_owned()).unwrap()
     }
 
-    /// The way back, as the README has it.
+    /// The way back, as docs/output.md has it.
     fn restored(cell: &str) -> String {
         let mut text = String::new();
         let mut start = 0;
