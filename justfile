@@ -149,6 +149,11 @@ examples:
 deps:
     .ci/deps
 
+# Counts long sentences and replaced words; `just language src/pool` lists those of a folder.
+language *args:
+    .ci/language --self-test
+    .ci/language {{ args }}
+
 # That no file names a path of the machine that it was written on.
 paths:
     .ci/paths
