@@ -9,17 +9,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, error::ErrorKind};
-use smtp_pool::net::TlsPolicy;
+use clap::{ArgAction, Args, Parser, Subcommand, error::ErrorKind};
 
 pub(crate) use self::{
     doctor::DoctorArgs,
     job::{JobArgs, JobCommand, PlanArgs, ReadArgs, ReportArgs},
-    verify::{ListArgs, Risk, VerifyArgs},
+    verify::{Risk, VerifyArgs},
 };
 use crate::{
     escape::FileName,
     exit::{EXIT_CODES, Exit},
+    options::Tls,
     terminal::Terminal,
 };
 
@@ -146,27 +146,3 @@ Examples:
   smtp-pool sandbox
   smtp-pool sandbox --print-world > world.toml
   smtp-pool verify --sandbox=world.toml list.csv";
-
-/// When to use TLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Tls {
-    /// Never
-    Off,
-    /// With STARTTLS where it is offered, with any certificate
-    Opportunistic,
-    /// With STARTTLS and a valid certificate, or not at all
-    Required,
-    /// From the first octet, with a valid certificate
-    Implicit,
-}
-
-impl From<Tls> for TlsPolicy {
-    fn from(tls: Tls) -> Self {
-        match tls {
-            Tls::Off => Self::Off,
-            Tls::Opportunistic => Self::Opportunistic,
-            Tls::Required => Self::Required,
-            Tls::Implicit => Self::Implicit,
-        }
-    }
-}

@@ -24,7 +24,7 @@ use crate::{
     args::DoctorArgs,
     exit::{At, Exit, Failure, Result},
     identity::{self, Audience},
-    plan::seconds,
+    options::seconds,
     route::host_and_port,
     terminal::Terminal,
 };

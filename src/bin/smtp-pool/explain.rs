@@ -24,7 +24,7 @@ use crate::{
     args::ExplainArgs,
     escape::Escaped,
     exit::{At, Exit, Failure, Result},
-    plan,
+    options,
     summary::word,
     terminal::Terminal,
 };
@@ -49,7 +49,7 @@ fn explain(args: &ExplainArgs, out: &mut Terminal<impl Write>) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     let stage = args.stage.parse().usage_at("--stage")?;
-    let own: Option<Arc<Classifier>> = args.rules.as_deref().map(plan::rules).transpose()?;
+    let own: Option<Arc<Classifier>> = args.rules.as_deref().map(options::rules).transpose()?;
     let classifier = own.as_deref().unwrap_or_else(|| Classifier::builtin());
     let explainer = Explainer { classifier, stage, json: args.json };
     match &args.replies[..] {

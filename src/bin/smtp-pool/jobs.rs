@@ -16,8 +16,8 @@ use crate::{
     args::{JobArgs, JobCommand, ReadArgs},
     escape::FileName,
     exit::{At, Exit, Failure, Result},
+    options::job_of,
     output::{Line, Place, Target, Written},
-    plan::job_of,
     summary::{Tally, span, verdicts},
     terminal::Terminal,
 };

@@ -13,6 +13,7 @@ mod identity;
 mod jobs;
 mod json;
 mod log;
+mod options;
 mod output;
 mod plan;
 mod probe;

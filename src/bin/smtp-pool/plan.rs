@@ -2,8 +2,6 @@
 
 use std::{
     collections::HashSet,
-    fs::File,
-    io::{self, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -18,15 +16,16 @@ use smtp_pool::{
     },
     proto::{Domain, Mailbox, ReversePath},
     sandbox::World,
-    verify::{Classifier, Lists, Providers, RiskPolicy, Routes, VerifierConfig},
+    verify::{Lists, RiskPolicy, Routes, VerifierConfig},
 };
 
 use crate::{
-    args::{ListArgs, Risk, VerifyArgs},
+    args::{Risk, VerifyArgs},
     escape::FileName,
     exit::{At, Failure, Result},
     identity::{self, Audience},
     jobs,
+    options::{hints, job_of, providers, read_text, read_world, rules, seconds, sources},
     output::{Place, Target, is_same},
     progress::{Progress, Screen},
     route,
@@ -135,10 +134,6 @@ fn keep(place: &mut Place, args: &VerifyArgs, sources: &[Source]) {
     }
 }
 
-pub(crate) fn hints(args: &ListArgs) -> Hints {
-    Hints { format: args.format, column: args.column.clone() }
-}
-
 /// Where the job is kept, if lists and output are such that there can be one.
 fn job_path(target: &Target, sources: &[Source]) -> Result<Option<PathBuf>> {
     let is_list = |source: &Source| matches!(source, Source::File(path) if path.is_file());
@@ -152,13 +147,6 @@ fn job_path(target: &Target, sources: &[Source]) -> Result<Option<PathBuf>> {
         )));
     }
     Ok(Some(job_of(output)))
-}
-
-/// The job beside an output.
-pub(crate) fn job_of(output: &Path) -> PathBuf {
-    let mut path = output.as_os_str().to_owned();
-    path.push(".job");
-    path.into()
 }
 
 fn job_plan(
@@ -244,19 +232,6 @@ fn lists(args: &VerifyArgs) -> Result<Lists> {
     Ok(lists)
 }
 
-/// The longest file of rules, providers, names, or of a world, 16 MiB.
-const MAX_TEXT: u64 = 16 << 20;
-
-/// Reads a file that is kept in memory.
-fn read_text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(MAX_TEXT + 1).read_to_string(&mut text)?;
-    match text.len() as u64 <= MAX_TEXT {
-        true => Ok(text),
-        false => Err(io::Error::other("longer than 16 MiB")),
-    }
-}
-
 fn read_names(path: &Path, names: &mut HashSet<Box<str>>, are_domains: bool) -> Result<()> {
     let text = read_text(path).usage_at("cannot be read")?;
     for (number, line) in (1..).zip(text.lines()) {
@@ -283,57 +258,6 @@ fn world(args: &VerifyArgs) -> Result<(Option<World>, &[String])> {
             Ok((Some(read_world(Path::new(path))?), inputs))
         }
         (Some(None), _) => Ok((Some(World::demo()), &args.inputs)),
-    }
-}
-
-pub(crate) fn read_world(path: &Path) -> Result<World> {
-    from_toml(path, World::from_toml, "`smtp-pool sandbox --print-world` prints one that works")
-}
-
-pub(crate) fn rules(path: &Path) -> Result<Arc<Classifier>> {
-    let hint = "`smtp-pool explain --print-rules` prints the built-in rules";
-    from_toml(path, Classifier::from_toml, hint).map(Arc::new)
-}
-
-fn providers(path: &Path) -> Result<Arc<Providers>> {
-    let hint = "`smtp-pool plan --print-providers` prints the built-in file";
-    from_toml(path, Providers::from_toml, hint).map(Arc::new)
-}
-
-/// Reads a file of TOML. The parser points to a fault with several lines, which stand below the message.
-fn from_toml<T, E: std::error::Error + Send + Sync + 'static>(
-    path: &Path,
-    parse: impl FnOnce(&str) -> std::result::Result<T, E>,
-    hint: &str,
-) -> Result<T> {
-    let text = read_text(path).usage_at(FileName(path))?;
-    parse(&text).map_err(|error| {
-        let message = format!("{:#}", anyhow::Error::new(error));
-        let failure = match message.split_once('\n') {
-            Some((place, pointer)) if place.contains("TOML parse error") => {
-                Failure::usage(place).detail(pointer.lines())
-            }
-            _ => Failure::usage(&message),
-        };
-        failure.within(FileName(path)).hint(hint)
-    })
-}
-
-/// A span of time from the command line.
-pub(crate) fn seconds(flag: &str, value: f64, least: f64) -> Result<Duration> {
-    match Duration::try_from_secs_f64(value) {
-        Ok(duration) if (least..=31_536_000.0).contains(&value) => Ok(duration),
-        _ => Err(Failure::usage(format_args!("{flag} {value}: not a usable number of seconds"))),
-    }
-}
-
-fn sources(inputs: &[String]) -> Result<Vec<Source>> {
-    use std::io::IsTerminal;
-    match inputs {
-        [] if std::io::stdin().is_terminal() => Err(Failure::usage("nothing to verify")
-            .hint("name a list or an address; see smtp-pool verify --help")),
-        [] => Ok(vec![Source::Stdin]),
-        inputs => Ok(Source::of_arguments(inputs)?),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     args::ProbeArgs,
     exit::{At, Exit, Failure, Result},
     identity::{self, Audience},
-    plan::seconds,
+    options::seconds,
     route::host_and_port,
     summary::word,
 };

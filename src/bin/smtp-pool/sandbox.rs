@@ -8,7 +8,7 @@ use tokio::select;
 use crate::{
     args::SandboxArgs,
     exit::{At, Exit, Result},
-    plan::read_world,
+    options::read_world,
     stop,
     terminal::Terminal,
 };

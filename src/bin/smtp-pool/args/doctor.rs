@@ -4,8 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use clap::Args;
 
-use super::verify::nameserver;
-use crate::exit::EXIT_CODES;
+use crate::{exit::EXIT_CODES, options::nameserver};
 
 /// Find out whether this machine is fit to ask mail servers, and what to do where it is not
 ///

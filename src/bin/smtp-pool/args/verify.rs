@@ -6,10 +6,11 @@ use std::{
 
 use clap::{Args, ValueEnum};
 
-use smtp_pool::job::input::Format;
-
-use super::Tls;
-use crate::{exit::EXIT_CODES, output::Vocab};
+use crate::{
+    exit::EXIT_CODES,
+    options::{ListArgs, Tls, nameserver},
+    output::Vocab,
+};
 
 /// Verify addresses: does the mailbox exist?
 ///
@@ -174,17 +175,6 @@ pub(crate) struct VerifyArgs {
     pub(crate) max_connections: NonZeroUsize,
 }
 
-/// How lists are read.
-#[derive(Debug, Args)]
-pub(crate) struct ListArgs {
-    /// The format of the lists, by default told by their extension or first line: text, csv or jsonl
-    #[arg(long, help_heading = "Input")]
-    pub(crate) format: Option<Format>,
-    /// The column, or JSON field, with the addresses: its name, or its number from 1; guessed by default
-    #[arg(long, value_name = "NAME", help_heading = "Input")]
-    pub(crate) column: Option<String>,
-}
-
 /// What may make an accepted address risky.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Risk {
@@ -205,9 +195,3 @@ Examples:
   cut -f2 users.tsv | smtp-pool verify --syntax-only - > checked.jsonl
   smtp-pool verify --sandbox examples/addresses.csv
   smtp-pool verify list.txt --route 'example.com=127.0.0.1:2525' --route '*=relay.example.net'";
-
-pub(super) fn nameserver(text: &str) -> Result<SocketAddr, String> {
-    let with_port = text.parse().ok();
-    let bare = || Some(SocketAddr::new(text.trim_matches(['[', ']']).parse().ok()?, 53));
-    with_port.or_else(bare).ok_or_else(|| "not an IP address, as in 192.0.2.53 or [2001:db8::53]:5353".into())
-}
