@@ -2,7 +2,6 @@
 
 mod doctor;
 mod job;
-mod verify;
 
 use std::{
     ffi::OsString,
@@ -14,13 +13,13 @@ use clap::{ArgAction, Args, Parser, Subcommand, error::ErrorKind};
 pub(crate) use self::{
     doctor::DoctorArgs,
     job::{JobArgs, JobCommand, PlanArgs, ReadArgs, ReportArgs},
-    verify::{Risk, VerifyArgs},
 };
 use crate::{
     escape::FileName,
     exit::{EXIT_CODES, Exit},
     options::Tls,
     terminal::Terminal,
+    verify::VerifyArgs,
 };
 
 /// Parses the arguments; if they are wrong, or ask for help, this has told so.

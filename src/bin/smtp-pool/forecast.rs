@@ -23,10 +23,9 @@ use crate::{
     args::PlanArgs,
     escape::Escaped,
     exit::{At, Exit, Result},
-    plan::{Plan, Work},
     summary::table,
     terminal::Terminal,
-    verify::enter,
+    verify::{Plan, Work, enter},
 };
 
 /// Domains that wait to be looked up at once; the resolver decides how many are.

@@ -15,7 +15,6 @@ mod json;
 mod log;
 mod options;
 mod output;
-mod plan;
 mod probe;
 mod progress;
 mod report;
@@ -54,7 +53,7 @@ fn run(cli: args::Cli) -> Result<Exit> {
     raise_open_files();
     match cli.command {
         Command::Verify(args) => {
-            let plan = plan::Plan::new(&args, logging)?;
+            let plan = verify::Plan::new(&args, logging)?;
             on_runtime(verify::run(plan))
         }
         Command::Plan(args) => on_runtime(forecast::run(&args, logging)),

@@ -3,8 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use smtp_pool::verify::Status;
 
-use super::VerifyArgs;
-use crate::{exit::EXIT_CODES, output::Vocab};
+use crate::{exit::EXIT_CODES, output::Vocab, verify::VerifyArgs};
 
 /// Show what it would take to verify lists, without asking any mail server
 ///

@@ -21,13 +21,16 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep},
 };
 
-use super::{TICK, Tools, refused, serve::Server, tell_of_silence};
+use super::{
+    plan::JobPlan,
+    run::{TICK, Tools, refused, tell_of_silence},
+    serve::Server,
+};
 use crate::{
     escape::FileName,
     exit::{At, Exit, Failure, Result},
     jobs::write_rows,
     output::{Target, Written},
-    plan::JobPlan,
     progress::{Frame, Screen},
     stop,
     summary::{Refusals, Tally, span, tables},

@@ -14,7 +14,10 @@ use tokio::{
 };
 
 use self::rows::UnderWay;
-use super::{TICK, Tools, blocked, serve::Server, tell_of_silence};
+use super::{
+    run::{TICK, Tools, blocked, tell_of_silence},
+    serve::Server,
+};
 use crate::{
     exit::{Exit, Failure, Result},
     output::{Line, Output, Target, Written},

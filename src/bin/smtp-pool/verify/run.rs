@@ -1,8 +1,4 @@
-//! `smtp-pool verify`: addresses in, records out, as a stream or as a job.
-
-mod job;
-mod serve;
-mod stream;
+//! Runs a plan: what a stream and a job have in common.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,23 +12,27 @@ use smtp_pool::{
     verify::{LaneState, LaneStatus, MailRoute, SubStatus, Unreachable, Verifier, VerifierConfig},
 };
 
+use super::{
+    job,
+    plan::{Plan, Work},
+    serve, stream,
+};
 use crate::{
     exit::{At, Exit, Result},
     identity::{self, Audience},
-    plan::{Plan, Work},
     progress::Screen,
     summary::{Refusals, Tally, notes},
 };
 
 /// How often what is known is shown and passed on.
-const TICK: Duration = Duration::from_millis(250);
+pub(super) const TICK: Duration = Duration::from_millis(250);
 
 /// What both ways of running have in hand.
-struct Tools {
-    verifier: Verifier,
-    metrics: Arc<Metrics>,
-    screen: Screen,
-    quiet: bool,
+pub(super) struct Tools {
+    pub(super) verifier: Verifier,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) screen: Screen,
+    pub(super) quiet: bool,
     from: ReversePath,
 }
 
@@ -60,7 +60,7 @@ pub(crate) async fn run(plan: Plan) -> Result<Exit> {
 
 impl Tools {
     /// Tells what servers did that the verdicts do not tell.
-    fn say_notes<'a>(&self, lanes: impl Iterator<Item = Refusals<'a>>) {
+    pub(super) fn say_notes<'a>(&self, lanes: impl Iterator<Item = Refusals<'a>>) {
         let notes = notes(&lanes.collect::<Vec<_>>(), &self.from);
         if !self.quiet && !notes.is_empty() {
             self.screen.say_lines(notes.trim_end());
@@ -69,7 +69,7 @@ impl Tools {
 }
 
 /// Tells which lanes stayed blocked, and what that means for how the command ends.
-fn blocked(lanes: &[LaneStatus], screen: &Screen) -> Exit {
+pub(super) fn blocked(lanes: &[LaneStatus], screen: &Screen) -> Exit {
     let blocked = lanes.iter().filter_map(|lane| match &lane.state {
         LaneState::Blocked(block) => Some((&*lane.name, format!("{} ({})", block.cause, block.reply))),
         _ => None,
@@ -78,7 +78,7 @@ fn blocked(lanes: &[LaneStatus], screen: &Screen) -> Exit {
 }
 
 /// Tells which providers refused us, and why.
-fn refused<'a>(providers: impl Iterator<Item = (&'a str, String)>, screen: &Screen) -> Exit {
+pub(super) fn refused<'a>(providers: impl Iterator<Item = (&'a str, String)>, screen: &Screen) -> Exit {
     let mut exit = Exit::Done;
     for (name, why) in providers {
         if exit == Exit::Done {
@@ -92,7 +92,7 @@ fn refused<'a>(providers: impl Iterator<Item = (&'a str, String)>, screen: &Scre
 }
 
 /// Says how many addresses got no answer in time: nothing is known of them, and asking again may tell.
-fn tell_of_silence(tally: &Tally, screen: &Screen) {
+pub(super) fn tell_of_silence(tally: &Tally, screen: &Screen) {
     let count = tally.verdicts().get(&SubStatus::TimeoutExceeded).copied().unwrap_or(0);
     if count > 0 {
         screen.say("");

@@ -19,8 +19,8 @@ use smtp_pool::{
     verify::{Lists, RiskPolicy, Routes, VerifierConfig},
 };
 
+use super::args::{Risk, VerifyArgs};
 use crate::{
-    args::{Risk, VerifyArgs},
     escape::FileName,
     exit::{At, Failure, Result},
     identity::{self, Audience},
