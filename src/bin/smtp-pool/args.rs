@@ -12,12 +12,13 @@ use clap::{ArgAction, Args, Parser, Subcommand, error::ErrorKind};
 
 pub(crate) use self::{
     doctor::DoctorArgs,
-    job::{JobArgs, JobCommand, PlanArgs, ReadArgs, ReportArgs},
+    job::{JobArgs, JobCommand, ReadArgs, ReportArgs},
 };
 use crate::{
     escape::FileName,
     exit::{EXIT_CODES, Exit},
     options::Tls,
+    plan::PlanArgs,
     terminal::Terminal,
     verify::VerifyArgs,
 };

@@ -8,13 +8,13 @@ mod doctor;
 mod escape;
 mod exit;
 mod explain;
-mod forecast;
 mod identity;
 mod jobs;
 mod json;
 mod log;
 mod options;
 mod output;
+mod plan;
 mod probe;
 mod progress;
 mod report;
@@ -56,7 +56,7 @@ fn run(cli: args::Cli) -> Result<Exit> {
             let plan = verify::Plan::new(&args, logging)?;
             on_runtime(verify::run(plan))
         }
-        Command::Plan(args) => on_runtime(forecast::run(&args, logging)),
+        Command::Plan(args) => on_runtime(plan::run(&args, logging)),
         Command::Job(args) => jobs::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Explain(args) => explain::run(&args),

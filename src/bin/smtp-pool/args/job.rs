@@ -3,32 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use smtp_pool::verify::Status;
 
-use crate::{exit::EXIT_CODES, output::Vocab, verify::VerifyArgs};
-
-/// Show what it would take to verify lists, without asking any mail server
-///
-/// Reads the lists, looks the mail exchangers of their domains up, and tells how many addresses each provider has.
-#[derive(Debug, Args)]
-#[command(after_help = PLAN_EXAMPLES, after_long_help = format!("{PLAN_EXAMPLES}\n\n{EXIT_CODES}"))]
-pub(crate) struct PlanArgs {
-    /// One JSON object instead of tables
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Providers that are listed each by itself
-    #[arg(long, value_name = "N", default_value_t = 20)]
-    pub(crate) top: usize,
-    /// Print the built-in providers with their limits, a start for your own, and end
-    #[arg(long)]
-    pub(crate) print_providers: bool,
-    #[command(flatten)]
-    pub(crate) verify: VerifyArgs,
-}
-
-const PLAN_EXAMPLES: &str = "\
-Examples:
-  smtp-pool plan list.csv
-  smtp-pool plan --print-providers > providers.toml
-  smtp-pool plan --sandbox examples/addresses.csv --json";
+use crate::{exit::EXIT_CODES, output::Vocab};
 
 /// Look at a job, or change what it has to do; also while it runs
 ///

@@ -1,4 +1,4 @@
-//! `smtp-pool plan`: what it would take to verify lists. The DNS is asked, and no mail server.
+//! What verifying lists would take: addresses of each provider, and what its limits make of them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,8 +19,8 @@ use smtp_pool::{
 };
 use tokio::task::JoinSet;
 
+use super::args::PlanArgs;
 use crate::{
-    args::PlanArgs,
     escape::Escaped,
     exit::{At, Exit, Result},
     summary::table,
