@@ -12,13 +12,14 @@ use clap::{ArgAction, Args, Parser, Subcommand, error::ErrorKind};
 
 pub(crate) use self::{
     doctor::DoctorArgs,
-    job::{JobArgs, JobCommand, ReadArgs, ReportArgs},
+    job::{JobArgs, JobCommand, ReadArgs},
 };
 use crate::{
     escape::FileName,
     exit::{EXIT_CODES, Exit},
     options::Tls,
     plan::PlanArgs,
+    report::ReportArgs,
     terminal::Terminal,
     verify::VerifyArgs,
 };

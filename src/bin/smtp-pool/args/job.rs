@@ -73,21 +73,6 @@ pub(crate) struct ReadArgs {
     pub(crate) status: Vec<StatusName>,
 }
 
-/// Write a page about a job: verdicts, providers, throughput, latencies and blocked lanes of all its runs
-#[derive(Debug, Args)]
-#[command(after_help = REPORT_EXAMPLES, after_long_help = format!("{REPORT_EXAMPLES}\n\n{EXIT_CODES}"))]
-pub(crate) struct ReportArgs {
-    /// The job: OUTPUT.job, or its output
-    pub(crate) job: PathBuf,
-    /// The page. An earlier report is replaced, and no other file
-    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
-    pub(crate) output: PathBuf,
-}
-
-const REPORT_EXAMPLES: &str = "\
-Examples:
-  smtp-pool report out.csv.job -o report.html";
-
 /// A status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StatusName {

@@ -17,8 +17,8 @@ use smtp_pool::{
 };
 
 use super::{
-    Facts,
     chart::{self, Bar},
+    run::Facts,
 };
 use crate::{
     escape::{Escaped, FileName},

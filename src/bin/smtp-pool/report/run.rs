@@ -1,7 +1,4 @@
-//! `smtp-pool report`: one page about a job, with everything in it.
-
-mod chart;
-mod page;
+//! Gathers what the page shows, and writes it.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,8 +12,8 @@ use smtp_pool::{
     verify::{Providers, Status, SubStatus},
 };
 
+use super::{args::ReportArgs, page};
 use crate::{
-    args::ReportArgs,
     exit::{At, Exit, Result},
     jobs,
     output::Place,
@@ -28,19 +25,19 @@ const PROVIDERS: usize = 15;
 const POINTS: usize = 240;
 
 /// What the page is about.
-pub(crate) struct Facts {
-    about: About,
-    rows: u64,
-    postponed: u64,
-    verdicts: BTreeMap<(Status, SubStatus), u64>,
+pub(super) struct Facts {
+    pub(super) about: About,
+    pub(super) rows: u64,
+    pub(super) postponed: u64,
+    pub(super) verdicts: BTreeMap<(Status, SubStatus), u64>,
     /// When the first and the last of them were known.
-    when: Option<(Timestamp, Timestamp)>,
+    pub(super) when: Option<(Timestamp, Timestamp)>,
     /// Rows of each provider by status, the largest first, and of all others together.
-    providers: Vec<(String, BTreeMap<Status, u64>)>,
-    pace: Pace,
-    took: Vec<Took>,
-    lanes: Vec<LaneNote>,
-    totals: Totals,
+    pub(super) providers: Vec<(String, BTreeMap<Status, u64>)>,
+    pub(super) pace: Pace,
+    pub(super) took: Vec<Took>,
+    pub(super) lanes: Vec<LaneNote>,
+    pub(super) totals: Totals,
 }
 
 pub(crate) fn run(args: &ReportArgs) -> Result<Exit> {
@@ -117,7 +114,7 @@ fn gather(job: &Job) -> Result<Facts> {
 
 /// Verdicts over time, in few points however long it took.
 #[derive(Debug, Default)]
-struct Pace {
+pub(super) struct Pace {
     /// The seconds of one point: a power of two.
     step: i64,
     points: BTreeMap<i64, u64>,
@@ -136,7 +133,7 @@ impl Pace {
     }
 
     /// The corners of steps: seconds from the first, and verdicts a second.
-    fn rates(&self) -> Vec<(f64, f64)> {
+    pub(super) fn rates(&self) -> Vec<(f64, f64)> {
         let Some((&first, _)) = self.points.first_key_value() else { return Vec::new() };
         let mut corners = Vec::new();
         let mut end = first;
@@ -156,7 +153,7 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::chart, *};
 
     #[test]
     fn the_pace_keeps_few_points_and_every_verdict() {

@@ -1,0 +1,8 @@
+//! `smtp-pool report`: one page about a job, with everything in it.
+
+mod args;
+mod chart;
+mod page;
+mod run;
+
+pub(crate) use self::{args::ReportArgs, run::run};
