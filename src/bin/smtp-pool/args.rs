@@ -1,7 +1,6 @@
 //! The arguments as they are typed. What they mean, and whether they can be, is found out in the plans.
 
 mod doctor;
-mod job;
 
 use std::{
     ffi::OsString,
@@ -10,13 +9,11 @@ use std::{
 
 use clap::{ArgAction, Args, Parser, Subcommand, error::ErrorKind};
 
-pub(crate) use self::{
-    doctor::DoctorArgs,
-    job::{JobArgs, JobCommand, ReadArgs},
-};
+pub(crate) use self::doctor::DoctorArgs;
 use crate::{
     escape::FileName,
     exit::{EXIT_CODES, Exit},
+    job::JobArgs,
     options::Tls,
     plan::PlanArgs,
     report::ReportArgs,

@@ -9,7 +9,7 @@ mod escape;
 mod exit;
 mod explain;
 mod identity;
-mod jobs;
+mod job;
 mod json;
 mod log;
 mod options;
@@ -57,7 +57,7 @@ fn run(cli: args::Cli) -> Result<Exit> {
             on_runtime(verify::run(plan))
         }
         Command::Plan(args) => on_runtime(plan::run(&args, logging)),
-        Command::Job(args) => jobs::run(&args),
+        Command::Job(args) => job::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Probe(args) => {

@@ -15,7 +15,7 @@ use smtp_pool::{
 use super::{args::ReportArgs, page};
 use crate::{
     exit::{At, Exit, Result},
-    jobs,
+    job,
     output::Place,
 };
 
@@ -43,11 +43,11 @@ pub(super) struct Facts {
 pub(crate) fn run(args: &ReportArgs) -> Result<Exit> {
     let path = Some(&*args.output).filter(|path| *path != Path::new("-"));
     let mut place = Place::new(path, page::is_page)?;
-    jobs::keep_job(&mut place, &jobs::path_of(&args.job));
-    let job = jobs::open(&args.job)?;
-    jobs::keep(&mut place, &jobs::path_of(&args.job), job.about());
+    job::keep_job(&mut place, &job::path_of(&args.job));
+    let found = job::open(&args.job)?;
+    job::keep(&mut place, &job::path_of(&args.job), found.about());
     place.check()?;
-    let page = page::page(&gather(&job)?).failed_at("the charts")?;
+    let page = page::page(&gather(&found)?).failed_at("the charts")?;
     let draft = place.create()?;
     let written = draft.writer().and_then(|mut file| {
         file.write_all(page.as_bytes())?;

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     escape::FileName,
     exit::{At, Exit, Failure, Result},
-    jobs::write_rows,
+    job::write_rows,
     output::{Target, Written},
     progress::{Frame, Screen},
     stop,

@@ -24,7 +24,7 @@ use crate::{
     escape::FileName,
     exit::{At, Failure, Result},
     identity::{self, Audience},
-    jobs,
+    job,
     options::{hints, job_of, providers, read_text, read_world, rules, seconds, sources},
     output::{Place, Target, is_same},
     progress::{Progress, Screen},
@@ -156,7 +156,7 @@ fn job_plan(
     kind: &'static str,
     restart: bool,
 ) -> Result<JobPlan> {
-    for file in jobs::files_of(&path) {
+    for file in job::files_of(&path) {
         let is_list = |source: &Source| matches!(source, Source::File(list) if is_same(list, &file));
         if let Some(list) = sources.iter().find(|source| is_list(source)) {
             return Err(Failure::usage(format_args!("{list}: the job would be there"))

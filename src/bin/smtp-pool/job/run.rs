@@ -1,23 +1,21 @@
-//! `smtp-pool job`: looking at a job, or changing what it has to do, also while it runs.
+//! Looks at a job, or changes what it has to do.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, io, path::Path};
 
 use serde_json::json;
 use smtp_pool::{
-    job::{About, Job, JobRow, Known, Standing, diff},
+    job::{Job, JobRow, Known, Standing, diff},
     verify::{Status, SubStatus},
 };
 
-use crate::{
+use super::{
     args::{JobArgs, JobCommand, ReadArgs},
+    files::{keep, keep_job, open, path_of, write_rows},
+};
+use crate::{
     escape::FileName,
     exit::{At, Exit, Failure, Result},
-    options::job_of,
-    output::{Line, Place, Target, Written},
+    output::Target,
     summary::{Tally, span, verdicts},
     terminal::Terminal,
 };
@@ -30,53 +28,6 @@ pub(crate) fn run(args: &JobArgs) -> Result<Exit> {
         JobCommand::Retry { job, status } => retry(job, status),
         JobCommand::Diff { before, after, json } => differences(before, after, *json),
     }
-}
-
-/// The path of a job, or of the job of an output.
-pub(crate) fn path_of(given: &Path) -> PathBuf {
-    let beside = job_of(given);
-    let is_job = given.extension().is_some_and(|extension| extension == "job");
-    if !is_job && beside.exists() { beside } else { given.into() }
-}
-
-pub(crate) fn open(given: &Path) -> Result<Job> {
-    let path = path_of(given);
-    Job::open(&path).map_err(|error| {
-        let has_hint = error.hint().is_some();
-        let failure = Failure::from(error).within(FileName(&path));
-        if has_hint { failure } else { failure.hint("`smtp-pool verify LIST -o OUT` makes OUT.job") }
-    })
-}
-
-/// Never writes over a job, what may lie beside it, or its lists.
-pub(crate) fn keep(place: &mut Place, job: &Path, about: &About) {
-    keep_job(place, job);
-    for origin in &about.origins {
-        match &origin.place {
-            Some(found) => {
-                place.keep("the list", &found.path);
-                place.keep_moved("the list", found.file, origin.size);
-            }
-            None => place.keep("the list", &origin.path),
-        }
-    }
-}
-
-pub(crate) fn keep_job(place: &mut Place, job: &Path) {
-    for (number, file) in files_of(job).enumerate() {
-        place.keep(if number == 0 { "the job" } else { "a file of the job" }, &file);
-    }
-}
-
-/// The job, and what lies beside it while it is worked on.
-pub(crate) fn files_of(job: &Path) -> impl Iterator<Item = PathBuf> {
-    // SQLite looks for its own where the job really is.
-    let real = job.canonicalize().unwrap_or_else(|_| job.into());
-    ["", "-wal", "-shm", "-journal", "-lock"].into_iter().map(move |suffix| {
-        let mut path = real.clone().into_os_string();
-        path.push(suffix);
-        path.into()
-    })
 }
 
 fn print(line: impl std::fmt::Display) -> Result<()> {
@@ -156,19 +107,6 @@ fn read_rows(args: &ReadArgs, wanted: impl Fn(&JobRow) -> bool) -> Result<Exit> 
     let of_status = |row: &JobRow| statuses.is_empty() || statuses.contains(&row.record.status);
     write_rows(&job, &target, |row| wanted(row) && of_status(row))?;
     Ok(Exit::Done)
-}
-
-/// Writes rows in their order.
-pub(crate) fn write_rows(job: &Job, target: &Target, wanted: impl Fn(&JobRow) -> bool) -> Result<Written> {
-    let mut output = target.open(&job.shapes())?;
-    for rows in job.rows() {
-        for row in rows?.iter().filter(|row| wanted(row)) {
-            if output.write(&Line::new(&row.record, row.source, &row.written))? == Written::Enough {
-                return Ok(Written::Enough);
-            }
-        }
-    }
-    output.finish()
 }
 
 fn retry(job: &Path, wanted: &[String]) -> Result<Exit> {

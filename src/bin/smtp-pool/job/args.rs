@@ -1,3 +1,5 @@
+//! The arguments of `job`.
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};

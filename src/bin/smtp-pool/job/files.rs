@@ -1,0 +1,72 @@
+//! The files of a job: its own, its lists, and what it is read into.
+
+use std::path::{Path, PathBuf};
+
+use smtp_pool::job::{About, Job, JobRow};
+
+use crate::{
+    escape::FileName,
+    exit::{Failure, Result},
+    options::job_of,
+    output::{Line, Place, Target, Written},
+};
+
+/// The path of a job, or of the job of an output.
+pub(crate) fn path_of(given: &Path) -> PathBuf {
+    let beside = job_of(given);
+    let is_job = given.extension().is_some_and(|extension| extension == "job");
+    if !is_job && beside.exists() { beside } else { given.into() }
+}
+
+pub(crate) fn open(given: &Path) -> Result<Job> {
+    let path = path_of(given);
+    Job::open(&path).map_err(|error| {
+        let has_hint = error.hint().is_some();
+        let failure = Failure::from(error).within(FileName(&path));
+        if has_hint { failure } else { failure.hint("`smtp-pool verify LIST -o OUT` makes OUT.job") }
+    })
+}
+
+/// Never writes over a job, what may lie beside it, or its lists.
+pub(crate) fn keep(place: &mut Place, job: &Path, about: &About) {
+    keep_job(place, job);
+    for origin in &about.origins {
+        match &origin.place {
+            Some(found) => {
+                place.keep("the list", &found.path);
+                place.keep_moved("the list", found.file, origin.size);
+            }
+            None => place.keep("the list", &origin.path),
+        }
+    }
+}
+
+pub(crate) fn keep_job(place: &mut Place, job: &Path) {
+    for (number, file) in files_of(job).enumerate() {
+        place.keep(if number == 0 { "the job" } else { "a file of the job" }, &file);
+    }
+}
+
+/// The job, and what lies beside it while it is worked on.
+pub(crate) fn files_of(job: &Path) -> impl Iterator<Item = PathBuf> {
+    // SQLite looks for its own where the job really is.
+    let real = job.canonicalize().unwrap_or_else(|_| job.into());
+    ["", "-wal", "-shm", "-journal", "-lock"].into_iter().map(move |suffix| {
+        let mut path = real.clone().into_os_string();
+        path.push(suffix);
+        path.into()
+    })
+}
+
+/// Writes rows in their order.
+pub(crate) fn write_rows(job: &Job, target: &Target, wanted: impl Fn(&JobRow) -> bool) -> Result<Written> {
+    let mut output = target.open(&job.shapes())?;
+    for rows in job.rows() {
+        for row in rows?.iter().filter(|row| wanted(row)) {
+            if output.write(&Line::new(&row.record, row.source, &row.written))? == Written::Enough {
+                return Ok(Written::Enough);
+            }
+        }
+    }
+    output.finish()
+}
