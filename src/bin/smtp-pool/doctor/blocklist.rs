@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use smtp_pool::proto::Domain;
 
-use super::{Finding, Plan};
+use super::{finding::Finding, run::Plan};
 use crate::exit::{At, Result};
 
 /// A list by the name that was given.

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{net::UdpSocket, time::timeout};
 
-use super::{Finding, Plan};
+use super::{finding::Finding, run::Plan};
 
 /// Seconds from 1900, where NTP begins to count, to 1970.
 const TO_UNIX: f64 = 2_208_988_800.0;

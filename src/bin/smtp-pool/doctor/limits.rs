@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::Finding;
+use super::finding::Finding;
 
 /// A connection takes one; below the first nothing works well, below the second many connections do not.
 const FILES: [u64; 2] = [256, 4096];

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use smtp_pool::{proto::Host, verify::DomainFacts};
 
-use super::{Finding, Plan};
+use super::{finding::Finding, run::Plan};
 
 pub(super) async fn check(plan: &Plan, ip: IpAddr) -> Vec<Finding> {
     vec![helo(plan, ip).await, ptr(plan, ip).await]

@@ -9,7 +9,7 @@ use smtp_pool::{
     proto::{Command, Reply},
 };
 
-use super::{Finding, Plan};
+use super::{finding::Finding, run::Plan};
 
 pub(super) struct Reached {
     pub(super) findings: Vec<Finding>,

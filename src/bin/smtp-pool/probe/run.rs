@@ -1,7 +1,4 @@
-//! `smtp-pool probe`: what a server says of itself.
-
-mod certificate;
-mod report;
+//! Connects to the server, and prints what it said.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -17,8 +14,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use super::{args::ProbeArgs, report};
 use crate::{
-    args::ProbeArgs,
     exit::{At, Exit, Failure, Result},
     identity::{self, Audience},
     options::seconds,
@@ -49,14 +46,14 @@ impl Plan {
 }
 
 /// A server that was reached.
-struct Probed {
-    connection: Connection,
-    starttls: bool,
+pub(super) struct Probed {
+    pub(super) connection: Connection,
+    pub(super) starttls: bool,
     /// Why the certificate is not to be trusted; `None` also where there is none.
-    distrust: Option<String>,
+    pub(super) distrust: Option<String>,
     /// Why there is no TLS although it is offered.
-    broken_tls: Option<String>,
-    timings: Snapshot,
+    pub(super) broken_tls: Option<String>,
+    pub(super) timings: Snapshot,
 }
 
 pub(crate) async fn run(plan: Plan) -> Result<Exit> {

@@ -1,27 +1,17 @@
-//! `smtp-pool doctor`: whether this machine is fit to ask mail servers, and what to do where it is not.
-//!
-//! Servers judge whoever connects before they answer anything: by the address, its name, and the name given in EHLO. What
-//! they will find is looked up here the way they look it up, and nothing is asked of anybody that a mail server is not
-//! asked all day.
-
-mod blocklist;
-mod clock;
-mod dns;
-mod finding;
-mod limits;
-mod name;
-mod outward;
+//! Looks at one thing after the other, and prints each finding as it comes.
 
 use std::{net::IpAddr, time::Duration};
 
 use smtp_pool::{net::is_public, proto::ClientName};
 
-use self::{
+use super::{
+    args::DoctorArgs,
+    blocklist, clock,
     dns::Dns,
     finding::{Finding, State},
+    limits, name, outward,
 };
 use crate::{
-    args::DoctorArgs,
     exit::{At, Exit, Failure, Result},
     identity::{self, Audience},
     options::seconds,
@@ -30,15 +20,15 @@ use crate::{
 };
 
 pub(crate) struct Plan {
-    name: ClientName,
-    bind: Option<IpAddr>,
-    ip: Option<IpAddr>,
-    servers: Vec<(String, u16)>,
-    blocklists: Vec<String>,
-    ntp: (String, u16),
-    dns: Dns,
-    timeout: Duration,
-    json: bool,
+    pub(super) name: ClientName,
+    pub(super) bind: Option<IpAddr>,
+    pub(super) ip: Option<IpAddr>,
+    pub(super) servers: Vec<(String, u16)>,
+    pub(super) blocklists: Vec<String>,
+    pub(super) ntp: (String, u16),
+    pub(super) dns: Dns,
+    pub(super) timeout: Duration,
+    pub(super) json: bool,
 }
 
 impl Plan {

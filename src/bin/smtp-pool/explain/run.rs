@@ -1,7 +1,4 @@
-//! `smtp-pool explain`: what replies mean, who they speak of, and which rule says so.
-
-mod find;
-mod no_reply;
+//! Explains the replies of the arguments or of standard input.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -16,12 +13,12 @@ use smtp_pool::{
     },
 };
 
-use self::{
-    find::{Found, Said},
+use super::{
+    args::ExplainArgs,
+    find::{self, Found, Said},
     no_reply::NoReply,
 };
 use crate::{
-    args::ExplainArgs,
     escape::Escaped,
     exit::{At, Exit, Failure, Result},
     options,

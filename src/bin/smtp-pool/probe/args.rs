@@ -1,0 +1,32 @@
+//! The arguments of `probe`.
+
+use clap::Args;
+
+use crate::{exit::EXIT_CODES, options::Tls};
+
+/// Show what a mail server says of itself: banner, capabilities, TLS, certificate, and how long each step took
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+pub(crate) struct ProbeArgs {
+    /// The server itself, not a domain whose mail exchanger is to be looked up; the port is 25 unless given
+    #[arg(value_name = "HOST[:PORT]")]
+    pub(crate) host: String,
+    /// When to use TLS; opportunistic by default, implicit on port 465
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub(crate) tls: Option<Tls>,
+    /// Our own name, for EHLO; by default the fully qualified name of this machine
+    #[arg(long, value_name = "NAME")]
+    pub(crate) helo: Option<String>,
+    /// How long to wait for each step, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, allow_negative_numbers = true)]
+    pub(crate) timeout: f64,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  smtp-pool probe mx.example.com
+  smtp-pool probe mail.example.com:465 --json
+  smtp-pool probe '[2001:db8::25]:587' --tls required";
