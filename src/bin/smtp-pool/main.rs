@@ -3,7 +3,7 @@
 //! Everything that can be wrong is found while planning, and named with its place and a hint. The only part of the
 //! crate that knows a command line, a terminal, or files; it uses nothing of the library that is not public.
 
-mod args;
+mod cli;
 mod doctor;
 mod escape;
 mod exit;
@@ -28,13 +28,13 @@ mod verify;
 use std::process::ExitCode;
 
 use crate::{
-    args::Command,
+    cli::{Cli, Command},
     exit::{At, Exit, Result},
     terminal::Terminal,
 };
 
 fn main() -> ExitCode {
-    let cli = match args::parse() {
+    let cli = match cli::parse() {
         Ok(cli) => cli,
         Err(exit) => return exit.into(),
     };
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: args::Cli) -> Result<Exit> {
+fn run(cli: Cli) -> Result<Exit> {
     let logging = log::start(cli.verbose);
     raise_open_files();
     match cli.command {

@@ -1,11 +1,8 @@
-//! The arguments as they are typed. What they mean, and whether they can be, is found out in the plans.
+//! The command line: the commands, and the options that all of them have. The arguments of each command are beside it.
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsString, path::Path};
 
-use clap::{ArgAction, Args, Parser, Subcommand, error::ErrorKind};
+use clap::{ArgAction, Parser, Subcommand, error::ErrorKind};
 
 use crate::{
     doctor::DoctorArgs,
@@ -16,6 +13,7 @@ use crate::{
     plan::PlanArgs,
     probe::ProbeArgs,
     report::ReportArgs,
+    sandbox::SandboxArgs,
     terminal::Terminal,
     verify::VerifyArgs,
 };
@@ -64,23 +62,3 @@ pub(crate) enum Command {
     Sandbox(SandboxArgs),
     Doctor(DoctorArgs),
 }
-
-/// Start the sandbox, a small world of mail servers on loopback, and print the routes into it
-///
-/// It runs until it is interrupted.
-#[derive(Debug, Args)]
-#[command(after_help = SANDBOX_EXAMPLES, after_long_help = format!("{SANDBOX_EXAMPLES}\n\n{EXIT_CODES}"))]
-pub(crate) struct SandboxArgs {
-    /// The description of the world; the embedded one by default
-    #[arg(value_name = "WORLD.toml")]
-    pub(crate) world: Option<PathBuf>,
-    /// Print the embedded description, a start for your own, and end
-    #[arg(long, conflicts_with = "world")]
-    pub(crate) print_world: bool,
-}
-
-const SANDBOX_EXAMPLES: &str = "\
-Examples:
-  smtp-pool sandbox
-  smtp-pool sandbox --print-world > world.toml
-  smtp-pool verify --sandbox=world.toml list.csv";

@@ -1,12 +1,12 @@
-//! `smtp-pool sandbox`: a world of mail servers to try things on.
+//! Starts a world, prints its routes, and waits for an interruption.
 
 use std::pin::pin;
 
 use smtp_pool::sandbox::{Route, Sandbox, World};
 use tokio::select;
 
+use super::args::SandboxArgs;
 use crate::{
-    args::SandboxArgs,
     exit::{At, Exit, Result},
     options::read_world,
     stop,
