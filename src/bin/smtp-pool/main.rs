@@ -53,7 +53,7 @@ fn run(cli: Cli) -> Result<Exit> {
     raise_open_files();
     match cli.command {
         Command::Verify(args) => {
-            let plan = verify::Plan::new(&args, logging)?;
+            let plan = verify::VerifyPlan::new(&args, logging)?;
             on_runtime(verify::run(plan))
         }
         Command::Plan(args) => on_runtime(plan::run(&args, logging)),
@@ -61,14 +61,14 @@ fn run(cli: Cli) -> Result<Exit> {
         Command::Report(args) => report::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Probe(args) => {
-            let plan = probe::Plan::new(&args)?;
+            let plan = probe::ProbePlan::new(&args)?;
             on_runtime(probe::run(plan))
         }
         Command::Doctor(args) => {
-            let plan = doctor::Plan::new(&args)?;
+            let plan = doctor::DoctorPlan::new(&args)?;
             on_runtime(doctor::run(plan))
         }
-        Command::Sandbox(args) => match sandbox::Plan::new(&args)? {
+        Command::Sandbox(args) => match sandbox::SandboxPlan::new(&args)? {
             Some(plan) => on_runtime(sandbox::run(plan)),
             None => Ok(Exit::Done),
         },

@@ -2,18 +2,9 @@
 
 use std::net::IpAddr;
 
-use smtp_pool::proto::Domain;
+use super::{finding::Finding, plan::DoctorPlan};
 
-use super::{finding::Finding, run::Plan};
-use crate::exit::{At, Result};
-
-/// A list by the name that was given.
-pub(super) fn zone(name: &str) -> Result<String> {
-    let domain = Domain::parse(name.trim_end_matches('.')).usage_at(format_args!("--blocklist {name}"))?;
-    Ok(domain.as_str().to_owned())
-}
-
-pub(super) async fn check(plan: &Plan, ip: IpAddr) -> Vec<Finding> {
+pub(super) async fn check(plan: &DoctorPlan, ip: IpAddr) -> Vec<Finding> {
     let mut findings = Vec::new();
     for zone in &plan.blocklists {
         findings.push(ask(plan, ip, zone).await);
@@ -21,7 +12,7 @@ pub(super) async fn check(plan: &Plan, ip: IpAddr) -> Vec<Finding> {
     findings
 }
 
-async fn ask(plan: &Plan, ip: IpAddr, zone: &str) -> Finding {
+async fn ask(plan: &DoctorPlan, ip: IpAddr, zone: &str) -> Finding {
     let codes = match plan.dns.listing(ip, zone).await {
         Err(error) => return Finding::unknown("blocklist", format_args!("{zone}: {error}")),
         Ok(codes) => codes,

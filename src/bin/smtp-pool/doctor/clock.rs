@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{net::UdpSocket, time::timeout};
 
-use super::{finding::Finding, run::Plan};
+use super::{finding::Finding, plan::DoctorPlan};
 
 /// Seconds from 1900, where NTP begins to count, to 1970.
 const TO_UNIX: f64 = 2_208_988_800.0;
@@ -17,7 +17,7 @@ const ERA: f64 = 4_294_967_296.0;
 const GOOD: f64 = 2.0;
 const BAD: f64 = 300.0;
 
-pub(super) async fn check(plan: &Plan) -> Finding {
+pub(super) async fn check(plan: &DoctorPlan) -> Finding {
     let (host, port) = &plan.ntp;
     match offset(plan, host, *port).await {
         Err(error) => Finding::unknown("clock", format_args!("{host}:{port}: {error}"))
@@ -38,7 +38,7 @@ fn judge(offset: f64) -> Finding {
 }
 
 /// How much our clock is behind, in seconds.
-async fn offset(plan: &Plan, host: &str, port: u16) -> Result<f64, String> {
+async fn offset(plan: &DoctorPlan, host: &str, port: u16) -> Result<f64, String> {
     let ips = plan.dns.addresses(host).await?;
     let Some(&ip) = ips.first() else { return Err("no such host".into()) };
     let ask = async {

@@ -12,9 +12,7 @@ mod finding;
 mod limits;
 mod name;
 mod outward;
+mod plan;
 mod run;
 
-pub(crate) use self::{
-    args::DoctorArgs,
-    run::{Plan, run},
-};
+pub(crate) use self::{args::DoctorArgs, plan::DoctorPlan, run::run};

@@ -4,13 +4,13 @@ use std::net::IpAddr;
 
 use smtp_pool::{proto::Host, verify::DomainFacts};
 
-use super::{finding::Finding, run::Plan};
+use super::{finding::Finding, plan::DoctorPlan};
 
-pub(super) async fn check(plan: &Plan, ip: IpAddr) -> Vec<Finding> {
+pub(super) async fn check(plan: &DoctorPlan, ip: IpAddr) -> Vec<Finding> {
     vec![helo(plan, ip).await, ptr(plan, ip).await]
 }
 
-async fn helo(plan: &Plan, ip: IpAddr) -> Finding {
+async fn helo(plan: &DoctorPlan, ip: IpAddr) -> Finding {
     let name = &plan.name;
     let domain = match name.host() {
         Host::Domain(domain) => domain,
@@ -48,7 +48,7 @@ fn literal_warning() -> Finding {
         .advise("greet with a name that resolves to the address: --helo mail.example.org")
 }
 
-async fn ptr(plan: &Plan, ip: IpAddr) -> Finding {
+async fn ptr(plan: &DoctorPlan, ip: IpAddr) -> Finding {
     let name = plan.name.as_str();
     let names = match plan.dns.names(ip).await {
         Err(error) => return Finding::unknown("ptr", format_args!("{ip}: {error}")),

@@ -9,7 +9,7 @@ use smtp_pool::{
     proto::{Command, Reply},
 };
 
-use super::{finding::Finding, run::Plan};
+use super::{finding::Finding, plan::DoctorPlan};
 
 pub(super) struct Reached {
     pub(super) findings: Vec<Finding>,
@@ -25,7 +25,7 @@ struct Greeted {
     seen: Option<IpAddr>,
 }
 
-pub(super) async fn check(plan: &Plan) -> Reached {
+pub(super) async fn check(plan: &DoctorPlan) -> Reached {
     let mut reached = Reached { findings: vec![], ours: None };
     let mut open = false;
     for (host, port) in &plan.servers {
@@ -62,7 +62,7 @@ pub(super) async fn check(plan: &Plan) -> Reached {
 }
 
 /// Connects, greets, and leaves.
-async fn greet(plan: &Plan, host: &str, port: u16) -> Result<Greeted, String> {
+async fn greet(plan: &DoctorPlan, host: &str, port: u16) -> Result<Greeted, String> {
     let ips = plan.dns.addresses(host).await?;
     if ips.is_empty() {
         return Err("no such host".into());

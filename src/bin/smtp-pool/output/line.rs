@@ -2,7 +2,7 @@
 
 use smtp_pool::{
     proto::Mailbox,
-    verify::{Record, did_you_mean, normal_form},
+    verify::{CatchAll, Record, Status, SubStatus, did_you_mean, normal_form},
 };
 
 /// What is written for one row.
@@ -37,5 +37,33 @@ impl<'a> Line<'a> {
     pub(crate) fn did_you_mean(&self) -> Option<String> {
         let domain = did_you_mean(self.domain())?;
         Some(format!("{}@{domain}", self.local_part()))
+    }
+
+    /// Returns whether a server of the domain was found.
+    pub(super) fn has_mx(&self) -> bool {
+        self.mailbox.is_some()
+            && !matches!(
+                (self.record.sub_status, &self.record.mx_host),
+                (SubStatus::NoDnsEntries, _) | (SubStatus::DoesNotAcceptMail, None)
+            )
+    }
+
+    /// Returns whether a server answered about the address.
+    pub(super) fn was_reached(&self) -> bool {
+        self.record.smtp_code.is_some()
+    }
+
+    /// Returns whether the domain accepts any address.
+    pub(super) fn accepts_all(&self) -> bool {
+        self.record.catch_all == CatchAll::Accepted || self.record.sub_status == SubStatus::CatchAll
+    }
+
+    /// Returns whether the server accepted the mailbox, also where that proves little.
+    pub(super) fn was_accepted(&self) -> bool {
+        self.record.status == Status::Deliverable
+            || matches!(
+                self.record.sub_status,
+                SubStatus::CatchAll | SubStatus::RoleBased | SubStatus::Disposable
+            )
     }
 }

@@ -10,7 +10,6 @@ mod zerobounce;
 
 use clap::ValueEnum;
 use serde_json::Value;
-use smtp_pool::verify::{CatchAll, Status, SubStatus};
 
 use super::line::Line;
 
@@ -58,31 +57,4 @@ impl Vocab {
             Self::Neverbounce => neverbounce::COLUMNS,
         }
     }
-}
-
-/// Whether a server of the domain was found, whatever it said then.
-fn has_mx(line: &Line<'_>) -> bool {
-    line.mailbox.is_some()
-        && !matches!(
-            (line.record.sub_status, &line.record.mx_host),
-            (SubStatus::NoDnsEntries, _) | (SubStatus::DoesNotAcceptMail, None)
-        )
-}
-
-/// Whether a server was spoken with.
-fn was_reached(line: &Line<'_>) -> bool {
-    line.record.smtp_code.is_some()
-}
-
-fn accepts_all(line: &Line<'_>) -> bool {
-    line.record.catch_all == CatchAll::Accepted || line.record.sub_status == SubStatus::CatchAll
-}
-
-/// Whether the mailbox was accepted, whatever that is worth.
-fn was_accepted(line: &Line<'_>) -> bool {
-    line.record.status == Status::Deliverable
-        || matches!(
-            line.record.sub_status,
-            SubStatus::CatchAll | SubStatus::RoleBased | SubStatus::Disposable
-        )
 }

@@ -25,7 +25,7 @@ use crate::{
     exit::{At, Exit, Result},
     summary::table,
     terminal::Terminal,
-    verify::{Plan, Work, enter},
+    verify::{VerifyPlan, Work, enter},
 };
 
 /// Domains that wait to be looked up at once; the resolver decides how many are.
@@ -66,7 +66,7 @@ pub(crate) async fn run(args: &PlanArgs, logging: bool) -> Result<Exit> {
     if args.print_providers {
         return done(Terminal::out().built_in(Providers::BUILTIN));
     }
-    let Plan { mut config, world, work, screen, .. } = Plan::new(&args.verify, logging)?;
+    let VerifyPlan { mut config, world, work, screen, .. } = VerifyPlan::new(&args.verify, logging)?;
     let _sandbox = match world {
         Some(world) => Some(enter(world, &mut config).await?),
         None => None,

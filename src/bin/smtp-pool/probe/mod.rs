@@ -2,10 +2,9 @@
 
 mod args;
 mod certificate;
+mod connect;
+mod plan;
 mod report;
 mod run;
 
-pub(crate) use self::{
-    args::ProbeArgs,
-    run::{Plan, run},
-};
+pub(crate) use self::{args::ProbeArgs, plan::ProbePlan, run::run};

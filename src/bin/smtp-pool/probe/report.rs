@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, time::Duration};
 use serde::Serialize;
 use smtp_pool::{net::TlsInfo, proto::Extensions};
 
-use super::{certificate::Certificate, run::Probed};
+use super::{certificate::Certificate, connect::Probed};
 use crate::{summary::span, terminal::Terminal};
 
 #[derive(Debug, Serialize)]

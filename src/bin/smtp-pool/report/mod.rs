@@ -2,6 +2,7 @@
 
 mod args;
 mod chart;
+mod facts;
 mod page;
 mod run;
 

@@ -18,7 +18,7 @@ use smtp_pool::{
 
 use super::{
     chart::{self, Bar},
-    run::Facts,
+    facts::Facts,
 };
 use crate::{
     escape::{Escaped, FileName},

@@ -5,5 +5,5 @@ mod run;
 
 pub(crate) use self::{
     args::SandboxArgs,
-    run::{Plan, run},
+    run::{SandboxPlan, run},
 };

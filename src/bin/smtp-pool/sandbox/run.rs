@@ -13,11 +13,11 @@ use crate::{
     terminal::Terminal,
 };
 
-pub(crate) struct Plan {
+pub(crate) struct SandboxPlan {
     world: World,
 }
 
-impl Plan {
+impl SandboxPlan {
     /// None if printing the embedded world was all.
     pub(crate) fn new(args: &SandboxArgs) -> Result<Option<Self>> {
         if args.print_world {
@@ -29,7 +29,7 @@ impl Plan {
     }
 }
 
-pub(crate) async fn run(plan: Plan) -> Result<Exit> {
+pub(crate) async fn run(plan: SandboxPlan) -> Result<Exit> {
     let sandbox = Sandbox::start(plan.world).await.failed_at("the sandbox cannot start")?;
     let mut stopped = pin!(stop::requested());
     let describe = async { Terminal::out().lines(described(&sandbox)) };

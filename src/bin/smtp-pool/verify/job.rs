@@ -22,8 +22,8 @@ use tokio::{
 };
 
 use super::{
+    context::{TICK, Tools, refused, tell_of_silence},
     plan::JobPlan,
-    run::{TICK, Tools, refused, tell_of_silence},
     serve::Server,
 };
 use crate::{

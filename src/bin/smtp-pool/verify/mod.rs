@@ -1,14 +1,17 @@
 //! `smtp-pool verify`: addresses in, records out, as a stream or as a job.
 
 mod args;
+mod context;
 mod job;
 mod plan;
 mod run;
+mod sandbox;
 mod serve;
 mod stream;
 
 pub(crate) use self::{
     args::VerifyArgs,
-    plan::{Plan, Work},
-    run::{enter, run},
+    plan::{VerifyPlan, Work},
+    run::run,
+    sandbox::enter,
 };

@@ -31,7 +31,7 @@ use crate::{
     route,
 };
 
-pub(crate) struct Plan {
+pub(crate) struct VerifyPlan {
     pub(crate) config: VerifierConfig,
     /// Runs in place of the Internet.
     pub(crate) world: Option<World>,
@@ -65,7 +65,7 @@ pub(crate) struct JobPlan {
     pub(crate) there: Option<KnownBy>,
 }
 
-impl Plan {
+impl VerifyPlan {
     /// Inputs are opened last, since standard input may take its time.
     pub(crate) fn new(args: &VerifyArgs, logging: bool) -> Result<Self> {
         let (world, inputs) = world(args)?;

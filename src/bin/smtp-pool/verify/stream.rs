@@ -15,7 +15,7 @@ use tokio::{
 
 use self::rows::UnderWay;
 use super::{
-    run::{TICK, Tools, blocked, tell_of_silence},
+    context::{TICK, Tools, blocked, tell_of_silence},
     serve::Server,
 };
 use crate::{

@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 use smtp_pool::verify::{Status, SubStatus};
 
-use super::accepts_all;
 use crate::output::line::Line;
 
 pub(super) const COLUMNS: &[(&str, &str)] = &[
@@ -61,7 +60,7 @@ pub(super) fn object(line: &Line<'_>) -> Value {
         "role": record.role,
         "free": record.free,
         "disposable": record.disposable,
-        "accept_all": accepts_all(line),
+        "accept_all": line.accepts_all(),
         "did_you_mean": line.did_you_mean(),
         "sendex": sendex(record.status),
         "email": line.mailbox.as_ref().map_or(&*record.address, |mailbox| mailbox.as_str()),

@@ -6,7 +6,6 @@ use smtp_pool::{
     verify::{Status, SubStatus},
 };
 
-use super::{accepts_all, has_mx, was_reached};
 use crate::output::line::Line;
 
 pub(super) const COLUMNS: &[(&str, &str)] = &[
@@ -52,7 +51,7 @@ fn flags(line: &Line<'_>) -> Vec<&'static str> {
     let is_name = line.mailbox.as_ref().is_some_and(|mailbox| matches!(mailbox.host(), Host::Domain(_)));
     let flags = [
         ("has_dns", has_dns && !dns_failed),
-        ("has_dns_mx", has_mx(line) && !dns_failed),
+        ("has_dns_mx", line.has_mx() && !dns_failed),
         ("bad_syntax", line.mailbox.is_none()),
         ("free_email_host", record.free),
         ("role_account", record.role),
@@ -61,10 +60,10 @@ fn flags(line: &Line<'_>) -> Vec<&'static str> {
         ("bad_dns", line.mailbox.is_some() && !has_dns),
         ("temporary_dns_error", line.mailbox.is_some() && dns_failed),
         ("connect_fails", record.sub_status == SubStatus::FailedSmtpConnection),
-        ("accepts_all", accepts_all(line)),
+        ("accepts_all", line.accepts_all()),
         ("contains_alias", line.local_part().contains('+')),
         ("contains_subdomain", is_name && line.domain().matches('.').count() > 1),
-        ("smtp_connectable", was_reached(line)),
+        ("smtp_connectable", line.was_reached()),
     ];
     flags.into_iter().filter(|(_, set)| *set).map(|(flag, _)| flag).collect()
 }

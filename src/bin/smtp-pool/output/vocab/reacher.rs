@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 use smtp_pool::verify::{Status, SubStatus};
 
-use super::{accepts_all, has_mx, was_accepted, was_reached};
 use crate::output::line::Line;
 
 pub(super) const COLUMNS: &[(&str, &str)] = &[
@@ -43,10 +42,10 @@ pub(super) fn object(line: &Line<'_>) -> Value {
             "error": { "type": "SmtpError", "message": record.reply.as_deref().unwrap_or(record.sub_status.as_str()) }
         }),
         _ => json!({
-            "can_connect_smtp": was_reached(line),
+            "can_connect_smtp": line.was_reached(),
             "has_full_inbox": record.sub_status == SubStatus::MailboxQuotaExceeded,
-            "is_catch_all": accepts_all(line),
-            "is_deliverable": was_accepted(line),
+            "is_catch_all": line.accepts_all(),
+            "is_deliverable": line.was_accepted(),
             "is_disabled": record.sub_status == SubStatus::MailboxDisabled,
         }),
     };
@@ -60,7 +59,7 @@ pub(super) fn object(line: &Line<'_>) -> Value {
             "gravatar_url": null,
             "haveibeenpwned": null,
         },
-        "mx": { "accepts_mail": has_mx(line), "records": records },
+        "mx": { "accepts_mail": line.has_mx(), "records": records },
         "smtp": smtp,
         "syntax": {
             "address": line.mailbox.as_ref().map(|mailbox| mailbox.as_str()),

@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 use smtp_pool::verify::{Status, SubStatus};
 
-use super::has_mx;
 use crate::output::line::Line;
 
 pub(super) const COLUMNS: &[(&str, &str)] = &[
@@ -76,7 +75,7 @@ pub(super) fn object(line: &Line<'_>) -> Value {
         "domain": text(line.domain()),
         "domain_age_days": null,
         "smtp_provider": null,
-        "mx_found": has_mx(line).to_string(),
+        "mx_found": line.has_mx().to_string(),
         "mx_record": record.mx_host,
         "firstname": null,
         "lastname": null,

@@ -1,0 +1,32 @@
+//! Has the mail of a run go to a sandbox.
+
+use smtp_pool::{
+    client::Endpoint,
+    net::TlsConfig,
+    sandbox::{Route, Sandbox, World},
+    verify::{MailRoute, Unreachable, VerifierConfig},
+};
+
+use crate::exit::{At, Result};
+
+/// Starts a world, and has all mail go there.
+pub(crate) async fn enter(world: World, config: &mut VerifierConfig) -> Result<Sandbox> {
+    let sandbox = Sandbox::start(world).await.failed_at("the sandbox cannot start")?;
+    config.routes.insert("*", Err(Unreachable::NoDnsEntries));
+    for (domain, route) in sandbox.routes() {
+        config.routes.insert(domain, mail_route(route));
+    }
+    let root = sandbox.certificate_der().to_vec();
+    config.client.tls_config = Some(TlsConfig::for_policy(config.client.tls).add_root_der(root));
+    Ok(sandbox)
+}
+
+fn mail_route(route: Route<'_>) -> MailRoute {
+    match route {
+        Route::Hosts(hosts) => {
+            let endpoint = |(host, addr): (&str, _)| Endpoint { host: host.into(), addrs: vec![addr] };
+            Ok(hosts.into_iter().map(endpoint).collect())
+        }
+        Route::NullMx => Err(Unreachable::NullMx),
+    }
+}
