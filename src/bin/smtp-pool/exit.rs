@@ -104,14 +104,14 @@ impl From<anyhow::Error> for Failure {
 }
 
 /// Names the place of an error: a flag, a file, a line of it.
-pub(crate) trait At<T> {
+pub(crate) trait ErrorContext<T> {
     /// The user gave something wrong at `place`.
     fn usage_at(self, place: impl fmt::Display) -> Result<T>;
     /// Something failed at `place`.
     fn failed_at(self, place: impl fmt::Display) -> Result<T>;
 }
 
-impl<T, E: Into<anyhow::Error>> At<T> for std::result::Result<T, E> {
+impl<T, E: Into<anyhow::Error>> ErrorContext<T> for std::result::Result<T, E> {
     fn usage_at(self, place: impl fmt::Display) -> Result<T> {
         self.map_err(|error| Failure::new(Exit::Usage, error.into().context(place.to_string())))
     }

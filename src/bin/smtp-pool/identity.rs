@@ -13,33 +13,33 @@ use smtp_pool::{
 use tokio::{net::lookup_host, time::timeout};
 
 use crate::{
-    exit::{At, Failure, Result},
+    exit::{ErrorContext, Failure, Result},
     progress::Screen,
 };
 
 /// Who will hear the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Audience {
+pub(crate) enum ServerScope {
     /// Servers that the user runs, or nobody.
-    Ours,
+    Own,
     /// Servers that the user has routes to, and perhaps others.
     Routed,
     /// Anybody's servers.
-    World,
+    Public,
 }
 
 /// The name given, or that of this machine.
-pub(crate) fn client_name(given: Option<&str>, audience: Audience) -> Result<ClientName> {
+pub(crate) fn client_name(given: Option<&str>, scope: ServerScope) -> Result<ClientName> {
     if let Some(name) = given {
         return ClientName::parse(name)
             .usage_at(format_args!("--helo {name}"))
             .map_err(|failure| failure.hint("a domain name, or an address literal as in [192.0.2.1]"));
     }
-    let name = match audience {
-        Audience::Ours => Some("localhost".into()),
+    let name = match scope {
+        ServerScope::Own => Some("localhost".into()),
         // Where it matters, it is warned of.
-        Audience::Routed => qualified_name().or_else(|| Some("localhost".into())),
-        Audience::World => qualified_name(),
+        ServerScope::Routed => qualified_name().or_else(|| Some("localhost".into())),
+        ServerScope::Public => qualified_name(),
     };
     name.and_then(|name| ClientName::parse(&name).ok()).ok_or_else(|| {
         Failure::usage("this machine has no fully qualified name to greet mail servers with")
@@ -57,21 +57,21 @@ fn qualified_name() -> Option<String> {
 }
 
 /// Tells the user about a name that servers will mind.
-pub(crate) async fn warn_of(name: &ClientName, screen: &Screen) {
-    const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) async fn warn_about_name(name: &ClientName, screen: &Screen) {
+    const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
     let Host::Domain(domain) = name.host() else { return };
     if DomainFacts::of(domain).free {
-        screen.say(format_args!(
+        screen.print_line(format_args!(
             "warning: --helo {name}: a mail provider's name, not ours; servers block who greets with it"
         ));
         return;
     }
-    let found = match timeout(PATIENCE, lookup_host((domain, 25))).await {
+    let found = match timeout(LOOKUP_TIMEOUT, lookup_host((domain, 25))).await {
         Ok(Ok(addresses)) => addresses.into_iter().any(|address| is_public(address.ip())),
         _ => false,
     };
     if !found {
-        screen.say(format_args!(
+        screen.print_line(format_args!(
             "warning: --helo {name}: does not resolve to a public address; many servers refuse such a name"
         ));
     }

@@ -29,7 +29,7 @@ use std::process::ExitCode;
 
 use crate::{
     cli::{Cli, Command},
-    exit::{At, Exit, Result},
+    exit::{ErrorContext, Exit, Result},
     terminal::Terminal,
 };
 

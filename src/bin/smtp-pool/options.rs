@@ -19,7 +19,7 @@ use smtp_pool::{
 
 use crate::{
     escape::FileName,
-    exit::{At, Failure, Result},
+    exit::{ErrorContext, Failure, Result},
 };
 
 /// How lists are read.
@@ -35,7 +35,7 @@ pub(crate) struct ListArgs {
 
 /// When to use TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Tls {
+pub(crate) enum TlsMode {
     /// Never
     Off,
     /// With STARTTLS where it is offered, with any certificate
@@ -46,13 +46,13 @@ pub(crate) enum Tls {
     Implicit,
 }
 
-impl From<Tls> for TlsPolicy {
-    fn from(tls: Tls) -> Self {
+impl From<TlsMode> for TlsPolicy {
+    fn from(tls: TlsMode) -> Self {
         match tls {
-            Tls::Off => Self::Off,
-            Tls::Opportunistic => Self::Opportunistic,
-            Tls::Required => Self::Required,
-            Tls::Implicit => Self::Implicit,
+            TlsMode::Off => Self::Off,
+            TlsMode::Opportunistic => Self::Opportunistic,
+            TlsMode::Required => Self::Required,
+            TlsMode::Implicit => Self::Implicit,
         }
     }
 }

@@ -2,11 +2,11 @@
 //! the extension.
 
 mod columns;
+mod destination;
+mod earlier_output;
 mod formula;
-mod line;
 mod native;
-mod ours;
-mod place;
+mod row;
 mod vocab;
 
 use std::{
@@ -21,19 +21,19 @@ use smtp_pool::job::{
     input::Shape,
 };
 
-use self::{columns::Columns, formula::ListCells, place::Draft};
+use self::{columns::Columns, destination::OutputDraft, formula::ListCells};
 pub(crate) use self::{
-    line::Line,
-    place::{Place, is_same},
+    destination::{Destination, is_same},
+    row::OutputRow,
     vocab::Vocab,
 };
 use crate::{
-    exit::{At, Failure, Result},
+    exit::{ErrorContext, Failure, Result},
     json,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
+pub(crate) enum OutputFormat {
     Jsonl,
     Csv,
 }
@@ -41,8 +41,8 @@ pub(crate) enum Format {
 /// Where to, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    pub(crate) place: Place,
-    format: Format,
+    pub(crate) destination: Destination,
+    format: OutputFormat,
     compression: Option<Compression>,
     vocab: Option<Vocab>,
     list_cells: ListCells,
@@ -51,32 +51,32 @@ pub(crate) struct Target {
 impl Target {
     pub(crate) fn new(path: Option<&Path>, vocab: Option<Vocab>) -> Result<Self> {
         let path = path.filter(|path| *path != Path::new("-"));
-        let place = Place::new(path, ours::is_output)?;
+        let destination = Destination::new(path, earlier_output::is_output)?;
         let (extension, compression) = path.map_or_else(Default::default, format::of);
         let format = match &*extension {
-            "jsonl" | "ndjson" | "json" => Format::Jsonl,
-            "csv" => Format::Csv,
+            "jsonl" | "ndjson" | "json" => OutputFormat::Jsonl,
+            "csv" => OutputFormat::Csv,
             // A pipe or a device has seldom a name that tells.
-            _ if place.is_stream() => Format::Jsonl,
+            _ if destination.is_stream() => OutputFormat::Jsonl,
             _ => {
                 return Err(Failure::usage(format_args!(
                     "--output {}: no format is known by this extension",
-                    place.name()
+                    destination.name()
                 ))
                 .hint("use .jsonl or .csv, with .gz or .zst behind it if you like"));
             }
         };
-        Ok(Self { place, format, compression, vocab, list_cells: ListCells::default() })
+        Ok(Self { destination, format, compression, vocab, list_cells: ListCells::default() })
     }
 
     /// The same, with the cells of the list escaped in CSV if `yes`; those of servers always are.
     pub(crate) fn escape_formulas(self, yes: bool) -> Self {
-        Self { list_cells: if yes { ListCells::Escaped } else { ListCells::AsTheyAre }, ..self }
+        Self { list_cells: if yes { ListCells::Escaped } else { ListCells::Unchanged }, ..self }
     }
 
     /// Begins the output, for rows of these shapes.
     pub(crate) fn open(&self, shapes: &[Shape]) -> Result<Output> {
-        let draft = self.place.create()?;
+        let draft = self.destination.create()?;
         let open = || -> io::Result<Writer> {
             let raw = draft.writer()?;
             let sink = BufWriter::with_capacity(
@@ -90,18 +90,18 @@ impl Target {
                 },
             );
             Ok(match self.format {
-                Format::Jsonl => Writer::Jsonl(sink),
-                Format::Csv => Writer::Csv(Box::new(csv::Writer::from_writer(sink))),
+                OutputFormat::Jsonl => Writer::Jsonl(sink),
+                OutputFormat::Csv => Writer::Csv(Box::new(csv::Writer::from_writer(sink))),
             })
         };
-        let name = self.place.name().to_owned();
+        let name = self.destination.name().to_owned();
         let writer = open().usage_at(format_args!("--output {name}"))?;
-        let (is_stream, vocab, list_cells) = (self.place.is_stream(), self.vocab, self.list_cells);
+        let (is_stream, vocab, list_cells) = (self.destination.is_stream(), self.vocab, self.list_cells);
         let fields: Vec<&str> = match vocab {
             Some(vocab) => vocab.columns().iter().map(|(name, _)| *name).collect(),
             None => native::FIELDS.to_vec(),
         };
-        let is_csv = self.format == Format::Csv;
+        let is_csv = self.format == OutputFormat::Csv;
         // What the object of another service holds is known from the object alone.
         let columns = Columns::new(shapes, if is_csv || vocab.is_none() { &fields } else { &[] }, is_csv);
         let scratch = Vec::new();
@@ -116,14 +116,14 @@ impl Target {
 pub(crate) enum Written {
     Yes,
     /// The reader of standard output or of a pipe has closed it, as `head` does.
-    Enough,
+    ReaderClosed,
 }
 
 /// Records on their way out.
 pub(crate) struct Output {
     name: String,
     is_stream: bool,
-    draft: Draft,
+    draft: OutputDraft,
     writer: Writer,
     vocab: Option<Vocab>,
     list_cells: ListCells,
@@ -147,7 +147,7 @@ impl Output {
         self.judge(done).map(drop)
     }
 
-    pub(crate) fn write(&mut self, line: &Line<'_>) -> Result<Written> {
+    pub(crate) fn write(&mut self, line: &OutputRow<'_>) -> Result<Written> {
         let cells = self.list_cells;
         let done = match (&mut self.writer, self.vocab) {
             (Writer::Jsonl(sink), None) => native::json(line, &self.columns, &mut self.scratch, sink),
@@ -175,8 +175,8 @@ impl Output {
 
     /// Ends the output, and gives a file its name.
     pub(crate) fn finish(mut self) -> Result<Written> {
-        if self.flush()? == Written::Enough {
-            return Ok(Written::Enough);
+        if self.flush()? == Written::ReaderClosed {
+            return Ok(Written::ReaderClosed);
         }
         let Self { name, is_stream, draft, writer, .. } = self;
         let sink = match writer {
@@ -198,7 +198,7 @@ impl Output {
 fn judge(done: io::Result<()>, is_stream: bool, name: &str) -> Result<Written> {
     match done {
         Ok(()) => Ok(Written::Yes),
-        Err(error) if is_stream && error.kind() == ErrorKind::BrokenPipe => Ok(Written::Enough),
+        Err(error) if is_stream && error.kind() == ErrorKind::BrokenPipe => Ok(Written::ReaderClosed),
         Err(error) => Err(error).failed_at(format_args!("{name}: cannot be written")),
     }
 }
@@ -206,7 +206,7 @@ fn judge(done: io::Result<()>, is_stream: bool, name: &str) -> Result<Written> {
 /// One object in the words of another service, with the fields of the row behind.
 fn object(
     vocab: Vocab,
-    line: &Line<'_>,
+    line: &OutputRow<'_>,
     columns: &Columns,
     scratch: &mut Vec<u8>,
     sink: &mut impl Write,
@@ -224,14 +224,14 @@ fn object(
 
 fn columns<W: Write>(
     vocab: Vocab,
-    line: &Line<'_>,
+    line: &OutputRow<'_>,
     cells: ListCells,
     csv: &mut csv::Writer<W>,
 ) -> csv::Result<()> {
     let object = vocab.object(line);
     for (_, path) in vocab.columns() {
         let cell = plain(object.pointer(path));
-        csv.write_field(match vocab.is_of_the_list(path) {
+        csv.write_field(match vocab.is_from_list(path) {
             true => cells.apply(cell.as_bytes()),
             false => formula::escaped(cell.as_bytes()),
         })?;

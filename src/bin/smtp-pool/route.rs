@@ -8,7 +8,7 @@ use smtp_pool::{
     verify::{MailRoute, Routes, Unreachable},
 };
 
-use crate::exit::{At, Failure, Result};
+use crate::exit::{ErrorContext, Failure, Result};
 
 /// Splits `HOST[:PORT]`; an IPv6 address is bare, or in brackets if a port follows.
 pub(crate) fn host_and_port(text: &str, default_port: u16) -> Result<(&str, u16)> {

@@ -15,16 +15,16 @@ use smtp_pool::{
 use crate::escape::Escaped;
 
 /// Lanes that are named.
-const LANES: usize = 20;
+const MAX_LANES: usize = 20;
 
 /// How many there were of each verdict.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct VerdictCounts {
     counts: BTreeMap<(Status, SubStatus), u64>,
     total: u64,
 }
 
-impl From<&Standing> for Tally {
+impl From<&Standing> for VerdictCounts {
     fn from(standing: &Standing) -> Self {
         let counts = standing.verdicts.iter().filter(|(_, count)| **count > 0);
         let counts = counts.map(|(sub_status, count)| ((sub_status.status(), *sub_status), *count));
@@ -32,7 +32,7 @@ impl From<&Standing> for Tally {
     }
 }
 
-impl Tally {
+impl VerdictCounts {
     pub(crate) fn add(&mut self, record: &Record) {
         *self.counts.entry((record.status, record.sub_status)).or_default() += 1;
         self.total += 1;
@@ -52,16 +52,16 @@ impl Tally {
 }
 
 /// The name of a verdict, as in the records.
-pub(crate) fn word(value: &impl Serialize) -> String {
+pub(crate) fn variant_name(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => word,
+        Ok(serde_json::Value::String(variant_name)) => variant_name,
         _ => String::new(),
     }
 }
 
 /// Both tables, as one text; `done` of the tally were done in the time.
-pub(crate) fn tables(tally: &Tally, done: u64, snapshot: &Snapshot, elapsed: Duration) -> String {
-    let mut text = verdicts(tally);
+pub(crate) fn tables(counts: &VerdictCounts, done: u64, snapshot: &Snapshot, elapsed: Duration) -> String {
+    let mut text = verdicts(counts);
     if snapshot.latencies().next().is_some() {
         text = format!("{text}\n\n{}", latencies(snapshot));
     }
@@ -74,29 +74,29 @@ pub(crate) fn tables(tally: &Tally, done: u64, snapshot: &Snapshot, elapsed: Dur
             }
         };
     let total = HumanCount(done);
-    format!("{text}\n\n{total} addresses in {} ({rate:.0}/s){connections}", span(elapsed))
+    format!("{text}\n\n{total} addresses in {} ({rate:.0}/s){connections}", format_duration(elapsed))
 }
 
-pub(crate) fn verdicts(tally: &Tally) -> String {
+pub(crate) fn verdicts(counts: &VerdictCounts) -> String {
     let mut table = table(&["status", "sub_status", "count", "share"], 2);
-    for ((status, sub_status), count) in tally.counts() {
-        let share = 100.0 * count as f64 / tally.total as f64;
+    for ((status, sub_status), count) in counts.counts() {
+        let share = 100.0 * count as f64 / counts.total as f64;
         let count = HumanCount(count).to_string();
-        table.add_row([word(&status), word(&sub_status), count, format!("{share:.1} %")]);
+        table.add_row([variant_name(&status), variant_name(&sub_status), count, format!("{share:.1} %")]);
     }
     table.trim_fmt()
 }
 
 /// What a lane refused, and verdicts do not tell: the sender, or everybody for a while.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Refusals<'a> {
+pub(crate) struct LaneRefusals<'a> {
     pub(crate) lane: &'a str,
     pub(crate) sender_refusals: u64,
     pub(crate) harvest_defences: u32,
 }
 
 /// Names the lanes that refused the sender, or everybody for a while. Empty, or several lines.
-pub(crate) fn notes(lanes: &[Refusals<'_>], from: &ReversePath) -> String {
+pub(crate) fn refusal_notes(lanes: &[LaneRefusals<'_>], from: &ReversePath) -> String {
     let mut refused: Vec<_> = lanes.iter().filter(|lane| lane.sender_refusals > 0).collect();
     refused.sort_by_key(|lane| std::cmp::Reverse(lane.sender_refusals));
     let refused = refused.iter().map(|lane| (*lane, format!("{} answers", HumanCount(lane.sender_refusals))));
@@ -107,13 +107,13 @@ pub(crate) fn notes(lanes: &[Refusals<'_>], from: &ReversePath) -> String {
         }
         from => format!("servers refused the sender of --from, {from}:"),
     };
-    let mut text = named(&head, refused);
-    let times = |lane: &Refusals<'_>| match lane.harvest_defences {
+    let mut text = lane_list(&head, refused);
+    let times = |lane: &LaneRefusals<'_>| match lane.harvest_defences {
         1 => "once".into(),
         times => format!("{times} times"),
     };
     let defended = lanes.iter().filter(|lane| lane.harvest_defences > 0).map(|lane| (lane, times(lane)));
-    text.push_str(&named(
+    text.push_str(&lane_list(
         "servers refused everybody as unknown, as defences against directory harvesting do; these refusals do not count:",
         defended,
     ));
@@ -121,14 +121,14 @@ pub(crate) fn notes(lanes: &[Refusals<'_>], from: &ReversePath) -> String {
 }
 
 /// A head and the lanes under it, if there are any.
-fn named<'a>(head: &str, lanes: impl Iterator<Item = (&'a Refusals<'a>, String)>) -> String {
+fn lane_list<'a>(head: &str, lanes: impl Iterator<Item = (&'a LaneRefusals<'a>, String)>) -> String {
     let mut lines: Vec<_> =
         lanes.map(|(lane, what)| Escaped(format_args!("  {}: {what}", lane.lane)).to_string()).collect();
     if lines.is_empty() {
         return String::new();
     }
-    let more = lines.len().saturating_sub(LANES);
-    lines.truncate(LANES);
+    let more = lines.len().saturating_sub(MAX_LANES);
+    lines.truncate(MAX_LANES);
     if more > 0 {
         lines.push(format!("  and {more} more"));
     }
@@ -139,7 +139,7 @@ fn latencies(snapshot: &Snapshot) -> String {
     let mut table = table(&["operation", "count", "p50", "p90", "p99", "max"], 1);
     for (operation, latency) in snapshot.latencies() {
         let count = HumanCount(latency.count).to_string();
-        let [p50, p90, p99, max] = [latency.p50, latency.p90, latency.p99, latency.max].map(span);
+        let [p50, p90, p99, max] = [latency.p50, latency.p90, latency.p99, latency.max].map(format_duration);
         table.add_row([operation.to_string(), count, p50, p90, p99, max]);
     }
     table.trim_fmt()
@@ -159,7 +159,7 @@ pub(crate) fn table(header: &[&str], words: usize) -> Table {
 }
 
 /// Three digits, and the unit that fits.
-pub(crate) fn span(duration: Duration) -> String {
+pub(crate) fn format_duration(duration: Duration) -> String {
     let (value, unit) = match duration.as_secs_f64() {
         s if s < 1e-3 => (s * 1e6, "µs"),
         s if s < 1.0 => (s * 1e3, "ms"),
@@ -181,8 +181,8 @@ mod tests {
         let spans =
             [(950, "950 µs"), (1_234, "1.23 ms"), (45_678, "45.7 ms"), (1_500_000, "1.50 s"), (0, "0.00 µs")];
         for (micros, text) in spans {
-            assert_eq!(span(Duration::from_micros(micros)), text);
+            assert_eq!(format_duration(Duration::from_micros(micros)), text);
         }
-        assert_eq!(word(&SubStatus::MailboxNotFound), "mailbox_not_found");
+        assert_eq!(variant_name(&SubStatus::MailboxNotFound), "mailbox_not_found");
     }
 }

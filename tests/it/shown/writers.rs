@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 /// What only the files named may do, and how else it is done.
 const RULES: &[(&str, &[&str], &str)] = &[
-    ("io::stdout()", &["terminal.rs", "output/place.rs"], "`Terminal::out()`"),
+    ("io::stdout()", &["terminal.rs", "output/destination.rs"], "`Terminal::out()`"),
     ("io::stderr()", &["terminal.rs"], "`Terminal::err()`"),
     ("print!(", &[], "`Terminal::out()`"),
     ("println!(", &[], "`Terminal::out()`"),

@@ -91,7 +91,7 @@ fn stamp(octets: &[u8]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::finding::State, *};
+    use super::{super::finding::CheckState, *};
 
     #[test]
     fn time_stamps_go_on_after_2036() {
@@ -104,8 +104,8 @@ mod tests {
 
     #[test]
     fn a_clock_may_be_a_little_off() {
-        assert_eq!(judge(-0.5).state, State::Ok);
-        assert_eq!(judge(60.0).state, State::Warning);
-        assert_eq!(judge(-4000.0).state, State::Failed);
+        assert_eq!(judge(-0.5).state, CheckState::Ok);
+        assert_eq!(judge(60.0).state, CheckState::Warning);
+        assert_eq!(judge(-4000.0).state, CheckState::Failed);
     }
 }

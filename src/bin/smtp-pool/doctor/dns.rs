@@ -12,7 +12,7 @@ use hickory_resolver::{
     proto::rr::{RData, RecordType},
 };
 
-use crate::exit::{At, Result};
+use crate::exit::{ErrorContext, Result};
 
 pub(super) struct Dns {
     resolver: TokioResolver,

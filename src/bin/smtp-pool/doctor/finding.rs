@@ -11,7 +11,7 @@ use crate::terminal::Terminal;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum State {
+pub(super) enum CheckState {
     /// As it should be.
     Ok,
     /// It will do, but some servers will mind.
@@ -25,7 +25,7 @@ pub(super) enum State {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     check: &'static str,
-    pub(super) state: State,
+    pub(super) state: CheckState,
     detail: String,
     /// What to do; none where there is nothing to.
     advice: Option<String>,
@@ -33,22 +33,22 @@ pub(super) struct Finding {
 
 impl Finding {
     pub(super) fn ok(check: &'static str, detail: impl fmt::Display) -> Self {
-        Self::new(check, State::Ok, detail)
+        Self::new(check, CheckState::Ok, detail)
     }
 
     pub(super) fn warning(check: &'static str, detail: impl fmt::Display) -> Self {
-        Self::new(check, State::Warning, detail)
+        Self::new(check, CheckState::Warning, detail)
     }
 
     pub(super) fn failed(check: &'static str, detail: impl fmt::Display) -> Self {
-        Self::new(check, State::Failed, detail)
+        Self::new(check, CheckState::Failed, detail)
     }
 
     pub(super) fn unknown(check: &'static str, detail: impl fmt::Display) -> Self {
-        Self::new(check, State::Unknown, detail)
+        Self::new(check, CheckState::Unknown, detail)
     }
 
-    fn new(check: &'static str, state: State, detail: impl fmt::Display) -> Self {
+    fn new(check: &'static str, state: CheckState, detail: impl fmt::Display) -> Self {
         Self { check, state, detail: detail.to_string(), advice: None }
     }
 
@@ -61,10 +61,10 @@ impl Finding {
             return out.json(self);
         }
         let state = match self.state {
-            State::Ok => "ok",
-            State::Warning => "warning",
-            State::Failed => "FAILED",
-            State::Unknown => "unknown",
+            CheckState::Ok => "ok",
+            CheckState::Warning => "warning",
+            CheckState::Failed => "FAILED",
+            CheckState::Unknown => "unknown",
         };
         out.line(format_args!("{state:8} {:10} {}", self.check, self.detail))?;
         match &self.advice {

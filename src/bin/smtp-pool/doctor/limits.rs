@@ -49,7 +49,7 @@ fn ports(range: &str) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::finding::State, *};
+    use super::{super::finding::CheckState, *};
 
     #[test]
     fn limits_are_high_enough_or_not() {
@@ -57,17 +57,17 @@ mod tests {
             files(&format!("Limit  Soft  Hard  Units\nMax open files            {soft}                 1048576              files\n"))
                 .state
         };
-        assert_eq!(files("64"), State::Failed);
-        assert_eq!(files("1024"), State::Warning);
-        assert_eq!(files("65536"), State::Ok);
-        assert_eq!(files("unlimited"), State::Ok);
-        assert_eq!(super::files("").state, State::Unknown);
+        assert_eq!(files("64"), CheckState::Failed);
+        assert_eq!(files("1024"), CheckState::Warning);
+        assert_eq!(files("65536"), CheckState::Ok);
+        assert_eq!(files("unlimited"), CheckState::Ok);
+        assert_eq!(super::files("").state, CheckState::Unknown);
     }
 
     #[test]
     fn ports_are_enough_or_not() {
-        assert_eq!(ports("32768\t60999\n").state, State::Ok);
-        assert_eq!(ports("60000 60999").state, State::Warning);
-        assert_eq!(ports("").state, State::Unknown);
+        assert_eq!(ports("32768\t60999\n").state, CheckState::Ok);
+        assert_eq!(ports("60000 60999").state, CheckState::Warning);
+        assert_eq!(ports("").state, CheckState::Unknown);
     }
 }

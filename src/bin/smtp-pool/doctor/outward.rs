@@ -11,22 +11,22 @@ use smtp_pool::{
 
 use super::{finding::Finding, plan::DoctorPlan};
 
-pub(super) struct Reached {
+pub(super) struct ReachResult {
     pub(super) findings: Vec<Finding>,
     /// Our address, as a server said or as the connection has it.
     pub(super) ours: Option<IpAddr>,
 }
 
 /// A server that spoke.
-struct Greeted {
+struct GreetedServer {
     banner: Reply,
     local: Option<IpAddr>,
     /// What it called us in its answer to EHLO.
     seen: Option<IpAddr>,
 }
 
-pub(super) async fn check(plan: &DoctorPlan) -> Reached {
-    let mut reached = Reached { findings: vec![], ours: None };
+pub(super) async fn check(plan: &DoctorPlan) -> ReachResult {
+    let mut reached = ReachResult { findings: vec![], ours: None };
     let mut open = false;
     for (host, port) in &plan.servers {
         let finding = match greet(plan, host, *port).await {
@@ -62,7 +62,7 @@ pub(super) async fn check(plan: &DoctorPlan) -> Reached {
 }
 
 /// Connects, greets, and leaves.
-async fn greet(plan: &DoctorPlan, host: &str, port: u16) -> Result<Greeted, String> {
+async fn greet(plan: &DoctorPlan, host: &str, port: u16) -> Result<GreetedServer, String> {
     let ips = plan.dns.addresses(host).await?;
     if ips.is_empty() {
         return Err("no such host".into());
@@ -79,7 +79,7 @@ async fn greet(plan: &DoctorPlan, host: &str, port: u16) -> Result<Greeted, Stri
         seen = session.greet(&Command::Ehlo(plan.name.clone())).await.ok().and_then(|reply| ours(&reply));
         let _ = session.quit().await;
     }
-    Ok(Greeted { banner, local, seen })
+    Ok(GreetedServer { banner, local, seen })
 }
 
 /// Our address in what a server answers to EHLO: `mx.example.com at your service, [192.0.2.7]`.

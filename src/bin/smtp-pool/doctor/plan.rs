@@ -6,8 +6,8 @@ use smtp_pool::proto::{ClientName, Domain};
 
 use super::{args::DoctorArgs, dns::Dns};
 use crate::{
-    exit::{At, Failure, Result},
-    identity::{self, Audience},
+    exit::{ErrorContext, Failure, Result},
+    identity::{self, ServerScope},
     options::seconds,
     route::host_and_port,
 };
@@ -26,7 +26,7 @@ pub(crate) struct DoctorPlan {
 
 impl DoctorPlan {
     pub(crate) fn new(args: &DoctorArgs) -> Result<Self> {
-        let name = identity::client_name(args.helo.as_deref(), Audience::World)?;
+        let name = identity::client_name(args.helo.as_deref(), ServerScope::Public)?;
         let place = |flag: &str, text: &str, port| {
             let (host, port) =
                 host_and_port(text, port).map_err(|failure| failure.within(format_args!("{flag} {text}")))?;

@@ -23,25 +23,25 @@ use super::no_reply::{self, NoReply};
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    pub(super) said: Said,
+    pub(super) result: DeliveryResult,
     /// The command that it answers, if the line tells.
     pub(super) stage: Option<Stage>,
 }
 
 /// What became of a delivery.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum DeliveryResult {
     Reply(Reply),
     /// The server was not reached, or did not answer.
-    Nothing(NoReply),
+    NoReply(NoReply),
 }
 
 impl Found {
     /// The reply, or the line that tells why there is none.
     pub(super) fn words(&self, line: &str) -> String {
-        match &self.said {
-            Said::Reply(reply) => shown(reply),
-            Said::Nothing(_) => line.trim().to_owned(),
+        match &self.result {
+            DeliveryResult::Reply(reply) => shown(reply),
+            DeliveryResult::NoReply(_) => line.trim().to_owned(),
         }
     }
 }
@@ -102,19 +102,19 @@ pub(super) fn find(text: &str) -> Result<Found, DecodeError> {
     let text = text.replace("\\r\\n", "\r\n").replace("\\n", "\r\n");
     let text = text.trim();
     if starts_reply(text) {
-        return Ok(Found { said: Said::Reply(read(text)?), stage: None });
+        return Ok(Found { result: DeliveryResult::Reply(read(text)?), stage: None });
     }
     let lower = text.to_ascii_lowercase();
     let stage = stage(&lower);
-    let said = match reason(text, &lower) {
+    let result = match reason(text, &lower) {
         Some((reason, code)) => of_reason(reason, code, dsn(&lower))?,
         None => match (in_text(text, &lower), no_reply::find(&lower)) {
-            (Some(reply), _) => Said::Reply(reply?),
-            (None, Some(reason)) => Said::Nothing(reason),
-            (None, None) => Said::Reply(read(text)?),
+            (Some(reply), _) => DeliveryResult::Reply(reply?),
+            (None, Some(reason)) => DeliveryResult::NoReply(reason),
+            (None, None) => DeliveryResult::Reply(read(text)?),
         },
     };
-    Ok(Found { said, stage })
+    Ok(Found { result, stage })
 }
 
 /// The command that the line names. Postfix names it behind the reply, which may quote another one.
@@ -163,17 +163,17 @@ fn reason<'a>(text: &'a str, lower: &str) -> Option<(&'a str, u16)> {
 }
 
 /// What a log means by its reason, with the code of its `dsn=`.
-fn of_reason(reason: &str, code: u16, dsn: Option<&str>) -> Result<Said, DecodeError> {
+fn of_reason(reason: &str, code: u16, dsn: Option<&str>) -> Result<DeliveryResult, DecodeError> {
     let lower = reason.to_ascii_lowercase();
     // "host mx said: 550 …" has a reply; "connect to mx[192.0.2.1]:25: Connection timed out" has none.
     if starts_reply(reason) {
-        return Ok(Said::Reply(read(without_remark(reason))?));
+        return Ok(DeliveryResult::Reply(read(without_remark(reason))?));
     }
     if let Some(reply) = in_text(reason, &lower) {
-        return Ok(Said::Reply(reply?));
+        return Ok(DeliveryResult::Reply(reply?));
     }
     if let Some(reason) = no_reply::find(&lower) {
-        return Ok(Said::Nothing(reason));
+        return Ok(DeliveryResult::NoReply(reason));
     }
     let code = match dsn.and_then(|dsn| dsn.chars().next()) {
         Some('2') => 250,
@@ -182,7 +182,7 @@ fn of_reason(reason: &str, code: u16, dsn: Option<&str>) -> Result<Said, DecodeE
         _ => code,
     };
     let dsn = dsn.map(|dsn| format!("{dsn} ")).unwrap_or_default();
-    Ok(Said::Reply(read(&format!("{code} {dsn}{reason}"))?))
+    Ok(DeliveryResult::Reply(read(&format!("{code} {dsn}{reason}"))?))
 }
 
 /// The enhanced code that a log gives a delivery.

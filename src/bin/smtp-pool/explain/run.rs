@@ -15,34 +15,34 @@ use smtp_pool::{
 
 use super::{
     args::ExplainArgs,
-    find::{self, Found, Said},
+    find::{self, DeliveryResult, Found},
     no_reply::NoReply,
 };
 use crate::{
     escape::Escaped,
-    exit::{At, Exit, Failure, Result},
+    exit::{ErrorContext, Exit, Failure, Result},
     options,
-    summary::word,
+    summary::variant_name,
     terminal::Terminal,
 };
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<Exit> {
     let mut out = Terminal::out().buffered();
     let done = explain(args, &mut out)?;
-    match out.flush().or_else(quiet_pipe) {
+    match out.flush().or_else(ignore_closed_pipe) {
         Ok(()) => Ok(done),
         Err(error) => Err(error).failed_at("standard output"),
     }
 }
 
 /// Whoever read the output may have had enough, like `head`.
-fn quiet_pipe(error: io::Error) -> io::Result<()> {
+fn ignore_closed_pipe(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
 }
 
 fn explain(args: &ExplainArgs, out: &mut Terminal<impl Write>) -> Result<Exit> {
     if args.print_rules {
-        out.built_in(Classifier::BUILTIN_RULES).or_else(quiet_pipe).failed_at("standard output")?;
+        out.built_in(Classifier::BUILTIN_RULES).or_else(ignore_closed_pipe).failed_at("standard output")?;
         return Ok(Exit::Done);
     }
     let stage = args.stage.parse().usage_at("--stage")?;
@@ -81,7 +81,7 @@ struct Explainer<'a> {
 
 /// A line of input that is an object; whatever else is in it does not matter.
 #[derive(Deserialize)]
-struct Asked {
+struct ReplyQuery {
     reply: String,
     #[serde(default)]
     stage: Option<String>,
@@ -89,7 +89,7 @@ struct Asked {
 
 /// A line of output.
 #[derive(Debug, PartialEq, Serialize)]
-struct Answer<'a> {
+struct Explanation<'a> {
     status: Status,
     sub_status: SubStatus,
     blame: Option<Blame>,
@@ -111,8 +111,8 @@ impl<'a> Explainer<'a> {
                 Ok(found) => self.answer(found),
                 Err(error) => {
                     exit = Exit::Usage;
-                    complain(format_args!("argument {}", n + 1), error);
-                    Answer::none()
+                    report_error(format_args!("argument {}", n + 1), error);
+                    Explanation::none()
                 }
             };
             let gap = if n > 0 { "\n" } else { "" };
@@ -121,7 +121,7 @@ impl<'a> Explainer<'a> {
                 (Ok(found), false) => out.lines(format_args!("{gap}{}", answer.block(&found.words(text)))),
                 (Err(_), false) => Ok(()),
             };
-            written.or_else(quiet_pipe).failed_at("standard output")?;
+            written.or_else(ignore_closed_pipe).failed_at("standard output")?;
         }
         Ok(exit)
     }
@@ -133,7 +133,7 @@ impl<'a> Explainer<'a> {
         loop {
             // Before a read that may wait: the other side may be waiting for the answer.
             if !lines.input().buffer().contains(&b'\n') {
-                out.flush().or_else(quiet_pipe).failed_at("standard output")?;
+                out.flush().or_else(ignore_closed_pipe).failed_at("standard output")?;
             }
             let Some(line) = lines.next_filled().failed_at("standard input")? else { return Ok(exit) };
             let text = decode_text(line.octets.trim_ascii());
@@ -141,8 +141,8 @@ impl<'a> Explainer<'a> {
                 Ok(found) => (self.answer(&found), found.words(&text)),
                 Err(error) => {
                     exit = Exit::Usage;
-                    complain(format_args!("standard input:{}", line.number), &error);
-                    (Answer::none(), text.into_owned())
+                    report_error(format_args!("standard input:{}", line.number), &error);
+                    (Explanation::none(), text.into_owned())
                 }
             };
             match self.line(out, &answer, &words) {
@@ -156,26 +156,26 @@ impl<'a> Explainer<'a> {
         if !line.starts_with('{') {
             return find::find(line).map_err(|error| error.to_string());
         }
-        let asked: Asked =
+        let query: ReplyQuery =
             serde_json::from_str(line).map_err(|error| format!("not an object with `reply`: {error}"))?;
-        let stage = asked.stage.map(|stage| stage.parse()).transpose();
+        let stage = query.stage.map(|stage| stage.parse()).transpose();
         let stage = stage.map_err(|error: smtp_pool::verify::UnknownStage| error.to_string())?;
-        let found = find::find(&asked.reply).map_err(|error| error.to_string())?;
+        let found = find::find(&query.reply).map_err(|error| error.to_string())?;
         Ok(Found { stage: stage.or(found.stage), ..found })
     }
 
-    fn answer(&self, found: &Found) -> Answer<'a> {
-        let reply = match &found.said {
-            Said::Reply(reply) => reply,
-            Said::Nothing(reason) => return Answer::without_reply(reason),
+    fn answer(&self, found: &Found) -> Explanation<'a> {
+        let reply = match &found.result {
+            DeliveryResult::Reply(reply) => reply,
+            DeliveryResult::NoReply(reason) => return Explanation::without_reply(reason),
         };
         if reply.has_mixed_codes() {
             let (blame, retry) = (Some(Blame::Server), Some(Retry::Later));
-            return Answer { blame, retry, rule: Some(MIXED_CODES), ..Answer::none() };
+            return Explanation { blame, retry, rule: Some(MIXED_CODES), ..Explanation::none() };
         }
         let stage = found.stage.unwrap_or(self.stage);
         let said = self.classifier.classify(stage, reply.code(), reply.enhanced(), &reply_text(reply));
-        Answer {
+        Explanation {
             status: said.verdict.status(),
             sub_status: said.verdict.sub_status,
             blame: said.verdict.blame,
@@ -186,20 +186,20 @@ impl<'a> Explainer<'a> {
         }
     }
 
-    fn line(&self, out: &mut Terminal<impl Write>, answer: &Answer<'_>, words: &str) -> io::Result<()> {
+    fn line(&self, out: &mut Terminal<impl Write>, answer: &Explanation<'_>, words: &str) -> io::Result<()> {
         if self.json {
             return out.json(answer);
         }
-        let Answer { status, sub_status, rule, .. } = answer;
+        let Explanation { status, sub_status, rule, .. } = answer;
         let by = match rule {
             Some(rule) => format!("{}, retry {}, rule {rule}", answer.blamed(), answer.retried()),
             None => "no reply".into(),
         };
-        out.line(format_args!("{}/{}: {by}: {words}", word(status), word(sub_status)))
+        out.line(format_args!("{}/{}: {by}: {words}", variant_name(status), variant_name(sub_status)))
     }
 }
 
-impl Answer<'_> {
+impl Explanation<'_> {
     /// For what is no reply; what is wrong with it goes to standard error.
     fn none() -> Self {
         let sub_status = SubStatus::ProtocolError;
@@ -224,8 +224,8 @@ impl Answer<'_> {
         format!(
             "{}\n  verdict  {}, {}\n  who      {}\n  what     {}\n  blame    {}\n  retry    {}\n  rule     {}\n",
             Escaped(words),
-            word(&self.status),
-            word(&self.sub_status),
+            variant_name(&self.status),
+            variant_name(&self.sub_status),
             self.subject.map_or("nobody".into(), |subject| subject.as_str().replace('_', " ")),
             self.predicate
                 .map_or("told by the rule".into(), |predicate| predicate.as_str().replace('_', " ")),
@@ -257,7 +257,7 @@ impl Answer<'_> {
     }
 }
 
-fn complain(place: impl std::fmt::Display, error: &str) {
+fn report_error(place: impl std::fmt::Display, error: &str) {
     // Where standard error is gone there is nobody left to tell.
     let _ = Terminal::err().line(format_args!("{place}: {error}"));
 }

@@ -8,7 +8,7 @@ use crate::{
     escape::FileName,
     exit::{Failure, Result},
     options::job_of,
-    output::{Line, Place, Target, Written},
+    output::{Destination, OutputRow, Target, Written},
 };
 
 /// The path of a job, or of the job of an output.
@@ -28,22 +28,22 @@ pub(crate) fn open(given: &Path) -> Result<Job> {
 }
 
 /// Never writes over a job, what may lie beside it, or its lists.
-pub(crate) fn keep(place: &mut Place, job: &Path, about: &About) {
-    keep_job(place, job);
+pub(crate) fn protect_job_and_lists(destination: &mut Destination, job: &Path, about: &About) {
+    protect_job(destination, job);
     for origin in &about.origins {
         match &origin.place {
             Some(found) => {
-                place.keep("the list", &found.path);
-                place.keep_moved("the list", found.file, origin.size);
+                destination.protect("the list", &found.path);
+                destination.protect_moved("the list", found.file, origin.size);
             }
-            None => place.keep("the list", &origin.path),
+            None => destination.protect("the list", &origin.path),
         }
     }
 }
 
-pub(crate) fn keep_job(place: &mut Place, job: &Path) {
+pub(crate) fn protect_job(destination: &mut Destination, job: &Path) {
     for (number, file) in files_of(job).enumerate() {
-        place.keep(if number == 0 { "the job" } else { "a file of the job" }, &file);
+        destination.protect(if number == 0 { "the job" } else { "a file of the job" }, &file);
     }
 }
 
@@ -63,8 +63,9 @@ pub(crate) fn write_rows(job: &Job, target: &Target, wanted: impl Fn(&JobRow) ->
     let mut output = target.open(&job.shapes())?;
     for rows in job.rows() {
         for row in rows?.iter().filter(|row| wanted(row)) {
-            if output.write(&Line::new(&row.record, row.source, &row.written))? == Written::Enough {
-                return Ok(Written::Enough);
+            if output.write(&OutputRow::new(&row.record, row.source, &row.written))? == Written::ReaderClosed
+            {
+                return Ok(Written::ReaderClosed);
             }
         }
     }

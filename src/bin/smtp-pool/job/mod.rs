@@ -6,6 +6,6 @@ mod run;
 
 pub(crate) use self::{
     args::JobArgs,
-    files::{files_of, keep, keep_job, open, path_of, write_rows},
+    files::{files_of, open, path_of, protect_job, protect_job_and_lists, write_rows},
     run::run,
 };

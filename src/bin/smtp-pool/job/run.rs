@@ -10,13 +10,13 @@ use smtp_pool::{
 
 use super::{
     args::{JobArgs, JobCommand, ReadArgs},
-    files::{keep, keep_job, open, path_of, write_rows},
+    files::{open, path_of, protect_job, protect_job_and_lists, write_rows},
 };
 use crate::{
     escape::FileName,
-    exit::{At, Exit, Failure, Result},
+    exit::{ErrorContext, Exit, Failure, Result},
     output::Target,
-    summary::{Tally, span, verdicts},
+    summary::{VerdictCounts, format_duration, verdicts},
     terminal::Terminal,
 };
 
@@ -80,14 +80,14 @@ fn status(job: &Path, as_json: bool) -> Result<Exit> {
     print(format_args!("postponed  {}", standing.postponed))?;
     print(format_args!("left       {}", left(&standing)))?;
     if totals.runs > 0 {
-        print(format_args!("runs       {}, {} together", totals.runs, span(totals.elapsed())))?;
+        print(format_args!("runs       {}, {} together", totals.runs, format_duration(totals.elapsed())))?;
     }
     for lane in blocked {
         print(format_args!("blocked    {}", &lane.name))?;
     }
-    let tally = Tally::from(&standing);
-    if tally.total() > 0 {
-        written(Terminal::out().lines(format_args!("\n{}", verdicts(&tally))))?;
+    let counts = VerdictCounts::from(&standing);
+    if counts.total() > 0 {
+        written(Terminal::out().lines(format_args!("\n{}", verdicts(&counts))))?;
     }
     Ok(Exit::Done)
 }
@@ -99,10 +99,10 @@ fn left(standing: &Standing) -> u64 {
 
 fn read_rows(args: &ReadArgs, wanted: impl Fn(&JobRow) -> bool) -> Result<Exit> {
     let mut target = Target::new(args.output.as_deref(), args.vocab)?.escape_formulas(args.escape_formulas);
-    keep_job(&mut target.place, &path_of(&args.job));
+    protect_job(&mut target.destination, &path_of(&args.job));
     let job = open(&args.job)?;
-    keep(&mut target.place, &path_of(&args.job), job.about());
-    target.place.check()?;
+    protect_job_and_lists(&mut target.destination, &path_of(&args.job), job.about());
+    target.destination.check()?;
     let statuses: Vec<Status> = args.status.iter().map(|status| (*status).into()).collect();
     let of_status = |row: &JobRow| statuses.is_empty() || statuses.contains(&row.record.status);
     write_rows(&job, &target, |row| wanted(row) && of_status(row))?;

@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Map, Value};
 use smtp_pool::job::input::Shape;
 
-use super::{formula::ListCells, line::Line};
+use super::{formula::ListCells, row::OutputRow};
 use crate::json;
 
 /// The column of CSV for the rows of JSONL, whose fields nobody knows before the end.
@@ -77,14 +77,14 @@ impl Columns {
         &self.names
     }
 
-    fn list(&self, line: &Line<'_>) -> Option<&List> {
+    fn list(&self, line: &OutputRow<'_>) -> Option<&List> {
         self.lists.get(line.source as usize)
     }
 
     /// Writes the columns of a row of CSV; those that it has not are empty.
     pub(super) fn csv<W: Write>(
         &self,
-        line: &Line<'_>,
+        line: &OutputRow<'_>,
         cells: ListCells,
         csv: &mut csv::Writer<W>,
     ) -> csv::Result<()> {
@@ -108,7 +108,7 @@ impl Columns {
     }
 
     /// Writes the columns of a row, or the fields of its object, behind those of the object that is open in `out`.
-    pub(super) fn json(&self, line: &Line<'_>, fields: &[&str], out: &mut Vec<u8>) -> io::Result<()> {
+    pub(super) fn json(&self, line: &OutputRow<'_>, fields: &[&str], out: &mut Vec<u8>) -> io::Result<()> {
         let Some(list) = self.list(line) else { return Ok(()) };
         for (name, text) in list.names.iter().zip(list.shape.texts(line.written)) {
             member(out, name, &String::from_utf8_lossy(&text))?;
@@ -122,7 +122,7 @@ impl Columns {
     }
 
     /// Puts the columns of a row, or the fields of its object, into an object.
-    pub(super) fn insert(&self, line: &Line<'_>, into: &mut Map<String, Value>) {
+    pub(super) fn insert(&self, line: &OutputRow<'_>, into: &mut Map<String, Value>) {
         let Some(list) = self.list(line) else { return };
         let mut put = |name: &str, value: Value| {
             let name = renamed(name, |name| into.contains_key(name), into.contains_key(name)).into_owned();

@@ -16,7 +16,7 @@ use crate::escape::is_hidden;
 pub(crate) enum ListCells {
     /// They are written as they are: lists come from the user.
     #[default]
-    AsTheyAre,
+    Unchanged,
     /// They are escaped like those of servers.
     Escaped,
 }
@@ -24,7 +24,7 @@ pub(crate) enum ListCells {
 impl ListCells {
     pub(super) fn apply(self, cell: &[u8]) -> Cow<'_, [u8]> {
         match self {
-            Self::AsTheyAre => cell.into(),
+            Self::Unchanged => cell.into(),
             Self::Escaped => escaped(cell),
         }
     }

@@ -7,7 +7,7 @@ use smtp_pool::verify::{CatchAll, Record};
 use super::{
     columns::Columns,
     formula::{self, ListCells},
-    line::Line,
+    row::OutputRow,
 };
 use crate::json;
 
@@ -34,7 +34,7 @@ pub(super) const FIELDS: [&str; 18] = [
 ];
 
 pub(super) fn json(
-    line: &Line<'_>,
+    line: &OutputRow<'_>,
     columns: &Columns,
     scratch: &mut Vec<u8>,
     sink: &mut impl Write,
@@ -54,7 +54,7 @@ pub(super) fn json(
 }
 
 pub(super) fn csv<W: Write>(
-    line: &Line<'_>,
+    line: &OutputRow<'_>,
     cells: ListCells,
     scratch: &mut Vec<u8>,
     csv: &mut csv::Writer<W>,

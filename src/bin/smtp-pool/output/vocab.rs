@@ -11,7 +11,7 @@ mod zerobounce;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use super::line::Line;
+use super::row::OutputRow;
 
 /// Whose words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -28,7 +28,7 @@ pub(crate) enum Vocab {
 
 impl Vocab {
     /// The object for one row.
-    pub(super) fn object(self, line: &Line<'_>) -> Value {
+    pub(super) fn object(self, line: &OutputRow<'_>) -> Value {
         match self {
             Self::Reacher => reacher::object(line),
             Self::Zerobounce => zerobounce::object(line),
@@ -38,12 +38,12 @@ impl Vocab {
     }
 
     /// Whether the field at a path is the address, a part of it, or made of it. All others may hold words of servers.
-    pub(super) fn is_of_the_list(self, path: &str) -> bool {
+    pub(super) fn is_from_list(self, path: &str) -> bool {
         match self {
-            Self::Reacher => reacher::OF_THE_LIST,
-            Self::Zerobounce => zerobounce::OF_THE_LIST,
-            Self::Kickbox => kickbox::OF_THE_LIST,
-            Self::Neverbounce => neverbounce::OF_THE_LIST,
+            Self::Reacher => reacher::FROM_LIST,
+            Self::Zerobounce => zerobounce::FROM_LIST,
+            Self::Kickbox => kickbox::FROM_LIST,
+            Self::Neverbounce => neverbounce::FROM_LIST,
         }
         .contains(&path)
     }

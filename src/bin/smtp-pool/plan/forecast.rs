@@ -22,18 +22,18 @@ use tokio::task::JoinSet;
 use super::args::PlanArgs;
 use crate::{
     escape::Escaped,
-    exit::{At, Exit, Result},
+    exit::{ErrorContext, Exit, Result},
     summary::table,
     terminal::Terminal,
-    verify::{VerifyPlan, Work, enter},
+    verify::{VerifyPlan, Work, start_sandbox},
 };
 
 /// Domains that wait to be looked up at once; the resolver decides how many are.
-const LOOKUPS: usize = 1_024;
+const MAX_LOOKUPS: usize = 1_024;
 
 /// Addresses whose mail goes the same way.
 #[derive(Debug, Default, Serialize)]
-struct Lane {
+struct ProviderForecast {
     provider: String,
     domains: u64,
     addresses: u64,
@@ -55,7 +55,7 @@ struct Forecast {
     domains: u64,
     /// Addresses that nobody has to be asked about, and why.
     unasked: BTreeMap<&'static str, u64>,
-    lanes: Vec<Lane>,
+    lanes: Vec<ProviderForecast>,
     /// What the slowest lane needs.
     seconds: Option<u64>,
     /// How long any host is waited for at the most, if it is silent or slow.
@@ -68,7 +68,7 @@ pub(crate) async fn run(args: &PlanArgs, logging: bool) -> Result<Exit> {
     }
     let VerifyPlan { mut config, world, work, screen, .. } = VerifyPlan::new(&args.verify, logging)?;
     let _sandbox = match world {
-        Some(world) => Some(enter(world, &mut config).await?),
+        Some(world) => Some(start_sandbox(world, &mut config).await?),
         None => None,
     };
     let rows = match work {
@@ -89,11 +89,11 @@ pub(crate) async fn run(args: &PlanArgs, logging: bool) -> Result<Exit> {
         Arc::new(Metrics::new()),
     );
     let resolver = Arc::new(resolver.usage_at("the DNS cannot be asked")?);
-    let mut lanes: HashMap<String, Lane> = HashMap::new();
+    let mut lanes: HashMap<String, ProviderForecast> = HashMap::new();
     let mut lookups = JoinSet::new();
     let mut domains = domains.into_iter();
     loop {
-        while lookups.len() < LOOKUPS
+        while lookups.len() < MAX_LOOKUPS
             && let Some((_, (mailbox, count))) = domains.next()
         {
             let resolver = Arc::clone(&resolver);
@@ -132,12 +132,12 @@ fn done(written: io::Result<()>) -> Result<Exit> {
     }
 }
 
-type Domains = HashMap<String, (Mailbox, u64)>;
+type DomainCounts = HashMap<String, (Mailbox, u64)>;
 
 /// The addresses of each domain, and one of them.
-fn count(rows: Rows) -> (Forecast, Domains) {
+fn count(rows: Rows) -> (Forecast, DomainCounts) {
     let mut forecast = Forecast::default();
-    let mut domains = Domains::new();
+    let mut domains = DomainCounts::new();
     for row in rows {
         forecast.rows += 1;
         match row.mailbox {
@@ -155,7 +155,7 @@ fn count(rows: Rows) -> (Forecast, Domains) {
 impl Forecast {
     fn add(
         &mut self,
-        lanes: &mut HashMap<String, Lane>,
+        lanes: &mut HashMap<String, ProviderForecast>,
         config: &smtp_pool::verify::VerifierConfig,
         count: u64,
         route: &MailRoute,
@@ -179,7 +179,9 @@ impl Forecast {
             Some(provider) => (provider.name.to_string(), provider.limits),
             None => (host.to_owned(), providers.default_limits()),
         };
-        let lane = lanes.entry(provider.clone()).or_insert_with(|| Lane { provider, ..Lane::default() });
+        let lane = lanes
+            .entry(provider.clone())
+            .or_insert_with(|| ProviderForecast { provider, ..ProviderForecast::default() });
         lane.domains += 1;
         lane.addresses += count;
         *lane.sets.entry(exchangers.clone()).or_default() += count;
@@ -208,7 +210,7 @@ fn text(forecast: &Forecast, top: usize) -> String {
         ]);
     }
     if !rest.is_empty() {
-        let sum = |of: fn(&Lane) -> u64| HumanCount(rest.iter().map(of).sum()).to_string();
+        let sum = |of: fn(&ProviderForecast) -> u64| HumanCount(rest.iter().map(of).sum()).to_string();
         let name = format!("{} others", HumanCount(rest.len() as u64));
         let slowest = rest.iter().filter_map(|lane| lane.seconds).max();
         table.add_row([

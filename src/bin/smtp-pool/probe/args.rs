@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::{exit::EXIT_CODES, options::Tls};
+use crate::{exit::EXIT_CODES, options::TlsMode};
 
 /// Show what a mail server says of itself: banner, capabilities, TLS, certificate, and how long each step took
 #[derive(Debug, Args)]
@@ -13,7 +13,7 @@ pub(crate) struct ProbeArgs {
     pub(crate) host: String,
     /// When to use TLS; opportunistic by default, implicit on port 465
     #[arg(long, value_enum, value_name = "WHEN")]
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<TlsMode>,
     /// Our own name, for EHLO; by default the fully qualified name of this machine
     #[arg(long, value_name = "NAME")]
     pub(crate) helo: Option<String>,

@@ -13,11 +13,11 @@ use smtp_pool::{
 use super::plan::ProbePlan;
 use crate::{
     exit::{Failure, Result},
-    summary::word,
+    summary::variant_name,
 };
 
 /// A server that was reached.
-pub(super) struct Probed {
+pub(super) struct ProbedServer {
     pub(super) connection: Connection,
     pub(super) starttls: bool,
     /// Why the certificate is not to be trusted; `None` also where there is none.
@@ -29,7 +29,7 @@ pub(super) struct Probed {
 
 /// Connects with as much trust as there is to be had, and with less where the policy allows it: what the matter is
 /// with a certificate can only be shown over a connection that took it.
-pub(super) async fn reach(plan: &ProbePlan, name: ClientName, endpoint: &Endpoint) -> Result<Probed> {
+pub(super) async fn reach(plan: &ProbePlan, name: ClientName, endpoint: &Endpoint) -> Result<ProbedServer> {
     let strict = match plan.tls {
         TlsPolicy::Opportunistic => TlsPolicy::Required,
         tls => tls,
@@ -51,7 +51,7 @@ pub(super) async fn reach(plan: &ProbePlan, name: ClientName, endpoint: &Endpoin
         }
     }
     match outcome {
-        Ok((connection, timings)) => Ok(Probed {
+        Ok((connection, timings)) => Ok(ProbedServer {
             connection,
             starttls: plan.tls != TlsPolicy::Implicit,
             distrust,
@@ -92,7 +92,7 @@ fn failure(error: ConnectError) -> Failure {
                 _ => Stage::Ehlo,
             };
             let said = Classifier::builtin().classify(stage, reply.code(), reply.enhanced(), &reply.text());
-            Some(format!("this means {} (rule {})", word(&said.verdict.sub_status), said.rule))
+            Some(format!("this means {} (rule {})", variant_name(&said.verdict.sub_status), said.rule))
         }
         ConnectError::NoStartTls => Some("--tls opportunistic goes on without".into()),
         _ => None,

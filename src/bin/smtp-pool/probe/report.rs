@@ -5,16 +5,16 @@ use std::{collections::BTreeMap, io, time::Duration};
 use serde::Serialize;
 use smtp_pool::{net::TlsInfo, proto::Extensions};
 
-use super::{certificate::Certificate, connect::Probed};
-use crate::{summary::span, terminal::Terminal};
+use super::{certificate::Certificate, connect::ProbedServer};
+use crate::{summary::format_duration, terminal::Terminal};
 
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct ProbeReport {
     host: String,
     address: Option<String>,
     banner: String,
     capabilities: Vec<String>,
-    tls: Option<Tls>,
+    tls: Option<TlsReport>,
     /// Why there is no TLS although it is offered.
     tls_error: Option<String>,
     /// In ms, by the name of the step; `lookup` is that of the host.
@@ -24,7 +24,7 @@ pub(super) struct Report {
 }
 
 #[derive(Debug, Serialize)]
-struct Tls {
+struct TlsReport {
     version: String,
     /// Rather than from the first octet.
     starttls: bool,
@@ -35,9 +35,9 @@ struct Tls {
     certificate: Option<Certificate>,
 }
 
-impl Report {
-    pub(super) fn new(probed: &Probed, lookup: Option<Duration>) -> Self {
-        let Probed { connection, distrust, broken_tls, timings, .. } = probed;
+impl ProbeReport {
+    pub(super) fn new(probed: &ProbedServer, lookup: Option<Duration>) -> Self {
+        let ProbedServer { connection, distrust, broken_tls, timings, .. } = probed;
         let lookup = lookup.map(|took| ("lookup".to_owned(), took));
         let steps = timings.latencies().map(|(operation, latency)| (operation.to_string(), latency.max));
         let timings: Vec<_> = lookup.into_iter().chain(steps).collect();
@@ -47,7 +47,7 @@ impl Report {
             address: connection.peer_addr().ok().map(|addr| addr.to_string()),
             banner: connection.banner().to_string(),
             capabilities: capabilities(connection.extensions()),
-            tls: connection.tls_info().map(|info| Tls::new(&info, probed.starttls, distrust.clone())),
+            tls: connection.tls_info().map(|info| TlsReport::new(&info, probed.starttls, distrust.clone())),
             tls_error: broken_tls.clone(),
             timings_ms: timings.iter().map(|(step, took)| (step.clone(), ms(took))).collect(),
             timings,
@@ -82,13 +82,13 @@ impl Report {
         }
         lines.extend(labelled(
             "timings",
-            self.timings.iter().map(|(step, took)| format!("{step:<9} {}", span(*took))),
+            self.timings.iter().map(|(step, took)| format!("{step:<9} {}", format_duration(*took))),
         ));
         lines
     }
 }
 
-impl Tls {
+impl TlsReport {
     fn new(info: &TlsInfo, starttls: bool, reason: Option<String>) -> Self {
         let certificate = info.peer_certificates.first().and_then(|der| Certificate::parse(der));
         Self {

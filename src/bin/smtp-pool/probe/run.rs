@@ -10,8 +10,8 @@ use tokio::{
 
 use super::{connect::reach, plan::ProbePlan, report};
 use crate::{
-    exit::{At, Exit, Failure, Result},
-    identity::{self, Audience},
+    exit::{ErrorContext, Exit, Failure, Result},
+    identity::{self, ServerScope},
 };
 
 pub(crate) async fn run(plan: ProbePlan) -> Result<Exit> {
@@ -25,13 +25,13 @@ pub(crate) async fn run(plan: ProbePlan) -> Result<Exit> {
         }
     };
     let ours = plan.helo.is_none() && addrs.iter().all(|addr| !is_public(addr.ip()));
-    let audience = if ours { Audience::Ours } else { Audience::World };
-    let name = identity::client_name(plan.helo.as_deref(), audience)?;
+    let scope = if ours { ServerScope::Own } else { ServerScope::Public };
+    let name = identity::client_name(plan.helo.as_deref(), scope)?;
     // A literal address has taken no time to look up.
     let lookup = plan.host.parse::<IpAddr>().is_err().then_some(lookup);
     let endpoint = Endpoint { host: plan.host.as_str().into(), addrs };
     let mut probed = reach(&plan, name, &endpoint).await?;
-    let report = report::Report::new(&probed, lookup);
+    let report = report::ProbeReport::new(&probed, lookup);
     report.print(plan.json).failed_at("standard output")?;
     // Good manners; whether they are returned does not matter.
     let _ = probed.connection.quit().await;

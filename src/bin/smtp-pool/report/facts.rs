@@ -11,12 +11,12 @@ use smtp_pool::{
 use crate::exit::Result;
 
 /// Providers that are shown each by itself.
-const PROVIDERS: usize = 15;
+const MAX_PROVIDERS: usize = 15;
 /// Points in time that are kept: where there are more, two become one.
-const POINTS: usize = 240;
+const MAX_POINTS: usize = 240;
 
 /// What the page is about.
-pub(super) struct Facts {
+pub(super) struct ReportData {
     pub(super) about: About,
     pub(super) rows: u64,
     pub(super) postponed: u64,
@@ -25,21 +25,21 @@ pub(super) struct Facts {
     pub(super) when: Option<(Timestamp, Timestamp)>,
     /// Rows of each provider by status, the largest first, and of all others together.
     pub(super) providers: Vec<(String, BTreeMap<Status, u64>)>,
-    pub(super) pace: Pace,
+    pub(super) throughput: Throughput,
     pub(super) took: Vec<Took>,
     pub(super) lanes: Vec<LaneNote>,
     pub(super) totals: Totals,
 }
 
-pub(super) fn gather(job: &Job) -> Result<Facts> {
-    let mut facts = Facts {
+pub(super) fn gather(job: &Job) -> Result<ReportData> {
+    let mut facts = ReportData {
         about: job.about().clone(),
         rows: 0,
         postponed: 0,
         verdicts: BTreeMap::new(),
         when: None,
         providers: Vec::new(),
-        pace: Pace::default(),
+        throughput: Throughput::default(),
         took: job.took()?,
         lanes: job.lanes()?,
         totals: job.totals()?,
@@ -58,7 +58,7 @@ pub(super) fn gather(job: &Job) -> Result<Facts> {
             }
             *facts.verdicts.entry((record.status, record.sub_status)).or_default() += 1;
             let at = record.checked_at;
-            facts.pace.add(at.as_second());
+            facts.throughput.add(at.as_second());
             facts.when = Some(facts.when.map_or((at, at), |(first, last)| (first.min(at), last.max(at))));
             if let Some(host) = &record.mx_host {
                 // Some have an exchanger for each of their customers.
@@ -74,8 +74,8 @@ pub(super) fn gather(job: &Job) -> Result<Facts> {
     facts.providers = providers.into_iter().collect();
     let size = |of: &BTreeMap<Status, u64>| of.values().sum::<u64>();
     facts.providers.sort_by(|one, other| (size(&other.1), &one.0).cmp(&(size(&one.1), &other.0)));
-    if facts.providers.len() > PROVIDERS + 1 {
-        let rest = facts.providers.split_off(PROVIDERS);
+    if facts.providers.len() > MAX_PROVIDERS + 1 {
+        let rest = facts.providers.split_off(MAX_PROVIDERS);
         let mut others = BTreeMap::new();
         for (status, count) in rest.iter().flat_map(|(_, counts)| counts) {
             *others.entry(*status).or_default() += count;
@@ -87,17 +87,17 @@ pub(super) fn gather(job: &Job) -> Result<Facts> {
 
 /// Verdicts over time, in few points however long it took.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct Throughput {
     /// The seconds of one point: a power of two.
     step: i64,
     points: BTreeMap<i64, u64>,
 }
 
-impl Pace {
+impl Throughput {
     fn add(&mut self, second: i64) {
         self.step = self.step.max(1);
         *self.points.entry(second.div_euclid(self.step)).or_default() += 1;
-        while self.points.len() > POINTS {
+        while self.points.len() > MAX_POINTS {
             self.step *= 2;
             for (point, count) in std::mem::take(&mut self.points) {
                 *self.points.entry(point.div_euclid(2)).or_default() += count;
@@ -130,35 +130,35 @@ mod tests {
 
     #[test]
     fn the_pace_keeps_few_points_and_every_verdict() {
-        let mut pace = Pace::default();
+        let mut throughput = Throughput::default();
         for second in 0..10_000 {
-            pace.add(1_700_000_000 + second);
+            throughput.add(1_700_000_000 + second);
         }
-        assert!(pace.points.len() <= POINTS && pace.points.values().sum::<u64>() == 10_000);
-        let mut rates = pace.rates();
+        assert!(throughput.points.len() <= MAX_POINTS && throughput.points.values().sum::<u64>() == 10_000);
+        let mut rates = throughput.rates();
         // The last step is not full.
         rates.truncate(rates.len() - 2);
         assert!(rates.iter().skip(2).all(|(_, rate)| (rate - 1.0).abs() < 1e-9), "{rates:?}");
-        assert!(Pace::default().rates().is_empty());
+        assert!(Throughput::default().rates().is_empty());
     }
 
     /// A job may come from anywhere, and so may its times.
     #[test]
     fn absurd_times_make_a_chart_too() {
-        let mut pace = Pace::default();
+        let mut throughput = Throughput::default();
         let (least, most) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
-        [most, least, 0, most, least + 1].into_iter().for_each(|second| pace.add(second));
-        assert!(chart::over_time(&pace.rates(), "verdicts a second").unwrap().len() < 100_000);
+        [most, least, 0, most, least + 1].into_iter().for_each(|second| throughput.add(second));
+        assert!(chart::over_time(&throughput.rates(), "verdicts a second").unwrap().len() < 100_000);
         let lines = [("rcpt".to_owned(), [0.0, 0.001, 1.0, 86_400_000.0])];
         assert!(chart::quantiles(&lines).unwrap().len() < 100_000);
     }
 
     #[test]
     fn the_pace_is_made_of_steps_and_silences() {
-        let mut pace = Pace::default();
-        [7, 7, 8, 12].into_iter().for_each(|second| pace.add(second));
+        let mut throughput = Throughput::default();
+        [7, 7, 8, 12].into_iter().for_each(|second| throughput.add(second));
         let corners = [(0, 2), (1, 2), (1, 1), (2, 1), (2, 0), (5, 0), (5, 1), (6, 1)]
             .map(|(x, y)| (x.into(), y.into()));
-        assert_eq!(pace.rates(), corners);
+        assert_eq!(throughput.rates(), corners);
     }
 }

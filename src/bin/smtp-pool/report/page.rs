@@ -18,11 +18,11 @@ use smtp_pool::{
 
 use super::{
     chart::{self, Bar},
-    facts::Facts,
+    facts::ReportData,
 };
 use crate::{
     escape::{Escaped, FileName},
-    summary::span,
+    summary::format_duration,
 };
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;color:#282c34;max-width:880px;margin:2rem auto;padding:0 1rem}\
@@ -79,7 +79,7 @@ fn isolated(text: impl fmt::Display) -> String {
     format!("<bdi>{}</bdi>", escaped(text))
 }
 
-pub(super) fn page(facts: &Facts) -> anyhow::Result<String> {
+pub(super) fn page(facts: &ReportData) -> anyhow::Result<String> {
     let done: u64 = facts.verdicts.values().sum();
     let lists: Vec<String> =
         facts.about.origins.iter().map(|origin| isolated(FileName(&origin.path))).collect();
@@ -103,7 +103,7 @@ pub(super) fn page(facts: &Facts) -> anyhow::Result<String> {
             "<br>{} {}, {} together; {} connections opened, {} failed.",
             HumanCount(runs),
             if runs == 1 { "run" } else { "runs" },
-            span(facts.totals.elapsed()),
+            format_duration(facts.totals.elapsed()),
             HumanCount(connections_opened),
             HumanCount(connections_failed),
         )?;
@@ -141,7 +141,7 @@ pub(super) fn page(facts: &Facts) -> anyhow::Result<String> {
     page.push_str("<h2>Throughput</h2>");
     match done {
         0 => page.push_str("<p>No verdict yet.</p>"),
-        _ => page.push_str(&chart::over_time(&facts.pace.rates(), "verdicts a second")?),
+        _ => page.push_str(&chart::over_time(&facts.throughput.rates(), "verdicts a second")?),
     }
 
     page.push_str("<h2>Latency</h2>");

@@ -4,25 +4,25 @@ use std::{io::Write, path::Path};
 
 use super::{args::ReportArgs, facts::gather, page};
 use crate::{
-    exit::{At, Exit, Result},
-    job::{keep, keep_job, open, path_of},
-    output::Place,
+    exit::{ErrorContext, Exit, Result},
+    job::{open, path_of, protect_job, protect_job_and_lists},
+    output::Destination,
 };
 
 pub(crate) fn run(args: &ReportArgs) -> Result<Exit> {
     let path = Some(&*args.output).filter(|path| *path != Path::new("-"));
-    let mut place = Place::new(path, page::is_page)?;
-    keep_job(&mut place, &path_of(&args.job));
+    let mut destination = Destination::new(path, page::is_page)?;
+    protect_job(&mut destination, &path_of(&args.job));
     let job = open(&args.job)?;
-    keep(&mut place, &path_of(&args.job), job.about());
-    place.check()?;
+    protect_job_and_lists(&mut destination, &path_of(&args.job), job.about());
+    destination.check()?;
     let page = page::page(&gather(&job)?).failed_at("the charts")?;
-    let draft = place.create()?;
+    let draft = destination.create()?;
     let written = draft.writer().and_then(|mut file| {
         file.write_all(page.as_bytes())?;
         file.flush()
     });
-    written.failed_at(format_args!("--output {}", place.name()))?;
+    written.failed_at(format_args!("--output {}", destination.name()))?;
     draft.finish()?;
     Ok(Exit::Done)
 }

@@ -7,7 +7,7 @@ use tokio::select;
 
 use super::args::SandboxArgs;
 use crate::{
-    exit::{At, Exit, Result},
+    exit::{ErrorContext, Exit, Result},
     options::read_world,
     stop,
     terminal::Terminal,

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     exit::EXIT_CODES,
-    options::{ListArgs, Tls, nameserver},
+    options::{ListArgs, TlsMode, nameserver},
     output::Vocab,
 };
 
@@ -166,7 +166,7 @@ pub(crate) struct VerifyArgs {
         default_value = "opportunistic",
         help_heading = "Connections"
     )]
-    pub(crate) tls: Tls,
+    pub(crate) tls: TlsMode,
     /// The port of mail exchangers
     #[arg(long, default_value_t = 25, help_heading = "Connections")]
     pub(crate) port: u16,

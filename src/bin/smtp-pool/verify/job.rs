@@ -22,33 +22,38 @@ use tokio::{
 };
 
 use super::{
-    context::{TICK, Tools, refused, tell_of_silence},
+    context::{RunContext, TICK, report_refused, report_timeouts},
+    metrics_server::MetricsServer,
     plan::JobPlan,
-    serve::Server,
 };
 use crate::{
     escape::FileName,
-    exit::{At, Exit, Failure, Result},
+    exit::{ErrorContext, Exit, Failure, Result},
     job::write_rows,
     output::{Target, Written},
-    progress::{Frame, Screen},
+    progress::{RunProgress, Screen},
     stop,
-    summary::{Refusals, Tally, span, tables},
+    summary::{LaneRefusals, VerdictCounts, format_duration, tables},
 };
 
 /// How long answers are waited for after an interruption.
-const PATIENCE: Duration = Duration::from_secs(15);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 
-pub(super) async fn run(tools: Tools, plan: JobPlan, target: &Target, server: &Server) -> Result<Exit> {
+pub(super) async fn run(
+    context: RunContext,
+    plan: JobPlan,
+    target: &Target,
+    server: &MetricsServer,
+) -> Result<Exit> {
     let started = Instant::now();
     let (path, known_by, sources) = (plan.path.clone(), plan.there, plan.sources.clone());
     let standing = match known_by {
         Some(_) => tokio::task::block_in_place(|| Job::open(&path)?.standing())?,
-        None => make(plan, &tools.screen).await?,
+        None => create_job(plan, &context.screen).await?,
     };
     let before = standing.done();
-    if !tools.quiet && (before > 0 || standing.postponed > 0) {
-        tools.screen.say(format_args!(
+    if !context.quiet && (before > 0 || standing.postponed > 0) {
+        context.screen.print_line(format_args!(
             "going on with {}: {before} of {} rows are done",
             FileName(&path),
             standing.rows
@@ -58,13 +63,13 @@ pub(super) async fn run(tools: Tools, plan: JobPlan, target: &Target, server: &S
         true => (standing, true),
         false => {
             if let Some(known_by) = known_by {
-                remember(known_by, &path, &sources, &tools)?;
+                record_lists(known_by, &path, &sources, &context)?;
             }
-            work(&tools, &path, server).await?
+            work(&context, &path, server).await?
         }
     };
-    tools.screen.clear();
-    let (screen, tally) = (&tools.screen, Tally::from(&standing));
+    context.screen.clear();
+    let (screen, counts) = (&context.screen, VerdictCounts::from(&standing));
     if ended && standing.done() < standing.rows {
         let left = standing.rows - standing.done();
         return Err(Failure::failed(format_args!(
@@ -74,57 +79,57 @@ pub(super) async fn run(tools: Tools, plan: JobPlan, target: &Target, server: &S
         .hint("the job is damaged: `smtp-pool job export` saves what is known, and --restart begins anew"));
     }
     if !ended {
-        screen.say(format_args!(
+        screen.print_line(format_args!(
             "interrupted: {} of {} rows have their verdict, kept in {}",
             standing.done(),
             standing.rows,
             FileName(&path)
         ));
         let results = format_args!("`smtp-pool job results {}`", FileName(&path)).to_string();
-        screen.say(format_args!("  the same command goes on; {results} shows them"));
+        screen.print_line(format_args!("  the same command goes on; {results} shows them"));
         return Ok(Exit::Interrupted);
     }
     let (written, lanes, totals) = tokio::task::block_in_place(|| -> Result<_> {
         let job = Job::open(&path)?;
         Ok((export(&job, target)?, job.lanes()?, job.totals()?))
     })?;
-    if written == Written::Enough {
+    if written == Written::ReaderClosed {
         return Ok(Exit::Done);
     }
-    if !tools.quiet && tally.total() > 0 {
+    if !context.quiet && counts.total() > 0 {
         let done = standing.done() - before;
-        screen.say_lines(tables(&tally, done, &tools.metrics.snapshot(), started.elapsed()));
+        screen.print_lines(tables(&counts, done, &context.metrics.snapshot(), started.elapsed()));
         if totals.runs > 1 {
-            screen.say(format_args!(
+            screen.print_line(format_args!(
                 "the whole job: {} rows in {} runs of {} together",
                 HumanCount(standing.done()),
                 HumanCount(totals.runs),
-                span(totals.elapsed())
+                format_duration(totals.elapsed())
             ));
         }
-        tell_of_silence(&tally, screen);
+        report_timeouts(&counts, screen);
     }
-    tools.say_notes(lanes.iter().map(|lane| Refusals {
+    context.print_refusal_notes(lanes.iter().map(|lane| LaneRefusals {
         lane: &lane.name,
         sender_refusals: lane.sender_refusals,
         harvest_defences: lane.harvest_defences,
     }));
-    Ok(blocked(&lanes, &standing.verdicts, screen))
+    Ok(report_blocked(&lanes, &standing.verdicts, screen))
 }
 
 /// Tells which providers refused us in any run of the job, and have not been asked since about all that they refused.
-fn blocked(lanes: &[LaneNote], verdicts: &BTreeMap<SubStatus, u64>, screen: &Screen) -> Exit {
+fn report_blocked(lanes: &[LaneNote], verdicts: &BTreeMap<SubStatus, u64>, screen: &Screen) -> Exit {
     let blocked = lanes.iter().filter(|lane| lane.is_blocked(verdicts));
-    refused(blocked.filter_map(|lane| Some((lane.name.as_str(), lane.blocked.clone()?))), screen)
+    report_refused(blocked.filter_map(|lane| Some((lane.name.as_str(), lane.blocked.clone()?))), screen)
 }
 
 /// Notes what has changed about the lists since the last run, though not what is in them.
-fn remember(known_by: KnownBy, path: &Path, sources: &[Source], tools: &Tools) -> Result<()> {
+fn record_lists(known_by: KnownBy, path: &Path, sources: &[Source], context: &RunContext) -> Result<()> {
     if known_by == KnownBy::Place {
         return Ok(());
     }
-    if known_by == KnownBy::Time && !tools.quiet {
-        tools.screen.say(format_args!(
+    if known_by == KnownBy::Time && !context.quiet {
+        context.screen.print_line(format_args!(
             "{} is of an earlier version, which knew its list by size and time: they fit, and from now on it is known by \
              its content",
             FileName(path)
@@ -135,7 +140,7 @@ fn remember(known_by: KnownBy, path: &Path, sources: &[Source], tools: &Tools) -
 }
 
 /// Imports the lists. Nobody has to wait for that to be interrupted: what was there before stays until it is done.
-async fn make(plan: JobPlan, screen: &Screen) -> Result<Standing> {
+async fn create_job(plan: JobPlan, screen: &Screen) -> Result<Standing> {
     let JobPlan { path, sources, hints, kind, .. } = plan;
     let rows = Rows::open(sources.clone(), &hints, screen.reporter())?;
     let tracker = rows.tracker();
@@ -145,30 +150,30 @@ async fn make(plan: JobPlan, screen: &Screen) -> Result<Standing> {
     let rows = loop {
         select! {
             made = &mut made => break made.failed_at("the import")??,
-            () = sleep(TICK) => screen.show(&importing(&tracker), false),
+            () = sleep(TICK) => screen.show(&import_progress(&tracker), false),
         }
     };
     match tracker.unreported() {
         0 => {}
-        more => screen.say(format_args!("and {more} more rows that are no addresses")),
+        more => screen.print_line(format_args!("and {more} more rows that are no addresses")),
     }
     Ok(Standing { rows, ..Standing::default() })
 }
 
-fn importing(tracker: &Tracker) -> Frame {
-    Frame { total: tracker.total(), ..Frame::default() }
+fn import_progress(tracker: &Tracker) -> RunProgress {
+    RunProgress { total: tracker.total(), ..RunProgress::default() }
 }
 
 /// Works on the job until all is done or the user has had enough, and tells which.
-async fn work(tools: &Tools, path: &Path, server: &Server) -> Result<(Standing, bool)> {
-    let Tools { verifier, metrics, screen, .. } = tools;
-    let on_lane = lane_reporter(screen.clone(), tools.quiet);
+async fn work(context: &RunContext, path: &Path, server: &MetricsServer) -> Result<(Standing, bool)> {
+    let RunContext { verifier, metrics, screen, .. } = context;
+    let on_lane = lane_reporter(screen.clone(), context.quiet);
     let at = |failure: Failure| failure.within(FileName(path));
     let mut run = tokio::task::block_in_place(|| JobRun::start(path, verifier, metrics.clone(), on_lane))
         .map_err(|error| at(error.into()))?;
-    let frame = |run: &JobRun| {
+    let progress = |run: &JobRun| {
         let Standing { verdicts, postponed, rows, .. } = run.standing();
-        Frame { verdicts, postponed, total: Some((rows, true)), lanes: run.lanes().snapshot() }
+        RunProgress { verdicts, postponed, total: Some((rows, true)), lanes: run.lanes().snapshot() }
     };
     let mut stopped = pin!(stop::requested());
     let mut given_up = None;
@@ -185,22 +190,22 @@ async fn work(tools: &Tools, path: &Path, server: &Server) -> Result<(Standing, 
                     run.give_up();
                 } else {
                     run.drain();
-                    screen.say("stopping: answers under way are waited for; once more to stop at once");
-                    given_up = Some(Instant::now() + PATIENCE);
+                    screen.print_line("stopping: answers under way are waited for; once more to stop at once");
+                    given_up = Some(Instant::now() + DRAIN_TIMEOUT);
                 }
                 stopped.set(stop::requested());
             }
             _ = tick.tick() => {
-                let frame = frame(&run);
-                screen.show(&frame, false);
-                server.update(&frame);
+                let progress = progress(&run);
+                screen.show(&progress, false);
+                server.update(&progress);
                 if given_up.is_some_and(|time| time <= Instant::now()) {
                     run.give_up();
                 }
             }
         }
     }
-    let last = frame(&run);
+    let last = progress(&run);
     screen.show(&last, true);
     server.update(&last);
     Ok((run.standing(), given_up.is_none()))
@@ -220,14 +225,14 @@ fn lane_reporter(screen: Screen, quiet: bool) -> OnLane {
             _ => return,
         };
         if !quiet {
-            screen.say(line);
+            screen.print_line(line);
         }
     })
 }
 
 /// Writes the output, which is there when it is whole.
 fn export(job: &Job, target: &Target) -> Result<Written> {
-    match target.place.file() {
+    match target.destination.file() {
         Some(_) => write_rows(job, target, |_| true),
         None => Ok(Written::Yes),
     }

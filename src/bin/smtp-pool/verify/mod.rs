@@ -3,15 +3,15 @@
 mod args;
 mod context;
 mod job;
+mod metrics_server;
 mod plan;
 mod run;
 mod sandbox;
-mod serve;
 mod stream;
 
 pub(crate) use self::{
     args::VerifyArgs,
     plan::{VerifyPlan, Work},
     run::run,
-    sandbox::enter,
+    sandbox::start_sandbox,
 };

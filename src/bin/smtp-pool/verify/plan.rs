@@ -22,12 +22,12 @@ use smtp_pool::{
 use super::args::{Risk, VerifyArgs};
 use crate::{
     escape::FileName,
-    exit::{At, Failure, Result},
-    identity::{self, Audience},
+    exit::{ErrorContext, Failure, Result},
+    identity::{self, ServerScope},
     job,
     options::{hints, job_of, providers, read_text, read_world, rules, seconds, sources},
-    output::{Place, Target, is_same},
-    progress::{Progress, Screen},
+    output::{Destination, Target, is_same},
+    progress::{ProgressMode, Screen},
     route,
 };
 
@@ -36,7 +36,7 @@ pub(crate) struct VerifyPlan {
     /// Runs in place of the Internet.
     pub(crate) world: Option<World>,
     /// Who hears our name.
-    pub(crate) audience: Audience,
+    pub(crate) scope: ServerScope,
     pub(crate) work: Work,
     pub(crate) target: Target,
     pub(crate) screen: Screen,
@@ -74,16 +74,16 @@ impl VerifyPlan {
         let mut target =
             Target::new(args.output.as_deref(), args.vocab)?.escape_formulas(args.escape_formulas);
         let sources = sources(inputs)?;
-        keep(&mut target.place, args, &sources);
-        target.place.check()?;
+        protect_inputs(&mut target.destination, args, &sources);
+        target.destination.check()?;
         let routes = route::routes(&args.routes, args.port)?;
-        let audience = match () {
-            () if world.is_some() || args.syntax_only || all_routed(&sources, &routes) => Audience::Ours,
-            () if !args.routes.is_empty() => Audience::Routed,
-            () => Audience::World,
+        let scope = match () {
+            () if world.is_some() || args.syntax_only || all_routed(&sources, &routes) => ServerScope::Own,
+            () if !args.routes.is_empty() => ServerScope::Routed,
+            () => ServerScope::Public,
         };
         let job = job_path(&target, &sources)?;
-        let config = config(args, audience, routes, job.is_some() && world.is_none())?;
+        let config = config(args, scope, routes, job.is_some() && world.is_none())?;
         let kind = match () {
             () if args.syntax_only => "to check the syntax only",
             () if world.is_some() => "for a sandbox",
@@ -91,9 +91,9 @@ impl VerifyPlan {
         };
         // Log lines and a progress line do not go together.
         let progress = match () {
-            () if args.json_progress => Progress::Json,
-            () if args.quiet || logging => Progress::None,
-            () => Progress::ForPeople,
+            () if args.json_progress => ProgressMode::Json,
+            () if args.quiet || logging => ProgressMode::None,
+            () => ProgressMode::Human,
         };
         let screen = Screen::new(progress);
         let hints = hints(&args.lists);
@@ -110,34 +110,36 @@ impl VerifyPlan {
         };
         let (quiet, metrics) = (args.quiet, args.metrics);
         let demo = world.is_some() && !own_world;
-        Ok(Self { config, world, audience, work, target, screen, quiet, demo, metrics })
+        Ok(Self { config, world, scope, work, target, screen, quiet, demo, metrics })
     }
 }
 
 /// Never writes over what is read.
-fn keep(place: &mut Place, args: &VerifyArgs, sources: &[Source]) {
+fn protect_inputs(destination: &mut Destination, args: &VerifyArgs, sources: &[Source]) {
     for source in sources {
         match source {
-            Source::File(path) => place.keep("the list", path),
-            Source::Stdin => place.keep_stdin("the list"),
+            Source::File(path) => destination.protect("the list", path),
+            Source::Stdin => destination.protect_stdin("the list"),
             Source::Addresses(_) => {}
         }
     }
     let lists = [&args.role, &args.disposable, &args.free].into_iter().flatten();
     let files = [&args.rules, &args.providers, args.sandbox.as_ref().unwrap_or(&None)].into_iter().flatten();
     for path in lists.chain(files) {
-        place.keep("a file of another option", path);
+        destination.protect("a file of another option", path);
     }
     // The world of the sandbox may be among the inputs.
     for path in args.inputs.iter().map(Path::new).filter(|path| path.is_file()) {
-        place.keep("one of the inputs", path);
+        destination.protect("one of the inputs", path);
     }
 }
 
 /// Where the job is kept, if lists and output are such that there can be one.
 fn job_path(target: &Target, sources: &[Source]) -> Result<Option<PathBuf>> {
     let is_list = |source: &Source| matches!(source, Source::File(path) if path.is_file());
-    let Some(output) = target.place.file().filter(|_| sources.iter().all(is_list)) else { return Ok(None) };
+    let Some(output) = target.destination.file().filter(|_| sources.iter().all(is_list)) else {
+        return Ok(None);
+    };
     let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
         return Err(Failure::usage(format_args!(
@@ -184,8 +186,8 @@ fn job_plan(
     Ok(JobPlan { path, sources, hints, kind, there })
 }
 
-fn config(args: &VerifyArgs, audience: Audience, routes: Routes, patient: bool) -> Result<VerifierConfig> {
-    let name = identity::client_name(args.helo.as_deref(), audience)?;
+fn config(args: &VerifyArgs, scope: ServerScope, routes: Routes, patient: bool) -> Result<VerifierConfig> {
+    let name = identity::client_name(args.helo.as_deref(), scope)?;
     let mut config = VerifierConfig::new(name);
     config.client.bind = args.bind;
     config.client.tls = args.tls.into();

@@ -7,10 +7,10 @@ use smtp_pool::{
     verify::{MailRoute, Unreachable, VerifierConfig},
 };
 
-use crate::exit::{At, Result};
+use crate::exit::{ErrorContext, Result};
 
 /// Starts a world, and has all mail go there.
-pub(crate) async fn enter(world: World, config: &mut VerifierConfig) -> Result<Sandbox> {
+pub(crate) async fn start_sandbox(world: World, config: &mut VerifierConfig) -> Result<Sandbox> {
     let sandbox = Sandbox::start(world).await.failed_at("the sandbox cannot start")?;
     config.routes.insert("*", Err(Unreachable::NoDnsEntries));
     for (domain, route) in sandbox.routes() {

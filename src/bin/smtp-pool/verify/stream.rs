@@ -1,6 +1,6 @@
 //! Records as they come, or in the order of the rows; nothing is kept.
 
-mod rows;
+mod pending_rows;
 
 use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Instant};
 
@@ -13,78 +13,78 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use self::rows::UnderWay;
+use self::pending_rows::PendingRows;
 use super::{
-    context::{TICK, Tools, blocked, tell_of_silence},
-    serve::Server,
+    context::{RunContext, TICK, report_blocked, report_timeouts},
+    metrics_server::MetricsServer,
 };
 use crate::{
     exit::{Exit, Failure, Result},
-    output::{Line, Output, Target, Written},
-    progress::Frame,
+    output::{Output, OutputRow, Target, Written},
+    progress::RunProgress,
     stop,
-    summary::{Refusals, Tally, tables},
+    summary::{LaneRefusals, VerdictCounts, tables},
 };
 
 pub(super) async fn run(
-    tools: Tools,
+    context: RunContext,
     rows: Rows,
     keep_order: bool,
     target: &Target,
-    server: &Server,
+    server: &MetricsServer,
 ) -> Result<Exit> {
-    let Tools { verifier, metrics, screen, quiet, .. } = &tools;
+    let RunContext { verifier, metrics, screen, quiet, .. } = &context;
     let tracker = rows.tracker();
     let output = target.open(rows.shapes())?;
     let started = Instant::now();
-    let under_way = Arc::new(UnderWay::new(keep_order));
-    let _closed = under_way.closed();
-    let mut records = verifier.verify_all(rows::addresses(rows, Arc::clone(&under_way)));
-    let mut stream = Stream {
+    let pending = Arc::new(PendingRows::new(keep_order));
+    let _closed = pending.close_on_drop();
+    let mut records = verifier.verify_all(pending_rows::addresses(rows, Arc::clone(&pending)));
+    let mut stream = StreamRun {
         output,
-        under_way,
-        tally: Tally::default(),
+        pending,
+        counts: VerdictCounts::default(),
         next: 0,
         waiting: keep_order.then(BTreeMap::new),
     };
 
-    let ended = stream.pump(&mut records, &tracker, |frame| {
-        screen.show(frame, false);
-        server.update(frame);
+    let ended = stream.pump(&mut records, &tracker, |progress| {
+        screen.show(progress, false);
+        server.update(progress);
     });
     let ended = ended.await;
-    screen.show(&stream.frame(&records, &tracker), true);
+    screen.show(&stream.progress(&records, &tracker), true);
     screen.clear();
     let ended = ended?;
     // What waited for a row that will not come any more.
-    let ended = match stream.rest()? {
+    let ended = match stream.write_remaining()? {
         Written::Yes => ended,
-        Written::Enough => Ended::Enough,
+        Written::ReaderClosed => Ended::ReaderClosed,
     };
-    let Stream { output, tally, .. } = stream;
+    let StreamRun { output, counts, .. } = stream;
     let ended = match output.finish()? {
         Written::Yes => ended,
-        Written::Enough => Ended::Enough,
+        Written::ReaderClosed => Ended::ReaderClosed,
     };
-    if ended == Ended::Enough {
+    if ended == Ended::ReaderClosed {
         return Ok(Exit::Done);
     }
     match tracker.unreported() {
         0 => {}
-        more => screen.say(format_args!("and {more} more rows that are no addresses")),
+        more => screen.print_line(format_args!("and {more} more rows that are no addresses")),
     }
-    if !*quiet && tally.total() > 0 {
-        screen.say_lines(tables(&tally, tally.total(), &metrics.snapshot(), started.elapsed()));
-        tell_of_silence(&tally, screen);
+    if !*quiet && counts.total() > 0 {
+        screen.print_lines(tables(&counts, counts.total(), &metrics.snapshot(), started.elapsed()));
+        report_timeouts(&counts, screen);
     }
-    tools.say_notes(records.lanes().snapshot().iter().map(|lane| Refusals {
+    context.print_refusal_notes(records.lanes().snapshot().iter().map(|lane| LaneRefusals {
         lane: &lane.name,
         sender_refusals: lane.sender_refusals,
         harvest_defences: lane.harvest_defences,
     }));
     if ended == Ended::Stopped {
-        let (rows, done) = (tracker.rows(), tally.total());
-        screen.say(format_args!(
+        let (rows, done) = (tracker.rows(), counts.total());
+        screen.print_line(format_args!(
             "interrupted: {done} records written, {} rows under way lost",
             rows.saturating_sub(done)
         ));
@@ -92,11 +92,11 @@ pub(super) async fn run(
     }
     match tracker.failure() {
         Some(failure) => Err(failure.into()),
-        None if tracker.rows() == tally.total() => Ok(blocked(&records.lanes().snapshot(), screen)),
+        None if tracker.rows() == counts.total() => Ok(report_blocked(&records.lanes().snapshot(), screen)),
         None => Err(Failure::failed(format_args!(
             "{} rows went in and {} records came out; this is a bug",
             tracker.rows(),
-            tally.total()
+            counts.total()
         ))),
     }
 }
@@ -108,25 +108,25 @@ enum Ended {
     /// By the user.
     Stopped,
     /// Nobody reads any more.
-    Enough,
+    ReaderClosed,
 }
 
-struct Stream {
+struct StreamRun {
     output: Output,
-    under_way: Arc<UnderWay>,
-    tally: Tally,
+    pending: Arc<PendingRows>,
+    counts: VerdictCounts,
     /// The number of the row whose turn it is.
     next: u64,
     /// Records whose turn has not come, if there are turns.
     waiting: Option<BTreeMap<u64, Record>>,
 }
 
-impl Stream {
+impl StreamRun {
     async fn pump(
         &mut self,
         records: &mut Records,
         tracker: &Tracker,
-        show: impl Fn(&Frame),
+        show: impl Fn(&RunProgress),
     ) -> Result<Ended> {
         let mut stopped = pin!(stop::requested());
         let mut tick = interval(TICK);
@@ -136,7 +136,7 @@ impl Stream {
                 biased;
                 () = &mut stopped => return Ok(Ended::Stopped),
                 _ = tick.tick() => {
-                    show(&self.frame(records, tracker));
+                    show(&self.progress(records, tracker));
                     self.output.flush()?
                 }
                 record = records.next_numbered() => match record {
@@ -144,15 +144,15 @@ impl Stream {
                     None => return Ok(Ended::All),
                 },
             };
-            if written == Written::Enough {
-                return Ok(Ended::Enough);
+            if written == Written::ReaderClosed {
+                return Ok(Ended::ReaderClosed);
             }
         }
     }
 
-    fn frame(&self, records: &Records, tracker: &Tracker) -> Frame {
-        Frame {
-            verdicts: self.tally.verdicts(),
+    fn progress(&self, records: &Records, tracker: &Tracker) -> RunProgress {
+        RunProgress {
+            verdicts: self.counts.verdicts(),
             postponed: 0,
             total: tracker.total(),
             lanes: records.lanes().snapshot(),
@@ -163,26 +163,26 @@ impl Stream {
         let Some(waiting) = &mut self.waiting else { return self.write(number, &record) };
         waiting.insert(number, record);
         while let Some(record) = self.waiting.as_mut().and_then(|waiting| waiting.remove(&self.next)) {
-            if self.write(self.next, &record)? == Written::Enough {
-                return Ok(Written::Enough);
+            if self.write(self.next, &record)? == Written::ReaderClosed {
+                return Ok(Written::ReaderClosed);
             }
             self.next += 1;
         }
         Ok(Written::Yes)
     }
 
-    fn rest(&mut self) -> Result<Written> {
+    fn write_remaining(&mut self) -> Result<Written> {
         for (number, record) in self.waiting.take().unwrap_or_default() {
-            if self.write(number, &record)? == Written::Enough {
-                return Ok(Written::Enough);
+            if self.write(number, &record)? == Written::ReaderClosed {
+                return Ok(Written::ReaderClosed);
             }
         }
         Ok(Written::Yes)
     }
 
     fn write(&mut self, number: u64, record: &Record) -> Result<Written> {
-        self.tally.add(record);
-        let (source, written) = self.under_way.take(number);
-        self.output.write(&Line::new(record, source, &written))
+        self.counts.add(record);
+        let (source, written) = self.pending.take(number);
+        self.output.write(&OutputRow::new(record, source, &written))
     }
 }

@@ -3,8 +3,8 @@ use super::*;
 #[track_caller]
 fn check(line: &str, reply: &str, stage: Option<Stage>) {
     let found = find(line).unwrap();
-    let Said::Reply(said) = &found.said else { panic!("{line}: {found:?}") };
-    assert_eq!((said.to_string().as_str(), found.stage), (reply, stage), "{line}");
+    let DeliveryResult::Reply(result) = &found.result else { panic!("{line}: {found:?}") };
+    assert_eq!((result.to_string().as_str(), found.stage), (reply, stage), "{line}");
 }
 
 #[test]
@@ -136,9 +136,9 @@ fn a_log_tells_why_there_is_no_reply() {
         ("dsn=4.0.0, stat=Deferred: Connection timed out with mx.b.test.", S::TimeoutExceeded),
         ("dsn=5.1.2, stat=Host unknown (Name server: b.test: host not found)", S::MailServerTemporaryError),
     ] {
-        match find(line).unwrap().said {
-            Said::Nothing(reason) => assert_eq!(reason.sub_status, sub_status, "{line}"),
-            said => panic!("{line}: {said:?}"),
+        match find(line).unwrap().result {
+            DeliveryResult::NoReply(reason) => assert_eq!(reason.sub_status, sub_status, "{line}"),
+            result => panic!("{line}: {result:?}"),
         }
     }
 }

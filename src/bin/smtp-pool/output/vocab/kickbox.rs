@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use smtp_pool::verify::{Status, SubStatus};
 
-use crate::output::line::Line;
+use crate::output::row::OutputRow;
 
 pub(super) const COLUMNS: &[(&str, &str)] = &[
     ("email", "/email"),
@@ -22,7 +22,7 @@ pub(super) const COLUMNS: &[(&str, &str)] = &[
 ];
 
 /// Of these, what is made of the address.
-pub(super) const OF_THE_LIST: &[&str] = &["/email", "/did_you_mean", "/user", "/domain"];
+pub(super) const FROM_LIST: &[&str] = &["/email", "/did_you_mean", "/user", "/domain"];
 
 fn reason(sub_status: SubStatus) -> &'static str {
     use SubStatus as S;
@@ -52,7 +52,7 @@ fn sendex(status: Status) -> f64 {
     }
 }
 
-pub(super) fn object(line: &Line<'_>) -> Value {
+pub(super) fn object(line: &OutputRow<'_>) -> Value {
     let record = line.record;
     json!({
         "result": record.status.as_str(),

@@ -6,7 +6,7 @@ use smtp_pool::{
     verify::{Status, SubStatus},
 };
 
-use crate::output::line::Line;
+use crate::output::row::OutputRow;
 
 pub(super) const COLUMNS: &[(&str, &str)] = &[
     ("email", "/address_info/original"),
@@ -18,14 +18,14 @@ pub(super) const COLUMNS: &[(&str, &str)] = &[
 ];
 
 /// Of these, what is made of the address.
-pub(super) const OF_THE_LIST: &[&str] = &[
+pub(super) const FROM_LIST: &[&str] = &[
     "/address_info/original",
     "/suggested_correction",
     "/address_info/normalized_email",
     "/address_info/domain",
 ];
 
-fn result(line: &Line<'_>) -> &'static str {
+fn result(line: &OutputRow<'_>) -> &'static str {
     let record = line.record;
     match record.status {
         Status::Deliverable | Status::Risky if record.disposable => "disposable",
@@ -40,7 +40,7 @@ fn result(line: &Line<'_>) -> &'static str {
     }
 }
 
-fn flags(line: &Line<'_>) -> Vec<&'static str> {
+fn flags(line: &OutputRow<'_>) -> Vec<&'static str> {
     let record = line.record;
     let has_dns = line.mailbox.is_some() && record.sub_status != SubStatus::NoDnsEntries;
     let dns_failed = record.mx_host.is_none()
@@ -68,7 +68,7 @@ fn flags(line: &Line<'_>) -> Vec<&'static str> {
     flags.into_iter().filter(|(_, set)| *set).map(|(flag, _)| flag).collect()
 }
 
-pub(super) fn object(line: &Line<'_>) -> Value {
+pub(super) fn object(line: &OutputRow<'_>) -> Value {
     let domain = line.domain();
     let (local, alias) = line.local_part().split_once('+').unwrap_or((line.local_part(), ""));
     json!({

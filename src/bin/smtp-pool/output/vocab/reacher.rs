@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use smtp_pool::verify::{Status, SubStatus};
 
-use crate::output::line::Line;
+use crate::output::row::OutputRow;
 
 pub(super) const COLUMNS: &[(&str, &str)] = &[
     ("input", "/input"),
@@ -24,9 +24,9 @@ pub(super) const COLUMNS: &[(&str, &str)] = &[
 ];
 
 /// Of these, what is made of the address.
-pub(super) const OF_THE_LIST: &[&str] = &["/input", "/syntax/domain", "/syntax/username"];
+pub(super) const FROM_LIST: &[&str] = &["/input", "/syntax/domain", "/syntax/username"];
 
-pub(super) fn object(line: &Line<'_>) -> Value {
+pub(super) fn object(line: &OutputRow<'_>) -> Value {
     let record = line.record;
     let is_reachable = match record.status {
         Status::Undeliverable => "invalid",

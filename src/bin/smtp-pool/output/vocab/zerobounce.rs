@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use smtp_pool::verify::{Status, SubStatus};
 
-use crate::output::line::Line;
+use crate::output::row::OutputRow;
 
 pub(super) const COLUMNS: &[(&str, &str)] = &[
     ("address", "/address"),
@@ -28,10 +28,10 @@ pub(super) const COLUMNS: &[(&str, &str)] = &[
 ];
 
 /// Of these, what is made of the address.
-pub(super) const OF_THE_LIST: &[&str] = &["/address", "/account", "/domain", "/did_you_mean"];
+pub(super) const FROM_LIST: &[&str] = &["/address", "/account", "/domain", "/did_you_mean"];
 
 /// Their status and sub-status.
-fn verdict(line: &Line<'_>) -> (&'static str, &'static str) {
+fn verdict(line: &OutputRow<'_>) -> (&'static str, &'static str) {
     use SubStatus as S;
     let record = line.record;
     match record.sub_status {
@@ -61,7 +61,7 @@ fn verdict(line: &Line<'_>) -> (&'static str, &'static str) {
     }
 }
 
-pub(super) fn object(line: &Line<'_>) -> Value {
+pub(super) fn object(line: &OutputRow<'_>) -> Value {
     let record = line.record;
     let (status, sub_status) = verdict(line);
     let text = |text: &str| if text.is_empty() { Value::Null } else { text.into() };

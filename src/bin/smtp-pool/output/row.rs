@@ -6,7 +6,7 @@ use smtp_pool::{
 };
 
 /// What is written for one row.
-pub(crate) struct Line<'a> {
+pub(crate) struct OutputRow<'a> {
     pub(crate) record: &'a Record,
     /// Facts that need no server; none if it is no address.
     pub(crate) mailbox: Option<Mailbox>,
@@ -16,7 +16,7 @@ pub(crate) struct Line<'a> {
     pub(crate) written: &'a [u8],
 }
 
-impl<'a> Line<'a> {
+impl<'a> OutputRow<'a> {
     pub(crate) fn new(record: &'a Record, source: u32, written: &'a [u8]) -> Self {
         Self { record, mailbox: Mailbox::parse(&record.address).ok(), source, written }
     }

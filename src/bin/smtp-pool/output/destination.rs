@@ -16,31 +16,31 @@ use tempfile::NamedTempFile;
 
 use crate::{
     escape::FileName,
-    exit::{At, Failure, Result},
+    exit::{ErrorContext, Failure, Result},
 };
 
 /// With what the name of a file ends that is being written.
-const DRAFT: &str = ".smtp-pool";
+const DRAFT_SUFFIX: &str = ".smtp-pool";
 /// Characters between the name of the output and that.
-const RANDOM: usize = 6;
+const RANDOM_CHARS: usize = 6;
 /// A draft without a lock that was not written to for so long was left by a killed process.
-const ABANDONED: Duration = Duration::from_secs(60);
+const ABANDONED_AFTER: Duration = Duration::from_secs(60);
 /// Symbolic links that are followed to a file that is not there.
 const MAX_LINKS: u32 = 40;
 
 /// What is to be written, and where to.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
-    to: To,
+pub(crate) struct Destination {
+    kind: DestinationKind,
     /// As it was typed.
     path: PathBuf,
     name: String,
-    kept: Vec<Kept>,
+    protected: Vec<ProtectedFile>,
     is_output: fn(&Path) -> io::Result<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum To {
+enum DestinationKind {
     Stdout,
     /// A device or a pipe, which is written to as it is.
     Special(PathBuf),
@@ -50,7 +50,7 @@ enum To {
 
 /// A file that is not to be written over.
 #[derive(Clone, Debug)]
-struct Kept {
+struct ProtectedFile {
     what: &'static str,
     id: Option<Id>,
     /// What it must have, if that is known.
@@ -70,17 +70,17 @@ pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
 /// What two names of one file have in common, hard links too.
 type Id = (u64, u64);
 
-impl Place {
+impl Destination {
     /// Finds out what is at `path`; standard output if there is none. `is_output` tells whether a file is an earlier
     /// output, which may be replaced.
     pub(crate) fn new(path: Option<&Path>, is_output: fn(&Path) -> io::Result<bool>) -> Result<Self> {
         let name = path.map_or_else(|| "standard output".into(), |path| FileName(path).to_string());
-        let to = match path {
-            None => To::Stdout,
+        let kind = match path {
+            None => DestinationKind::Stdout,
             Some(path) => find(path).map_err(|failure| failure.within(format_args!("--output {name}")))?,
         };
         let path = path.unwrap_or(Path::new("-")).into();
-        Ok(Self { to, path, name, kept: Vec::new(), is_output })
+        Ok(Self { kind, path, name, protected: Vec::new(), is_output })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -89,7 +89,7 @@ impl Place {
 
     /// The file as it was typed, unless it is standard output, a device or a pipe.
     pub(crate) fn file(&self) -> Option<&Path> {
-        matches!(self.to, To::File(_)).then_some(&*self.path)
+        matches!(self.kind, DestinationKind::File(_)).then_some(&*self.path)
     }
 
     /// Whether it is a stream, whose reader may close it before the end.
@@ -98,22 +98,27 @@ impl Place {
     }
 
     /// Never writes over this file, under any of its names.
-    pub(crate) fn keep(&mut self, what: &'static str, path: &Path) {
+    pub(crate) fn protect(&mut self, what: &'static str, path: &Path) {
         let id = fs::metadata(path).ok().and_then(|meta| id(&meta));
-        self.kept.push(Kept { what, id, size: None, path: resolved(path).unwrap_or_else(|_| path.into()) });
+        self.protected.push(ProtectedFile {
+            what,
+            id,
+            size: None,
+            path: resolved(path).unwrap_or_else(|_| path.into()),
+        });
     }
 
     /// Never writes over the file that once had this device, inode and size, under any name. If the file is gone, another
     /// may have its inode now, but hardly one of the same size.
-    pub(crate) fn keep_moved(&mut self, what: &'static str, id: Id, size: u64) {
+    pub(crate) fn protect_moved(&mut self, what: &'static str, id: Id, size: u64) {
         let id = Some(id).filter(|id| *id != (0, 0));
-        self.kept.push(Kept { what, id, size: Some(size), path: PathBuf::new() });
+        self.protected.push(ProtectedFile { what, id, size: Some(size), path: PathBuf::new() });
     }
 
     /// Never writes over what standard input is read from.
-    pub(crate) fn keep_stdin(&mut self, what: &'static str) {
+    pub(crate) fn protect_stdin(&mut self, what: &'static str) {
         if let Some(meta) = stdio(io::stdin()).filter(Metadata::is_file) {
-            self.kept.push(Kept { what, id: id(&meta), size: None, path: PathBuf::new() });
+            self.protected.push(ProtectedFile { what, id: id(&meta), size: None, path: PathBuf::new() });
         }
     }
 
@@ -122,29 +127,31 @@ impl Place {
     /// # Errors
     /// The file is to be kept, or is no output of smtp-pool.
     pub(crate) fn check(&self) -> Result<()> {
-        let is_same = |kept: &&Kept, meta: Option<&Metadata>| match (kept.id, meta.and_then(id)) {
-            (Some(of), Some(this)) => {
-                of == this && kept.size.is_none_or(|size| meta.is_some_and(|meta| meta.len() == size))
-            }
-            _ => matches!(&self.to, To::File(path) if *path == kept.path),
-        };
+        let is_same =
+            |protected: &&ProtectedFile, meta: Option<&Metadata>| match (protected.id, meta.and_then(id)) {
+                (Some(of), Some(this)) => {
+                    of == this
+                        && protected.size.is_none_or(|size| meta.is_some_and(|meta| meta.len() == size))
+                }
+                _ => matches!(&self.kind, DestinationKind::File(path) if *path == protected.path),
+            };
         let refuse = |message: String| {
-            Err(Failure::usage(message).within(match &self.to {
-                To::Stdout => self.name.clone(),
+            Err(Failure::usage(message).within(match &self.kind {
+                DestinationKind::Stdout => self.name.clone(),
                 _ => format!("--output {}", self.name),
             }))
         };
-        let meta = match &self.to {
-            To::Stdout => stdio(io::stdout()).filter(Metadata::is_file),
-            To::File(path) => fs::metadata(path).ok(),
-            To::Special(_) => return Ok(()),
+        let meta = match &self.kind {
+            DestinationKind::Stdout => stdio(io::stdout()).filter(Metadata::is_file),
+            DestinationKind::File(path) => fs::metadata(path).ok(),
+            DestinationKind::Special(_) => return Ok(()),
         };
-        if let Some(kept) = self.kept.iter().find(|kept| is_same(kept, meta.as_ref())) {
-            let refused = refuse(format!("this is {}", kept.what));
+        if let Some(protected) = self.protected.iter().find(|protected| is_same(protected, meta.as_ref())) {
+            let refused = refuse(format!("this is {}", protected.what));
             return refused.map_err(|failure: Failure| failure.hint("write to another file"));
         }
-        match (&self.to, meta) {
-            (To::File(path), Some(_))
+        match (&self.kind, meta) {
+            (DestinationKind::File(path), Some(_))
                 if !(self.is_output)(path).usage_at(format_args!("--output {}", self.name))? =>
             {
                 refuse("there is such a file, and smtp-pool did not write it".into())
@@ -158,43 +165,49 @@ impl Place {
     ///
     /// # Errors
     /// As with [`check`](Self::check), or nothing can be written there.
-    pub(crate) fn create(&self) -> Result<Draft> {
+    pub(crate) fn create(&self) -> Result<OutputDraft> {
         self.check()?;
-        let raw = match &self.to {
-            To::Stdout => Ok(Raw::Stdout),
-            To::Special(path) => File::options().write(true).open(path).map(Raw::Special),
-            To::File(path) => draft(path).map(Raw::Draft),
+        let raw = match &self.kind {
+            DestinationKind::Stdout => Ok(Raw::Stdout),
+            DestinationKind::Special(path) => File::options().write(true).open(path).map(Raw::Special),
+            DestinationKind::File(path) => draft(path).map(Raw::OutputDraft),
         };
-        Ok(Draft { raw: raw.usage_at(format_args!("--output {}", self.name))?, place: self.clone() })
+        Ok(OutputDraft {
+            raw: raw.usage_at(format_args!("--output {}", self.name))?,
+            destination: self.clone(),
+        })
     }
 }
 
 /// An output that is being written. Dropped before it is finished, it leaves what was there.
-pub(crate) struct Draft {
+pub(crate) struct OutputDraft {
     raw: Raw,
-    place: Place,
+    destination: Destination,
 }
 
 enum Raw {
     Stdout,
     Special(File),
-    Draft(NamedTempFile),
+    OutputDraft(NamedTempFile),
 }
 
-impl Draft {
+impl OutputDraft {
     /// Where to write to.
     pub(crate) fn writer(&self) -> io::Result<Box<dyn Write>> {
         Ok(match &self.raw {
             Raw::Stdout => Box::new(io::stdout()),
             Raw::Special(file) => Box::new(file.try_clone()?),
-            Raw::Draft(file) => Box::new(file.as_file().try_clone()?),
+            Raw::OutputDraft(file) => Box::new(file.as_file().try_clone()?),
         })
     }
 
     /// Gives the output its name, when all of it is on the disk.
     pub(crate) fn finish(self) -> Result<()> {
-        let (Raw::Draft(file), To::File(path)) = (self.raw, &self.place.to) else { return Ok(()) };
-        let failed = |error| Err(error).failed_at(format_args!("{}: cannot be written", self.place.name));
+        let (Raw::OutputDraft(file), DestinationKind::File(path)) = (self.raw, &self.destination.kind) else {
+            return Ok(());
+        };
+        let failed =
+            |error| Err(error).failed_at(format_args!("{}: cannot be written", self.destination.name));
         if let Err(error) = file.as_file().sync_all() {
             return failed(error);
         }
@@ -207,25 +220,27 @@ impl Draft {
                 Err(error) => return failed(error.error),
             },
         };
-        self.place.check()?;
-        inherit(file.as_file(), path);
+        self.destination.check()?;
+        copy_permissions(file.as_file(), path);
         file.persist(path).map(drop).or_else(|error| failed(error.error))
     }
 }
 
-fn find(path: &Path) -> Result<To> {
+fn find(path: &Path) -> Result<DestinationKind> {
     // By the names that shells and people use; to open it anew would lose the place in a file that it is appended to.
     if ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].map(Path::new).contains(&path) {
-        return Ok(To::Stdout);
+        return Ok(DestinationKind::Stdout);
     }
     match fs::metadata(path) {
         Ok(meta) if meta.is_dir() => Err(Failure::usage("this is a folder").hint("name a file in it")),
-        Ok(meta) if meta.is_file() => Ok(To::File(path.canonicalize().usage_at("cannot be opened")?)),
+        Ok(meta) if meta.is_file() => {
+            Ok(DestinationKind::File(path.canonicalize().usage_at("cannot be opened")?))
+        }
         Ok(meta) if is_disk(&meta) => Err(Failure::usage("this is a disk")),
-        Ok(_) => Ok(To::Special(path.into())),
+        Ok(_) => Ok(DestinationKind::Special(path.into())),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let resolved = resolved(path).usage_at("there is no such folder")?;
-            Ok(To::File(resolved))
+            Ok(DestinationKind::File(resolved))
         }
         Err(error) => Err(error).usage_at("cannot be opened"),
     }
@@ -259,9 +274,9 @@ fn draft(path: &Path) -> io::Result<NamedTempFile> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let prefix = format!(".{}.", name.chars().take(50).collect::<String>());
-    sweep(folder, &prefix);
+    delete_abandoned(folder, &prefix);
     let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix).suffix(DRAFT).rand_bytes(RANDOM);
+    builder.prefix(&prefix).suffix(DRAFT_SUFFIX).rand_bytes(RANDOM_CHARS);
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -275,16 +290,16 @@ fn draft(path: &Path) -> io::Result<NamedTempFile> {
 }
 
 /// Deletes drafts of this output that killed processes left.
-fn sweep(folder: &Path, prefix: &str) {
+fn delete_abandoned(folder: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
         let middle = name
             .to_str()
             .and_then(|name| name.strip_prefix(prefix))
-            .and_then(|rest| rest.strip_suffix(DRAFT));
+            .and_then(|rest| rest.strip_suffix(DRAFT_SUFFIX));
         let is_draft =
-            |middle: &str| middle.len() == RANDOM && middle.chars().all(|c| c.is_ascii_alphanumeric());
+            |middle: &str| middle.len() == RANDOM_CHARS && middle.chars().all(|c| c.is_ascii_alphanumeric());
         if middle.is_some_and(is_draft) && is_abandoned(&entry.path()) {
             let _ = fs::remove_file(entry.path());
         }
@@ -293,12 +308,12 @@ fn sweep(folder: &Path, prefix: &str) {
 
 fn is_abandoned(path: &Path) -> bool {
     let Ok(meta) = fs::symlink_metadata(path) else { return false };
-    let is_old = || meta.modified().is_ok_and(|time| time.elapsed().is_ok_and(|age| age > ABANDONED));
+    let is_old = || meta.modified().is_ok_and(|time| time.elapsed().is_ok_and(|age| age > ABANDONED_AFTER));
     meta.is_file() && is_old() && File::open(path).is_ok_and(|file| file.try_lock().is_ok())
 }
 
 /// Gives a file the permissions of that which it replaces, and its owner, as far as this process may.
-fn inherit(file: &File, from: &Path) {
+fn copy_permissions(file: &File, from: &Path) {
     let Ok(meta) = fs::metadata(from) else { return };
     #[cfg(unix)]
     {
@@ -347,13 +362,13 @@ fn stdio<S>(_: S) -> Option<Metadata> {
 mod tests {
     use super::*;
 
-    fn place(path: &Path) -> Place {
+    fn destination(path: &Path) -> Destination {
         // A file that begins like this is an output.
-        Place::new(Some(path), |path| Ok(fs::read(path)?.starts_with(b"ours"))).unwrap()
+        Destination::new(Some(path), |path| Ok(fs::read(path)?.starts_with(b"ours"))).unwrap()
     }
 
-    fn write(place: &Place, text: &str) -> Result<()> {
-        let draft = place.create()?;
+    fn write(destination: &Destination, text: &str) -> Result<()> {
+        let draft = destination.create()?;
         draft.writer().unwrap().write_all(text.as_bytes()).unwrap();
         draft.finish()
     }
@@ -367,13 +382,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.csv");
         let count = || fs::read_dir(dir.path()).unwrap().count();
-        let first = place(&path).create().unwrap();
+        let first = destination(&path).create().unwrap();
         first.writer().unwrap().write_all(b"ours 1").unwrap();
         assert!(!path.exists() && count() == 1);
         drop(first);
         assert_eq!(count(), 0);
-        write(&place(&path), "ours 2").unwrap();
-        let second = place(&path).create().unwrap();
+        write(&destination(&path), "ours 2").unwrap();
+        let second = destination(&path).create().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "ours 2");
         drop(second);
         assert_eq!((fs::read_to_string(&path).unwrap().as_str(), count()), ("ours 2", 1));
@@ -384,9 +399,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.csv");
         fs::write(&path, "mine").unwrap();
-        assert!(told(write(&place(&path), "ours")).contains("smtp-pool did not write it\n  hint: "));
+        assert!(told(write(&destination(&path), "ours")).contains("smtp-pool did not write it\n  hint: "));
         fs::remove_file(&path).unwrap();
-        let draft = place(&path).create().unwrap();
+        let draft = destination(&path).create().unwrap();
         fs::write(&path, "mine").unwrap();
         assert!(told(draft.finish()).contains("smtp-pool did not write it"));
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
@@ -405,16 +420,16 @@ mod tests {
         symlink("soft", at("softer")).unwrap();
         fs::create_dir(at("x")).unwrap();
         for name in ["list", "hard", "soft", "softer", "x/../list", "./list"] {
-            for kept in ["list", "hard", "softer"] {
-                let mut place = place(&at(name));
-                place.keep("the list", &at(kept));
-                assert!(told(write(&place, "ours")).contains("this is the list"), "{name}");
+            for protected in ["list", "hard", "softer"] {
+                let mut destination = destination(&at(name));
+                destination.protect("the list", &at(protected));
+                assert!(told(write(&destination, "ours")).contains("this is the list"), "{name}");
             }
         }
         // What is not there yet, and may come.
-        let mut place = place(&at("x/../out.job-wal"));
-        place.keep("of the job", &at("out.job-wal"));
-        assert!(told(write(&place, "ours")).contains("this is of the job"));
+        let mut destination = destination(&at("x/../out.job-wal"));
+        destination.protect("of the job", &at("out.job-wal"));
+        assert!(told(write(&destination, "ours")).contains("this is of the job"));
         assert_eq!(fs::read_to_string(at("list")).unwrap(), "ours, and yet a list");
     }
 
@@ -425,7 +440,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         symlink("new", at("link")).unwrap();
-        write(&place(&at("link")), "ours").unwrap();
+        write(&destination(&at("link")), "ours").unwrap();
         assert!(at("link").is_symlink() && fs::read_to_string(at("new")).unwrap() == "ours");
         let mode = |mode: Option<u32>| {
             if let Some(mode) = mode {
@@ -436,17 +451,17 @@ mod tests {
         // With any umask the owner may read and write.
         assert_eq!(mode(None) & 0o711, 0o600);
         mode(Some(0o640));
-        write(&place(&at("link")), "ours again").unwrap();
+        write(&destination(&at("link")), "ours again").unwrap();
         assert_eq!((mode(None), fs::read_to_string(at("new")).unwrap().as_str()), (0o640, "ours again"));
         symlink("loop", at("loop")).unwrap();
-        assert!(Place::new(Some(&at("loop")), |_| Ok(true)).is_err());
+        assert!(Destination::new(Some(&at("loop")), |_| Ok(true)).is_err());
     }
 
     #[test]
     fn drafts_of_the_dead_are_swept() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        let long_ago = std::time::SystemTime::now() - 2 * ABANDONED;
+        let long_ago = std::time::SystemTime::now() - 2 * ABANDONED_AFTER;
         for name in [
             ".out.csv.abcdef.smtp-pool",
             ".out.csv.job.abcdef.smtp-pool",
@@ -457,7 +472,7 @@ mod tests {
             File::options().append(true).open(at(name)).unwrap().set_modified(long_ago).unwrap();
         }
         fs::write(at(".out.csv.ghijkl.smtp-pool"), "just written").unwrap();
-        let other = place(&at("out.csv")).create().unwrap();
+        let other = destination(&at("out.csv")).create().unwrap();
         assert!(!at(".out.csv.abcdef.smtp-pool").exists());
         drop(other);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);

@@ -18,44 +18,46 @@ use tokio::{
 };
 
 use crate::{
-    exit::{At, Result},
-    progress::{Frame, Screen},
+    exit::{ErrorContext, Result},
+    progress::{RunProgress, Screen},
 };
 
 /// The time for a request and its answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most octets of a request.
-const REQUEST: usize = 8 * 1024;
+const MAX_REQUEST_OCTETS: usize = 8 * 1024;
 /// The most connections at once. One more closes the oldest, so that clients that do not finish keep nobody out.
 const MAX_CONNECTIONS: usize = 32;
 
 /// Serves until it is dropped.
-pub(crate) struct Server {
-    state: Arc<State>,
+pub(crate) struct MetricsServer {
+    state: Arc<ServerState>,
     _tasks: JoinSet<()>,
 }
 
-struct State {
+struct ServerState {
     metrics: Arc<Metrics>,
     /// What the run itself counts, as text for Prometheus.
     run: Mutex<String>,
 }
 
-impl Server {
+impl MetricsServer {
     pub(crate) async fn start(
         address: Option<SocketAddr>,
         metrics: Arc<Metrics>,
         screen: &Screen,
     ) -> Result<Self> {
-        let state = Arc::new(State { metrics, run: Mutex::default() });
+        let state = Arc::new(ServerState { metrics, run: Mutex::default() });
         let mut tasks = JoinSet::new();
         if let Some(address) = address {
             let place = || format!("--metrics {address}");
             let listener = TcpListener::bind(address).await.usage_at(place())?;
             let bound = listener.local_addr().usage_at(place())?;
-            screen.say(format_args!("metrics at http://{bound}/metrics, health at http://{bound}/health"));
+            screen.print_line(format_args!(
+                "metrics at http://{bound}/metrics, health at http://{bound}/health"
+            ));
             if !bound.ip().to_canonical().is_loopback() {
-                screen.say(format_args!(
+                screen.print_line(format_args!(
                     "warning: --metrics {address}: other machines can read the metrics, which name the mail servers \
                      that are asked; 127.0.0.1 is for this machine alone"
                 ));
@@ -66,12 +68,12 @@ impl Server {
     }
 
     /// Takes note of how it stands.
-    pub(crate) fn update(&self, frame: &Frame) {
-        *self.state.run.lock().unwrap_or_else(PoisonError::into_inner) = exposition(frame);
+    pub(crate) fn update(&self, progress: &RunProgress) {
+        *self.state.run.lock().unwrap_or_else(PoisonError::into_inner) = exposition(progress);
     }
 }
 
-async fn accept(listener: TcpListener, state: Arc<State>) {
+async fn accept(listener: TcpListener, state: Arc<ServerState>) {
     let mut answers = JoinSet::new();
     // The oldest first.
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
@@ -87,7 +89,7 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
                     open.push_back(answers.spawn(async move { serve(stream, &state).await }));
                 }
                 // Out of files, most likely: the scraper comes again.
-                Err(_) => tokio::time::sleep(PATIENCE).await,
+                Err(_) => tokio::time::sleep(REQUEST_TIMEOUT).await,
             },
             Some(_) = answers.join_next() => {}
         }
@@ -95,9 +97,9 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
 }
 
 /// Answers one request, or closes the connection if that takes too long.
-async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: &State) {
+async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: &ServerState) {
     // A client that is gone or too slow gets no answer.
-    let _ = timeout(PATIENCE, async {
+    let _ = timeout(REQUEST_TIMEOUT, async {
         let answer = match request(&mut stream).await? {
             Some(request) => answer(&request, state),
             None => response("431 Request Header Fields Too Large", "text/plain", "too long\n", false),
@@ -108,7 +110,7 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: &State) {
     .await;
 }
 
-/// Reads the head of a request; none if it is longer than [`REQUEST`].
+/// Reads the head of a request; none if it is longer than [`MAX_REQUEST_OCTETS`].
 async fn request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
     let mut octets = Vec::new();
     loop {
@@ -119,13 +121,13 @@ async fn request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec
         if octets[seen..].windows(4).any(|end| end == b"\r\n\r\n") {
             return Ok(Some(octets));
         }
-        if octets.len() >= REQUEST {
+        if octets.len() >= MAX_REQUEST_OCTETS {
             return Ok(None);
         }
     }
 }
 
-fn answer(request: &[u8], state: &State) -> String {
+fn answer(request: &[u8], state: &ServerState) -> String {
     let request = String::from_utf8_lossy(request);
     let mut words = request.split_ascii_whitespace();
     let (status, kind, body) = match (words.next(), words.next()) {
@@ -154,25 +156,25 @@ fn response(status: &str, kind: &str, body: &str, is_head: bool) -> String {
 }
 
 /// The run in the text format of Prometheus.
-fn exposition(frame: &Frame) -> String {
+fn exposition(progress: &RunProgress) -> String {
     let mut text = String::new();
     text.push_str(
         "# HELP smtp_pool_rows_done Rows that have their verdict.\n# TYPE smtp_pool_rows_done gauge\n",
     );
-    for (sub_status, count) in &frame.verdicts {
+    for (sub_status, count) in &progress.verdicts {
         let status = sub_status.status();
         let _ =
             writeln!(text, "smtp_pool_rows_done{{status=\"{status}\",sub_status=\"{sub_status}\"}} {count}");
     }
-    if let Some((total, _)) = frame.total {
+    if let Some((total, _)) = progress.total {
         text.push_str("# HELP smtp_pool_rows Rows of the lists.\n# TYPE smtp_pool_rows gauge\n");
         let _ = writeln!(text, "smtp_pool_rows {total}");
     }
     text.push_str(
         "# HELP smtp_pool_rows_postponed Rows to be asked again.\n# TYPE smtp_pool_rows_postponed gauge\n",
     );
-    let _ = writeln!(text, "smtp_pool_rows_postponed {}", frame.postponed);
-    let count = |is: fn(&LaneState) -> bool| frame.lanes.iter().filter(|lane| is(&lane.state)).count();
+    let _ = writeln!(text, "smtp_pool_rows_postponed {}", progress.postponed);
+    let count = |is: fn(&LaneState) -> bool| progress.lanes.iter().filter(|lane| is(&lane.state)).count();
     text.push_str("# HELP smtp_pool_lanes Lanes by state.\n# TYPE smtp_pool_lanes gauge\n");
     for (state, count) in [
         ("open", count(|state| matches!(state, LaneState::Open))),
@@ -199,7 +201,7 @@ mod tests {
     fn served(room: usize) -> (DuplexStream, tokio::task::JoinHandle<Duration>) {
         let (client, server) = duplex(room);
         let task = tokio::spawn(async move {
-            let state = State { metrics: Arc::default(), run: Mutex::new("x".repeat(10_000)) };
+            let state = ServerState { metrics: Arc::default(), run: Mutex::new("x".repeat(10_000)) };
             let started = Instant::now();
             serve(server, &state).await;
             started.elapsed()
@@ -216,14 +218,14 @@ mod tests {
             }
             sleep(Duration::from_millis(500)).await;
         }
-        assert_eq!(task.await.unwrap(), PATIENCE);
+        assert_eq!(task.await.unwrap(), REQUEST_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_nobody_reads_has_a_deadline() {
         let (mut client, task) = served(64);
         client.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").await.unwrap();
-        assert_eq!(task.await.unwrap(), PATIENCE);
+        assert_eq!(task.await.unwrap(), REQUEST_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,7 +15,7 @@ use super::{native, vocab::Vocab};
 /// The longest first line that is looked at: a record and the row that it passes on.
 const MAX_LINE: u64 = 8 << 20;
 /// Fields that each record has had in each version.
-const NATIVE: usize = 5;
+const NATIVE_FIELDS: usize = 5;
 
 /// Whether the file is empty, or its first line is that of an output: the header of CSV, or a record.
 pub(super) fn is_output(path: &Path) -> io::Result<bool> {
@@ -43,7 +43,7 @@ fn is_first_line(line: &[u8]) -> bool {
     if line.starts_with(b"{") {
         let Ok(record) = serde_json::from_slice::<Value>(line) else { return false };
         let has = |paths: &[(&str, &str)]| paths.iter().all(|(_, path)| record.pointer(path).is_some());
-        return native::FIELDS[..NATIVE].iter().all(|name| record.get(name).is_some())
+        return native::FIELDS[..NATIVE_FIELDS].iter().all(|name| record.get(name).is_some())
             || Vocab::value_variants().iter().any(|vocab| has(vocab.columns()));
     }
     let begins = |fields: &[&str]| {
@@ -52,7 +52,7 @@ fn is_first_line(line: &[u8]) -> bool {
         rest.is_some_and(|rest| matches!(rest, [] | [b',', ..]))
     };
     let of_vocab = |vocab: &Vocab| begins(&vocab.columns().iter().map(|(name, _)| *name).collect::<Vec<_>>());
-    begins(&native::FIELDS[..NATIVE]) || Vocab::value_variants().iter().any(of_vocab)
+    begins(&native::FIELDS[..NATIVE_FIELDS]) || Vocab::value_variants().iter().any(of_vocab)
 }
 
 #[cfg(test)]
