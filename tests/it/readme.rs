@@ -26,3 +26,83 @@ fn the_table_of_settings_has_each_key_and_its_default() {
     }
     assert_eq!(said, known);
 }
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Returns the files that a page links to, relative to its folder.
+fn linked(page: &str) -> Vec<&str> {
+    let inline = page.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+    let defined = page.lines().filter(|line| line.starts_with('[')).filter_map(|line| line.split_once("]: "));
+    let targets = inline.map(|(target, _)| target).chain(defined.map(|(_, target)| target));
+    let files = targets.map(|target| target.split('#').next().unwrap_or_default());
+    files.filter(|file| !file.is_empty() && !file.contains("://")).collect()
+}
+
+#[test]
+fn each_link_to_a_file_leads_there() {
+    let mut count = 0;
+    for page in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "NOTICES.md",
+        "protocol-notes.md",
+        "benches/README.md",
+    ] {
+        let page = Path::new(ROOT).join(page);
+        let text = fs::read_to_string(&page).unwrap();
+        for file in linked(&text) {
+            // A package has no `fuzz/`.
+            let is_left_out = file.starts_with("fuzz/") && !Path::new(ROOT).join("fuzz").exists();
+            assert!(is_left_out || page.with_file_name(file).exists(), "{}: {file}", page.display());
+            count += 1;
+        }
+    }
+    assert!(count > 10, "{count} links");
+}
+
+/// They get the address of the repository in front of them when the crate is published.
+#[test]
+fn links_of_the_readme_to_files_are_defined_at_its_end() {
+    let readme = include_str!("../../README.md");
+    let (text, definitions) = readme.rsplit_once("\n\n[").unwrap();
+    assert!(!definitions.contains("\n\n"), "no text stands behind the definitions");
+    assert_eq!(linked(text), [""; 0]);
+}
+
+/// Adds the paths of the functions of a source below `folder`: `module::function`.
+fn functions(folder: &Path, module: &str, found: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let inner = if name == "mod" { module.to_owned() } else { format!("{module}{name}::") };
+        if path.is_dir() {
+            functions(&path, &inner, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let source = fs::read_to_string(&path).unwrap();
+            let names = source.split("fn ").skip(1).filter_map(|rest| rest.split_once('('));
+            found.extend(names.map(|(name, _)| format!("{inner}{name}")));
+        }
+    }
+}
+
+/// Returns what the commands of a page select: the name behind `option`.
+fn selected<'a>(page: &'a str, option: &str) -> Vec<&'a str> {
+    let rest = page.split(option).skip(1);
+    let words = rest.filter_map(|rest| rest.split(['`', ' ', '\n']).next());
+    words.filter(|word| !word.is_empty()).collect()
+}
+
+#[test]
+fn each_test_that_is_named_exists() {
+    for (folder, option) in [("tests/it", "--test it "), ("src", "--lib ")] {
+        let mut known = Vec::new();
+        functions(&Path::new(ROOT).join(folder), "", &mut known);
+        let pages = [include_str!("../../README.md"), include_str!("../../SECURITY.md")];
+        let names: Vec<&str> = pages.iter().flat_map(|page| selected(page, option)).collect();
+        assert!(names.len() > 4, "{names:?}");
+        for name in names {
+            assert!(known.iter().any(|known| known.contains(name)), "{option}{name}");
+        }
+    }
+}
