@@ -145,6 +145,11 @@ examples:
         cargo run --quiet --all-features --example "$example"; \
     done
 
+# Licences, sources and banned crates of the dependencies (`cargo install --locked cargo-deny`). Advisories need the
+# Internet and are left out.
+deny:
+    cargo deny --all-features check bans licenses sources
+
 # That a user of the library compiles none of the command's crates.
 deps:
     .ci/deps
