@@ -19,7 +19,7 @@ pub(super) struct Dns {
 }
 
 /// Why there is no answer, in words; that there is nothing is an answer.
-pub(super) type Answer<T> = std::result::Result<Vec<T>, String>;
+pub(super) type DnsResult<T> = std::result::Result<Vec<T>, String>;
 
 impl Dns {
     /// Asks `servers`, or those of the system.
@@ -44,7 +44,7 @@ impl Dns {
     }
 
     /// The addresses of a host; those of an address are itself.
-    pub(super) async fn addresses(&self, host: &str) -> Answer<IpAddr> {
+    pub(super) async fn addresses(&self, host: &str) -> DnsResult<IpAddr> {
         if let Ok(ip) = host.parse() {
             return Ok(vec![ip]);
         }
@@ -61,7 +61,7 @@ impl Dns {
     }
 
     /// The names of an address.
-    pub(super) async fn names(&self, ip: IpAddr) -> Answer<String> {
+    pub(super) async fn names(&self, ip: IpAddr) -> DnsResult<String> {
         let name = |data: &RData| match data {
             RData::PTR(name) => Some(name.0.to_ascii().trim_end_matches('.').to_ascii_lowercase()),
             _ => None,
@@ -70,7 +70,7 @@ impl Dns {
     }
 
     /// What `zone` has to say of an address: codes, as addresses in 127.0.0.0/8 (RFC 5782 2.1).
-    pub(super) async fn listing(&self, ip: IpAddr, zone: &str) -> Answer<IpAddr> {
+    pub(super) async fn listing(&self, ip: IpAddr, zone: &str) -> DnsResult<IpAddr> {
         self.ask(&format!("{}{zone}", reversed(ip)), RecordType::A, RData::ip_addr).await
     }
 
@@ -83,7 +83,12 @@ impl Dns {
         self.ask(&format!("{}{zone}", reversed(ip)), RecordType::TXT, text).await.ok()?.pop()
     }
 
-    async fn ask<T>(&self, name: &str, record: RecordType, pick: impl Fn(&RData) -> Option<T>) -> Answer<T> {
+    async fn ask<T>(
+        &self,
+        name: &str,
+        record: RecordType,
+        pick: impl Fn(&RData) -> Option<T>,
+    ) -> DnsResult<T> {
         // The dot makes the name absolute.
         match self.resolver.lookup(format!("{}.", name.trim_end_matches('.')), record).await {
             Ok(found) => Ok(found.answers().iter().filter_map(|record| pick(&record.data)).collect()),

@@ -76,14 +76,15 @@ async fn greet(plan: &DoctorPlan, host: &str, port: u16) -> Result<GreetedServer
     let mut seen = None;
     if banner.is_positive() {
         // A server that refuses to be greeted has been reached all the same.
-        seen = session.greet(&Command::Ehlo(plan.name.clone())).await.ok().and_then(|reply| ours(&reply));
+        seen =
+            session.greet(&Command::Ehlo(plan.name.clone())).await.ok().and_then(|reply| own_address(&reply));
         let _ = session.quit().await;
     }
     Ok(GreetedServer { banner, local, seen })
 }
 
 /// Our address in what a server answers to EHLO: `mx.example.com at your service, [192.0.2.7]`.
-fn ours(reply: &Reply) -> Option<IpAddr> {
+fn own_address(reply: &Reply) -> Option<IpAddr> {
     let first = String::from_utf8_lossy(reply.lines().next()?).into_owned();
     let words = first.split(|c: char| c.is_whitespace() || matches!(c, '[' | ']' | '(' | ')' | ',' | ';'));
     words.filter_map(|word| word.trim_start_matches("IPv6:").parse().ok()).find(|&ip| is_public(ip))
@@ -101,12 +102,13 @@ mod tests {
 
     #[test]
     fn servers_tell_whom_they_see() {
-        let ours =
-            |line: &str| ours(&Reply::parse(format!("250-{line}\r\n250 SIZE\r\n").as_bytes()).unwrap());
+        let seen = |line: &str| {
+            own_address(&Reply::parse(format!("250-{line}\r\n250 SIZE\r\n").as_bytes()).unwrap())
+        };
         let ip = |text: &str| Some(text.parse().unwrap());
-        assert_eq!(ours("mx.example.com at your service, [9.9.9.9]"), ip("9.9.9.9"));
-        assert_eq!(ours("mx Hello a.test (IPv6:2620:fe::fe), pleased to meet you"), ip("2620:fe::fe"));
-        assert_eq!(ours("mx.example.com Hello [10.0.0.1]"), None);
-        assert_eq!(ours("mx.example.com"), None);
+        assert_eq!(seen("mx.example.com at your service, [9.9.9.9]"), ip("9.9.9.9"));
+        assert_eq!(seen("mx Hello a.test (IPv6:2620:fe::fe), pleased to meet you"), ip("2620:fe::fe"));
+        assert_eq!(seen("mx.example.com Hello [10.0.0.1]"), None);
+        assert_eq!(seen("mx.example.com"), None);
     }
 }

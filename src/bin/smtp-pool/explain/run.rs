@@ -55,12 +55,12 @@ fn explain(args: &ExplainArgs, out: &mut Terminal<impl Write>) -> Result<Exit> {
         }
         [] => explainer.lines(out),
         [dash] if dash == "-" => explainer.lines(out),
-        replies => explainer.arguments(&joined(replies), out),
+        replies => explainer.arguments(&join_arguments(replies), out),
     }
 }
 
 /// `explain 550 5.1.1 User unknown` without quotes is one reply.
-fn joined(arguments: &[String]) -> Vec<String> {
+fn join_arguments(arguments: &[String]) -> Vec<String> {
     match arguments {
         [code, _, ..] if code.len() == 3 && code.bytes().all(|octet| octet.is_ascii_digit()) => {
             vec![arguments.join(" ")]

@@ -63,7 +63,7 @@ fn status(job: &Path, as_json: bool) -> Result<Exit> {
             "invalid": about.invalid,
             "done": standing.done(),
             "postponed": standing.postponed,
-            "left": left(&standing),
+            "left": unanswered_rows(&standing),
             "verdicts": verdicts,
             "runs": totals.runs,
             "seconds": totals.elapsed().as_secs_f64(),
@@ -78,7 +78,7 @@ fn status(job: &Path, as_json: bool) -> Result<Exit> {
     print(format_args!("rows       {}, {} different addresses", standing.rows, about.addresses))?;
     print(format_args!("done       {}", standing.done()))?;
     print(format_args!("postponed  {}", standing.postponed))?;
-    print(format_args!("left       {}", left(&standing)))?;
+    print(format_args!("left       {}", unanswered_rows(&standing)))?;
     if totals.runs > 0 {
         print(format_args!("runs       {}, {} together", totals.runs, format_duration(totals.elapsed())))?;
     }
@@ -93,7 +93,7 @@ fn status(job: &Path, as_json: bool) -> Result<Exit> {
 }
 
 /// Rows that nothing is known of.
-fn left(standing: &Standing) -> u64 {
+fn unanswered_rows(standing: &Standing) -> u64 {
     standing.rows - standing.done() - standing.postponed
 }
 

@@ -3,7 +3,7 @@
 use indicatif::HumanCount;
 use plotters::prelude::*;
 
-type Drawn = std::result::Result<String, anyhow::Error>;
+type SvgResult = std::result::Result<String, anyhow::Error>;
 
 /// One bar: what it is of, and its parts with their colours.
 pub(super) struct Bar {
@@ -17,7 +17,7 @@ const LINE: i32 = 24;
 const INK: RGBColor = RGBColor(40, 44, 52);
 
 /// Horizontal bars, each with its label before, its number and its share of `whole` behind.
-pub(super) fn bars(bars: &[Bar], whole: u64) -> Drawn {
+pub(super) fn bars(bars: &[Bar], whole: u64) -> SvgResult {
     let sum = |bar: &Bar| bar.parts.iter().map(|(value, _)| value).sum::<f64>();
     let most = bars.iter().map(sum).fold(1.0, f64::max);
     let mut svg = String::new();
@@ -47,7 +47,7 @@ pub(super) fn bars(bars: &[Bar], whole: u64) -> Drawn {
 }
 
 /// A quantity over time, which is given in seconds.
-pub(super) fn over_time(points: &[(f64, f64)], unit: &str) -> Drawn {
+pub(super) fn over_time(points: &[(f64, f64)], unit: &str) -> SvgResult {
     let seconds = points.last().map_or(1.0, |(x, _)| x.max(1.0));
     let (name, of_unit) = match seconds {
         ..300.0 => ("seconds", 1.0),
@@ -91,7 +91,7 @@ fn number(value: f64) -> String {
 }
 
 /// Quantiles of several things, on a logarithmic scale of milliseconds.
-pub(super) fn quantiles(lines: &[(String, [f64; 4])]) -> Drawn {
+pub(super) fn quantiles(lines: &[(String, [f64; 4])]) -> SvgResult {
     const NAMES: [&str; 4] = ["p50", "p90", "p99", "max"];
     let all = || lines.iter().flat_map(|(_, values)| values);
     let least = all().copied().filter(|value| *value > 0.0).fold(1.0, f64::min) / 2.0;

@@ -50,7 +50,7 @@ fn colour(status: Status) -> RGBColor {
     }
 }
 
-fn drawn(bars: &[Bar], whole: u64, if_none: &str) -> anyhow::Result<String> {
+fn bars_or_text(bars: &[Bar], whole: u64, if_none: &str) -> anyhow::Result<String> {
     if bars.is_empty() { Ok(format!("<p>{if_none}</p>")) } else { chart::bars(bars, whole) }
 }
 
@@ -125,7 +125,7 @@ pub(super) fn page(facts: &ReportData) -> anyhow::Result<String> {
             parts: vec![(*count as f64, colour(*status))],
         })
         .collect();
-    page.push_str(&drawn(&bars, done, "No verdict yet.")?);
+    page.push_str(&bars_or_text(&bars, done, "No verdict yet.")?);
 
     page.push_str("<h2>Providers</h2>");
     let bars: Vec<Bar> = facts
@@ -136,7 +136,7 @@ pub(super) fn page(facts: &ReportData) -> anyhow::Result<String> {
             parts: counts.iter().map(|(status, count)| (*count as f64, colour(*status))).collect(),
         })
         .collect();
-    page.push_str(&drawn(&bars, done, "No server was asked.")?);
+    page.push_str(&bars_or_text(&bars, done, "No server was asked.")?);
 
     page.push_str("<h2>Throughput</h2>");
     match done {

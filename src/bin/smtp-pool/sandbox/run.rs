@@ -32,19 +32,19 @@ impl SandboxPlan {
 pub(crate) async fn run(plan: SandboxPlan) -> Result<Exit> {
     let sandbox = Sandbox::start(plan.world).await.failed_at("the sandbox cannot start")?;
     let mut stopped = pin!(stop::requested());
-    let describe = async { Terminal::out().lines(described(&sandbox)) };
+    let describing = async { Terminal::out().lines(describe(&sandbox)) };
     select! {
         // First, so that it listens before anybody is told that it runs.
         biased;
         () = &mut stopped => return Ok(Exit::Done),
-        written = describe => written.failed_at("standard output")?,
+        written = describing => written.failed_at("standard output")?,
     }
     stopped.await;
     Ok(Exit::Done)
 }
 
 /// The hosts, and a line of routes for each domain, to paste.
-fn described(sandbox: &Sandbox) -> String {
+fn describe(sandbox: &Sandbox) -> String {
     let mut text = String::from("# Hosts\n");
     for (host, addr) in sandbox.hosts() {
         text.push_str(&format!("# {addr}  {host}\n"));

@@ -91,7 +91,7 @@ pub(crate) struct VerifyArgs {
     pub(crate) no_catch_all: bool,
     /// Which accepted addresses are risky; disposable by default
     #[arg(long, value_enum, value_delimiter = ',', value_name = "KINDS", help_heading = "What to ask")]
-    pub(crate) risky: Option<Vec<Risk>>,
+    pub(crate) risky: Option<Vec<RiskKind>>,
     /// More domains that hand out throw-away mailboxes, one a line
     #[arg(long, value_name = "FILE", help_heading = "What to ask")]
     pub(crate) disposable: Vec<PathBuf>,
@@ -177,7 +177,7 @@ pub(crate) struct VerifyArgs {
 
 /// What may make an accepted address risky.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Risk {
+pub(crate) enum RiskKind {
     /// Roles, as in info@
     Role,
     /// Throw-away mailboxes

@@ -46,7 +46,7 @@ pub(super) async fn run(
     server: &MetricsServer,
 ) -> Result<Exit> {
     let started = Instant::now();
-    let (path, known_by, sources) = (plan.path.clone(), plan.there, plan.sources.clone());
+    let (path, known_by, sources) = (plan.path.clone(), plan.known_by, plan.sources.clone());
     let standing = match known_by {
         Some(_) => tokio::task::block_in_place(|| Job::open(&path)?.standing())?,
         None => create_job(plan, &context.screen).await?,

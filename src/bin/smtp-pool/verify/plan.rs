@@ -19,7 +19,7 @@ use smtp_pool::{
     verify::{Lists, RiskPolicy, Routes, VerifierConfig},
 };
 
-use super::args::{Risk, VerifyArgs};
+use super::args::{RiskKind, VerifyArgs};
 use crate::{
     escape::FileName,
     exit::{ErrorContext, Failure, Result},
@@ -62,7 +62,7 @@ pub(crate) struct JobPlan {
     /// What it is for, as jobs keep it.
     pub(crate) kind: &'static str,
     /// By what its lists were known again, if it is there.
-    pub(crate) there: Option<KnownBy>,
+    pub(crate) known_by: Option<KnownBy>,
 }
 
 impl VerifyPlan {
@@ -165,10 +165,10 @@ fn job_plan(
                 .hint("write to another output"));
         }
     }
-    let mut there = None;
+    let mut known_by = None;
     if path.exists() && !restart {
         let checked = Job::open(&path).and_then(|job| job.check(&sources, kind));
-        there = Some(checked.map_err(|error| {
+        known_by = Some(checked.map_err(|error| {
             let hint = match &error {
                 JobError::Foreign(_) => Some("move it away, or write to another output"),
                 JobError::Changed(_) | JobError::OtherKind(_) => {
@@ -183,7 +183,7 @@ fn job_plan(
             }
         })?);
     }
-    Ok(JobPlan { path, sources, hints, kind, there })
+    Ok(JobPlan { path, sources, hints, kind, known_by })
 }
 
 fn config(args: &VerifyArgs, scope: ServerScope, routes: Routes, patient: bool) -> Result<VerifierConfig> {
@@ -263,12 +263,12 @@ fn world(args: &VerifyArgs) -> Result<(Option<World>, &[String])> {
     }
 }
 
-fn risky(kinds: &[Risk]) -> Result<RiskPolicy> {
-    if kinds.contains(&Risk::None) && kinds.iter().any(|kind| *kind != Risk::None) {
+fn risky(kinds: &[RiskKind]) -> Result<RiskPolicy> {
+    if kinds.contains(&RiskKind::None) && kinds.iter().any(|kind| *kind != RiskKind::None) {
         return Err(Failure::usage("--risky: none stands alone"));
     }
     let has = |kind| kinds.contains(&kind);
-    Ok(RiskPolicy { role: has(Risk::Role), disposable: has(Risk::Disposable) })
+    Ok(RiskPolicy { role: has(RiskKind::Role), disposable: has(RiskKind::Disposable) })
 }
 
 /// Whether no address can lead outside the routes, as far as can be told without reading a list.
