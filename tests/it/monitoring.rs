@@ -185,7 +185,8 @@ fn alerts_are_about_metrics_that_exist_and_each_is_tested() {
 fn every_metric_is_documented_and_no_other() {
     let families = families();
     let (page, docs) = (file("docs/metrics.md"), file("src/metrics/mod.rs"));
-    let chapter = page.split("\n## ").find(|chapter| chapter.starts_with("Metrics of the library\n")).unwrap();
+    let chapter =
+        page.split("\n## ").find(|chapter| chapter.starts_with("Metrics of the library\n")).unwrap();
     for (text, place) in [(chapter, "docs/metrics.md"), (&docs, "src/metrics/mod.rs")] {
         assert_eq!(missing(&named(text, &families), &families), [""; 0], "not in {place}");
     }

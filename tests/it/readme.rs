@@ -34,7 +34,8 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Returns the files that a page links to, relative to its folder.
 fn linked(page: &str) -> Vec<&str> {
     let inline = page.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
-    let defined = page.lines().filter(|line| line.starts_with('[')).filter_map(|line| line.split_once("]: "));
+    let is_definition = |line: &&str| line.starts_with('[') && !line.starts_with("[^");
+    let defined = page.lines().filter(is_definition).filter_map(|line| line.split_once("]: "));
     let targets = inline.map(|(target, _)| target).chain(defined.map(|(_, target)| target));
     let files = targets.map(|target| target.split('#').next().unwrap_or_default());
     files.filter(|file| !file.is_empty() && !file.contains("://")).collect()
