@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     OpenError,
     breaker::backoff,
-    lease::{End, Home, Lease},
+    guard::{End, Home, Lease},
     server::{Failure, Server},
     shared::Todo,
 };

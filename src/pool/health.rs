@@ -16,7 +16,7 @@ use tokio::{
 use super::{
     OpenError, Pool,
     connect::Reserved,
-    lease::End,
+    guard::End,
     server::{Failure, Server},
     shared::Shared,
 };

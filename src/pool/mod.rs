@@ -48,12 +48,12 @@ mod error;
 mod health;
 mod idle;
 mod key;
-mod lease;
-mod line;
-mod maintain;
+mod guard;
+mod wait_queue;
+mod maintenance;
 #[cfg(feature = "verify")]
 mod open;
-mod ops;
+mod operations;
 #[expect(clippy::module_inception, reason = "the layer is named for the type that it is about")]
 mod pool;
 #[cfg(any(test, fuzzing))]
@@ -72,8 +72,8 @@ pub use self::{
     error::{BuildError, CheckoutError, Exhausted, Holder, OpenError, Stage},
     health::{Checked, Health, HealthError, HealthHandle, HealthManager, HealthReport, ServerHealth},
     key::{InvalidServer, Key, ToKey},
-    lease::PooledConnection,
-    ops::{Delivery, Envelope, OperationError, Verification},
+    guard::PooledConnection,
+    operations::{Delivery, Envelope, OperationError, Verification},
     pool::{Pool, Status},
     route::{Route, Routed},
 };

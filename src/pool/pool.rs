@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    Builder, CheckoutError, Config, PooledConnection, ToKey, clock::FOREVER, maintain::retire,
+    Builder, CheckoutError, Config, PooledConnection, ToKey, clock::FOREVER, maintenance::retire,
     registry::Registry, shared::Shared,
 };
 use crate::metrics::{Gauges, Metrics, Sizes};

@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 
 use super::{
     CheckoutError, Key, ToKey,
-    lease::{End, Lease},
+    guard::{End, Lease},
     server::{Failure, Server},
     shared::{Shared, Todo},
 };

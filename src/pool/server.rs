@@ -16,7 +16,7 @@ use super::{
     CheckoutError, Exhausted, HealthReport, Holder, Key, OpenError, PooledConnection, Stage,
     breaker::{Breaker, backoff},
     clock::millis,
-    lease::{End, Lease},
+    guard::{End, Lease},
     shared::{Shared, Todo},
     slots::Slots,
 };

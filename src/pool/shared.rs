@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 use super::{
     Config, OpenError, Route,
     clock::{Clock, millis},
-    lease::Lease,
-    maintain::drive,
+    guard::Lease,
+    maintenance::drive,
     registry::Registry,
     server::{Failure, Server},
     slots::Total,

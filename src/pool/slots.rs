@@ -36,7 +36,7 @@ use std::{
 
 use super::{
     idle::Idle,
-    line::{Left, Line},
+    wait_queue::{Left, Line},
     sync::{AtomicUsize, Mutex, MutexGuard, Ordering},
 };
 

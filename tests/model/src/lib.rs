@@ -1,4 +1,4 @@
-//! A model of the pool: the very sources of `src/pool/{slots,line,idle}.rs`, with shuttle's atomics and locks in the
+//! A model of the pool: the very sources of `src/pool/{slots,wait_queue,idle}.rs`, with shuttle's atomics and locks in the
 //! place of those of the standard library, so that every order in which threads can take their steps is tried.
 //!
 //! `just model` runs it. The queue of idle connections itself is crossbeam's, which is trusted: its operations are one
@@ -8,10 +8,10 @@
 
 #[path = "../../../src/pool/idle.rs"]
 mod idle;
-#[path = "../../../src/pool/line.rs"]
-mod line;
 #[path = "../../../src/pool/slots.rs"]
 mod slots;
+#[path = "../../../src/pool/wait_queue.rs"]
+mod wait_queue;
 
 mod sync {
     pub(super) use shuttle::sync::{

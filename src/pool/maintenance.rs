@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     clock::{TICK, millis},
-    lease::{End, Lease},
+    guard::{End, Lease},
     server::Server,
     shared::{Driving, Shared, Todo},
 };
