@@ -35,6 +35,14 @@ macro_rules! settings {
     };
 }
 
+impl Pool {
+    /// Begins to make a pool.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+}
+
 impl Builder {
     settings! {
         max_connections: usize,

@@ -8,9 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     OpenError,
     breaker::backoff,
-    guard::{End, Home, Lease},
-    server::{Failure, Server},
-    shared::Todo,
+    server::{End, Failure, Home, Lease, Server, Todo},
 };
 use crate::client::{ConnectError, Connection, Endpoint};
 
@@ -21,6 +19,25 @@ impl Server {
         tokio::select! {
             () = Self::fill(reserved) => {}
             () = self.shared.until_closed() => {}
+        }
+    }
+
+    /// Opens connections for those who wait, as far as that is allowed; who waits for nothing is told so.
+    pub(super) fn see_to_demand(self: &Arc<Self>) {
+        let now = Instant::now();
+        let (at_once, open) = {
+            let breaker = self.breaker();
+            (breaker.allows(now, self.shared.config.max_connecting), breaker.open(now))
+        };
+        let demand = self.slots.demand(at_once);
+        for _ in 0..demand.connects {
+            tokio::spawn(Arc::clone(self).connect());
+        }
+        if demand.starved {
+            self.maintenance.starve(self);
+        }
+        if let Some((until, error)) = open {
+            self.slots.give_up(&Failure::Circuit(until, error));
         }
     }
 
@@ -143,9 +160,9 @@ impl Reserved {
 impl Drop for Reserved {
     fn drop(&mut self) {
         if let Some(server) = self.0.take() {
-            if server.shared.is_driven() {
+            if server.maintenance.is_driven() {
                 server.slots.abandoned();
-                server.shared.todo(Todo::Demand(Arc::clone(&server)));
+                server.maintenance.todo(Todo::Demand(Arc::clone(&server)));
             } else {
                 // Nobody is left who could open another.
                 server.slots.failed(&Failure::Open(OpenError::Abandoned.into()));

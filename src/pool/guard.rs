@@ -1,87 +1,12 @@
-//! A connection that belongs to a pool, and the guard by which it is lent.
+//! The guard by which a connection is lent.
 
 use std::{
     fmt,
     ops::{Deref, DerefMut},
-    sync::Arc,
 };
 
-use super::{server::Server, slots::Occupant};
+use super::server::{Lease, Server};
 use crate::client::Connection;
-
-/// A connection and its slot: where this is dropped, the slot is free.
-pub(super) struct Lease {
-    pub(super) connection: Connection,
-    pub(super) home: Arc<Home>,
-    /// When it is too old to be lent, by the clock of the pool.
-    pub(super) expires: u64,
-    /// When it was last given back.
-    pub(super) returned: u64,
-    pub(super) uses: u64,
-    /// Commands that servers count against us.
-    pub(super) noops: u32,
-    /// Under which number the lending is on record, if it is.
-    pub(super) loan: Option<u64>,
-    /// Its slot is another's already.
-    pub(super) evicted: bool,
-    /// It is being said goodbye to, and so is its place under the limit over all servers.
-    pub(super) leaving: bool,
-    /// Why it ends, if that is known before it does.
-    pub(super) end: End,
-}
-
-/// The way from a connection to its server.
-///
-/// One for each connection: whoever gives it back holds on to the server meanwhile, and the count of those who do is
-/// then the connection's own, not one that all threads count by.
-pub(super) struct Home(pub(super) Arc<Server>);
-
-impl Occupant for Box<Lease> {
-    fn evict(&mut self) {
-        self.evicted = true;
-    }
-}
-
-/// Why a connection ended, as the metrics say it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// Not in step when it was given back: in a transaction, with replies owed, or broken.
-    Unusable,
-    /// Closed by the server, or broken, while idle.
-    Lost,
-    Expired,
-    /// More than were needed, or than there may be.
-    Surplus,
-    PoolClosed,
-}
-
-impl End {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Unusable => "unusable",
-            Self::Lost => "lost",
-            Self::Expired => "expired",
-            Self::Surplus => "surplus",
-            Self::PoolClosed => "pool_closed",
-        }
-    }
-}
-
-/// NOOPs on one connection: Sendmail slows down after 20, Postfix takes 100 of such commands, RSETs included.
-const MAX_NOOPS: u32 = 15;
-
-impl Lease {
-    /// Whether another NOOP might be held against us.
-    pub(super) fn was_asked_enough(&self) -> bool {
-        self.noops >= MAX_NOOPS
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.home.0.ended(self);
-    }
-}
 
 /// A connection lent by a [`Pool`](super::Pool), to which it returns when this is dropped.
 ///

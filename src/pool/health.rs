@@ -1,12 +1,10 @@
 //! Health checks: whether each server can still be used, found out before somebody needs it.
 
 use std::{
-    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use thiserror::Error;
 use tokio::{
     sync::{Semaphore, watch},
     task::{JoinHandle, JoinSet},
@@ -14,10 +12,9 @@ use tokio::{
 };
 
 use super::{
-    OpenError, Pool,
+    Checked, Health, HealthError, HealthReport, Pool, ServerHealth,
     connect::Reserved,
-    guard::End,
-    server::{Failure, Server},
+    server::{End, Failure, Server},
     shared::Shared,
 };
 use crate::metrics::{BreakerState, HealthResult};
@@ -47,73 +44,6 @@ const AT_ONCE: usize = 16;
 pub struct HealthManager {
     pool: Pool,
     check_interval: Duration,
-}
-
-/// What a health check found.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct HealthReport {
-    /// The server.
-    pub server: Arc<str>,
-    /// What was found.
-    pub outcome: Result<Checked, HealthError>,
-    /// How long it took.
-    pub took: Duration,
-    /// When it ended.
-    pub at: SystemTime,
-}
-
-/// How a server was found to be well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Checked {
-    /// An idle connection answered, or was seen to be open where it had been asked often enough.
-    Idle,
-    /// A connection was opened.
-    Fresh,
-    /// All connections were in use.
-    Busy,
-}
-
-/// A server is not well.
-#[derive(Clone, Debug, Error)]
-#[non_exhaustive]
-pub enum HealthError {
-    /// It could not be connected to.
-    #[error("cannot connect")]
-    Open(#[source] Arc<OpenError>),
-}
-
-/// `smtp.example.com: ok in 1.2ms`
-impl fmt::Display for HealthReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.outcome {
-            Ok(_) => write!(f, "{}: ok in {:?}", self.server, self.took),
-            Err(error) => write!(f, "{}: {error} after {:?}", self.server, self.took),
-        }
-    }
-}
-
-/// Whether a pool can be used: what a readiness endpoint answers by.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Health {
-    /// The pool is not closed, and no server is being left alone after repeated failures or failed its last check.
-    pub ready: bool,
-    /// Each server that the pool knows.
-    pub servers: Vec<ServerHealth>,
-}
-
-/// Whether a server can be used.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ServerHealth {
-    /// The server.
-    pub server: Arc<str>,
-    /// Its circuit breaker.
-    pub breaker: BreakerState,
-    /// Its last health check, if there was one.
-    pub last: Option<HealthReport>,
 }
 
 impl HealthManager {
@@ -183,8 +113,8 @@ impl Pool {
     pub async fn check_health(&self) -> Vec<HealthReport> {
         let places = Arc::new(Semaphore::new(AT_ONCE));
         let mut checks = JoinSet::new();
-        self.shared().drive();
-        for server in self.shared().all() {
+        self.registry.maintenance.drive();
+        for server in self.registry.servers.all() {
             let places = Arc::clone(&places);
             checks.spawn(async move {
                 let _place = places.acquire().await;
@@ -198,7 +128,7 @@ impl Pool {
     #[must_use]
     pub fn health(&self) -> Health {
         let shared = self.shared();
-        let servers: Vec<_> = shared.all().iter().map(|server| server.health()).collect();
+        let servers: Vec<_> = self.registry.servers.all().iter().map(|server| server.health()).collect();
         let well = |server: &ServerHealth| {
             server.breaker != BreakerState::Open
                 && server.last.as_ref().is_none_or(|last| last.outcome.is_ok())

@@ -11,35 +11,36 @@ use tokio::{
 };
 
 use super::{
+    OpenError,
     clock::{TICK, millis},
-    guard::{End, Lease},
-    server::Server,
-    shared::{Driving, Shared, Todo},
+    server::{End, Failure, Lease, Maintenance, Server, Todo},
+    server_map::ServerMap,
 };
 use crate::metrics::Gauges;
 
 /// Runs until the pool is dropped.
-pub(super) async fn drive(shared: Weak<Shared>, notify: Arc<Notify>, _driving: Driving) {
+async fn drive(maintenance: Weak<Maintenance>, notify: Arc<Notify>, _driving: Driving) {
     let mut next_tick = Instant::now();
     let mut next_cleanup = None;
     loop {
         {
-            let Some(shared) = shared.upgrade() else { return };
-            while let Some(todo) = shared.next_todo() {
+            let Some(maintenance) = maintenance.upgrade() else { return };
+            let shared = &maintenance.shared;
+            while let Some(todo) = maintenance.todos.pop() {
                 match todo {
                     Todo::Retire(lease) => drop(tokio::spawn(retire(lease))),
                     Todo::Demand(server) => server.see_to_demand(),
                 }
             }
-            shared.feed_starving();
+            maintenance.feed_starving();
             let now = Instant::now();
             if now >= next_tick {
                 next_tick = now + TICK;
-                shared.tick();
+                maintenance.tick();
             }
             if now >= *next_cleanup.get_or_insert(now + shared.config.cleanup_interval) {
                 next_cleanup = Some(now + shared.config.cleanup_interval);
-                shared.clean_up();
+                maintenance.clean_up();
             }
             if shared.is_closed() && shared.total.used() == 0 {
                 return;
@@ -58,18 +59,51 @@ pub(super) async fn retire(mut lease: Box<Lease>) {
     let _ = lease.connection.quit().await;
 }
 
-impl Shared {
+impl Maintenance {
+    /// Makes sure that the maintenance runs; within a runtime only.
+    pub(super) fn drive(self: &Arc<Self>) {
+        if !self.driven.load(Ordering::Relaxed) && !self.driven.swap(true, Ordering::SeqCst) {
+            let driving = Driving(Arc::downgrade(self));
+            tokio::spawn(drive(Arc::downgrade(self), Arc::clone(&self.shared.notify), driving));
+        }
+    }
+
+    /// Takes note that somebody waits for a connection to `server` and only the limit over all servers stands in the
+    /// way; takes an idle connection from another one, if there is any and none is on its way out already.
+    pub(super) fn starve(&self, server: &Arc<Server>) {
+        if !self.capacity.add(server) {
+            return;
+        }
+        for other in self.all() {
+            if !Arc::ptr_eq(&other, server)
+                && other.slots.waiting() == 0
+                && let Some(lease) = other.slots.take_first()
+            {
+                other.unwanted(lease);
+                return;
+            }
+        }
+    }
+
+    /// Sees to those who wait for a slot under the limit over all servers, first come, first served.
+    fn feed_starving(&self) {
+        for server in self.capacity.take().iter().filter_map(Weak::upgrade) {
+            // Where there is still no slot, it gets in line again.
+            server.see_to_demand();
+        }
+    }
+
     /// Every second.
     fn tick(&self) {
-        self.clock.tick();
+        self.shared.clock.tick();
         for server in self.all() {
             if server.slots.waiting() > 0 {
                 // A breaker that has half-opened, a slot that nobody told of.
                 server.see_to_demand();
             }
             server.fill_up();
-            if let Some(limit) = self.config.leak_after {
-                for holder in server.overdue(limit) {
+            if let Some(limit) = self.shared.config.leak_after {
+                for holder in server.loans.overdue(limit) {
                     tracing::warn!(server = %server.name, held = ?holder.held, taken_at = %holder.taken_at, "connection not given back");
                 }
             }
@@ -79,11 +113,11 @@ impl Shared {
     fn clean_up(&self) {
         for server in self.all() {
             server.clean_up();
-            let ttl = millis(self.config.server_ttl);
-            let unused = self.clock.now().saturating_sub(server.used.load(Ordering::Relaxed));
-            if server.slots.live() == 0 && self.config.min_idle == 0 && unused >= ttl {
-                if let Some(registry) = self.registry() {
-                    registry.forget(&server);
+            let ttl = millis(self.shared.config.server_ttl);
+            let unused = self.shared.clock.now().saturating_sub(server.used.load(Ordering::Relaxed));
+            if server.slots.live() == 0 && self.shared.config.min_idle == 0 && unused >= ttl {
+                if let Some(servers) = self.servers() {
+                    server.forget(&servers);
                 }
             } else {
                 let sizes = server.sizes();
@@ -96,6 +130,24 @@ impl Shared {
                     max = sizes.max,
                     "pool status"
                 );
+            }
+        }
+    }
+}
+
+/// Says that the maintenance has ended, whatever ended it.
+struct Driving(Weak<Maintenance>);
+
+impl Drop for Driving {
+    fn drop(&mut self) {
+        if let Some(maintenance) = self.0.upgrade() {
+            maintenance.driven.store(false, Ordering::SeqCst);
+            if maintenance.shared.is_closed() {
+                maintenance.drop_todos();
+            }
+            // The runtime ended; who waits in another one should know that nothing comes.
+            for server in maintenance.all() {
+                server.slots.give_up(&Failure::Open(OpenError::Abandoned.into()));
             }
         }
     }
@@ -116,6 +168,18 @@ impl Server {
                 self.unwanted(lease);
             }
         }
+    }
+
+    /// Forgets a server that nobody asks for and that there is no connection to.
+    pub(super) fn forget(self: &Arc<Self>, servers: &ServerMap<Self>) {
+        let _changing = servers.change();
+        if self.slots.live() > 0 || self.slots.waiting() > 0 {
+            return;
+        }
+        // Whoever has found it but not asked it yet makes connections that nobody else will find: closed, it sends
+        // them back for another.
+        drop(self.slots.close(&Failure::Closed));
+        servers.remove(&self.key, self);
     }
 
     /// Retires idle connections that are too old, and drops those that the server has closed, as can be seen without

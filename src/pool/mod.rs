@@ -41,15 +41,18 @@
 
 mod breaker;
 mod builder;
+mod capacity;
+mod checkout;
 mod clock;
 mod config;
 mod connect;
 mod error;
+mod guard;
 mod health;
+mod health_report;
 mod idle;
 mod key;
-mod guard;
-mod wait_queue;
+mod leaks;
 mod maintenance;
 #[cfg(feature = "verify")]
 mod open;
@@ -62,17 +65,21 @@ pub mod properties;
 mod registry;
 mod route;
 mod server;
+mod server_map;
 mod shared;
 mod slots;
 mod sync;
+mod todos;
+mod wait_queue;
 
 pub use self::{
     builder::Builder,
     config::{Config, ConfigError},
     error::{BuildError, CheckoutError, Exhausted, Holder, OpenError, Stage},
-    health::{Checked, Health, HealthError, HealthHandle, HealthManager, HealthReport, ServerHealth},
-    key::{InvalidServer, Key, ToKey},
     guard::PooledConnection,
+    health::{HealthHandle, HealthManager},
+    health_report::{Checked, Health, HealthError, HealthReport, ServerHealth},
+    key::{InvalidServer, Key, ToKey},
     operations::{Delivery, Envelope, OperationError, Verification},
     pool::{Pool, Status},
     route::{Route, Routed},

@@ -46,7 +46,7 @@ impl Server {
         taken_at: &'static Location<'static>,
     ) -> Result<PooledConnection, CheckoutError> {
         self.used.store(self.shared.clock.tick(), Ordering::Relaxed);
-        self.shared.drive();
+        self.maintenance.drive();
         if let Some(connection) = self.take(false, taken_at) {
             return Ok(connection);
         }

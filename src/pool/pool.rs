@@ -8,8 +8,8 @@ use tokio::{
 };
 
 use super::{
-    Builder, CheckoutError, Config, PooledConnection, ToKey, clock::FOREVER, maintenance::retire,
-    registry::Registry, shared::Shared,
+    CheckoutError, Config, PooledConnection, ToKey, clock::FOREVER, maintenance::retire, registry::Registry,
+    shared::Shared,
 };
 use crate::metrics::{Gauges, Metrics, Sizes};
 
@@ -81,12 +81,6 @@ impl Pool {
         Self { registry: Registry::new(shared) }
     }
 
-    /// Begins to make a pool.
-    #[must_use]
-    pub fn builder() -> Builder {
-        Builder::default()
-    }
-
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.registry.shared
     }
@@ -121,7 +115,7 @@ impl Pool {
         let taken_at = Location::caller();
         let timeout = timeout.min(FOREVER);
         async move {
-            match self.registry.known(&server, |server| server.take(false, taken_at)) {
+            match self.registry.servers.known(&server, |server| server.take(false, taken_at)) {
                 Some(connection) => Ok(connection),
                 // Boxed, so that whoever need not wait does not carry about what waiting takes.
                 None => Box::pin(self.get_in_line(server, timeout, taken_at)).await,
@@ -152,8 +146,10 @@ impl Pool {
     pub fn try_get<K: ToKey>(&self, server: K) -> Option<PooledConnection> {
         let taken_at = Location::caller();
         match server.text() {
-            Some(_) => self.registry.known(&server, |server| server.take(true, taken_at)),
-            None => self.registry.known_key(&server.to_key().ok()?, |server| server.take(true, taken_at)),
+            Some(_) => self.registry.servers.known(&server, |server| server.take(true, taken_at)),
+            None => {
+                self.registry.servers.known_key(&server.to_key().ok()?, |server| server.take(true, taken_at))
+            }
         }
     }
 
@@ -161,7 +157,7 @@ impl Pool {
     #[must_use]
     pub fn status(&self) -> Status {
         let mut status = Status::default();
-        for server in self.registry.all() {
+        for server in self.registry.servers.all() {
             let sizes = server.sizes();
             status.idle += sizes.idle;
             status.active += sizes.active;
@@ -187,7 +183,7 @@ impl Pool {
     pub async fn close(&self, deadline: Duration) -> bool {
         let until = Instant::now() + deadline.min(FOREVER);
         let shared = self.shared();
-        shared.drive();
+        self.registry.maintenance.drive();
         let mut goodbyes = JoinSet::new();
         for lease in self.registry.close() {
             goodbyes.spawn(retire(lease));

@@ -1,17 +1,15 @@
-//! The servers that a pool knows: found without a lock, by name or by key.
+//! The servers of a pool, made when they are first asked for.
 //!
-//! The pool alone owns it, and whoever else needs it finds it by a weak reference, since servers hold on to what they
-//! share, and connections to servers. With the last clone of the pool it goes, and everything is closed.
+//! The pool alone owns them. Whoever else needs them finds them by a weak reference, since servers hold on to what they
+//! share, and connections to servers. With the last clone of the pool they go, and everything is closed.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, atomic::Ordering};
-
-use foldhash::fast::RandomState;
+use std::sync::{Arc, Weak, atomic::Ordering};
 
 use super::{
     CheckoutError, Key, ToKey,
-    guard::{End, Lease},
-    server::{Failure, Server},
-    shared::{Shared, Todo},
+    server::{End, Failure, Lease, Maintenance, Server, Todo},
+    server_map::ServerMap,
+    shared::Shared,
 };
 use crate::{
     client::{ClientConfig, Connector},
@@ -21,66 +19,44 @@ use crate::{
 /// The servers of one pool.
 pub(super) struct Registry {
     pub(super) shared: Arc<Shared>,
-    servers: papaya::HashMap<Key, Arc<Server>, RandomState>,
-    /// Servers by how they were named, so that a name need not be parsed again.
-    names: papaya::HashMap<Box<str>, Arc<Server>, RandomState>,
-    /// Taken to add or remove a server, and to close: not to find one.
-    changing: Mutex<()>,
+    pub(super) servers: Arc<ServerMap<Server>>,
+    pub(super) maintenance: Arc<Maintenance>,
 }
 
 impl Drop for Registry {
     fn drop(&mut self) {
         self.close().for_each(drop);
         // Retired and not yet seen to.
-        self.shared.drop_todos();
+        self.maintenance.drop_todos();
     }
 }
 
 impl Registry {
     pub(super) fn new(shared: Shared) -> Arc<Self> {
-        let registry = Arc::new(Self {
-            shared: Arc::new(shared),
-            servers: papaya::HashMap::default(),
-            names: papaya::HashMap::default(),
-            changing: Mutex::new(()),
-        });
-        registry.shared.registry.get_or_init(|| Arc::downgrade(&registry));
-        registry
-    }
-
-    /// Asks `act` of the server if it is known by this key, without taking a lock.
-    pub(super) fn known_key<T>(&self, key: &Key, act: impl FnOnce(&Server) -> Option<T>) -> Option<T> {
-        self.servers.pin().get(key).and_then(|server| act(server))
-    }
-
-    /// Asks `act` of the server if it is known by this name, without taking a lock.
-    pub(super) fn known<T>(&self, key: &impl ToKey, act: impl FnOnce(&Server) -> Option<T>) -> Option<T> {
-        let name = key.text()?;
-        self.names.pin().get(name).and_then(|server| act(server))
+        let (shared, servers) = (Arc::new(shared), Arc::default());
+        let maintenance = Arc::new(Maintenance::new(Arc::clone(&shared), &servers));
+        Arc::new(Self { shared, servers, maintenance })
     }
 
     /// The server, which is made if it is not known.
     pub(super) fn server(&self, key: &impl ToKey) -> Result<Arc<Server>, CheckoutError> {
-        if let Some(server) = key.text().and_then(|name| self.names.pin().get(name).cloned()) {
+        let known = |server: &Arc<Server>| Some(Arc::clone(server));
+        if let Some(server) = self.servers.known(key, known) {
             return Ok(server);
         }
         let name = key.text();
         let key = key.to_key()?;
-        let _changing = self.change();
+        let _changing = self.servers.change();
         if self.shared.is_closed() {
             return Err(CheckoutError::Closed);
         }
-        let servers = self.servers.pin();
-        let server = match servers.get(&key) {
-            Some(server) => Arc::clone(server),
-            None => {
-                let server = self.make(key.clone());
-                servers.insert(key, Arc::clone(&server));
-                server
-            }
-        };
+        let server = self.servers.known_key(&key, known).unwrap_or_else(|| {
+            let server = self.make(key.clone());
+            self.servers.insert(key, &server);
+            server
+        });
         if let Some(name) = name {
-            self.names.pin().insert(name.into(), Arc::clone(&server));
+            self.servers.name(name, &server);
         }
         Ok(server)
     }
@@ -99,51 +75,30 @@ impl Registry {
         let tls = if verifies { &shared.tls.verified } else { &shared.tls.unverified };
         let metrics = shared.metrics.server(key.host());
         let connector = Connector::with_tls(client, tls.clone(), Arc::clone(&shared.metrics));
-        let server = Arc::new(Server::new(key, connector, Arc::clone(&metrics), Arc::clone(shared)));
+        let server =
+            Arc::new(Server::new(key, connector, Arc::clone(&metrics), Arc::clone(&self.maintenance)));
         let gauges: Weak<Server> = Arc::downgrade(&server);
         metrics.watch(gauges as Weak<dyn Gauges>);
         server
     }
 
-    fn change(&self) -> MutexGuard<'_, ()> {
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Each of them.
-    pub(super) fn all(&self) -> Vec<Arc<Server>> {
-        self.servers.pin().values().cloned().collect()
-    }
-
-    /// Forgets a server that nobody asks for and that there is no connection to.
-    pub(super) fn forget(&self, server: &Arc<Server>) {
-        let _changing = self.change();
-        if server.slots.live() > 0 || server.slots.waiting() > 0 {
-            return;
-        }
-        // Whoever has found it but not asked it yet makes connections that nobody else will find: closed, it sends
-        // them back for another.
-        drop(server.slots.close(&Failure::Closed));
-        self.servers.pin().remove(&server.key);
-        self.names.pin().retain(|_, known| !Arc::ptr_eq(known, server));
-    }
-
     /// Sets how many connections there may be to each server.
     pub(super) fn resize(&self, max: usize) {
-        let _changing = self.change();
+        let _changing = self.servers.change();
         self.shared.max_connections.store(max, Ordering::Release);
-        for server in self.all() {
+        for server in self.servers.all() {
             for lease in server.slots.resize(max) {
                 server.unwanted(lease);
             }
-            self.shared.todo(Todo::Demand(server));
+            self.maintenance.todo(Todo::Demand(server));
         }
     }
 
     /// Closes for good, and gives back what was idle.
     pub(super) fn close(&self) -> impl Iterator<Item = Box<Lease>> + use<> {
-        let _changing = self.change();
+        let _changing = self.servers.change();
         self.shared.note_closed();
-        let idle = self.all().into_iter().flat_map(|server| server.slots.close(&Failure::Closed));
+        let idle = self.servers.all().into_iter().flat_map(|server| server.slots.close(&Failure::Closed));
         idle.map(|mut lease| {
             lease.end = End::PoolClosed;
             lease

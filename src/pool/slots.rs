@@ -36,8 +36,8 @@ use std::{
 
 use super::{
     idle::Idle,
-    wait_queue::{Left, Line},
     sync::{AtomicUsize, Mutex, MutexGuard, Ordering},
+    wait_queue::{Left, Line},
 };
 
 /// Marks [`Slots::state`] of closed slots; the rest counts who waits.

@@ -113,14 +113,14 @@ async fn a_server_that_is_in_use_is_not_forgotten() {
     let pool = builder().build().unwrap();
     let server = pool.registry.server(&address).unwrap();
     let turn = server.slots.join().unwrap();
-    pool.registry.forget(&server);
+    server.forget(&pool.registry.servers);
     assert_eq!(pool.status().servers.len(), 1, "somebody waits");
     drop(turn);
     open(&server).await;
-    pool.registry.forget(&server);
+    server.forget(&pool.registry.servers);
     assert_eq!(pool.status().servers.len(), 1, "there is a connection");
     drop(server.slots.take());
-    pool.registry.forget(&server);
+    server.forget(&pool.registry.servers);
     assert_eq!(pool.status().servers.len(), 0);
     // Whoever had found it before is sent back for another.
     assert!(server.slots.join().is_none());

@@ -1,0 +1,72 @@
+//! The servers with a caller who waits, where only the limit over all servers stands in the way.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+use super::slots::Total;
+
+/// Servers `S` in the order in which they came to the limit.
+pub(super) struct CapacityWaiters<S> {
+    servers: Mutex<VecDeque<Weak<S>>>,
+    /// Connections that are being said goodbye to: each will make room for one.
+    leaving: AtomicUsize,
+    total: Arc<Total>,
+    notify: Arc<Notify>,
+}
+
+impl<S> CapacityWaiters<S> {
+    pub(super) fn new(total: Arc<Total>, notify: Arc<Notify>) -> Self {
+        Self { servers: Mutex::default(), leaving: AtomicUsize::new(0), total, notify }
+    }
+
+    /// Adds a server. Returns whether a connection of another server has to make room for it: false if enough are on
+    /// their way out already.
+    pub(super) fn add(&self, server: &Arc<S>) -> bool {
+        let mut servers = self.lock();
+        if !servers.iter().any(|known| known.as_ptr() == Arc::as_ptr(server)) {
+            servers.push_back(Arc::downgrade(server));
+        }
+        self.update_total(&servers);
+        self.total.is_starving()
+    }
+
+    /// Takes all servers out, first come, first served.
+    pub(super) fn take(&self) -> VecDeque<Weak<S>> {
+        let mut servers = self.lock();
+        if !servers.is_empty() {
+            self.total.set_starving(0);
+        }
+        std::mem::take(&mut servers)
+    }
+
+    /// Records that a connection is being said goodbye to.
+    pub(super) fn record_leaving(&self) {
+        self.leaving.fetch_add(1, Ordering::AcqRel);
+        self.update_total(&self.lock());
+    }
+
+    /// Records that a connection that was being said goodbye to is no more.
+    pub(super) fn record_left(&self) {
+        self.leaving.fetch_sub(1, Ordering::AcqRel);
+        let servers = self.lock();
+        self.update_total(&servers);
+        if !servers.is_empty() {
+            self.notify.notify_one();
+        }
+    }
+
+    fn update_total(&self, servers: &VecDeque<Weak<S>>) {
+        self.total.set_starving(servers.len().saturating_sub(self.leaving.load(Ordering::Acquire)));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Weak<S>>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

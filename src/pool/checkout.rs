@@ -1,0 +1,214 @@
+//! Lending a connection, and taking it back.
+
+use std::{
+    panic::Location,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::{
+    CheckoutError, Exhausted, PooledConnection, Stage,
+    breaker::backoff,
+    server::{End, Failure, Lease, Server},
+};
+use crate::{metrics::Gauges, proto::Command};
+
+/// Whether a connection can be lent.
+enum Fit {
+    Lent(PooledConnection),
+    /// It has been idle for so long that it should be asked first.
+    Ask(Box<Lease>),
+    Unfit,
+}
+
+impl Server {
+    /// An idle connection, if there is one and nobody has been waiting; one that has been idle for long only if
+    /// `unasked`.
+    pub(super) fn take(
+        &self,
+        unasked: bool,
+        taken_at: &'static Location<'static>,
+    ) -> Option<PooledConnection> {
+        loop {
+            let lease = if self.shared.config.fair { self.slots.take() } else { self.slots.take_first() }?;
+            match self.lend(lease, unasked, taken_at) {
+                Fit::Lent(connection) => {
+                    self.metrics.checkout(Duration::ZERO);
+                    return Some(connection);
+                }
+                Fit::Ask(lease) => {
+                    // Somebody with the time to ask may come.
+                    drop(self.slots.put(lease));
+                    return None;
+                }
+                Fit::Unfit => {}
+            }
+        }
+    }
+
+    /// A connection: idle, given back, or new, whichever comes first.
+    pub(super) async fn get(
+        self: Arc<Self>,
+        wait: Duration,
+        taken_at: &'static Location<'static>,
+    ) -> Result<PooledConnection, CheckoutError> {
+        let began = Instant::now();
+        let until = began + wait;
+        self.used.store(self.shared.clock.tick(), Ordering::Relaxed);
+        self.maintenance.drive();
+        let mut stillborn = 0;
+        loop {
+            // What is handed over in line has just been used, or opened: there is nothing to ask it.
+            let (lease, unasked) = match self.slots.take() {
+                Some(lease) => (lease, false),
+                None => {
+                    let waited = self.wait(began, until).await;
+                    let lease = waited.inspect_err(|error| {
+                        tracing::debug!(server = %self.name, kind = error.kind(), waited = ?began.elapsed(), "no connection");
+                        self.metrics.checkout_failed(error.kind());
+                    })?;
+                    (lease, true)
+                }
+            };
+            let is_fresh = lease.uses == 0;
+            match self.lend(lease, unasked, taken_at) {
+                Fit::Lent(connection) => {
+                    self.metrics.checkout(began.elapsed());
+                    return Ok(connection);
+                }
+                // A server that closes what it has just opened is not to be besieged.
+                Fit::Unfit if is_fresh => {
+                    stillborn += 1;
+                    let pause = backoff(self.shared.config.backoff, stillborn, fastrand::f64());
+                    sleep_until(until.min(Instant::now() + pause)).await;
+                }
+                Fit::Ask(mut lease) => {
+                    let limit = until.min(Instant::now() + self.shared.config.connection_timeout);
+                    if self.answers(&mut lease, limit).await
+                        && let Fit::Lent(connection) = self.lend(lease, true, taken_at)
+                    {
+                        self.metrics.checkout(began.elapsed());
+                        return Ok(connection);
+                    }
+                    if Instant::now() >= until {
+                        let error = self.too_late(Stage::Ask, began.elapsed());
+                        self.metrics.checkout_failed(error.kind());
+                        return Err(error);
+                    }
+                }
+                Fit::Unfit => {}
+            }
+        }
+    }
+
+    /// Waits in line.
+    async fn wait(self: &Arc<Self>, began: Instant, until: Instant) -> Result<Box<Lease>, CheckoutError> {
+        let Some(turn) = self.slots.join() else { return Err(CheckoutError::Closed) };
+        self.see_to_demand();
+        match timeout_at(until, turn).await {
+            Ok(Ok(lease)) => Ok(lease),
+            Ok(Err(failure)) => Err(self.failure(failure)),
+            Err(_) => Err(self.timed_out(began.elapsed())),
+        }
+    }
+
+    /// Finds out, without a round trip, whether a connection can be lent.
+    fn lend(&self, mut lease: Box<Lease>, unasked: bool, taken_at: &'static Location<'static>) -> Fit {
+        let now = self.shared.clock.now();
+        if lease.expires <= now {
+            lease.end = End::Expired;
+            self.retire(lease);
+            return Fit::Unfit;
+        }
+        if !lease.connection.is_quiet() {
+            lease.end = End::Lost;
+            return Fit::Unfit;
+        }
+        if !unasked && now.saturating_sub(lease.returned) >= self.shared.noop_after {
+            return Fit::Ask(lease);
+        }
+        lease.uses += 1;
+        // Whatever happens to it from here on, unless it is given back in order.
+        lease.end = End::Unusable;
+        if self.shared.config.leak_after.is_some() {
+            lease.loan = Some(self.loans.record(taken_at));
+        }
+        Fit::Lent(PooledConnection::new(lease))
+    }
+
+    /// Asks whether a connection that has been idle for long is still there.
+    pub(super) async fn answers(&self, lease: &mut Lease, limit: Instant) -> bool {
+        lease.end = End::Lost;
+        if lease.was_asked_enough() {
+            return false;
+        }
+        lease.noops += 1;
+        match timeout_at(limit, lease.connection.command(&Command::Noop)).await {
+            // Refused or not, it is an answer; not so where its lines carry different codes.
+            Ok(Ok(reply)) if lease.connection.is_idle() && !reply.has_mixed_codes() => {
+                lease.returned = self.shared.clock.tick();
+                lease.connection.rest();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes a connection back: no I/O, no waiting.
+    pub(super) fn put_back(mut lease: Box<Lease>) {
+        let home = Arc::clone(&lease.home);
+        let server = &home.0;
+        if let Some(number) = lease.loan.take() {
+            server.loans.settle(number);
+        }
+        if !lease.connection.is_idle() {
+            return;
+        }
+        let now = server.shared.clock.now();
+        lease.connection.rest();
+        lease.returned = now;
+        lease.end = End::Lost;
+        if lease.expires <= now {
+            lease.end = End::Expired;
+            server.retire(lease);
+        } else if let Err(lease) = server.slots.put(lease) {
+            server.unwanted(lease);
+        }
+    }
+
+    pub(super) fn failure(&self, failure: Failure) -> CheckoutError {
+        let server = Arc::clone(&self.name);
+        match failure {
+            Failure::Open(source) => CheckoutError::Connect { server, source },
+            Failure::Circuit(until, source) => {
+                let retry_after = until.saturating_duration_since(Instant::now());
+                CheckoutError::CircuitOpen { server, retry_after, source }
+            }
+            Failure::Closed => CheckoutError::Closed,
+        }
+    }
+
+    fn timed_out(&self, waited: Duration) -> CheckoutError {
+        let sizes = self.sizes();
+        let server = Arc::clone(&self.name);
+        if sizes.active > 0 && sizes.active + sizes.idle + sizes.connecting >= sizes.max {
+            return CheckoutError::Exhausted(Box::new(Exhausted {
+                server,
+                waited,
+                max: sizes.max,
+                active: sizes.active,
+                connecting: sizes.connecting,
+                waiting: sizes.waiting,
+                held: self.loans.holders(),
+            }));
+        }
+        self.too_late(if sizes.connecting > 0 { Stage::Connect } else { Stage::Wait }, waited)
+    }
+
+    fn too_late(&self, stage: Stage, waited: Duration) -> CheckoutError {
+        let server = Arc::clone(&self.name);
+        CheckoutError::Timeout { server, stage, waited, source: self.breaker().last() }
+    }
+}

@@ -1,0 +1,79 @@
+//! What health checks found.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use thiserror::Error;
+
+use super::OpenError;
+use crate::metrics::BreakerState;
+
+/// What a health check found.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HealthReport {
+    /// The server.
+    pub server: Arc<str>,
+    /// What was found.
+    pub outcome: Result<Checked, HealthError>,
+    /// How long it took.
+    pub took: Duration,
+    /// When it ended.
+    pub at: SystemTime,
+}
+
+/// How a server was found to be well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Checked {
+    /// An idle connection answered, or was seen to be open where it had been asked often enough.
+    Idle,
+    /// A connection was opened.
+    Fresh,
+    /// All connections were in use.
+    Busy,
+}
+
+/// A server is not well.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum HealthError {
+    /// It could not be connected to.
+    #[error("cannot connect")]
+    Open(#[source] Arc<OpenError>),
+}
+
+/// `smtp.example.com: ok in 1.2ms`
+impl fmt::Display for HealthReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.outcome {
+            Ok(_) => write!(f, "{}: ok in {:?}", self.server, self.took),
+            Err(error) => write!(f, "{}: {error} after {:?}", self.server, self.took),
+        }
+    }
+}
+
+/// Whether a pool can be used: what a readiness endpoint answers by.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Health {
+    /// The pool is not closed, and no server is being left alone after repeated failures or failed its last check.
+    pub ready: bool,
+    /// Each server that the pool knows.
+    pub servers: Vec<ServerHealth>,
+}
+
+/// Whether a server can be used.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ServerHealth {
+    /// The server.
+    pub server: Arc<str>,
+    /// Its circuit breaker.
+    pub breaker: BreakerState,
+    /// Its last health check, if there was one.
+    pub last: Option<HealthReport>,
+}
