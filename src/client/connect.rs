@@ -14,7 +14,7 @@ use tokio::{
 use tracing::{Instrument, Span};
 
 use super::{
-    ConnectError, Connection, Session, SessionError, Timeouts, log::Log, session::single::unambiguous,
+    ConnectError, Connection, Session, SessionError, Timeouts, log::Log, session::stop_and_wait::unambiguous,
 };
 use crate::{
     metrics::{Metrics, Operation, ServerMetrics},

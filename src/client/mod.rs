@@ -8,12 +8,12 @@ mod connect;
 mod connection;
 mod envelope;
 mod error;
+mod latencies;
 mod log;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod properties;
 mod session;
-mod tally;
 
 pub use self::{
     config::Timeouts,

@@ -7,10 +7,10 @@
 //!
 //! Writing never waits for a peer that itself waits for us to read: while a write is pending, replies are read.
 
-mod flight;
+mod idle_check;
 mod message;
-mod quiet;
-pub(super) mod single;
+pub(super) mod stop_and_wait;
+mod timing;
 mod transaction;
 
 use std::{
@@ -29,8 +29,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use self::flight::{Flight, RoundTrip};
-use super::{SessionError, Timeouts, log::Log, tally::Tally};
+use self::timing::{Flight, RoundTrip};
+use super::{SessionError, Timeouts, latencies::Tally, log::Log};
 use crate::{
     metrics::ServerMetrics,
     proto::{

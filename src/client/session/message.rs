@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Session, single::unambiguous};
+use super::{Session, stop_and_wait::unambiguous};
 use crate::{
     client::SessionError,
     proto::{Command, DialogueError, DotStuffer, Reply, State, Verb},

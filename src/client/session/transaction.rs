@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Session, single::unambiguous};
+use super::{Session, stop_and_wait::unambiguous};
 use crate::{
     client::{EnvelopeReplies, SessionError},
     proto::{Command, MailParams, Mailbox, RcptParams, Reply, ReversePath, State, Verb},

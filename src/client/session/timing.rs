@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{READ, Session};
 use crate::{
-    client::{SessionError, tally::operation},
+    client::{SessionError, latencies::operation},
     proto::{DialogueError, Head, Verb},
 };
 
