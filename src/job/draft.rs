@@ -9,9 +9,9 @@ use rusqlite::Connection;
 use tempfile::TempPath;
 
 use super::{
+    companions::{check_replaceable, draft_name, real, remove_companions, sweep},
     error::{Doing, Result},
     open,
-    place::{check_replaceable, draft_name, real, remove_companions, sweep},
     schema::{APPLICATION_ID, DRAFT_ID, Format, SEALED},
     sqlite::Sqlite,
 };

@@ -13,9 +13,9 @@ use std::{
 use foldhash::HashMap;
 
 use super::{
+    encoding::{Unpack, compress, decompress, put_number, put_octets},
     error::{JobError, Result},
     input::Row,
-    pack::{Unpack, compress, decompress, put_number, put_octets},
     store::{Chunk, MAX_ROWS, Segment, Span, Store},
 };
 

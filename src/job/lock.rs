@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
+    companions::{beside, open_plain, real},
     error::{Doing, JobError, Result},
-    place::{beside, open_plain, real},
 };
 
 /// Before the number of the process.

@@ -8,42 +8,43 @@
 //! place. A [`JobRun`] works on it, is drained or killed, and another goes on where it was: results and the completion
 //! of their addresses are kept in one transaction. Whatever is known can be read at any time, in the order of the rows.
 
-mod board;
+mod checksum;
+mod companions;
 mod digest;
 mod draft;
-mod durable;
+mod encoding;
 mod error;
-mod feed;
-mod flight;
+mod feeder;
 pub mod format;
 mod history;
 mod import;
+mod in_flight;
 pub mod input;
-mod keep;
+#[expect(clippy::module_inception, reason = "the layer is named for the type that it is about")]
+mod job;
+mod list_file;
 mod lock;
 mod open;
-mod origin;
-mod pack;
-mod place;
+mod progress;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod properties;
 mod results;
 mod run;
 mod schema;
-mod seal;
 mod sqlite;
 mod store;
 #[cfg(test)]
 mod tests;
 mod upgrade;
+mod writer;
 
 pub use self::{
-    board::{OnLane, Standing},
-    durable::{About, Job, diff},
     error::JobError,
     history::{LaneNote, Took, Totals},
-    origin::{KnownBy, Origin, Place},
+    job::{About, Job, diff},
+    list_file::{KnownBy, Origin, Place},
+    progress::{OnLane, Standing},
     results::{JobRow, Known},
     run::JobRun,
 };

@@ -11,9 +11,9 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig, limits::Limit};
 
 use super::{
+    companions::{Rights, beside, check_companions, has_log, may_read, real},
     error::{Doing, JobError, Result},
     lock::Lock,
-    place::{Rights, beside, check_companions, has_log, may_read, real},
     schema::{self, Format},
 };
 

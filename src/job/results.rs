@@ -5,8 +5,8 @@ use std::ops::Range;
 use jiff::Timestamp;
 
 use super::{
+    encoding::{Entry, Unpack, Unpacker, decompress, size},
     error::{JobError, Result},
-    pack::{Entry, Unpack, Unpacker, decompress, size},
     store::{MAX_ROWS, Span, Store},
 };
 use crate::verify::{CatchAll, Record, SubStatus};
@@ -156,7 +156,7 @@ mod tests {
 
     use super::*;
     use crate::job::{
-        pack::{Packer, compress, put_octets},
+        encoding::{Packer, compress, put_octets},
         sqlite::Sqlite,
         store::{Changes, Segment},
     };

@@ -12,18 +12,18 @@ use std::{
 use tokio::{runtime::Handle, task::JoinHandle};
 
 use super::{
-    board::{Board, OnLane, Standing},
-    durable::Job,
     error::{JobError, Result},
-    feed::{self, Feeder},
-    flight::Flight,
+    feeder::{self, Feeder},
     history::History,
-    keep::Keeper,
+    in_flight::Flight,
+    job::Job,
     lock::Lock,
     open::Access,
+    progress::{Board, OnLane, Standing},
     sqlite::Sqlite,
     store::Store,
     upgrade::renew,
+    writer::Keeper,
 };
 use crate::{
     metrics::Metrics,
@@ -62,7 +62,7 @@ impl JobRun {
         let (mut writer, reader) = (Sqlite::open(path, Access::Write)?, Sqlite::open(path, Access::Read)?);
         // Neither a clock that was set back nor a hostile file must make the run wait for years.
         let longest = verifier.longest_pause().max(LONGEST_PAUSE);
-        let latest = feed::now().saturating_add(i64::try_from(longest.as_millis()).unwrap_or(i64::MAX));
+        let latest = feeder::now().saturating_add(i64::try_from(longest.as_millis()).unwrap_or(i64::MAX));
         writer.bring_forward(latest)?;
         let flight = Arc::new(Flight::default());
         let (tasks, events) = verifier.start(writer.catch_all()?);

@@ -16,11 +16,11 @@ use rusqlite::{
 };
 
 use super::{
+    checksum::{row_sum, seal, unseal},
+    encoding::{catch_all, catch_all_code},
     error::{JobError, Result},
     open::{self, Access},
-    pack::{catch_all, catch_all_code},
     schema::{self, Format},
-    seal::{row_sum, seal, unseal},
     store::{Changes, Chunk, ChunkHead, MAX_ROWS, Postponed, Segment, Span, Store},
 };
 use crate::verify::CatchAll;

@@ -13,10 +13,10 @@ use rusqlite::{Connection, types::Value};
 use tempfile::TempDir;
 
 use super::{
+    checksum::{row_sum, seal},
+    encoding::{Packer, compress, put_number},
     input::{Hints, Rows, Source},
     open::Access,
-    pack::{Packer, compress, put_number},
-    seal::{row_sum, seal},
     sqlite::Sqlite,
     store::{Batch, Changes, Postponed, Store},
     *,
@@ -258,7 +258,7 @@ fn torn_and_scribbled_files_are_errors_and_no_panics() {
             assert_eq!(found, wanted);
         }
         for suffix in ["-wal", "-shm", "-journal"] {
-            let _ = fs::remove_file(place::beside(&desk.job, suffix));
+            let _ = fs::remove_file(companions::beside(&desk.job, suffix));
         }
     }
 }
@@ -388,7 +388,7 @@ fn a_time_that_never_comes_is_brought_forward() {
         let desk = Desk::new();
         desk.forge(&format!("UPDATE postponed SET due = {due}"));
         let mut store = Sqlite::open(&desk.job, Access::Write).unwrap();
-        let latest = feed::now();
+        let latest = feeder::now();
         store.bring_forward(latest).unwrap();
         let found = store.due(i64::MAX, (i64::MIN, 0), 100).unwrap();
         assert_eq!(found.len(), 8, "{due}");
@@ -399,12 +399,12 @@ fn a_time_that_never_comes_is_brought_forward() {
     desk.forge("UPDATE postponed SET due = 9223372036854775807");
     let _ = desk.start(|_| ());
     let store = Sqlite::open(&desk.job, Access::Read).unwrap();
-    let hour = feed::now() + 3_600_000;
+    let hour = feeder::now() + 3_600_000;
     assert!(store.due(hour, (i64::MIN, 0), 100).unwrap().len() == 8);
     // What is due soon stays as it is.
     let desk = Desk::new();
     let mut store = Sqlite::open(&desk.job, Access::Write).unwrap();
-    store.bring_forward(feed::now()).unwrap();
+    store.bring_forward(feeder::now()).unwrap();
     assert_eq!(store.due(i64::MAX, (i64::MIN, 0), 100).unwrap()[0].due, 1_700_000_000_000);
 }
 

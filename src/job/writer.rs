@@ -9,12 +9,12 @@ use foldhash::HashMap;
 use tokio::{runtime::Handle, time::timeout};
 
 use super::{
-    board::Board,
+    encoding::{Entry, Packer, Unpack, decompress},
     error::{JobError, Result},
-    feed::now,
-    flight::{self, Flight, Progress},
+    feeder::now,
     import,
-    pack::{Entry, Packer, Unpack, decompress},
+    in_flight::{self, Flight, Progress},
+    progress::Board,
     results,
     store::{Changes, Postponed, Span, Store},
 };
@@ -96,14 +96,14 @@ impl<S: Store> Keeper<S> {
         for event in events {
             match event {
                 Event::Done { id, record } => {
-                    let (chunk, row) = flight::task(id);
+                    let (chunk, row) = in_flight::task(id);
                     self.answer(chunk, row, &record, true)?;
                     if chunk.is_none() {
                         self.changes.settled.push(row);
                     }
                 }
                 Event::Later { id, record, after } => {
-                    let (chunk, row) = flight::task(id);
+                    let (chunk, row) = in_flight::task(id);
                     self.answer(chunk, row, &record, false)?;
                     let after = i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
                     let due = now().saturating_add(after);
@@ -175,7 +175,7 @@ impl<S: Store> Keeper<S> {
 
     /// Takes verdicts back, and has their addresses asked again.
     fn reopen(&mut self, ids: Vec<u64>) -> Result<()> {
-        let mut rows: Vec<u32> = ids.into_iter().map(|id| flight::task(id).1).collect();
+        let mut rows: Vec<u32> = ids.into_iter().map(|id| in_flight::task(id).1).collect();
         rows.sort_unstable();
         rows.dedup();
         // The verdicts may be among those not yet kept.

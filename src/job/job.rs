@@ -9,17 +9,17 @@ use foldhash::HashMap;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
-    board::Standing,
     draft::Draft,
+    encoding::Packer,
     error::{JobError, Result},
-    feed,
+    feeder,
     history::{History, LaneNote, Took, Totals},
     import::{self, Imported},
     input::{Rows, Shape, Source},
+    list_file::{KnownBy, Origin},
     lock::Lock,
     open::Access,
-    origin::{KnownBy, Origin},
-    pack::Packer,
+    progress::Standing,
     results::{self, JobRow, Known},
     schema::Format,
     sqlite::Sqlite,
@@ -79,7 +79,7 @@ impl Job {
             origin.hash = Some(digest.hash());
         }
         let Imported { rows, addresses, invalid } = imported;
-        let about = About { origins, rows, addresses, invalid, kind: kind.into(), created: feed::now() };
+        let about = About { origins, rows, addresses, invalid, kind: kind.into(), created: feeder::now() };
         let about = serde_json::to_string(&about).map_err(|_| JobError::Damaged)?;
         let chunks = draft.store.next_chunk()?.to_string();
         let values = vec![("about", about), ("chunks", chunks)];

@@ -10,8 +10,8 @@ use tokio::runtime::Handle;
 
 use super::{
     error::{JobError, Result},
-    flight::{Flight, task_id},
     import::addresses,
+    in_flight::{Flight, task_id},
     results,
     store::{ChunkHead, Span, Store},
 };
