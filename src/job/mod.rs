@@ -10,6 +10,7 @@
 
 mod checksum;
 mod companions;
+mod diff;
 mod digest;
 mod draft;
 mod encoding;
@@ -40,9 +41,10 @@ mod upgrade;
 mod writer;
 
 pub use self::{
+    diff::diff,
     error::JobError,
     history::{LaneNote, Took, Totals},
-    job::{About, Job, diff},
+    job::{About, Job},
     list_file::{KnownBy, Origin, Place},
     progress::{OnLane, Standing},
     results::{JobRow, Known},

@@ -1,0 +1,63 @@
+//! Two jobs compared.
+
+use std::hash::BuildHasher;
+
+use foldhash::HashMap;
+
+use super::{
+    error::Result,
+    job::Job,
+    results::{JobRow, Known},
+};
+use crate::{proto::Mailbox, verify::SubStatus};
+
+/// Tells of every address whose verdict differs between two jobs, in the order of `after`, then of those that are gone:
+/// the verdicts before and after, where there are any. Addresses are the same if they are spelt the same but for the
+/// case of the domain.
+///
+/// # Errors
+/// A store fails.
+pub fn diff(
+    before: &Job,
+    after: &Job,
+    mut tell: impl FnMut(&str, Option<SubStatus>, Option<SubStatus>),
+) -> Result<()> {
+    let hasher = foldhash::quality::RandomState::default();
+    let key = |address: &str| match Mailbox::parse(address) {
+        Ok(mailbox) => hasher.hash_one(mailbox.as_str()),
+        Err(_) => hasher.hash_one(address),
+    };
+    let verdict = |row: &JobRow| (row.known == Known::Verdict).then_some(row.record.sub_status);
+    // The verdict, and whether the other job has the address.
+    let mut seen: HashMap<u64, (Option<SubStatus>, bool)> = HashMap::default();
+    for rows in before.rows() {
+        seen.extend(rows?.iter().map(|row| (key(&row.record.address), (verdict(row), false))));
+    }
+    for rows in after.rows() {
+        for row in rows? {
+            let now = verdict(&row);
+            match seen.get_mut(&key(&row.record.address)) {
+                Some((_, true)) => {}
+                Some((was, found)) => {
+                    *found = true;
+                    if *was != now {
+                        tell(&row.record.address, *was, now);
+                    }
+                }
+                None => {
+                    seen.insert(key(&row.record.address), (None, true));
+                    tell(&row.record.address, None, now);
+                }
+            }
+        }
+    }
+    for rows in before.rows() {
+        for row in rows? {
+            if let Some((was, found @ false)) = seen.get_mut(&key(&row.record.address)) {
+                *found = true;
+                tell(&row.record.address, *was, None);
+            }
+        }
+    }
+    Ok(())
+}
