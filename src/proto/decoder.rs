@@ -6,16 +6,12 @@
 use std::mem;
 
 use bytes::{Buf, BytesMut};
-use memchr::memchr;
 
-use super::{DecodeError, Reply, grammar, reply::Head};
-
-/// The longest line that is read, its line end included; RFC 5321 4.5.3.1.5 allows 512, servers exceed it.
-pub const MAX_LINE: usize = 2 * 1024;
-/// The longest reply, all its lines together.
-pub const MAX_REPLY: usize = 64 * 1024;
-/// The most lines in one reply.
-pub const MAX_LINES: usize = 512;
+use super::{
+    DecodeError, MAX_LINE, MAX_LINES, MAX_REPLY, Reply,
+    grammar::{self, line_end, trim_end},
+    reply::Head,
+};
 
 /// Cuts replies out of what was read.
 ///
@@ -254,25 +250,24 @@ fn whole_reply(line: &[u8]) -> Option<Head> {
     }
 }
 
-/// Where the first line ends.
-///
-/// `memchr` chooses the widest registers of the processor at every call, which for lines as short as these takes as long
-/// as the search itself. Those of SSE2 are there on every x86-64.
-#[inline(always)]
-pub(super) fn line_end(octets: &[u8]) -> Option<usize> {
-    #[cfg(target_arch = "x86_64")]
-    if let Some(finder) = memchr::arch::x86_64::sse2::memchr::One::new(b'\n') {
-        return finder.find(octets);
-    }
-    memchr(b'\n', octets)
-}
-
-/// The line without the white space at its end, which is a carriage return for nearly all.
-#[inline(always)]
-pub(super) fn trim_end(line: &[u8]) -> &[u8] {
-    match line {
-        [text @ .., b'\r'] if text.last().is_some_and(u8::is_ascii_graphic) => text,
-        _ => line.trim_ascii_end(),
+impl Reply {
+    /// Parses exactly one reply; the last line end may be missing, as in a line of a log.
+    ///
+    /// # Errors
+    /// Whatever [`Decoder::decode`] refuses, [`DecodeError::Incomplete`] where the last line says that more
+    /// follow, and [`DecodeError::Trailing`] where more follows than was said.
+    pub fn parse(octets: &[u8]) -> Result<Self, DecodeError> {
+        let mut decoder = Decoder::new();
+        decoder.buffer().extend_from_slice(octets);
+        if !octets.ends_with(b"\n") {
+            decoder.buffer().extend_from_slice(b"\r\n");
+        }
+        let reply = decoder.decode()?.ok_or(DecodeError::Incomplete)?;
+        if decoder.buffer().iter().all(u8::is_ascii_whitespace) {
+            Ok(reply)
+        } else {
+            Err(DecodeError::Trailing)
+        }
     }
 }
 

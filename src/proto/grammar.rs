@@ -17,6 +17,9 @@
 //! Wider than the RFC on purpose, for servers that exist: any second digit (`571`, `591`), any octets as text
 //! (Latin-1, GBK, UTF-8), nothing or anything where the space after the code should be.
 
+use std::{fmt, str::FromStr};
+
+use memchr::memchr;
 use nom::{
     IResult, Parser,
     branch::alt,
@@ -26,8 +29,7 @@ use nom::{
     multi::fold_many0,
     sequence::{delimited, preceded, terminated},
 };
-
-use super::EnhancedCode;
+use thiserror::Error;
 
 /// One line of a reply, without its line end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +135,71 @@ pub(crate) fn ehlo_line<'a>(line: &'a [u8], mut param: impl FnMut(&'a [u8])) -> 
     let (input, ()) = fold_many0(word, || (), |(), word| param(word)).parse(input)?;
     Ok((input, keyword))
 }
+
+/// Where the first line ends.
+///
+/// `memchr` chooses the widest registers of the processor at every call, which for lines as short as these takes as long
+/// as the search itself. Those of SSE2 are there on every x86-64.
+#[inline(always)]
+pub(super) fn line_end(octets: &[u8]) -> Option<usize> {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(finder) = memchr::arch::x86_64::sse2::memchr::One::new(b'\n') {
+        return finder.find(octets);
+    }
+    memchr(b'\n', octets)
+}
+
+/// The line without the white space at its end, which is a carriage return for nearly all.
+#[inline(always)]
+pub(super) fn trim_end(line: &[u8]) -> &[u8] {
+    match line {
+        [text @ .., b'\r'] if text.last().is_some_and(u8::is_ascii_graphic) => text,
+        _ => line.trim_ascii_end(),
+    }
+}
+
+/// An enhanced status code: class, subject and detail (RFC 3463 2, RFC 2034 4).
+///
+/// Subject and detail may have up to three digits, as `5.7.606` of Exchange Online does.
+///
+/// ```
+/// use smtp_pool::proto::EnhancedCode;
+/// let code: EnhancedCode = "5.7.606".parse()?;
+/// assert_eq!((code.class, code.subject, code.detail), (5, 7, 606));
+/// assert_eq!(code.to_string(), "5.7.606");
+/// # Ok::<(), smtp_pool::proto::EnhancedCodeError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EnhancedCode {
+    /// 2 (success), 4 (persistent transient failure) or 5 (permanent failure).
+    pub class: u8,
+    /// What the code is about: 1 addressing, 2 mailbox, 3 system, 4 network, 5 protocol, 6 content, 7 policy.
+    pub subject: u16,
+    /// The condition itself, read together with the subject.
+    pub detail: u16,
+}
+
+impl fmt::Display for EnhancedCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.class, self.subject, self.detail)
+    }
+}
+
+impl FromStr for EnhancedCode {
+    type Err = EnhancedCodeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match enhanced_code(text.as_bytes()) {
+            Ok(([], code)) if !text.ends_with([' ', '\t']) => Ok(code),
+            _ => Err(EnhancedCodeError),
+        }
+    }
+}
+
+/// The text is not an enhanced status code such as `5.1.1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("not an enhanced status code: wanted class 2, 4 or 5, subject and detail, as in \"5.1.1\"")]
+pub struct EnhancedCodeError;
 
 #[cfg(test)]
 mod tests {

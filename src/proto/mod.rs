@@ -4,9 +4,9 @@
 //! |---|---|---|
 //! | `address` | [`Mailbox`], [`Domain`], [`ReversePath`], [`ClientName`] | RFC 5321 4.1.2, RFC 6531 3.3 |
 //! | `command` | [`Command`] and its parts, encoded and decoded | RFC 5321 4.1 |
-//! | `grammar` | one line of a reply, by nom | RFC 5321 4.2, RFC 2034 |
+//! | `grammar` | one line of a reply, by nom; [`EnhancedCode`] | RFC 5321 4.2, RFC 2034, RFC 3463 |
 //! | `decoder` | [`Decoder`]: a stream becomes replies | |
-//! | `reply` | [`Reply`], [`EnhancedCode`] | RFC 5321 4.2, RFC 3463 |
+//! | `reply` | [`Reply`] | RFC 5321 4.2 |
 //! | `extensions` | [`Extensions`]: the reply to EHLO | RFC 5321 4.1.1.1 |
 //! | `dialogue` | [`Dialogue`]: what is legal now, what is owed | RFC 5321 4.1.4, RFC 2920 |
 //! | `sasl` | [`Sasl`]: answers to challenges | RFC 4954 |
@@ -32,12 +32,13 @@ pub use self::{
         Argument, Body, Command, CommandError, EnvelopeId, MailParams, Mechanism, Notify, OriginalRecipient,
         ParamError, RcptParams, Ret, SaslResponse, Verb,
     },
-    decoder::{Decoder, MAX_LINE, MAX_LINES, MAX_REPLY},
+    decoder::Decoder,
     dialogue::{Dialogue, DialogueError, State},
     dot::{DotStuffer, DotUnstuffer},
-    error::{DecodeError, EnhancedCodeError},
+    error::DecodeError,
     extensions::{Extensions, Limits},
-    reply::{EnhancedCode, Reply},
+    grammar::{EnhancedCode, EnhancedCodeError},
+    reply::{MAX_LINE, MAX_LINES, MAX_REPLY, Reply},
     sasl::{Credentials, Sasl, SaslError},
 };
 pub(crate) use self::{

@@ -1,16 +1,21 @@
 //! The reply of a server: RFC 5321 4.2, with the enhanced status code of RFC 2034 and RFC 3463.
 
-use std::{borrow::Cow, fmt, ops::Range, str::FromStr};
+use std::{borrow::Cow, fmt, ops::Range};
 
 use bytes::Bytes;
 use memchr::memrchr;
 
 use super::{
-    DecodeError, Decoder,
-    decoder::{line_end, trim_end},
-    error::EnhancedCodeError,
-    grammar,
+    EnhancedCode,
+    grammar::{self, line_end, trim_end},
 };
+
+/// The longest line that is read, its line end included; RFC 5321 4.5.3.1.5 allows 512, servers exceed it.
+pub const MAX_LINE: usize = 2 * 1024;
+/// The longest reply, all its lines together.
+pub const MAX_REPLY: usize = 64 * 1024;
+/// The most lines in one reply.
+pub const MAX_LINES: usize = 512;
 
 /// The most octets of an [excerpt](Reply::excerpt).
 const MAX_EXCERPT: usize = 4 * 1024;
@@ -21,7 +26,7 @@ const MAX_EXCERPT: usize = 4 * 1024;
 /// own. Text is octets, viewed lossily as UTF-8: real servers answer in Latin-1 and GBK too.
 ///
 /// `B` is what holds the octets: a share of the buffer that they were read into, or, where a reply is only lent by
-/// [`Decoder::decode_ref`], a slice of it.
+/// [`Decoder::decode_ref`](super::Decoder::decode_ref), a slice of it.
 ///
 /// ```
 /// use smtp_pool::proto::Reply;
@@ -55,7 +60,7 @@ impl Head {
     /// Of a line of `length` octets, line end included; without white space at its end it has `trimmed`.
     #[inline]
     pub(super) fn new(line: &grammar::ReplyLine<'_>, trimmed: usize, length: usize) -> Self {
-        debug_assert!(length <= super::MAX_LINE, "the decoder cuts no longer lines");
+        debug_assert!(length <= MAX_LINE, "the decoder cuts no longer lines");
         let start = (trimmed - line.text.len()) as u64;
         Self(start << 48 | (length as u64) << 32 | (trimmed as u64) << 16 | u64::from(line.code))
     }
@@ -93,27 +98,6 @@ impl Head {
     #[inline]
     fn length(self) -> usize {
         usize::from((self.0 >> 32) as u16)
-    }
-}
-
-impl Reply {
-    /// Parses exactly one reply; the last line end may be missing, as in a line of a log.
-    ///
-    /// # Errors
-    /// Whatever [`Decoder::decode`] refuses, [`DecodeError::Incomplete`] where the last line says that more
-    /// follow, and [`DecodeError::Trailing`] where more follows than was said.
-    pub fn parse(octets: &[u8]) -> Result<Self, DecodeError> {
-        let mut decoder = Decoder::new();
-        decoder.buffer().extend_from_slice(octets);
-        if !octets.ends_with(b"\n") {
-            decoder.buffer().extend_from_slice(b"\r\n");
-        }
-        let reply = decoder.decode()?.ok_or(DecodeError::Incomplete)?;
-        if decoder.buffer().iter().all(u8::is_ascii_whitespace) {
-            Ok(reply)
-        } else {
-            Err(DecodeError::Trailing)
-        }
     }
 }
 
@@ -298,44 +282,6 @@ impl<B: AsRef<[u8]>> fmt::Debug for Reply<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Reply(b\"{}\"", self.as_bytes().escape_ascii())?;
         f.write_str(if self.head.is_malformed() { ", malformed)" } else { ")" })
-    }
-}
-
-/// An enhanced status code: class, subject and detail (RFC 3463 2, RFC 2034 4).
-///
-/// Subject and detail may have up to three digits, as `5.7.606` of Exchange Online does.
-///
-/// ```
-/// use smtp_pool::proto::EnhancedCode;
-/// let code: EnhancedCode = "5.7.606".parse()?;
-/// assert_eq!((code.class, code.subject, code.detail), (5, 7, 606));
-/// assert_eq!(code.to_string(), "5.7.606");
-/// # Ok::<(), smtp_pool::proto::EnhancedCodeError>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EnhancedCode {
-    /// 2 (success), 4 (persistent transient failure) or 5 (permanent failure).
-    pub class: u8,
-    /// What the code is about: 1 addressing, 2 mailbox, 3 system, 4 network, 5 protocol, 6 content, 7 policy.
-    pub subject: u16,
-    /// The condition itself, read together with the subject.
-    pub detail: u16,
-}
-
-impl fmt::Display for EnhancedCode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.class, self.subject, self.detail)
-    }
-}
-
-impl FromStr for EnhancedCode {
-    type Err = EnhancedCodeError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match grammar::enhanced_code(text.as_bytes()) {
-            Ok(([], code)) if !text.ends_with([' ', '\t']) => Ok(code),
-            _ => Err(EnhancedCodeError),
-        }
     }
 }
 

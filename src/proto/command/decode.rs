@@ -58,7 +58,20 @@ impl CommandError {
 
 type Result<T> = std::result::Result<T, CommandError>;
 
-pub(super) fn command(line: &[u8]) -> Result<Command> {
+impl Command {
+    /// Decodes one line, with or without its line end, as a server does.
+    ///
+    /// Verbs and keywords are case-insensitive; a space behind `FROM:` and `TO:` and a source route are passed
+    /// over, as RFC 5321 4.1.1 and appendix C ask of a server.
+    ///
+    /// # Errors
+    /// A [`CommandError`], which tells the reply code it deserves.
+    pub fn parse(line: &[u8]) -> Result<Self> {
+        command(line)
+    }
+}
+
+fn command(line: &[u8]) -> Result<Command> {
     let line = str::from_utf8(line.trim_ascii_end()).map_err(|_| CommandError::Syntax("not UTF-8"))?;
     if line.bytes().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
         return Err(CommandError::Syntax("CR, LF or NUL inside a command"));

@@ -187,17 +187,6 @@ impl Command {
             Self::Quit => line(out, "QUIT", ""),
         }
     }
-
-    /// Decodes one line, with or without its line end, as a server does.
-    ///
-    /// Verbs and keywords are case-insensitive; a space behind `FROM:` and `TO:` and a source route are passed
-    /// over, as RFC 5321 4.1.1 and appendix C ask of a server.
-    ///
-    /// # Errors
-    /// A [`CommandError`], which tells the reply code it deserves.
-    pub fn parse(line: &[u8]) -> Result<Self, CommandError> {
-        decode::command(line)
-    }
 }
 
 /// `MAIL FROM:<…>` without building a [`Command`], for the pipelined path.

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::proto::properties;
+use crate::proto::{DecodeError, properties};
 
 fn reply(text: &str) -> Reply {
     Reply::parse(text.as_bytes()).unwrap()
