@@ -9,6 +9,7 @@
 
 mod idle_check;
 mod message;
+mod round_trip;
 pub(super) mod stop_and_wait;
 mod timing;
 mod transaction;
@@ -29,7 +30,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use self::timing::{Flight, RoundTrip};
+use self::round_trip::{Flight, RoundTrip};
 use super::{SessionError, Timeouts, latencies::Tally, log::Log};
 use crate::{
     metrics::ServerMetrics,
