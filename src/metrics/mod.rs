@@ -58,6 +58,7 @@ mod counts;
 mod gauges;
 #[cfg(feature = "hdr-log")]
 mod hdr_log;
+mod health;
 mod operation;
 mod prometheus;
 mod recorder;
@@ -68,8 +69,9 @@ mod snapshot;
 pub use gauges::{BreakerState, Gauges, PoolState, Sizes};
 #[cfg(feature = "hdr-log")]
 pub use hdr_log::HdrLog;
+pub use health::HealthResult;
 pub use operation::Operation;
 pub use prometheus::Prometheus;
 pub use registry::Metrics;
-pub use server::{HealthResult, ServerMetrics};
+pub use server::ServerMetrics;
 pub use snapshot::{Latency, ServerSnapshot, Snapshot};
