@@ -1,10 +1,8 @@
 //! Which domains and mailboxes there are, and who serves them.
 
-use std::borrow::Cow;
-
 use foldhash::{HashMap, HashMapExt};
 
-use super::{DomainConfig, HostConfig, World, WorldError, chance};
+use super::{DomainConfig, HostConfig, World, WorldError, chance, local_part::canonical};
 use crate::proto::{Domain, Mailbox};
 
 /// What an address is, whatever its servers say of it.
@@ -43,6 +41,27 @@ struct Entry {
     catch_all: bool,
     known_share: f64,
     mailboxes: HashMap<String, Truth>,
+}
+
+impl World {
+    /// Reads a world from TOML, and checks it.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, by its key.
+    pub fn from_toml(text: &str) -> Result<Self, WorldError> {
+        let world: Self = toml::from_str(text).map_err(|error| WorldError::Toml(error.into()))?;
+        Directory::new(&world)?;
+        Ok(world)
+    }
+
+    /// The world of `smtp-pool verify --sandbox`: a domain or more for every behaviour that a verifier meets.
+    ///
+    /// # Panics
+    /// Never: a test reads the embedded description.
+    #[must_use]
+    pub fn demo() -> Self {
+        Self::from_toml(Self::DEMO).expect("the embedded world is valid")
+    }
 }
 
 impl Directory {
@@ -155,37 +174,5 @@ fn parse_name(kind: &'static str, name: &str) -> Result<String, WorldError> {
     match Domain::parse(name) {
         Ok(name) => Ok(name.as_str().into()),
         Err(source) => Err(WorldError::Name { kind, name: name.into(), source }),
-    }
-}
-
-/// A local part as a host compares it: without quotes, in lower case.
-pub(super) fn canonical(local_part: &str) -> Cow<'_, str> {
-    let as_is = |octet: u8| octet.is_ascii() && !octet.is_ascii_uppercase() && octet != b'"';
-    if local_part.bytes().all(as_is) {
-        return local_part.into();
-    }
-    let Some(quoted) = local_part.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
-        return local_part.to_lowercase().into();
-    };
-    let mut escaped = false;
-    let unquoted = quoted.chars().filter(|&c| {
-        escaped = c == '\\' && !escaped;
-        !escaped
-    });
-    unquoted.collect::<String>().to_lowercase().into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn local_parts_compare_without_case_and_quotes() {
-        assert!(matches!(canonical("ann"), Cow::Borrowed("ann")));
-        assert_eq!(canonical("Ann"), "ann");
-        assert_eq!(canonical(r#""Ann""#), "ann");
-        assert_eq!(canonical(r#""john doe""#), "john doe");
-        assert_eq!(canonical(r#""a\"b\\c""#), r#"a"b\c"#);
-        assert_eq!(canonical("ΔΟΚΙΜΉ"), "δοκιμή");
     }
 }

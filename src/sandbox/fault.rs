@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 use fastrand::Rng;
 use serde::Deserialize;
 
-use super::{Delay, directory::canonical};
+use super::{Delay, local_part::canonical};
 use crate::proto::{Mailbox, Verb};
 
 /// Octets of the line that [`Does::LongLine`] sends.

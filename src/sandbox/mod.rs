@@ -105,6 +105,7 @@ mod fault;
 mod greylist;
 mod harvest;
 mod host;
+mod local_part;
 mod server;
 mod session;
 mod stats;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, slice};
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::{Fault, HostConfig, directory::Directory};
+use super::{Fault, HostConfig};
 use crate::proto::AddressError;
 
 /// MX hosts, and the domains that they serve. Its form in TOML is told in the [module's documentation](super).
@@ -126,25 +126,6 @@ pub enum WorldError {
 }
 
 impl World {
-    /// Reads a world from TOML, and checks it.
-    ///
-    /// # Errors
-    /// The first thing that is wrong, by its key.
-    pub fn from_toml(text: &str) -> Result<Self, WorldError> {
-        let world: Self = toml::from_str(text).map_err(|error| WorldError::Toml(error.into()))?;
-        Directory::new(&world)?;
-        Ok(world)
-    }
-
-    /// The world of `smtp-pool verify --sandbox`: a domain or more for every behaviour that a verifier meets.
-    ///
-    /// # Panics
-    /// Never: a test reads the embedded description.
-    #[must_use]
-    pub fn demo() -> Self {
-        Self::from_toml(Self::DEMO).expect("the embedded world is valid")
-    }
-
     /// The description of [`World::demo`]: a start for one's own.
     pub const DEMO: &str = include_str!("demo.toml");
 

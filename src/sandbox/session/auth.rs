@@ -2,19 +2,11 @@
 
 use bytes::BytesMut;
 
-use super::{Phase, Session, Step};
+use super::{
+    Session, Step,
+    phase::{Exchange, Phase},
+};
 use crate::proto::{Mechanism, SaslResponse};
-
-/// Whose turn it is in a SASL dialogue.
-#[derive(Debug)]
-pub(super) enum Exchange {
-    /// PLAIN: everything at once.
-    Plain,
-    /// LOGIN: the name.
-    LoginUser,
-    /// LOGIN: the password, after the name.
-    LoginPassword(Vec<u8>),
-}
 
 impl Session {
     pub(super) fn auth(

@@ -16,6 +16,7 @@ mod commands;
 mod errors;
 mod message;
 mod nonmail;
+mod phase;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use fastrand::Rng;
 use memchr::memchr;
 
-use self::{auth::Exchange, errors::Errors, message::Body, nonmail::Nonmail};
+use self::{errors::Errors, nonmail::Nonmail, phase::Phase};
 use super::{
     Delay, Extension, HostConfig, Stage, chance, directory::Directory, greylist::Greylist, harvest::Harvest,
     stats::Counters, wire::Delivery,
@@ -100,14 +101,6 @@ pub(super) struct Session {
     slow: bool,
     /// In the middle of a line that is too long.
     skipping: bool,
-}
-
-/// What the next octets of the client are.
-#[derive(Debug)]
-enum Phase {
-    Command,
-    Auth(Exchange),
-    Body(Body),
 }
 
 /// Between MAIL and the end of the message.

@@ -4,7 +4,10 @@ use std::{mem, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Body, Phase, Session, Step};
+use super::{
+    Session, Step,
+    phase::{Body, Phase},
+};
 use crate::{
     proto::Mailbox,
     sandbox::{Does, Stage, fault, wire::Delivery},
