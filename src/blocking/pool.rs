@@ -8,7 +8,7 @@ use crate::{
     metrics::Metrics,
     pool::{
         self, BuildError, Builder, CheckoutError, Config, Delivery, Envelope, Health, HealthReport,
-        OperationError, Status, ToKey, Verification,
+        OperationError, PoolStatus, ToKey, Verification,
     },
 };
 
@@ -143,7 +143,7 @@ impl Pool {
 
     /// [`pool::Pool::status`].
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> PoolStatus {
         self.inner.status()
     }
 

@@ -57,7 +57,7 @@ impl Breaker {
         *self = Self::new(self.threshold, self.pause);
     }
 
-    /// Takes note of a failure; `random` is a number from 0 to 1 that spreads the pauses of many clients.
+    /// Records a failure; `random` is a number from 0 to 1 that spreads the pauses of many clients.
     pub(super) fn failed(&mut self, now: Instant, error: Arc<OpenError>, random: f64) {
         self.last = Some(error);
         self.failures = self.failures.saturating_add(1);

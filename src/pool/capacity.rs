@@ -10,20 +10,20 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::slots::Total;
+use super::slots::TotalLimit;
 
 /// Servers `S` in the order in which they came to the limit.
 pub(super) struct CapacityWaiters<S> {
     servers: Mutex<VecDeque<Weak<S>>>,
     /// Connections that are being said goodbye to: each will make room for one.
-    leaving: AtomicUsize,
-    total: Arc<Total>,
+    quitting: AtomicUsize,
+    total: Arc<TotalLimit>,
     notify: Arc<Notify>,
 }
 
 impl<S> CapacityWaiters<S> {
-    pub(super) fn new(total: Arc<Total>, notify: Arc<Notify>) -> Self {
-        Self { servers: Mutex::default(), leaving: AtomicUsize::new(0), total, notify }
+    pub(super) fn new(total: Arc<TotalLimit>, notify: Arc<Notify>) -> Self {
+        Self { servers: Mutex::default(), quitting: AtomicUsize::new(0), total, notify }
     }
 
     /// Adds a server. Returns whether a connection of another server has to make room for it: false if enough are on
@@ -34,27 +34,27 @@ impl<S> CapacityWaiters<S> {
             servers.push_back(Arc::downgrade(server));
         }
         self.update_total(&servers);
-        self.total.is_starving()
+        self.total.has_waiters()
     }
 
     /// Takes all servers out, first come, first served.
     pub(super) fn take(&self) -> VecDeque<Weak<S>> {
         let mut servers = self.lock();
         if !servers.is_empty() {
-            self.total.set_starving(0);
+            self.total.set_waiters(0);
         }
         std::mem::take(&mut servers)
     }
 
     /// Records that a connection is being said goodbye to.
-    pub(super) fn record_leaving(&self) {
-        self.leaving.fetch_add(1, Ordering::AcqRel);
+    pub(super) fn record_quitting(&self) {
+        self.quitting.fetch_add(1, Ordering::AcqRel);
         self.update_total(&self.lock());
     }
 
     /// Records that a connection that was being said goodbye to is no more.
-    pub(super) fn record_left(&self) {
-        self.leaving.fetch_sub(1, Ordering::AcqRel);
+    pub(super) fn record_quit_ended(&self) {
+        self.quitting.fetch_sub(1, Ordering::AcqRel);
         let servers = self.lock();
         self.update_total(&servers);
         if !servers.is_empty() {
@@ -63,7 +63,7 @@ impl<S> CapacityWaiters<S> {
     }
 
     fn update_total(&self, servers: &VecDeque<Weak<S>>) {
-        self.total.set_starving(servers.len().saturating_sub(self.leaving.load(Ordering::Acquire)));
+        self.total.set_waiters(servers.len().saturating_sub(self.quitting.load(Ordering::Acquire)));
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Weak<S>>> {

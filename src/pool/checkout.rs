@@ -9,18 +9,18 @@ use std::{
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
-    CheckoutError, Exhausted, PooledConnection, Stage,
+    CheckoutError, CheckoutStage, Exhausted, PooledConnection,
     breaker::backoff,
-    server::{End, Failure, Lease, Server},
+    server::{CloseReason, Lease, Server, WaitFailure},
 };
 use crate::{metrics::Gauges, proto::Command};
 
 /// Whether a connection can be lent.
-enum Fit {
+enum LendCheck {
     Lent(PooledConnection),
     /// It has been idle for so long that it should be asked first.
-    Ask(Box<Lease>),
-    Unfit,
+    AskFirst(Box<Lease>),
+    Unusable,
 }
 
 impl Server {
@@ -34,16 +34,16 @@ impl Server {
         loop {
             let lease = if self.shared.config.fair { self.slots.take() } else { self.slots.take_first() }?;
             match self.lend(lease, unasked, taken_at) {
-                Fit::Lent(connection) => {
+                LendCheck::Lent(connection) => {
                     self.metrics.checkout(Duration::ZERO);
                     return Some(connection);
                 }
-                Fit::Ask(lease) => {
+                LendCheck::AskFirst(lease) => {
                     // Somebody with the time to ask may come.
                     drop(self.slots.put(lease));
                     return None;
                 }
-                Fit::Unfit => {}
+                LendCheck::Unusable => {}
             }
         }
     }
@@ -57,8 +57,8 @@ impl Server {
         let began = Instant::now();
         let until = began + wait;
         self.used.store(self.shared.clock.tick(), Ordering::Relaxed);
-        self.maintenance.drive();
-        let mut stillborn = 0;
+        self.maintenance.ensure_running();
+        let mut closed_at_once = 0;
         loop {
             // What is handed over in line has just been used, or opened: there is nothing to ask it.
             let (lease, unasked) = match self.slots.take() {
@@ -74,31 +74,31 @@ impl Server {
             };
             let is_fresh = lease.uses == 0;
             match self.lend(lease, unasked, taken_at) {
-                Fit::Lent(connection) => {
+                LendCheck::Lent(connection) => {
                     self.metrics.checkout(began.elapsed());
                     return Ok(connection);
                 }
                 // A server that closes what it has just opened is not to be besieged.
-                Fit::Unfit if is_fresh => {
-                    stillborn += 1;
-                    let pause = backoff(self.shared.config.backoff, stillborn, fastrand::f64());
+                LendCheck::Unusable if is_fresh => {
+                    closed_at_once += 1;
+                    let pause = backoff(self.shared.config.backoff, closed_at_once, fastrand::f64());
                     sleep_until(until.min(Instant::now() + pause)).await;
                 }
-                Fit::Ask(mut lease) => {
+                LendCheck::AskFirst(mut lease) => {
                     let limit = until.min(Instant::now() + self.shared.config.connection_timeout);
-                    if self.answers(&mut lease, limit).await
-                        && let Fit::Lent(connection) = self.lend(lease, true, taken_at)
+                    if self.answers_noop(&mut lease, limit).await
+                        && let LendCheck::Lent(connection) = self.lend(lease, true, taken_at)
                     {
                         self.metrics.checkout(began.elapsed());
                         return Ok(connection);
                     }
                     if Instant::now() >= until {
-                        let error = self.too_late(Stage::Ask, began.elapsed());
+                        let error = self.timeout_error(CheckoutStage::Ask, began.elapsed());
                         self.metrics.checkout_failed(error.kind());
                         return Err(error);
                     }
                 }
-                Fit::Unfit => {}
+                LendCheck::Unusable => {}
             }
         }
     }
@@ -106,42 +106,42 @@ impl Server {
     /// Waits in line.
     async fn wait(self: &Arc<Self>, began: Instant, until: Instant) -> Result<Box<Lease>, CheckoutError> {
         let Some(turn) = self.slots.join() else { return Err(CheckoutError::Closed) };
-        self.see_to_demand();
+        self.open_for_waiters();
         match timeout_at(until, turn).await {
             Ok(Ok(lease)) => Ok(lease),
-            Ok(Err(failure)) => Err(self.failure(failure)),
-            Err(_) => Err(self.timed_out(began.elapsed())),
+            Ok(Err(failure)) => Err(self.checkout_error(failure)),
+            Err(_) => Err(self.wait_error(began.elapsed())),
         }
     }
 
     /// Finds out, without a round trip, whether a connection can be lent.
-    fn lend(&self, mut lease: Box<Lease>, unasked: bool, taken_at: &'static Location<'static>) -> Fit {
+    fn lend(&self, mut lease: Box<Lease>, unasked: bool, taken_at: &'static Location<'static>) -> LendCheck {
         let now = self.shared.clock.now();
         if lease.expires <= now {
-            lease.end = End::Expired;
+            lease.end = CloseReason::Expired;
             self.retire(lease);
-            return Fit::Unfit;
+            return LendCheck::Unusable;
         }
         if !lease.connection.is_quiet() {
-            lease.end = End::Lost;
-            return Fit::Unfit;
+            lease.end = CloseReason::Lost;
+            return LendCheck::Unusable;
         }
         if !unasked && now.saturating_sub(lease.returned) >= self.shared.noop_after {
-            return Fit::Ask(lease);
+            return LendCheck::AskFirst(lease);
         }
         lease.uses += 1;
         // Whatever happens to it from here on, unless it is given back in order.
-        lease.end = End::Unusable;
+        lease.end = CloseReason::Unusable;
         if self.shared.config.leak_after.is_some() {
-            lease.loan = Some(self.loans.record(taken_at));
+            lease.checkout = Some(self.checkouts.record(taken_at));
         }
-        Fit::Lent(PooledConnection::new(lease))
+        LendCheck::Lent(PooledConnection::new(lease))
     }
 
     /// Asks whether a connection that has been idle for long is still there.
-    pub(super) async fn answers(&self, lease: &mut Lease, limit: Instant) -> bool {
-        lease.end = End::Lost;
-        if lease.was_asked_enough() {
+    pub(super) async fn answers_noop(&self, lease: &mut Lease, limit: Instant) -> bool {
+        lease.end = CloseReason::Lost;
+        if lease.has_used_its_noops() {
             return false;
         }
         lease.noops += 1;
@@ -160,8 +160,8 @@ impl Server {
     pub(super) fn put_back(mut lease: Box<Lease>) {
         let home = Arc::clone(&lease.home);
         let server = &home.0;
-        if let Some(number) = lease.loan.take() {
-            server.loans.settle(number);
+        if let Some(number) = lease.checkout.take() {
+            server.checkouts.settle(number);
         }
         if !lease.connection.is_idle() {
             return;
@@ -169,28 +169,28 @@ impl Server {
         let now = server.shared.clock.now();
         lease.connection.rest();
         lease.returned = now;
-        lease.end = End::Lost;
+        lease.end = CloseReason::Lost;
         if lease.expires <= now {
-            lease.end = End::Expired;
+            lease.end = CloseReason::Expired;
             server.retire(lease);
         } else if let Err(lease) = server.slots.put(lease) {
-            server.unwanted(lease);
+            server.close_surplus(lease);
         }
     }
 
-    pub(super) fn failure(&self, failure: Failure) -> CheckoutError {
+    pub(super) fn checkout_error(&self, failure: WaitFailure) -> CheckoutError {
         let server = Arc::clone(&self.name);
         match failure {
-            Failure::Open(source) => CheckoutError::Connect { server, source },
-            Failure::Circuit(until, source) => {
+            WaitFailure::Open(source) => CheckoutError::Connect { server, source },
+            WaitFailure::Circuit(until, source) => {
                 let retry_after = until.saturating_duration_since(Instant::now());
                 CheckoutError::CircuitOpen { server, retry_after, source }
             }
-            Failure::Closed => CheckoutError::Closed,
+            WaitFailure::Closed => CheckoutError::Closed,
         }
     }
 
-    fn timed_out(&self, waited: Duration) -> CheckoutError {
+    fn wait_error(&self, waited: Duration) -> CheckoutError {
         let sizes = self.sizes();
         let server = Arc::clone(&self.name);
         if sizes.active > 0 && sizes.active + sizes.idle + sizes.connecting >= sizes.max {
@@ -201,13 +201,16 @@ impl Server {
                 active: sizes.active,
                 connecting: sizes.connecting,
                 waiting: sizes.waiting,
-                held: self.loans.holders(),
+                held: self.checkouts.holders(),
             }));
         }
-        self.too_late(if sizes.connecting > 0 { Stage::Connect } else { Stage::Wait }, waited)
+        self.timeout_error(
+            if sizes.connecting > 0 { CheckoutStage::Connect } else { CheckoutStage::Wait },
+            waited,
+        )
     }
 
-    fn too_late(&self, stage: Stage, waited: Duration) -> CheckoutError {
+    fn timeout_error(&self, stage: CheckoutStage, waited: Duration) -> CheckoutError {
         let server = Arc::clone(&self.name);
         CheckoutError::Timeout { server, stage, waited, source: self.breaker().last() }
     }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 pub(super) const TICK: Duration = Duration::from_secs(1);
 
 /// Thirty years: longer is no longer than that, and can be added to the time of now, many times over.
-pub(super) const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
 
 #[derive(Debug)]
 pub(super) struct Clock {
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn forever_outlasts_any_process_and_can_be_reckoned_with() {
-        assert!(FOREVER > Duration::from_secs(20 * 365 * 86_400));
-        assert!(Instant::now().checked_add(64 * FOREVER).is_some());
+        assert!(MAX_WAIT > Duration::from_secs(20 * 365 * 86_400));
+        assert!(Instant::now().checked_add(64 * MAX_WAIT).is_some());
     }
 }

@@ -4,7 +4,7 @@ use std::{net::IpAddr, num::NonZeroUsize, str::FromStr, time::Duration};
 
 use thiserror::Error;
 
-use super::{Key, clock::FOREVER};
+use super::{Key, clock::MAX_WAIT};
 use crate::{
     client::Timeouts,
     net::TlsPolicy,
@@ -265,7 +265,7 @@ impl Config {
         .chain(self.leak_after.as_mut())
         .chain(self.timeouts.all_mut())
         {
-            *duration = FOREVER.min(*duration);
+            *duration = MAX_WAIT.min(*duration);
         }
         self
     }

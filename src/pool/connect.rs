@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     OpenError,
     breaker::backoff,
-    server::{End, Failure, Home, Lease, Server, Todo},
+    server::{CloseReason, Lease, Server, ServerRef, Todo, WaitFailure},
 };
 use crate::client::{ConnectError, Connection, Endpoint};
 
@@ -23,7 +23,7 @@ impl Server {
     }
 
     /// Opens connections for those who wait, as far as that is allowed; who waits for nothing is told so.
-    pub(super) fn see_to_demand(self: &Arc<Self>) {
+    pub(super) fn open_for_waiters(self: &Arc<Self>) {
         let now = Instant::now();
         let (at_once, open) = {
             let breaker = self.breaker();
@@ -33,11 +33,11 @@ impl Server {
         for _ in 0..demand.connects {
             tokio::spawn(Arc::clone(self).connect());
         }
-        if demand.starved {
-            self.maintenance.starve(self);
+        if demand.is_at_limit {
+            self.maintenance.wait_for_capacity(self);
         }
         if let Some((until, error)) = open {
-            self.slots.give_up(&Failure::Circuit(until, error));
+            self.slots.give_up(&WaitFailure::Circuit(until, error));
         }
     }
 
@@ -56,7 +56,7 @@ impl Server {
                 && server.slots.waiting() > 0
                 && server.breaker().allows(Instant::now(), 1) > 0;
             if !again {
-                return reserved.fail(&Failure::Open(error));
+                return reserved.fail(&WaitFailure::Open(error));
             }
             sleep(backoff(config.backoff, failures, fastrand::f64())).await;
         }
@@ -133,26 +133,26 @@ impl Reserved {
             returned: server.shared.clock.now(),
             uses: 0,
             noops: 0,
-            loan: None,
+            checkout: None,
             evicted: false,
-            leaving: false,
-            end: End::Lost,
+            quitting: false,
+            end: CloseReason::Lost,
             connection,
-            home: Arc::new(Home(Arc::clone(&server))),
+            home: Arc::new(ServerRef(Arc::clone(&server))),
         });
         if let Err(lease) = server.slots.connected(lease) {
-            server.unwanted(lease);
+            server.close_surplus(lease);
         }
         // Slots are reserved for as many as may connect at once; there may be more who wait.
-        server.see_to_demand();
+        server.open_for_waiters();
     }
 
     /// Who still waits then can wait for a connection to be given back; the next tick sees to them, and not this at once,
     /// which would be a rush of connects to a server that refuses.
-    pub(super) fn fail(mut self, failure: &Failure) {
+    pub(super) fn fail(mut self, failure: &WaitFailure) {
         if let Some(server) = self.0.take() {
             server.slots.failed(failure);
-            server.shared.note_end();
+            server.shared.record_ended();
         }
     }
 }
@@ -160,14 +160,14 @@ impl Reserved {
 impl Drop for Reserved {
     fn drop(&mut self) {
         if let Some(server) = self.0.take() {
-            if server.maintenance.is_driven() {
+            if server.maintenance.is_running() {
                 server.slots.abandoned();
                 server.maintenance.todo(Todo::Demand(Arc::clone(&server)));
             } else {
                 // Nobody is left who could open another.
-                server.slots.failed(&Failure::Open(OpenError::Abandoned.into()));
+                server.slots.failed(&WaitFailure::Open(OpenError::Abandoned.into()));
             }
-            server.shared.note_end();
+            server.shared.record_ended();
         }
     }
 }

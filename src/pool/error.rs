@@ -100,7 +100,7 @@ pub enum CheckoutError {
         /// The server.
         server: Arc<str>,
         /// What was being waited for when time was up.
-        stage: Stage,
+        stage: CheckoutStage,
         /// How long.
         waited: Duration,
         /// The last failure to connect, if there was any.
@@ -142,7 +142,7 @@ impl CheckoutError {
 // As wide as its neighbours in `CheckoutError`, which finds a place for its own tag in here: a checkout is handed
 // on through several futures, and a processor stalls where it reads as a word what was written as an octet.
 #[repr(u64)]
-pub enum Stage {
+pub enum CheckoutStage {
     /// For a connection to be given back, or for a slot under `max_total_connections`.
     Wait,
     /// For a connection to be opened.
@@ -151,7 +151,7 @@ pub enum Stage {
     Ask,
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for CheckoutStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Wait => "waiting for a free one",

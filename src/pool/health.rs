@@ -14,13 +14,13 @@ use tokio::{
 use super::{
     Checked, Health, HealthError, HealthReport, Pool, ServerHealth,
     connect::Reserved,
-    server::{End, Failure, Server},
+    server::{CloseReason, Server, WaitFailure},
     shared::Shared,
 };
 use crate::metrics::{BreakerState, HealthResult};
 
 /// Servers that are checked at once.
-const AT_ONCE: usize = 16;
+const MAX_CONCURRENT_CHECKS: usize = 16;
 
 /// Checks the servers of a pool now and then.
 ///
@@ -111,13 +111,13 @@ impl Pool {
     /// # Cancellation safety
     /// Connections being asked are closed.
     pub async fn check_health(&self) -> Vec<HealthReport> {
-        let places = Arc::new(Semaphore::new(AT_ONCE));
+        let permits = Arc::new(Semaphore::new(MAX_CONCURRENT_CHECKS));
         let mut checks = JoinSet::new();
-        self.registry.maintenance.drive();
+        self.registry.maintenance.ensure_running();
         for server in self.registry.servers.all() {
-            let places = Arc::clone(&places);
+            let permits = Arc::clone(&permits);
             checks.spawn(async move {
-                let _place = places.acquire().await;
+                let _permit = permits.acquire().await;
                 server.check().await
             });
         }
@@ -169,10 +169,10 @@ impl Server {
     async fn ask_idle(self: &Arc<Self>) -> Option<Checked> {
         while let Some(mut lease) = self.slots.take() {
             let limit = Instant::now() + self.shared.config.connection_timeout;
-            if lease.was_asked_enough() || self.answers(&mut lease, limit).await {
-                lease.end = End::Lost;
+            if lease.has_used_its_noops() || self.answers_noop(&mut lease, limit).await {
+                lease.end = CloseReason::Lost;
                 if let Err(lease) = self.slots.put(lease) {
-                    self.unwanted(lease);
+                    self.close_surplus(lease);
                 }
                 return Some(Checked::Idle);
             }
@@ -192,7 +192,7 @@ impl Server {
                 Ok(Checked::Fresh)
             }
             Err(error) => {
-                reserved.fail(&Failure::Open(Arc::clone(&error)));
+                reserved.fail(&WaitFailure::Open(Arc::clone(&error)));
                 Err(HealthError::Open(error))
             }
         }

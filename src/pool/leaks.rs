@@ -13,28 +13,28 @@ use super::Holder;
 
 /// The connections of one server that are lent.
 #[derive(Debug, Default)]
-pub(super) struct Loans(Mutex<Book>);
+pub(super) struct LeakTracker(Mutex<Numbered>);
 
 #[derive(Debug, Default)]
-struct Book {
+struct Numbered {
     next: u64,
-    open: BTreeMap<u64, Loan>,
+    open: BTreeMap<u64, OpenCheckout>,
 }
 
 #[derive(Debug)]
-struct Loan {
+struct OpenCheckout {
     since: Instant,
     taken_at: &'static Location<'static>,
     warned: bool,
 }
 
-impl Loans {
+impl LeakTracker {
     /// Records that a connection was lent; returns the number of the loan.
     pub(super) fn record(&self, taken_at: &'static Location<'static>) -> u64 {
-        let mut book = self.lock();
-        let number = book.next;
-        book.next += 1;
-        book.open.insert(number, Loan { since: Instant::now(), taken_at, warned: false });
+        let mut numbered = self.lock();
+        let number = numbered.next;
+        numbered.next += 1;
+        numbered.open.insert(number, OpenCheckout { since: Instant::now(), taken_at, warned: false });
         number
     }
 
@@ -45,27 +45,30 @@ impl Loans {
 
     /// Returns who has a connection, the longest first.
     pub(super) fn holders(&self) -> Vec<Holder> {
-        self.lock().open.values().map(Loan::holder).collect()
+        self.lock().open.values().map(OpenCheckout::holder).collect()
     }
 
     /// Returns those who have had a connection for longer than `limit`, each once.
     pub(super) fn overdue(&self, limit: Duration) -> Vec<Holder> {
-        let mut book = self.lock();
-        let overdue = book.open.values_mut().filter(|loan| !loan.warned && loan.since.elapsed() >= limit);
+        let mut numbered = self.lock();
+        let overdue = numbered
+            .open
+            .values_mut()
+            .filter(|checkout| !checkout.warned && checkout.since.elapsed() >= limit);
         overdue
-            .map(|loan| {
-                loan.warned = true;
-                loan.holder()
+            .map(|checkout| {
+                checkout.warned = true;
+                checkout.holder()
             })
             .collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Book> {
+    fn lock(&self) -> MutexGuard<'_, Numbered> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Loan {
+impl OpenCheckout {
     fn holder(&self) -> Holder {
         Holder { taken_at: self.taken_at, held: self.since.elapsed() }
     }

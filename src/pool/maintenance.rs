@@ -13,13 +13,13 @@ use tokio::{
 use super::{
     OpenError,
     clock::{TICK, millis},
-    server::{End, Failure, Lease, Maintenance, Server, Todo},
+    server::{CloseReason, Lease, Maintenance, Server, Todo, WaitFailure},
     server_map::ServerMap,
 };
 use crate::metrics::Gauges;
 
 /// Runs until the pool is dropped.
-async fn drive(maintenance: Weak<Maintenance>, notify: Arc<Notify>, _driving: Driving) {
+async fn run(maintenance: Weak<Maintenance>, notify: Arc<Notify>, _guard: RunningGuard) {
     let mut next_tick = Instant::now();
     let mut next_cleanup = None;
     loop {
@@ -29,10 +29,10 @@ async fn drive(maintenance: Weak<Maintenance>, notify: Arc<Notify>, _driving: Dr
             while let Some(todo) = maintenance.todos.pop() {
                 match todo {
                     Todo::Retire(lease) => drop(tokio::spawn(retire(lease))),
-                    Todo::Demand(server) => server.see_to_demand(),
+                    Todo::Demand(server) => server.open_for_waiters(),
                 }
             }
-            maintenance.feed_starving();
+            maintenance.serve_capacity_waiters();
             let now = Instant::now();
             if now >= next_tick {
                 next_tick = now + TICK;
@@ -61,16 +61,16 @@ pub(super) async fn retire(mut lease: Box<Lease>) {
 
 impl Maintenance {
     /// Makes sure that the maintenance runs; within a runtime only.
-    pub(super) fn drive(self: &Arc<Self>) {
-        if !self.driven.load(Ordering::Relaxed) && !self.driven.swap(true, Ordering::SeqCst) {
-            let driving = Driving(Arc::downgrade(self));
-            tokio::spawn(drive(Arc::downgrade(self), Arc::clone(&self.shared.notify), driving));
+    pub(super) fn ensure_running(self: &Arc<Self>) {
+        if !self.running.load(Ordering::Relaxed) && !self.running.swap(true, Ordering::SeqCst) {
+            let guard = RunningGuard(Arc::downgrade(self));
+            tokio::spawn(run(Arc::downgrade(self), Arc::clone(&self.shared.notify), guard));
         }
     }
 
-    /// Takes note that somebody waits for a connection to `server` and only the limit over all servers stands in the
+    /// Records that somebody waits for a connection to `server` and only the limit over all servers stands in the
     /// way; takes an idle connection from another one, if there is any and none is on its way out already.
-    pub(super) fn starve(&self, server: &Arc<Server>) {
+    pub(super) fn wait_for_capacity(&self, server: &Arc<Server>) {
         if !self.capacity.add(server) {
             return;
         }
@@ -79,17 +79,17 @@ impl Maintenance {
                 && other.slots.waiting() == 0
                 && let Some(lease) = other.slots.take_first()
             {
-                other.unwanted(lease);
+                other.close_surplus(lease);
                 return;
             }
         }
     }
 
     /// Sees to those who wait for a slot under the limit over all servers, first come, first served.
-    fn feed_starving(&self) {
+    fn serve_capacity_waiters(&self) {
         for server in self.capacity.take().iter().filter_map(Weak::upgrade) {
             // Where there is still no slot, it gets in line again.
-            server.see_to_demand();
+            server.open_for_waiters();
         }
     }
 
@@ -99,11 +99,11 @@ impl Maintenance {
         for server in self.all() {
             if server.slots.waiting() > 0 {
                 // A breaker that has half-opened, a slot that nobody told of.
-                server.see_to_demand();
+                server.open_for_waiters();
             }
             server.fill_up();
             if let Some(limit) = self.shared.config.leak_after {
-                for holder in server.loans.overdue(limit) {
+                for holder in server.checkouts.overdue(limit) {
                     tracing::warn!(server = %server.name, held = ?holder.held, taken_at = %holder.taken_at, "connection not given back");
                 }
             }
@@ -136,18 +136,18 @@ impl Maintenance {
 }
 
 /// Says that the maintenance has ended, whatever ended it.
-struct Driving(Weak<Maintenance>);
+struct RunningGuard(Weak<Maintenance>);
 
-impl Drop for Driving {
+impl Drop for RunningGuard {
     fn drop(&mut self) {
         if let Some(maintenance) = self.0.upgrade() {
-            maintenance.driven.store(false, Ordering::SeqCst);
+            maintenance.running.store(false, Ordering::SeqCst);
             if maintenance.shared.is_closed() {
                 maintenance.drop_todos();
             }
             // The runtime ended; who waits in another one should know that nothing comes.
             for server in maintenance.all() {
-                server.slots.give_up(&Failure::Open(OpenError::Abandoned.into()));
+                server.slots.give_up(&WaitFailure::Open(OpenError::Abandoned.into()));
             }
         }
     }
@@ -165,7 +165,7 @@ impl Server {
             let spare = self.slots.take_low_water().saturating_sub(config.min_idle);
             // From the head of the queue: those that have been idle longest.
             for lease in (0..spare).map_while(|_| self.slots.take()) {
-                self.unwanted(lease);
+                self.close_surplus(lease);
             }
         }
     }
@@ -178,7 +178,7 @@ impl Server {
         }
         // Whoever has found it but not asked it yet makes connections that nobody else will find: closed, it sends
         // them back for another.
-        drop(self.slots.close(&Failure::Closed));
+        drop(self.slots.close(&WaitFailure::Closed));
         servers.remove(&self.key, self);
     }
 
@@ -187,13 +187,13 @@ impl Server {
     pub(super) fn drop_dead(&self) {
         let now = self.shared.clock.now();
         let unwanted = self.slots.reap(|lease| {
-            lease.end = if lease.expires <= now { End::Expired } else { End::Lost };
-            lease.end == End::Expired || !lease.connection.is_quiet()
+            lease.end = if lease.expires <= now { CloseReason::Expired } else { CloseReason::Lost };
+            lease.end == CloseReason::Expired || !lease.connection.is_quiet()
         });
         for lease in unwanted {
             match lease.end {
-                End::Expired => self.retire(lease),
-                _ if lease.connection.is_idle() => self.unwanted(lease),
+                CloseReason::Expired => self.retire(lease),
+                _ if lease.connection.is_idle() => self.close_surplus(lease),
                 _ => drop(lease),
             }
         }

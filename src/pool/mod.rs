@@ -75,14 +75,14 @@ mod wait_queue;
 pub use self::{
     builder::Builder,
     config::{Config, ConfigError},
-    error::{BuildError, CheckoutError, Exhausted, Holder, OpenError, Stage},
+    error::{BuildError, CheckoutError, CheckoutStage, Exhausted, Holder, OpenError},
     guard::PooledConnection,
     health::{HealthHandle, HealthManager},
     health_report::{Checked, Health, HealthError, HealthReport, ServerHealth},
     key::{InvalidServer, Key, ToKey},
     operations::{Delivery, Envelope, OperationError, Verification},
-    pool::{Pool, Status},
-    route::{Route, Routed},
+    pool::{Pool, PoolStatus},
+    route::{Route, RouteFuture},
 };
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::{
 use super::{
     CheckoutError, Pool, PooledConnection, ToKey,
     connect::Reserved,
-    server::{Failure, Server},
+    server::{Server, WaitFailure},
 };
 
 impl Pool {
@@ -46,7 +46,7 @@ impl Server {
         taken_at: &'static Location<'static>,
     ) -> Result<PooledConnection, CheckoutError> {
         self.used.store(self.shared.clock.tick(), Ordering::Relaxed);
-        self.maintenance.drive();
+        self.maintenance.ensure_running();
         if let Some(connection) = self.take(false, taken_at) {
             return Ok(connection);
         }
@@ -55,9 +55,9 @@ impl Server {
             match self.open_within(limit).await {
                 Ok(connection) => reserved.fill(connection),
                 Err(error) => {
-                    let failure = Failure::Open(error);
+                    let failure = WaitFailure::Open(error);
                     reserved.fail(&failure);
-                    return Err(self.failure(failure));
+                    return Err(self.checkout_error(failure));
                 }
             }
         }

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    CheckoutError, Config, PooledConnection, ToKey, clock::FOREVER, maintenance::retire, registry::Registry,
+    CheckoutError, Config, PooledConnection, ToKey, clock::MAX_WAIT, maintenance::retire, registry::Registry,
     shared::Shared,
 };
 use crate::metrics::{Gauges, Metrics, Sizes};
@@ -51,7 +51,7 @@ pub struct Pool {
 /// How many connections a pool has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Status {
+pub struct PoolStatus {
     /// Connections that nobody uses at the moment.
     pub idle: usize,
     /// Connections that are lent.
@@ -65,7 +65,7 @@ pub struct Status {
 }
 
 /// `active=5 idle=3 connecting=0 waiting=0 servers=2`
-impl fmt::Display for Status {
+impl fmt::Display for PoolStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { idle, active, connecting, waiting, servers } = self;
         write!(
@@ -113,7 +113,7 @@ impl Pool {
         timeout: Duration,
     ) -> impl Future<Output = Result<PooledConnection, CheckoutError>> {
         let taken_at = Location::caller();
-        let timeout = timeout.min(FOREVER);
+        let timeout = timeout.min(MAX_WAIT);
         async move {
             match self.registry.servers.known(&server, |server| server.take(false, taken_at)) {
                 Some(connection) => Ok(connection),
@@ -155,8 +155,8 @@ impl Pool {
 
     /// How many connections there are now.
     #[must_use]
-    pub fn status(&self) -> Status {
-        let mut status = Status::default();
+    pub fn status(&self) -> PoolStatus {
+        let mut status = PoolStatus::default();
         for server in self.registry.servers.all() {
             let sizes = server.sizes();
             status.idle += sizes.idle;
@@ -181,20 +181,20 @@ impl Pool {
     /// # Cancellation safety
     /// The pool is closed with the first poll; connections that have not been told goodbye by then are not.
     pub async fn close(&self, deadline: Duration) -> bool {
-        let until = Instant::now() + deadline.min(FOREVER);
+        let until = Instant::now() + deadline.min(MAX_WAIT);
         let shared = self.shared();
-        self.registry.maintenance.drive();
-        let mut goodbyes = JoinSet::new();
+        self.registry.maintenance.ensure_running();
+        let mut quits = JoinSet::new();
         for lease in self.registry.close() {
-            goodbyes.spawn(retire(lease));
+            quits.spawn(retire(lease));
         }
         // What is given back from now on, the maintenance sees to.
         let emptied = async {
-            while goodbyes.join_next().await.is_some() {}
+            while quits.join_next().await.is_some() {}
             shared.emptied().await;
         };
         let closed = timeout_at(until, emptied).await.is_ok();
-        goodbyes.abort_all();
+        quits.abort_all();
         closed
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use arbitrary::Arbitrary;
 
-use super::slots::{Occupant, Slots, Total, Turn};
+use super::slots::{Occupant, Slots, TotalLimit, Waiter};
 
 /// What happens next, to one of two servers (`true` is the second).
 #[derive(Arbitrary, Clone, Copy, Debug)]
@@ -99,14 +99,14 @@ struct Server<'a> {
 }
 
 /// How many connects there may be under way at once.
-const AT_ONCE: usize = 2;
+const MAX_CONNECTING: usize = 2;
 
 /// The limits hold, nothing is lost or counted twice, nobody waits for nothing or while something is there, and those
 /// in line are served in the order of coming.
 pub fn pool_ops(max: [u8; 2], total: u8, steps: &[Step]) {
     let max = max.map(|max| usize::from(max % 4) + 1);
     let limit = usize::from(total % 6) + 1;
-    let total = Arc::new(Total::new(limit));
+    let total = Arc::new(TotalLimit::new(limit));
     let slots = max.map(|max| Rc::new(Slots::new(max, Arc::clone(&total))));
     let servers = [0, 1].map(|which: usize| Server {
         slots: &slots[which],
@@ -121,14 +121,14 @@ pub fn pool_ops(max: [u8; 2], total: u8, steps: &[Step]) {
         servers,
         total: &total,
         limit,
-        turns: Vec::new(),
+        waiters: Vec::new(),
         lent: Vec::new(),
-        leaving: Vec::new(),
+        quitting: Vec::new(),
         made: 0,
     };
     for step in steps {
         trial.step(*step);
-        trial.see_to_demand();
+        trial.open_for_waiters();
         trial.check(step);
     }
     trial.end();
@@ -136,12 +136,12 @@ pub fn pool_ops(max: [u8; 2], total: u8, steps: &[Step]) {
 
 struct Trial<'a> {
     servers: [Server<'a>; 2],
-    total: &'a Arc<Total>,
+    total: &'a Arc<TotalLimit>,
     limit: usize,
-    turns: Vec<(usize, Turn<'a, Connection, ()>)>,
+    waiters: Vec<(usize, Waiter<'a, Connection, ()>)>,
     lent: Vec<Connection>,
     /// Not wanted any more, and saying goodbye.
-    leaving: Vec<Connection>,
+    quitting: Vec<Connection>,
     made: usize,
 }
 
@@ -151,13 +151,13 @@ impl Trial<'_> {
         match step {
             Step::Ask(which) => self.ask(usize::from(which)),
             Step::Look(at) => {
-                if let Some(at) = place(at, self.turns.len()) {
+                if let Some(at) = place(at, self.waiters.len()) {
                     self.look(at);
                 }
             }
             Step::GiveUp(at) => {
-                if let Some(at) = place(at, self.turns.len()) {
-                    drop(self.turns.remove(at));
+                if let Some(at) = place(at, self.waiters.len()) {
+                    drop(self.waiters.remove(at));
                 }
             }
             Step::Return(at) => {
@@ -172,8 +172,8 @@ impl Trial<'_> {
                 }
             }
             Step::Leave(at) => {
-                if let Some(at) = place(at, self.leaving.len()) {
-                    drop(self.leaving.swap_remove(at));
+                if let Some(at) = place(at, self.quitting.len()) {
+                    drop(self.quitting.swap_remove(at));
                 }
             }
             Step::Arrive(which) => self.arrive(usize::from(which)),
@@ -205,7 +205,7 @@ impl Trial<'_> {
             Step::Reap(which, every) => {
                 let every = usize::from(every).max(1);
                 let slots = self.servers[usize::from(which)].slots;
-                self.leaving.extend(slots.reap(|connection| connection.number.is_multiple_of(every)));
+                self.quitting.extend(slots.reap(|connection| connection.number.is_multiple_of(every)));
                 assert!(every > 1 || slots.idle() == 0, "reaped and still there");
             }
             Step::Mark(which) => {
@@ -217,14 +217,14 @@ impl Trial<'_> {
             Step::Resize(which, max) => {
                 let max = usize::from(max % 4) + 1;
                 let server = &mut self.servers[usize::from(which)];
-                self.leaving.extend(server.slots.resize(max));
+                self.quitting.extend(server.slots.resize(max));
                 server.most = max.max(server.slots.live());
                 server.count.released.set(true);
             }
             Step::Close(which) => {
                 let server = &mut self.servers[usize::from(which)];
                 server.closed = true;
-                self.leaving.extend(server.slots.close(&()));
+                self.quitting.extend(server.slots.close(&()));
             }
         }
     }
@@ -245,7 +245,7 @@ impl Trial<'_> {
         }
         match slots.join() {
             Some(turn) => {
-                self.turns.push((which, turn));
+                self.waiters.push((which, turn));
                 server.count.released.set(true);
             }
             None => assert!(server.closed),
@@ -266,17 +266,17 @@ impl Trial<'_> {
         assert_eq!(evicted, !closed && live > slots.max());
         let taken = (slots.idle() - idle) + (waiting - slots.waiting());
         assert_eq!(taken, usize::from(refused.is_none()));
-        self.leaving.extend(refused);
+        self.quitting.extend(refused);
     }
 
     /// Whoever is served before others came before them.
     fn look(&mut self, at: usize) {
-        let which = self.turns[at].0;
+        let which = self.waiters[at].0;
         let mut cx = Context::from_waker(Waker::noop());
-        let Poll::Ready(outcome) = pin!(&mut self.turns[at].1).poll(&mut cx) else { return };
-        self.turns.remove(at);
+        let Poll::Ready(outcome) = pin!(&mut self.waiters[at].1).poll(&mut cx) else { return };
+        self.waiters.remove(at);
         self.lent.extend(outcome);
-        let before: Vec<_> = self.turns.extract_if(..at, |(of, _)| *of == which).collect();
+        let before: Vec<_> = self.waiters.extract_if(..at, |(of, _)| *of == which).collect();
         for (_, turn) in before {
             let Poll::Ready(outcome) = pin!(turn).poll(&mut cx) else { panic!("passed over in line") };
             self.lent.extend(outcome);
@@ -300,25 +300,25 @@ impl Trial<'_> {
 
     /// As the pool does: where a slot has become free, those who wait are seen to, and with them those who wait for one of
     /// the limit over all.
-    fn see_to_demand(&mut self) {
+    fn open_for_waiters(&mut self) {
         while self.servers.iter().any(|server| server.count.released.get()) {
-            self.total.set_starving(0);
+            self.total.set_waiters(0);
             for server in &mut self.servers {
                 if server.count.released.replace(false) || server.starved {
-                    let demand = server.slots.demand(AT_ONCE);
+                    let demand = server.slots.demand(MAX_CONNECTING);
                     server.connecting += demand.connects;
-                    let wanted = server.slots.waiting().min(AT_ONCE);
+                    let wanted = server.slots.waiting().min(MAX_CONNECTING);
                     assert!(demand.connects == 0 || server.connecting <= wanted, "more than are wanted");
-                    server.starved = demand.starved;
+                    server.starved = demand.is_at_limit;
                 }
             }
             let starving = self.servers.iter().filter(|server| server.starved).count();
-            self.total.set_starving(starving);
+            self.total.set_waiters(starving);
             // Whoever starves takes what lies idle elsewhere.
             for which in 0..2 {
-                let (needy, other) = (&self.servers[which], &self.servers[1 - which]);
-                if needy.starved && other.slots.waiting() == 0 {
-                    self.leaving.extend(other.slots.take_first());
+                let (waiting, other) = (&self.servers[which], &self.servers[1 - which]);
+                if waiting.starved && other.slots.waiting() == 0 {
+                    self.quitting.extend(other.slots.take_first());
                     let idle = other.slots.idle();
                     let other = &mut self.servers[1 - which];
                     other.low_water = other.low_water.min(idle);
@@ -337,7 +337,7 @@ impl Trial<'_> {
             assert_eq!(slots.connecting(), server.connecting, "after {step:?}");
             server.most = server.most.min(slots.max().max(live));
             assert!(live <= server.most, "after {step:?}: {live} of {}", slots.max());
-            let in_line = self.turns.iter().filter(|(of, _)| *of == which).count();
+            let in_line = self.waiters.iter().filter(|(of, _)| *of == which).count();
             assert!(waiting <= in_line, "after {step:?}: {waiting} wait of {in_line}");
             assert!(waiting == 0 || idle == 0, "after {step:?}: {waiting} wait for {idle}");
             let hope = live > 0 || self.total.used() == self.limit;
@@ -350,9 +350,9 @@ impl Trial<'_> {
 
     /// When all have gone, nothing is left.
     fn end(mut self) {
-        self.turns.clear();
+        self.waiters.clear();
         self.lent.clear();
-        self.leaving.clear();
+        self.quitting.clear();
         for server in &mut self.servers {
             drop(server.slots.close(&()));
             for _ in 0..std::mem::take(&mut server.connecting) {

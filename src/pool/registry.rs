@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak, atomic::Ordering};
 
 use super::{
     CheckoutError, Key, ToKey,
-    server::{End, Failure, Lease, Maintenance, Server, Todo},
+    server::{CloseReason, Lease, Maintenance, Server, Todo, WaitFailure},
     server_map::ServerMap,
     shared::Shared,
 };
@@ -88,7 +88,7 @@ impl Registry {
         self.shared.max_connections.store(max, Ordering::Release);
         for server in self.servers.all() {
             for lease in server.slots.resize(max) {
-                server.unwanted(lease);
+                server.close_surplus(lease);
             }
             self.maintenance.todo(Todo::Demand(server));
         }
@@ -97,10 +97,10 @@ impl Registry {
     /// Closes for good, and gives back what was idle.
     pub(super) fn close(&self) -> impl Iterator<Item = Box<Lease>> + use<> {
         let _changing = self.servers.change();
-        self.shared.note_closed();
-        let idle = self.servers.all().into_iter().flat_map(|server| server.slots.close(&Failure::Closed));
+        self.shared.record_closed();
+        let idle = self.servers.all().into_iter().flat_map(|server| server.slots.close(&WaitFailure::Closed));
         idle.map(|mut lease| {
-            lease.end = End::PoolClosed;
+            lease.end = CloseReason::PoolClosed;
             lease
         })
     }

@@ -6,7 +6,7 @@ use super::Key;
 use crate::proto::Mailbox;
 
 /// The servers for a mailbox, the most preferred first.
-pub type Routed<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<Key>>> + Send + 'a>>;
+pub type RouteFuture<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<Key>>> + Send + 'a>>;
 
 /// Finds the servers that take mail for a mailbox. With the feature `verify`,
 /// [`Resolver`](../verify/struct.Resolver.html) is one, which asks DNS for MX records.
@@ -15,5 +15,5 @@ pub trait Route: Send + Sync {
     ///
     /// # Errors
     /// None could be found.
-    fn route<'a>(&'a self, mailbox: &'a Mailbox) -> Routed<'a>;
+    fn route<'a>(&'a self, mailbox: &'a Mailbox) -> RouteFuture<'a>;
 }

@@ -13,7 +13,7 @@ use super::{
     breaker::Breaker,
     capacity::CapacityWaiters,
     clock::millis,
-    leaks::Loans,
+    leaks::LeakTracker,
     server_map::ServerMap,
     shared::Shared,
     slots::{Occupant, Slots},
@@ -26,7 +26,7 @@ use crate::{
 
 /// What those in line get instead of a connection.
 #[derive(Clone, Debug)]
-pub(super) enum Failure {
+pub(super) enum WaitFailure {
     Open(Arc<OpenError>),
     Circuit(Instant, Arc<OpenError>),
     Closed,
@@ -37,7 +37,7 @@ pub(super) struct Server {
     pub(super) key: Key,
     /// For logs, errors and labels.
     pub(super) name: Arc<str>,
-    pub(super) slots: Slots<Box<Lease>, Failure>,
+    pub(super) slots: Slots<Box<Lease>, WaitFailure>,
     pub(super) connector: Connector,
     pub(super) metrics: Arc<ServerMetrics>,
     pub(super) shared: Arc<Shared>,
@@ -47,7 +47,7 @@ pub(super) struct Server {
     /// Since when the low-water mark of idle connections has been watched.
     pub(super) watched_since: AtomicU64,
     pub(super) maintenance: Arc<Maintenance>,
-    pub(super) loans: Loans,
+    pub(super) checkouts: LeakTracker,
     checked: Mutex<Option<HealthReport>>,
 }
 
@@ -70,7 +70,7 @@ impl Server {
             used: AtomicU64::new(now),
             watched_since: AtomicU64::new(now),
             maintenance,
-            loans: Loans::default(),
+            checkouts: LeakTracker::default(),
             checked: Mutex::default(),
             key,
             shared,
@@ -78,15 +78,15 @@ impl Server {
     }
 
     /// A connection for which there is no place any more.
-    pub(super) fn unwanted(&self, mut lease: Box<Lease>) {
-        lease.end = if self.slots.is_closed() { End::PoolClosed } else { End::Surplus };
+    pub(super) fn close_surplus(&self, mut lease: Box<Lease>) {
+        lease.end = if self.slots.is_closed() { CloseReason::PoolClosed } else { CloseReason::Surplus };
         self.retire(lease);
     }
 
     /// Has goodbye said.
     pub(super) fn retire(&self, mut lease: Box<Lease>) {
-        lease.leaving = true;
-        self.maintenance.capacity.record_leaving();
+        lease.quitting = true;
+        self.maintenance.capacity.record_quitting();
         self.maintenance.todo(Todo::Retire(lease));
     }
 
@@ -96,13 +96,13 @@ impl Server {
         tracing::debug!(server = %self.name, reason, ?age, uses = lease.uses, "connection closed");
         self.metrics.connection_closed(age, reason);
         let wanted = self.slots.release(lease.evicted);
-        if lease.leaving {
-            self.maintenance.capacity.record_left();
+        if lease.quitting {
+            self.maintenance.capacity.record_quit_ended();
         }
         if wanted && !self.shared.is_closed() {
             self.maintenance.todo(Todo::Demand(Arc::clone(self)));
         }
-        self.shared.note_end();
+        self.shared.record_ended();
     }
 
     pub(super) fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -140,7 +140,7 @@ impl Gauges for Server {
 /// A connection and its slot: where this is dropped, the slot is free.
 pub(super) struct Lease {
     pub(super) connection: Connection,
-    pub(super) home: Arc<Home>,
+    pub(super) home: Arc<ServerRef>,
     /// When it is too old to be lent, by the clock of the pool.
     pub(super) expires: u64,
     /// When it was last given back.
@@ -149,20 +149,20 @@ pub(super) struct Lease {
     /// Commands that servers count against us.
     pub(super) noops: u32,
     /// Under which number the lending is on record, if it is.
-    pub(super) loan: Option<u64>,
+    pub(super) checkout: Option<u64>,
     /// Its slot is another's already.
     pub(super) evicted: bool,
     /// It is being said goodbye to, and so is its place under the limit over all servers.
-    pub(super) leaving: bool,
+    pub(super) quitting: bool,
     /// Why it ends, if that is known before it does.
-    pub(super) end: End,
+    pub(super) end: CloseReason,
 }
 
 /// The way from a connection to its server.
 ///
 /// One for each connection: whoever gives it back holds on to the server meanwhile, and the count of those who do is
 /// then the connection's own, not one that all threads count by.
-pub(super) struct Home(pub(super) Arc<Server>);
+pub(super) struct ServerRef(pub(super) Arc<Server>);
 
 impl Occupant for Box<Lease> {
     fn evict(&mut self) {
@@ -172,7 +172,7 @@ impl Occupant for Box<Lease> {
 
 /// Why a connection ended, as the metrics say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum CloseReason {
     /// Not in step when it was given back: in a transaction, with replies owed, or broken.
     Unusable,
     /// Closed by the server, or broken, while idle.
@@ -183,7 +183,7 @@ pub(super) enum End {
     PoolClosed,
 }
 
-impl End {
+impl CloseReason {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Unusable => "unusable",
@@ -200,7 +200,7 @@ const MAX_NOOPS: u32 = 15;
 
 impl Lease {
     /// Whether another NOOP might be held against us.
-    pub(super) fn was_asked_enough(&self) -> bool {
+    pub(super) fn has_used_its_noops(&self) -> bool {
         self.noops >= MAX_NOOPS
     }
 }
@@ -226,7 +226,7 @@ pub(super) struct Maintenance {
     pub(super) capacity: CapacityWaiters<Server>,
     /// Servers hold on to this, so this must not hold on to servers.
     servers: Weak<ServerMap<Server>>,
-    pub(super) driven: AtomicBool,
+    pub(super) running: AtomicBool,
 }
 
 impl Maintenance {
@@ -235,7 +235,7 @@ impl Maintenance {
             todos: Todos::new(Arc::clone(&shared.notify)),
             capacity: CapacityWaiters::new(Arc::clone(&shared.total), Arc::clone(&shared.notify)),
             servers: Arc::downgrade(servers),
-            driven: AtomicBool::new(false),
+            running: AtomicBool::new(false),
             shared,
         }
     }
@@ -253,7 +253,7 @@ impl Maintenance {
     /// Has something done by the maintenance.
     pub(super) fn todo(&self, todo: Todo) {
         self.todos.push(todo);
-        if self.shared.is_closed() && !self.is_driven() {
+        if self.shared.is_closed() && !self.is_running() {
             self.drop_todos();
         }
     }
@@ -266,7 +266,7 @@ impl Maintenance {
     }
 
     /// Whether the maintenance runs.
-    pub(super) fn is_driven(&self) -> bool {
-        self.driven.load(Ordering::SeqCst)
+    pub(super) fn is_running(&self) -> bool {
+        self.running.load(Ordering::SeqCst)
     }
 }

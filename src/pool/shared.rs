@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::{
     Config, Route,
     clock::{Clock, millis},
-    slots::Total,
+    slots::TotalLimit,
 };
 use crate::{metrics::Metrics, net::TlsConnector};
 
@@ -23,7 +23,7 @@ pub(super) struct Shared {
     pub(super) route: Option<Arc<dyn Route>>,
     pub(super) tls: Tls,
     pub(super) clock: Clock,
-    pub(super) total: Arc<Total>,
+    pub(super) total: Arc<TotalLimit>,
     /// Wakes the maintenance.
     pub(super) notify: Arc<Notify>,
     closed: AtomicBool,
@@ -47,7 +47,7 @@ impl Shared {
         Self {
             noop_after: millis(config.noop_after),
             max_connections: AtomicUsize::new(config.max_connections),
-            total: Arc::new(Total::new(config.max_total_connections)),
+            total: Arc::new(TotalLimit::new(config.max_total_connections)),
             config,
             metrics,
             route,
@@ -68,15 +68,15 @@ impl Shared {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Takes note that the pool is closed.
-    pub(super) fn note_closed(&self) {
+    /// Records that the pool is closed.
+    pub(super) fn record_closed(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.notify.notify_one();
         self.closing.notify_waiters();
     }
 
     /// A connection is no more, or will not be.
-    pub(super) fn note_end(&self) {
+    pub(super) fn record_ended(&self) {
         if self.is_closed() {
             self.ended.notify_waiters();
             self.notify.notify_one();

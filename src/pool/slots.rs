@@ -37,7 +37,7 @@ use std::{
 use super::{
     idle::Idle,
     sync::{AtomicUsize, Mutex, MutexGuard, Ordering},
-    wait_queue::{Left, Line},
+    wait_queue::{Departure, WaitQueue},
 };
 
 /// Marks [`Slots::state`] of closed slots; the rest counts who waits.
@@ -45,29 +45,29 @@ const CLOSED: usize = 1 << (usize::BITS - 1);
 
 /// A limit over the slots of all servers.
 #[derive(Debug)]
-pub(super) struct Total {
+pub(super) struct TotalLimit {
     used: AtomicUsize,
     max: usize,
     /// Servers with someone waiting that could connect but for this limit, and for whom none is being closed yet.
-    starving: AtomicUsize,
+    waiters: AtomicUsize,
 }
 
-impl Total {
+impl TotalLimit {
     pub(super) fn new(max: usize) -> Self {
-        Self { used: AtomicUsize::new(0), max, starving: AtomicUsize::new(0) }
+        Self { used: AtomicUsize::new(0), max, waiters: AtomicUsize::new(0) }
     }
 
     pub(super) fn used(&self) -> usize {
         self.used.load(Ordering::Acquire)
     }
 
-    pub(super) fn is_starving(&self) -> bool {
-        self.starving.load(Ordering::Relaxed) > 0
+    pub(super) fn has_waiters(&self) -> bool {
+        self.waiters.load(Ordering::Relaxed) > 0
     }
 
-    /// Notes how many servers are starving.
-    pub(super) fn set_starving(&self, servers: usize) {
-        self.starving.store(servers, Ordering::Release);
+    /// Records how many servers wait for a slot.
+    pub(super) fn set_waiters(&self, servers: usize) {
+        self.waiters.store(servers, Ordering::Release);
     }
 
     fn reserve(&self) -> bool {
@@ -102,7 +102,7 @@ pub(super) struct Demand {
     /// This many slots are reserved for them.
     pub(super) connects: usize,
     /// More would be wanted, but for the limit over all servers.
-    pub(super) starved: bool,
+    pub(super) is_at_limit: bool,
 }
 
 /// The slots of one server, for connections `T` and failures `E`.
@@ -115,21 +115,21 @@ pub(super) struct Slots<T, E> {
     live: AtomicUsize,
     /// The fewest that were idle since the mark was last taken.
     low_water: AtomicUsize,
-    line: Mutex<Line<Result<T, E>>>,
+    queue: Mutex<WaitQueue<Result<T, E>>>,
     /// How often the lock was taken.
     locked: AtomicUsize,
-    total: Arc<Total>,
+    total: Arc<TotalLimit>,
 }
 
 impl<T: Occupant, E: Clone> Slots<T, E> {
-    pub(super) fn new(max: usize, total: Arc<Total>) -> Self {
+    pub(super) fn new(max: usize, total: Arc<TotalLimit>) -> Self {
         Self {
             state: AtomicUsize::new(0),
             idle: Idle::new(max),
             max: AtomicUsize::new(max),
             live: AtomicUsize::new(0),
             low_water: AtomicUsize::new(0),
-            line: Mutex::new(Line::default()),
+            queue: Mutex::new(WaitQueue::default()),
             locked: AtomicUsize::new(0),
             total,
         }
@@ -170,7 +170,7 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
     /// needs it more.
     fn is_unwanted(&self, item: &mut T) -> bool {
         let state = self.state.load(Ordering::Relaxed);
-        state & CLOSED != 0 || self.evict(item) || (state == 0 && self.total.is_starving())
+        state & CLOSED != 0 || self.evict(item) || (state == 0 && self.total.has_waiters())
     }
 
     /// Takes the slot from a connection if there are too many.
@@ -199,22 +199,22 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
     fn settle(&self, arrived: usize) {
         // Dropped last, when the lock is no longer held.
         let mut unwanted = Vec::new();
-        let mut line = self.lock();
-        line.connecting = line.connecting.saturating_sub(arrived);
+        let mut queue = self.lock();
+        queue.connecting = queue.connecting.saturating_sub(arrived);
         if self.is_closed() {
             unwanted.extend(std::iter::from_fn(|| self.idle.pop()));
         }
-        let wakers = self.serve(&mut line);
-        drop(line);
+        let wakers = self.serve(&mut queue);
+        drop(queue);
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn serve(&self, line: &mut Line<Result<T, E>>) -> VecDeque<Waker> {
+    fn serve(&self, queue: &mut WaitQueue<Result<T, E>>) -> VecDeque<Waker> {
         let mut wakers = VecDeque::new();
-        while line.unserved() > 0
+        while queue.unserved() > 0
             && let Some(item) = self.idle.pop()
         {
-            match line.serve(Ok(item)) {
+            match queue.serve(Ok(item)) {
                 Ok(waker) => {
                     self.state.fetch_sub(1, Ordering::AcqRel);
                     wakers.extend(waker);
@@ -228,28 +228,28 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
     }
 
     /// Gets in line; `None` if the slots are closed. [`demand`](Self::demand) is to be looked at next.
-    pub(super) fn join(&self) -> Option<Turn<'_, T, E>> {
-        let mut line = self.lock();
+    pub(super) fn join(&self) -> Option<Waiter<'_, T, E>> {
+        let mut queue = self.lock();
         if self.is_closed() {
             return None;
         }
-        let ticket = line.join();
+        let ticket = queue.join();
         self.state.fetch_add(1, Ordering::AcqRel);
-        let wakers = self.serve(&mut line);
-        drop(line);
+        let wakers = self.serve(&mut queue);
+        drop(queue);
         wakers.into_iter().for_each(Waker::wake);
-        Some(Turn { slots: self, ticket, taken: false })
+        Some(Waiter { slots: self, ticket, taken: false })
     }
 
     /// Reserves slots for connections that those in line need, of which `at_once` may be on their way together.
     pub(super) fn demand(&self, at_once: usize) -> Demand {
         let mut demand = Demand::default();
-        let mut line = self.lock();
-        while !self.is_closed() && line.connecting < line.unserved().min(at_once) {
+        let mut queue = self.lock();
+        while !self.is_closed() && queue.connecting < queue.unserved().min(at_once) {
             match self.reserve() {
-                Ok(()) => (line.connecting, demand.connects) = (line.connecting + 1, demand.connects + 1),
-                Err(starved) => {
-                    demand.starved = starved;
+                Ok(()) => (queue.connecting, demand.connects) = (queue.connecting + 1, demand.connects + 1),
+                Err(is_at_limit) => {
+                    demand.is_at_limit = is_at_limit;
                     break;
                 }
             }
@@ -259,9 +259,9 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
 
     /// Reserves a slot for a connection that nobody waits for.
     pub(super) fn reserve_spare(&self) -> bool {
-        let mut line = self.lock();
+        let mut queue = self.lock();
         let reserved = !self.is_closed() && self.reserve().is_ok();
-        line.connecting += usize::from(reserved);
+        queue.connecting += usize::from(reserved);
         reserved
     }
 
@@ -289,28 +289,28 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
     /// what they get.
     pub(super) fn failed(&self, error: &E) {
         let mut wakers = Vec::new();
-        let mut line = self.lock();
-        line.connecting = line.connecting.saturating_sub(1);
+        let mut queue = self.lock();
+        queue.connecting = queue.connecting.saturating_sub(1);
         self.total.release();
         if self.live.fetch_sub(1, Ordering::AcqRel) == 1 {
-            wakers = self.fail_all(&mut line, error);
+            wakers = self.fail_all(&mut queue, error);
         }
-        drop(line);
+        drop(queue);
         wakers.into_iter().for_each(Waker::wake);
     }
 
     /// A connection on its way was given up, for no fault of the server: others may be opened in its place.
     pub(super) fn abandoned(&self) {
-        let mut line = self.lock();
-        line.connecting = line.connecting.saturating_sub(1);
-        drop(line);
+        let mut queue = self.lock();
+        queue.connecting = queue.connecting.saturating_sub(1);
+        drop(queue);
         self.live.fetch_sub(1, Ordering::AcqRel);
         self.total.release();
     }
 
-    fn fail_all(&self, line: &mut Line<Result<T, E>>, error: &E) -> Vec<Waker> {
+    fn fail_all(&self, queue: &mut WaitQueue<Result<T, E>>, error: &E) -> Vec<Waker> {
         let mut wakers = Vec::new();
-        while let Ok(waker) = line.serve(Err(error.clone())) {
+        while let Ok(waker) = queue.serve(Err(error.clone())) {
             self.state.fetch_sub(1, Ordering::AcqRel);
             wakers.extend(waker);
         }
@@ -319,9 +319,9 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
 
     /// Fails all who wait, if there is nothing that they could wait for.
     pub(super) fn give_up(&self, error: &E) {
-        let mut line = self.lock();
-        let wakers = if self.live() == 0 { self.fail_all(&mut line, error) } else { Vec::new() };
-        drop(line);
+        let mut queue = self.lock();
+        let wakers = if self.live() == 0 { self.fail_all(&mut queue, error) } else { Vec::new() };
+        drop(queue);
         wakers.into_iter().for_each(Waker::wake);
     }
 
@@ -332,7 +332,7 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
             self.live.fetch_sub(1, Ordering::AcqRel);
         }
         self.total.release();
-        self.state.fetch_add(0, Ordering::AcqRel) != 0 || self.total.is_starving()
+        self.state.fetch_add(0, Ordering::AcqRel) != 0 || self.total.has_waiters()
     }
 
     /// Takes idle connections for which `unwanted` says so, and those that are too many. The others keep their order.
@@ -358,26 +358,26 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
 
     /// Sets how many there may be; what is idle and too many is given back.
     pub(super) fn resize(&self, max: usize) -> Vec<T> {
-        let line = self.lock();
+        let queue = self.lock();
         self.idle.grow(max);
         self.max.store(max, Ordering::Release);
-        drop(line);
+        drop(queue);
         self.reap(|_| false)
     }
 
     /// Closes for good: everybody in line gets `error`, and what is idle is given back.
     pub(super) fn close(&self, error: &E) -> Vec<T> {
-        let mut line = self.lock();
+        let mut queue = self.lock();
         self.state.fetch_or(CLOSED, Ordering::AcqRel);
-        let wakers = self.fail_all(&mut line, error);
-        drop(line);
+        let wakers = self.fail_all(&mut queue, error);
+        drop(queue);
         wakers.into_iter().for_each(Waker::wake);
         std::iter::from_fn(|| self.idle.pop()).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Line<Result<T, E>>> {
+    fn lock(&self) -> MutexGuard<'_, WaitQueue<Result<T, E>>> {
         self.locked.fetch_add(1, Ordering::Relaxed);
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -405,7 +405,7 @@ impl<T, E> Slots<T, E> {
     }
 
     pub(super) fn connecting(&self) -> usize {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner).connecting
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).connecting
     }
 
     /// How often the lock was taken, for a test that the way without it is the usual one.
@@ -417,13 +417,13 @@ impl<T, E> Slots<T, E> {
 
 /// A place in line. Dropping it leaves the line; what was put aside for it goes to the next.
 #[derive(Debug)]
-pub(super) struct Turn<'a, T: Occupant, E: Clone> {
+pub(super) struct Waiter<'a, T: Occupant, E: Clone> {
     slots: &'a Slots<T, E>,
     ticket: u64,
     taken: bool,
 }
 
-impl<T: Occupant, E: Clone> Future for Turn<'_, T, E> {
+impl<T: Occupant, E: Clone> Future for Waiter<'_, T, E> {
     type Output = Result<T, E>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -439,18 +439,18 @@ impl<T: Occupant, E: Clone> Future for Turn<'_, T, E> {
     }
 }
 
-impl<T: Occupant, E: Clone> Drop for Turn<'_, T, E> {
+impl<T: Occupant, E: Clone> Drop for Waiter<'_, T, E> {
     fn drop(&mut self) {
         if self.taken {
             return;
         }
         let left = self.slots.lock().leave(self.ticket);
         match left {
-            Some(Left::Unserved) => {
+            Some(Departure::Unserved) => {
                 self.slots.state.fetch_sub(1, Ordering::AcqRel);
             }
-            Some(Left::Served(Ok(item))) => drop(self.slots.put(item)),
-            Some(Left::Served(Err(_))) | None => {}
+            Some(Departure::Served(Ok(item))) => drop(self.slots.put(item)),
+            Some(Departure::Served(Err(_))) | None => {}
         }
     }
 }

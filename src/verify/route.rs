@@ -4,7 +4,7 @@ use std::io;
 
 use super::{Resolver, Unreachable};
 use crate::{
-    pool::{Key, Route, Routed},
+    pool::{Key, Route, RouteFuture},
     proto::Mailbox,
 };
 
@@ -26,7 +26,7 @@ use crate::{
 /// # fn main() {}
 /// ```
 impl Route for Resolver {
-    fn route<'a>(&'a self, mailbox: &'a Mailbox) -> Routed<'a> {
+    fn route<'a>(&'a self, mailbox: &'a Mailbox) -> RouteFuture<'a> {
         Box::pin(async {
             let found = self.resolve(mailbox).await.map_err(io::Error::from)?;
             Ok(found.exchangers.iter().map(Key::at).collect())

@@ -8,7 +8,7 @@ use std::{
 use smtp_pool::{
     metrics::{BreakerState, Metrics},
     net::TlsPolicy,
-    pool::{CheckoutError, Config, Key, Pool, Stage},
+    pool::{CheckoutError, CheckoutStage, Config, Key, Pool},
     proto::{Command, MailParams, Mailbox, ReversePath},
 };
 use tokio::{
@@ -133,7 +133,7 @@ async fn whoever_gives_up_leaves_everything_to_the_others() {
     // The connection that it asked for goes to whoever comes next.
     let impatient = pool.get_timeout(&site.server, Duration::from_millis(5)).await.unwrap_err();
     assert!(
-        matches!(impatient, CheckoutError::Timeout { stage: Stage::Connect, source: None, .. }),
+        matches!(impatient, CheckoutError::Timeout { stage: CheckoutStage::Connect, source: None, .. }),
         "{impatient:?}"
     );
     assert_eq!(pool.status().connecting, 1);
@@ -188,7 +188,7 @@ async fn what_it_was_that_took_too_long_is_told() {
     let pool = builder().max_connections(3).build().unwrap();
     let _lent = pool.get(&server).await.unwrap();
     let error = pool.get_timeout(&server, moment).await.unwrap_err();
-    assert!(matches!(error, CheckoutError::Timeout { stage: Stage::Connect, .. }), "{error:?}");
+    assert!(matches!(error, CheckoutError::Timeout { stage: CheckoutStage::Connect, .. }), "{error:?}");
     // One is lent and one on its way, which are all that there may be.
     pool.resize(2);
     let error = pool.get_timeout(&server, moment).await.unwrap_err();
@@ -197,13 +197,13 @@ async fn what_it_was_that_took_too_long_is_told() {
     // The one that is on its way is all that there may be, and nobody has it.
     let small = builder().max_connections(1).build().unwrap();
     let error = small.get_timeout(&server, moment).await.unwrap_err();
-    assert!(matches!(error, CheckoutError::Timeout { stage: Stage::Connect, .. }), "{error:?}");
+    assert!(matches!(error, CheckoutError::Timeout { stage: CheckoutStage::Connect, .. }), "{error:?}");
     // None is lent and none on its way: another server has all that there may be.
     let [has, wants] = [Site::start("").await, Site::start("").await];
     let pool = builder().max_total_connections(1).build().unwrap();
     let _lent = pool.get(&has.server).await.unwrap();
     let error = pool.get_timeout(&wants.server, moment).await.unwrap_err();
-    assert!(matches!(error, CheckoutError::Timeout { stage: Stage::Wait, .. }), "{error:?}");
+    assert!(matches!(error, CheckoutError::Timeout { stage: CheckoutStage::Wait, .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -318,7 +318,7 @@ async fn what_is_set_at_once_and_where_to_record_are_heeded() {
     assert!(!error.to_string().contains("the longest"), "nobody took note of who has it: {error}");
     assert_eq!(metrics.snapshot().connections_opened(), 1);
     // What a program prints of them while it is being looked into.
-    assert!(format!("{pool:?}").contains("status: Status"), "{pool:?}");
+    assert!(format!("{pool:?}").contains("status: PoolStatus"), "{pool:?}");
     assert!(format!("{lent:?}").starts_with("PooledConnection(Connection"), "{lent:?}");
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use smtp_pool::{
     client::Timeouts,
-    pool::{CheckoutError, Key, Pool, Stage},
+    pool::{CheckoutError, CheckoutStage, Key, Pool},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -149,7 +149,7 @@ async fn asking_an_idle_connection_takes_no_longer_than_one_is_ready_to_wait() {
     tokio::time::sleep(120 * SECOND).await;
     let began = Instant::now();
     let error = pool.get_timeout(&site.server, 2 * SECOND).await.unwrap_err();
-    assert!(matches!(error, CheckoutError::Timeout { stage: Stage::Ask, .. }), "{error:?}");
+    assert!(matches!(error, CheckoutError::Timeout { stage: CheckoutStage::Ask, .. }), "{error:?}");
     assert!(error.to_string().contains("asking an idle one"), "{error}");
     assert!(began.elapsed() < 3 * SECOND, "{:?}", began.elapsed());
 }

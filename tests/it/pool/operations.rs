@@ -4,7 +4,7 @@ use std::io;
 
 use smtp_pool::{
     client::SessionError,
-    pool::{Envelope, Key, OperationError, Route, Routed},
+    pool::{Envelope, Key, OperationError, Route, RouteFuture},
     proto::{Command, Mailbox, ReversePath, Verb},
 };
 
@@ -136,7 +136,7 @@ async fn a_message_that_may_have_arrived_is_not_sent_twice() {
 struct Table([(&'static str, Key); 2]);
 
 impl Route for Table {
-    fn route<'a>(&'a self, mailbox: &'a Mailbox) -> Routed<'a> {
+    fn route<'a>(&'a self, mailbox: &'a Mailbox) -> RouteFuture<'a> {
         let domain = mailbox.domain().to_string();
         let found = self.0.iter().find(|(known, _)| *known == domain);
         let servers = found.map(|(_, server)| vec![server.clone()]);

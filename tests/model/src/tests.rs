@@ -18,7 +18,7 @@ use shuttle::{
     thread,
 };
 
-use crate::slots::{Occupant, Slots, Total};
+use crate::slots::{Occupant, Slots, TotalLimit};
 
 /// Orders tried for each test.
 const SCHEDULES: usize = 20_000;
@@ -51,7 +51,7 @@ impl Drop for Conn {
             self.world.open.fetch_sub(1, Ordering::SeqCst);
         }
         if self.world.slots.release(self.evicted) {
-            self.world.see_to_demand();
+            self.world.open_for_waiters();
         }
     }
 }
@@ -67,7 +67,7 @@ struct World {
 }
 
 impl World {
-    fn see_to_demand(&self) {
+    fn open_for_waiters(&self) {
         if let Some(driver) = &*self.driver.lock().unwrap() {
             let _ = driver.send(());
         }
@@ -86,7 +86,7 @@ impl World {
             return Some(Ok(conn));
         }
         let Some(turn) = self.slots.join() else { return Some(Err(Bad::Closed)) };
-        self.see_to_demand();
+        self.open_for_waiters();
         let Some(patience) = patience else { return Some(block_on(turn)) };
         let mut turn = pin!(turn);
         for _ in 0..patience {
@@ -106,7 +106,7 @@ impl World {
 /// Runs `act` in a world where one connect in `failing` fails, if any does, then checks that nothing is left behind.
 fn run(max: usize, total: usize, failing: Option<u32>, act: impl FnOnce(&Arc<World>)) {
     let world = Arc::new(World {
-        slots: Slots::new(max, std::sync::Arc::new(Total::new(total))),
+        slots: Slots::new(max, std::sync::Arc::new(TotalLimit::new(total))),
         open: AtomicUsize::new(0),
         most: AtomicUsize::new(max.min(total)),
         driver: Mutex::new(None),
@@ -251,7 +251,7 @@ fn reaping_and_resizing_lose_nothing() {
             let keeper = spawn(world, |world| {
                 world.most.store(2, Ordering::SeqCst);
                 drop(world.slots.resize(2));
-                world.see_to_demand();
+                world.open_for_waiters();
                 drop(world.slots.reap(|_| thread_rng().gen_ratio(1, 2)));
                 drop(world.slots.resize(1));
             });
