@@ -34,7 +34,7 @@ pub(super) fn row_sum<'a>(table: &str, columns: impl IntoIterator<Item = ValueRe
 }
 
 /// Appends the sum to a packed value of the column `place`, in the row of this number.
-pub(super) fn seal(place: &str, row: i64, value: &[u8]) -> Vec<u8> {
+pub(super) fn with_checksum(place: &str, row: i64, value: &[u8]) -> Vec<u8> {
     [value, &sum(place, row, value)].concat()
 }
 
@@ -42,7 +42,7 @@ pub(super) fn seal(place: &str, row: i64, value: &[u8]) -> Vec<u8> {
 ///
 /// # Errors
 /// [`Damaged`](JobError::Damaged) if it does not fit.
-pub(super) fn unseal(place: &str, row: i64, mut sealed: Vec<u8>) -> Result<Vec<u8>> {
+pub(super) fn checked(place: &str, row: i64, mut sealed: Vec<u8>) -> Result<Vec<u8>> {
     let at = sealed.len().checked_sub(LEN).ok_or(JobError::Damaged)?;
     let (value, found) = sealed.split_at(at);
     if found != sum(place, row, value) {
@@ -70,15 +70,15 @@ mod tests {
 
     #[test]
     fn a_sealed_value_is_found_in_its_place_only() {
-        let sealed = seal("result.results", 3, b"octets");
-        assert_eq!(unseal("result.results", 3, sealed.clone()).unwrap(), b"octets");
-        assert!(unseal("result.results", 4, sealed.clone()).is_err());
-        assert!(unseal("segment.data", 3, sealed.clone()).is_err());
-        assert!(unseal("result.results", 3, Vec::new()).is_err());
+        let sealed = with_checksum("result.results", 3, b"octets");
+        assert_eq!(checked("result.results", 3, sealed.clone()).unwrap(), b"octets");
+        assert!(checked("result.results", 4, sealed.clone()).is_err());
+        assert!(checked("segment.data", 3, sealed.clone()).is_err());
+        assert!(checked("result.results", 3, Vec::new()).is_err());
         for bit in 0..sealed.len() * 8 {
             let mut flipped = sealed.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(unseal("result.results", 3, flipped).is_err(), "bit {bit}");
+            assert!(checked("result.results", 3, flipped).is_err(), "bit {bit}");
         }
     }
 

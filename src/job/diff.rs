@@ -7,7 +7,7 @@ use foldhash::HashMap;
 use super::{
     error::Result,
     job::Job,
-    results::{JobRow, Known},
+    results::{JobRow, RowState},
 };
 use crate::{proto::Mailbox, verify::SubStatus};
 
@@ -27,7 +27,7 @@ pub fn diff(
         Ok(mailbox) => hasher.hash_one(mailbox.as_str()),
         Err(_) => hasher.hash_one(address),
     };
-    let verdict = |row: &JobRow| (row.known == Known::Verdict).then_some(row.record.sub_status);
+    let verdict = |row: &JobRow| (row.state == RowState::Verdict).then_some(row.record.sub_status);
     // The verdict, and whether the other job has the address.
     let mut seen: HashMap<u64, (Option<SubStatus>, bool)> = HashMap::default();
     for rows in before.rows() {

@@ -12,7 +12,7 @@ use super::{
     companions::{check_replaceable, draft_name, real, remove_companions, sweep},
     error::{Doing, Result},
     open,
-    schema::{APPLICATION_ID, DRAFT_ID, Format, SEALED},
+    schema::{APPLICATION_ID, CHECKSUMMED, DRAFT_ID, StoreFormat},
     sqlite::Sqlite,
 };
 
@@ -20,14 +20,14 @@ const DOING: &str = "the job cannot be made";
 
 /// A job that is being made. Dropped before it is finished, it is gone.
 #[derive(Debug)]
-pub(super) struct Draft {
+pub(super) struct JobDraft {
     pub(super) store: Sqlite,
     /// Dropped after the store.
     path: TempPath,
     target: PathBuf,
 }
 
-impl Draft {
+impl JobDraft {
     /// Begins a job that is to be found at `target`; the caller has its lock.
     ///
     /// # Errors
@@ -43,13 +43,13 @@ impl Draft {
             tempfile::Builder::new().prefix(&prefix).suffix(suffix).tempfile_in(folder).doing(DOING)?;
         let path = file.into_temp_path();
         let connection = Connection::open(&path)?;
-        let version = Format::VERSION;
+        let version = StoreFormat::VERSION;
         connection.execute_batch(&format!(
             "PRAGMA page_size = 16384; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; \
-             PRAGMA application_id = {DRAFT_ID}; PRAGMA user_version = {version}; BEGIN; {SEALED} COMMIT;"
+             PRAGMA application_id = {DRAFT_ID}; PRAGMA user_version = {version}; BEGIN; {CHECKSUMMED} COMMIT;"
         ))?;
         open::distrust(&connection)?;
-        Ok(Self { store: Sqlite::new(connection, Format::Sealed), path, target })
+        Ok(Self { store: Sqlite::new(connection, StoreFormat::Checksummed), path, target })
     }
 
     /// Makes it durable, and gives it its name. A job of that name is replaced, and nothing else.
@@ -109,9 +109,9 @@ mod tests {
     fn a_job_has_its_name_when_it_is_whole() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("a.job");
-        drop(Draft::new(&target).unwrap());
+        drop(JobDraft::new(&target).unwrap());
         assert_eq!(files(dir.path()), [""; 0]);
-        let draft = Draft::new(&target).unwrap();
+        let draft = JobDraft::new(&target).unwrap();
         assert!(!target.exists());
         assert!(matches!(Sqlite::open(&draft.path, open::Access::Read), Err(JobError::Foreign(_))));
         draft.finish().unwrap();
@@ -127,7 +127,7 @@ mod tests {
     fn what_came_meanwhile_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("a.job");
-        let draft = Draft::new(&target).unwrap();
+        let draft = JobDraft::new(&target).unwrap();
         fs::write(&target, "mine").unwrap();
         assert!(matches!(draft.finish(), Err(JobError::InTheWay(_))));
         assert_eq!(fs::read_to_string(&target).unwrap(), "mine");
@@ -140,7 +140,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("a.job");
         let named = |name: &str| Changes { values: vec![("about", name.into())], ..Changes::default() };
-        let mut draft = Draft::new(&target).unwrap();
+        let mut draft = JobDraft::new(&target).unwrap();
         draft.store.commit(&named("old")).unwrap();
         draft.finish().unwrap();
         let mut old = Sqlite::open(&target, open::Access::Write).unwrap();
@@ -148,7 +148,7 @@ mod tests {
         assert!(fs::metadata(dir.path().join("a.job-wal")).unwrap().len() > 0);
         // As a kill leaves them.
         std::mem::forget(old);
-        let mut draft = Draft::new(&target).unwrap();
+        let mut draft = JobDraft::new(&target).unwrap();
         draft.store.commit(&named("new")).unwrap();
         draft.finish().unwrap();
         let new = Sqlite::open(&target, open::Access::Read).unwrap();

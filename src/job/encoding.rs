@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::{
     error::{JobError, Result},
-    store::Batch,
+    store::ResultBatch,
 };
 use crate::{
     proto::EnhancedCode,
@@ -77,9 +77,9 @@ pub(super) fn put_octets(out: &mut Vec<u8>, octets: &[u8]) {
 
 /// Takes apart what was put together.
 #[derive(Clone, Debug)]
-pub(super) struct Unpack<'a>(pub(super) &'a [u8]);
+pub(super) struct OctetReader<'a>(pub(super) &'a [u8]);
 
-impl<'a> Unpack<'a> {
+impl<'a> OctetReader<'a> {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -150,7 +150,7 @@ impl Entry {
 
 /// Writes entries one behind the other.
 #[derive(Debug, Default)]
-pub(super) struct Packer {
+pub(super) struct EntryEncoder {
     pub(super) octets: Vec<u8>,
     pub(super) count: u32,
     row: u32,
@@ -172,7 +172,7 @@ const ENHANCED: u8 = 32;
 const NO_HOST: u8 = 64;
 const NO_REPLY: u8 = 128;
 
-impl Packer {
+impl EntryEncoder {
     /// The row, counted from the first of its segment; its address is known from there.
     pub(super) fn put(&mut self, row: u32, record: &Record, is_final: bool) {
         self.put_head(row, if is_final { FINAL } else { INTERIM });
@@ -230,8 +230,8 @@ impl Packer {
     }
 
     /// The batch of a segment.
-    pub(super) fn into_batch(self, segment: u32) -> Result<Batch> {
-        Ok(Batch { segment, count: self.count, results: compress(&self.octets)? })
+    pub(super) fn into_batch(self, segment: u32) -> Result<ResultBatch> {
+        Ok(ResultBatch { segment, count: self.count, results: compress(&self.octets)? })
     }
 
     fn put_head(&mut self, row: u32, kind: u8) {
@@ -242,19 +242,19 @@ impl Packer {
     }
 }
 
-/// Reads what a [`Packer`] wrote, entry by entry.
+/// Reads what an [`EntryEncoder`] wrote, entry by entry.
 #[derive(Debug)]
-pub(super) struct Unpacker<'a> {
-    octets: Unpack<'a>,
+pub(super) struct EntryDecoder<'a> {
+    octets: OctetReader<'a>,
     row: u32,
     time: i64,
     mx_host: Option<Arc<str>>,
     reply: Option<Arc<str>>,
 }
 
-impl<'a> Unpacker<'a> {
+impl<'a> EntryDecoder<'a> {
     pub(super) fn new(octets: &'a [u8]) -> Self {
-        Self { octets: Unpack(octets), row: 0, time: 0, mx_host: None, reply: None }
+        Self { octets: OctetReader(octets), row: 0, time: 0, mx_host: None, reply: None }
     }
 
     fn entry(&mut self) -> Result<(u32, Entry)> {
@@ -330,7 +330,7 @@ fn cut(text: &str) -> Arc<str> {
     }
 }
 
-impl Iterator for Unpacker<'_> {
+impl Iterator for EntryDecoder<'_> {
     type Item = Result<(u32, Entry)>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -339,7 +339,7 @@ impl Iterator for Unpacker<'_> {
         }
         let entry = self.entry();
         if entry.is_err() {
-            self.octets = Unpack(&[]);
+            self.octets = OctetReader(&[]);
         }
         Some(entry)
     }
@@ -538,16 +538,16 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_packed_is_unpacked(entries in entries()) {
-            let mut packer = Packer::default();
+            let mut encoder = EntryEncoder::default();
             for (row, known) in &entries {
                 match known {
-                    Entry::Final(record) => packer.put(*row, record, true),
-                    Entry::Interim(record) => packer.put(*row, record, false),
-                    Entry::Void => packer.put_void(*row),
+                    Entry::Final(record) => encoder.put(*row, record, true),
+                    Entry::Interim(record) => encoder.put(*row, record, false),
+                    Entry::Void => encoder.put_void(*row),
                 }
             }
-            let octets = decompress(&compress(&packer.octets).unwrap()).unwrap();
-            let found: Vec<_> = Unpacker::new(&octets).map(std::result::Result::unwrap).collect();
+            let octets = decompress(&compress(&encoder.octets).unwrap()).unwrap();
+            let found: Vec<_> = EntryDecoder::new(&octets).map(std::result::Result::unwrap).collect();
             prop_assert_eq!(found, entries);
         }
 
@@ -574,23 +574,23 @@ mod tests {
                 let reply = format!("{n}{}", "x".repeat(len));
                 Record { reply: Some(shortened(&reply).into()), ..record() }
             };
-            let (mut packer, mut batches, mut row) = (Packer::default(), Vec::new(), 0);
+            let (mut encoder, mut batches, mut row) = (EntryEncoder::default(), Vec::new(), 0);
             for n in 0..times {
                 for len in &lens {
-                    packer.put(row, &record(*len, n), true);
+                    encoder.put(row, &record(*len, n), true);
                     row += 1;
-                    if packer.is_full() {
-                        batches.push(std::mem::take(&mut packer).into_batch(0).unwrap());
+                    if encoder.is_full() {
+                        batches.push(std::mem::take(&mut encoder).into_batch(0).unwrap());
                     }
                 }
             }
-            batches.push(packer.into_batch(0).unwrap());
+            batches.push(encoder.into_batch(0).unwrap());
             let (mut found, mut counted) = (0, 0);
             for batch in &batches {
                 let octets = decompress(&batch.results).unwrap();
                 prop_assert!(octets.len() < BATCH + 2 * MAX_TEXT);
                 counted += batch.count;
-                for entry in Unpacker::new(&octets) {
+                for entry in EntryDecoder::new(&octets) {
                     let (at, entry) = entry.unwrap();
                     let (len, n) = (lens[at as usize % lens.len()], at / lens.len() as u32);
                     prop_assert_eq!(at, found);
@@ -603,7 +603,7 @@ mod tests {
 
         #[test]
         fn what_is_damaged_is_an_error_and_no_panic(octets: Vec<u8>) {
-            let entries = Unpacker::new(&octets).count();
+            let entries = EntryDecoder::new(&octets).count();
             prop_assert!(entries <= octets.len());
             prop_assert!(decompress(&octets).is_err() || octets.len() > 4);
         }

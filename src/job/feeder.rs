@@ -11,14 +11,14 @@ use tokio::runtime::Handle;
 use super::{
     error::{JobError, Result},
     import::addresses,
-    in_flight::{Flight, task_id},
+    in_flight::{InFlight, task_id},
     results,
     store::{ChunkHead, Span, Store},
 };
 use crate::verify::{Task, Tasks};
 
 /// Tasks that are fetched at once.
-const TOGETHER: u32 = 1_024;
+const MAX_DUE: u32 = 1_024;
 /// How often the store is looked at for what somebody else put there.
 const LOOK: Duration = Duration::from_secs(1);
 /// What is postponed is kept a little after its time was set, and must not be passed over.
@@ -35,7 +35,7 @@ pub(super) fn now() -> i64 {
 pub(super) struct Feeder<S> {
     store: S,
     spans: Vec<Span>,
-    flight: Arc<Flight>,
+    in_flight: Arc<InFlight>,
     /// Not yet fed, in their order.
     chunks: std::collections::VecDeque<ChunkHead>,
     /// The number from which on chunks are unknown.
@@ -47,16 +47,16 @@ pub(super) struct Feeder<S> {
 const NOTHING_FED: (i64, u32) = (i64::MIN, 0);
 
 impl<S: Store> Feeder<S> {
-    pub(super) fn new(store: S, flight: Arc<Flight>) -> Result<Self> {
+    pub(super) fn new(store: S, in_flight: Arc<InFlight>) -> Result<Self> {
         let (spans, unknown) = (store.spans()?, store.next_chunk()?);
         let chunks = store.chunks(0)?.into();
-        Ok(Self { store, spans, flight, chunks, unknown, fed: NOTHING_FED })
+        Ok(Self { store, spans, in_flight, chunks, unknown, fed: NOTHING_FED })
     }
 
     /// Feeds until everything is answered and kept, or the flight is stopped. Blocks the thread.
     pub(super) fn run(mut self, tasks: Tasks, runtime: &Handle) -> Result<()> {
         loop {
-            if self.flight.lock().stopped {
+            if self.in_flight.lock().stopped {
                 return Ok(());
             }
             let next = match self.due()? {
@@ -77,10 +77,10 @@ impl<S: Store> Feeder<S> {
     }
 
     fn due(&mut self) -> Result<Option<Vec<Task>>> {
-        let due = self.store.due(now() - MARGIN, self.fed, TOGETHER)?;
+        let due = self.store.due(now() - MARGIN, self.fed, MAX_DUE)?;
         let Some(last) = due.last() else { return Ok(None) };
         self.fed = (last.due, last.row);
-        self.flight.lock().lease_again(due.len() as u32);
+        self.in_flight.lock().lease_again(due.len() as u32);
         let task = |it: super::store::Postponed| Task {
             id: task_id(None, it.row),
             address: it.address,
@@ -92,8 +92,8 @@ impl<S: Store> Feeder<S> {
     fn chunk(&mut self) -> Result<Option<Vec<Task>>> {
         loop {
             let found = {
-                let flight = self.flight.lock();
-                self.chunks.iter().position(|chunk| flight.has_room(chunk.domain.as_deref()))
+                let in_flight = self.in_flight.lock();
+                self.chunks.iter().position(|chunk| in_flight.has_room(chunk.domain.as_deref()))
             };
             let Some(chunk) = found.and_then(|found| self.chunks.remove(found)) else { return Ok(None) };
             let Some(packed) = self.store.addresses(chunk.id)? else { continue };
@@ -110,7 +110,7 @@ impl<S: Store> Feeder<S> {
             let count = addresses.len() as u32;
             if count > 0 {
                 let domain = chunk.domain.as_deref();
-                self.flight.lock().lease(chunk.id, domain, count, chunk.touched);
+                self.in_flight.lock().lease(chunk.id, domain, count, chunk.touched);
                 let task = |(row, address)| Task {
                     id: task_id(Some(chunk.id), span.first + row),
                     address,
@@ -123,7 +123,7 @@ impl<S: Store> Feeder<S> {
 
     /// Whether there is nothing left to ask, and nothing under way that may come back.
     fn is_finished(&mut self) -> Result<bool> {
-        if !self.flight.lock().is_empty() {
+        if !self.in_flight.lock().is_empty() {
             return Ok(false);
         }
         // What was just kept may be there again, if its time was shorter than the keeping.
@@ -132,7 +132,7 @@ impl<S: Store> Feeder<S> {
         Ok(self.chunks.is_empty() && self.store.next_due(self.fed)?.is_none())
     }
 
-    /// Takes note of what somebody else wants asked.
+    /// Records what somebody else wants asked.
     fn look(&mut self) -> Result<()> {
         let chunks = self.store.chunks(self.unknown)?;
         if let Some(last) = chunks.last() {
@@ -147,10 +147,11 @@ impl<S: Store> Feeder<S> {
         let until = due.map_or(LOOK, |due| {
             Duration::from_millis(due.saturating_add(MARGIN).saturating_sub(now()).max(1).unsigned_abs())
         });
-        let shared = Arc::clone(&self.flight);
-        let flight = shared.lock();
-        if !flight.stopped && !self.chunks.iter().any(|chunk| flight.has_room(chunk.domain.as_deref())) {
-            shared.wait(flight, until.min(LOOK));
+        let shared = Arc::clone(&self.in_flight);
+        let in_flight = shared.lock();
+        if !in_flight.stopped && !self.chunks.iter().any(|chunk| in_flight.has_room(chunk.domain.as_deref()))
+        {
+            shared.wait(in_flight, until.min(LOOK));
         }
         self.look()
     }

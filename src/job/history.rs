@@ -26,7 +26,7 @@ const MAX_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
 
 /// How long an operation took, as a job keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Took {
+pub struct LatencySummary {
     /// What was done.
     pub operation: String,
     /// How often.
@@ -43,7 +43,7 @@ pub struct Took {
 
 /// A lane as a job keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LaneNote {
+pub struct LaneSummary {
     /// The provider, or the most preferred exchanger.
     pub name: String,
     /// Answers.
@@ -61,7 +61,7 @@ pub struct LaneNote {
     pub harvest_defences: u32,
 }
 
-impl LaneNote {
+impl LaneSummary {
     /// Whether addresses of the lane have no verdict because the provider refused us: by how the whole job stands.
     #[must_use]
     pub fn is_blocked(&self, verdicts: &BTreeMap<SubStatus, u64>) -> bool {
@@ -103,7 +103,7 @@ pub(super) struct History {
     pub(super) totals: Totals,
     /// How often each operation took so many microseconds.
     latencies: BTreeMap<String, Vec<(u64, u64)>>,
-    pub(super) lanes: Vec<LaneNote>,
+    pub(super) lanes: Vec<LaneSummary>,
 }
 
 impl History {
@@ -116,7 +116,7 @@ impl History {
             return parse(&text);
         }
         // Version 1 kept how the last run went, and of its latencies the quantiles.
-        let took: Vec<Took> = store.value("took")?.map_or(Ok(Vec::new()), |text| parse(&text))?;
+        let took: Vec<LatencySummary> = store.value("took")?.map_or(Ok(Vec::new()), |text| parse(&text))?;
         let lanes = store.value("lanes")?.map_or(Ok(Vec::new()), |text| parse(&text))?;
         let latencies = took.into_iter().map(|took| {
             let micros = |ms: f64| (ms.clamp(0.0, MAX_MICROS as f64 / 1e3) * 1e3) as u64;
@@ -162,7 +162,7 @@ impl History {
     }
 
     /// How long each operation took, in the order of a session.
-    pub(super) fn took(&self) -> Result<Vec<Took>> {
+    pub(super) fn latencies(&self) -> Result<Vec<LatencySummary>> {
         let mut found = Vec::new();
         for operation in Operation::ALL {
             let name = operation.to_string();
@@ -176,7 +176,7 @@ impl History {
             }
             let Latency { count, p50, p90, p99, max, .. } = Latency::from(&histogram);
             let [p50, p90, p99, max] = [p50, p90, p99, max].map(|took| took.as_secs_f64() * 1e3);
-            found.push(Took { operation: name, count, p50, p90, p99, max });
+            found.push(LatencySummary { operation: name, count, p50, p90, p99, max });
         }
         Ok(found)
     }
@@ -209,26 +209,26 @@ impl Sound for History {
     }
 }
 
-impl Sound for Vec<Took> {
+impl Sound for Vec<LatencySummary> {
     fn is_sound(&self) -> bool {
         let is_span = |ms: f64| (0.0..=MAX_MICROS as f64 / 1e3).contains(&ms);
-        let all = |took: &Took| [took.p50, took.p90, took.p99, took.max].into_iter().all(is_span);
+        let all = |took: &LatencySummary| [took.p50, took.p90, took.p99, took.max].into_iter().all(is_span);
         self.len() <= Operation::ALL.len() && self.iter().all(all)
     }
 }
 
-impl Sound for Vec<LaneNote> {
+impl Sound for Vec<LaneSummary> {
     fn is_sound(&self) -> bool {
         self.len() <= MAX_LANES
     }
 }
 
 /// The lanes of the runs before, with those of this one. A lane stays blocked until it answers again.
-fn merged(before: &[LaneNote], now: Vec<LaneStatus>) -> Vec<LaneNote> {
-    let mut notes: BTreeMap<String, LaneNote> =
+fn merged(before: &[LaneSummary], now: Vec<LaneStatus>) -> Vec<LaneSummary> {
+    let mut notes: BTreeMap<String, LaneSummary> =
         before.iter().map(|note| (note.name.clone(), note.clone())).collect();
     for lane in now {
-        let new = || LaneNote {
+        let new = || LaneSummary {
             name: lane.name.to_string(),
             answered: 0,
             blocked: None,
@@ -248,7 +248,7 @@ fn merged(before: &[LaneNote], now: Vec<LaneStatus>) -> Vec<LaneNote> {
             _ => note.answers_again |= lane.answered > 0,
         }
     }
-    let mut notes: Vec<LaneNote> = notes.into_values().collect();
+    let mut notes: Vec<LaneSummary> = notes.into_values().collect();
     notes.sort_by_key(|note| Reverse((note.blocked.is_some(), !note.answers_again, note.answered)));
     notes.truncate(MAX_LANES);
     notes
@@ -284,8 +284,8 @@ mod tests {
         let kept = History::of(&store).unwrap();
         let all = run(&none, &other, &kept, ms(500));
         let wanted = run(&none, &both, &History::default(), ms(1_500));
-        assert_eq!(all.took().unwrap(), wanted.took().unwrap());
-        let took = &all.took().unwrap()[0];
+        assert_eq!(all.latencies().unwrap(), wanted.latencies().unwrap());
+        let took = &all.latencies().unwrap()[0];
         assert_eq!((took.operation.as_str(), took.count), ("rcpt", 100));
         assert!(
             (took.p50 - 10.0).abs() < 0.2 && (took.p99 - 50.0).abs() < 1.0 && took.max > 790.0,
@@ -297,15 +297,21 @@ mod tests {
         );
         // What was recorded before the run is none of it.
         let twice = run(&both.snapshot(), &both, &wanted, ms(0));
-        assert_eq!(twice.took().unwrap(), wanted.took().unwrap());
+        assert_eq!(twice.latencies().unwrap(), wanted.latencies().unwrap());
     }
 
     #[test]
     fn the_quantiles_of_version_1_stay_what_they_were() {
-        let took =
-            Took { operation: "rcpt".into(), count: 1_000, p50: 10.0, p90: 20.0, p99: 80.0, max: 200.0 };
+        let took = LatencySummary {
+            operation: "rcpt".into(),
+            count: 1_000,
+            p50: 10.0,
+            p90: 20.0,
+            p99: 80.0,
+            max: 200.0,
+        };
         let store = stored(vec![("took", serde_json::to_string(&[&took]).unwrap())]);
-        let kept = History::of(&store).unwrap().took().unwrap();
+        let kept = History::of(&store).unwrap().latencies().unwrap();
         let near = |one: f64, other: f64| (one - other).abs() <= other / 100.0;
         let same = near(kept[0].p50, 10.0) && near(kept[0].p90, 20.0) && near(kept[0].p99, 80.0);
         assert!(same && near(kept[0].max, 200.0) && kept[0].count == 1_000, "{kept:?}");
@@ -336,14 +342,16 @@ mod tests {
         );
         let (kept, none) =
             (History::of(&stored(vec![(History::NAME, text)])).unwrap(), Metrics::new().snapshot());
-        let took =
-            kept.with(&RunMetrics { began: &none, now: &none }, Vec::new(), Duration::MAX).took().unwrap();
+        let took = kept
+            .with(&RunMetrics { began: &none, now: &none }, Vec::new(), Duration::MAX)
+            .latencies()
+            .unwrap();
         assert!(took.len() == 1 && took[0].max <= 90_000_000.0, "{took:?}");
     }
 
     #[test]
     fn a_lane_is_blocked_until_it_answers_again() {
-        let note = |name: &str, blocked: Option<&str>, answers_again| LaneNote {
+        let note = |name: &str, blocked: Option<&str>, answers_again| LaneSummary {
             name: name.into(),
             answered: 1,
             blocked: blocked.map(Into::into),

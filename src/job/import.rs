@@ -13,7 +13,7 @@ use std::{
 use foldhash::HashMap;
 
 use super::{
-    encoding::{Unpack, compress, decompress, put_number, put_octets},
+    encoding::{OctetReader, compress, decompress, put_number, put_octets},
     error::{JobError, Result},
     input::Row,
     store::{Chunk, MAX_ROWS, Segment, Span, Store},
@@ -46,7 +46,7 @@ pub(super) struct Imported {
 /// The store fails, or there are too many rows. What `rows` could not read is for the caller to find out.
 pub(super) fn import(rows: impl Iterator<Item = Row>, store: &mut dyn Store) -> Result<Imported> {
     thread::scope(|scope| {
-        let (sender, receiver) = mpsc::sync_channel::<Draft>(1);
+        let (sender, receiver) = mpsc::sync_channel::<SegmentDraft>(1);
         let writer = scope.spawn(move || {
             let (mut segment, mut chunk) = (0, 0);
             for draft in receiver {
@@ -67,7 +67,7 @@ pub(super) fn import(rows: impl Iterator<Item = Row>, store: &mut dyn Store) -> 
 
 /// Consecutive rows on their way into the store.
 #[derive(Default)]
-struct Draft {
+struct SegmentDraft {
     source: u32,
     first: u32,
     rows: Vec<Row>,
@@ -76,16 +76,16 @@ struct Draft {
     octets: usize,
 }
 
-fn read(rows: impl Iterator<Item = Row>, sender: &mpsc::SyncSender<Draft>) -> Result<Imported> {
+fn read(rows: impl Iterator<Item = Row>, sender: &mpsc::SyncSender<SegmentDraft>) -> Result<Imported> {
     let mut seen = Seen::default();
     let mut imported = Imported::default();
-    let mut draft = Draft::default();
+    let mut draft = SegmentDraft::default();
     for row in rows {
         let number = u32::try_from(imported.rows).ok().filter(|number| *number < 4_000_000_000);
         let number = number.ok_or(JobError::TooMany)?;
         let full = draft.rows.len() >= SEGMENT_ROWS || draft.octets >= SEGMENT_OCTETS;
         if full || row.source != draft.source {
-            let next = Draft { source: row.source, first: number, ..Draft::default() };
+            let next = SegmentDraft { source: row.source, first: number, ..SegmentDraft::default() };
             send(std::mem::replace(&mut draft, next), sender)?;
         }
         imported.rows += 1;
@@ -103,7 +103,7 @@ fn read(rows: impl Iterator<Item = Row>, sender: &mpsc::SyncSender<Draft>) -> Re
     Ok(imported)
 }
 
-fn send(draft: Draft, sender: &mpsc::SyncSender<Draft>) -> Result<()> {
+fn send(draft: SegmentDraft, sender: &mpsc::SyncSender<SegmentDraft>) -> Result<()> {
     match draft.rows.is_empty() {
         true => Ok(()),
         // The writer has failed, and says why.
@@ -156,7 +156,7 @@ impl Hasher for FirstWord {
     }
 }
 
-fn pack(draft: &Draft, segment: u32, next_chunk: &mut u32) -> Result<(Segment, Vec<Chunk>)> {
+fn pack(draft: &SegmentDraft, segment: u32, next_chunk: &mut u32) -> Result<(Segment, Vec<Chunk>)> {
     let mut rows = Vec::with_capacity(draft.octets + 4 * draft.rows.len());
     for row in &draft.rows {
         put_octets(&mut rows, row.address.as_bytes());
@@ -192,7 +192,7 @@ fn pack(draft: &Draft, segment: u32, next_chunk: &mut u32) -> Result<(Segment, V
 }
 
 /// The rows of each domain, in the order of their first.
-fn by_domain(draft: &Draft, rows: impl Iterator<Item = u32>) -> Vec<(&str, Vec<u32>)> {
+fn by_domain(draft: &SegmentDraft, rows: impl Iterator<Item = u32>) -> Vec<(&str, Vec<u32>)> {
     let mut numbers: HashMap<&str, usize> = HashMap::default();
     let mut groups: Vec<(&str, Vec<u32>)> = Vec::new();
     for row in rows {
@@ -208,7 +208,7 @@ fn by_domain(draft: &Draft, rows: impl Iterator<Item = u32>) -> Vec<(&str, Vec<u
 
 struct Cutter<'a> {
     segment: u32,
-    draft: &'a Draft,
+    draft: &'a SegmentDraft,
     next_chunk: &'a mut u32,
     open: Vec<u32>,
     octets: usize,
@@ -256,7 +256,7 @@ pub(super) fn chunk<'a>(
 /// What is in a chunk.
 pub(super) fn addresses(packed: &[u8]) -> Result<Vec<(u32, String)>> {
     let octets = decompress(packed)?;
-    let mut from = Unpack(&octets);
+    let mut from = OctetReader(&octets);
     let mut found = Vec::new();
     while !from.is_empty() {
         check_count(found.len())?;
@@ -268,7 +268,7 @@ pub(super) fn addresses(packed: &[u8]) -> Result<Vec<(u32, String)>> {
 /// The pairs of rows of a segment's repeats: the first of the address, and that which repeats it.
 pub(super) fn repeats(packed: &[u8]) -> Result<Vec<(u32, u32)>> {
     let octets = decompress(packed)?;
-    let mut from = Unpack(&octets);
+    let mut from = OctetReader(&octets);
     let mut found = Vec::new();
     while !from.is_empty() {
         check_count(found.len())?;

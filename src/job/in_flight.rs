@@ -28,13 +28,13 @@ pub(super) fn task(id: u64) -> (Option<u32>, u32) {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Flight {
-    state: Mutex<State>,
+pub(super) struct InFlight {
+    state: Mutex<InFlightState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct InFlightState {
     /// Nothing more is to be fed.
     pub(super) stopped: bool,
     leased: HashMap<u32, Leased>,
@@ -54,7 +54,7 @@ struct Leased {
 
 /// What became of a chunk when answers were kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum ChunkProgress {
     /// These are its first.
     Touched,
     Further,
@@ -62,8 +62,8 @@ pub(super) enum Progress {
     Finished,
 }
 
-impl Flight {
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+impl InFlight {
+    pub(super) fn lock(&self) -> MutexGuard<'_, InFlightState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -77,12 +77,12 @@ impl Flight {
     }
 
     /// Waits for a change, or for the time.
-    pub(super) fn wait(&self, state: MutexGuard<'_, State>, time: Duration) {
+    pub(super) fn wait(&self, state: MutexGuard<'_, InFlightState>, time: Duration) {
         drop(self.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner));
     }
 }
 
-impl State {
+impl InFlightState {
     /// Whether a chunk may be fed now.
     pub(super) fn has_room(&self, domain: Option<&str>) -> bool {
         match domain {
@@ -120,13 +120,13 @@ impl State {
     }
 
     /// So many answers of a chunk are about to be kept.
-    pub(super) fn kept(&mut self, chunk: u32, count: u32) -> Progress {
-        let Some(leased) = self.leased.get_mut(&chunk) else { return Progress::Further };
+    pub(super) fn kept(&mut self, chunk: u32, count: u32) -> ChunkProgress {
+        let Some(leased) = self.leased.get_mut(&chunk) else { return ChunkProgress::Further };
         leased.unkept = leased.unkept.saturating_sub(count);
         match std::mem::replace(&mut leased.touched, true) {
-            _ if leased.unkept == 0 => Progress::Finished,
-            false => Progress::Touched,
-            true => Progress::Further,
+            _ if leased.unkept == 0 => ChunkProgress::Finished,
+            false => ChunkProgress::Touched,
+            true => ChunkProgress::Further,
         }
     }
 
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_large_domain_leaves_room_for_others() {
-        let mut state = State::default();
+        let mut state = InFlightState::default();
         state.lease(0, Some("a.test"), DOMAIN, false);
         assert!(!state.has_room(Some("a.test")) && state.has_room(Some("b.test")) && state.has_room(None));
         state.answered(0, 1);
@@ -170,12 +170,12 @@ mod tests {
 
     #[test]
     fn a_chunk_is_finished_with_its_last_answer() {
-        let mut state = State::default();
+        let mut state = InFlightState::default();
         state.lease(3, None, 3, false);
         state.lease_again(1);
-        assert_eq!(state.kept(3, 1), Progress::Touched);
-        assert_eq!(state.kept(3, 1), Progress::Further);
-        assert_eq!(state.kept(3, 1), Progress::Finished);
+        assert_eq!(state.kept(3, 1), ChunkProgress::Touched);
+        assert_eq!(state.kept(3, 1), ChunkProgress::Further);
+        assert_eq!(state.kept(3, 1), ChunkProgress::Finished);
         state.release(&[3], 0);
         assert!(!state.is_empty());
         state.release(&[], 1);

@@ -5,30 +5,31 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
-    draft::Draft,
-    encoding::Packer,
+    draft::JobDraft,
+    encoding::EntryEncoder,
     error::{JobError, Result},
     feeder,
-    history::{History, LaneNote, Took, Totals},
+    history::{History, LaneSummary, LatencySummary, Totals},
     import::{self, Imported},
     input::{Rows, Shape, Source},
-    list_file::{KnownBy, Origin},
+    list_file::{ListFile, MatchedBy},
     lock::Lock,
     open::Access,
-    progress::Standing,
-    results::{self, JobRow, Known},
-    schema::Format,
+    progress::JobProgress,
+    results::{self, JobRow, RowState},
+    schema::StoreFormat,
     sqlite::Sqlite,
     store::{Changes, Span, Store},
-    upgrade::renew,
+    upgrade::upgrade,
 };
 use crate::verify::Record;
 
 /// What a job was made of, and for what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct About {
+pub struct JobInfo {
     /// The lists.
-    pub origins: Vec<Origin>,
+    #[serde(rename = "origins")]
+    pub lists: Vec<ListFile>,
     /// Rows of all lists.
     pub rows: u64,
     /// Different addresses among them.
@@ -45,7 +46,7 @@ pub struct About {
 #[derive(Debug)]
 pub struct Job {
     store: Sqlite,
-    about: About,
+    info: JobInfo,
     spans: Vec<Span>,
 }
 
@@ -57,25 +58,25 @@ impl Job {
     pub fn create(path: &Path, sources: &[Source], rows: Rows, kind: &str) -> Result<Self> {
         let _lock = Lock::of(path)?;
         let origin = |(source, shape): (&Source, &Shape)| match source {
-            Source::File(path) => Origin::of(path, shape.clone()),
+            Source::File(path) => ListFile::of(path, shape.clone()),
             _ => Err(JobError::list(format_args!("{source}: a job is made from files"))),
         };
         // Before they are read: what is changed meanwhile has been changed.
-        let mut origins = sources.iter().zip(rows.shapes()).map(origin).collect::<Result<Vec<_>>>()?;
+        let mut lists = sources.iter().zip(rows.shapes()).map(origin).collect::<Result<Vec<_>>>()?;
         let (tracker, digests) = (rows.tracker(), rows.digests());
-        let mut draft = Draft::new(path)?;
+        let mut draft = JobDraft::new(path)?;
         let imported = import::import(rows, &mut draft.store)?;
         if let Some(failure) = tracker.failure() {
             return Err(failure);
         }
-        for (origin, digest) in origins.iter_mut().zip(digests) {
+        for (origin, digest) in lists.iter_mut().zip(digests) {
             origin.hash = Some(digest.hash());
         }
         let Imported { rows, addresses, invalid } = imported;
-        let about = About { origins, rows, addresses, invalid, kind: kind.into(), created: feeder::now() };
-        let about = serde_json::to_string(&about).map_err(|_| JobError::Damaged)?;
+        let info = JobInfo { lists, rows, addresses, invalid, kind: kind.into(), created: feeder::now() };
+        let info = serde_json::to_string(&info).map_err(|_| JobError::Damaged)?;
         let chunks = draft.store.next_chunk()?.to_string();
-        let values = vec![("about", about), ("chunks", chunks)];
+        let values = vec![("about", info), ("chunks", chunks)];
         draft.store.commit(&Changes { values, ..Changes::default() })?;
         draft.finish()?;
         Self::open(path)
@@ -94,27 +95,27 @@ impl Job {
 
     fn with(store: Sqlite) -> Result<Self> {
         let damaged = |what: &str| JobError::Damaged.within(what);
-        let about: About = value(&store, "about")?.ok_or_else(|| damaged("its head"))?;
+        let info: JobInfo = value(&store, "about")?.ok_or_else(|| damaged("its head"))?;
         let spans = store.spans()?;
         let rows: u64 = spans.iter().map(|span| u64::from(span.rows)).sum();
-        let is_source = |span: &Span| (span.source as usize) < about.origins.len();
-        let counts = about.addresses.checked_add(about.invalid);
-        if about.rows != rows || counts.is_none_or(|counts| counts > rows) || !spans.iter().all(is_source) {
+        let is_source = |span: &Span| (span.source as usize) < info.lists.len();
+        let counts = info.addresses.checked_add(info.invalid);
+        if info.rows != rows || counts.is_none_or(|counts| counts > rows) || !spans.iter().all(is_source) {
             return Err(damaged("its rows"));
         }
-        Ok(Self { store, about, spans })
+        Ok(Self { store, info, spans })
     }
 
     /// What it was made of.
     #[must_use]
-    pub fn about(&self) -> &About {
-        &self.about
+    pub fn info(&self) -> &JobInfo {
+        &self.info
     }
 
     /// How the rows of each list are written.
     #[must_use]
     pub fn shapes(&self) -> Vec<Shape> {
-        self.about.origins.iter().map(|origin| origin.shape.clone()).collect()
+        self.info.lists.iter().map(|origin| origin.shape.clone()).collect()
     }
 
     /// Whether it was made of just these lists, as they are now, for a run of this kind. Tells by what the lists were
@@ -122,29 +123,29 @@ impl Job {
     ///
     /// # Errors
     /// What differs, or a list cannot be read.
-    pub fn check(&self, sources: &[Source], kind: &str) -> Result<KnownBy> {
-        let (known_by, _) = find(&self.about, sources)?;
-        match self.about.kind == kind {
+    pub fn check(&self, sources: &[Source], kind: &str) -> Result<MatchedBy> {
+        let (known_by, _) = find(&self.info, sources)?;
+        match self.info.kind == kind {
             true => Ok(known_by),
-            false => Err(JobError::OtherKind(self.about.kind.clone())),
+            false => Err(JobError::OtherKind(self.info.kind.clone())),
         }
     }
 
-    /// Notes where the lists of a job are now, and their content where the job is of version 1, which becomes one of this
+    /// Records where the lists of a job are now, and their content where the job is of version 1, which becomes one of this
     /// version.
     ///
     /// # Errors
     /// They are not the lists of the job; or it cannot be written, or another process works on it.
     pub fn remember(path: &Path, sources: &[Source]) -> Result<()> {
         let lock = Lock::of(path)?;
-        renew(path, &lock)?;
+        upgrade(path, &lock)?;
         let store = Sqlite::open(path, Access::Write)?;
         store.check_pages()?;
-        let Self { mut store, about, .. } = Self::with(store)?;
-        let (_, origins) = find(&about, sources)?;
-        let about = About { origins, ..about };
-        let about = serde_json::to_string(&about).map_err(|_| JobError::Damaged)?;
-        store.commit(&Changes { values: vec![("about", about)], ..Changes::default() })
+        let Self { mut store, info, .. } = Self::with(store)?;
+        let (_, lists) = find(&info, sources)?;
+        let info = JobInfo { lists, ..info };
+        let info = serde_json::to_string(&info).map_err(|_| JobError::Damaged)?;
+        store.commit(&Changes { values: vec![("about", info)], ..Changes::default() })
     }
 
     /// All rows with what is known of them, in their order, some ten thousand at a time.
@@ -156,29 +157,29 @@ impl Job {
     ///
     /// # Errors
     /// The store fails.
-    pub fn standing(&self) -> Result<Standing> {
-        let mut standing = Standing::default();
+    pub fn progress(&self) -> Result<JobProgress> {
+        let mut progress = JobProgress::default();
         for span in &self.spans {
             let mut known = vec![None; span.rows as usize];
             results::scan(&self.store, *span, |row, entry| known[row as usize] = entry.verdict())?;
-            known.into_iter().for_each(|known| standing.count(known));
+            known.into_iter().for_each(|known| progress.count(known));
         }
-        Ok(standing)
+        Ok(progress)
     }
 
     /// How long the operations of all runs took.
     ///
     /// # Errors
     /// The store fails.
-    pub fn took(&self) -> Result<Vec<Took>> {
-        History::of(&self.store)?.took()
+    pub fn latencies(&self) -> Result<Vec<LatencySummary>> {
+        History::of(&self.store)?.latencies()
     }
 
     /// The lanes of all runs: the blocked, and those with the most answers.
     ///
     /// # Errors
     /// The store fails.
-    pub fn lanes(&self) -> Result<Vec<LaneNote>> {
+    pub fn lanes(&self) -> Result<Vec<LaneSummary>> {
         Ok(History::of(&self.store)?.lanes)
     }
 
@@ -196,8 +197,8 @@ impl Job {
     /// # Errors
     /// The store fails, or the job is of version 1 and another process works on it.
     pub fn retry(path: &Path, mut wanted: impl FnMut(&Record) -> bool) -> Result<u64> {
-        if Sqlite::open(path, Access::Read)?.format() == Format::Plain {
-            renew(path, &Lock::of(path)?)?;
+        if Sqlite::open(path, Access::Read)?.format() == StoreFormat::Plain {
+            upgrade(path, &Lock::of(path)?)?;
         }
         let store = Sqlite::open(path, Access::Write)?;
         store.check_pages()?;
@@ -209,21 +210,21 @@ impl Job {
         let mut next_chunk = store.next_chunk()?;
         let mut rows = 0;
         for span in spans {
-            let (mut packer, mut first) = (Packer::default(), Vec::new());
+            let (mut encoder, mut first) = (EntryEncoder::default(), Vec::new());
             for piece in results::pieces(&store, span) {
-                let is_wanted = |row: &JobRow| row.known == Known::Verdict && wanted(&row.record);
+                let is_wanted = |row: &JobRow| row.state == RowState::Verdict && wanted(&row.record);
                 for row in piece?.into_iter().filter(is_wanted) {
-                    packer.put_void(row.row - span.first);
+                    encoder.put_void(row.row - span.first);
                     if !repeats.contains(&row.row) {
                         first.push((row.row - span.first, row.record.address));
                     }
                 }
             }
-            if packer.count == 0 {
+            if encoder.count == 0 {
                 continue;
             }
-            rows += u64::from(packer.count);
-            let batches = vec![packer.into_batch(span.segment)?];
+            rows += u64::from(encoder.count);
+            let batches = vec![encoder.into_batch(span.segment)?];
             let mut chunks = Vec::new();
             for rows in first.chunks(import::CHUNK) {
                 let addresses = rows.iter().map(|(row, address)| (*row, address.as_str()));
@@ -238,7 +239,7 @@ impl Job {
 }
 
 /// Finds the lists of a job among the sources: by what they are known, and how they are noted now.
-fn find(about: &About, sources: &[Source]) -> Result<(KnownBy, Vec<Origin>)> {
+fn find(info: &JobInfo, sources: &[Source]) -> Result<(MatchedBy, Vec<ListFile>)> {
     let paths: Vec<&Path> = sources
         .iter()
         .filter_map(|source| match source {
@@ -246,12 +247,12 @@ fn find(about: &About, sources: &[Source]) -> Result<(KnownBy, Vec<Origin>)> {
             _ => None,
         })
         .collect();
-    if paths.len() != about.origins.len() {
+    if paths.len() != info.lists.len() {
         let path = paths.first().map_or_else(PathBuf::new, |path| (*path).into());
         return Err(JobError::Changed(path));
     }
-    let mut all = (KnownBy::Place, Vec::new());
-    for (path, origin) in paths.into_iter().zip(&about.origins) {
+    let mut all = (MatchedBy::Identity, Vec::new());
+    for (path, origin) in paths.into_iter().zip(&info.lists) {
         let (by, origin) = origin.find(path)?.ok_or_else(|| JobError::Changed(path.into()))?;
         all.0 = all.0.max(by);
         all.1.push(origin);

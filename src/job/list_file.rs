@@ -26,7 +26,7 @@ const BUFFER: usize = 256 * 1024;
 
 /// A list that a job was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin {
+pub struct ListFile {
     /// Its file, as it was named.
     #[serde(with = "lossy")]
     pub path: PathBuf,
@@ -40,13 +40,13 @@ pub struct Origin {
     #[serde(default)]
     pub hash: Option<String>,
     /// Where it was found. None in jobs of version 1.
-    #[serde(default)]
-    pub place: Option<Place>,
+    #[serde(default, rename = "place")]
+    pub identity: Option<FileIdentity>,
 }
 
 /// Where a list was found, and when its file last changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct FileIdentity {
     /// The path without symbolic links.
     #[serde(with = "lossy")]
     pub path: PathBuf,
@@ -60,16 +60,16 @@ pub struct Place {
 
 /// By what a list was known again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum KnownBy {
+pub enum MatchedBy {
     /// It is where it was, and was not written to.
-    Place,
+    Identity,
     /// What is in it.
     Content,
     /// Its size and the time of its last change, which is all that a job of version 1 knows.
     Time,
 }
 
-impl Origin {
+impl ListFile {
     /// Looks a list up, whose content is not known yet.
     pub(super) fn of(path: &Path, shape: Shape) -> Result<Self> {
         let failed = |error: io::Error| {
@@ -85,33 +85,40 @@ impl Origin {
         };
         let (file, changed) = identity(&meta);
         let modified = meta.modified().map_or(0, nanoseconds);
-        let place = Place { path: real, file, changed, seen: nanoseconds(SystemTime::now()) };
-        Ok(Self { path: path.into(), size: meta.len(), modified, shape, hash: None, place: Some(place) })
+        let identity = FileIdentity { path: real, file, changed, seen: nanoseconds(SystemTime::now()) };
+        Ok(Self {
+            path: path.into(),
+            size: meta.len(),
+            modified,
+            shape,
+            hash: None,
+            identity: Some(identity),
+        })
     }
 
     /// Tells by what the list that is at `path` now is known to be this one, and how it would be noted now. None if it is
     /// another.
-    pub(super) fn find(&self, path: &Path) -> Result<Option<(KnownBy, Self)>> {
+    pub(super) fn find(&self, path: &Path) -> Result<Option<(MatchedBy, Self)>> {
         let mut now = Self::of(path, self.shape.clone())?;
         let Some(hash) = &self.hash else {
             let is_same = (self.size, self.modified) == (now.size, now.modified);
             if is_same {
                 now.hash = Some(hash_of(path)?);
             }
-            return Ok(is_same.then_some((KnownBy::Time, now)));
+            return Ok(is_same.then_some((MatchedBy::Time, now)));
         };
         if self.is_where_it_was(&now) {
-            return Ok(Some((KnownBy::Place, self.clone())));
+            return Ok(Some((MatchedBy::Identity, self.clone())));
         }
         if self.size != now.size || hash_of(path)? != *hash {
             return Ok(None);
         }
         now.hash.clone_from(&self.hash);
-        Ok(Some((KnownBy::Content, now)))
+        Ok(Some((MatchedBy::Content, now)))
     }
 
     fn is_where_it_was(&self, now: &Self) -> bool {
-        let (Some(then), Some(there)) = (&self.place, &now.place) else { return false };
+        let (Some(then), Some(there)) = (&self.identity, &now.identity) else { return false };
         let last = self.modified.max(then.changed);
         (self.size, self.modified, &then.path, then.file, then.changed)
             == (now.size, now.modified, &there.path, there.file, there.changed)
@@ -175,15 +182,15 @@ mod tests {
         File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
     }
 
-    fn noted(path: &Path) -> Origin {
-        let mut origin = Origin::of(path, Shape::Plain).unwrap();
+    fn noted(path: &Path) -> ListFile {
+        let mut origin = ListFile::of(path, Shape::Plain).unwrap();
         origin.hash = Some(hash_of(path).unwrap());
         // As if it had been there for long.
-        origin.place.as_mut().unwrap().seen += 2 * TICK;
+        origin.identity.as_mut().unwrap().seen += 2 * TICK;
         origin
     }
 
-    fn known(origin: &Origin, path: &Path) -> Option<KnownBy> {
+    fn known(origin: &ListFile, path: &Path) -> Option<MatchedBy> {
         origin.find(path).unwrap().map(|(by, _)| by)
     }
 
@@ -193,16 +200,16 @@ mod tests {
         let (list, copy) = (dir.path().join("list"), dir.path().join("copy"));
         fs::write(&list, "ann@x.test\n").unwrap();
         let origin = noted(&list);
-        assert_eq!(known(&origin, &list), Some(KnownBy::Place));
-        assert_eq!(known(&origin, &dir.path().join(".").join("list")), Some(KnownBy::Place));
+        assert_eq!(known(&origin, &list), Some(MatchedBy::Identity));
+        assert_eq!(known(&origin, &dir.path().join(".").join("list")), Some(MatchedBy::Identity));
         // Another time, another name, another file.
         touch(&list, UNIX_EPOCH + Duration::from_secs(1));
-        assert_eq!(known(&origin, &list), Some(KnownBy::Content));
+        assert_eq!(known(&origin, &list), Some(MatchedBy::Content));
         fs::rename(&list, &copy).unwrap();
-        assert_eq!(known(&origin, &copy), Some(KnownBy::Content));
+        assert_eq!(known(&origin, &copy), Some(MatchedBy::Content));
         fs::copy(&copy, &list).unwrap();
-        assert_eq!(known(&origin, &list), Some(KnownBy::Content));
-        assert!(known(&origin, &list) > Some(KnownBy::Place));
+        assert_eq!(known(&origin, &list), Some(MatchedBy::Content));
+        assert!(known(&origin, &list) > Some(MatchedBy::Identity));
     }
 
     #[test]
@@ -222,7 +229,7 @@ mod tests {
         let origin = noted(&list);
         fs::write(&list, "eve@x.test\n").unwrap();
         touch(&list, time);
-        assert_eq!(known(&origin, &list), if cfg!(unix) { None } else { Some(KnownBy::Place) });
+        assert_eq!(known(&origin, &list), if cfg!(unix) { None } else { Some(MatchedBy::Identity) });
         fs::write(&list, "eve@x.test\n\n").unwrap();
         assert_eq!(known(&origin, &list), None);
     }
@@ -232,9 +239,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let list = dir.path().join("list");
         fs::write(&list, "ann@x.test\n").unwrap();
-        let mut origin = Origin::of(&list, Shape::Plain).unwrap();
+        let mut origin = ListFile::of(&list, Shape::Plain).unwrap();
         origin.hash = Some(hash_of(&list).unwrap());
-        assert_eq!(known(&origin, &list), Some(KnownBy::Content));
+        assert_eq!(known(&origin, &list), Some(MatchedBy::Content));
     }
 
     #[test]
@@ -245,9 +252,9 @@ mod tests {
         let text = serde_json::to_string(&noted(&list)).unwrap();
         let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
         value.as_object_mut().unwrap().retain(|name, _| name != "hash" && name != "place");
-        let old: Origin = serde_json::from_value(value).unwrap();
+        let old: ListFile = serde_json::from_value(value).unwrap();
         let (by, now) = old.find(&list).unwrap().unwrap();
-        assert_eq!((by, now.hash.is_some()), (KnownBy::Time, true));
+        assert_eq!((by, now.hash.is_some()), (MatchedBy::Time, true));
         touch(&list, UNIX_EPOCH);
         assert_eq!(known(&old, &list), None);
     }
@@ -260,7 +267,7 @@ mod tests {
         let list = dir.path().join(OsStr::from_bytes(b"list\xff"));
         fs::write(&list, "ann@x.test\n").unwrap();
         let text = serde_json::to_string(&noted(&list)).unwrap();
-        let origin: Origin = serde_json::from_str(&text).unwrap();
-        assert_eq!(known(&origin, &list), Some(KnownBy::Content));
+        let origin: ListFile = serde_json::from_str(&text).unwrap();
+        assert_eq!(known(&origin, &list), Some(MatchedBy::Content));
     }
 }

@@ -43,10 +43,10 @@ mod writer;
 pub use self::{
     diff::diff,
     error::JobError,
-    history::{LaneNote, Took, Totals},
-    job::{About, Job},
-    list_file::{KnownBy, Origin, Place},
-    progress::{OnLane, Standing},
-    results::{JobRow, Known},
+    history::{LaneSummary, LatencySummary, Totals},
+    job::{Job, JobInfo},
+    list_file::{FileIdentity, ListFile, MatchedBy},
+    progress::{JobProgress, LaneCallback},
+    results::{JobRow, RowState},
     run::JobRun,
 };

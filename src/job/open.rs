@@ -14,7 +14,7 @@ use super::{
     companions::{Rights, beside, check_companions, has_log, may_read, real},
     error::{Doing, JobError, Result},
     lock::Lock,
-    schema::{self, Format},
+    schema::{self, StoreFormat},
 };
 
 /// What a job is opened for.
@@ -38,7 +38,7 @@ const DOING: &str = "the job cannot be opened";
 ///
 /// # Errors
 /// Why it cannot be opened.
-pub(super) fn open(path: &Path, access: Access) -> Result<(Connection, Format)> {
+pub(super) fn open(path: &Path, access: Access) -> Result<(Connection, StoreFormat)> {
     let path = real(path).doing(DOING)?;
     let meta = fs::metadata(&path).doing(DOING)?;
     if meta.is_dir() {
@@ -67,7 +67,7 @@ fn is_code(error: &rusqlite::Error, code: ErrorCode) -> bool {
     error.sqlite_error_code() == Some(code)
 }
 
-fn open_once(path: &Path, access: Access) -> Result<(Connection, Format)> {
+fn open_once(path: &Path, access: Access) -> Result<(Connection, StoreFormat)> {
     let denied = |doing| Err(io::ErrorKind::PermissionDenied.into()).doing(doing);
     let rights = Rights::to(path);
     if !rights.read {

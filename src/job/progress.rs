@@ -17,7 +17,7 @@ use crate::{
 
 /// How a job stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct JobProgress {
     /// Rows that have a verdict for good, by verdict.
     pub verdicts: BTreeMap<SubStatus, u64>,
     /// Rows whose address is to be asked again later.
@@ -26,7 +26,7 @@ pub struct Standing {
     pub rows: u64,
 }
 
-impl Standing {
+impl JobProgress {
     /// Rows that have a verdict for good.
     #[must_use]
     pub fn done(&self) -> u64 {
@@ -45,59 +45,59 @@ impl Standing {
 }
 
 /// Told when a lane begins or ceases to be blocked.
-pub type OnLane = Box<dyn FnMut(&LaneStatus) + Send>;
+pub type LaneCallback = Box<dyn FnMut(&LaneStatus) + Send>;
 
 /// Where a run writes down how it stands.
-pub(super) struct Board {
-    standing: Mutex<Standing>,
+pub(super) struct ProgressBoard {
+    progress: Mutex<JobProgress>,
     earlier: History,
     started: Instant,
     /// What the metrics held then.
     began: Snapshot,
     metrics: Arc<Metrics>,
     lanes: Lanes,
-    on_lane: Mutex<OnLane>,
+    on_lane: Mutex<LaneCallback>,
 }
 
-impl Board {
+impl ProgressBoard {
     pub(super) fn new(
-        standing: Standing,
+        progress: JobProgress,
         earlier: History,
         metrics: Arc<Metrics>,
         lanes: Lanes,
-        on_lane: OnLane,
+        on_lane: LaneCallback,
     ) -> Self {
         let (started, began) = (Instant::now(), metrics.snapshot());
-        Self { standing: standing.into(), earlier, started, began, metrics, lanes, on_lane: on_lane.into() }
+        Self { progress: progress.into(), earlier, started, began, metrics, lanes, on_lane: on_lane.into() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, JobProgress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn progress(&self) -> JobProgress {
         self.lock().clone()
     }
 
     /// An answer for so many rows; `again` if there was an interim one before.
     pub(super) fn answer(&self, record: &Record, rows: u64, is_final: bool, again: bool) {
-        let mut standing = self.lock();
+        let mut progress = self.lock();
         if again {
-            standing.postponed = standing.postponed.saturating_sub(rows);
+            progress.postponed = progress.postponed.saturating_sub(rows);
         }
         match is_final {
-            true => *standing.verdicts.entry(record.sub_status).or_default() += rows,
-            false => standing.postponed += rows,
+            true => *progress.verdicts.entry(record.sub_status).or_default() += rows,
+            false => progress.postponed += rows,
         }
     }
 
     /// The verdict of so many rows is void, and they are to be asked again.
     pub(super) fn void(&self, record: &Record, rows: u64) {
-        let mut standing = self.lock();
-        if let Some(count) = standing.verdicts.get_mut(&record.sub_status) {
+        let mut progress = self.lock();
+        if let Some(count) = progress.verdicts.get_mut(&record.sub_status) {
             *count = count.saturating_sub(rows);
         }
-        standing.postponed += rows;
+        progress.postponed += rows;
     }
 
     pub(super) fn lane(&self, status: &LaneStatus) {

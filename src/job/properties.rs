@@ -4,7 +4,7 @@ use std::{collections::HashSet, io::Cursor};
 
 use super::{
     import,
-    input::{self, Format},
+    input::{self, InputFormat},
     results,
     sqlite::Sqlite,
     store::Store,
@@ -16,9 +16,9 @@ pub fn job_input(octets: &[u8]) {
     let (first, list) = octets.split_first().unwrap_or((&0, &[]));
     let format = match first % 4 {
         0 => None,
-        1 => Some(Format::Text),
-        2 => Some(Format::Csv),
-        _ => Some(Format::Jsonl),
+        1 => Some(InputFormat::Text),
+        2 => Some(InputFormat::Csv),
+        _ => Some(InputFormat::Jsonl),
     };
     let column = (first & 0x80 != 0).then_some("2");
     let rows = match input::read(Cursor::new(list.to_vec()), format, column) {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use jiff::Timestamp;
 
 use super::{
-    encoding::{Entry, Unpack, Unpacker, decompress, size},
+    encoding::{Entry, EntryDecoder, OctetReader, decompress, size},
     error::{JobError, Result},
     store::{MAX_ROWS, Span, Store},
 };
@@ -13,7 +13,7 @@ use crate::verify::{CatchAll, Record, SubStatus};
 
 /// What is known of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
+pub enum RowState {
     /// Nothing yet.
     Nothing,
     /// What the verdict would be if nobody asked again.
@@ -32,7 +32,7 @@ pub struct JobRow {
     /// The whole row, as it was written: see [`Shape`](super::input::Shape).
     pub written: Vec<u8>,
     /// What the record is worth.
-    pub known: Known,
+    pub state: RowState,
     /// The record, with the address as it was written; where nothing is known, one that says so.
     pub record: Record,
 }
@@ -72,7 +72,7 @@ fn open(
         (from < span.rows).then(|| {
             let piece = from..span.rows.min(from.saturating_add(len));
             from = piece.end;
-            let mut packed = Unpack(rows.get(at..).unwrap_or_default());
+            let mut packed = OctetReader(rows.get(at..).unwrap_or_default());
             let found = read(store, span, piece, &mut packed);
             at = rows.len() - packed.0.len();
             if found.is_err() {
@@ -84,7 +84,12 @@ fn open(
 }
 
 /// Rows with what is known of them, given the packed rows from there on.
-fn read(store: &dyn Store, span: Span, piece: Range<u32>, packed: &mut Unpack<'_>) -> Result<Vec<JobRow>> {
+fn read(
+    store: &dyn Store,
+    span: Span,
+    piece: Range<u32>,
+    packed: &mut OctetReader<'_>,
+) -> Result<Vec<JobRow>> {
     let is_last = piece.end == span.rows;
     let mut known = vec![None; piece.len()];
     scan(store, span, |row, entry| {
@@ -96,13 +101,13 @@ fn read(store: &dyn Store, span: Span, piece: Range<u32>, packed: &mut Unpack<'_
     for (row, entry) in piece.zip(known) {
         let address = packed.text()?.to_owned();
         let written = packed.octets()?.to_vec();
-        let (known, mut record) = match entry {
-            Some(Entry::Final(record)) => (Known::Verdict, record),
-            Some(Entry::Interim(record)) => (Known::Interim, record),
-            Some(Entry::Void) | None => (Known::Nothing, nothing()),
+        let (state, mut record) = match entry {
+            Some(Entry::Final(record)) => (RowState::Verdict, record),
+            Some(Entry::Interim(record)) => (RowState::Interim, record),
+            Some(Entry::Void) | None => (RowState::Nothing, nothing()),
         };
         record.address = address;
-        found.push(JobRow { row: span.first + row, source: span.source, written, known, record });
+        found.push(JobRow { row: span.first + row, source: span.source, written, state, record });
     }
     // Behind the last row there is nothing.
     match is_last && !packed.is_empty() {
@@ -139,7 +144,7 @@ const MAX_ENTRIES: usize = 8 * MAX_ROWS as usize;
 /// Tells all that was said of the rows of a segment, counted from its first: of each row the last counts.
 pub(super) fn scan(store: &dyn Store, span: Span, mut tell: impl FnMut(u32, Entry)) -> Result<()> {
     store.results(span.segment, &mut |batch| {
-        for (number, entry) in Unpacker::new(&decompress(batch)?).enumerate() {
+        for (number, entry) in EntryDecoder::new(&decompress(batch)?).enumerate() {
             let (row, entry) = entry?;
             if row >= span.rows || number >= MAX_ENTRIES {
                 return Err(JobError::Damaged.within(format_args!("results of segment {}", span.segment)));
@@ -156,7 +161,7 @@ mod tests {
 
     use super::*;
     use crate::job::{
-        encoding::{Packer, compress, put_octets},
+        encoding::{EntryEncoder, compress, put_octets},
         sqlite::Sqlite,
         store::{Changes, Segment},
     };
@@ -173,13 +178,13 @@ mod tests {
         let span = Span { segment: 0, source: 3, first: 1_000, rows: ROWS };
         let repeats = Vec::new();
         store.add(&Segment { span, rows: compress(&rows).unwrap(), repeats }, &[]).unwrap();
-        let mut packer = Packer::default();
+        let mut encoder = EntryEncoder::default();
         // Backwards, and every third of them twice.
         for row in (0..ROWS).rev().chain((0..ROWS).step_by(3)) {
             let reply: Arc<str> = format!("{row} {}", "x".repeat(row as usize)).into();
-            packer.put(row, &Record { reply: Some(reply), ..nothing() }, row % 3 == 0);
+            encoder.put(row, &Record { reply: Some(reply), ..nothing() }, row % 3 == 0);
         }
-        let batches = vec![packer.into_batch(0).unwrap()];
+        let batches = vec![encoder.into_batch(0).unwrap()];
         store.commit(&Changes { batches, ..Changes::default() }).unwrap();
         for (octets, count) in [(1 << 20, 1), (4_000, 2), (600, 15), (1, 100)] {
             let pieces: Vec<_> = pieces_of(&store, span, octets).map(Result::unwrap).collect();
@@ -194,7 +199,7 @@ mod tests {
                     found.record.reply.as_ref().unwrap().len(),
                     row.to_string().len() + 1 + row as usize
                 );
-                assert_eq!(found.known == Known::Verdict, row % 3 == 0);
+                assert_eq!(found.state == RowState::Verdict, row % 3 == 0);
             }
         }
     }

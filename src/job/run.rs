@@ -15,15 +15,15 @@ use super::{
     error::{JobError, Result},
     feeder::{self, Feeder},
     history::History,
-    in_flight::Flight,
+    in_flight::InFlight,
     job::Job,
     lock::Lock,
     open::Access,
-    progress::{Board, OnLane, Standing},
+    progress::{JobProgress, LaneCallback, ProgressBoard},
     sqlite::Sqlite,
     store::Store,
-    upgrade::renew,
-    writer::Keeper,
+    upgrade::upgrade,
+    writer::ResultWriter,
 };
 use crate::{
     metrics::Metrics,
@@ -35,8 +35,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
 /// A job that is being worked on. Dropped, it goes on for a moment, until what it had is kept.
 pub struct JobRun {
-    flight: Arc<Flight>,
-    board: Arc<Board>,
+    in_flight: Arc<InFlight>,
+    board: Arc<ProgressBoard>,
     lanes: Lanes,
     given_up: Arc<AtomicBool>,
     over: JoinHandle<Result<()>>,
@@ -55,49 +55,54 @@ impl JobRun {
     ///
     /// # Errors
     /// Another process works on the job, or it cannot be read.
-    pub fn start(path: &Path, verifier: &Verifier, metrics: Arc<Metrics>, on_lane: OnLane) -> Result<Self> {
+    pub fn start(
+        path: &Path,
+        verifier: &Verifier,
+        metrics: Arc<Metrics>,
+        on_lane: LaneCallback,
+    ) -> Result<Self> {
         let lock = Lock::of(path)?;
-        renew(path, &lock)?;
-        let standing = Job::open(path)?.standing()?;
+        upgrade(path, &lock)?;
+        let progress = Job::open(path)?.progress()?;
         let (mut writer, reader) = (Sqlite::open(path, Access::Write)?, Sqlite::open(path, Access::Read)?);
         // Neither a clock that was set back nor a hostile file must make the run wait for years.
         let longest = verifier.longest_pause().max(LONGEST_PAUSE);
         let latest = feeder::now().saturating_add(i64::try_from(longest.as_millis()).unwrap_or(i64::MAX));
         writer.bring_forward(latest)?;
-        let flight = Arc::new(Flight::default());
+        let in_flight = Arc::new(InFlight::default());
         let (tasks, events) = verifier.start(writer.catch_all()?);
         let lanes = events.lanes();
         let earlier = History::of(&writer)?;
-        let board = Arc::new(Board::new(standing, earlier, metrics, lanes.clone(), on_lane));
-        let feeder = Feeder::new(reader, Arc::clone(&flight))?;
-        let keeper = Keeper::new(writer, Arc::clone(&flight), Arc::clone(&board))?;
+        let board = Arc::new(ProgressBoard::new(progress, earlier, metrics, lanes.clone(), on_lane));
+        let feeder = Feeder::new(reader, Arc::clone(&in_flight))?;
+        let result_writer = ResultWriter::new(writer, Arc::clone(&in_flight), Arc::clone(&board))?;
         let given_up = Arc::new(AtomicBool::new(false));
         let runtime = Handle::current();
         let feeder = tokio::task::spawn_blocking({
             let runtime = runtime.clone();
             move || feeder.run(tasks, &runtime)
         });
-        let keeper = tokio::task::spawn_blocking({
-            let (flight, given_up) = (Arc::clone(&flight), Arc::clone(&given_up));
+        let result_writer = tokio::task::spawn_blocking({
+            let (in_flight, given_up) = (Arc::clone(&in_flight), Arc::clone(&given_up));
             move || {
-                let kept = keeper.run(events, &runtime, || given_up.load(Relaxed));
+                let kept = result_writer.run(events, &runtime, || given_up.load(Relaxed));
                 // Whatever ended it, there is nobody left to feed.
-                flight.stop();
+                in_flight.stop();
                 kept
             }
         });
         let over = tokio::spawn(async move {
             let panicked = |_| JobError::Damaged;
-            let (kept, fed) = tokio::join!(keeper, feeder);
+            let (kept, fed) = tokio::join!(result_writer, feeder);
             kept.map_err(panicked).flatten().and(fed.map_err(panicked).flatten())
         });
-        Ok(Self { flight, board, lanes, given_up, over, _lock: lock })
+        Ok(Self { in_flight, board, lanes, given_up, over, _lock: lock })
     }
 
     /// How the job stands.
     #[must_use]
-    pub fn standing(&self) -> Standing {
-        self.board.standing()
+    pub fn progress(&self) -> JobProgress {
+        self.board.progress()
     }
 
     /// How the lanes are doing.
@@ -108,12 +113,12 @@ impl JobRun {
 
     /// Feeds nothing more; what is under way is answered and kept.
     pub fn drain(&self) {
-        self.flight.stop();
+        self.in_flight.stop();
     }
 
     /// Does not wait for answers any more either; what has come is kept.
     pub fn give_up(&self) {
-        self.flight.stop();
+        self.in_flight.stop();
         self.given_up.store(true, Relaxed);
     }
 

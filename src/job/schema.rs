@@ -14,28 +14,28 @@ pub(super) const DRAFT_ID: i32 = 0x5350_6a64;
 
 /// How a job is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(super) enum StoreFormat {
     /// Version 1, without checksums. It is read, and never written.
     Plain,
     /// Version 2: each row has its checksum, and each packed value too.
-    Sealed,
+    Checksummed,
 }
 
-impl Format {
+impl StoreFormat {
     /// The version that is written.
     pub(super) const VERSION: i32 = 2;
 
     fn tables(self) -> &'static str {
         match self {
             Self::Plain => PLAIN,
-            Self::Sealed => SEALED,
+            Self::Checksummed => CHECKSUMMED,
         }
     }
 }
 
 /// The tables of version 2. A sum stands before a packed value and does not cover it: the value has a sum of its own. So the
 /// small columns are read without the value.
-pub(super) const SEALED: &str = "
+pub(super) const CHECKSUMMED: &str = "
 CREATE TABLE value (name TEXT PRIMARY KEY, value TEXT NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE segment (
     id INTEGER PRIMARY KEY, source INTEGER NOT NULL, first INTEGER NOT NULL, rows INTEGER NOT NULL,
@@ -85,7 +85,7 @@ CREATE TABLE catch_all (domain TEXT PRIMARY KEY, answer INTEGER NOT NULL) WITHOU
 ///
 /// # Errors
 /// Why it is none, or that it is of a newer version.
-pub(super) fn format(connection: &Connection) -> Result<Format> {
+pub(super) fn format(connection: &Connection) -> Result<StoreFormat> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     match pragma("application_id")? {
         APPLICATION_ID => {}
@@ -94,9 +94,9 @@ pub(super) fn format(connection: &Connection) -> Result<Format> {
         _ => return Err(JobError::Foreign("it is a database of another program")),
     }
     let format = match pragma("user_version")? {
-        1 => Format::Plain,
-        Format::VERSION => Format::Sealed,
-        newer if newer > Format::VERSION => return Err(JobError::Newer(newer)),
+        1 => StoreFormat::Plain,
+        StoreFormat::VERSION => StoreFormat::Checksummed,
+        newer if newer > StoreFormat::VERSION => return Err(JobError::Newer(newer)),
         _ => return Err(JobError::Damaged.within("the version of its format")),
     };
     // As SQLite keeps them: word by word, and without the semicolon.

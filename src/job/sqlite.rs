@@ -16,11 +16,11 @@ use rusqlite::{
 };
 
 use super::{
-    checksum::{row_sum, seal, unseal},
+    checksum::{checked, row_sum, with_checksum},
     encoding::{catch_all, catch_all_code},
     error::{JobError, Result},
     open::{self, Access},
-    schema::{self, Format},
+    schema::{self, StoreFormat},
     store::{Changes, Chunk, ChunkHead, MAX_ROWS, Postponed, Segment, Span, Store},
 };
 use crate::verify::CatchAll;
@@ -36,11 +36,11 @@ const MAX_DOMAIN: usize = 1_024;
 #[derive(Debug)]
 pub(super) struct Sqlite {
     connection: Connection,
-    format: Format,
+    format: StoreFormat,
 }
 
 impl Sqlite {
-    pub(super) fn new(connection: Connection, format: Format) -> Self {
+    pub(super) fn new(connection: Connection, format: StoreFormat) -> Self {
         connection.set_prepared_statement_cache_capacity(32);
         Self { connection, format }
     }
@@ -68,7 +68,7 @@ impl Sqlite {
         self.read("value", &sql, [], |_| Ok(())).map(drop)
     }
 
-    pub(super) fn format(&self) -> Format {
+    pub(super) fn format(&self) -> StoreFormat {
         self.format
     }
 
@@ -79,7 +79,7 @@ impl Sqlite {
         let mut found = HashMap::default();
         while let Some(row) = rows.next()? {
             let segment: u32 = row.get(0)?;
-            let repeats = self.unseal("segment.repeats", segment.into(), row.get(1)?)?;
+            let repeats = self.checked("segment.repeats", segment.into(), row.get(1)?)?;
             if !repeats.is_empty() {
                 found.insert(segment, repeats);
             }
@@ -99,15 +99,15 @@ impl Sqlite {
     #[cfg(any(test, fuzzing))]
     pub(super) fn in_memory() -> Result<Self> {
         let connection = Connection::open_in_memory()?;
-        connection.execute_batch(schema::SEALED)?;
-        Ok(Self::new(connection, Format::Sealed))
+        connection.execute_batch(schema::CHECKSUMMED)?;
+        Ok(Self::new(connection, StoreFormat::Checksummed))
     }
 
     /// The column of the sum, where there is one.
     fn sum(&self) -> &'static str {
         match self.format {
-            Format::Plain => "NULL",
-            Format::Sealed => "sum",
+            StoreFormat::Plain => "NULL",
+            StoreFormat::Checksummed => "sum",
         }
     }
 
@@ -132,7 +132,7 @@ impl Sqlite {
 
     /// Checks a row whose sum stands behind so many columns.
     fn check(&self, table: &str, row: &Row<'_>, columns: usize) -> Result<()> {
-        if self.format == Format::Plain {
+        if self.format == StoreFormat::Plain {
             return Ok(());
         }
         let values = (0..columns).map(|column| row.get_ref(column)).collect::<rusqlite::Result<Vec<_>>>()?;
@@ -142,10 +142,10 @@ impl Sqlite {
         }
     }
 
-    fn unseal(&self, place: &str, row: i64, value: Vec<u8>) -> Result<Vec<u8>> {
+    fn checked(&self, place: &str, row: i64, value: Vec<u8>) -> Result<Vec<u8>> {
         match self.format {
-            Format::Plain => Ok(value),
-            Format::Sealed => unseal(place, row, value),
+            StoreFormat::Plain => Ok(value),
+            StoreFormat::Checksummed => checked(place, row, value),
         }
     }
 }
@@ -164,7 +164,10 @@ impl Store for Sqlite {
             &mut *transaction.prepare_cached("INSERT INTO segment VALUES (?, ?, ?, ?, ?, ?, ?)")?,
             "segment",
             &[id, source.into(), first.into(), rows.into()].map(ValueRef::Integer),
-            &[&seal("segment.repeats", id, &segment.repeats), &seal("segment.data", id, &segment.rows)],
+            &[
+                &with_checksum("segment.repeats", id, &segment.repeats),
+                &with_checksum("segment.data", id, &segment.rows),
+            ],
         )?;
         insert_chunks(&transaction, chunks)?;
         Ok(transaction.commit()?)
@@ -189,7 +192,7 @@ impl Store for Sqlite {
     fn rows(&self, segment: u32) -> Result<Vec<u8>> {
         let mut statement = self.connection.prepare_cached("SELECT data FROM segment WHERE id = ?")?;
         let sealed = statement.query_row([segment], |row| row.get(0))?;
-        self.unseal("segment.data", segment.into(), sealed)
+        self.checked("segment.data", segment.into(), sealed)
     }
 
     fn repeats(&self) -> Result<Vec<Vec<u8>>> {
@@ -219,7 +222,7 @@ impl Store for Sqlite {
     fn addresses(&self, chunk: u32) -> Result<Option<Vec<u8>>> {
         let mut statement = self.connection.prepare_cached("SELECT addresses FROM chunk WHERE id = ?")?;
         let sealed = statement.query_row([chunk], |row| row.get(0)).optional()?;
-        sealed.map(|sealed| self.unseal("chunk.addresses", chunk.into(), sealed)).transpose()
+        sealed.map(|sealed| self.checked("chunk.addresses", chunk.into(), sealed)).transpose()
     }
 
     fn next_chunk(&self) -> Result<u32> {
@@ -266,13 +269,13 @@ impl Store for Sqlite {
         let mut rows = statement.query([segment])?;
         while let Some(row) = rows.next()? {
             self.check("result", row, 3)?;
-            tell(&self.unseal("result.results", row.get(0)?, row.get(4)?)?)?;
+            tell(&self.checked("result.results", row.get(0)?, row.get(4)?)?)?;
         }
         Ok(())
     }
 
     fn commit(&mut self, changes: &Changes) -> Result<()> {
-        if self.format == Format::Plain {
+        if self.format == StoreFormat::Plain {
             return Err(JobError::Foreign("it is of an earlier version, and has to be renewed first"));
         }
         let transaction =
@@ -283,7 +286,7 @@ impl Store for Sqlite {
             let mut insert = transaction.prepare_cached("INSERT INTO result VALUES (?, ?, ?, ?, ?)")?;
             for (id, batch) in (last.unwrap_or(0).saturating_add(1)..).zip(&changes.batches) {
                 let head = [id, batch.segment.into(), batch.count.into()].map(ValueRef::Integer);
-                put(&mut insert, "result", &head, &[&seal("result.results", id, &batch.results)])?;
+                put(&mut insert, "result", &head, &[&with_checksum("result.results", id, &batch.results)])?;
             }
             insert_chunks(&transaction, &changes.chunks)?;
             let mut touch = transaction.prepare_cached("INSERT OR IGNORE INTO touched VALUES (?, ?)")?;
@@ -369,7 +372,7 @@ fn insert_chunks(transaction: &rusqlite::Transaction<'_>, chunks: &[Chunk]) -> R
             &mut insert,
             "chunk",
             &[number, segment, domain, count],
-            &[&seal("chunk.addresses", id, addresses)],
+            &[&with_checksum("chunk.addresses", id, addresses)],
         )?;
     }
     Ok(())

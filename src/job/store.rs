@@ -83,7 +83,7 @@ pub(super) struct Postponed {
 
 /// Results of one segment, packed.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(super) struct ResultBatch {
     /// Which segment.
     pub(super) segment: u32,
     /// How many.
@@ -96,7 +96,7 @@ pub(super) struct Batch {
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     /// Results to be kept.
-    pub(super) batches: Vec<Batch>,
+    pub(super) batches: Vec<ResultBatch>,
     /// Chunks of which some addresses have an answer now.
     pub(super) touched: Vec<u32>,
     /// Chunks of which all have.

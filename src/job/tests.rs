@@ -13,12 +13,12 @@ use rusqlite::{Connection, types::Value};
 use tempfile::TempDir;
 
 use super::{
-    checksum::{row_sum, seal},
-    encoding::{Packer, compress, put_number},
+    checksum::{row_sum, with_checksum},
+    encoding::{EntryEncoder, compress, put_number},
     input::{Hints, Rows, Source},
     open::Access,
     sqlite::Sqlite,
-    store::{Batch, Changes, Postponed, Store},
+    store::{Changes, Postponed, ResultBatch, Store},
     *,
 };
 use crate::{
@@ -47,16 +47,19 @@ impl Desk {
         let sources = desk.sources();
         let rows = Rows::open(sources.clone(), &Hints::default(), Box::new(|_, _, _| {})).unwrap();
         let created = Job::create(&desk.job, &sources, rows, KIND).unwrap();
-        assert_eq!((created.about().rows, created.about().invalid), (90, 0));
+        assert_eq!((created.info().rows, created.info().invalid), (90, 0));
         drop(created);
         let mut store = Sqlite::open(&desk.job, Access::Write).unwrap();
-        let mut packer = Packer::default();
+        let mut encoder = EntryEncoder::default();
         // The rows from 60 on repeat the first.
         for row in (0..40).chain(60..90) {
-            packer.put(row, &record(row % 60), row % 5 != 0);
+            encoder.put(row, &record(row % 60), row % 5 != 0);
         }
-        let batches =
-            vec![Batch { segment: 0, count: packer.count, results: compress(&packer.octets).unwrap() }];
+        let batches = vec![ResultBatch {
+            segment: 0,
+            count: encoder.count,
+            results: compress(&encoder.octets).unwrap(),
+        }];
         let postponed = (0..40).step_by(5).map(|row| Postponed {
             row,
             due: 1_700_000_000_000 + i64::from(row),
@@ -99,17 +102,17 @@ impl Desk {
         let key = if table == "postponed" { "row" } else { "id" };
         let connection = Connection::open(&self.job).unwrap();
         let sql = format!("UPDATE {table} SET {name} = ? WHERE {key} = ?");
-        let changed = connection.execute(&sql, (seal(column, row, packed), row)).unwrap();
+        let changed = connection.execute(&sql, (with_checksum(column, row, packed), row)).unwrap();
         assert_eq!(changed, 1);
     }
 
     /// Runs the job to its end without a network.
-    fn run(&self) -> error::Result<Standing> {
+    fn run(&self) -> error::Result<JobProgress> {
         self.start(|run| {
             let ended = async { tokio::time::timeout(Duration::from_secs(60), run.ended()).await };
             let ended = tokio::runtime::Handle::current().block_on(ended);
             ended.expect("a run must not wait for ever")?;
-            Ok(run.standing())
+            Ok(run.progress())
         })?
     }
 
@@ -193,8 +196,8 @@ fn all(path: &Path) -> error::Result<String> {
     let rest = (store.repeats()?, store.next_chunk()?, store.due(i64::MAX, (i64::MIN, 0), 1_000)?);
     let mut catch_all = store.catch_all()?;
     catch_all.sort_by(|one, other| one.0.cmp(&other.0));
-    let runs = (job.totals()?, job.took()?, job.lanes()?, job.standing()?);
-    Ok(format!("{:?}{rows:?}{work:?}{rest:?}{catch_all:?}{runs:?}", job.about()))
+    let runs = (job.totals()?, job.latencies()?, job.lanes()?, job.progress()?);
+    Ok(format!("{:?}{rows:?}{work:?}{rest:?}{catch_all:?}{runs:?}", job.info()))
 }
 
 /// Writes an octet into the middle of a file.
@@ -454,10 +457,10 @@ fn packed_values_are_bounded() {
 #[test]
 fn long_texts_are_cut_when_they_are_read() {
     let desk = Desk::new();
-    let mut packer = Packer::default();
+    let mut encoder = EntryEncoder::default();
     let long = Record { reply: Some("é".repeat(1 << 20).into()), ..record(0) };
-    packer.put(0, &long, true);
-    desk.forge_value("result.results", 1, &compress(&packer.octets).unwrap());
+    encoder.put(0, &long, true);
+    desk.forge_value("result.results", 1, &compress(&encoder.octets).unwrap());
     let rows: Vec<_> = Job::open(&desk.job).unwrap().rows().next().unwrap().unwrap();
     let reply = rows[0].record.reply.as_deref().unwrap();
     assert!(reply.len() <= 2_051 && reply.ends_with("é…"), "{} octets", reply.len());
@@ -476,7 +479,8 @@ fn make_old(desk: &Desk) {
     let from = Sqlite::open(&desk.job, Access::Read).unwrap();
     let mut about: serde_json::Value = serde_json::from_str(&from.value("about").unwrap().unwrap()).unwrap();
     about["origins"][0].as_object_mut().unwrap().retain(|name, _| name != "hash" && name != "place");
-    let took = Took { operation: "rcpt".into(), count: 40, p50: 20.0, p90: 20.0, p99: 20.0, max: 20.0 };
+    let took =
+        LatencySummary { operation: "rcpt".into(), count: 40, p50: 20.0, p90: 20.0, p99: 20.0, max: 20.0 };
     let lanes =
         [serde_json::json!({ "name": "mx.a.test", "answered": 40, "blocked": "not wanted: go away" })];
     for (name, value) in [
@@ -528,20 +532,20 @@ fn a_job_of_version_1_is_read_as_it_is_and_renewed_before_it_is_written() {
     let octets = fs::read(&desk.job).unwrap();
     let old = Job::open(&desk.job).unwrap();
     assert_eq!(rows_of(&desk.job), rows);
-    assert_eq!(old.check(&desk.sources(), KIND).unwrap(), KnownBy::Time);
-    assert_eq!((old.took().unwrap()[0].count, old.lanes().unwrap()[0].blocked.is_some()), (40, true));
+    assert_eq!(old.check(&desk.sources(), KIND).unwrap(), MatchedBy::Time);
+    assert_eq!((old.latencies().unwrap()[0].count, old.lanes().unwrap()[0].blocked.is_some()), (40, true));
     drop(old);
     assert_eq!(fs::read(&desk.job).unwrap(), octets, "a reader leaves it as it was");
 
     Job::remember(&desk.job, &desk.sources()).unwrap();
     assert_eq!(rows_of(&desk.job), rows);
     let new = Job::open(&desk.job).unwrap();
-    assert!(new.about().origins[0].hash.is_some());
-    assert_eq!(new.check(&desk.sources(), KIND).unwrap(), KnownBy::Content, "it was just written");
-    assert_eq!((new.took().unwrap()[0].count, new.lanes().unwrap()[0].blocked.is_some()), (40, true));
+    assert!(new.info().lists[0].hash.is_some());
+    assert_eq!(new.check(&desk.sources(), KIND).unwrap(), MatchedBy::Content, "it was just written");
+    assert_eq!((new.latencies().unwrap()[0].count, new.lanes().unwrap()[0].blocked.is_some()), (40, true));
     drop(new);
-    let standing = desk.run().unwrap();
-    assert_eq!((standing.done(), standing.postponed), (90, 0));
+    let progress = desk.run().unwrap();
+    assert_eq!((progress.done(), progress.postponed), (90, 0));
     assert_eq!(fs::read_dir(desk.job.parent().unwrap()).unwrap().count(), 2, "the list and the job");
 }
 

@@ -5,18 +5,18 @@
 use std::{mem, path::Path};
 
 use super::{
-    draft::Draft,
+    draft::JobDraft,
     error::{JobError, Result},
     history::History,
     lock::Lock,
     open::Access,
-    schema::Format,
+    schema::StoreFormat,
     sqlite::Sqlite,
-    store::{Batch, Changes, Chunk, Postponed, Segment, Store},
+    store::{Changes, Chunk, Postponed, ResultBatch, Segment, Store},
 };
 
 /// Addresses that are copied at once.
-const TOGETHER: u32 = 10_000;
+const BATCH_ROWS: u32 = 10_000;
 /// Octets of results that are copied at once, 8 MiB and what the last batch has beyond.
 const OCTETS: usize = 8 << 20;
 
@@ -24,16 +24,16 @@ const OCTETS: usize = 8 << 20;
 ///
 /// # Errors
 /// The job cannot be read, another process reads it, or there is no room for the copy.
-pub(super) fn renew(path: &Path, _lock: &Lock) -> Result<()> {
+pub(super) fn upgrade(path: &Path, _lock: &Lock) -> Result<()> {
     let old = Sqlite::open(path, Access::Read)?;
-    if old.format() == Format::Sealed {
+    if old.format() == StoreFormat::Checksummed {
         return Ok(());
     }
     // Again, with the right to take its log into it.
     drop(old);
     let old = Sqlite::open(path, Access::Write)?;
     old.check_pages()?;
-    let mut draft = Draft::new(path)?;
+    let mut draft = JobDraft::new(path)?;
     copy(&old, &mut draft.store)?;
     // Afterwards the log is gone, which would be taken for that of the new job.
     old.into_connection(|old| {
@@ -51,7 +51,7 @@ fn copy(old: &Sqlite, new: &mut Sqlite) -> Result<()> {
         let (mut batches, mut octets) = (Vec::new(), 0);
         old.results(span.segment, &mut |results| {
             octets += results.len();
-            batches.push(Batch { segment: span.segment, count: 0, results: results.to_vec() });
+            batches.push(ResultBatch { segment: span.segment, count: 0, results: results.to_vec() });
             if octets >= OCTETS {
                 octets = 0;
                 new.commit(&Changes { batches: mem::take(&mut batches), ..Changes::default() })?;
@@ -69,7 +69,7 @@ fn copy(old: &Sqlite, new: &mut Sqlite) -> Result<()> {
     }
     let mut after = (i64::MIN, 0);
     loop {
-        let postponed: Vec<Postponed> = old.due(i64::MAX, after, TOGETHER)?;
+        let postponed: Vec<Postponed> = old.due(i64::MAX, after, BATCH_ROWS)?;
         let Some(last) = postponed.last() else { break };
         after = (last.due, last.row);
         new.commit(&Changes { postponed, ..Changes::default() })?;

@@ -9,33 +9,33 @@ use foldhash::HashMap;
 use tokio::{runtime::Handle, time::timeout};
 
 use super::{
-    encoding::{Entry, Packer, Unpack, decompress},
+    encoding::{Entry, EntryEncoder, OctetReader, decompress},
     error::{JobError, Result},
     feeder::now,
     import,
-    in_flight::{self, Flight, Progress},
-    progress::Board,
+    in_flight::{self, ChunkProgress, InFlight},
+    progress::ProgressBoard,
     results,
     store::{Changes, Postponed, Span, Store},
 };
 use crate::verify::{Event, Events, Record};
 
 /// How long an answer waits to be kept, at most. What is lost by a kill is asked again.
-const FLUSH: Duration = Duration::from_millis(250);
+const WRITE_INTERVAL: Duration = Duration::from_millis(250);
 /// Answers that are kept at once, at most,
-const TOGETHER: usize = 65_536;
+const BATCH_ROWS: usize = 65_536;
 /// and octets of them.
-const OCTETS: usize = 16 << 20;
+const BATCH_OCTETS: usize = 16 << 20;
 
-pub(super) struct Keeper<S> {
+pub(super) struct ResultWriter<S> {
     store: S,
     spans: Vec<Span>,
     /// Rows that repeat the address of an earlier row, by the earlier one.
     repeats: Vec<(u32, u32)>,
-    flight: Arc<Flight>,
-    board: Arc<Board>,
+    in_flight: Arc<InFlight>,
+    board: Arc<ProgressBoard>,
     changes: Changes,
-    packers: HashMap<u32, Packer>,
+    encoders: HashMap<u32, EntryEncoder>,
     /// Answers of each chunk that are not yet kept.
     answered: HashMap<u32, u32>,
     again: u32,
@@ -44,8 +44,8 @@ pub(super) struct Keeper<S> {
     octets: usize,
 }
 
-impl<S: Store> Keeper<S> {
-    pub(super) fn new(store: S, flight: Arc<Flight>, board: Arc<Board>) -> Result<Self> {
+impl<S: Store> ResultWriter<S> {
+    pub(super) fn new(store: S, in_flight: Arc<InFlight>, board: Arc<ProgressBoard>) -> Result<Self> {
         let mut repeats = Vec::new();
         for packed in store.repeats()? {
             repeats.extend(import::repeats(&packed)?);
@@ -55,10 +55,10 @@ impl<S: Store> Keeper<S> {
             spans: store.spans()?,
             store,
             repeats,
-            flight,
+            in_flight,
             board,
             changes: Changes::default(),
-            packers: HashMap::default(),
+            encoders: HashMap::default(),
             answered: HashMap::default(),
             again: 0,
             unkept: 0,
@@ -75,14 +75,14 @@ impl<S: Store> Keeper<S> {
     ) -> Result<()> {
         let mut last = Instant::now();
         while !given_up() {
-            let patience = FLUSH.saturating_sub(last.elapsed());
+            let patience = WRITE_INTERVAL.saturating_sub(last.elapsed());
             let next = runtime.block_on(async { timeout(patience, events.next_many()).await });
             match next {
                 Ok(Some(events)) => self.take(events)?,
                 Ok(None) => break,
                 Err(_) => {}
             }
-            if self.is_full() || last.elapsed() >= FLUSH {
+            if self.is_full() || last.elapsed() >= WRITE_INTERVAL {
                 self.keep()?;
                 last = Instant::now();
             }
@@ -128,7 +128,7 @@ impl<S: Store> Keeper<S> {
             if first != row {
                 break;
             }
-            self.put(repeat, |packer, row| packer.put(row, record, is_final))?;
+            self.put(repeat, |encoder, row| encoder.put(row, record, is_final))?;
             rows += 1;
             // A whole list may repeat one address. The row that stands for them is kept last: as long as it is not, all of
             // them are asked about again.
@@ -136,7 +136,7 @@ impl<S: Store> Keeper<S> {
                 self.keep()?;
             }
         }
-        self.put(row, |packer, row| packer.put(row, record, is_final))?;
+        self.put(row, |encoder, row| encoder.put(row, record, is_final))?;
         self.board.answer(record, rows, is_final, chunk.is_none());
         match chunk {
             Some(chunk) => *self.answered.entry(chunk).or_default() += 1,
@@ -145,32 +145,32 @@ impl<S: Store> Keeper<S> {
         Ok(())
     }
 
-    fn put(&mut self, row: u32, put: impl FnOnce(&mut Packer, u32)) -> Result<()> {
+    fn put(&mut self, row: u32, put: impl FnOnce(&mut EntryEncoder, u32)) -> Result<()> {
         let span = span(&self.spans, row)?;
-        let packer = self.packers.entry(span.segment).or_default();
-        let before = packer.octets.len();
-        put(packer, row - span.first);
-        self.octets += packer.octets.len() - before;
+        let encoder = self.encoders.entry(span.segment).or_default();
+        let before = encoder.octets.len();
+        put(encoder, row - span.first);
+        self.octets += encoder.octets.len() - before;
         self.unkept += 1;
-        if packer.is_full() {
-            self.changes.batches.push(std::mem::take(packer).into_batch(span.segment)?);
+        if encoder.is_full() {
+            self.changes.batches.push(std::mem::take(encoder).into_batch(span.segment)?);
         }
         Ok(())
     }
 
     /// Whether there is enough for a transaction.
     fn is_full(&self) -> bool {
-        self.unkept >= TOGETHER || self.octets >= OCTETS
+        self.unkept >= BATCH_ROWS || self.octets >= BATCH_OCTETS
     }
 
     /// Makes room for more of the same domains at once, although nothing is kept yet.
     fn settle_chunks(&self) {
-        let mut flight = self.flight.lock();
+        let mut in_flight = self.in_flight.lock();
         for chunk in self.answered.keys() {
-            flight.answered(*chunk, self.answered[chunk]);
+            in_flight.answered(*chunk, self.answered[chunk]);
         }
-        drop(flight);
-        self.flight.changed();
+        drop(in_flight);
+        self.in_flight.changed();
     }
 
     /// Takes verdicts back, and has their addresses asked again.
@@ -193,7 +193,7 @@ impl<S: Store> Keeper<S> {
                 }
             })?;
             let packed = decompress(&self.store.rows(span.segment)?)?;
-            let mut from = Unpack(&packed);
+            let mut from = OctetReader(&packed);
             let mut wanted = of_segment.iter().peekable();
             for row in span.first..span.first + span.rows {
                 let address = from.text()?;
@@ -210,7 +210,7 @@ impl<S: Store> Keeper<S> {
                 rows.extend(repeats.map(|(_, repeat)| *repeat));
                 self.board.void(record, rows.len() as u64);
                 for row in rows {
-                    self.put(row, Packer::put_void)?;
+                    self.put(row, EntryEncoder::put_void)?;
                 }
             }
         }
@@ -220,16 +220,16 @@ impl<S: Store> Keeper<S> {
     /// One transaction.
     fn keep(&mut self) -> Result<()> {
         let mut changes = std::mem::take(&mut self.changes);
-        for (segment, packer) in self.packers.drain().filter(|(_, packer)| packer.count > 0) {
-            changes.batches.push(packer.into_batch(segment)?);
+        for (segment, encoder) in self.encoders.drain().filter(|(_, encoder)| encoder.count > 0) {
+            changes.batches.push(encoder.into_batch(segment)?);
         }
         {
-            let mut flight = self.flight.lock();
+            let mut in_flight = self.in_flight.lock();
             for (chunk, count) in self.answered.drain() {
-                match flight.kept(chunk, count) {
-                    Progress::Finished => changes.finished.push(chunk),
-                    Progress::Touched => changes.touched.push(chunk),
-                    Progress::Further => {}
+                match in_flight.kept(chunk, count) {
+                    ChunkProgress::Finished => changes.finished.push(chunk),
+                    ChunkProgress::Touched => changes.touched.push(chunk),
+                    ChunkProgress::Further => {}
                 }
             }
         }
@@ -237,8 +237,8 @@ impl<S: Store> Keeper<S> {
             changes.values = self.board.values()?;
             self.store.commit(&changes)?;
         }
-        self.flight.lock().release(&changes.finished, std::mem::take(&mut self.again));
-        self.flight.changed();
+        self.in_flight.lock().release(&changes.finished, std::mem::take(&mut self.again));
+        self.in_flight.changed();
         (self.unkept, self.octets) = (0, 0);
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use smtp_pool::{
-    job::input::{Format, Hints, Source},
+    job::input::{Hints, InputFormat, Source},
     net::TlsPolicy,
     sandbox::World,
     verify::{Classifier, Providers},
@@ -27,7 +27,7 @@ use crate::{
 pub(crate) struct ListArgs {
     /// The format of the lists, by default told by their extension or first line: text, csv or jsonl
     #[arg(long, help_heading = "Input")]
-    pub(crate) format: Option<Format>,
+    pub(crate) format: Option<InputFormat>,
     /// The column, or JSON field, with the addresses: its name, or its number from 1; guessed by default
     #[arg(long, value_name = "NAME", help_heading = "Input")]
     pub(crate) column: Option<String>,

@@ -11,7 +11,7 @@ use std::{
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use smtp_pool::{
-    job::input::Report,
+    job::input::RowFaultCallback,
     verify::{LaneState, LaneStatus, Status, SubStatus},
 };
 
@@ -101,7 +101,7 @@ impl Screen {
     }
 
     /// Says what is wrong with rows.
-    pub(crate) fn reporter(&self) -> Report {
+    pub(crate) fn reporter(&self) -> RowFaultCallback {
         let screen = self.clone();
         Box::new(move |source, line, fault| screen.print_line(format_args!("{source}:{line}: {fault}")))
     }

@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use indicatif::HumanCount;
 use serde::Serialize;
 use smtp_pool::{
-    job::Standing,
+    job::JobProgress,
     metrics::Snapshot,
     proto::ReversePath,
     verify::{Record, Status, SubStatus},
@@ -24,8 +24,8 @@ pub(crate) struct VerdictCounts {
     total: u64,
 }
 
-impl From<&Standing> for VerdictCounts {
-    fn from(standing: &Standing) -> Self {
+impl From<&JobProgress> for VerdictCounts {
+    fn from(standing: &JobProgress) -> Self {
         let counts = standing.verdicts.iter().filter(|(_, count)| **count > 0);
         let counts = counts.map(|(sub_status, count)| ((sub_status.status(), *sub_status), *count));
         Self { counts: counts.collect(), total: standing.done() }

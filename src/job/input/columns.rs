@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::fields::Record;
+use super::fields::CsvRecord;
 
 /// How the rows of a source are written, and so how to take them apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ impl Shape {
         };
         let record = delimiter.zip(written.split_first());
         let fields = record.map(|(delimiter, (literal, octets))| {
-            Record { number: 0, octets, literal: *literal != 0, cut: false }.into_fields(delimiter)
+            CsvRecord { number: 0, octets, literal: *literal != 0, cut: false }.into_fields(delimiter)
         });
         fields.into_iter().flatten()
     }

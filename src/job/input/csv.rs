@@ -4,7 +4,7 @@ use std::{borrow::Cow, io};
 
 use super::{
     Row, Shape,
-    fields::{At, Record},
+    fields::{CsvRecord, CsvState},
     lines::{Line, Lines},
 };
 use crate::job::error::{Doing, JobError, Result};
@@ -29,7 +29,7 @@ pub(super) struct Csv {
     column: usize,
     names: Vec<String>,
     /// The first record, where it turned out to be no header.
-    first: Option<Record>,
+    first: Option<CsvRecord>,
 }
 
 impl Csv {
@@ -85,7 +85,7 @@ impl Csv {
             if n > 0 && octets > SAMPLE_OCTETS {
                 break;
             }
-            let record = Record { number: 0, octets: &line.octets, literal: false, cut: line.cut };
+            let record = CsvRecord { number: 0, octets: &line.octets, literal: false, cut: line.cut };
             for (hits, field) in hits.iter_mut().zip(record.fields(self.delimiter)) {
                 *hits += usize::from(field.contains(&b'@'));
             }
@@ -101,28 +101,28 @@ impl Csv {
     }
 
     /// One record: a line, or more of them where quotes say so.
-    fn record(&mut self) -> io::Result<Option<Record>> {
+    fn record(&mut self) -> io::Result<Option<CsvRecord>> {
         if let Some(first) = self.first.take() {
             return Ok(Some(first));
         }
         let Some(Line { number, mut octets, mut cut }) = self.lines.next_filled()? else { return Ok(None) };
-        let mut at = At::Start.over(&octets, self.delimiter);
+        let mut at = CsvState::Start.over(&octets, self.delimiter);
         let (mut more, mut len) = (0, octets.len());
         // Where the rest of a line was dropped, nobody knows whether the quotes are closed in it.
-        while at == At::Quoted && !cut && more < MAX_LINES && len < MAX_RECORD {
+        while at == CsvState::Quoted && !cut && more < MAX_LINES && len < MAX_RECORD {
             let Some(line) = self.lines.peek(more)? else { break };
             at = at.over(b"\n", self.delimiter).over(&line.octets, self.delimiter);
             cut = line.cut;
             (more, len) = (more + 1, len + line.octets.len() + 1);
         }
-        let literal = at == At::Broken || at == At::Quoted && !cut;
+        let literal = at == CsvState::Broken || at == CsvState::Quoted && !cut;
         if !literal {
             for _ in 0..more {
                 octets.push(b'\n');
                 octets.extend(self.lines.next()?.unwrap_or_default().octets);
             }
         }
-        Ok(Some(Record { number, octets, literal, cut: cut && (!literal || more == 0) }))
+        Ok(Some(CsvRecord { number, octets, literal, cut: cut && (!literal || more == 0) }))
     }
 }
 
@@ -202,10 +202,10 @@ fn plain(name: &str) -> String {
 /// The delimiter that there is most of, outside of quotes.
 pub(super) fn delimiter(line: &[u8]) -> u8 {
     let count = |&delimiter: &u8| {
-        let mut at = At::Start;
+        let mut at = CsvState::Start;
         let is_end = |octet: &&u8| {
             at = at.step(**octet, delimiter);
-            **octet == delimiter && at != At::Quoted
+            **octet == delimiter && at != CsvState::Quoted
         };
         line.iter().filter(is_end).count()
     };

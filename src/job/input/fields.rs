@@ -10,7 +10,7 @@ use memchr::memchr;
 
 /// Where a reader of fields stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum At {
+pub(super) enum CsvState {
     /// Before the first character of a field, spaces passed over.
     Start,
     Plain,
@@ -23,7 +23,7 @@ pub(super) enum At {
     Broken,
 }
 
-impl At {
+impl CsvState {
     pub(super) fn step(self, octet: u8, delimiter: u8) -> Self {
         match (self, octet) {
             (Self::Broken, _) => Self::Broken,
@@ -78,7 +78,7 @@ impl At {
 
 /// One record, of one line or, quoted, of several.
 #[derive(Debug)]
-pub(super) struct Record<O = Vec<u8>> {
+pub(super) struct CsvRecord<O = Vec<u8>> {
     pub(super) number: u64,
     pub(super) octets: O,
     /// Quotes are characters like all others.
@@ -87,13 +87,13 @@ pub(super) struct Record<O = Vec<u8>> {
     pub(super) cut: bool,
 }
 
-impl<'a> Record<&'a [u8]> {
+impl<'a> CsvRecord<&'a [u8]> {
     pub(super) fn into_fields(self, delimiter: u8) -> impl Iterator<Item = Cow<'a, [u8]>> + use<'a> {
         let Self { octets, literal, .. } = self;
         let mut rest = Some(octets);
         std::iter::from_fn(move || {
             let octets = rest?;
-            let end = if literal { memchr(delimiter, octets) } else { At::end(octets, delimiter) };
+            let end = if literal { memchr(delimiter, octets) } else { CsvState::end(octets, delimiter) };
             rest = end.map(|end| &octets[end + 1..]);
             let field = octets[..end.unwrap_or(octets.len())].trim_ascii();
             Some(if literal { field.into() } else { unquoted(field) })
@@ -101,10 +101,10 @@ impl<'a> Record<&'a [u8]> {
     }
 }
 
-impl<O: AsRef<[u8]>> Record<O> {
+impl<O: AsRef<[u8]>> CsvRecord<O> {
     pub(super) fn fields(&self, delimiter: u8) -> impl Iterator<Item = Cow<'_, [u8]>> {
         let Self { number, octets, literal, cut } = self;
-        Record { number: *number, octets: octets.as_ref(), literal: *literal, cut: *cut }
+        CsvRecord { number: *number, octets: octets.as_ref(), literal: *literal, cut: *cut }
             .into_fields(delimiter)
     }
 }
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     fn fields(text: &str, literal: bool) -> Vec<String> {
-        let record = Record { number: 1, octets: text.as_bytes(), literal, cut: false };
+        let record = CsvRecord { number: 1, octets: text.as_bytes(), literal, cut: false };
         record.fields(b',').map(|field| String::from_utf8(field.into_owned()).unwrap()).collect()
     }
 
@@ -145,21 +145,21 @@ mod tests {
 
     #[test]
     fn quotes_that_make_no_sense_are_found() {
-        let over = |text: &str| At::Start.over(text.as_bytes(), b',');
-        assert_eq!(over(r#"1,"a"#), At::Quoted);
-        assert_eq!(over(r#""john doe"@x.test,1"#), At::Broken);
-        assert_eq!(over(r#"o"hara@x.test,"b" "#), At::Behind);
-        assert_eq!(over(r#"a,"b"""#), At::Quoted);
-        assert_eq!(over(r#"a,"b""""#), At::Quote);
+        let over = |text: &str| CsvState::Start.over(text.as_bytes(), b',');
+        assert_eq!(over(r#"1,"a"#), CsvState::Quoted);
+        assert_eq!(over(r#""john doe"@x.test,1"#), CsvState::Broken);
+        assert_eq!(over(r#"o"hara@x.test,"b" "#), CsvState::Behind);
+        assert_eq!(over(r#"a,"b"""#), CsvState::Quoted);
+        assert_eq!(over(r#"a,"b""""#), CsvState::Quote);
     }
 
     /// The fields as a naive reader finds them, octet by octet.
     fn naive(octets: &[u8]) -> Vec<Vec<u8>> {
-        let (mut at, mut fields) = (At::Start, vec![Vec::new()]);
+        let (mut at, mut fields) = (CsvState::Start, vec![Vec::new()]);
         for &octet in octets {
             at = at.step(octet, b',');
             match fields.last_mut() {
-                Some(field) if octet != b',' || at != At::Start => field.push(octet),
+                Some(field) if octet != b',' || at != CsvState::Start => field.push(octet),
                 _ => fields.push(Vec::new()),
             }
         }
@@ -169,8 +169,8 @@ mod tests {
     proptest! {
         #[test]
         fn leaps_pass_over_nothing_that_makes_a_difference(text in "[a\", \n]{0,24}") {
-            let step = text.bytes().fold(At::Start, |at, octet| at.step(octet, b','));
-            prop_assert_eq!(At::Start.over(text.as_bytes(), b','), step);
+            let step = text.bytes().fold(CsvState::Start, |at, octet| at.step(octet, b','));
+            prop_assert_eq!(CsvState::Start.over(text.as_bytes(), b','), step);
             let fields: Vec<_> = fields(&text, false).into_iter().map(String::into_bytes).collect();
             prop_assert_eq!(fields, naive(text.as_bytes()));
         }
@@ -181,7 +181,7 @@ mod tests {
             writer.write_record(&written).unwrap();
             let text = String::from_utf8(writer.into_inner().unwrap()).unwrap();
             let record = text.strip_suffix('\n').unwrap();
-            prop_assert!(!matches!(At::Start.over(record.as_bytes(), b','), At::Quoted | At::Broken));
+            prop_assert!(!matches!(CsvState::Start.over(record.as_bytes(), b','), CsvState::Quoted | CsvState::Broken));
             // Spaces outside of quotes do not count, and are the only thing that is not given back.
             let trimmed: Vec<_> = written.iter().map(|field| match field.contains(['"', ',', '\n']) {
                 true => field.as_str(),

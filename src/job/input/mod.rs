@@ -23,6 +23,6 @@ pub use self::{
     columns::Shape,
     lines::{Line, Lines},
     row::Row,
-    rows::{Report, Rows, Tracker},
-    source::{Format, Hints, Source},
+    rows::{RowFaultCallback, Rows, Tracker},
+    source::{Hints, InputFormat, Source},
 };

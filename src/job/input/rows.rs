@@ -69,7 +69,7 @@ impl Tracker {
 }
 
 /// Told of each of the first bad rows: its source, its line, and what is wrong with it.
-pub type Report = Box<dyn FnMut(&Source, u64, &str) + Send>;
+pub type RowFaultCallback = Box<dyn FnMut(&Source, u64, &str) + Send>;
 
 /// The rows of all sources. If one cannot be read to its end, the rows end there, and the [`Tracker`] knows why.
 pub struct Rows {
@@ -79,7 +79,7 @@ pub struct Rows {
     shapes: Vec<Shape>,
     digests: Vec<Digest>,
     tracker: Tracker,
-    report: Report,
+    report: RowFaultCallback,
     /// Of the current source.
     line: u64,
 }
@@ -95,7 +95,7 @@ impl Rows {
     ///
     /// # Errors
     /// A source cannot be opened, or is not what it should be.
-    pub fn open(sources: Vec<Source>, hints: &Hints, report: Report) -> Result<Self> {
+    pub fn open(sources: Vec<Source>, hints: &Hints, report: RowFaultCallback) -> Result<Self> {
         let consumed = Consumed::default();
         let (mut opened, mut shapes, mut digests) = (Vec::new(), Vec::new(), Vec::new());
         let mut size = Some(0);

@@ -24,7 +24,7 @@ use crate::{
 
 /// How a list is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum InputFormat {
     /// An address a line. Blank lines are no rows, nor are lines that begin with `#` and a space.
     Text,
     /// With comma, semicolon or tab, with or without a header (RFC 4180).
@@ -33,7 +33,7 @@ pub enum Format {
     Jsonl,
 }
 
-impl FromStr for Format {
+impl FromStr for InputFormat {
     type Err = JobError;
 
     fn from_str(name: &str) -> Result<Self> {
@@ -100,7 +100,7 @@ impl fmt::Display for Source {
 #[derive(Clone, Debug, Default)]
 pub struct Hints {
     /// How they are written; by default told by their extension or first line.
-    pub format: Option<Format>,
+    pub format: Option<InputFormat>,
     /// The name of the column or field with the addresses, or the number of the column from 1; guessed by default.
     pub column: Option<String>,
 }
@@ -142,7 +142,7 @@ pub(super) fn open(source: &Source, hints: &Hints, consumed: &Consumed) -> Resul
 #[cfg(any(test, fuzzing))]
 pub(in crate::job) fn read(
     list: impl io::Read + Send + 'static,
-    format: Option<Format>,
+    format: Option<InputFormat>,
     column: Option<&str>,
 ) -> Result<impl Iterator<Item = io::Result<Row>>> {
     let text = open::text(list, None, &Consumed::default())?;
@@ -152,7 +152,7 @@ pub(in crate::job) fn read(
 
 pub(super) fn rows_of(
     mut lines: Lines,
-    format: Option<Format>,
+    format: Option<InputFormat>,
     column: Option<&str>,
 ) -> Result<(RowReader, Shape)> {
     let format = match format {
@@ -160,19 +160,19 @@ pub(super) fn rows_of(
         None => guess(&mut lines)?,
     };
     Ok(match (format, column) {
-        (Format::Text, Some(column)) => {
+        (InputFormat::Text, Some(column)) => {
             return Err(JobError::hinted(
                 format_args!("--column {column}: plain text has no columns"),
                 "say what it is: --format csv or --format jsonl",
             ));
         }
-        (Format::Text, None) => (Box::new(Text::new(lines)), Shape::Plain),
-        (Format::Csv, column) => {
+        (InputFormat::Text, None) => (Box::new(Text::new(lines)), Shape::Plain),
+        (InputFormat::Csv, column) => {
             let csv = Csv::new(lines, column)?;
             let shape = csv.shape();
             (Box::new(csv), shape)
         }
-        (Format::Jsonl, column) => {
+        (InputFormat::Jsonl, column) => {
             let first = lines.peek(0).doing("cannot be read")?;
             if first.is_some_and(|line| line.octets.trim_ascii() == b"[") {
                 return Err(JobError::hinted(
@@ -185,25 +185,25 @@ pub(super) fn rows_of(
     })
 }
 
-fn by_extension(path: &Path) -> Option<Format> {
+fn by_extension(path: &Path) -> Option<InputFormat> {
     match &*format::of(path).0 {
-        "csv" | "tsv" => Some(Format::Csv),
-        "jsonl" | "ndjson" | "json" => Some(Format::Jsonl),
-        "txt" => Some(Format::Text),
+        "csv" | "tsv" => Some(InputFormat::Csv),
+        "jsonl" | "ndjson" | "json" => Some(InputFormat::Jsonl),
+        "txt" => Some(InputFormat::Text),
         _ => None,
     }
 }
 
 /// Goes by the first line that is not blank.
-fn guess(lines: &mut Lines) -> Result<Format> {
-    let Some(line) = lines.skip_blank().doing("cannot be read")? else { return Ok(Format::Text) };
+fn guess(lines: &mut Lines) -> Result<InputFormat> {
+    let Some(line) = lines.skip_blank().doing("cannot be read")? else { return Ok(InputFormat::Text) };
     let first = line.octets.trim_ascii();
     let is_address = str::from_utf8(first).is_ok_and(|text| Mailbox::parse(text).is_ok());
     Ok(match first {
-        _ if is_address => Format::Text,
-        [b'#', ..] => Format::Text,
-        _ if jsonl::looks_like(first) => Format::Jsonl,
-        _ if csv::looks_like(first) => Format::Csv,
-        _ => Format::Text,
+        _ if is_address => InputFormat::Text,
+        [b'#', ..] => InputFormat::Text,
+        _ if jsonl::looks_like(first) => InputFormat::Jsonl,
+        _ if csv::looks_like(first) => InputFormat::Csv,
+        _ => InputFormat::Text,
     })
 }

@@ -13,7 +13,11 @@ use crate::{
 };
 
 /// What the rows of `octets` become: line, address, and whether there is a fault.
-fn rows(octets: &[u8], format: Option<Format>, column: Option<&str>) -> Result<Vec<(u64, String, bool)>> {
+fn rows(
+    octets: &[u8],
+    format: Option<InputFormat>,
+    column: Option<&str>,
+) -> Result<Vec<(u64, String, bool)>> {
     let lines: Lines = Lines::new(Box::new(Cursor::new(octets.to_vec())));
     let rows = rows_of(lines, format, column)?.0.map(|row| row.unwrap().checked());
     Ok(rows.map(|row| (row.line, row.address, row.fault.is_some())).collect())
@@ -82,15 +86,18 @@ fn endless() -> String {
 fn what_is_no_address_is_cut() {
     let long = "ü".repeat(700_000);
     for (text, format) in [
-        (format!("{long}\nann@x.test\n"), Format::Text),
-        (format!("email,id\n{long},1\nann@x.test,2\n"), Format::Csv),
-        (format!("{{\"email\":\"{long}\"}}\n\"ann@x.test\"\n"), Format::Jsonl),
-        (format!("{long}\n\"ann@x.test\"\n"), Format::Jsonl),
+        (format!("{long}\nann@x.test\n"), InputFormat::Text),
+        (format!("email,id\n{long},1\nann@x.test,2\n"), InputFormat::Csv),
+        (format!("{{\"email\":\"{long}\"}}\n\"ann@x.test\"\n"), InputFormat::Jsonl),
+        (format!("{long}\n\"ann@x.test\"\n"), InputFormat::Jsonl),
     ] {
         let rows = rows(text.as_bytes(), Some(format), None).unwrap();
         let (_, address, faulty) = &rows[0];
         assert!(*faulty && address.len() <= MAX_TEXT && address.len() > MAX_TEXT - 4, "{format:?}");
-        assert!(address.ends_with("ü…") || address.ends_with('…') && format == Format::Jsonl, "{address}");
+        assert!(
+            address.ends_with("ü…") || address.ends_with('…') && format == InputFormat::Jsonl,
+            "{address}"
+        );
         assert_eq!(rows[1].1, "ann@x.test");
         assert!(Mailbox::parse(address).is_err());
     }
@@ -120,7 +127,7 @@ fn a_row_without_end_is_one_row_and_never_half_an_address() {
     let found = rows(text.as_bytes(), None, None).unwrap();
     assert!(found[0].2 && found[0].1.len() <= MAX_TEXT && found[1].1 == "bob@x.test");
     // A header that was cut would hide a column.
-    let error = rows(format!("{endless},email\n1,ann@x.test\n").as_bytes(), Some(Format::Csv), None);
+    let error = rows(format!("{endless},email\n1,ann@x.test\n").as_bytes(), Some(InputFormat::Csv), None);
     assert!(told(&error.unwrap_err()).contains("line 1: longer than 4 MiB"));
 }
 
@@ -134,7 +141,8 @@ fn blank_lines_before_a_list_are_not_kept() {
 #[test]
 fn names_of_columns_are_told_in_part() {
     let names: Vec<_> = (0..50).map(|n| format!("{n}{}", "n".repeat(100_000))).collect();
-    let error = rows(format!("{}\n1\n", names.join(",")).as_bytes(), Some(Format::Csv), None).unwrap_err();
+    let error =
+        rows(format!("{}\n1\n", names.join(",")).as_bytes(), Some(InputFormat::Csv), None).unwrap_err();
     assert!(told(&error).len() < 2_000, "{}", told(&error).len());
 }
 
@@ -146,7 +154,7 @@ fn jsonl() {
     let bad =
         ["{\"email\": \"ann@x.test\"", "{\"mehl\": 1}", "{\"email\": 1}", "[]", "{\"email\": null}", "1"];
     for line in bad {
-        let rows = rows(line.as_bytes(), Some(Format::Jsonl), None).unwrap();
+        let rows = rows(line.as_bytes(), Some(InputFormat::Jsonl), None).unwrap();
         assert_eq!(rows, [(1, line.to_owned(), true)]);
     }
 }
@@ -154,7 +162,9 @@ fn jsonl() {
 #[test]
 fn what_is_broken_never_passes_for_an_address() {
     // Valid, if one looks at nothing but the text.
-    for (octets, format) in [(&b"{ann@x.test"[..], Format::Jsonl), (b"ann\xff@x.test", Format::Text)] {
+    for (octets, format) in
+        [(&b"{ann@x.test"[..], InputFormat::Jsonl), (b"ann\xff@x.test", InputFormat::Text)]
+    {
         let rows = rows(octets, Some(format), None).unwrap();
         assert!(rows[0].2 && Mailbox::parse(&rows[0].1).is_err(), "{rows:?}");
     }
@@ -166,7 +176,7 @@ fn what_cannot_be_a_list_is_refused_with_a_hint() {
     assert!(error("a,b\n1,2\n", None, None).contains("NAME is \"a\", \"b\""));
     assert!(error("a,b\n1,2\n", None, Some("c")).contains("--column c: there is no such column"));
     assert!(error("ann@x.test\n", None, Some("c")).contains("plain text has no columns"));
-    assert!(error("[\n", Some(Format::Jsonl), None).contains("jq"));
+    assert!(error("[\n", Some(InputFormat::Jsonl), None).contains("jq"));
 }
 
 #[test]
@@ -221,14 +231,14 @@ proptest! {
         // A comment is no row, and an array of JSON no list.
         let octets = octets.into_iter().filter(|octet| !b"#[".contains(octet)).collect::<Vec<_>>();
         let octets = octets.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&octets);
-        prop_assert_eq!(rows(octets, Some(Format::Text), None).unwrap().len(), filled(octets));
-        prop_assert_eq!(rows(octets, Some(Format::Jsonl), None).map_or(0, |rows| rows.len()), filled(octets));
+        prop_assert_eq!(rows(octets, Some(InputFormat::Text), None).unwrap().len(), filled(octets));
+        prop_assert_eq!(rows(octets, Some(InputFormat::Jsonl), None).map_or(0, |rows| rows.len()), filled(octets));
     }
 
     #[test]
     fn any_record_of_csv_is_a_row(lines in prop::collection::vec(r#"[a@,;"\t\r 0-9é]{0,12}"#, 0..20)) {
         let text = format!("email,id\n{}", lines.join("\n"));
-        let rows = rows(text.as_bytes(), Some(Format::Csv), None).unwrap();
+        let rows = rows(text.as_bytes(), Some(InputFormat::Csv), None).unwrap();
         // Quotes may join lines, and nothing may lose one.
         let last = lines.iter().rposition(|line| !line.trim_ascii().is_empty());
         let quotes = lines.iter().any(|line| line.contains('"'));
@@ -240,7 +250,7 @@ proptest! {
 
     #[test]
     fn nothing_makes_a_reader_panic(octets: Vec<u8>, column: Option<String>) {
-        for format in [None, Some(Format::Text), Some(Format::Csv), Some(Format::Jsonl)] {
+        for format in [None, Some(InputFormat::Text), Some(InputFormat::Csv), Some(InputFormat::Jsonl)] {
             for row in rows(&octets, format, column.as_deref()).unwrap_or_default() {
                 prop_assert_eq!(row.2, Mailbox::parse(&row.1).is_err());
             }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use smtp_pool::job::{About, Job, JobRow};
+use smtp_pool::job::{Job, JobInfo, JobRow};
 
 use crate::{
     escape::FileName,
@@ -28,10 +28,10 @@ pub(crate) fn open(given: &Path) -> Result<Job> {
 }
 
 /// Never writes over a job, what may lie beside it, or its lists.
-pub(crate) fn protect_job_and_lists(destination: &mut Destination, job: &Path, about: &About) {
+pub(crate) fn protect_job_and_lists(destination: &mut Destination, job: &Path, about: &JobInfo) {
     protect_job(destination, job);
-    for origin in &about.origins {
-        match &origin.place {
+    for origin in &about.lists {
+        match &origin.identity {
             Some(found) => {
                 destination.protect("the list", &found.path);
                 destination.protect_moved("the list", found.file, origin.size);

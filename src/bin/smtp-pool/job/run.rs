@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io, path::Path};
 
 use serde_json::json;
 use smtp_pool::{
-    job::{Job, JobRow, Known, Standing, diff},
+    job::{Job, JobProgress, JobRow, RowState, diff},
     verify::{Status, SubStatus},
 };
 
@@ -23,7 +23,7 @@ use crate::{
 pub(crate) fn run(args: &JobArgs) -> Result<Exit> {
     match &args.command {
         JobCommand::Status { job, json } => status(job, *json),
-        JobCommand::Results(read) => read_rows(read, |row| row.known != Known::Nothing),
+        JobCommand::Results(read) => read_rows(read, |row| row.state != RowState::Nothing),
         JobCommand::Export(read) => read_rows(read, |_| true),
         JobCommand::Retry { job, status } => retry(job, status),
         JobCommand::Diff { before, after, json } => differences(before, after, *json),
@@ -47,14 +47,14 @@ fn written(done: io::Result<()>) -> Result<()> {
 
 fn status(job: &Path, as_json: bool) -> Result<Exit> {
     let job = open(job)?;
-    let (standing, totals) = (job.standing()?, job.totals()?);
+    let (standing, totals) = (job.progress()?, job.totals()?);
     let mut blocked = job.lanes()?;
     blocked.retain(|lane| lane.is_blocked(&standing.verdicts));
-    let about = job.about();
+    let about = job.info();
     if as_json {
         let verdicts: BTreeMap<&str, u64> =
             standing.verdicts.iter().map(|(sub_status, count)| (sub_status.as_str(), *count)).collect();
-        let lists: Vec<_> = about.origins.iter().map(|origin| origin.path.to_string_lossy()).collect();
+        let lists: Vec<_> = about.lists.iter().map(|origin| origin.path.to_string_lossy()).collect();
         print_json(&json!({
             "lists": lists,
             "kind": about.kind,
@@ -71,7 +71,7 @@ fn status(job: &Path, as_json: bool) -> Result<Exit> {
         }))?;
         return Ok(Exit::Done);
     }
-    for origin in &about.origins {
+    for origin in &about.lists {
         print(format_args!("list       {}", FileName(&origin.path)))?;
     }
     print(format_args!("made       {}", about.kind))?;
@@ -93,7 +93,7 @@ fn status(job: &Path, as_json: bool) -> Result<Exit> {
 }
 
 /// Rows that nothing is known of.
-fn unanswered_rows(standing: &Standing) -> u64 {
+fn unanswered_rows(standing: &JobProgress) -> u64 {
     standing.rows - standing.done() - standing.postponed
 }
 
@@ -101,7 +101,7 @@ fn read_rows(args: &ReadArgs, wanted: impl Fn(&JobRow) -> bool) -> Result<Exit> 
     let mut target = Target::new(args.output.as_deref(), args.vocab)?.escape_formulas(args.escape_formulas);
     protect_job(&mut target.destination, &path_of(&args.job));
     let job = open(&args.job)?;
-    protect_job_and_lists(&mut target.destination, &path_of(&args.job), job.about());
+    protect_job_and_lists(&mut target.destination, &path_of(&args.job), job.info());
     target.destination.check()?;
     let statuses: Vec<Status> = args.status.iter().map(|status| (*status).into()).collect();
     let of_status = |row: &JobRow| statuses.is_empty() || statuses.contains(&row.record.status);

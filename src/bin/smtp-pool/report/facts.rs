@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 use smtp_pool::{
-    job::{About, Job, JobRow, Known, LaneNote, Took, Totals},
+    job::{Job, JobInfo, JobRow, LaneSummary, LatencySummary, RowState, Totals},
     verify::{Providers, Status, SubStatus},
 };
 
@@ -17,7 +17,7 @@ const MAX_POINTS: usize = 240;
 
 /// What the page is about.
 pub(super) struct ReportData {
-    pub(super) about: About,
+    pub(super) about: JobInfo,
     pub(super) rows: u64,
     pub(super) postponed: u64,
     pub(super) verdicts: BTreeMap<(Status, SubStatus), u64>,
@@ -26,35 +26,35 @@ pub(super) struct ReportData {
     /// Rows of each provider by status, the largest first, and of all others together.
     pub(super) providers: Vec<(String, BTreeMap<Status, u64>)>,
     pub(super) throughput: Throughput,
-    pub(super) took: Vec<Took>,
-    pub(super) lanes: Vec<LaneNote>,
+    pub(super) took: Vec<LatencySummary>,
+    pub(super) lanes: Vec<LaneSummary>,
     pub(super) totals: Totals,
 }
 
 pub(super) fn gather(job: &Job) -> Result<ReportData> {
     let mut facts = ReportData {
-        about: job.about().clone(),
+        about: job.info().clone(),
         rows: 0,
         postponed: 0,
         verdicts: BTreeMap::new(),
         when: None,
         providers: Vec::new(),
         throughput: Throughput::default(),
-        took: job.took()?,
+        took: job.latencies()?,
         lanes: job.lanes()?,
         totals: job.totals()?,
     };
     let mut providers: HashMap<String, BTreeMap<Status, u64>> = HashMap::new();
     for rows in job.rows() {
-        for JobRow { known, record, .. } in rows? {
+        for JobRow { state, record, .. } in rows? {
             facts.rows += 1;
-            match known {
-                Known::Nothing => continue,
-                Known::Interim => {
+            match state {
+                RowState::Nothing => continue,
+                RowState::Interim => {
                     facts.postponed += 1;
                     continue;
                 }
-                Known::Verdict => {}
+                RowState::Verdict => {}
             }
             *facts.verdicts.entry((record.status, record.sub_status)).or_default() += 1;
             let at = record.checked_at;

@@ -82,7 +82,7 @@ fn isolated(text: impl fmt::Display) -> String {
 pub(super) fn page(facts: &ReportData) -> anyhow::Result<String> {
     let done: u64 = facts.verdicts.values().sum();
     let lists: Vec<String> =
-        facts.about.origins.iter().map(|origin| isolated(FileName(&origin.path))).collect();
+        facts.about.lists.iter().map(|origin| isolated(FileName(&origin.path))).collect();
     let mut page = format!(
         "{HEAD}\
          <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style>\

@@ -14,7 +14,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Exit> {
     let mut destination = Destination::new(path, page::is_page)?;
     protect_job(&mut destination, &path_of(&args.job));
     let job = open(&args.job)?;
-    protect_job_and_lists(&mut destination, &path_of(&args.job), job.about());
+    protect_job_and_lists(&mut destination, &path_of(&args.job), job.info());
     destination.check()?;
     let page = page::page(&gather(&job)?).failed_at("the charts")?;
     let draft = destination.create()?;

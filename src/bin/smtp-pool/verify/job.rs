@@ -11,7 +11,7 @@ use std::{
 use indicatif::HumanCount;
 use smtp_pool::{
     job::{
-        Job, JobRun, KnownBy, LaneNote, OnLane, Standing,
+        Job, JobProgress, JobRun, LaneCallback, LaneSummary, MatchedBy,
         input::{Rows, Source, Tracker},
     },
     verify::{LaneState, SubStatus},
@@ -48,7 +48,7 @@ pub(super) async fn run(
     let started = Instant::now();
     let (path, known_by, sources) = (plan.path.clone(), plan.known_by, plan.sources.clone());
     let standing = match known_by {
-        Some(_) => tokio::task::block_in_place(|| Job::open(&path)?.standing())?,
+        Some(_) => tokio::task::block_in_place(|| Job::open(&path)?.progress())?,
         None => create_job(plan, &context.screen).await?,
     };
     let before = standing.done();
@@ -118,17 +118,17 @@ pub(super) async fn run(
 }
 
 /// Tells which providers refused us in any run of the job, and have not been asked since about all that they refused.
-fn report_blocked(lanes: &[LaneNote], verdicts: &BTreeMap<SubStatus, u64>, screen: &Screen) -> Exit {
+fn report_blocked(lanes: &[LaneSummary], verdicts: &BTreeMap<SubStatus, u64>, screen: &Screen) -> Exit {
     let blocked = lanes.iter().filter(|lane| lane.is_blocked(verdicts));
     report_refused(blocked.filter_map(|lane| Some((lane.name.as_str(), lane.blocked.clone()?))), screen)
 }
 
 /// Notes what has changed about the lists since the last run, though not what is in them.
-fn record_lists(known_by: KnownBy, path: &Path, sources: &[Source], context: &RunContext) -> Result<()> {
-    if known_by == KnownBy::Place {
+fn record_lists(known_by: MatchedBy, path: &Path, sources: &[Source], context: &RunContext) -> Result<()> {
+    if known_by == MatchedBy::Identity {
         return Ok(());
     }
-    if known_by == KnownBy::Time && !context.quiet {
+    if known_by == MatchedBy::Time && !context.quiet {
         context.screen.print_line(format_args!(
             "{} is of an earlier version, which knew its list by size and time: they fit, and from now on it is known by \
              its content",
@@ -140,12 +140,12 @@ fn record_lists(known_by: KnownBy, path: &Path, sources: &[Source], context: &Ru
 }
 
 /// Imports the lists. Nobody has to wait for that to be interrupted: what was there before stays until it is done.
-async fn create_job(plan: JobPlan, screen: &Screen) -> Result<Standing> {
+async fn create_job(plan: JobPlan, screen: &Screen) -> Result<JobProgress> {
     let JobPlan { path, sources, hints, kind, .. } = plan;
     let rows = Rows::open(sources.clone(), &hints, screen.reporter())?;
     let tracker = rows.tracker();
     let mut made = tokio::task::spawn_blocking(move || {
-        Job::create(&path, &sources, rows, kind).map(|job| job.about().rows).map_err(Failure::from)
+        Job::create(&path, &sources, rows, kind).map(|job| job.info().rows).map_err(Failure::from)
     });
     let rows = loop {
         select! {
@@ -157,7 +157,7 @@ async fn create_job(plan: JobPlan, screen: &Screen) -> Result<Standing> {
         0 => {}
         more => screen.print_line(format_args!("and {more} more rows that are no addresses")),
     }
-    Ok(Standing { rows, ..Standing::default() })
+    Ok(JobProgress { rows, ..JobProgress::default() })
 }
 
 fn import_progress(tracker: &Tracker) -> RunProgress {
@@ -165,14 +165,14 @@ fn import_progress(tracker: &Tracker) -> RunProgress {
 }
 
 /// Works on the job until all is done or the user has had enough, and tells which.
-async fn work(context: &RunContext, path: &Path, server: &MetricsServer) -> Result<(Standing, bool)> {
+async fn work(context: &RunContext, path: &Path, server: &MetricsServer) -> Result<(JobProgress, bool)> {
     let RunContext { verifier, metrics, screen, .. } = context;
     let on_lane = lane_reporter(screen.clone(), context.quiet);
     let at = |failure: Failure| failure.within(FileName(path));
     let mut run = tokio::task::block_in_place(|| JobRun::start(path, verifier, metrics.clone(), on_lane))
         .map_err(|error| at(error.into()))?;
     let progress = |run: &JobRun| {
-        let Standing { verdicts, postponed, rows, .. } = run.standing();
+        let JobProgress { verdicts, postponed, rows, .. } = run.progress();
         RunProgress { verdicts, postponed, total: Some((rows, true)), lanes: run.lanes().snapshot() }
     };
     let mut stopped = pin!(stop::requested());
@@ -208,11 +208,11 @@ async fn work(context: &RunContext, path: &Path, server: &MetricsServer) -> Resu
     let last = progress(&run);
     screen.show(&last, true);
     server.update(&last);
-    Ok((run.standing(), given_up.is_none()))
+    Ok((run.progress(), given_up.is_none()))
 }
 
 /// Says when a lane is blocked, and when it is not any more.
-fn lane_reporter(screen: Screen, quiet: bool) -> OnLane {
+fn lane_reporter(screen: Screen, quiet: bool) -> LaneCallback {
     let mut blocked = HashSet::new();
     Box::new(move |lane| {
         let line = match &lane.state {

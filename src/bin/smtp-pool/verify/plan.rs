@@ -11,7 +11,7 @@ use std::{
 use smtp_pool::{
     client::Timeouts,
     job::{
-        Job, JobError, KnownBy,
+        Job, JobError, MatchedBy,
         input::{Hints, Rows, Source},
     },
     proto::{Domain, Mailbox, ReversePath},
@@ -62,7 +62,7 @@ pub(crate) struct JobPlan {
     /// What it is for, as jobs keep it.
     pub(crate) kind: &'static str,
     /// By what its lists were known again, if it is there.
-    pub(crate) known_by: Option<KnownBy>,
+    pub(crate) known_by: Option<MatchedBy>,
 }
 
 impl VerifyPlan {
