@@ -12,7 +12,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use super::{
     Does, Stage,
     session::{Mx, Session, Step},
-    wire::{Delivery, Reset, Wire},
+    transport::{Delivery, Reset, Wire},
 };
 
 /// Why a conversation is over, where the connection is not.

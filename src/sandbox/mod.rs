@@ -94,7 +94,7 @@
 //! | `world`, `host`, `fault`, `delay` | the description, as TOML or as values |
 //! | `directory`, `greylist`, `harvest` | which mailboxes exist; who has been seen before; unknown recipients counted |
 //! | `server`, `tls`, `stats` | sockets, certificates, counters |
-//! | `connection`, `wire` | one connection: octets, delays, faults |
+//! | `connection`, `transport` | one connection: octets, delays, faults |
 //! | `session` | the SMTP server without I/O |
 
 mod chance;
@@ -110,7 +110,7 @@ mod server;
 mod session;
 mod stats;
 mod tls;
-mod wire;
+mod transport;
 mod world;
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ use memchr::memchr;
 use self::{errors::Errors, nonmail::Nonmail, phase::Phase};
 use super::{
     Delay, Extension, HostConfig, Stage, chance, directory::Directory, greylist::Greylist, harvest::Harvest,
-    stats::Counters, wire::Delivery,
+    stats::Counters, transport::Delivery,
 };
 use crate::proto::{Command, CommandError, ReversePath, Verb};
 

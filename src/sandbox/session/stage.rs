@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     proto::Mailbox,
-    sandbox::{Does, Stage, fault, wire::Delivery},
+    sandbox::{Does, Stage, fault, transport::Delivery},
 };
 
 /// How long [`Does::Swap`] waits for another reply.
