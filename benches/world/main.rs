@@ -42,7 +42,7 @@ use smtp_pool::{
     client::{Endpoint, Timeouts},
     metrics::Metrics,
     proto::{ClientName, Mailbox},
-    sandbox::{HostStats, Route, Sandbox, Truth},
+    sandbox::{HostRoute, HostStats, Sandbox, Truth},
     verify::{Record, Routes, Status, SubStatus, Unreachable, Verifier, VerifierConfig},
 };
 
@@ -136,7 +136,7 @@ fn config(sandbox: &Sandbox) -> VerifierConfig {
     let mut routes = Routes::new();
     routes.insert("*", Err(Unreachable::NoDnsEntries));
     for (domain, route) in sandbox.routes() {
-        let Route::Hosts(hosts) = route else { continue };
+        let HostRoute::Hosts(hosts) = route else { continue };
         let end = |(host, addr): &(&str, _)| Endpoint { host: (*host).into(), addrs: vec![*addr] };
         routes.insert(domain, Ok(hosts.iter().map(end).collect()));
     }

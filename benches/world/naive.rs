@@ -6,7 +6,7 @@ use smtp_pool::{
     client::{ClientConfig, Connector, Endpoint},
     metrics::Metrics,
     proto::{ClientName, Command, MailParams, Mailbox, RcptParams, ReversePath},
-    sandbox::{Route, Sandbox},
+    sandbox::{HostRoute, Sandbox},
 };
 use tokio::{sync::Semaphore, task::JoinSet};
 
@@ -18,7 +18,7 @@ pub(crate) async fn verify(sandbox: &Sandbox, addresses: &[String]) {
     let mut asked = JoinSet::new();
     for address in addresses {
         let mailbox = Mailbox::parse(address).unwrap();
-        let Some(Route::Hosts(hosts)) = sandbox.route(mailbox.domain()) else { continue };
+        let Some(HostRoute::Hosts(hosts)) = sandbox.route(mailbox.domain()) else { continue };
         let (host, addr) = hosts[0];
         let place = places.entry(host.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(2)));
         let (place, connector) = (Arc::clone(place), Arc::clone(&connector));

@@ -11,8 +11,8 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
     Does, Stage,
-    session::{Mx, Session, Step},
-    transport::{Delivery, Reset, Wire},
+    session::{Mx, ServerSession, Step},
+    transport::{ReplyTiming, Reset, Transport},
 };
 
 /// Why a conversation is over, where the connection is not.
@@ -25,7 +25,7 @@ enum End {
 
 /// Serves one client. Whatever it does, it ends the connection and nothing else.
 pub(super) async fn serve(mx: Arc<Mx>, tls: TlsAcceptor, stream: TcpStream, peer: IpAddr) {
-    let id = mx.counters.connections.up();
+    let id = mx.counters.connections.increment();
     let ended = match Open::claim(&mx) {
         Some(open) => converse(&mx, &tls, stream, peer, id, &mut Some(open)).await,
         None => refuse(&mx, stream, peer, id).await,
@@ -47,17 +47,17 @@ impl<'a> Open<'a> {
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.0.counters.open.down();
+        self.0.counters.open.decrement();
     }
 }
 
 async fn refuse(mx: &Arc<Mx>, stream: TcpStream, peer: IpAddr, id: u64) -> io::Result<()> {
-    mx.counters.refused_connections.up();
-    let mut session = Session::new(Arc::clone(mx), peer, id, false);
-    let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
-    session.close(&mut wire.out, 421, "4.7.0", format_args!("Error: too many connections from {peer}"));
-    wire.send(None, Delivery::default()).await?;
-    wire.close().await
+    mx.counters.refused_connections.increment();
+    let mut session = ServerSession::new(Arc::clone(mx), peer, id, false);
+    let mut transport = Transport::new(stream, &mx.config, session.rng.fork());
+    session.close(&mut transport.out, 421, "4.7.0", format_args!("Error: too many connections from {peer}"));
+    transport.send(None, ReplyTiming::default()).await?;
+    transport.close().await
 }
 
 async fn converse(
@@ -69,54 +69,54 @@ async fn converse(
     open: &mut Option<Open<'_>>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut session = Session::new(Arc::clone(mx), peer, id, false);
+    let mut session = ServerSession::new(Arc::clone(mx), peer, id, false);
     if mx.config.implicit_tls {
         let Some(stream) = handshake(mx, tls, stream, &mut session, open).await? else { return Ok(()) };
-        let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
-        let end = greet(mx, &mut wire, &mut session, open).await?;
+        let mut transport = Transport::new(stream, &mx.config, session.rng.fork());
+        let end = greet(mx, &mut transport, &mut session, open).await?;
         *open = None;
-        return wire.end(end == End::Reset).await;
+        return transport.end(end == End::Reset).await;
     }
-    let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
-    let end = greet(mx, &mut wire, &mut session, open).await?;
+    let mut transport = Transport::new(stream, &mx.config, session.rng.fork());
+    let end = greet(mx, &mut transport, &mut session, open).await?;
     if end != End::Handshake {
         *open = None;
-        return wire.end(end == End::Reset).await;
+        return transport.end(end == End::Reset).await;
     }
     // What the client sent behind STARTTLS goes with the wire: taken into TLS, it would be an injection.
-    let stream = wire.into_stream();
+    let stream = transport.into_stream();
     let Some(stream) = handshake(mx, tls, stream, &mut session, open).await? else { return Ok(()) };
-    let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
-    let end = dialogue(&mut wire, &mut session, open).await?;
+    let mut transport = Transport::new(stream, &mx.config, session.rng.fork());
+    let end = dialogue(&mut transport, &mut session, open).await?;
     *open = None;
-    wire.end(end == End::Reset).await
+    transport.end(end == End::Reset).await
 }
 
 async fn handshake(
     mx: &Mx,
     tls: &TlsAcceptor,
     stream: TcpStream,
-    session: &mut Session,
+    session: &mut ServerSession,
     open: &mut Option<Open<'_>>,
 ) -> io::Result<Option<TlsStream<TcpStream>>> {
     if let Some(does) = session.fault(Stage::Tls, None) {
         // Not before the client began: octets behind the reply to STARTTLS would be an injection, another fault.
         stream.readable().await?;
-        let mut wire = Wire::new(stream, &mx.config, session.rng.fork());
+        let mut transport = Transport::new(stream, &mx.config, session.rng.fork());
         if does == Does::Silence {
-            wire.ignore().await?;
+            transport.ignore().await?;
         }
         *open = None;
         if does == Does::Reset {
-            wire.reset().await?;
+            transport.reset().await?;
             return Ok(None);
         }
         if !matches!(does, Does::Silence | Does::Eof) {
             // The client takes it for a TLS record of no known type.
-            wire.put(&[0x80; 64]);
-            wire.send(None, Delivery::default()).await?;
+            transport.put(&[0x80; 64]);
+            transport.send(None, ReplyTiming::default()).await?;
         }
-        wire.close().await?;
+        transport.close().await?;
         return Ok(None);
     }
     let stream = timeout(mx.config.idle_timeout.max(), tls.accept(stream)).await??;
@@ -127,39 +127,39 @@ async fn handshake(
 /// The banner, and what follows.
 async fn greet<S: AsyncRead + AsyncWrite + Reset + Unpin>(
     mx: &Mx,
-    wire: &mut Wire<S>,
-    session: &mut Session,
+    transport: &mut Transport<S>,
+    session: &mut ServerSession,
     open: &mut Option<Open<'_>>,
 ) -> io::Result<End> {
     let delay = mx.config.banner_delay;
     if !delay.is_zero() {
-        wire.put(format!("220-{} ESMTP\r\n", mx.config.name).as_bytes());
-        wire.send(session.octet_delay(), session.take_delivery()).await?;
-        wire.drain().await?;
-        if !wire.is_quiet(delay).await? {
-            mx.counters.early_talkers.up();
-            wire.put(b"521 5.5.1 Protocol error\r\n");
+        transport.put(format!("220-{} ESMTP\r\n", mx.config.name).as_bytes());
+        transport.send(session.octet_delay(), session.take_timing()).await?;
+        transport.drain().await?;
+        if !transport.is_quiet(delay).await? {
+            mx.counters.early_talkers.increment();
+            transport.put(b"521 5.5.1 Protocol error\r\n");
             *open = None;
-            wire.send(None, Delivery::default()).await?;
+            transport.send(None, ReplyTiming::default()).await?;
             return Ok(End::Close);
         }
     }
-    let step = session.banner(&mut wire.out);
-    match act(step, wire, session, open).await? {
+    let step = session.banner(&mut transport.out);
+    match act(step, transport, session, open).await? {
         Some(end) => Ok(end),
-        None => dialogue(wire, session, open).await,
+        None => dialogue(transport, session, open).await,
     }
 }
 
 /// Lines and replies, until somebody has enough.
 async fn dialogue<S: AsyncRead + AsyncWrite + Reset + Unpin>(
-    wire: &mut Wire<S>,
-    session: &mut Session,
+    transport: &mut Transport<S>,
+    session: &mut ServerSession,
     open: &mut Option<Open<'_>>,
 ) -> io::Result<End> {
     loop {
-        let step = session.step(&mut wire.input, &mut wire.out);
-        if let Some(end) = act(step, wire, session, open).await? {
+        let step = session.step(&mut transport.input, &mut transport.out);
+        if let Some(end) = act(step, transport, session, open).await? {
             return Ok(end);
         }
     }
@@ -168,40 +168,40 @@ async fn dialogue<S: AsyncRead + AsyncWrite + Reset + Unpin>(
 /// Sends what is there to send, then does what the session asks for.
 async fn act<S: AsyncRead + AsyncWrite + Reset + Unpin>(
     step: Step,
-    wire: &mut Wire<S>,
-    session: &mut Session,
+    transport: &mut Transport<S>,
+    session: &mut ServerSession,
     open: &mut Option<Open<'_>>,
 ) -> io::Result<Option<End>> {
     if matches!(step, Step::Close | Step::Reset) {
         *open = None;
     }
-    wire.send(session.octet_delay(), session.take_delivery()).await?;
+    transport.send(session.octet_delay(), session.take_timing()).await?;
     match step {
         Step::Next => {}
-        Step::Read => match wire.fill().await {
+        Step::Read => match transport.fill().await {
             Ok(true) => {}
             Ok(false) => return Ok(Some(End::Close)),
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                session.close(&mut wire.out, 421, "4.4.2", format_args!("Error: timeout exceeded"));
+                session.close(&mut transport.out, 421, "4.4.2", format_args!("Error: timeout exceeded"));
                 *open = None;
-                wire.send(session.octet_delay(), session.take_delivery()).await?;
+                transport.send(session.octet_delay(), session.take_timing()).await?;
                 return Ok(Some(End::Close));
             }
             Err(error) => return Err(error),
         },
-        Step::Pause(delay) => wire.pause(delay).await?,
+        Step::Pause(delay) => transport.pause(delay).await?,
         Step::Close => return Ok(Some(End::Close)),
         Step::Reset => return Ok(Some(End::Reset)),
         Step::Handshake => {
-            wire.drain().await?;
+            transport.drain().await?;
             return Ok(Some(End::Handshake));
         }
         Step::Silence => {
-            wire.ignore().await?;
+            transport.ignore().await?;
             return Ok(Some(End::Close));
         }
         Step::Endless => {
-            wire.ramble().await?;
+            transport.send_without_end().await?;
             return Ok(Some(End::Close));
         }
     }

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 /// Counts unknown recipients, of one connection or of all of them.
 #[derive(Debug, Default)]
-pub(super) struct Harvest {
+pub(super) struct HarvestCounter {
     unknown: u32,
     state: State,
 }
@@ -17,7 +17,7 @@ enum State {
     Refusing(Option<Instant>),
 }
 
-impl Harvest {
+impl HarvestCounter {
     /// Whether every recipient is refused now.
     pub(super) fn refuses(&mut self, now: Instant) -> bool {
         if let State::Refusing(Some(until)) = self.state
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn refuses_from_the_nth_unknown_recipient_until_its_time() {
-        let (now, mut harvest) = (Instant::now(), Harvest::default());
+        let (now, mut harvest) = (Instant::now(), HarvestCounter::default());
         let until = now + Duration::from_secs(60);
         assert!(!harvest.record_unknown(2, Some(until)) && !harvest.refuses(now));
         assert!(harvest.record_unknown(2, Some(until)) && harvest.refuses(now));

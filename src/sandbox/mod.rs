@@ -121,7 +121,7 @@ pub use self::{
     directory::Truth,
     fault::{Does, Fault, Stage},
     host::{Blocked, ErrorLimits, Extension, HarvestDefence, HostConfig, Tarpit},
-    server::{Route, Sandbox},
+    server::{HostRoute, Sandbox},
     stats::HostStats,
     world::{DomainConfig, World, WorldError},
 };

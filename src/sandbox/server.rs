@@ -65,7 +65,7 @@ struct Running {
 
 /// Where mail for a domain goes, as DNS would say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Route<'a> {
+pub enum HostRoute<'a> {
     /// MX hosts and their addresses, the preferred first.
     Hosts(Vec<(&'a str, SocketAddr)>),
     /// The domain takes no mail: `MX 0 .` (RFC 7505).
@@ -122,12 +122,12 @@ impl Sandbox {
     /// Where mail for a domain goes; `None` where there is no such domain. The name is in lower case and A-labels,
     /// as [`Mailbox::domain`] gives it.
     #[must_use]
-    pub fn route(&self, domain: &str) -> Option<Route<'_>> {
+    pub fn route(&self, domain: &str) -> Option<HostRoute<'_>> {
         self.directory.domain(domain).map(|hosts| self.route_over(hosts))
     }
 
     /// Every domain and its route, in no order. All other domains do not exist.
-    pub fn routes(&self) -> impl Iterator<Item = (&str, Route<'_>)> {
+    pub fn routes(&self) -> impl Iterator<Item = (&str, HostRoute<'_>)> {
         self.directory.domains().map(|(domain, hosts)| (domain, self.route_over(hosts)))
     }
 
@@ -159,12 +159,12 @@ impl Sandbox {
         self.by_name.get(&name.to_ascii_lowercase()).and_then(|&index| self.hosts.get(index))
     }
 
-    fn route_over(&self, hosts: &[usize]) -> Route<'_> {
+    fn route_over(&self, hosts: &[usize]) -> HostRoute<'_> {
         if hosts.is_empty() {
-            return Route::NullMx;
+            return HostRoute::NullMx;
         }
         let hosts = hosts.iter().filter_map(|&index| self.hosts.get(index));
-        Route::Hosts(hosts.map(|host| (&*host.mx.config.name, host.addr)).collect())
+        HostRoute::Hosts(hosts.map(|host| (&*host.mx.config.name, host.addr)).collect())
     }
 }
 

@@ -80,7 +80,7 @@ pub(super) struct Counter(AtomicU64);
 
 impl Counter {
     /// Adds one, and tells the sum.
-    pub(super) fn up(&self) -> u64 {
+    pub(super) fn increment(&self) -> u64 {
         self.add(1)
     }
 
@@ -94,7 +94,7 @@ impl Counter {
         self.0.fetch_update(Relaxed, Relaxed, next).ok().map(|count| count + 1)
     }
 
-    pub(super) fn down(&self) {
+    pub(super) fn decrement(&self) {
         self.0.fetch_sub(1, Relaxed);
     }
 

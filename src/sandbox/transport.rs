@@ -30,7 +30,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// How the replies are to be sent that are there to send; the default: all in one packet.
 #[derive(Debug, Default)]
-pub(super) struct Delivery {
+pub(super) struct ReplyTiming {
     /// Offsets inside of replies, ascending: there the packet ends, and the next one comes that much later.
     pub(super) cuts: Vec<(usize, Delay)>,
     /// Replies that come that much later than the others, and hold up none of them.
@@ -66,7 +66,7 @@ impl Reset for TlsStream<TcpStream> {
 
 /// A stream with its buffers, at a distance.
 #[derive(Debug)]
-pub(super) struct Wire<S> {
+pub(super) struct Transport<S> {
     stream: S,
     /// What the client sent.
     pub(super) input: BytesMut,
@@ -83,7 +83,7 @@ pub(super) struct Wire<S> {
     rng: Rng,
 }
 
-impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Wire<S> {
+impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Transport<S> {
     pub(super) fn new(stream: S, config: &HostConfig, mut rng: Rng) -> Self {
         let idle = config.idle_timeout.draw(&mut rng);
         let (input, out, late, surplus) = Default::default();
@@ -118,8 +118,8 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Wire<S> {
     }
 
     /// Sends the replies: at once, or as a flight on its way. In a tarpit, octet by octet.
-    pub(super) async fn send(&mut self, octet_delay: Option<Delay>, delivery: Delivery) -> io::Result<()> {
-        for (delay, octets) in delivery.late {
+    pub(super) async fn send(&mut self, octet_delay: Option<Delay>, timing: ReplyTiming) -> io::Result<()> {
+        for (delay, octets) in timing.late {
             let due = Instant::now() + self.latency.draw(&mut self.rng) + delay.draw(&mut self.rng);
             self.surplus.push(Packet { due, octets, is_cut: false });
         }
@@ -129,7 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Wire<S> {
         if let Some(delay) = octet_delay {
             return self.drip(delay).await;
         }
-        if self.latency.is_zero() && self.late.is_empty() && delivery.cuts.is_empty() {
+        if self.latency.is_zero() && self.late.is_empty() && timing.cuts.is_empty() {
             write(&mut self.stream, &self.out, self.idle).await?;
             self.out.clear();
             return Ok(());
@@ -138,7 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Wire<S> {
         // Octets do not overtake each other.
         let mut due = self.late.back().map_or(arrival, |last| last.due.max(arrival));
         let mut start = 0;
-        for (cut, pause) in delivery.cuts {
+        for (cut, pause) in timing.cuts {
             let octets = self.out.split_to(cut - start).freeze();
             self.late.push_back(Packet { due, octets, is_cut: true });
             due += pause.draw(&mut self.rng);
@@ -229,7 +229,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Wire<S> {
     }
 
     /// Sends a reply that does not end, until the client closes or time is up.
-    pub(super) async fn ramble(&mut self) -> io::Result<()> {
+    pub(super) async fn send_without_end(&mut self) -> io::Result<()> {
         self.drain().await?;
         let lines = b"250-and one more thing\r\n".repeat(64);
         let forever = async {

@@ -6,7 +6,7 @@ use smtp_pool::{
     client::{Endpoint, Timeouts},
     metrics::Metrics,
     proto::ClientName,
-    sandbox::{Route, Sandbox, World},
+    sandbox::{HostRoute, Sandbox, World},
     verify::{Record, Routes, Unreachable, Verifier, VerifierConfig},
 };
 
@@ -16,8 +16,8 @@ pub(crate) fn routes(sandbox: &Sandbox) -> Routes {
     routes.insert("*", Err(Unreachable::NoDnsEntries));
     for (domain, route) in sandbox.routes() {
         let route = match route {
-            Route::NullMx => Err(Unreachable::NullMx),
-            Route::Hosts(hosts) => Ok(hosts
+            HostRoute::NullMx => Err(Unreachable::NullMx),
+            HostRoute::Hosts(hosts) => Ok(hosts
                 .iter()
                 .map(|(host, addr)| Endpoint { host: (*host).into(), addrs: vec![*addr] })
                 .collect()),

@@ -3,12 +3,12 @@
 use bytes::BytesMut;
 
 use super::{
-    Session, Step,
+    ServerSession, Step,
     phase::{Exchange, Phase},
 };
 use crate::proto::{Mechanism, SaslResponse};
 
-impl Session {
+impl ServerSession {
     pub(super) fn auth(
         &mut self,
         mechanism: &Mechanism,

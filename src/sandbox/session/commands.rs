@@ -5,20 +5,20 @@ use std::sync::{Arc, PoisonError};
 use bytes::{BufMut, BytesMut};
 use tokio::time::Instant;
 
-use super::{Session, Step, Transaction};
+use super::{ServerSession, Step, Transaction};
 use crate::{
     proto::{Body, ClientName, Command, MailParams, Mailbox, RcptParams, ReversePath, Verb},
-    sandbox::{Extension, HarvestDefence, Truth, harvest::Harvest},
+    sandbox::{Extension, HarvestDefence, Truth, harvest::HarvestCounter},
 };
 
-impl Session {
+impl ServerSession {
     pub(super) fn execute(&mut self, command: Command, out: &mut BytesMut) -> Step {
         let verb = command.verb();
         if matches!(verb, Verb::Ehlo | Verb::Helo | Verb::Lhlo | Verb::Rset | Verb::Noop | Verb::Vrfy)
             && self.errors.junk()
         {
             self.count_error();
-            self.mx.counters.junk_limit_hits.up();
+            self.mx.counters.junk_limit_hits.increment();
         }
         match command {
             Command::Ehlo(name) => self.greet(Verb::Ehlo, &name, out),
@@ -135,7 +135,7 @@ impl Session {
             self.close(out, 421, "4.7.0", format_args!("Error: too many messages in this connection"))
         } else {
             self.mails += 1;
-            mx.counters.transactions.up();
+            mx.counters.transactions.increment();
             let smtputf8 = params.smtputf8;
             self.transaction = Some(Transaction { sender: from, smtputf8, accepted: 0, chunked: None });
             out.put_slice(if self.enhanced { b"250 2.1.0 Ok\r\n" } else { b"250 Ok\r\n" });
@@ -145,7 +145,7 @@ impl Session {
 
     fn rcpt(&mut self, to: &Mailbox, params: &RcptParams, out: &mut BytesMut) -> Step {
         let mx = Arc::clone(&self.mx);
-        mx.counters.rcpts.up();
+        mx.counters.rcpts.increment();
         let Some(transaction) = &self.transaction else {
             return self.refuse(out, 503, "5.5.1", format_args!("Error: need MAIL command"));
         };
@@ -160,7 +160,7 @@ impl Session {
             return self.refuse(out, 553, "5.6.7", text);
         }
         if mx.config.rcpts_per_transaction.is_some_and(|limit| transaction.accepted >= limit) {
-            mx.counters.rcpt_limit_hits.up();
+            mx.counters.rcpt_limit_hits.increment();
             return self.refuse(out, 452, "4.5.3", format_args!("Error: too many recipients"));
         }
         let bounce = transaction.sender == ReversePath::Null;
@@ -173,12 +173,12 @@ impl Session {
         };
         let sender = transaction.sender.as_str();
         if mx.greylist.as_ref().is_some_and(|list| !list.lets_pass(self.peer, sender, to.as_str())) {
-            mx.counters.greylisted.up();
+            mx.counters.greylisted.increment();
             let why = "Recipient address rejected: Greylisted, please try again later";
             return self.refuse_rcpt(out, 450, "4.2.0", to, why);
         }
         if self.defends() {
-            mx.counters.harvest_refusals.up();
+            mx.counters.harvest_refusals.increment();
             return self.refuse_unknown(out, to);
         }
         match truth {
@@ -210,11 +210,11 @@ impl Session {
         let Some(defence) = self.mx.config.harvest_defence else { return };
         let until = defence.lasts.map(|lasts| Instant::now() + lasts.draw(&mut self.rng));
         if self.with_harvest(defence, |harvest| harvest.record_unknown(defence.after, until)) {
-            self.mx.counters.harvest_defences.up();
+            self.mx.counters.harvest_defences.increment();
         }
     }
 
-    fn with_harvest<T>(&mut self, defence: HarvestDefence, act: impl FnOnce(&mut Harvest) -> T) -> T {
+    fn with_harvest<T>(&mut self, defence: HarvestDefence, act: impl FnOnce(&mut HarvestCounter) -> T) -> T {
         match defence.per_connection {
             true => act(&mut self.harvest),
             false => act(&mut self.mx.harvest.lock().unwrap_or_else(PoisonError::into_inner)),
@@ -230,7 +230,7 @@ impl Session {
         if let Some(transaction) = &mut self.transaction {
             transaction.accepted += 1;
         }
-        self.mx.counters.accepted.up();
+        self.mx.counters.accepted.increment();
         out.put_slice(if self.enhanced { b"250 2.1.5 Ok\r\n" } else { b"250 Ok\r\n" });
         Step::Next
     }

@@ -16,7 +16,7 @@ impl Errors {
         Self { limits, errors: 0, junk: 0, paused: false }
     }
 
-    pub(super) fn up(&mut self) {
+    pub(super) fn increment(&mut self) {
         self.errors = self.errors.saturating_add(1);
     }
 
@@ -51,12 +51,12 @@ mod tests {
     fn slow_at_soft_closed_at_hard_forgiven_by_a_message() {
         let limits = ErrorLimits { soft: 2, hard: 3, junk: 1, ..ErrorLimits::default() };
         let mut errors = Errors::new(Some(limits));
-        errors.up();
+        errors.increment();
         assert_eq!(errors.pause(), None);
-        errors.up();
+        errors.increment();
         assert_eq!((errors.pause(), errors.pause()), (Some(limits.delay), None), "once for each command");
         assert_eq!((errors.junk(), errors.junk()), (false, true));
-        errors.up();
+        errors.increment();
         assert!(errors.are_too_many());
         errors.reset();
         assert!(!errors.are_too_many() && errors.pause().is_none() && !errors.junk());

@@ -3,12 +3,12 @@
 use bytes::BytesMut;
 
 use super::{
-    Session, Step,
-    phase::{Body, End, Phase},
+    ServerSession, Step,
+    phase::{BodyEnd, MessageBody, Phase},
 };
 use crate::sandbox::{Extension, Stage};
 
-impl Session {
+impl ServerSession {
     pub(super) fn data(&mut self, out: &mut BytesMut) -> Step {
         match &self.transaction {
             None => self.refuse(out, 503, "5.5.1", format_args!("Error: need MAIL command")),
@@ -19,7 +19,7 @@ impl Session {
                 self.refuse(out, 554, "5.5.1", format_args!("Error: no valid recipients"))
             }
             Some(_) => {
-                self.phase = Phase::Body(Body::data());
+                self.phase = Phase::Body(MessageBody::data());
                 self.plain(out, 354, format_args!("End data with <CR><LF>.<CR><LF>"))
             }
         }
@@ -27,17 +27,17 @@ impl Session {
 
     /// The chunk must be read whatever will be said of it, or its octets would be taken for commands.
     pub(super) fn bdat(&mut self, size: u64, last: bool) -> Step {
-        self.phase = Phase::Body(Body::Chunk { left: size, size, last });
+        self.phase = Phase::Body(MessageBody::Chunk { left: size, size, last });
         Step::Next
     }
 
-    pub(super) fn end_body(&mut self, end: End, out: &mut BytesMut) -> Step {
+    pub(super) fn end_body(&mut self, end: BodyEnd, out: &mut BytesMut) -> Step {
         self.phase = Phase::Command;
         let step = match end {
-            End::Data { octets } => {
+            BodyEnd::Data { octets } => {
                 self.answer(Stage::Message, None, out, |session, out| session.deliver(octets, out))
             }
-            End::Chunk { size, last } => {
+            BodyEnd::Chunk { size, last } => {
                 self.answer(Stage::Bdat, None, out, |session, out| session.end_chunk(size, last, out))
             }
         };
@@ -73,7 +73,7 @@ impl Session {
         }
         self.errors.reset();
         self.nonmail.message();
-        let id = self.mx.counters.messages.up();
+        let id = self.mx.counters.messages.increment();
         self.mx.counters.message_octets.add(octets);
         // LMTP answers once for each recipient (RFC 2033 4.2).
         for _ in 0..if self.mx.config.lmtp { accepted } else { 1 } {

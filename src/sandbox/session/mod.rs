@@ -33,8 +33,8 @@ use memchr::memchr;
 
 use self::{errors::Errors, nonmail::Nonmail, phase::Phase};
 use super::{
-    Delay, Extension, HostConfig, Stage, chance, directory::Directory, greylist::Greylist, harvest::Harvest,
-    stats::Counters, transport::Delivery,
+    Delay, Extension, HostConfig, Stage, chance, directory::Directory, greylist::Greylist,
+    harvest::HarvestCounter, stats::Counters, transport::ReplyTiming,
 };
 use crate::proto::{Command, CommandError, ReversePath, Verb};
 
@@ -49,7 +49,7 @@ pub(super) struct Mx {
     pub(super) config: HostConfig,
     pub(super) directory: Arc<Directory>,
     pub(super) greylist: Option<Greylist>,
-    pub(super) harvest: Mutex<Harvest>,
+    pub(super) harvest: Mutex<HarvestCounter>,
     pub(super) counters: Counters,
 }
 
@@ -76,7 +76,7 @@ pub(super) enum Step {
 
 /// One client's dialogue.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct ServerSession {
     mx: Arc<Mx>,
     peer: IpAddr,
     pub(super) rng: Rng,
@@ -93,11 +93,11 @@ pub(super) struct Session {
     /// How often each fault's stage and recipient have fit.
     counts: Vec<u32>,
     /// How the replies of this step are to be sent.
-    delivery: Delivery,
+    timing: ReplyTiming,
     /// The reply that the next one overtakes.
     held: Option<Bytes>,
     nonmail: Nonmail,
-    harvest: Harvest,
+    harvest: HarvestCounter,
     slow: bool,
     /// In the middle of a line that is too long.
     skipping: bool,
@@ -113,7 +113,7 @@ struct Transaction {
     chunked: Option<u64>,
 }
 
-impl Session {
+impl ServerSession {
     pub(super) fn new(mx: Arc<Mx>, peer: IpAddr, connection: u64, secure: bool) -> Self {
         Self {
             rng: chance::rng(mx.seed, &mx.config.name, connection),
@@ -121,7 +121,7 @@ impl Session {
             errors: Errors::new(mx.config.errors),
             counts: vec![0; mx.config.faults.len()],
             nonmail: Nonmail::new(mx.config.max_nonmail),
-            harvest: Harvest::default(),
+            harvest: HarvestCounter::default(),
             mx,
             peer,
             greeted: false,
@@ -131,7 +131,7 @@ impl Session {
             phase: Phase::Command,
             commands: 0,
             mails: 0,
-            delivery: Delivery::default(),
+            timing: ReplyTiming::default(),
             held: None,
             slow: false,
             skipping: false,
@@ -158,7 +158,7 @@ impl Session {
                 }
             } else if let Some(end) = memchr(b'\n', input) {
                 if let Some(delay) = self.errors.pause() {
-                    self.mx.counters.soft_limit_hits.up();
+                    self.mx.counters.soft_limit_hits.increment();
                     Step::Pause(delay)
                 } else {
                     let line = input.split_to(end + 1);
@@ -190,7 +190,7 @@ impl Session {
             return self.answer(Stage::Auth, None, out, |session, out| session.auth_response(line, out));
         }
         self.commands += 1;
-        self.mx.counters.commands.up();
+        self.mx.counters.commands.increment();
         if self.mx.config.shutdown_at == Some(self.commands) {
             return self.close(out, 421, "4.3.2", format_args!("Service shutting down"));
         }
@@ -200,10 +200,10 @@ impl Session {
             Ok(command) => {
                 let verb = command.verb();
                 if more && !self.may_be_followed(verb) {
-                    self.mx.counters.improper_pipelining.up();
+                    self.mx.counters.improper_pipelining.increment();
                 }
                 if self.nonmail.is_too_many(verb) {
-                    self.mx.counters.nonmail_limit_hits.up();
+                    self.mx.counters.nonmail_limit_hits.increment();
                     self.plain(out, 554, format_args!("Too many nonmail commands"));
                     return Step::Close;
                 }
@@ -252,7 +252,7 @@ impl Session {
         if !self.errors.are_too_many() {
             return Step::Next;
         }
-        self.mx.counters.hard_limit_hits.up();
+        self.mx.counters.hard_limit_hits.increment();
         self.close(out, 421, "4.7.0", format_args!("Error: too many errors"))
     }
 
@@ -262,7 +262,7 @@ impl Session {
         self.greeted = false;
         self.transaction = None;
         self.nonmail.secured();
-        self.mx.counters.handshakes.up();
+        self.mx.counters.handshakes.increment();
     }
 
     /// The time before each octet, once the tarpit has begun.
@@ -295,8 +295,8 @@ impl Session {
     }
 
     fn count_error(&mut self) {
-        self.errors.up();
-        self.mx.counters.errors.up();
+        self.errors.increment();
+        self.mx.counters.errors.increment();
     }
 
     fn reply(&self, out: &mut BytesMut, code: u16, enhanced: &str, text: Arguments<'_>) -> Step {

@@ -5,18 +5,18 @@ use std::{mem, time::Duration};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
-    Session, Step,
-    phase::{Body, Phase},
+    ServerSession, Step,
+    phase::{MessageBody, Phase},
 };
 use crate::{
     proto::Mailbox,
-    sandbox::{Does, Stage, fault, transport::Delivery},
+    sandbox::{Does, Stage, fault, transport::ReplyTiming},
 };
 
 /// How long [`Does::Swap`] waits for another reply.
 const SWAP_WAIT: Duration = Duration::from_millis(50);
 
-impl Session {
+impl ServerSession {
     /// Answers, unless what the host does at this stage is something else. For RCPT, `to` is the recipient.
     pub(super) fn answer(
         &mut self,
@@ -61,7 +61,7 @@ impl Session {
                 };
                 match after.is_zero() {
                     true => out.put(surplus),
-                    false => self.delivery.late.push((after, surplus)),
+                    false => self.timing.late.push((after, surplus)),
                 }
                 return step;
             }
@@ -75,13 +75,13 @@ impl Session {
             }
             Does::Split(pause) => {
                 let step = execute(self, out);
-                self.delivery.cuts.extend(cuts(&out[start..]).map(|cut| (start + cut, pause)));
+                self.timing.cuts.extend(cuts(&out[start..]).map(|cut| (start + cut, pause)));
                 return step;
             }
             Does::Reply(text) => {
                 let step = match text.as_bytes() {
                     [b'3', b'5', b'4', ..] if stage == Stage::Data => {
-                        self.phase = Phase::Body(Body::data());
+                        self.phase = Phase::Body(MessageBody::data());
                         Step::Next
                     }
                     [b'2' | b'3', ..] => execute(self, out),
@@ -116,7 +116,7 @@ impl Session {
             // Held back as well, and so the later of the two: it goes first.
             Some(later) => out.put(later),
             None if out.len() == start && step == Step::Read => {
-                self.delivery.late.push((SWAP_WAIT.into(), held));
+                self.timing.late.push((SWAP_WAIT.into(), held));
                 return;
             }
             None if out.len() == start && matches!(step, Step::Next | Step::Pause(_)) => {
@@ -129,8 +129,8 @@ impl Session {
     }
 
     /// How the octets are to be sent that the last step has appended.
-    pub(in crate::sandbox) fn take_delivery(&mut self) -> Delivery {
-        mem::take(&mut self.delivery)
+    pub(in crate::sandbox) fn take_timing(&mut self) -> ReplyTiming {
+        mem::take(&mut self.timing)
     }
 
     fn is_blocked(&self, stage: Stage) -> bool {
@@ -142,9 +142,9 @@ impl Session {
     }
 
     fn refuse_blocked(&mut self, stage: Stage, out: &mut BytesMut) -> Step {
-        let refusals = self.mx.counters.blocked.up();
+        let refusals = self.mx.counters.blocked.increment();
         if stage == Stage::Rcpt {
-            self.mx.counters.rcpts.up();
+            self.mx.counters.rcpts.increment();
             if self.mx.config.blocked.is_some_and(|blocked| refusals <= blocked.vague) {
                 return self.refuse(
                     out,
@@ -162,7 +162,7 @@ impl Session {
 
     fn refused(&mut self, stage: Stage) -> Step {
         if stage == Stage::Rcpt {
-            self.mx.counters.rcpts.up();
+            self.mx.counters.rcpts.increment();
         }
         self.count_error();
         if stage == Stage::Connect { Step::Close } else { Step::Next }

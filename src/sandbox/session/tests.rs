@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::*;
 use crate::sandbox::{ErrorLimits, World};
 
-fn session() -> Session {
+fn session() -> ServerSession {
     let world = "[[host]]\nname = 'mx.good.test'\naccounts = { tim = 'secret' }\n[[domain]]\nname = 'good.test'\n\
                  users = ['ann']";
     let world = World::from_toml(world).unwrap();
@@ -23,7 +23,7 @@ fn session() -> Session {
         harvest: Mutex::default(),
         counters: Counters::default(),
     };
-    Session::new(Arc::new(mx), Ipv4Addr::LOCALHOST.into(), 1, false)
+    ServerSession::new(Arc::new(mx), Ipv4Addr::LOCALHOST.into(), 1, false)
 }
 
 /// What the server says to octets that come in chunks of a size drawn anew each time.

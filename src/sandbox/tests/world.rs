@@ -31,9 +31,9 @@ async fn expected_tells_the_truth() {
 async fn routes_are_those_of_dns() {
     let sandbox = Sandbox::start(World::demo()).await.unwrap();
     let routes: HashMap<_, _> = sandbox.routes().collect();
-    assert_eq!(routes["null.test"], Route::NullMx);
+    assert_eq!(routes["null.test"], HostRoute::NullMx);
     let backup = ["mx1.backup.test", "mx2.backup.test"].map(|host| (host, sandbox.addr(host).unwrap()));
-    assert_eq!(routes["backup.test"], Route::Hosts(backup.to_vec()));
+    assert_eq!(routes["backup.test"], HostRoute::Hosts(backup.to_vec()));
     assert_eq!(sandbox.route("xn--bcher-kva.test"), Some(routes["xn--bcher-kva.test"].clone()));
     assert_eq!(sandbox.route("nowhere.test"), None);
     assert_eq!(sandbox.hosts().count(), World::demo().hosts.len());
@@ -103,7 +103,7 @@ async fn a_large_world_is_a_few_lines_and_the_seed_decides() {
     let other = Sandbox::start(World { seed: 8, ..world }).await.unwrap();
     assert_eq!(
         first.route("d123.test"),
-        Some(Route::Hosts(vec![("mx3.test", first.addr("mx3.test").unwrap())]))
+        Some(HostRoute::Hosts(vec![("mx3.test", first.addr("mx3.test").unwrap())]))
     );
     let truths = |sandbox| -> Vec<_> {
         (0..1000).map(|n| truth(sandbox, &format!("user{n}@d{}.test", n % 200))).collect()

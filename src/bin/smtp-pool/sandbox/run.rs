@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use smtp_pool::sandbox::{Route, Sandbox, World};
+use smtp_pool::sandbox::{HostRoute, Sandbox, World};
 use tokio::select;
 
 use super::args::SandboxArgs;
@@ -57,10 +57,10 @@ fn describe(sandbox: &Sandbox) -> String {
     text
 }
 
-fn options(domain: &str, route: Route<'_>) -> String {
+fn options(domain: &str, route: HostRoute<'_>) -> String {
     match route {
-        Route::NullMx => format!("--route {domain}=.\n"),
-        Route::Hosts(hosts) => {
+        HostRoute::NullMx => format!("--route {domain}=.\n"),
+        HostRoute::Hosts(hosts) => {
             let options: Vec<_> = hosts.iter().map(|(_, addr)| format!("--route {domain}={addr}")).collect();
             options.join(" ") + "\n"
         }

@@ -3,7 +3,7 @@
 use smtp_pool::{
     client::Endpoint,
     net::TlsConfig,
-    sandbox::{Route, Sandbox, World},
+    sandbox::{HostRoute, Sandbox, World},
     verify::{MailRoute, Unreachable, VerifierConfig},
 };
 
@@ -21,12 +21,12 @@ pub(crate) async fn start_sandbox(world: World, config: &mut VerifierConfig) -> 
     Ok(sandbox)
 }
 
-fn mail_route(route: Route<'_>) -> MailRoute {
+fn mail_route(route: HostRoute<'_>) -> MailRoute {
     match route {
-        Route::Hosts(hosts) => {
+        HostRoute::Hosts(hosts) => {
             let endpoint = |(host, addr): (&str, _)| Endpoint { host: host.into(), addrs: vec![addr] };
             Ok(hosts.into_iter().map(endpoint).collect())
         }
-        Route::NullMx => Err(Unreachable::NullMx),
+        HostRoute::NullMx => Err(Unreachable::NullMx),
     }
 }
