@@ -151,7 +151,7 @@ impl Connector {
         if matches!(opened, Err(ConnectError::Tls(_) | ConnectError::StartTls(_)))
             && policy == TlsPolicy::Opportunistic
         {
-            self.note_broken(endpoint);
+            self.record_broken(endpoint);
             opened = self.open(endpoint, TlsPolicy::Off, &metrics).await;
         }
         match &opened {
@@ -193,7 +193,7 @@ impl Connector {
         Log { span, addresses: self.config.log_addresses }
     }
 
-    fn note_broken(&self, endpoint: &Endpoint) {
+    fn record_broken(&self, endpoint: &Endpoint) {
         tracing::debug!(host = %endpoint, "STARTTLS is offered and broken, going on in the clear");
         let mut broken = self.broken_starttls.lock().unwrap_or_else(PoisonError::into_inner);
         if broken.len() == MAX_BROKEN {

@@ -12,28 +12,28 @@ use crate::{
 
 /// Replies of one kind that came with one read of one flight share a latency, and are recorded as one.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct LatencyRecorder {
     metrics: Arc<ServerMetrics>,
     /// What was answered, when it was sent, when the answer came, and how often.
     pending: Option<(Operation, Instant, Instant, u64)>,
 }
 
-impl Tally {
+impl LatencyRecorder {
     pub(super) fn new(metrics: Arc<ServerMetrics>) -> Self {
         Self { metrics, pending: None }
     }
 
-    pub(super) fn note(&mut self, operation: Operation, sent: Instant, came: Instant, count: u64) {
+    pub(super) fn record(&mut self, operation: Operation, sent: Instant, came: Instant, count: u64) {
         match &mut self.pending {
             Some((of, from, to, n)) if (*of, *from, *to) == (operation, sent, came) => *n += count,
             _ => {
-                self.settle();
+                self.flush();
                 self.pending = Some((operation, sent, came, count));
             }
         }
     }
 
-    pub(super) fn settle(&mut self) {
+    pub(super) fn flush(&mut self) {
         if let Some((operation, sent, came, n)) = self.pending.take() {
             self.metrics.record_many(operation, came.saturating_duration_since(sent), n);
         }
@@ -47,9 +47,9 @@ impl Tally {
     }
 }
 
-impl Drop for Tally {
+impl Drop for LatencyRecorder {
     fn drop(&mut self) {
-        self.settle();
+        self.flush();
     }
 }
 

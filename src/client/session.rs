@@ -30,13 +30,13 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use self::round_trip::{Flight, RoundTrip};
-use super::{SessionError, Timeouts, latencies::Tally, log::Log};
+use self::round_trip::{CommandGroup, RoundTrip};
+use super::{SessionError, Timeouts, latencies::LatencyRecorder, log::Log};
 use crate::{
     metrics::ServerMetrics,
     proto::{
-        Command, Decoder, Dialogue, Extensions, Head, MailParams, Mailbox, RcptParams, Reply, ReversePath,
-        State, Verb, encode_mail, encode_rcpt,
+        Command, Decoder, Dialogue, Extensions, MailParams, Mailbox, RcptParams, Reply, ReplyHead,
+        ReversePath, State, Verb, encode_mail, encode_rcpt,
     },
 };
 
@@ -46,7 +46,7 @@ pub const MAX_IN_FLIGHT: usize = 32 * 1024;
 /// Replies read ahead while a write is pending; beyond, the peer has to wait.
 const MAX_READ_AHEAD: usize = 256 * 1024;
 /// How much room there is for one read.
-const READ: usize = 8 * 1024;
+const READ_SIZE: usize = 8 * 1024;
 
 /// An SMTP dialogue over `S`.
 ///
@@ -63,13 +63,13 @@ pub struct Session<S> {
     /// The last greeting that was accepted, and the hash of its reply, which is too long to be kept.
     greeting: Option<(Verb, u64)>,
     timeouts: Timeouts,
-    tally: Tally,
+    latencies: LatencyRecorder,
     log: Log,
-    flights: VecDeque<Flight>,
+    groups: VecDeque<CommandGroup>,
     in_flight: usize,
     round_trip: RoundTrip,
     /// The last reply owed, while the session listens for one too many.
-    framed: Option<Head>,
+    framed: Option<ReplyHead>,
     /// Since when the reply that is due has been waited for.
     waiting: Option<Instant>,
     read_at: Instant,
@@ -100,9 +100,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             extensions: Extensions::default(),
             greeting: None,
             timeouts,
-            tally: Tally::new(metrics),
+            latencies: LatencyRecorder::new(metrics),
             log: Log::new(),
-            flights: VecDeque::from([Flight::new(now, 1, 0)]),
+            groups: VecDeque::from([CommandGroup::new(now, 1, 0)]),
             in_flight: 0,
             round_trip: RoundTrip::default(),
             framed: None,
@@ -146,7 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     fn queue_with(&mut self, verb: Verb, encode: impl FnOnce(&mut BytesMut)) -> Result<(), SessionError> {
         let owed = self.dialogue.owed();
         if owed == 0 && self.is_answered() {
-            return Err(self.unasked());
+            return Err(self.unsolicited());
         }
         self.dialogue.send(verb)?;
         let replies = self.dialogue.owed() - owed;
@@ -155,13 +155,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let octets = self.out.len() - before;
         self.log.queued(verb, &self.out[before..]);
         self.in_flight += octets;
-        match self.flights.back_mut() {
+        match self.groups.back_mut() {
             // Not flushed yet: the same flight.
-            Some(flight) if before > 0 => {
-                flight.replies += replies;
-                flight.octets += octets;
+            Some(group) if before > 0 => {
+                group.replies += replies;
+                group.octets += octets;
             }
-            _ => self.flights.push_back(Flight::new(self.read_at, replies, octets)),
+            _ => self.groups.push_back(CommandGroup::new(self.read_at, replies, octets)),
         }
         Ok(())
     }
@@ -190,9 +190,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             return Ok(());
         }
         let now = Instant::now();
-        if let Some(flight) = self.flights.back_mut() {
-            flight.sent = now;
-            flight.is_timed = flight.octets == self.out.len();
+        if let Some(group) = self.groups.back_mut() {
+            group.sent = now;
+            group.is_timed = group.octets == self.out.len();
         }
         let written = timeout_at(now + self.timeouts.of(verb), poll_fn(|cx| self.poll_flush(cx))).await;
         written.map_err(|_| SessionError::Timeout { verb })
@@ -216,9 +216,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 Poll::Pending if self.decoder.buffered() >= MAX_READ_AHEAD => return Poll::Pending,
                 Poll::Pending => {
                     let buf = self.decoder.buffer();
-                    buf.reserve(READ);
+                    buf.reserve(READ_SIZE);
                     match pin!(self.stream.read_buf(buf)).poll(cx) {
-                        Poll::Ready(read) => self.note_read(read),
+                        Poll::Ready(read) => self.record_read(read),
                         Poll::Pending => return Poll::Pending,
                     }
                 }
@@ -229,7 +229,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Poll::Ready(())
     }
 
-    fn note_read(&mut self, read: io::Result<usize>) {
+    fn record_read(&mut self, read: io::Result<usize>) {
         match read {
             Ok(0) => self.ended = Some(Ended::Eof),
             // TLS without close_notify, as many servers end it; a cut reply is incomplete all the same.
@@ -305,7 +305,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// ```
     pub async fn replies_alike(&mut self, most: usize) -> Result<(Verb, Reply<&[u8]>, usize), SessionError> {
         // Those to commands of another flight may have come before it was sent.
-        let mut most = self.flights.front().map_or(1, |flight| flight.replies.min(most));
+        let mut most = self.groups.front().map_or(1, |group| group.replies.min(most));
         let (verb, head) = self.next_reply().await?;
         if self.round_trip.suspicion().is_some() {
             most = 1;
@@ -316,7 +316,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             count += 1;
         }
         if count > 1 {
-            self.note_replies(verb, head, count - 1);
+            self.record_replies(verb, head, count - 1);
         }
         Ok((verb, self.decoder.lend_first(head, count), count))
     }
@@ -333,7 +333,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     /// Waits for the next reply; it stays where it is, to be taken.
     #[inline]
-    async fn next_reply(&mut self) -> Result<(Verb, Head), SessionError> {
+    async fn next_reply(&mut self) -> Result<(Verb, ReplyHead), SessionError> {
         let verb = self.dialogue.due().ok_or(SessionError::NothingOwed)?;
         match self.read_reply(verb).await {
             Ok(head) => Ok((verb, head)),
@@ -341,12 +341,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    async fn read_reply(&mut self, verb: Verb) -> Result<Head, SessionError> {
-        if self.flights.len() == 1 && !self.out.is_empty() {
+    async fn read_reply(&mut self, verb: Verb) -> Result<ReplyHead, SessionError> {
+        if self.groups.len() == 1 && !self.out.is_empty() {
             // Of the flight that is due nothing is sent yet, so that nothing which is there can answer it.
-            let unsent = self.flights.front().is_some_and(|flight| flight.octets == self.out.len());
+            let unsent = self.groups.front().is_some_and(|group| group.octets == self.out.len());
             if unsent && self.is_answered() {
-                return Err(self.unasked());
+                return Err(self.unsolicited());
             }
             self.write(verb).await?;
         }
@@ -356,7 +356,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 framed => framed,
             };
             if let Some(head) = framed {
-                if self.flights.front().is_some_and(|flight| flight.is_timed) {
+                if self.groups.front().is_some_and(|group| group.is_timed) {
                     self.time_first(head)?;
                 }
                 if let Some(most) = self.round_trip.suspicion()
@@ -368,7 +368,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 self.framed = None;
                 self.waiting = None;
                 self.dialogue.receive(&self.decoder.framed(head))?;
-                self.note_replies(verb, head, 1);
+                self.record_replies(verb, head, 1);
                 return Ok(head);
             }
             // Not before all replies at hand are taken: what is queued meanwhile goes out in one write.
@@ -378,15 +378,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             }
             let deadline = *self.waiting.get_or_insert_with(Instant::now) + self.timeouts.of(verb);
             let buf = self.decoder.buffer();
-            buf.reserve(READ);
+            buf.reserve(READ_SIZE);
             let read = timeout_at(deadline, self.stream.read_buf(buf)).await;
-            self.note_read(read.map_err(|_| SessionError::Timeout { verb })?);
+            self.record_read(read.map_err(|_| SessionError::Timeout { verb })?);
         }
     }
 
     /// What comes behind a failure, a late reply for one, must not pass for being in step again.
     fn fail(&mut self, verb: Verb, error: SessionError) -> SessionError {
-        self.tally.failed(verb, &error);
+        self.latencies.failed(verb, &error);
         self.log.failed(verb, &error);
         self.ended.get_or_insert(Ended::Eof);
         error
@@ -405,7 +405,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Goes on over a stream that is now inside TLS: no banner, and everything learnt before is forgotten.
     pub fn secured(stream: S, timeouts: Timeouts, metrics: Arc<ServerMetrics>) -> Self {
         let mut session = Self::new(stream, timeouts, metrics);
-        session.flights.clear();
+        session.groups.clear();
         session.dialogue.secured();
         session
     }
@@ -444,11 +444,11 @@ impl<S> Session<S> {
 
     /// Gives the memory of the buffers back, for a session that will not be used for a while.
     #[inline]
-    pub fn rest(&mut self) {
+    pub fn release_buffers(&mut self) {
         self.decoder.shrink();
         self.dialogue.shrink();
-        if self.flights.capacity() > 0 {
-            self.flights.shrink_to_fit();
+        if self.groups.capacity() > 0 {
+            self.groups.shrink_to_fit();
         }
         if self.out.is_empty() && self.out.capacity() > 0 {
             self.out = BytesMut::new();

@@ -130,15 +130,15 @@ pub trait Gauges: Send + Sync {
 
 /// The pools of a server.
 #[derive(Default)]
-pub(super) struct Watch(Mutex<Vec<Weak<dyn Gauges>>>);
+pub(super) struct GaugeSources(Mutex<Vec<Weak<dyn Gauges>>>);
 
-impl Watch {
+impl GaugeSources {
     pub(super) fn add(&self, source: Weak<dyn Gauges>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(source);
     }
 
     /// All of them together, `None` if there are none.
-    pub(super) fn ask(&self) -> Option<Sizes> {
+    pub(super) fn sizes(&self) -> Option<Sizes> {
         // Let go of after the lock: this may be the last to hold a pool, whose end is not ours to foresee.
         let mut held: Vec<Arc<dyn Gauges>> = Vec::new();
         let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -167,8 +167,8 @@ mod tests {
 
     #[test]
     fn pools_of_a_server_add_up_and_counters_outlive_them() {
-        let watch = Watch::default();
-        assert_eq!(watch.ask(), None);
+        let watch = GaugeSources::default();
+        assert_eq!(watch.sizes(), None);
         let sizes = Sizes { idle: 1, active: 2, connecting: 3, waiting: 4, max: 5, ..Sizes::default() };
         let one = Arc::new(Pool(sizes));
         let other = Arc::new(Pool(Sizes { max: usize::MAX, breaker: BreakerState::HalfOpen, ..sizes }));
@@ -178,12 +178,12 @@ mod tests {
         }
         let breaker = BreakerState::HalfOpen;
         let both = Sizes { idle: 2, active: 4, connecting: 6, waiting: 8, max: usize::MAX, breaker };
-        assert_eq!(watch.ask(), Some(both));
+        assert_eq!(watch.sizes(), Some(both));
         drop(other);
-        assert_eq!(watch.ask(), Some(sizes));
+        assert_eq!(watch.sizes(), Some(sizes));
         drop(one);
-        assert_eq!(watch.ask(), None);
-        assert_eq!(watch.ask(), None);
+        assert_eq!(watch.sizes(), None);
+        assert_eq!(watch.sizes(), None);
     }
 
     #[test]

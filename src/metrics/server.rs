@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     BreakerState, Gauges, HealthResult, Operation, PoolState, ServerSnapshot, Sizes, counts::Counts,
-    gauges::Watch, recorder::Recorder,
+    gauges::GaugeSources, recorder::Recorder,
 };
 
 /// Where everything about one server is recorded; from [`Metrics::server`](super::Metrics::server).
@@ -54,7 +54,7 @@ pub struct ServerMetrics {
     /// What was told, by [`PoolState`], rather than asked for.
     told: [AtomicUsize; PoolState::ALL.len()],
     was_told: AtomicBool,
-    watch: Watch,
+    watch: GaugeSources,
 }
 
 impl ServerMetrics {
@@ -77,7 +77,7 @@ impl ServerMetrics {
             health_last: AtomicU64::default(),
             told: Default::default(),
             was_told: AtomicBool::default(),
-            watch: Watch::default(),
+            watch: GaugeSources::default(),
         }
     }
 
@@ -193,7 +193,7 @@ impl ServerMetrics {
 
     /// What is asked for and what was told.
     fn sizes(&self) -> Option<Sizes> {
-        let mut sizes = self.watch.ask();
+        let mut sizes = self.watch.sizes();
         if self.was_told.load(Ordering::Acquire) {
             let [idle, active, connecting, waiting] =
                 PoolState::ALL.map(|state| self.told[state as usize].load(Ordering::Relaxed));

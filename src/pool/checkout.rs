@@ -149,7 +149,7 @@ impl Server {
             // Refused or not, it is an answer; not so where its lines carry different codes.
             Ok(Ok(reply)) if lease.connection.is_idle() && !reply.has_mixed_codes() => {
                 lease.returned = self.shared.clock.tick();
-                lease.connection.rest();
+                lease.connection.release_buffers();
                 true
             }
             _ => false,
@@ -167,7 +167,7 @@ impl Server {
             return;
         }
         let now = server.shared.clock.now();
-        lease.connection.rest();
+        lease.connection.release_buffers();
         lease.returned = now;
         lease.end = CloseReason::Lost;
         if lease.expires <= now {

@@ -127,7 +127,7 @@ impl Reserved {
     pub(super) fn fill(mut self, mut connection: Connection) {
         let Some(server) = self.0.take() else { return };
         // Connections that are opened together would hold the buffers of their greetings together.
-        connection.rest();
+        connection.release_buffers();
         let lease = Box::new(Lease {
             expires: server.expiry(),
             returned: server.shared.clock.now(),

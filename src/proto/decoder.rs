@@ -10,7 +10,7 @@ use bytes::{Buf, BytesMut};
 use super::{
     DecodeError, MAX_LINE, MAX_LINES, MAX_REPLY, Reply,
     grammar::{self, line_end, trim_end},
-    reply::Head,
+    reply::ReplyHead,
 };
 
 /// Cuts replies out of what was read.
@@ -37,7 +37,7 @@ pub struct Decoder {
     /// Lines of the reply so far, blank ones before it too.
     lines: usize,
     /// What the first line of the reply said.
-    head: Option<Head>,
+    head: Option<ReplyHead>,
 }
 
 impl Decoder {
@@ -101,7 +101,7 @@ impl Decoder {
 
     /// Gives the reply away that was framed.
     #[inline]
-    pub(crate) fn keep(&mut self, head: Head) -> Reply {
+    pub(crate) fn keep(&mut self, head: ReplyHead) -> Reply {
         self.release();
         let raw = self.buf.split_to(self.line).freeze();
         (self.line, self.scanned) = (0, 0);
@@ -110,7 +110,7 @@ impl Decoder {
 
     /// Lends the reply that was framed.
     #[inline]
-    pub(crate) fn lend(&mut self, head: Head) -> Reply<&[u8]> {
+    pub(crate) fn lend(&mut self, head: ReplyHead) -> Reply<&[u8]> {
         self.lend_first(head, 1)
     }
 
@@ -123,7 +123,7 @@ impl Decoder {
 
     /// Lends the reply that was framed, of `count` that are the same, and lets the others go with it.
     #[inline]
-    pub(crate) fn lend_first(&mut self, head: Head, count: usize) -> Reply<&[u8]> {
+    pub(crate) fn lend_first(&mut self, head: ReplyHead, count: usize) -> Reply<&[u8]> {
         let (start, end) = (self.start, self.line);
         self.start += count * (end - start);
         (self.line, self.scanned) = (self.start, self.start);
@@ -132,7 +132,7 @@ impl Decoder {
 
     /// A look at the reply that was framed.
     #[inline]
-    pub(crate) fn framed(&self, head: Head) -> Reply<&[u8]> {
+    pub(crate) fn framed(&self, head: ReplyHead) -> Reply<&[u8]> {
         Reply::new(&self.buf[self.start..self.line], head)
     }
 
@@ -144,7 +144,7 @@ impl Decoder {
     /// Finds the next reply, from `start` to `line`, and says what its first line said. It is to be taken, by
     /// [`keep`](Self::keep) or [`lend`](Self::lend), before anything else is done.
     #[inline]
-    pub(crate) fn frame(&mut self) -> Result<Option<Head>, DecodeError> {
+    pub(crate) fn frame(&mut self) -> Result<Option<ReplyHead>, DecodeError> {
         let Some(end) = self.next_line()? else { return Ok(None) };
         // Nearly every reply is one line, as the RFC has it.
         if self.head.is_none()
@@ -158,7 +158,7 @@ impl Decoder {
     }
 
     /// As [`frame`](Self::frame), where the line that is being read ends at `end`.
-    fn frame_from(&mut self, mut end: usize) -> Result<Option<Head>, DecodeError> {
+    fn frame_from(&mut self, mut end: usize) -> Result<Option<ReplyHead>, DecodeError> {
         loop {
             let line = &self.buf[self.line..end];
             if line.len() >= MAX_LINE {
@@ -178,7 +178,7 @@ impl Decoder {
             self.lines += 1;
             match (&mut self.head, parsed) {
                 (None, Some(parsed)) => {
-                    let head = Head::new(&parsed, trimmed, length);
+                    let head = ReplyHead::new(&parsed, trimmed, length);
                     if parsed.last {
                         self.lines = 0;
                         return Ok(Some(head));
@@ -240,11 +240,11 @@ impl Decoder {
 
 /// The reply that a line is by itself, its end left out, if it is all as the RFC has it.
 #[inline(always)]
-fn whole_reply(line: &[u8]) -> Option<Head> {
+fn whole_reply(line: &[u8]) -> Option<ReplyHead> {
     match line {
         [text @ .., b'\r'] if text.len() < MAX_LINE - 1 && text.last().is_some_and(u8::is_ascii_graphic) => {
             let parsed = grammar::usual_reply_line(text).filter(|parsed| parsed.last)?;
-            Some(Head::new(&parsed, text.len(), line.len() + 1))
+            Some(ReplyHead::new(&parsed, text.len(), line.len() + 1))
         }
         _ => None,
     }

@@ -115,7 +115,7 @@ impl Dialogue {
         self.pipelining = offered;
     }
 
-    /// Notes that `verb` is sent; [`Verb::Message`] when the final dot is.
+    /// Records that `verb` is sent; [`Verb::Message`] when the final dot is.
     ///
     /// It owes one reply; after LHLO, [`Verb::Message`] and [`Verb::BdatLast`] owe one for each recipient that was
     /// accepted, in their order (RFC 2033 4.2), so that BDAT LAST cannot go before the replies to RCPT are there.
@@ -187,7 +187,7 @@ impl Dialogue {
         Ok(verb)
     }
 
-    /// Notes that the TLS handshake is done: all that was learnt before it is forgotten (RFC 3207 4.2).
+    /// Records that the TLS handshake is done: all that was learnt before it is forgotten (RFC 3207 4.2).
     pub fn secured(&mut self) {
         *self = Self::at(State::Connected, VecDeque::new());
     }

@@ -43,5 +43,5 @@ pub use self::{
 };
 pub(crate) use self::{
     command::{encode_mail, encode_rcpt},
-    reply::Head,
+    reply::ReplyHead,
 };

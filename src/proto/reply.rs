@@ -40,7 +40,7 @@ const MAX_EXCERPT: usize = 4 * 1024;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Reply<B = Bytes> {
     raw: B,
-    head: Head,
+    head: ReplyHead,
 }
 
 /// What the first line said and where its text lies, which for nearly every reply is all there is to know.
@@ -49,12 +49,12 @@ pub struct Reply<B = Bytes> {
 /// written in pieces: code, end of the text and length of the line in 16 bits each, start of the text, malformed.
 /// [`MIXED_CODES`] is a bit of the code, so that a reply of two codes is of no class without another comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Head(u64);
+pub(crate) struct ReplyHead(u64);
 
 /// In [`Reply::agreed_code`]: the lines carry different codes, and the rest is the code of the first.
 pub(super) const MIXED_CODES: u16 = 1 << 15;
 
-impl Head {
+impl ReplyHead {
     const MALFORMED: u64 = 1 << 63;
 
     /// Of a line of `length` octets, line end included; without white space at its end it has `trimmed`.
@@ -102,7 +102,7 @@ impl Head {
 }
 
 impl<B: AsRef<[u8]>> Reply<B> {
-    pub(super) fn new(raw: B, head: Head) -> Self {
+    pub(super) fn new(raw: B, head: ReplyHead) -> Self {
         Self { raw, head }
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use super::{Ended, READ, Session};
+use super::{Ended, READ_SIZE, Session};
 use crate::{
     client::SessionError,
     proto::{DecodeError, DialogueError, Verb},
@@ -21,15 +21,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     pub fn check_quiet(&mut self) -> Result<(), SessionError> {
         if self.decoder.buffered() == 0 && self.ended.is_none() {
             let buf = self.decoder.buffer();
-            buf.reserve(READ);
+            buf.reserve(READ_SIZE);
             let mut context = Context::from_waker(Waker::noop());
             match pin!(self.stream.read_buf(buf)).poll(&mut context) {
-                Poll::Ready(read) => self.note_read(read),
+                Poll::Ready(read) => self.record_read(read),
                 Poll::Pending => self.filled = false,
             }
         }
         if self.decoder.buffered() > 0 {
-            return Err(self.unasked());
+            return Err(self.unsolicited());
         }
         if self.is_open() { Ok(()) } else { Err(self.end(Verb::Noop)) }
     }
@@ -42,7 +42,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// What is there without having been asked for; it ends the session.
-    pub(super) fn unasked(&mut self) -> SessionError {
+    pub(super) fn unsolicited(&mut self) -> SessionError {
         // Reading it empties the buffer, which must not pass for being idle again.
         self.ended.get_or_insert(Ended::Eof);
         match self.decoder.decode() {
@@ -55,11 +55,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// What is there behind a reply that was framed; it ends the session.
-    pub(super) fn unasked_behind(&mut self) -> SessionError {
+    pub(super) fn unsolicited_behind(&mut self) -> SessionError {
         if let Some(framed) = self.framed.take() {
             self.decoder.lend(framed);
         }
-        self.unasked()
+        self.unsolicited()
     }
 
     /// Gives up the stream for a TLS handshake.

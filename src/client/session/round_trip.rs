@@ -13,15 +13,15 @@ use std::{num::NonZeroU32, time::Duration};
 use tokio::time::Instant;
 
 /// Below this smallest round trip, 1 ms, nothing is suspected: scheduling and the clock take as long as the network.
-const LEAST: Duration = Duration::from_millis(1);
+const MIN_ROUND_TRIP: Duration = Duration::from_millis(1);
 /// A TCP connect that took this long, 1 s, repeated its SYN (RFC 6298 2.1), and tells nothing of the round trip.
 const SYN_REPEATED: Duration = Duration::from_secs(1);
 /// The longest time to listen, 1 s.
-const MOST: Duration = Duration::from_secs(1);
+const MAX_LISTEN: Duration = Duration::from_secs(1);
 
 /// Commands that were flushed together.
 #[derive(Debug)]
-pub(super) struct Flight {
+pub(super) struct CommandGroup {
     /// When writing it began; each new attempt to write the rest counts.
     pub(super) sent: Instant,
     pub(super) replies: usize,
@@ -30,7 +30,7 @@ pub(super) struct Flight {
     pub(super) is_timed: bool,
 }
 
-impl Flight {
+impl CommandGroup {
     pub(super) fn new(sent: Instant, replies: usize, octets: usize) -> Self {
         Self { sent, replies, octets, is_timed: false }
     }
@@ -50,7 +50,7 @@ pub(super) struct RoundTrip {
 impl RoundTrip {
     /// Of a connection whose TCP handshake took that long.
     pub(super) fn new(connect: Duration) -> Self {
-        let smallest = Some(connect).filter(|connect| (LEAST..SYN_REPEATED).contains(connect));
+        let smallest = Some(connect).filter(|connect| (MIN_ROUND_TRIP..SYN_REPEATED).contains(connect));
         Self {
             smallest: smallest.map(micros).and_then(NonZeroU32::new),
             slowest: micros(connect),
@@ -65,9 +65,9 @@ impl RoundTrip {
         if took < smallest / 2 {
             self.suspicion = self.suspicion.or(NonZeroU32::new(self.slowest));
         }
-        let smallest = Some(smallest.min(took)).filter(|&smallest| smallest >= micros(LEAST));
+        let smallest = Some(smallest.min(took)).filter(|&smallest| smallest >= micros(MIN_ROUND_TRIP));
         self.smallest = smallest.and_then(NonZeroU32::new);
-        self.slowest = self.slowest.max(took).min(micros(MOST));
+        self.slowest = self.slowest.max(took).min(micros(MAX_LISTEN));
     }
 
     /// How long to listen for one reply more, if one came too early.

@@ -7,10 +7,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{READ, Session, round_trip::RoundTrip};
+use super::{READ_SIZE, Session, round_trip::RoundTrip};
 use crate::{
     client::{SessionError, latencies::operation},
-    proto::{DialogueError, Head, Verb},
+    proto::{DialogueError, ReplyHead, Verb},
 };
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
@@ -19,10 +19,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// # Errors
     /// It was read before the flight was written.
     #[cold]
-    pub(super) fn time_first(&mut self, head: Head) -> Result<(), SessionError> {
-        let Some(flight) = self.flights.front_mut() else { return Ok(()) };
-        flight.is_timed = false;
-        let sent = flight.sent;
+    pub(super) fn time_first(&mut self, head: ReplyHead) -> Result<(), SessionError> {
+        let Some(group) = self.groups.front_mut() else { return Ok(()) };
+        group.is_timed = false;
+        let sent = group.sent;
         let reply = self.decoder.framed(head);
         // 421 may come at any time, and be the answer to whatever is asked next (RFC 5321 3.8).
         if reply.is_closing() {
@@ -47,12 +47,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             let surplus = self.decoder.behind().trim_ascii();
             if !surplus.is_empty() {
                 let is_closing = surplus.starts_with(b"421") || b"421".starts_with(surplus);
-                return if is_closing { Ok(()) } else { Err(self.unasked_behind()) };
+                return if is_closing { Ok(()) } else { Err(self.unsolicited_behind()) };
             }
             let buf = self.decoder.buffer();
-            buf.reserve(READ);
+            buf.reserve(READ_SIZE);
             match timeout_at(until, self.stream.read_buf(buf)).await {
-                Ok(read) => self.note_read(read),
+                Ok(read) => self.record_read(read),
                 Err(_) => {
                     self.filled = false;
                     break;
@@ -64,22 +64,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Keeps count of flights, and tells the metrics how long so many replies of one took.
-    pub(super) fn note_replies(&mut self, verb: Verb, head: Head, count: usize) {
-        let Some(flight) = self.flights.front_mut() else { return };
-        let sent = flight.sent;
+    pub(super) fn record_replies(&mut self, verb: Verb, head: ReplyHead, count: usize) {
+        let Some(group) = self.groups.front_mut() else { return };
+        let sent = group.sent;
         for _ in 0..count {
             self.log.reply(verb, &self.decoder.framed(head), sent, self.read_at);
         }
-        flight.replies -= count;
-        if flight.replies == 0 {
-            self.in_flight -= flight.octets;
-            self.flights.pop_front();
+        group.replies -= count;
+        if group.replies == 0 {
+            self.in_flight -= group.octets;
+            self.groups.pop_front();
         }
         if let Some(operation) = operation(verb) {
-            self.tally.note(operation, sent, self.read_at, count as u64);
+            self.latencies.record(operation, sent, self.read_at, count as u64);
         }
         if self.dialogue.owed() == 0 {
-            self.tally.settle();
+            self.latencies.flush();
         }
     }
 }

@@ -91,6 +91,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Nothing is owed. If there is another answer, then one of those before it was a surplus one, and those behind that
     /// answer other commands than they were taken for.
     fn check_answered(&mut self) -> Result<(), SessionError> {
-        if self.is_answered() { Err(self.unasked()) } else { Ok(()) }
+        if self.is_answered() { Err(self.unsolicited()) } else { Ok(()) }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 
 use super::error::{AddressError, AddressErrorKind as Kind};
-use super::text::{Wire, text_type};
+use super::text::{WireForm, text_type};
 
 /// The most octets of a domain name as text; see the module docs of `address`.
 const MAX: usize = 253;
@@ -50,16 +50,16 @@ impl Domain {
 text_type!(Domain);
 
 /// How a domain goes on the wire.
-pub(super) fn wire(input: &str) -> Result<Wire, AddressError> {
+pub(super) fn wire(input: &str) -> Result<WireForm, AddressError> {
     let seen = scan(input)?;
     if seen & (NON_ASCII | ACE) != 0 {
-        to_ascii(input).map(Wire::Rewritten)
+        to_ascii(input).map(WireForm::Rewritten)
     } else if input.len() > MAX {
         Err(AddressError::new(Kind::DomainTooLong, MAX))
     } else if seen & UPPER != 0 {
-        Ok(Wire::LowerCase)
+        Ok(WireForm::LowerCase)
     } else {
-        Ok(Wire::AsWritten)
+        Ok(WireForm::AsWritten)
     }
 }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::error::{AddressError, AddressErrorKind as Kind};
-use super::text::Wire;
+use super::text::WireForm;
 
 /// The most octets of a literal (RFC 5321 4.5.3.1.2, "domain name or number").
 const MAX: usize = 255;
@@ -43,7 +43,7 @@ impl<'a> Host<'a> {
 }
 
 /// How a literal goes on the wire. `input` begins with its bracket.
-pub(super) fn wire(input: &str) -> Result<Wire, AddressError> {
+pub(super) fn wire(input: &str) -> Result<WireForm, AddressError> {
     let close = input.find(']').ok_or(AddressError::new(Kind::UnterminatedLiteral, 0))?;
     if close + 1 < input.len() {
         return Err(AddressError::at_char(input.as_bytes(), close + 1, Kind::TextAfterLiteral));
@@ -64,10 +64,10 @@ pub(super) fn wire(input: &str) -> Result<Wire, AddressError> {
             if input.len() > MAX {
                 return Err(AddressError::new(Kind::DomainTooLong, MAX));
             }
-            return Ok(Wire::AsWritten);
+            return Ok(WireForm::AsWritten);
         }
     };
-    Ok(if text == input { Wire::AsWritten } else { Wire::Rewritten(text) })
+    Ok(if text == input { WireForm::AsWritten } else { WireForm::Rewritten(text) })
 }
 
 /// `Snum 3("." Snum)`. The standard parser refuses the leading zeros that Snum may have.

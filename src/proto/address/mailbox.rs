@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::error::{AddressError, AddressErrorKind as Kind};
 use super::literal::{self, Host};
-use super::text::{Wire, text_type};
+use super::text::{WireForm, text_type};
 use super::{domain, local_part};
 
 /// The most octets of a mailbox (RFC 3696 erratum 1690).
@@ -66,7 +66,7 @@ impl<'a> Mailbox<Cow<'a, str>> {
 }
 
 /// Where the `@` is, and how the host goes on the wire.
-fn parse(input: &str) -> Result<(usize, Wire), AddressError> {
+fn parse(input: &str) -> Result<(usize, WireForm), AddressError> {
     let parse = || {
         let at = local_part::scan(input)?;
         let start = at + 1;
@@ -140,6 +140,6 @@ impl<T: AsRef<str>> Mailbox<T> {
 text_type!(Mailbox, [T: AsRef<str>] Mailbox<T>);
 
 /// How a domain or a literal goes on the wire.
-pub(super) fn host_wire(input: &str) -> Result<Wire, AddressError> {
+pub(super) fn host_wire(input: &str) -> Result<WireForm, AddressError> {
     if input.starts_with('[') { literal::wire(input) } else { domain::wire(input) }
 }

@@ -3,13 +3,13 @@
 use std::{borrow::Cow, sync::Arc};
 
 /// A host as it goes on the wire, told relative to how it was written: the common case costs nothing.
-pub(super) enum Wire {
+pub(super) enum WireForm {
     AsWritten,
     LowerCase,
     Rewritten(String),
 }
 
-impl Wire {
+impl WireForm {
     /// The octets on the wire of `input`, whose host begins at `start`.
     pub(super) fn len(&self, input: &str, start: usize) -> usize {
         match self {
