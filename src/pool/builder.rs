@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use super::{
     BuildError, Config, Key, Pool, Route,
-    shared::{Shared, Tls},
+    shared::{Shared, TlsConnectors},
 };
 use crate::{
     client::Timeouts,
@@ -112,7 +112,7 @@ impl Builder {
         let verified = connector(TlsPolicy::Required)?;
         let unverified =
             if self.tls_config.is_some() { verified.clone() } else { connector(TlsPolicy::Opportunistic)? };
-        let tls = Tls { verified, unverified };
+        let tls = TlsConnectors { verified, unverified };
         let metrics = self.metrics.unwrap_or_default();
         Ok(Pool::new(Shared::new(self.config.bounded(), metrics, self.route, tls)))
     }

@@ -21,7 +21,7 @@ pub(super) struct Shared {
     pub(super) max_connections: AtomicUsize,
     pub(super) metrics: Arc<Metrics>,
     pub(super) route: Option<Arc<dyn Route>>,
-    pub(super) tls: Tls,
+    pub(super) tls: TlsConnectors,
     pub(super) clock: Clock,
     pub(super) total: Arc<TotalLimit>,
     /// Wakes the maintenance.
@@ -32,7 +32,7 @@ pub(super) struct Shared {
 }
 
 /// How to do TLS: as was said, or with and without verification as the policy wants it.
-pub(super) struct Tls {
+pub(super) struct TlsConnectors {
     pub(super) verified: TlsConnector,
     pub(super) unverified: TlsConnector,
 }
@@ -42,7 +42,7 @@ impl Shared {
         config: Config,
         metrics: Arc<Metrics>,
         route: Option<Arc<dyn Route>>,
-        tls: Tls,
+        tls: TlsConnectors,
     ) -> Self {
         Self {
             noop_after: millis(config.noop_after),
