@@ -363,7 +363,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                     && self.dialogue.owed() == 1
                 {
                     self.framed = Some(head);
-                    self.listen(most).await?;
+                    self.listen_for_surplus(most).await?;
                 }
                 self.framed = None;
                 self.waiting = None;

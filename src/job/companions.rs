@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    error::{Doing, JobError, Result},
+    error::{ErrorContext, JobError, Result},
     schema::{APPLICATION_ID, DRAFT_ID},
 };
 
@@ -24,7 +24,7 @@ const DRAFT: &str = ".smtp-pool";
 const INDEX_BLOCK: u64 = 4_096;
 
 /// Returns the path of a companion.
-pub(super) fn beside(job: &Path, suffix: &str) -> PathBuf {
+pub(super) fn companion_path(job: &Path, suffix: &str) -> PathBuf {
     let mut path = job.as_os_str().to_owned();
     path.push(suffix);
     path.into()
@@ -35,7 +35,7 @@ pub(super) fn beside(job: &Path, suffix: &str) -> PathBuf {
 ///
 /// # Errors
 /// There is no such folder, or a symbolic link leads nowhere.
-pub(super) fn real(job: &Path) -> io::Result<PathBuf> {
+pub(super) fn canonical_path(job: &Path) -> io::Result<PathBuf> {
     if fs::symlink_metadata(job).is_ok() {
         return job.canonicalize();
     }
@@ -115,7 +115,7 @@ fn may(path: &Path, right: Right) -> bool {
 
 /// Whether there is a log with anything in it.
 pub(super) fn has_log(job: &Path) -> bool {
-    fs::symlink_metadata(beside(job, "-wal")).is_ok_and(|meta| meta.len() > 0)
+    fs::symlink_metadata(companion_path(job, "-wal")).is_ok_and(|meta| meta.len() > 0)
 }
 
 /// Checks that each file with the name of a companion is one.
@@ -124,7 +124,7 @@ pub(super) fn has_log(job: &Path) -> bool {
 /// [`InTheWay`](JobError::InTheWay): it is something else, which SQLite would destroy.
 pub(super) fn check_companions(job: &Path) -> Result<()> {
     for suffix in COMPANIONS {
-        let path = beside(job, suffix);
+        let path = companion_path(job, suffix);
         let Ok(meta) = fs::symlink_metadata(&path) else { continue };
         let is_ours = meta.is_file()
             && match suffix {
@@ -170,13 +170,13 @@ pub(super) fn check_replaceable(path: &Path) -> Result<bool> {
         Ok(meta) => meta,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             // A log without its job would be taken for that of the new one.
-            let left = COMPANIONS.map(|suffix| beside(path, suffix)).into_iter();
+            let left = COMPANIONS.map(|suffix| companion_path(path, suffix)).into_iter();
             return match left.into_iter().find(|path| fs::symlink_metadata(path).is_ok()) {
                 Some(left) => Err(JobError::InTheWay(left)),
                 None => Ok(false),
             };
         }
-        Err(error) => return Err(error).doing("the job cannot be made"),
+        Err(error) => return Err(error).context("the job cannot be made"),
     };
     let is_job = meta.is_file() && (meta.len() == 0 || application(path)? == Some(APPLICATION_ID));
     match is_job {
@@ -188,9 +188,9 @@ pub(super) fn check_replaceable(path: &Path) -> Result<bool> {
 /// Deletes what belongs to the job that is about to be replaced: its log would be taken for that of the new one.
 pub(super) fn remove_companions(job: &Path) -> Result<()> {
     for suffix in COMPANIONS {
-        match fs::remove_file(beside(job, suffix)) {
+        match fs::remove_file(companion_path(job, suffix)) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).doing("the job cannot be replaced");
+                return Err(error).context("the job cannot be replaced");
             }
             _ => {}
         }
@@ -201,7 +201,7 @@ pub(super) fn remove_companions(job: &Path) -> Result<()> {
 /// Returns the application that a file of SQLite says it is of. None if it is no such file.
 fn application(path: &Path) -> Result<Option<i32>> {
     let mut header = [0; 72];
-    let len = head(path, &mut header).doing("the job cannot be opened")?;
+    let len = head(path, &mut header).context("the job cannot be opened")?;
     let id = header.last_chunk().copied().map(i32::from_be_bytes);
     Ok(id.filter(|_| len == header.len() && header.starts_with(b"SQLite format 3\0")))
 }
@@ -216,7 +216,7 @@ pub(super) fn draft_name(job: &Path) -> (OsString, &'static OsStr) {
 
 /// Deletes the drafts that killed runs left of this job. The caller has the lock of the job, so that none of them is being
 /// written.
-pub(super) fn sweep(job: &Path) {
+pub(super) fn remove_old_drafts(job: &Path) {
     let (prefix, suffix) = draft_name(job);
     let Some(Ok(entries)) = job.parent().map(fs::read_dir) else { return };
     for entry in entries.flatten() {
@@ -240,7 +240,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let job = dir.path().join("a.job");
         for suffix in COMPANIONS {
-            let path = beside(&job, suffix);
+            let path = companion_path(&job, suffix);
             fs::write(&path, "ann@example.com\n").unwrap();
             assert!(matches!(check_companions(&job), Err(JobError::InTheWay(it)) if it == path), "{suffix}");
             assert!(check_replaceable(&job).is_err());
@@ -279,7 +279,7 @@ mod tests {
             fs::write(at(name), &draft).unwrap();
         }
         fs::write(at(".a.job.mine.smtp-pool"), "mine").unwrap();
-        sweep(&job);
+        remove_old_drafts(&job);
         assert!(!at(".a.job.x1.smtp-pool").exists());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
     }

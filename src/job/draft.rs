@@ -9,8 +9,8 @@ use rusqlite::Connection;
 use tempfile::TempPath;
 
 use super::{
-    companions::{check_replaceable, draft_name, real, remove_companions, sweep},
-    error::{Doing, Result},
+    companions::{canonical_path, check_replaceable, draft_name, remove_companions, remove_old_drafts},
+    error::{ErrorContext, Result},
     open,
     schema::{APPLICATION_ID, CHECKSUMMED, DRAFT_ID, StoreFormat},
     sqlite::Sqlite,
@@ -33,14 +33,14 @@ impl JobDraft {
     /// # Errors
     /// Something else is there, or nothing can be made there.
     pub(super) fn new(target: &Path) -> Result<Self> {
-        let target = real(target).doing(DOING)?;
+        let target = canonical_path(target).context(DOING)?;
         check_replaceable(&target)?;
-        sweep(&target);
+        remove_old_drafts(&target);
         let (prefix, suffix) = draft_name(&target);
         let folder = target.parent().unwrap_or(Path::new("/"));
         // Readable by its owner alone, and so are the files that SQLite makes beside it.
         let file =
-            tempfile::Builder::new().prefix(&prefix).suffix(suffix).tempfile_in(folder).doing(DOING)?;
+            tempfile::Builder::new().prefix(&prefix).suffix(suffix).tempfile_in(folder).context(DOING)?;
         let path = file.into_temp_path();
         let connection = Connection::open(&path)?;
         let version = StoreFormat::VERSION;
@@ -48,7 +48,7 @@ impl JobDraft {
             "PRAGMA page_size = 16384; PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; \
              PRAGMA application_id = {DRAFT_ID}; PRAGMA user_version = {version}; BEGIN; {CHECKSUMMED} COMMIT;"
         ))?;
-        open::distrust(&connection)?;
+        open::harden(&connection)?;
         Ok(Self { store: Sqlite::new(connection, StoreFormat::Checksummed), path, target })
     }
 
@@ -60,7 +60,7 @@ impl JobDraft {
         let Self { store, path, target } = self;
         store
             .into_connection(|connection| connection.pragma_update(None, "application_id", APPLICATION_ID))?;
-        File::open(&path).and_then(|file| file.sync_all()).doing("the job cannot be written")?;
+        File::open(&path).and_then(|file| file.sync_all()).context("the job cannot be written")?;
         let persisted = match check_replaceable(&target)? {
             true => {
                 inherit(&path, &target);
@@ -69,7 +69,7 @@ impl JobDraft {
             }
             false => path.persist_noclobber(&target),
         };
-        persisted.map_err(|error| error.error).doing(DOING)?;
+        persisted.map_err(|error| error.error).context(DOING)?;
         // The name too. Where a folder cannot be opened, it is as durable as it can be.
         if let Some(Ok(folder)) = target.parent().map(File::open) {
             let _ = folder.sync_all();

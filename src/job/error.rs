@@ -140,12 +140,12 @@ impl From<rusqlite::Error> for JobError {
 pub(super) type Result<T> = std::result::Result<T, JobError>;
 
 /// Says what was being done when the system said no.
-pub(super) trait Doing<T> {
-    fn doing(self, what: &'static str) -> Result<T>;
+pub(super) trait ErrorContext<T> {
+    fn context(self, what: &'static str) -> Result<T>;
 }
 
-impl<T> Doing<T> for io::Result<T> {
-    fn doing(self, what: &'static str) -> Result<T> {
+impl<T> ErrorContext<T> for io::Result<T> {
+    fn context(self, what: &'static str) -> Result<T> {
         self.map_err(|error| JobError::Io { doing: what, error })
     }
 }

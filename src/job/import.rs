@@ -24,7 +24,7 @@ const SEGMENT_ROWS: usize = MAX_ROWS as usize;
 /// or so many octets in them.
 const SEGMENT_OCTETS: usize = 8 << 20;
 /// Addresses of a chunk: few enough to be asked soon after they were leased, and many enough to cost nothing.
-pub(super) const CHUNK: usize = 1_024;
+pub(super) const CHUNK_SIZE: usize = 1_024;
 /// Addresses of a domain in a segment from which on it has chunks of its own.
 const OWN_CHUNK: usize = 256;
 const CHUNK_OCTETS: usize = 256 << 10;
@@ -220,7 +220,7 @@ impl Cutter<'_> {
         for &row in rows {
             self.open.push(row);
             self.octets += self.draft.rows[row as usize].address.len();
-            if self.open.len() == CHUNK || self.octets >= CHUNK_OCTETS {
+            if self.open.len() == CHUNK_SIZE || self.octets >= CHUNK_OCTETS {
                 self.cut(domain)?;
             }
         }

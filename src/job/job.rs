@@ -226,7 +226,7 @@ impl Job {
             rows += u64::from(encoder.count);
             let batches = vec![encoder.into_batch(span.segment)?];
             let mut chunks = Vec::new();
-            for rows in first.chunks(import::CHUNK) {
+            for rows in first.chunks(import::CHUNK_SIZE) {
                 let addresses = rows.iter().map(|(row, address)| (*row, address.as_str()));
                 chunks.push(import::chunk(next_chunk, span.segment, None, addresses)?);
                 next_chunk += 1;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
     digest::Digest,
-    error::{Doing, Result},
+    error::{ErrorContext, Result},
     input::Shape,
 };
 
@@ -73,7 +73,7 @@ impl ListFile {
     /// Looks a list up, whose content is not known yet.
     pub(super) fn of(path: &Path, shape: Shape) -> Result<Self> {
         let failed = |error: io::Error| {
-            Err::<Self, _>(error).doing("cannot be read").map_err(|error| error.within(path.display()))
+            Err::<Self, _>(error).context("cannot be read").map_err(|error| error.within(path.display()))
         };
         let meta = match fs::metadata(path) {
             Ok(meta) => meta,
@@ -156,7 +156,7 @@ fn hash_of(path: &Path) -> Result<String> {
             }
         }
     };
-    hash().doing("cannot be read").map_err(|error| error.within(path.display()))
+    hash().context("cannot be read").map_err(|error| error.within(path.display()))
 }
 
 /// Paths that are not UTF-8 are kept as far as they are.

@@ -10,8 +10,8 @@ use std::{
 };
 
 use super::{
-    companions::{beside, open_plain, real},
-    error::{Doing, JobError, Result},
+    companions::{canonical_path, companion_path, open_plain},
+    error::{ErrorContext, JobError, Result},
 };
 
 /// Before the number of the process.
@@ -29,7 +29,7 @@ pub(super) struct Lock {
 
 impl Lock {
     pub(super) fn of(job: &Path) -> Result<Self> {
-        let path = beside(&real(job).doing(DOING)?, "-lock");
+        let path = companion_path(&canonical_path(job).context(DOING)?, "-lock");
         for _ in 0..TRIES {
             let file = match open_plain(
                 File::options().create(true).truncate(false).read(true).write(true),
@@ -37,17 +37,17 @@ impl Lock {
             ) {
                 Ok(Some(file)) => file,
                 Ok(None) => return Err(JobError::InTheWay(path)),
-                Err(error) => return Err(error).doing(DOING),
+                Err(error) => return Err(error).context(DOING),
             };
-            let Some(holder) = holder(&file).doing(DOING)? else { return Err(JobError::InTheWay(path)) };
+            let Some(holder) = holder(&file).context(DOING)? else { return Err(JobError::InTheWay(path)) };
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(JobError::Busy(holder)),
-                Err(TryLockError::Error(error)) => return Err(error).doing(DOING),
+                Err(TryLockError::Error(error)) => return Err(error).context(DOING),
             }
             // The process that had it before may have deleted the file meanwhile.
             if is_at(&file, &path) {
-                sign(&file).doing(DOING)?;
+                sign(&file).context(DOING)?;
                 return Ok(Self { path, file });
             }
         }
@@ -56,7 +56,9 @@ impl Lock {
 
     /// Tells the process that works on a job, if one does.
     pub(super) fn holder(job: &Path) -> Option<u32> {
-        let file = open_plain(File::options().read(true), &beside(&real(job).ok()?, "-lock")).ok()??;
+        let file =
+            open_plain(File::options().read(true), &companion_path(&canonical_path(job).ok()?, "-lock"))
+                .ok()??;
         matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
             .then(|| holder(&file).ok()??)
             .flatten()

@@ -11,8 +11,8 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig, limits::Limit};
 
 use super::{
-    companions::{Rights, beside, check_companions, has_log, may_read, real},
-    error::{Doing, JobError, Result},
+    companions::{Rights, canonical_path, check_companions, companion_path, has_log, may_read},
+    error::{ErrorContext, JobError, Result},
     lock::Lock,
     schema::{self, StoreFormat},
 };
@@ -39,8 +39,8 @@ const DOING: &str = "the job cannot be opened";
 /// # Errors
 /// Why it cannot be opened.
 pub(super) fn open(path: &Path, access: Access) -> Result<(Connection, StoreFormat)> {
-    let path = real(path).doing(DOING)?;
-    let meta = fs::metadata(&path).doing(DOING)?;
+    let path = canonical_path(path).context(DOING)?;
+    let meta = fs::metadata(&path).context(DOING)?;
     if meta.is_dir() {
         return Err(JobError::Foreign("it is a folder"));
     }
@@ -68,7 +68,7 @@ fn is_code(error: &rusqlite::Error, code: ErrorCode) -> bool {
 }
 
 fn open_once(path: &Path, access: Access) -> Result<(Connection, StoreFormat)> {
-    let denied = |doing| Err(io::ErrorKind::PermissionDenied.into()).doing(doing);
+    let denied = |doing| Err(io::ErrorKind::PermissionDenied.into()).context(doing);
     let rights = Rights::to(path);
     if !rights.read {
         return denied(DOING);
@@ -76,7 +76,8 @@ fn open_once(path: &Path, access: Access) -> Result<(Connection, StoreFormat)> {
     if access == Access::Write && !rights.write {
         return denied("the job cannot be written");
     }
-    let is_readable = |suffix| beside(path, suffix).exists() && may_read(&beside(path, suffix));
+    let is_readable =
+        |suffix| companion_path(path, suffix).exists() && may_read(&companion_path(path, suffix));
     let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = match rights.write {
         // Readers write too, if they may: the last one to close takes the log into the job.
@@ -86,7 +87,7 @@ fn open_once(path: &Path, access: Access) -> Result<(Connection, StoreFormat)> {
         false if is_readable("-wal") && is_readable("-shm") => {
             Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_ONLY)?
         }
-        false if has_log(path) => return Err(JobError::Log(beside(path, "-wal"))),
+        false if has_log(path) => return Err(JobError::Log(companion_path(path, "-wal"))),
         // There is no writer, so that nothing has to be locked.
         false => {
             let flags = flags | OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
@@ -94,10 +95,10 @@ fn open_once(path: &Path, access: Access) -> Result<(Connection, StoreFormat)> {
         }
     };
     connection.busy_timeout(PATIENCE)?;
-    distrust(&connection)?;
+    harden(&connection)?;
     let format = schema::format(&connection).map_err(|error| match error {
         JobError::Store(error) if !rights.write && is_code(&error, ErrorCode::ReadOnly) => {
-            JobError::Log(beside(path, "-wal"))
+            JobError::Log(companion_path(path, "-wal"))
         }
         error => error,
     })?;
@@ -105,7 +106,7 @@ fn open_once(path: &Path, access: Access) -> Result<(Connection, StoreFormat)> {
 }
 
 /// Has SQLite run nothing that a file asks for.
-pub(super) fn distrust(connection: &Connection) -> Result<()> {
+pub(super) fn harden(connection: &Connection) -> Result<()> {
     for (setting, value) in [
         (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
         (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),

@@ -80,7 +80,7 @@ impl ProgressBoard {
     }
 
     /// An answer for so many rows; `again` if there was an interim one before.
-    pub(super) fn answer(&self, record: &Record, rows: u64, is_final: bool, again: bool) {
+    pub(super) fn record_answer(&self, record: &Record, rows: u64, is_final: bool, again: bool) {
         let mut progress = self.lock();
         if again {
             progress.postponed = progress.postponed.saturating_sub(rows);
@@ -92,7 +92,7 @@ impl ProgressBoard {
     }
 
     /// The verdict of so many rows is void, and they are to be asked again.
-    pub(super) fn void(&self, record: &Record, rows: u64) {
+    pub(super) fn record_void(&self, record: &Record, rows: u64) {
         let mut progress = self.lock();
         if let Some(count) = progress.verdicts.get_mut(&record.sub_status) {
             *count = count.saturating_sub(rows);
@@ -100,7 +100,7 @@ impl ProgressBoard {
         progress.postponed += rows;
     }
 
-    pub(super) fn lane(&self, status: &LaneStatus) {
+    pub(super) fn report_lane(&self, status: &LaneStatus) {
         self.on_lane.lock().unwrap_or_else(PoisonError::into_inner)(status);
     }
 

@@ -261,7 +261,7 @@ fn torn_and_scribbled_files_are_errors_and_no_panics() {
             assert_eq!(found, wanted);
         }
         for suffix in ["-wal", "-shm", "-journal"] {
-            let _ = fs::remove_file(companions::beside(&desk.job, suffix));
+            let _ = fs::remove_file(companions::companion_path(&desk.job, suffix));
         }
     }
 }

@@ -112,7 +112,7 @@ impl<S: Store> ResultWriter<S> {
                 }
                 Event::CatchAll { domain, answer } => self.changes.catch_all.push((domain, answer)),
                 Event::Reopened { ids } => self.reopen(ids)?,
-                Event::Lane(status) => self.board.lane(&status),
+                Event::Lane(status) => self.board.report_lane(&status),
             }
         }
         self.settle_chunks();
@@ -137,7 +137,7 @@ impl<S: Store> ResultWriter<S> {
             }
         }
         self.put(row, |encoder, row| encoder.put(row, record, is_final))?;
-        self.board.answer(record, rows, is_final, chunk.is_none());
+        self.board.record_answer(record, rows, is_final, chunk.is_none());
         match chunk {
             Some(chunk) => *self.answered.entry(chunk).or_default() += 1,
             None => self.again += 1,
@@ -208,7 +208,7 @@ impl<S: Store> ResultWriter<S> {
                 let from = self.repeats.partition_point(|(first, _)| *first < row);
                 let repeats = self.repeats[from..].iter().take_while(|(first, _)| *first == row);
                 rows.extend(repeats.map(|(_, repeat)| *repeat));
-                self.board.void(record, rows.len() as u64);
+                self.board.record_void(record, rows.len() as u64);
                 for row in rows {
                     self.put(row, EntryEncoder::put_void)?;
                 }

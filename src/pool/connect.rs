@@ -15,7 +15,7 @@ use crate::client::{ConnectError, Connection, Endpoint};
 impl Server {
     /// Opens a connection on a slot that was reserved for it, unless the pool is closed before.
     pub(super) async fn connect(self: Arc<Self>) {
-        let reserved = Reserved::new(&self);
+        let reserved = ReservedSlot::new(&self);
         tokio::select! {
             () = Self::fill(reserved) => {}
             () = self.shared.until_closed() => {}
@@ -42,7 +42,7 @@ impl Server {
     }
 
     /// A failure that may pass is tried again, as long as somebody waits.
-    async fn fill(reserved: Reserved) {
+    async fn fill(reserved: ReservedSlot) {
         let mut failures = 0;
         while let Some(server) = &reserved.0 {
             let error = match server.open().await {
@@ -117,9 +117,9 @@ impl Server {
 }
 
 /// The slot of a connection on its way; freed if that never arrives.
-pub(super) struct Reserved(Option<Arc<Server>>);
+pub(super) struct ReservedSlot(Option<Arc<Server>>);
 
-impl Reserved {
+impl ReservedSlot {
     pub(super) fn new(server: &Arc<Server>) -> Self {
         Self(Some(Arc::clone(server)))
     }
@@ -157,7 +157,7 @@ impl Reserved {
     }
 }
 
-impl Drop for Reserved {
+impl Drop for ReservedSlot {
     fn drop(&mut self) {
         if let Some(server) = self.0.take() {
             if server.maintenance.is_running() {

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     Checked, Health, HealthError, HealthReport, Pool, ServerHealth,
-    connect::Reserved,
+    connect::ReservedSlot,
     server::{CloseReason, Server, WaitFailure},
     shared::Shared,
 };
@@ -140,7 +140,7 @@ impl Pool {
 impl Server {
     async fn check(self: Arc<Self>) -> HealthReport {
         let began = Instant::now();
-        self.drop_dead();
+        self.drop_closed();
         let outcome = match self.ask_idle().await {
             Some(checked) => Ok(checked),
             None => self.probe().await,
@@ -185,7 +185,7 @@ impl Server {
         if !self.slots.reserve_spare() {
             return Ok(Checked::Busy);
         }
-        let reserved = Reserved::new(self);
+        let reserved = ReservedSlot::new(self);
         match self.open().await {
             Ok(connection) => {
                 reserved.fill(connection);

@@ -156,7 +156,7 @@ impl Drop for RunningGuard {
 impl Server {
     /// Retires what is too old, drops what its server has closed, and retires what has been more than was needed.
     fn clean_up(self: &Arc<Self>) {
-        self.drop_dead();
+        self.drop_closed();
         let now = self.shared.clock.now();
         let config = &self.shared.config;
         let window = now.saturating_sub(self.watched_since.load(Ordering::Relaxed));
@@ -184,7 +184,7 @@ impl Server {
 
     /// Retires idle connections that are too old, and drops those that the server has closed, as can be seen without
     /// asking.
-    pub(super) fn drop_dead(&self) {
+    pub(super) fn drop_closed(&self) {
         let now = self.shared.clock.now();
         let unwanted = self.slots.reap(|lease| {
             lease.end = if lease.expires <= now { CloseReason::Expired } else { CloseReason::Lost };

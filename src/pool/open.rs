@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     CheckoutError, Pool, PooledConnection, ToKey,
-    connect::Reserved,
+    connect::ReservedSlot,
     server::{Server, WaitFailure},
 };
 
@@ -51,7 +51,7 @@ impl Server {
             return Ok(connection);
         }
         if self.slots.reserve_spare() {
-            let reserved = Reserved::new(&self);
+            let reserved = ReservedSlot::new(&self);
             match self.open_within(limit).await {
                 Ok(connection) => reserved.fill(connection),
                 Err(error) => {

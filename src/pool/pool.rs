@@ -115,7 +115,7 @@ impl Pool {
         let taken_at = Location::caller();
         let timeout = timeout.min(MAX_WAIT);
         async move {
-            match self.registry.servers.known(&server, |server| server.take(false, taken_at)) {
+            match self.registry.servers.with_name(&server, |server| server.take(false, taken_at)) {
                 Some(connection) => Ok(connection),
                 // Boxed, so that whoever need not wait does not carry about what waiting takes.
                 None => Box::pin(self.get_in_line(server, timeout, taken_at)).await,
@@ -146,9 +146,9 @@ impl Pool {
     pub fn try_get<K: ToKey>(&self, server: K) -> Option<PooledConnection> {
         let taken_at = Location::caller();
         match server.text() {
-            Some(_) => self.registry.servers.known(&server, |server| server.take(true, taken_at)),
+            Some(_) => self.registry.servers.with_name(&server, |server| server.take(true, taken_at)),
             None => {
-                self.registry.servers.known_key(&server.to_key().ok()?, |server| server.take(true, taken_at))
+                self.registry.servers.with_key(&server.to_key().ok()?, |server| server.take(true, taken_at))
             }
         }
     }
@@ -191,7 +191,7 @@ impl Pool {
         // What is given back from now on, the maintenance sees to.
         let emptied = async {
             while quits.join_next().await.is_some() {}
-            shared.emptied().await;
+            shared.until_empty().await;
         };
         let closed = timeout_at(until, emptied).await.is_ok();
         quits.abort_all();

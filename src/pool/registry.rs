@@ -41,7 +41,7 @@ impl Registry {
     /// The server, which is made if it is not known.
     pub(super) fn server(&self, key: &impl ToKey) -> Result<Arc<Server>, CheckoutError> {
         let known = |server: &Arc<Server>| Some(Arc::clone(server));
-        if let Some(server) = self.servers.known(key, known) {
+        if let Some(server) = self.servers.with_name(key, known) {
             return Ok(server);
         }
         let name = key.text();
@@ -50,7 +50,7 @@ impl Registry {
         if self.shared.is_closed() {
             return Err(CheckoutError::Closed);
         }
-        let server = self.servers.known_key(&key, known).unwrap_or_else(|| {
+        let server = self.servers.with_key(&key, known).unwrap_or_else(|| {
             let server = self.make(key.clone());
             self.servers.insert(key, &server);
             server

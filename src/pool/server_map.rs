@@ -27,12 +27,12 @@ impl<S> Default for ServerMap<S> {
 
 impl<S> ServerMap<S> {
     /// Asks `act` of the server if it is known by this key, without taking a lock.
-    pub(super) fn known_key<T>(&self, key: &Key, act: impl FnOnce(&Arc<S>) -> Option<T>) -> Option<T> {
+    pub(super) fn with_key<T>(&self, key: &Key, act: impl FnOnce(&Arc<S>) -> Option<T>) -> Option<T> {
         self.servers.pin().get(key).and_then(act)
     }
 
     /// Asks `act` of the server if it is known by this name, without taking a lock.
-    pub(super) fn known<T>(&self, key: &impl ToKey, act: impl FnOnce(&Arc<S>) -> Option<T>) -> Option<T> {
+    pub(super) fn with_name<T>(&self, key: &impl ToKey, act: impl FnOnce(&Arc<S>) -> Option<T>) -> Option<T> {
         let name = key.text()?;
         self.names.pin().get(name).and_then(act)
     }

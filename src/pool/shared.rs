@@ -93,7 +93,7 @@ impl Shared {
     }
 
     /// Waits until no connection is left of a pool that is closed.
-    pub(super) async fn emptied(&self) {
+    pub(super) async fn until_empty(&self) {
         loop {
             let mut ended = std::pin::pin!(self.ended.notified());
             ended.as_mut().enable();

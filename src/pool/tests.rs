@@ -15,7 +15,7 @@ use tokio::{
     sync::Notify,
 };
 
-use super::{Builder, Pool, connect::Reserved, server::Server};
+use super::{Builder, Pool, connect::ReservedSlot, server::Server};
 use crate::{
     net::TlsPolicy,
     sandbox::{Sandbox, World},
@@ -43,7 +43,7 @@ async fn a_million_uncontended_cycles_take_no_lock() {
 /// Opens a connection that nobody has asked for.
 async fn open(server: &Arc<Server>) {
     assert!(server.slots.reserve_spare());
-    Reserved::new(server).fill(server.open().await.unwrap());
+    ReservedSlot::new(server).fill(server.open().await.unwrap());
 }
 
 fn builder() -> Builder {

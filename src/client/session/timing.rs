@@ -41,7 +41,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// # Errors
     /// More came. Not so for 421, which may come at any time, nor for the end of the connection.
     #[cold]
-    pub(super) async fn listen(&mut self, most: Duration) -> Result<(), SessionError> {
+    pub(super) async fn listen_for_surplus(&mut self, most: Duration) -> Result<(), SessionError> {
         let until = Instant::now() + most;
         while self.ended.is_none() {
             let surplus = self.decoder.behind().trim_ascii();

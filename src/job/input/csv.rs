@@ -7,7 +7,7 @@ use super::{
     fields::{CsvRecord, CsvState},
     lines::{Line, Lines},
 };
-use crate::job::error::{Doing, JobError, Result};
+use crate::job::error::{ErrorContext, JobError, Result};
 
 /// A quoted field that spans lines spans no more than this.
 const MAX_RECORD: usize = 64 * 1024;
@@ -35,10 +35,10 @@ pub(super) struct Csv {
 impl Csv {
     /// Looks at the first lines, and takes the header, if there is one.
     pub(super) fn new(mut lines: Lines, wanted: Option<&str>) -> Result<Self> {
-        let first = lines.skip_blank().doing("cannot be read")?;
+        let first = lines.skip_blank().context("cannot be read")?;
         let delimiter = first.map_or(b',', |line| delimiter(&line.octets));
         let mut csv = Self { lines, delimiter, column: 0, names: Vec::new(), first: None };
-        let Some(first) = csv.record().doing("cannot be read")? else { return Ok(csv) };
+        let Some(first) = csv.record().context("cannot be read")? else { return Ok(csv) };
         if first.cut {
             return Err(JobError::list(format_args!("line {}: longer than 4 MiB", first.number)));
         }
@@ -80,7 +80,7 @@ impl Csv {
         }
         let (mut hits, mut octets) = (vec![0; names.len()], 0);
         for n in 0..SAMPLE {
-            let Some(line) = self.lines.peek(n).doing("cannot be read")? else { break };
+            let Some(line) = self.lines.peek(n).context("cannot be read")? else { break };
             octets += line.octets.len();
             if n > 0 && octets > SAMPLE_OCTETS {
                 break;

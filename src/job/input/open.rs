@@ -14,7 +14,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::job::{
     digest::Digest,
-    error::{Doing, JobError, Result},
+    error::{ErrorContext, JobError, Result},
     format::{self, Compression},
 };
 
@@ -53,8 +53,8 @@ pub(super) fn file(
     consumed: &Consumed,
     digest: &Digest,
 ) -> Result<(Box<dyn BufRead + Send>, Option<u64>)> {
-    let file = File::open(path).doing("cannot be opened")?;
-    let meta = file.metadata().doing("cannot be opened")?;
+    let file = File::open(path).context("cannot be opened")?;
+    let meta = file.metadata().context("cannot be opened")?;
     if meta.is_dir() {
         return Err(JobError::list("is a directory"));
     }
@@ -82,13 +82,13 @@ fn text_of(
     counted: Counted<impl Read + Send + 'static>,
     named: Option<Compression>,
 ) -> Result<Box<dyn BufRead + Send>> {
-    let (head, input) = head(counted).doing("cannot be read")?;
+    let (head, input) = head(counted).context("cannot be read")?;
     let input = BufReader::with_capacity(BUFFER, input);
     let refuse = |what: &str, hint: &str| Err(JobError::hinted(what, hint));
     match (&head[..], named) {
         ([0x1f, 0x8b, ..], _) => Ok(Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(input)))),
         ([0x28, 0xb5, 0x2f, 0xfd], _) => {
-            let decoder = zstd::Decoder::with_buffer(input).doing("cannot be read")?;
+            let decoder = zstd::Decoder::with_buffer(input).context("cannot be read")?;
             Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)))
         }
         ([b'P', b'K', 3, 4], _) => {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::job::{
     digest::Digest,
-    error::{Doing, JobError, Result},
+    error::{ErrorContext, JobError, Result},
 };
 
 /// Bad rows that are reported each by itself.
@@ -151,7 +151,8 @@ impl Iterator for Rows {
                 Some(Err(error)) => {
                     // What was read is good; what comes behind cannot be found any more.
                     let place = format!("{source}: after line {}", self.line);
-                    let failure = Err::<(), _>(error).doing("cannot be read").map_err(|it| it.within(place));
+                    let failure =
+                        Err::<(), _>(error).context("cannot be read").map_err(|it| it.within(place));
                     *self.tracker.0.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure.err();
                     self.current = None;
                 }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     job::{
         digest::Digest,
-        error::{Doing, JobError, Result},
+        error::{ErrorContext, JobError, Result},
         format,
     },
     proto::Mailbox,
@@ -173,7 +173,7 @@ pub(super) fn rows_of(
             (Box::new(csv), shape)
         }
         (InputFormat::Jsonl, column) => {
-            let first = lines.peek(0).doing("cannot be read")?;
+            let first = lines.peek(0).context("cannot be read")?;
             if first.is_some_and(|line| line.octets.trim_ascii() == b"[") {
                 return Err(JobError::hinted(
                     "a JSON array, where an object a line is wanted",
@@ -196,7 +196,7 @@ fn by_extension(path: &Path) -> Option<InputFormat> {
 
 /// Goes by the first line that is not blank.
 fn guess(lines: &mut Lines) -> Result<InputFormat> {
-    let Some(line) = lines.skip_blank().doing("cannot be read")? else { return Ok(InputFormat::Text) };
+    let Some(line) = lines.skip_blank().context("cannot be read")? else { return Ok(InputFormat::Text) };
     let first = line.octets.trim_ascii();
     let is_address = str::from_utf8(first).is_ok_and(|text| Mailbox::parse(text).is_ok());
     Ok(match first {
