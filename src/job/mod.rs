@@ -1,7 +1,7 @@
 //! Lists in, verdicts out, and nothing lost in between: a job on the disk that outlives its runs.
 //!
 //! ```text
-//! lists ─▶ rows (input) ─▶ import ─▶ store ─▶ feed ─▶ engine ─▶ keep ─▶ store ─▶ results
+//! lists ─▶ rows (input) ─▶ import ─▶ store ─▶ feeder ─▶ engine ─▶ writer ─▶ store ─▶ results
 //! ```
 //!
 //! A [`Job`] is made once from its lists: each different address once, those of a domain together, every row in its

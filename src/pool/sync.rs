@@ -1,4 +1,4 @@
-//! The primitives that `slots` and `line` synchronise by, apart so that `tests/model` can put its own in their place.
+//! The primitives that `slots` and `wait_queue` synchronise by, apart so that `tests/model` can put its own in their place.
 
 pub(super) use std::sync::{
     Mutex, MutexGuard,

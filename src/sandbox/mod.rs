@@ -92,7 +92,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `world`, `host`, `fault`, `delay` | the description, as TOML or as values |
-//! | `directory`, `greylist`, `harvest` | which mailboxes exist; who has been seen before; unknown recipients counted |
+//! | `directory`, `local_part`, `greylist`, `harvest` | which mailboxes exist; how they compare; who has been seen before; unknown recipients counted |
 //! | `server`, `tls`, `stats` | sockets, certificates, counters |
 //! | `connection`, `transport` | one connection: octets, delays, faults |
 //! | `session` | the SMTP server without I/O |

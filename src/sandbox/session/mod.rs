@@ -6,6 +6,7 @@
 //! | here | the state, lines, and replies |
 //! | `stage` | what happens at a stage in place of the answer: faults, the blocklist |
 //! | `commands` | EHLO, MAIL, RCPT, …: one function each |
+//! | `phase` | what the octets of the client are: commands, a SASL dialogue, a message |
 //! | `message` | DATA and BDAT |
 //! | `auth` | the SASL dialogue |
 //! | `errors` | Postfix's error counters |
