@@ -70,3 +70,25 @@ impl<S> CapacityWaiters<S> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_connections_make_room_than_servers_wait() {
+        let total = Arc::new(TotalLimit::new(1));
+        let waiters = CapacityWaiters::new(Arc::clone(&total), Arc::default());
+        let [first, second] = [Arc::new(1), Arc::new(2)];
+        assert!(waiters.add(&first));
+        waiters.record_quitting();
+        // One is on its way out already, which is enough for one server, however often it asks.
+        assert!(!waiters.add(&first) && !total.has_waiters());
+        assert!(waiters.add(&second));
+        waiters.record_quit_ended();
+        assert!(total.has_waiters());
+        let order: Vec<_> = waiters.take().iter().filter_map(Weak::upgrade).collect();
+        assert_eq!(order, [first, second]);
+        assert!(!total.has_waiters() && waiters.take().is_empty());
+    }
+}

@@ -73,3 +73,22 @@ impl OpenCheckout {
         Holder { taken_at: self.taken_at, held: self.since.elapsed() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_overdue_holder_is_told_once_and_who_gave_back_is_none() {
+        let tracker = LeakTracker::default();
+        let [first, second] = [(); 2].map(|()| tracker.record(Location::caller()));
+        assert_eq!(tracker.overdue(Duration::from_secs(60)), []);
+        tracker.settle(first);
+        assert_eq!(tracker.holders().len(), 1);
+        assert_eq!(tracker.overdue(Duration::ZERO).len(), 1);
+        assert_eq!(tracker.overdue(Duration::ZERO), []);
+        assert_eq!(tracker.holders().len(), 1, "told, and still a holder");
+        tracker.settle(second);
+        assert_eq!(tracker.holders(), []);
+    }
+}
