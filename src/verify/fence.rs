@@ -17,9 +17,16 @@ use std::{hash::BuildHasher, mem};
 
 use foldhash::fast::FixedState;
 
+use crate::{client::SessionError, proto::DialogueError};
+
 /// How often a connection is greeted again. Sendmail delays its answers from the third EHLO on, Exim takes ten commands
 /// that are not mail.
 pub(super) const GREETINGS: u8 = 3;
+/// Commands that are not mail and that Exim takes on a connection (`smtp_accept_max_nonmail`): RSET and a second EHLO are
+/// such commands. At the next it closes, and what reads its log may block the client.
+const EXIM_NONMAIL: u8 = 10;
+/// Exim's reply to the command that exceeds its limit, before it closes.
+pub(super) const TOO_MANY_COMMANDS: u16 = 554;
 /// Different replies to MAIL and RCPT that are remembered until the words for RSET are known.
 const MAX_HEARD: usize = 128;
 
@@ -132,6 +139,11 @@ impl Fence {
         self.greetings == GREETINGS
     }
 
+    /// How often the connection may still be greeted again. Another connection may need all of these.
+    pub(super) fn greetings(&self) -> u8 {
+        self.greetings
+    }
+
     /// Records that the connection is greeted again.
     pub(super) fn greet(&mut self) {
         self.greetings = self.greetings.saturating_sub(1);
@@ -146,9 +158,20 @@ impl Fence {
     }
 }
 
+/// The transactions that a server takes on a connection, where its banner tells. Each ends by RSET.
+pub(super) fn transactions_by(banner: &[u8]) -> Option<u32> {
+    let is_exim = banner.split(|octet| octet.is_ascii_whitespace()).any(|word| word == b"Exim");
+    is_exim.then_some(u32::from(EXIM_NONMAIL - GREETINGS))
+}
+
 /// Whether the code is one for commands that are not understood or not implemented, or are out of sequence (RFC 5321 4.2.2).
 fn is_misunderstood(code: u16) -> bool {
     (500..=504).contains(&code)
+}
+
+/// The end of a connection by a reply, with this code, that stands where it cannot belong.
+pub(super) fn unsolicited(code: u16) -> SessionError {
+    DialogueError::Unsolicited(code).into()
 }
 
 pub(super) fn is_of_several_lines(words: &[u8]) -> bool {
@@ -272,5 +295,13 @@ mod tests {
         (0..GREETINGS).for_each(|_| fence.greet());
         assert!(!fence.may_greet() && !fence.is_fresh());
         assert!(!Fence::new(false).may_greet());
+    }
+
+    #[test]
+    fn exim_tells_by_its_banner_how_much_it_takes() {
+        let exim = b"220-cp.example ESMTP Exim 4.98 #2 Tue, 01 Dec 2026 05:14:07 +0000\r\n220 We log.\r\n";
+        assert_eq!(transactions_by(exim), Some(7));
+        assert_eq!(transactions_by(b"220 eximious.example ESMTP Postfix\r\n"), None);
+        assert_eq!(transactions_by(b"220\r\n"), None);
     }
 }

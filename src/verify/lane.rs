@@ -23,7 +23,7 @@ use super::{
     deadlines::{Deadlines, RECONNECT_PAUSE, SEVERAL_PACKETS},
     desk::Desk,
     family::over_ipv4,
-    fence::Fence,
+    fence::{Fence, transactions_by},
     group::Group,
     outcome::Outcome,
     probe::{End, Probe},
@@ -116,7 +116,8 @@ async fn work(mut hired: Hired) {
     let (mut budget, mut fence) = {
         let known = &desk.lock().groups[group];
         let recipients = limits.rcpt_max.into_iter().chain(known.recipients).min();
-        let transactions = limits.mail_max.into_iter().chain(known.transactions).min();
+        let by_banner = transactions_by(connection.banner().as_bytes());
+        let transactions = limits.mail_max.into_iter().chain(known.transactions).chain(by_banner).min();
         let rejections = known.harvest.rejections(desk.limits.rejections);
         let budget = Budget::new(&Limits { rejections, ..desk.limits }, transactions, recipients);
         (budget, Fence::new(known.proves_by_greeting))

@@ -20,7 +20,7 @@ use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use super::{
     draw::{Draw, Window},
-    fence::{Fence, OutOfStep, is_of_several_lines},
+    fence::{Fence, OutOfStep, TOO_MANY_COMMANDS, is_of_several_lines, unsolicited},
     flight::Flight,
     question::Question,
     queue::Suspects,
@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     client::{Connection, SessionError},
-    proto::{Command, DialogueError, MailParams, RcptParams, Reply, ReversePath, State, Verb},
+    proto::{Command, MailParams, RcptParams, Reply, ReversePath, State, Verb},
 };
 
 /// Windows in flight: beyond four, throughput hardly grows, and a refusal comes too late to be heeded.
@@ -151,7 +151,7 @@ impl<'a> Probe<'a> {
         let between = self.flights.front().is_none_or(|flight| flight.mail.is_none());
         if unproven && between && (cut || self.closing.is_some()) {
             // It closed between transactions: a limit that it did not announce. QUIT in time proves them all.
-            self.seat.limit_transactions();
+            self.seat.limit_transactions(0);
         }
         let (broken, mut suspects) = (self.held.len(), Suspects::None);
         self.held.extend(self.flights.drain(..));
@@ -369,6 +369,12 @@ impl<'a> Probe<'a> {
                 return Ok(true);
             }
             Verb::Quit => return self.quitted(code),
+            // Behind a transaction only: before, it is the reply to something else.
+            _ if code == TOO_MANY_COMMANDS && self.seat.transactions > 0 => {
+                self.closing.get_or_insert_with(|| reply.excerpt());
+                self.seat.limit_transactions(self.fence.greetings().into());
+                return Ok(false);
+            }
             _ => {
                 let reply = reply.detach();
                 return if verb == Verb::Rset { self.reset(&reply) } else { self.greeted(&reply) };
@@ -488,9 +494,4 @@ impl<'a> Probe<'a> {
             self.budget.limit_recipients(most);
         }
     }
-}
-
-/// A reply that stands where it cannot belong.
-fn unsolicited(code: u16) -> SessionError {
-    DialogueError::Unsolicited(code).into()
 }

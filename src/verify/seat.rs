@@ -187,10 +187,10 @@ impl Seat {
         }
     }
 
-    /// Records that the server takes no more transactions on a connection than there were on this one.
-    pub(super) fn limit_transactions(&mut self) {
+    /// Records that the server takes no more transactions on a connection than there were on this one, less `spare`.
+    pub(super) fn limit_transactions(&mut self, spare: u32) {
         let known = &mut self.desk.lock().groups[self.group].transactions;
-        let most = self.transactions.max(1);
+        let most = self.transactions.saturating_sub(spare).max(1);
         *known = Some(known.map_or(most, |known| known.min(most)));
     }
 

@@ -316,6 +316,20 @@ async fn whatever_a_second_greeting_is_answered_every_address_gets_its_verdict()
     running.join_all().await;
 }
 
+/// Exim: the limit of commands that are not mail is met once. From then on a connection ends by QUIT before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_of_commands_that_are_not_mail_is_met_once() {
+    for like in kinds() {
+        let like = format!("{like}\nmax_nonmail = 10\none_bounce_recipient = true");
+        let sandbox = host("", &like).await;
+        let (known, wrong) = judge(brief(&sandbox, 1), 200).await;
+        assert!(wrong.is_empty(), "{like}: {wrong:?}");
+        assert_eq!(known, 200, "{like}");
+        let stats = sandbox.stats("mx").unwrap();
+        assert!(stats.nonmail_limit_hits <= 1, "{like}: {stats:?}");
+    }
+}
+
 /// A caller that keeps its own books is never told a verdict that is not proved either.
 #[tokio::test]
 async fn events_are_told_only_behind_a_fence() {
