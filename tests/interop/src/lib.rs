@@ -3,18 +3,25 @@
 //! Everything here panics, with a reason, where a test could only fail.
 
 mod authority;
+mod exim;
+mod node;
 mod nsd;
+mod opensmtpd;
 mod peer;
 mod policy;
 mod port;
 mod postfix;
+mod server;
 mod world;
 
 pub use self::{
     authority::Authority,
+    exim::Bounces,
+    node::NullSender,
     nsd::Nsd,
     peer::{Aiosmtpd, AiosmtpdOptions},
     policy::Greylist,
     postfix::{Log, MAX_ERRORS, Postfix, Service},
+    server::{Server, Sessions},
     world::{Address, Kind, World},
 };

@@ -1,4 +1,4 @@
-//! The library against real servers. The tests need root, Postfix, aiosmtpd and NSD, and fail without.
+//! The library against real servers. The tests need root and the servers of `README.md`, and fail without.
 
 mod aiosmtpd;
 mod dns;
@@ -7,6 +7,7 @@ mod outage;
 mod pool;
 mod refusals;
 mod sending;
+mod servers;
 mod support;
 mod tls;
 mod verdicts;
