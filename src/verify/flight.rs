@@ -67,10 +67,16 @@ impl Flight {
 
     /// Whether a reply that names a mailbox, the answer to the last `count` questions, names theirs; false if it is that
     /// of another question, none if it is nobody's, as where an alias is resolved.
+    ///
+    /// Sendmail names the first recipient of a mailbox when it accepts another recipient with the same mailbox. So an
+    /// acceptance that names an earlier recipient shows nothing either.
     pub(super) fn names(&self, named: &[u8], count: usize) -> Option<bool> {
         let is_it = |question: &Question| question.mailbox().as_str().as_bytes().eq_ignore_ascii_case(named);
-        match self.questions[self.answered - count..self.answered].iter().all(is_it) {
+        let first = self.answered - count;
+        let accepted = self.answers.last().is_some_and(|answer| answer.outcome.is_positive());
+        match self.questions[first..self.answered].iter().all(is_it) {
             true => Some(true),
+            false if accepted && self.questions[..=first].iter().any(is_it) => None,
             false => self.questions.iter().any(is_it).then_some(false),
         }
     }
@@ -148,6 +154,21 @@ mod tests {
         assert_eq!(rest, ["c", "d", "e"]);
         assert_eq!((flight.answered, flight.answers.len(), flight.answers[0].count), (2, 1, 2));
         assert!(flight.is_proven(), "what is left of it");
+    }
+
+    #[test]
+    fn an_acceptance_may_name_an_earlier_recipient_with_the_same_mailbox() {
+        let (mut flight, now) = (flight(&["a", "b", "c", "d"]), Instant::now());
+        flight.answer(&outcome(250), 2, now);
+        assert_eq!(flight.names(b"a@example.com", 2), None, "of both");
+        assert_eq!(flight.names(b"b@example.com", 2), Some(false), "of the first");
+        assert_eq!(flight.names(b"B@example.com", 1), Some(true));
+        assert_eq!(flight.names(b"a@example.com", 1), None);
+        assert_eq!(flight.names(b"c@example.com", 1), Some(false));
+        assert_eq!(flight.names(b"list@example.com", 1), None);
+        flight.answer(&outcome(550), 1, now);
+        assert_eq!(flight.names(b"c@example.com", 1), Some(true));
+        assert_eq!(flight.names(b"a@example.com", 1), Some(false), "a refusal");
     }
 
     #[test]
