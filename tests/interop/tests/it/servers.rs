@@ -1,11 +1,11 @@
-//! Exim, OpenSMTPD, Haraka and nodemailer's smtp-server, with the limits that they have by default: every verdict right, no
+//! Exim, OpenSMTPD, Sendmail, Haraka and nodemailer's smtp-server, with the limits that they have by default: every verdict right, no
 //! session cut, and what each answers to a second EHLO.
 
 use std::{
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpStream},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use smtp_pool::{
@@ -283,4 +283,36 @@ async fn smtp_server_loses_no_patience() {
     let replies = assert_greeting_resets(server.addr(), &world);
     assert!(has_words_for_rset(&replies), "{replies:?}");
     assert_lasting("smtp-server, a good list", Server::smtp_server).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sendmail_loses_no_patience() {
+    // It has no SMTPUTF8.
+    let is_ascii = |kind: &Kind| !matches!(kind, Kind::Accented | Kind::UnknownAccented);
+    let world = World::of(900, KINDS.into_iter().filter(is_ascii).collect::<Vec<_>>());
+    let server = Server::sendmail(&world);
+    let run = assert_served("Sendmail", &server, config(server.routes()), &world).await;
+    // It delays its reply to the third EHLO by a second.
+    let slowest = run.metrics.latency(Operation::Ehlo).expect("answers to EHLO").max;
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    assert_lasting("Sendmail, a good list", Server::sendmail).await;
+}
+
+/// Sendmail delays its replies from the third EHLO on, by twice as much each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn sendmail_delays_the_third_greeting() {
+    let world = World::of(10, [Kind::Known]);
+    let server = Server::sendmail(&world);
+    let replies = greet_in_a_transaction(server.addr(), &world);
+    assert!(has_words_for_rset(&replies), "{replies:?}");
+    assert_eq!(replies[3], replies[0], "the capabilities once more");
+    assert!(replies[4].starts_with("503 "), "{replies:?}");
+    let took = |greetings| {
+        let started = Instant::now();
+        let replies = greet(server.addr(), greetings);
+        assert!(replies.iter().all(|reply| *reply == replies[0]), "{replies:?}");
+        started.elapsed().as_secs()
+    };
+    let delays = [took(2), took(3), took(4)];
+    assert!(delays[0] < 1 && delays[1] >= 1 && delays[2] >= 3, "{delays:?}");
 }
