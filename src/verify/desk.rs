@@ -18,9 +18,9 @@ use tokio::{
 
 use super::{
     Limits,
+    dns::resolver::Exchangers,
     engine::{Context, Item},
     group::Group,
-    mx::Exchangers,
     pace::{Controller, Pace},
     question::{Later, Question},
     queue::Batch,

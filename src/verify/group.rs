@@ -10,11 +10,11 @@ use tokio::{sync::Notify, time::Instant};
 use super::{
     Record, SubStatus,
     catch_all::Domain,
+    dns::resolver::Exchangers,
     engine::Item,
     family::has_ipv4,
     harvest::Harvest,
     lag::SharedLag,
-    mx::Exchangers,
     outcome::Outcome,
     question::Question,
     queue::Queue,

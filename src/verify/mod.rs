@@ -8,14 +8,13 @@
 //! [`Verifier`] is the whole: [`verify_all`](Verifier::verify_all) for a list, and [`start`](Verifier::start) for a
 //! caller that keeps its own books, of a durable job for example; [`Classifier`] is of use by itself for people with bounce logs.
 
-mod answers;
 mod catch_all;
 mod classify;
 mod config;
 mod control;
 mod deadlines;
 mod desk;
-mod dnssec;
+mod dns;
 mod draw;
 mod engine;
 mod event;
@@ -28,19 +27,16 @@ mod harvest;
 mod intake;
 mod lag;
 mod lane;
-mod mx;
 mod outcome;
 mod pace;
 mod permits;
 mod probe;
 mod provider;
-mod queries;
 mod question;
 mod queue;
 mod reachability;
 mod record;
 mod refusal_run;
-mod route;
 mod router;
 mod run;
 mod seat;
@@ -68,10 +64,10 @@ pub use self::{
         reply_text,
     },
     config::{RiskPolicy, VerifierConfig},
+    dns::resolver::{DnsConfigError, Exchangers, MailRoute, Resolved, Resolver, Routes, Unreachable},
     engine::{Verifier, VerifierError},
     event::{Event, Task},
     facts::{DomainFacts, Lists, is_role},
-    mx::{DnsConfigError, Exchangers, MailRoute, Resolved, Resolver, Routes, Unreachable},
     provider::{Limits, Provider, Providers, ProvidersError},
     record::{CatchAll, MAX_TEXT, Record},
     run::{Ended, Events, Lanes, Records, Tasks},

@@ -18,9 +18,9 @@ use self::forget::{Domains, MAX_DOMAINS, MAX_LANES};
 use super::{
     DomainFacts, Event, MailRoute, Resolver, Task, Unreachable,
     desk::Desk,
+    dns::resolver::Exchangers,
     engine::{Books, Context, Item},
     lane,
-    mx::Exchangers,
     outcome::Outcome,
     run::{Lot, TOGETHER, places},
 };

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout, timeout_at},
 };
 
-use super::permits::Permits;
+use crate::verify::permits::Permits;
 
 /// Queries at once. Each has two sockets at most while it waits, which leaves some of the usual 1,024 open files to 256
 /// connections.

@@ -2,10 +2,10 @@
 
 use std::io;
 
-use super::{Resolver, Unreachable};
 use crate::{
     pool::{Key, Route, Routed},
     proto::Mailbox,
+    verify::{Resolver, Unreachable},
 };
 
 /// ```
