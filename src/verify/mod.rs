@@ -42,7 +42,6 @@ mod run;
 mod seat;
 mod settle;
 mod slow;
-mod spelling;
 mod standing;
 mod status;
 mod throttle;
@@ -67,11 +66,13 @@ pub use self::{
     dns::resolver::{DnsConfigError, Exchangers, MailRoute, Resolved, Resolver, Routes, Unreachable},
     engine::{Verifier, VerifierError},
     event::{Event, Task},
-    facts::{DomainFacts, Lists, is_role},
+    facts::{
+        lists::{DomainFacts, Lists, is_role},
+        spelling::{did_you_mean, normal_form},
+    },
     provider::{Limits, Provider, Providers, ProvidersError},
     record::{CatchAll, MAX_TEXT, Record},
     run::{Ended, Events, Lanes, Records, Tasks},
-    spelling::{did_you_mean, normal_form},
     status::{Block, BlockCause, LaneState, LaneStatus},
     verdict::{Blame, Status, SubStatus, Subject},
 };
