@@ -1,4 +1,4 @@
-//! Puts the controls of [`harvest`](super::harvest) into windows, and applies what they and other answers tell of verdicts
+//! Puts the controls of [`harvest_defence`](super::policy::harvest_defence) into windows, and applies what they and other answers tell of verdicts
 //! in doubt.
 
 use tokio::time::Instant;
@@ -9,11 +9,13 @@ use super::{
     draw::{Draw, Window},
     engine::Books,
     outcome::Outcome,
+    policy::{
+        breaker::{Finding, Kept, Suspect},
+        rejection_rate::Risk,
+    },
     question::Question,
     seat::Seat,
     settle::{Said, Settled},
-    standing::{Finding, Kept, Suspect},
-    throttle::Risk,
 };
 
 /// What a connection may ask next, as far as controls are concerned.
@@ -245,7 +247,7 @@ mod tests {
         proto::{ClientName, Mailbox},
         verify::{
             CatchAll, DomainFacts, Limits, Verifier, VerifierConfig, desk::Desk, engine::Item,
-            throttle::Budget,
+            policy::rejection_rate::Budget,
         },
     };
 

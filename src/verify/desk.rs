@@ -21,11 +21,13 @@ use super::{
     dns::resolver::Exchangers,
     engine::{Context, Item},
     group::Group,
-    pace::{Controller, Pace},
+    policy::{
+        breaker::Standing,
+        rate_limit::{Controller, Pace},
+    },
     question::{Later, Question},
     queue::Batch,
     run::Lot,
-    standing::Standing,
     status::{self, Block, LaneState},
 };
 
@@ -412,8 +414,8 @@ mod tests {
             DomainFacts, Verifier, VerifierConfig,
             draw::Draw,
             engine::Books,
+            policy::rejection_rate::{Budget, Kin, Risk},
             seat::Seat,
-            throttle::{Budget, Kin, Risk},
         },
     };
 

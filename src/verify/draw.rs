@@ -8,10 +8,10 @@ use super::{
     control::Turn,
     desk::State,
     outcome::Outcome,
+    policy::rejection_rate::{Left, Risk},
     question::Question,
     run::TOGETHER,
     seat::Seat,
-    throttle::{Left, Risk},
 };
 
 /// Recipients that are not worth a round trip of their own, if a new connection can ask more of them.

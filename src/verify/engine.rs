@@ -24,10 +24,10 @@ use tokio::{
 
 use super::{
     CatchAll, DnsConfigError, DomainFacts, Event, Record, Resolver, SubStatus, VerifierConfig,
-    deadlines::Deadlines,
     intake::intake,
     outcome::Outcome,
     permits::Permits,
+    policy::deadlines::Deadlines,
     router::Router,
     run::{Backlog, Events, Lot, MAX_PENDING, Records, Tasks},
     status::Statuses,

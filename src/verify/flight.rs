@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{outcome::Outcome, question::Question, throttle::Risk};
+use super::{outcome::Outcome, policy::rejection_rate::Risk, question::Question};
 
 /// An answer of the server, or several in a row that say the same.
 pub(super) struct Answer {

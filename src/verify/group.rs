@@ -13,12 +13,14 @@ use super::{
     dns::resolver::Exchangers,
     engine::Item,
     family::has_ipv4,
-    harvest::Harvest,
     lag::SharedLag,
     outcome::Outcome,
+    policy::{
+        harvest_defence::Harvest,
+        rejection_rate::{Left, Rates, Risk},
+    },
     question::Question,
     queue::Queue,
-    throttle::{Left, Rates, Risk},
 };
 
 /// Within this time a failure to connect is the same trouble as the one before; the usual schedule has an hour's pause.

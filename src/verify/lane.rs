@@ -20,15 +20,17 @@ use tokio::{
 
 use super::{
     Limits, Retry, Unreachable,
-    deadlines::{Deadlines, RECONNECT_PAUSE, SEVERAL_PACKETS},
     desk::Desk,
     family::over_ipv4,
     fence::Fence,
     group::Group,
     outcome::Outcome,
+    policy::{
+        deadlines::{Deadlines, RECONNECT_PAUSE, SEVERAL_PACKETS},
+        rejection_rate::Budget,
+    },
     probe::{End, Probe},
     seat::Seat,
-    throttle::Budget,
     watchdog::Watchdog,
 };
 use crate::{

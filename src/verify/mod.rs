@@ -12,7 +12,6 @@ mod catch_all;
 mod classify;
 mod config;
 mod control;
-mod deadlines;
 mod desk;
 mod dns;
 mod draw;
@@ -23,28 +22,23 @@ mod family;
 mod fence;
 mod flight;
 mod group;
-mod harvest;
 mod intake;
 mod lag;
 mod lane;
 mod outcome;
-mod pace;
 mod permits;
+mod policy;
 mod probe;
-mod provider;
 mod question;
 mod queue;
 mod reachability;
 mod record;
-mod refusal_run;
 mod router;
 mod run;
 mod seat;
 mod settle;
 mod slow;
-mod standing;
 mod status;
-mod throttle;
 mod verdict;
 mod watchdog;
 
@@ -70,7 +64,7 @@ pub use self::{
         lists::{DomainFacts, Lists, is_role},
         spelling::{did_you_mean, normal_form},
     },
-    provider::{Limits, Provider, Providers, ProvidersError},
+    policy::provider::{Limits, Provider, Providers, ProvidersError},
     record::{CatchAll, MAX_TEXT, Record},
     run::{Ended, Events, Lanes, Records, Tasks},
     status::{Block, BlockCause, LaneState, LaneStatus},

@@ -22,10 +22,10 @@ use super::{
     draw::{Draw, Window},
     fence::{Fence, OutOfStep, is_of_several_lines},
     flight::Flight,
+    policy::rejection_rate::{Budget, Risk},
     question::Question,
     queue::Suspects,
     seat::Seat,
-    throttle::{Budget, Risk},
 };
 use crate::{
     client::{Connection, SessionError},

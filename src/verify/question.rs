@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use tokio::time::Instant;
 
-use super::{engine::Item, throttle::Kin};
+use super::{engine::Item, policy::rejection_rate::Kin};
 use crate::proto::Mailbox;
 
 /// How often a question may lose its connection, or be sent to another one, before that is its answer.

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use super::{
     Blame, CatchAll, SubStatus,
     desk::State,
-    harvest::Origin,
     outcome::Outcome,
+    policy::harvest_defence::Origin,
     queue::{Batch, Suspects},
     seat::Source,
 };

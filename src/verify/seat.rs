@@ -9,12 +9,14 @@ use super::{
     draw::Draw,
     family::is_ipv6,
     flight::Flight,
-    harvest::{OnConnection, Origin},
     outcome::{Outcome, Said},
-    pace::Windows,
+    policy::{
+        harvest_defence::{OnConnection, Origin},
+        rate_limit::Windows,
+        rejection_rate::Left,
+    },
     question::Question,
     settle::Settled,
-    throttle::Left,
     watchdog::Watchdog,
 };
 use crate::{

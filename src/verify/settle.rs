@@ -11,14 +11,16 @@ use super::{
     engine::{Books, Item},
     flight::{Answer, Flight},
     group::Accepted,
-    harvest::Origin,
     outcome::Outcome,
-    pace::Windows,
+    policy::{
+        breaker::{Finding, Kept, Suspect},
+        harvest_defence::Origin,
+        rate_limit::Windows,
+    },
     probe::WINDOWS,
     question::{Later, Question},
     run::TOGETHER,
     seat::{Seat, Source},
-    standing::{Finding, Kept, Suspect},
 };
 
 /// The share of temporary refusals in a flight of answers that is a sign of trouble.

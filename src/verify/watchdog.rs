@@ -8,7 +8,7 @@ use std::sync::{
 
 use tokio::time::{Instant, sleep};
 
-use super::{deadlines::Deadlines, desk::Desk, lag::SharedLag, permits::Permit};
+use super::{desk::Desk, lag::SharedLag, permits::Permit, policy::deadlines::Deadlines};
 
 /// See the [module](self).
 pub(super) struct Watchdog {

@@ -14,25 +14,25 @@ use crate::client::Timeouts;
 /// No limit is longer, so that sums of them are times that a clock can show.
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 /// A failure to connect that took longer is not the loss of one packet: SYN was sent at 0, 1 and 3 s.
-pub(super) const SEVERAL_PACKETS: Duration = Duration::from_secs(5);
+pub(in crate::verify) const SEVERAL_PACKETS: Duration = Duration::from_secs(5);
 /// The pause before exchangers that cannot be reached are tried once more.
-pub(super) const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
+pub(in crate::verify) const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
 /// The limits of a verifier; see the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Deadlines {
+pub(in crate::verify) struct Deadlines {
     /// To open a connection, over all exchangers of a set.
-    pub(super) exchangers: Duration,
+    pub(in crate::verify) exchangers: Duration,
     /// A host is slow while it has been waited for that long without an answer.
-    pub(super) slow_after: Duration,
+    pub(in crate::verify) slow_after: Duration,
     /// The floor: a host that takes longer for an answer on average lags.
-    pub(super) per_answer: Duration,
+    pub(in crate::verify) per_answer: Duration,
     /// A host that lags by so much is given up.
-    pub(super) lag: Duration,
+    pub(in crate::verify) lag: Duration,
 }
 
 impl Deadlines {
-    pub(super) fn new(timeouts: &Timeouts) -> Self {
+    pub(in crate::verify) fn new(timeouts: &Timeouts) -> Self {
         let [connect, banner, greeting, rcpt] =
             [timeouts.connect, timeouts.banner, timeouts.greeting, timeouts.rcpt].map(|limit| limit.min(DAY));
         let least = Duration::from_millis(1);
@@ -46,12 +46,12 @@ impl Deadlines {
 
     /// The time for one exchanger, of what is left until the whole set has had its time, with so many to be tried: an
     /// equal part, so that the last is tried as well.
-    pub(super) fn part(left: Duration, exchangers: usize) -> Duration {
+    pub(in crate::verify) fn part(left: Duration, exchangers: usize) -> Duration {
         left / u32::try_from(exchangers).unwrap_or(u32::MAX).max(1)
     }
 
     /// When a host that lags by `lag` will be given up if it goes on answering `rate` times a second; none if it keeps up.
-    pub(super) fn given_up_after(&self, lag: Duration, rate: f64) -> Option<Duration> {
+    pub(in crate::verify) fn given_up_after(&self, lag: Duration, rate: f64) -> Option<Duration> {
         let growth = 1.0 - rate * self.per_answer.as_secs_f64();
         let left = self.lag.saturating_sub(lag).as_secs_f64();
         (growth > 0.0).then(|| Duration::try_from_secs_f64(left / growth).unwrap_or(DAY))
@@ -59,7 +59,7 @@ impl Deadlines {
 
     /// The longest that a host may be waited for with so many addresses to ask about, in so many attempts, pauses between
     /// attempts left out.
-    pub(super) fn longest(&self, addresses: u64, attempts: u32) -> Duration {
+    pub(in crate::verify) fn longest(&self, addresses: u64, attempts: u32) -> Duration {
         let addresses = u32::try_from(addresses).unwrap_or(u32::MAX);
         let answers = self.per_answer.saturating_mul(addresses);
         let opening = SEVERAL_PACKETS + RECONNECT_PAUSE + self.exchangers;

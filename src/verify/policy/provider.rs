@@ -233,18 +233,18 @@ impl Providers {
         self.default
     }
 
-    pub(super) fn index(&self, host: &str) -> Option<usize> {
+    pub(in crate::verify) fn index(&self, host: &str) -> Option<usize> {
         let mut names = std::iter::successors(Some(host), |name| Some(name.split_once('.')?.1));
         names.find_map(|name| self.by_suffix.get(name)).copied()
     }
 
     /// The most connections that any lane may have.
-    pub(super) fn most_connections(&self) -> u32 {
+    pub(in crate::verify) fn most_connections(&self) -> u32 {
         let known = self.known.iter().map(|provider| provider.limits.connections);
         known.fold(self.default.connections, u32::max)
     }
 
-    pub(super) fn get(&self, index: usize) -> Option<&Provider> {
+    pub(in crate::verify) fn get(&self, index: usize) -> Option<&Provider> {
         self.known.get(index)
     }
 }

@@ -24,12 +24,11 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-use super::{
-    CatchAll, Status,
-    outcome::Outcome,
-    refusal_run::{RefusalRun, Threshold},
+use super::refusal_run::{RefusalRun, Threshold};
+use crate::{
+    proto::Mailbox,
+    verify::{CatchAll, Status, outcome::Outcome},
 };
-use crate::proto::Mailbox;
 
 /// A run that is worth a control while there is more to ask.
 const RUN: Threshold = Threshold { probability: 1e-4, length: 8 };
@@ -48,9 +47,9 @@ const RENEWAL: u32 = 64;
 
 /// What a connection needs to know of itself: from the replies that it has read, whether they count by now or not.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct OnConnection {
+pub(in crate::verify) struct OnConnection {
     /// Its number among those to its exchangers.
-    pub(super) number: u32,
+    pub(in crate::verify) number: u32,
     refused: u32,
     /// Its own refusals since its last acceptance, after the history that there was when it was opened.
     run: RefusalRun,
@@ -59,7 +58,7 @@ pub(super) struct OnConnection {
     /// Refusals that are many: half of those that it may have.
     many: u32,
     /// Whether it was asked about a control.
-    pub(super) controlled: bool,
+    pub(in crate::verify) controlled: bool,
     /// Refusals before its last acceptance.
     before: u32,
     /// Those of them that count for all connections.
@@ -68,7 +67,7 @@ pub(super) struct OnConnection {
 
 impl OnConnection {
     /// Records so many answers to RCPT, about recipients of the list or `random` ones.
-    pub(super) fn read(&mut self, status: Status, count: usize, random: bool) {
+    pub(in crate::verify) fn read(&mut self, status: Status, count: usize, random: bool) {
         match status {
             Status::Deliverable => {
                 self.run.accepted();
@@ -87,16 +86,16 @@ impl OnConnection {
 
 /// Where a refusal comes from, as far as its truth is concerned.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Origin {
+pub(in crate::verify) struct Origin {
     /// The number of the connection among those to its exchangers; 0 for none.
-    pub(super) connection: u32,
+    pub(in crate::verify) connection: u32,
     /// Whether a control may be asked about it without any further question.
-    pub(super) doubtful: bool,
+    pub(in crate::verify) doubtful: bool,
 }
 
 /// What is known of a set of exchangers.
 #[derive(Default)]
-pub(super) struct Harvest {
+pub(in crate::verify) struct Harvest {
     run: RefusalRun,
     refusals: u32,
     /// The domain of the last refusal.
@@ -126,7 +125,7 @@ pub(super) struct Harvest {
 
 impl Harvest {
     /// Records a connection that may have so many `rejections`.
-    pub(super) fn connected(&mut self, rejections: u32) -> OnConnection {
+    pub(in crate::verify) fn connected(&mut self, rejections: u32) -> OnConnection {
         self.connections = self.connections.wrapping_add(1);
         let mut run = self.run;
         run.explained();
@@ -136,23 +135,23 @@ impl Harvest {
     }
 
     /// Forgets what was learnt from another exchanger of the set.
-    pub(super) fn exchanger_changed(&mut self) {
+    pub(in crate::verify) fn exchanger_changed(&mut self) {
         let Self { defence, defences, connections, .. } = std::mem::take(self);
         *self = Self { defence, defences, connections, ..Self::default() };
     }
 
     /// Returns how many refusals a connection may have: half as many after each defence, which may count them.
-    pub(super) fn rejections(&self, limit: u32) -> u32 {
+    pub(in crate::verify) fn rejections(&self, limit: u32) -> u32 {
         (limit >> self.defences.min(31)).max(1)
     }
 
     /// Tells whether an acceptance on one connection proves what was refused on another.
-    pub(super) fn trusts_connections(&self) -> bool {
+    pub(in crate::verify) fn trusts_connections(&self) -> bool {
         self.honest >= self.rejections.saturating_mul(HONEST_CONNECTIONS)
     }
 
     /// Records that a recipient was accepted who was `asked` about at a time.
-    pub(super) fn accepted(&mut self, on: &mut OnConnection, asked: Instant) {
+    pub(in crate::verify) fn accepted(&mut self, on: &mut OnConnection, asked: Instant) {
         self.run.accepted();
         on.settled.accepted();
         if on.before >= on.many {
@@ -165,7 +164,7 @@ impl Harvest {
     }
 
     /// Records that a recipient of the list, or a random one, does not exist.
-    pub(super) fn refused(&mut self, on: &mut OnConnection, domain: u32, random: bool) {
+    pub(in crate::verify) fn refused(&mut self, on: &mut OnConnection, domain: u32, random: bool) {
         self.refusals = self.refusals.saturating_add(1);
         if !random {
             self.run.refused();
@@ -176,7 +175,12 @@ impl Harvest {
 
     /// Remembers a mailbox that was accepted, at a domain of which it is known, or not yet, whether it accepts any local
     /// part.
-    pub(super) fn remember(&mut self, domain: u32, mailbox: Mailbox<&str>, catch_all: Option<CatchAll>) {
+    pub(in crate::verify) fn remember(
+        &mut self,
+        domain: u32,
+        mailbox: Mailbox<&str>,
+        catch_all: Option<CatchAll>,
+    ) {
         if mailbox.needs_smtputf8() || catch_all == Some(CatchAll::Inconclusive) {
             return;
         }
@@ -197,12 +201,12 @@ impl Harvest {
     }
 
     /// Tells whether a control is due on the connection.
-    pub(super) fn wants_control(&self, on: &OnConnection) -> bool {
+    pub(in crate::verify) fn wants_control(&self, on: &OnConnection) -> bool {
         !on.controlled && self.can_ask() && (self.run.is_improbable(RUN) || on.run.is_improbable(RUN))
     }
 
     /// Tells whether a control is due because there is no more to ask: on a connection, or also on others (`at_rest`).
-    pub(super) fn wants_last_control(&self, on: Option<&OnConnection>, at_rest: bool) -> bool {
+    pub(in crate::verify) fn wants_last_control(&self, on: Option<&OnConnection>, at_rest: bool) -> bool {
         let refusals = self.refusals.max(on.map_or(0, |on| on.refused));
         let due = |run: &RefusalRun| self.is_due(run, refusals);
         let tail = on.is_some_and(|on| (at_rest || !self.trusts_connections()) && due(&on.run));
@@ -218,7 +222,7 @@ impl Harvest {
     }
 
     /// Returns the origin of the next answer of a connection, in case that it is a refusal.
-    pub(super) fn origin(&self, on: &OnConnection) -> Origin {
+    pub(in crate::verify) fn origin(&self, on: &OnConnection) -> Origin {
         let refusals = self.refusals.saturating_add(1);
         let doubtful = [self.run, on.settled].into_iter().any(|mut run| {
             run.refused();
@@ -230,14 +234,14 @@ impl Harvest {
     }
 
     /// Tells whether refusals that nothing proved are to be asked again, which is once.
-    pub(super) fn asks_again(&mut self) -> bool {
+    pub(in crate::verify) fn asks_again(&mut self) -> bool {
         let asks = !self.asked_again && self.has_control() && !self.trusts_connections();
         self.asked_again |= asks;
         asks
     }
 
     /// Tells whether so many refusals at the end of a connection are no probable run.
-    pub(super) fn doubts(&self, refusals: usize) -> bool {
+    pub(in crate::verify) fn doubts(&self, refusals: usize) -> bool {
         let mut run = self.run;
         run.explained();
         (0..refusals).for_each(|_| run.refused());
@@ -245,7 +249,7 @@ impl Harvest {
     }
 
     /// Tells whether a control is due in the last window of the connection.
-    pub(super) fn wants_sample(&self, on: &OnConnection) -> bool {
+    pub(in crate::verify) fn wants_sample(&self, on: &OnConnection) -> bool {
         let unknown = !self.trusts_connections() && on.refused >= on.many;
         (unknown || self.has_lied()) && !on.controlled && self.can_ask()
     }
@@ -259,12 +263,12 @@ impl Harvest {
     }
 
     /// Tells whether a control has to be asked before anything else.
-    pub(super) fn needs_control(&self) -> bool {
+    pub(in crate::verify) fn needs_control(&self) -> bool {
         self.defence.is_some() && (self.asking || self.has_control())
     }
 
     /// Returns a mailbox to ask about: of the domain of the last refusal, if there is one, or else the latest.
-    pub(super) fn ask(&mut self) -> Option<(u32, Mailbox)> {
+    pub(in crate::verify) fn ask(&mut self) -> Option<(u32, Mailbox)> {
         let at = self.controls.iter().position(|(domain, _)| Some(*domain) == self.refused).unwrap_or(0);
         let control = self.controls.get(at).or(self.fallback.as_ref()).cloned()?;
         self.asking = true;
@@ -272,17 +276,17 @@ impl Harvest {
     }
 
     /// Tells whether a control waits for its answer.
-    pub(super) fn is_asking(&self) -> bool {
+    pub(in crate::verify) fn is_asking(&self) -> bool {
         self.asking
     }
 
     /// Records that a control was accepted, which is to be recorded as any acceptance too.
-    pub(super) fn control_accepted(&mut self) {
+    pub(in crate::verify) fn control_accepted(&mut self) {
         self.asking = false;
     }
 
     /// Records that a control was refused as one that does not exist; true if the server was honest until now.
-    pub(super) fn control_refused(&mut self, domain: u32, outcome: &Outcome, at: Instant) -> bool {
+    pub(in crate::verify) fn control_refused(&mut self, domain: u32, outcome: &Outcome, at: Instant) -> bool {
         self.asking = false;
         self.run.forget();
         self.honest = 0;
@@ -299,22 +303,22 @@ impl Harvest {
     }
 
     /// Records that a control got no answer that tells anything.
-    pub(super) fn control_lost(&mut self) {
+    pub(in crate::verify) fn control_lost(&mut self) {
         (self.asking, self.inconclusive) = (false, true);
     }
 
     /// Takes a control back that was not asked.
-    pub(super) fn withdraw(&mut self) {
+    pub(in crate::verify) fn withdraw(&mut self) {
         self.asking = false;
     }
 
     /// Returns what a refusal amounts to while the server is known to lie.
-    pub(super) fn defence(&self) -> Option<&Outcome> {
+    pub(in crate::verify) fn defence(&self) -> Option<&Outcome> {
         self.defence.as_ref().map(|(outcome, _)| outcome)
     }
 
     /// Tells whether the server was ever found to lie.
-    pub(super) fn has_lied(&self) -> bool {
+    pub(in crate::verify) fn has_lied(&self) -> bool {
         self.defences > 0
     }
 }

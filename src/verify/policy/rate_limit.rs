@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Limits;
+use crate::verify::Limits;
 
 /// A share of a limit that may be used at once; the rest comes evenly. So that no stretch of time as long as the
 /// limit's own, wherever it begins, sees more than the limit.
@@ -44,10 +44,10 @@ impl Bucket {
 
 /// The rates of a lane.
 #[derive(Clone, Debug)]
-pub(super) struct Pace(Vec<Bucket>);
+pub(in crate::verify) struct Pace(Vec<Bucket>);
 
 impl Pace {
-    pub(super) fn new(limits: &Limits, now: Instant) -> Self {
+    pub(in crate::verify) fn new(limits: &Limits, now: Instant) -> Self {
         let minutes = |n: u64| Duration::from_secs(60 * n);
         let rates = [
             (limits.per_minute, minutes(1)),
@@ -58,23 +58,23 @@ impl Pace {
     }
 
     /// How many recipients may be asked about now.
-    pub(super) fn allows(&mut self, now: Instant) -> u32 {
+    pub(in crate::verify) fn allows(&mut self, now: Instant) -> u32 {
         self.0.iter_mut().for_each(|bucket| bucket.fill(now));
         self.0.iter().fold(u32::MAX, |least, bucket| least.min(bucket.tokens as u32))
     }
 
     /// Takes note that so many are asked about.
-    pub(super) fn take(&mut self, recipients: u32) {
+    pub(in crate::verify) fn take(&mut self, recipients: u32) {
         self.0.iter_mut().for_each(|bucket| bucket.tokens -= f64::from(recipients));
     }
 
     /// The most recipients that may be asked about at once.
-    pub(super) fn burst(&self) -> u32 {
+    pub(in crate::verify) fn burst(&self) -> u32 {
         self.0.iter().fold(u32::MAX, |least, bucket| least.min(bucket.capacity as u32))
     }
 
     /// When so many may be asked about, or as many as may be at once; now at the soonest.
-    pub(super) fn ready(&self, recipients: u32) -> Option<Instant> {
+    pub(in crate::verify) fn ready(&self, recipients: u32) -> Option<Instant> {
         self.0.iter().map(|bucket| bucket.ready(f64::from(recipients))).max()
     }
 }
@@ -90,14 +90,14 @@ const FAST: Duration = Duration::from_millis(100);
 
 /// Windows that were answered.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Windows {
+pub(in crate::verify) struct Windows {
     count: u32,
     /// How long they took, the longest.
     latency: Duration,
 }
 
 impl Windows {
-    pub(super) fn note(&mut self, latency: Duration) {
+    pub(in crate::verify) fn note(&mut self, latency: Duration) {
         self.count += 1;
         self.latency = self.latency.max(latency);
     }
@@ -106,24 +106,24 @@ impl Windows {
 /// How many connections a lane has: one more for each round of clean and quick windows, half as many after a sign of
 /// trouble (additive increase, multiplicative decrease).
 #[derive(Clone, Debug)]
-pub(super) struct Controller {
+pub(in crate::verify) struct Controller {
     target: f64,
     most: f64,
     ceiling: Option<(f64, Instant)>,
     decreased: Option<Instant>,
     best: Option<Duration>,
     /// Smoothed over some windows.
-    pub(super) latency: Duration,
+    pub(in crate::verify) latency: Duration,
 }
 
 impl Controller {
-    pub(super) fn new(connections: u32) -> Self {
+    pub(in crate::verify) fn new(connections: u32) -> Self {
         let most = f64::from(connections.max(1));
         Self { target: 1.0, most, ceiling: None, decreased: None, best: None, latency: Duration::ZERO }
     }
 
     /// The connections that there may be now.
-    pub(super) fn connections(&self, now: Instant) -> u32 {
+    pub(in crate::verify) fn connections(&self, now: Instant) -> u32 {
         let most = match self.ceiling {
             Some((ceiling, until)) if now < until => ceiling,
             _ => self.most,
@@ -132,7 +132,7 @@ impl Controller {
     }
 
     /// Takes note of windows, and of whether they were free of temporary refusals.
-    pub(super) fn windows(&mut self, windows: Windows, clean: bool, now: Instant) {
+    pub(in crate::verify) fn windows(&mut self, windows: Windows, clean: bool, now: Instant) {
         let Windows { count, latency } = windows;
         if count == 0 {
             if !clean {
@@ -155,12 +155,12 @@ impl Controller {
     }
 
     /// Begins anew, with one connection.
-    pub(super) fn reset(&mut self) {
+    pub(in crate::verify) fn reset(&mut self) {
         self.target = 1.0;
     }
 
     /// Takes note of a sign of trouble: temporary refusals, 421, a connection that broke.
-    pub(super) fn trouble(&mut self, now: Instant) {
+    pub(in crate::verify) fn trouble(&mut self, now: Instant) {
         if self.decreased.is_none_or(|at| now.saturating_duration_since(at) >= SETTLE) {
             self.decreased = Some(now);
             self.target = (self.target / 2.0).max(1.0);
@@ -168,7 +168,7 @@ impl Controller {
     }
 
     /// Takes note that the server refused one more connection beside `open` others.
-    pub(super) fn refused(&mut self, open: u32, now: Instant) {
+    pub(in crate::verify) fn refused(&mut self, open: u32, now: Instant) {
         self.trouble(now);
         self.ceiling = Some((f64::from(open.max(1)), now + CEILING));
     }

@@ -20,7 +20,7 @@ use std::ops::{AddAssign, SubAssign};
 
 use foldhash::HashMap;
 
-use super::Limits;
+use crate::verify::Limits;
 
 /// The rejections that few answers make one reckon with: those that most servers bear on one connection.
 const REJECTIONS: u32 = 9;
@@ -41,18 +41,18 @@ const RANDOM: u8 = ATTEMPTS as u8;
 
 /// Recipients that are judged by each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Kin {
+pub(in crate::verify) struct Kin {
     domain: u32,
     /// Attempts before this one, of which the last of [`ATTEMPTS`] stands for all further ones; or [`RANDOM`].
     attempts: u8,
 }
 
 impl Kin {
-    pub(super) fn new(domain: u32, attempts: u32) -> Self {
+    pub(in crate::verify) fn new(domain: u32, attempts: u32) -> Self {
         Self { domain, attempts: attempts.min(ATTEMPTS as u32 - 1) as u8 }
     }
 
-    pub(super) fn random(domain: u32) -> Self {
+    pub(in crate::verify) fn random(domain: u32) -> Self {
         Self { domain, attempts: RANDOM }
     }
 
@@ -63,8 +63,8 @@ impl Kin {
 
 /// Recipients in flight, and how many of them will be refused: so many are expected, give or take.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Risk {
-    pub(super) recipients: u32,
+pub(in crate::verify) struct Risk {
+    pub(in crate::verify) recipients: u32,
     expected: f32,
     variance: f32,
 }
@@ -94,21 +94,21 @@ impl SubAssign for Risk {
 
 /// Rejections that a connection has left, of which those of what is in flight may use up some.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Left {
+pub(in crate::verify) struct Left {
     rejections: u32,
     in_flight: Risk,
 }
 
 impl Left {
     /// Tells whether nothing more may be asked.
-    pub(super) fn is_spent(self) -> bool {
+    pub(in crate::verify) fn is_spent(self) -> bool {
         self.rejections == 0
     }
 }
 
 /// The share of recipients that the domains of a server refuse, as seen so far, over all connections to it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Rates {
+pub(in crate::verify) struct Rates {
     /// By attempts, and at last the random ones, whose domains are asked about once and have no rate of their own.
     all: [RejectionRate; ATTEMPTS + 1],
     domains: HashMap<Kin, DomainRate>,
@@ -155,7 +155,7 @@ impl Met {
 
 impl Rates {
     /// The risk of as many of `recipients`, in this order, as may be asked while so many rejections are left.
-    pub(super) fn affordable(&self, left: Left, recipients: impl Iterator<Item = Kin>) -> Risk {
+    pub(in crate::verify) fn affordable(&self, left: Left, recipients: impl Iterator<Item = Kin>) -> Risk {
         let mut risk = Risk::default();
         let all = self.all.each_ref().map(RejectionRate::risk);
         // Few domains as a rule, and mostly the one before.
@@ -183,26 +183,26 @@ impl Rates {
     }
 
     /// Forgets the rates of domains nobody of whom is being asked about.
-    pub(super) fn forget_domains(&mut self) {
+    pub(in crate::verify) fn forget_domains(&mut self) {
         self.domains.retain(|_, known| known.open > 0);
     }
 
     /// Takes note that so many recipients are asked about.
-    pub(super) fn ask(&mut self, kin: Kin, count: u32) {
+    pub(in crate::verify) fn ask(&mut self, kin: Kin, count: u32) {
         if !kin.is_random() {
             self.domains.entry(kin).or_default().open += count;
         }
     }
 
     /// Takes note that one that was asked about got no answer.
-    pub(super) fn take_back(&mut self, kin: Kin) {
+    pub(in crate::verify) fn take_back(&mut self, kin: Kin) {
         if let Some(known) = self.domains.get_mut(&kin) {
             known.open = known.open.saturating_sub(1);
         }
     }
 
     /// Takes note of the answers to so many that were asked about.
-    pub(super) fn note(&mut self, kin: Kin, rejected: bool, count: u32) {
+    pub(in crate::verify) fn note(&mut self, kin: Kin, rejected: bool, count: u32) {
         let all = &mut self.all[usize::from(kin.attempts)];
         if kin.is_random() {
             return all.note(rejected, count);
@@ -251,7 +251,7 @@ impl RejectionRate {
 
 /// What is left of one connection.
 #[derive(Clone, Debug)]
-pub(super) struct Budget {
+pub(in crate::verify) struct Budget {
     rejections: u32,
     /// Those of a fresh connection.
     all_rejections: u32,
@@ -261,7 +261,7 @@ pub(super) struct Budget {
 
 impl Budget {
     /// A fresh connection to a server that announced limits of transactions and recipients (RFC 9422), or did not.
-    pub(super) fn new(limits: &Limits, mail_max: Option<u32>, rcpt_max: Option<u32>) -> Self {
+    pub(in crate::verify) fn new(limits: &Limits, mail_max: Option<u32>, rcpt_max: Option<u32>) -> Self {
         Self {
             rejections: limits.rejections,
             all_rejections: limits.rejections,
@@ -271,39 +271,39 @@ impl Budget {
     }
 
     /// Takes note of refusals, whatever was refused.
-    pub(super) fn reject(&mut self, count: usize) {
+    pub(in crate::verify) fn reject(&mut self, count: usize) {
         self.rejections = self.rejections.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
     /// Takes note of a transaction that begins.
-    pub(super) fn begin(&mut self) {
+    pub(in crate::verify) fn begin(&mut self) {
         self.transactions = self.transactions.saturating_sub(1);
     }
 
     /// The recipients that a transaction may have on this connection.
-    pub(super) fn full_window(&self) -> u32 {
+    pub(in crate::verify) fn full_window(&self) -> u32 {
         self.recipients
     }
 
     /// Takes note that the server takes no more than so many recipients in a transaction.
-    pub(super) fn limit_recipients(&mut self, most: u32) {
+    pub(in crate::verify) fn limit_recipients(&mut self, most: u32) {
         self.recipients = self.recipients.min(most.max(1));
     }
 
     /// Whether the connection should say goodbye once everything in flight is answered.
-    pub(super) fn is_spent(&self) -> bool {
+    pub(in crate::verify) fn is_spent(&self) -> bool {
         self.rejections == 0 || self.transactions == 0
     }
 
     /// Whether more than half of its rejections are used up, or it has fewer than three. Of what is left, each window uses
     /// up half again or less, and so has half the recipients of the one before: the next should be the last, where a new
     /// connection takes more.
-    pub(super) fn is_worn(&self) -> bool {
+    pub(in crate::verify) fn is_worn(&self) -> bool {
         self.rejections < self.all_rejections.div_ceil(2).max(3)
     }
 
     /// The rejections that may still come, beside what is in flight; none where the connection is to retire.
-    pub(super) fn left(&self, in_flight: Risk) -> Left {
+    pub(in crate::verify) fn left(&self, in_flight: Risk) -> Left {
         Left { rejections: if self.is_spent() { 0 } else { self.rejections }, in_flight }
     }
 }

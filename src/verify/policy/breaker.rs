@@ -8,7 +8,7 @@
 //! |---|---|
 //! | with blame on us | ten in a row |
 //! | of the sender, or by a policy that asking again does not change | ten in a row, where no recipient of the domain was accepted or refused for its own sake; else a run that the answers before it do not explain |
-//! | of a mailbox that was accepted before (see [`harvest`](super::harvest)) | one |
+//! | of a mailbox that was accepted before (see [`harvest_defence`](super::harvest_defence)) | one |
 //!
 //! Refusals of the sender and by policy often concern some recipients only, so others beside them count.
 
@@ -17,12 +17,8 @@ use std::{collections::VecDeque, mem, time::Duration};
 use foldhash::{HashMap, HashSet};
 use tokio::time::Instant;
 
-use super::{
-    Blame, Record, SubStatus, Subject,
-    engine::Item,
-    outcome::Outcome,
-    refusal_run::{RefusalRun, Threshold},
-};
+use super::refusal_run::{RefusalRun, Threshold};
+use crate::verify::{Blame, Record, SubStatus, Subject, engine::Item, outcome::Outcome};
 
 /// Refusals in a row with blame on us, after which nobody else is asked: the server has made itself clear.
 const BLAMED: u32 = 10;
@@ -36,7 +32,7 @@ const MAX_SUSPECT_OCTETS: usize = 1 << 20;
 const ALONE: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(3_600));
 
 /// A verdict that a burst of blame would take back.
-pub(super) enum Suspect {
+pub(in crate::verify) enum Suspect {
     /// Kept back until it is sure.
     Kept(Box<Kept>),
     /// Told to the caller, who knows it by this number.
@@ -44,10 +40,10 @@ pub(super) enum Suspect {
 }
 
 /// A verdict that is kept back, and all it takes to come to another one.
-pub(super) struct Kept {
-    pub(super) group: usize,
-    pub(super) item: Item,
-    pub(super) record: Record,
+pub(in crate::verify) struct Kept {
+    pub(in crate::verify) group: usize,
+    pub(in crate::verify) item: Item,
+    pub(in crate::verify) record: Record,
 }
 
 impl Suspect {
@@ -71,7 +67,7 @@ impl Suspect {
 
 /// What an answer with blame on us leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(in crate::verify) enum Finding {
     /// Nothing yet.
     None,
     /// The domain does not want us; others at the same servers do.
@@ -117,7 +113,7 @@ struct PolicyRun {
 
 /// See the [module](self).
 #[derive(Default)]
-pub(super) struct Standing {
+pub(in crate::verify) struct Standing {
     /// Refusals in a row with blame on us, and the domain that they began with, unless there were several.
     row: (u32, Option<u32>),
     /// The domains of the last acceptances, of which at most one is the domain in question.
@@ -133,41 +129,41 @@ pub(super) struct Standing {
     /// Domains that do not want us.
     domains: HashMap<u32, Outcome>,
     /// How often a server was found to refuse everybody as if nobody existed.
-    pub(super) harvest_defences: u32,
+    pub(in crate::verify) harvest_defences: u32,
     /// Answers that refuse the sender.
-    pub(super) sender_refusals: u64,
+    pub(in crate::verify) sender_refusals: u64,
 }
 
 impl Standing {
     /// What the provider said, while it is left alone.
-    pub(super) fn blocked(&self, now: Instant) -> Option<&Outcome> {
+    pub(in crate::verify) fn blocked(&self, now: Instant) -> Option<&Outcome> {
         self.blocked.as_ref().filter(|blocked| now < blocked.until).map(|blocked| &blocked.outcome)
     }
 
     /// What it said when it was last found not to want us, whether it is tried again by now or not.
-    pub(super) fn verdict(&self) -> Option<&Outcome> {
+    pub(in crate::verify) fn verdict(&self) -> Option<&Outcome> {
         self.blocked.as_ref().map(|blocked| &blocked.outcome)
     }
 
     /// The time is over, and a few may be asked to find out whether it still does not want us.
-    pub(super) fn is_on_probation(&self, now: Instant) -> bool {
+    pub(in crate::verify) fn is_on_probation(&self, now: Instant) -> bool {
         self.blocked.as_ref().is_some_and(|blocked| now >= blocked.until)
     }
 
     /// Whether any domain does not want us.
-    pub(super) fn refuses_any(&self) -> bool {
+    pub(in crate::verify) fn refuses_any(&self) -> bool {
         !self.domains.is_empty()
     }
 
     /// What a domain said that does not want us.
-    pub(super) fn refuses(&self, domain: u32) -> Option<&Outcome> {
+    pub(in crate::verify) fn refuses(&self, domain: u32) -> Option<&Outcome> {
         self.domains.get(&domain)
     }
 
     /// Takes note that a recipient was accepted who was `asked` about at a time: whatever was said before was meant.
     /// Connections read their answers when they like, and hand them in late, so that an acceptance proves nothing about
     /// what was said after its question; nor, unless `everywhere`, about what was said on another connection.
-    pub(super) fn accepted(
+    pub(in crate::verify) fn accepted(
         &mut self,
         group: usize,
         connection: u32,
@@ -203,7 +199,7 @@ impl Standing {
 
     /// Records a refusal of a recipient of `domain`, whatever its reason. `others` tells whether recipients of other
     /// domains wait.
-    pub(super) fn refused(
+    pub(in crate::verify) fn refused(
         &mut self,
         domain: u32,
         outcome: &Outcome,
@@ -269,12 +265,18 @@ impl Standing {
     }
 
     /// Why a refusal of a recipient of the domain tells nothing: who does not want us may say so in any words.
-    pub(super) fn distrusts(&self, domain: u32) -> Option<&Outcome> {
+    pub(in crate::verify) fn distrusts(&self, domain: u32) -> Option<&Outcome> {
         self.verdict().or_else(|| self.refuses(domain))
     }
 
     /// Remembers a verdict that was given `at` a time and is not sure yet.
-    pub(super) fn suspect(&mut self, group: usize, connection: u32, at: Instant, suspect: Suspect) {
+    pub(in crate::verify) fn suspect(
+        &mut self,
+        group: usize,
+        connection: u32,
+        at: Instant,
+        suspect: Suspect,
+    ) {
         self.octets += suspect.octets();
         let doubtful = Doubtful { at, connection, suspect };
         self.doubts.entry(group).or_default().suspects.push_back(doubtful);
@@ -282,18 +284,18 @@ impl Standing {
     }
 
     /// Tells whether anything is in doubt at a group.
-    pub(super) fn has_suspects(&self, group: usize) -> bool {
+    pub(in crate::verify) fn has_suspects(&self, group: usize) -> bool {
         self.doubts.get(&group).is_some_and(|doubt| !doubt.suspects.is_empty())
     }
 
     /// Tells whether any verdict is kept back at a group.
-    pub(super) fn keeps(&self, group: usize) -> bool {
+    pub(in crate::verify) fn keeps(&self, group: usize) -> bool {
         let is_kept = |doubtful: &Doubtful| matches!(doubtful.suspect, Suspect::Kept(_));
         self.doubts.get(&group).is_some_and(|doubt| doubt.suspects.iter().any(is_kept))
     }
 
     /// Takes the suspects of a group that have become sure, or are too many to be remembered.
-    pub(super) fn sure(&mut self, group: usize) -> Vec<Suspect> {
+    pub(in crate::verify) fn sure(&mut self, group: usize) -> Vec<Suspect> {
         let Some(doubt) = self.doubts.get_mut(&group) else { return Vec::new() };
         let proved = doubt.proved.take();
         let until = doubt.sure_until;
@@ -327,7 +329,7 @@ impl Standing {
     }
 
     /// Nothing more will come that could cast doubt on what was kept back.
-    pub(super) fn release(&mut self) -> Vec<Suspect> {
+    pub(in crate::verify) fn release(&mut self) -> Vec<Suspect> {
         self.take_suspects(None)
     }
 
@@ -349,12 +351,12 @@ impl Standing {
     }
 
     /// The provider does not want us.
-    pub(super) fn block(&mut self, outcome: &Outcome, now: Instant) {
+    pub(in crate::verify) fn block(&mut self, outcome: &Outcome, now: Instant) {
         self.block_for(None, outcome, now);
     }
 
     /// Leaves the provider alone, the first time for as long as is given if that is less than usual.
-    pub(super) fn block_for(&mut self, first: Option<Duration>, outcome: &Outcome, now: Instant) {
+    pub(in crate::verify) fn block_for(&mut self, first: Option<Duration>, outcome: &Outcome, now: Instant) {
         let first = first.map_or(ALONE.0, |first| first.min(ALONE.0));
         let alone = first.saturating_mul(1 << self.trips.min(8)).min(ALONE.1);
         self.blocked = Some(Blocked { outcome: outcome.clone(), until: now + alone });
@@ -363,7 +365,7 @@ impl Standing {
     }
 
     /// The suspects of the domain, or all of them.
-    pub(super) fn take_suspects(&mut self, domain: Option<u32>) -> Vec<Suspect> {
+    pub(in crate::verify) fn take_suspects(&mut self, domain: Option<u32>) -> Vec<Suspect> {
         let of = |suspect: &Suspect| domain.is_none_or(|domain| suspect.domain() == domain);
         let mut all = Vec::new();
         for doubt in self.doubts.values_mut() {
@@ -376,7 +378,11 @@ impl Standing {
     }
 
     /// Takes the suspects of the connections to a group on which so many in doubt are `unlikely`.
-    pub(super) fn take_unproved(&mut self, group: usize, unlikely: impl Fn(usize) -> bool) -> Vec<Suspect> {
+    pub(in crate::verify) fn take_unproved(
+        &mut self,
+        group: usize,
+        unlikely: impl Fn(usize) -> bool,
+    ) -> Vec<Suspect> {
         let Some(doubt) = self.doubts.get_mut(&group) else { return Vec::new() };
         let mut counts: HashMap<u32, usize> = HashMap::default();
         for doubtful in &doubt.suspects {
@@ -390,7 +396,7 @@ impl Standing {
     }
 
     /// Takes the suspects of a group.
-    pub(super) fn take_suspects_at(&mut self, group: usize) -> Vec<Suspect> {
+    pub(in crate::verify) fn take_suspects_at(&mut self, group: usize) -> Vec<Suspect> {
         let Some(doubt) = self.doubts.get_mut(&group) else { return Vec::new() };
         doubt.proved = None;
         let taken = mem::take(&mut doubt.suspects);
@@ -406,18 +412,18 @@ impl Standing {
     }
 
     /// Whether nothing is in doubt, and nobody does not want us.
-    pub(super) fn is_clear(&self) -> bool {
+    pub(in crate::verify) fn is_clear(&self) -> bool {
         self.suspects == 0 && self.blocked.is_none() && self.domains.is_empty()
     }
 
     /// Forgets of which domains recipients were judged, but for the last: that there was any is still known.
-    pub(super) fn forget_domains(&mut self) {
+    pub(in crate::verify) fn forget_domains(&mut self) {
         let (judged, last) = &mut self.policy.judged;
         judged.retain(|domain| Some(*domain) == *last);
     }
 
     /// When the provider will be tried again.
-    pub(super) fn until(&self) -> Option<Instant> {
+    pub(in crate::verify) fn until(&self) -> Option<Instant> {
         self.blocked.as_ref().map(|blocked| blocked.until)
     }
 }
