@@ -25,12 +25,12 @@ use tokio::{
 use super::{
     CatchAll, DnsConfigError, DomainFacts, Event, Record, Resolver, SubStatus, VerifierConfig,
     intake::intake,
+    lane::status::Statuses,
     outcome::Outcome,
     permits::Permits,
     policy::deadlines::Deadlines,
     router::Router,
     run::{Backlog, Events, Lot, MAX_PENDING, Records, Tasks},
-    status::Statuses,
 };
 use crate::{
     client::Endpoint,

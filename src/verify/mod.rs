@@ -8,39 +8,21 @@
 //! [`Verifier`] is the whole: [`verify_all`](Verifier::verify_all) for a list, and [`start`](Verifier::start) for a
 //! caller that keeps its own books, of a durable job for example; [`Classifier`] is of use by itself for people with bounce logs.
 
-mod catch_all;
 mod classify;
 mod config;
-mod control;
-mod desk;
 mod dns;
-mod draw;
 mod engine;
 mod event;
 mod facts;
-mod family;
-mod fence;
-mod flight;
-mod group;
 mod intake;
-mod lag;
 mod lane;
 mod outcome;
 mod permits;
 mod policy;
-mod probe;
-mod question;
-mod queue;
-mod reachability;
 mod record;
 mod router;
 mod run;
-mod seat;
-mod settle;
-mod slow;
-mod status;
 mod verdict;
-mod watchdog;
 
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -64,9 +46,9 @@ pub use self::{
         lists::{DomainFacts, Lists, is_role},
         spelling::{did_you_mean, normal_form},
     },
+    lane::status::{Block, BlockCause, LaneState, LaneStatus},
     policy::provider::{Limits, Provider, Providers, ProvidersError},
     record::{CatchAll, MAX_TEXT, Record},
     run::{Ended, Events, Lanes, Records, Tasks},
-    status::{Block, BlockCause, LaneState, LaneStatus},
     verdict::{Blame, Status, SubStatus, Subject},
 };

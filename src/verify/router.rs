@@ -17,10 +17,9 @@ use tokio::{
 use self::forget::{Domains, MAX_DOMAINS, MAX_LANES};
 use super::{
     DomainFacts, Event, MailRoute, Resolver, Task, Unreachable,
-    desk::Desk,
     dns::resolver::Exchangers,
     engine::{Books, Context, Item},
-    lane,
+    lane::{self, state::Desk},
     outcome::Outcome,
     run::{Lot, TOGETHER, places},
 };

@@ -18,7 +18,7 @@
 //! A connection that had none, because nobody had been accepted before its end, is not trusted either: its refusals are
 //! asked again on another one.
 //!
-//! This file has no I/O: `control` puts the questions into windows.
+//! This file has no I/O: `lane/control.rs` puts the questions into windows.
 
 use std::collections::VecDeque;
 

@@ -10,7 +10,7 @@ use foldhash::HashMap;
 use tokio::time::Instant;
 
 use super::{Group, Known, Router};
-use crate::verify::desk::Desk;
+use crate::verify::lane::state::Desk;
 
 /// Domains that are remembered: some 300 octets each.
 pub(super) const MAX_DOMAINS: usize = 131_072;

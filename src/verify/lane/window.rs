@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{outcome::Outcome, policy::rejection_rate::Risk, question::Question};
+use super::question::Question;
+use crate::verify::{outcome::Outcome, policy::rejection_rate::Risk};
 
 /// An answer of the server, or several in a row that say the same.
 pub(super) struct Answer {

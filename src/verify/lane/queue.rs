@@ -205,7 +205,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{proto::Mailbox, verify::question::Question};
+    use crate::{proto::Mailbox, verify::lane::question::Question};
 
     fn question(name: u32) -> Question {
         let probe = Mailbox::parse(&format!("u{name}@example.com")).unwrap();

@@ -1,8 +1,10 @@
 //! Does a domain accept just any local part? Asked once per domain, after a first acceptance, with a name that nobody
 //! has and that does not look machine-made, since servers that smell a probe answer it differently.
 
-use super::CatchAll;
-use crate::proto::{AddressError, Mailbox};
+use crate::{
+    proto::{AddressError, Mailbox},
+    verify::CatchAll,
+};
 
 const FIRST: [&str; 24] = [
     "alma", "bastian", "celia", "dorian", "elsbeth", "fabrice", "gundula", "henrik", "isolde", "joris",

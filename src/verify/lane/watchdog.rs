@@ -8,7 +8,8 @@ use std::sync::{
 
 use tokio::time::{Instant, sleep};
 
-use super::{desk::Desk, lag::SharedLag, permits::Permit, policy::deadlines::Deadlines};
+use super::{lag::SharedLag, state::Desk};
+use crate::verify::{permits::Permit, policy::deadlines::Deadlines};
 
 /// See the [module](self).
 pub(super) struct Watchdog {
@@ -54,7 +55,7 @@ impl Watchdog {
     pub(super) fn vacant(desk: Arc<Desk>, group: usize) -> Arc<Self> {
         use std::{pin::pin, task};
         let lag = SharedLag::new(Instant::now());
-        let permits = super::permits::Permits::new(1);
+        let permits = crate::verify::permits::Permits::new(1);
         let mut permit = pin!(permits.acquire(false));
         loop {
             let mut context = task::Context::from_waker(task::Waker::noop());

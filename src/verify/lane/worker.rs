@@ -19,24 +19,26 @@ use tokio::{
 };
 
 use super::{
-    Limits, Retry, Unreachable,
-    desk::Desk,
-    family::over_ipv4,
+    address_family::over_ipv4,
     fence::Fence,
-    group::Group,
-    outcome::Outcome,
-    policy::{
-        deadlines::{Deadlines, RECONNECT_PAUSE, SEVERAL_PACKETS},
-        rejection_rate::Budget,
-    },
-    probe::{End, Probe},
-    seat::Seat,
+    handle::Seat,
+    mx_set::Group,
+    pipeline::{End, Probe},
+    state::Desk,
     watchdog::Watchdog,
 };
 use crate::{
     client::SessionError,
     pool::PooledConnection,
     proto::{State, Verb},
+    verify::{
+        Limits, Retry, Unreachable,
+        outcome::Outcome,
+        policy::{
+            deadlines::{Deadlines, RECONNECT_PAUSE, SEVERAL_PACKETS},
+            rejection_rate::Budget,
+        },
+    },
 };
 
 /// How long a connection without work is kept.
@@ -45,7 +47,7 @@ const IDLE: Duration = Duration::from_secs(2);
 const IDLE_WITH_DOUBTS: Duration = Duration::from_millis(250);
 
 /// Hires connections until the input has ended and everything is answered.
-pub(super) async fn run(desk: Arc<Desk>) {
+pub(in crate::verify) async fn run(desk: Arc<Desk>) {
     let mut connections = JoinSet::new();
     loop {
         let now = Instant::now();

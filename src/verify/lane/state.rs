@@ -1,7 +1,7 @@
 //! The desk of a lane: the one place where its connections fetch questions and leave answers, each under a lock that is
 //! held for a window or a flight of answers, never across an await.
 //!
-//! What an answer means is decided in `settle`; here is who may ask what, and when.
+//! What an answer means is decided in `verdicts`; here is who may ask what, and when.
 
 use std::{
     collections::{BinaryHeap, VecDeque},
@@ -17,34 +17,36 @@ use tokio::{
 };
 
 use super::{
+    mx_set::Group,
+    question::{Later, Question},
+    queue::Batch,
+    status::{self, Block, LaneState},
+};
+use crate::verify::{
     Limits,
     dns::resolver::Exchangers,
     engine::{Context, Item},
-    group::Group,
     policy::{
         breaker::Standing,
         rate_limit::{Controller, Pace},
     },
-    question::{Later, Question},
-    queue::Batch,
     run::Lot,
-    status::{self, Block, LaneState},
 };
 
 /// Addresses that make another connection worth its while.
 const WORTH: usize = 30;
 
 /// What the connections of a lane share.
-pub(super) struct Desk {
+pub(in crate::verify) struct Desk {
     pub(super) context: Arc<Context>,
     pub(super) limits: Limits,
     state: Mutex<State>,
     /// Told when the lane may have something to do.
-    pub(super) changed: Notify,
+    pub(in crate::verify) changed: Notify,
 }
 
 /// What is under the lock.
-pub(super) struct State {
+pub(in crate::verify) struct State {
     pub(super) context: Arc<Context>,
     pub(super) groups: Vec<Group>,
     /// Groups that wait for a connection, in the order of their coming.
@@ -76,7 +78,7 @@ pub(super) struct State {
 }
 
 impl Desk {
-    pub(super) fn new(context: Arc<Context>, name: Arc<str>, limits: Limits) -> Self {
+    pub(in crate::verify) fn new(context: Arc<Context>, name: Arc<str>, limits: Limits) -> Self {
         let now = Instant::now();
         let state = State {
             context: Arc::clone(&context),
@@ -101,7 +103,7 @@ impl Desk {
         Self { context, limits, state: Mutex::new(state), changed: Notify::new() }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(in crate::verify) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -128,13 +130,13 @@ impl Desk {
 
 impl State {
     /// A new set of exchangers.
-    pub(super) fn add(&mut self, exchangers: Exchangers) -> usize {
+    pub(in crate::verify) fn add(&mut self, exchangers: Exchangers) -> usize {
         self.groups.push(Group::new(exchangers));
         self.groups.len() - 1
     }
 
     /// Addresses to ask about.
-    pub(super) fn take_in(&mut self, group: usize, items: impl ExactSizeIterator<Item = Item>) {
+    pub(in crate::verify) fn take_in(&mut self, group: usize, items: impl ExactSizeIterator<Item = Item>) {
         self.waiting += items.len();
         let known = &mut self.groups[group];
         known.begin_anew();
@@ -204,14 +206,14 @@ impl State {
     }
 
     /// Nothing more will come in.
-    pub(super) fn end(&mut self) {
+    pub(in crate::verify) fn end(&mut self) {
         self.ending = true;
         self.end_input();
     }
 
     /// Nothing more will come in, but for what is still being looked up: a connection that has nothing to ask need not wait
     /// for that.
-    pub(super) fn end_input(&mut self) {
+    pub(in crate::verify) fn end_input(&mut self) {
         self.input_ended = true;
         self.groups.iter().for_each(|group| group.wake.notify_waiters());
     }
@@ -222,7 +224,7 @@ impl State {
     }
 
     /// Whether it has nothing to do, and knows nothing that the provider has to be spared for.
-    pub(super) fn is_idle(&mut self, now: Instant) -> bool {
+    pub(in crate::verify) fn is_idle(&mut self, now: Instant) -> bool {
         self.connections == 0
             && self.waiting == 0
             && self.later.is_empty()
@@ -233,7 +235,7 @@ impl State {
     }
 
     /// Forgets what is known of domains, all of which get new numbers from here on.
-    pub(super) fn forget_domains(&mut self) {
+    pub(in crate::verify) fn forget_domains(&mut self) {
         self.groups.iter_mut().for_each(Group::forget_domains);
         self.standing.forget_domains();
     }
@@ -394,7 +396,7 @@ impl State {
             ((self.waiting + self.later.len()) as u64, self.answers, rate);
         (status.connections, status.latency) = (self.connections, self.controller.latency);
         if changed {
-            let event = super::Event::Lane(Box::new(status.clone()));
+            let event = crate::verify::Event::Lane(Box::new(status.clone()));
             drop(status);
             self.lot.events.push(event);
         }
@@ -412,10 +414,9 @@ mod tests {
         proto::{ClientName, Mailbox},
         verify::{
             DomainFacts, Verifier, VerifierConfig,
-            draw::Draw,
             engine::Books,
+            lane::{handle::Seat, next_window::Draw},
             policy::rejection_rate::{Budget, Kin, Risk},
-            seat::Seat,
         },
     };
 

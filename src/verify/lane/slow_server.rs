@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{SubStatus, desk::State, outcome::Outcome};
+use super::state::State;
+use crate::verify::{SubStatus, outcome::Outcome};
 
 impl State {
     /// Whether a connection that has just got its permit is still of use.

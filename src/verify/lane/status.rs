@@ -9,7 +9,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Limits, SubStatus, Subject, outcome::Outcome};
+use crate::verify::{Limits, SubStatus, Subject, outcome::Outcome};
 
 /// How a lane is doing: all addresses whose mail goes to the same provider or exchangers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -192,7 +192,7 @@ pub(super) type Shared = Arc<Mutex<LaneStatus>>;
 
 /// The lanes of a run.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Statuses(Arc<Mutex<Vec<Shared>>>);
+pub(in crate::verify) struct Statuses(Arc<Mutex<Vec<Shared>>>);
 
 impl Statuses {
     /// A new lane, which is open.
@@ -215,7 +215,7 @@ impl Statuses {
     }
 
     /// Forgets the lanes that ended, but for those that stayed blocked, and some that refused the sender.
-    pub(super) fn forget_ended(&self) {
+    pub(in crate::verify) fn forget_ended(&self) {
         let mut refused = 0;
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|lane| {
             if Arc::strong_count(lane) > 1 {
@@ -228,7 +228,7 @@ impl Statuses {
         });
     }
 
-    pub(super) fn snapshot(&self) -> Vec<LaneStatus> {
+    pub(in crate::verify) fn snapshot(&self) -> Vec<LaneStatus> {
         let lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         lanes.iter().map(|lane| lane.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
     }

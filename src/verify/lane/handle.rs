@@ -5,24 +5,21 @@ use std::{mem, ops::RangeInclusive, sync::Arc, time::Duration, vec};
 use tokio::time::Instant;
 
 use super::{
-    desk::Desk,
-    draw::Draw,
-    family::is_ipv6,
-    flight::Flight,
-    outcome::{Outcome, Said},
-    policy::{
-        harvest_defence::{OnConnection, Origin},
-        rate_limit::Windows,
-        rejection_rate::Left,
-    },
-    question::Question,
-    settle::Settled,
-    watchdog::Watchdog,
+    address_family::is_ipv6, next_window::Draw, question::Question, state::Desk, verdicts::Settled,
+    watchdog::Watchdog, window::Flight,
 };
 use crate::{
     client::Connection,
     net::TlsVersion,
     proto::{Reply, Verb},
+    verify::{
+        outcome::{Outcome, Said},
+        policy::{
+            harvest_defence::{OnConnection, Origin},
+            rate_limit::Windows,
+            rejection_rate::Left,
+        },
+    },
 };
 
 /// Where an answer comes from, as records tell it.

@@ -5,22 +5,24 @@ use std::{mem, time::Duration, vec};
 use tokio::time::Instant;
 
 use super::{
-    Blame, CatchAll, Event, Record, Retry, Status, SubStatus,
     catch_all::{Domain, random_mailbox},
-    desk::State,
+    handle::{Seat, Source},
+    mx_set::Accepted,
+    pipeline::WINDOWS,
+    question::{Later, Question},
+    state::State,
+    window::{Answer, Flight},
+};
+use crate::verify::{
+    Blame, CatchAll, Event, Record, Retry, Status, SubStatus,
     engine::{Books, Item},
-    flight::{Answer, Flight},
-    group::Accepted,
     outcome::Outcome,
     policy::{
         breaker::{Finding, Kept, Suspect},
         harvest_defence::Origin,
         rate_limit::Windows,
     },
-    probe::WINDOWS,
-    question::{Later, Question},
     run::TOGETHER,
-    seat::{Seat, Source},
 };
 
 /// The share of temporary refusals in a flight of answers that is a sign of trouble.

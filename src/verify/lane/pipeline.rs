@@ -19,17 +19,17 @@
 use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use super::{
-    draw::{Draw, Window},
     fence::{Fence, OutOfStep, is_of_several_lines},
-    flight::Flight,
-    policy::rejection_rate::{Budget, Risk},
+    handle::Seat,
+    next_window::{Draw, Window},
     question::Question,
     queue::Suspects,
-    seat::Seat,
+    window::Flight,
 };
 use crate::{
     client::{Connection, SessionError},
     proto::{Command, DialogueError, MailParams, RcptParams, Reply, ReversePath, State, Verb},
+    verify::policy::rejection_rate::{Budget, Risk},
 };
 
 /// Windows in flight: beyond four, throughput hardly grows, and a refusal comes too late to be heeded.

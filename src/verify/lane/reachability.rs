@@ -5,13 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Blame, CatchAll, SubStatus,
-    desk::State,
-    outcome::Outcome,
-    policy::harvest_defence::Origin,
+    handle::Source,
     queue::{Batch, Suspects},
-    seat::Source,
+    state::State,
 };
+use crate::verify::{Blame, CatchAll, SubStatus, outcome::Outcome, policy::harvest_defence::Origin};
 
 /// How long exchangers that could not be reached are left alone.
 const REST: Duration = Duration::from_secs(60);

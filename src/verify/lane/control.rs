@@ -1,21 +1,23 @@
-//! Puts the controls of [`harvest_defence`](super::policy::harvest_defence) into windows, and applies what they and other answers tell of verdicts
+//! Puts the controls of [`harvest_defence`](crate::verify::policy::harvest_defence) into windows, and applies what they and other answers tell of verdicts
 //! in doubt.
 
 use tokio::time::Instant;
 
 use super::{
+    handle::Seat,
+    next_window::{Draw, Window},
+    question::Question,
+    state::State,
+    verdicts::{Said, Settled},
+};
+use crate::verify::{
     Event, Status,
-    desk::State,
-    draw::{Draw, Window},
     engine::Books,
     outcome::Outcome,
     policy::{
         breaker::{Finding, Kept, Suspect},
         rejection_rate::Risk,
     },
-    question::Question,
-    seat::Seat,
-    settle::{Said, Settled},
 };
 
 /// What a connection may ask next, as far as controls are concerned.
@@ -246,7 +248,7 @@ mod tests {
         metrics::Metrics,
         proto::{ClientName, Mailbox},
         verify::{
-            CatchAll, DomainFacts, Limits, Verifier, VerifierConfig, desk::Desk, engine::Item,
+            CatchAll, DomainFacts, Limits, Verifier, VerifierConfig, engine::Item, lane::state::Desk,
             policy::rejection_rate::Budget,
         },
     };

@@ -7,20 +7,16 @@ use std::{mem, net::IpAddr, sync::Arc, time::Duration};
 use foldhash::HashMap;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{
+use super::{address_family::has_ipv4, catch_all::Domain, lag::SharedLag, question::Question, queue::Queue};
+use crate::verify::{
     Record, SubStatus,
-    catch_all::Domain,
     dns::resolver::Exchangers,
     engine::Item,
-    family::has_ipv4,
-    lag::SharedLag,
     outcome::Outcome,
     policy::{
         harvest_defence::Harvest,
         rejection_rate::{Left, Rates, Risk},
     },
-    question::Question,
-    queue::Queue,
 };
 
 /// Within this time a failure to connect is the same trouble as the one before; the usual schedule has an hour's pause.

@@ -4,14 +4,11 @@ use std::ops::RangeInclusive;
 
 use tokio::time::Instant;
 
-use super::{
-    control::Turn,
-    desk::State,
+use super::{control::Turn, handle::Seat, question::Question, state::State};
+use crate::verify::{
     outcome::Outcome,
     policy::rejection_rate::{Left, Risk},
-    question::Question,
     run::TOGETHER,
-    seat::Seat,
 };
 
 /// Recipients that are not worth a round trip of their own, if a new connection can ask more of them.

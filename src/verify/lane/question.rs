@@ -4,8 +4,10 @@ use std::cmp::Ordering;
 
 use tokio::time::Instant;
 
-use super::{engine::Item, policy::rejection_rate::Kin};
-use crate::proto::Mailbox;
+use crate::{
+    proto::Mailbox,
+    verify::{engine::Item, policy::rejection_rate::Kin},
+};
 
 /// How often a question may lose its connection, or be sent to another one, before that is its answer.
 const LOSSES: u8 = 2;
