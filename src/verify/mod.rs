@@ -11,10 +11,9 @@
 mod classify;
 mod config;
 mod dns;
-mod engine;
 mod event;
 mod facts;
-mod intake;
+mod input;
 mod lane;
 mod outcome;
 mod permits;
@@ -23,6 +22,7 @@ mod record;
 mod router;
 mod run;
 mod verdict;
+mod verifier;
 
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -40,7 +40,6 @@ pub use self::{
     },
     config::{RiskPolicy, VerifierConfig},
     dns::resolver::{DnsConfigError, Exchangers, MailRoute, Resolved, Resolver, Routes, Unreachable},
-    engine::{Verifier, VerifierError},
     event::{Event, Task},
     facts::{
         lists::{DomainFacts, Lists, is_role},
@@ -51,4 +50,5 @@ pub use self::{
     record::{CatchAll, MAX_TEXT, Record},
     run::{Ended, Events, Lanes, Records, Tasks},
     verdict::{Blame, Status, SubStatus, Subject},
+    verifier::{Verifier, VerifierError},
 };

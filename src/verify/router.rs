@@ -2,7 +2,7 @@
 //!
 //! It never waits for a lane: what a lane is given waits in its queue, and the places of the run bound all of it together.
 
-mod forget;
+mod domains;
 
 use std::{borrow::Cow, mem, sync::Arc, time::Duration};
 
@@ -14,14 +14,14 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use self::forget::{Domains, MAX_DOMAINS, MAX_LANES};
+use self::domains::{Domains, MAX_DOMAINS, MAX_LANES};
 use super::{
     DomainFacts, Event, MailRoute, Resolver, Task, Unreachable,
     dns::resolver::Exchangers,
-    engine::{Books, Context, Item},
     lane::{self, state::Desk},
     outcome::Outcome,
     run::{Lot, TOGETHER, places},
+    verifier::{Books, Context, Item},
 };
 use crate::proto::Mailbox;
 

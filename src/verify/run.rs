@@ -10,7 +10,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Event, LaneStatus, Record, Task, intake::Intake, lane::status::Statuses};
+use super::{Event, LaneStatus, Record, Task, input::Intake, lane::status::Statuses};
 
 /// Places for addresses that are under way, events not yet taken included: some 50 MB of them. Most wait for the slow
 /// servers after a while, and the others should not run dry for that.

@@ -12,12 +12,12 @@ use super::{
 };
 use crate::verify::{
     Event, Status,
-    engine::Books,
     outcome::Outcome,
     policy::{
         breaker::{Finding, Kept, Suspect},
         rejection_rate::Risk,
     },
+    verifier::Books,
 };
 
 /// What a connection may ask next, as far as controls are concerned.
@@ -248,8 +248,8 @@ mod tests {
         metrics::Metrics,
         proto::{ClientName, Mailbox},
         verify::{
-            CatchAll, DomainFacts, Limits, Verifier, VerifierConfig, engine::Item, lane::state::Desk,
-            policy::rejection_rate::Budget,
+            CatchAll, DomainFacts, Limits, Verifier, VerifierConfig, lane::state::Desk,
+            policy::rejection_rate::Budget, verifier::Item,
         },
     };
 

@@ -11,12 +11,12 @@ use super::{address_family::has_ipv4, catch_all::Domain, lag::SharedLag, questio
 use crate::verify::{
     Record, SubStatus,
     dns::resolver::Exchangers,
-    engine::Item,
     outcome::Outcome,
     policy::{
         harvest_defence::Harvest,
         rejection_rate::{Left, Rates, Risk},
     },
+    verifier::Item,
 };
 
 /// Within this time a failure to connect is the same trouble as the one before; the usual schedule has an hour's pause.

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     proto::Mailbox,
-    verify::{engine::Item, policy::rejection_rate::Kin},
+    verify::{policy::rejection_rate::Kin, verifier::Item},
 };
 
 /// How often a question may lose its connection, or be sent to another one, before that is its answer.

@@ -25,12 +25,12 @@ use super::{
 use crate::verify::{
     Limits,
     dns::resolver::Exchangers,
-    engine::{Context, Item},
     policy::{
         breaker::Standing,
         rate_limit::{Controller, Pace},
     },
     run::Lot,
+    verifier::{Context, Item},
 };
 
 /// Addresses that make another connection worth its while.
@@ -414,9 +414,9 @@ mod tests {
         proto::{ClientName, Mailbox},
         verify::{
             DomainFacts, Verifier, VerifierConfig,
-            engine::Books,
             lane::{handle::Seat, next_window::Draw},
             policy::rejection_rate::{Budget, Kin, Risk},
+            verifier::Books,
         },
     };
 

@@ -15,7 +15,6 @@ use super::{
 };
 use crate::verify::{
     Blame, CatchAll, Event, Record, Retry, Status, SubStatus,
-    engine::{Books, Item},
     outcome::Outcome,
     policy::{
         breaker::{Finding, Kept, Suspect},
@@ -23,6 +22,7 @@ use crate::verify::{
         rate_limit::Windows,
     },
     run::TOGETHER,
+    verifier::{Books, Item},
 };
 
 /// The share of temporary refusals in a flight of answers that is a sign of trouble.

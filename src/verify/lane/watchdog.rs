@@ -192,9 +192,9 @@ mod tests {
         proto::{ClientName, Mailbox},
         verify::{
             DomainFacts, Event, LaneState, Limits, SubStatus, Verifier, VerifierConfig,
-            engine::{Books, Item},
             outcome::Outcome,
             run::Lot,
+            verifier::{Books, Item},
         },
     };
 

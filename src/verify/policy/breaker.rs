@@ -18,7 +18,7 @@ use foldhash::{HashMap, HashSet};
 use tokio::time::Instant;
 
 use super::refusal_run::{RefusalRun, Threshold};
-use crate::verify::{Blame, Record, SubStatus, Subject, engine::Item, outcome::Outcome};
+use crate::verify::{Blame, Record, SubStatus, Subject, outcome::Outcome, verifier::Item};
 
 /// Refusals in a row with blame on us, after which nobody else is asked: the server has made itself clear.
 const BLAMED: u32 = 10;

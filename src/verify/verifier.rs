@@ -24,7 +24,7 @@ use tokio::{
 
 use super::{
     CatchAll, DnsConfigError, DomainFacts, Event, Record, Resolver, SubStatus, VerifierConfig,
-    intake::intake,
+    input::intake,
     lane::status::Statuses,
     outcome::Outcome,
     permits::Permits,
