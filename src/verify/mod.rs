@@ -1,9 +1,17 @@
 //! Does this mailbox exist? MX, EHLO, MAIL, RCPT and never a message, for any number of addresses.
 //!
 //! ```text
-//! intake ─▶ run ─▶ router ─▶ mx ─▶ lane ─▶ probe (throttle) ─▶ outcome (classify) ─▶ record ─▶ run
-//!                                   └ queue (catch_all)
+//! input ─▶ run ─▶ router ─▶ dns/resolver ─▶ lane/worker ─▶ lane/pipeline ─▶ lane/verdicts ─▶ run
+//!                                           └ lane/state   └ outcome        └ record
 //! ```
+//!
+//! | folder | what it holds |
+//! |---|---|
+//! | `classify/` | the meaning of replies |
+//! | `dns/` | the mail servers of a domain |
+//! | `facts/` | what an address tells without its server |
+//! | `lane/` | the connections, queues and verdicts of one provider |
+//! | `policy/` | limits, budgets and breakers, without I/O |
 //!
 //! [`Verifier`] is the whole: [`verify_all`](Verifier::verify_all) for a list, and [`start`](Verifier::start) for a
 //! caller that keeps its own books, of a durable job for example; [`Classifier`] is of use by itself for people with bounce logs.

@@ -1,5 +1,5 @@
-//! Puts the controls of [`harvest_defence`](crate::verify::policy::harvest_defence) into windows, and applies what they and other answers tell of verdicts
-//! in doubt.
+//! Puts the controls of [`harvest_defence`](crate::verify::policy::harvest_defence) into windows, and applies what they
+//! and other answers tell of verdicts in doubt.
 
 use tokio::time::Instant;
 
