@@ -18,7 +18,7 @@ use self::domains::{Domains, MAX_DOMAINS, MAX_LANES};
 use super::{
     DomainFacts, Event, MailRoute, Resolver, Task, Unreachable,
     dns::resolver::Exchangers,
-    lane::{self, state::Desk},
+    lane::{self, state::Lane},
     outcome::Outcome,
     run::{Lot, TOGETHER, places},
     verifier::{Books, Context, Item},
@@ -44,7 +44,7 @@ enum Known {
 
 /// A group of a lane.
 struct Group {
-    desk: Arc<Desk>,
+    lane: Arc<Lane>,
     at: usize,
     /// The parcel that gathers for it, if one does.
     parcel: Option<usize>,
@@ -69,7 +69,7 @@ pub(super) struct Router {
     /// Of which the first so many have something in them; the others keep their memory for the next time.
     parcels: Vec<Parcel>,
     packed: usize,
-    lanes: Vec<Arc<Desk>>,
+    lanes: Vec<Arc<Lane>>,
     running: JoinSet<()>,
     lookups: JoinSet<(u32, MailRoute)>,
     lot: Lot,
@@ -259,7 +259,7 @@ impl Router {
         let host = exchangers.first().map_or_else(|| "".into(), |exchanger| Arc::clone(&exchanger.host));
         let providers = self.context.config.providers();
         let provider = providers.index(&host);
-        let desk = match provider.and_then(|provider| self.by_provider.get(&provider)) {
+        let lane = match provider.and_then(|provider| self.by_provider.get(&provider)) {
             Some(lane) => Arc::clone(&self.lanes[*lane]),
             None => {
                 let known = provider.and_then(|provider| providers.get(provider));
@@ -267,21 +267,21 @@ impl Router {
                     || (host, providers.default_limits()),
                     |provider| (Arc::clone(&provider.name), provider.limits),
                 );
-                let desk = Arc::new(Desk::new(Arc::clone(&self.context), name, limits));
-                self.running.spawn(lane::run(Arc::clone(&desk)));
+                let lane = Arc::new(Lane::new(Arc::clone(&self.context), name, limits));
+                self.running.spawn(lane::run(Arc::clone(&lane)));
                 self.by_provider.extend(provider.map(|provider| (provider, self.lanes.len())));
-                self.lanes.push(Arc::clone(&desk));
-                desk
+                self.lanes.push(Arc::clone(&lane));
+                lane
             }
         };
         let at = {
-            let mut state = desk.lock();
+            let mut state = lane.lock();
             if self.input_ended {
                 state.end_input();
             }
             state.add(exchangers.clone())
         };
-        self.groups.push(Group { desk, at, parcel: None });
+        self.groups.push(Group { lane, at, parcel: None });
         self.by_exchangers.insert(exchangers, self.groups.len() - 1);
         self.groups.len() - 1
     }
@@ -289,10 +289,10 @@ impl Router {
     /// Sends what has gathered.
     fn flush(&mut self) {
         for Parcel { group, items } in self.parcels.iter_mut().take(mem::take(&mut self.packed)) {
-            let Group { desk, at, parcel } = &mut self.groups[*group];
+            let Group { lane, at, parcel } = &mut self.groups[*group];
             *parcel = None;
-            desk.lock().take_in(*at, items.drain(..));
-            desk.changed.notify_one();
+            lane.lock().take_in(*at, items.drain(..));
+            lane.changed.notify_one();
             items.shrink_to(TOGETHER);
         }
         self.context.deliver(mem::take(&mut self.lot));

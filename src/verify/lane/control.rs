@@ -4,10 +4,10 @@
 use tokio::time::Instant;
 
 use super::{
-    handle::Seat,
+    handle::LaneHandle,
     next_window::{Draw, Window},
     question::Question,
-    state::State,
+    state::LaneInner,
     verdicts::{Said, Settled},
 };
 use crate::verify::{
@@ -32,63 +32,63 @@ pub(super) enum Turn {
     Leave,
 }
 
-impl State {
+impl LaneInner {
     /// Puts a control before the questions that wait, if one is due. A connection that is `spent` has its own at its end.
-    pub(super) fn next_turn(&mut self, seat: &mut Seat, spent: bool, now: Instant) -> Turn {
-        let group = &mut self.groups[seat.group];
+    pub(super) fn next_turn(&mut self, handle: &mut LaneHandle, spent: bool, now: Instant) -> Turn {
+        let group = &mut self.groups[handle.group];
         if group.waits_for_control() {
             return Turn::Wait;
         }
         if group.harvest.needs_control() {
-            if seat.harvest.controlled {
+            if handle.harvest.controlled {
                 return Turn::Leave;
             }
-            return self.control_window(seat, now).map_or(Turn::Free, Turn::Control);
+            return self.control_window(handle, now).map_or(Turn::Free, Turn::Control);
         }
-        if group.next_is_control() && seat.harvest.controlled {
+        if group.next_is_control() && handle.harvest.controlled {
             if group.len() == 1 {
                 return Turn::Leave;
             }
             // The next connection is asked, unless an acceptance comes first.
             group.harvest.withdraw();
-            self.pop(seat.group);
-        } else if !spent && group.harvest.wants_control(&seat.harvest) {
-            self.put_control(seat.group);
+            self.pop(handle.group);
+        } else if !spent && group.harvest.wants_control(&handle.harvest) {
+            self.put_control(handle.group);
         }
         Turn::Free
     }
 
     /// Returns a control for the end of the last window of a connection, if one is due there.
-    pub(super) fn last_control(&mut self, seat: &mut Seat) -> Option<Question> {
-        let harvest = &self.groups[seat.group].harvest;
-        if harvest.wants_sample(&seat.harvest) { self.control_on(seat) } else { None }
+    pub(super) fn last_control(&mut self, handle: &mut LaneHandle) -> Option<Question> {
+        let harvest = &self.groups[handle.group].harvest;
+        if harvest.wants_sample(&handle.harvest) { self.control_on(handle) } else { None }
     }
 
     /// Returns a window with a control alone in the place of `draw`, if nothing more is to be asked on the connection and
     /// a control is due.
-    pub(super) fn closing_control(&mut self, seat: &mut Seat, draw: Draw, now: Instant) -> Draw {
-        let group = &self.groups[seat.group];
-        let due = group.harvest.wants_last_control(Some(&seat.harvest), group.is_empty());
+    pub(super) fn closing_control(&mut self, handle: &mut LaneHandle, draw: Draw, now: Instant) -> Draw {
+        let group = &self.groups[handle.group];
+        let due = group.harvest.wants_last_control(Some(&handle.harvest), group.is_empty());
         if !due || self.standing.blocked(now).is_some() {
             return draw;
         }
-        self.control_window(seat, now).map_or(draw, Draw::Window)
+        self.control_window(handle, now).map_or(draw, Draw::Window)
     }
 
     /// Returns a window with a control alone, as far as the rate allows it.
-    fn control_window(&mut self, seat: &mut Seat, now: Instant) -> Option<Window> {
+    fn control_window(&mut self, handle: &mut LaneHandle, now: Instant) -> Option<Window> {
         if !self.take_pace(now) {
             return None;
         }
-        let control = self.control_on(seat)?;
-        self.groups[seat.group].rates.ask(control.kin(), 1);
+        let control = self.control_on(handle)?;
+        self.groups[handle.group].rates.ask(control.kin(), 1);
         let (questions, risk) = (vec![control], Risk::default());
         Some(Window { questions, risk, smtputf8: false, last: false, alone: false })
     }
 
-    fn control_on(&mut self, seat: &mut Seat) -> Option<Question> {
-        let (domain, mailbox) = self.groups[seat.group].harvest.ask()?;
-        seat.harvest.controlled = true;
+    fn control_on(&mut self, handle: &mut LaneHandle) -> Option<Question> {
+        let (domain, mailbox) = self.groups[handle.group].harvest.ask()?;
+        handle.harvest.controlled = true;
         Some(Question::Control { domain, mailbox, losses: 0 })
     }
 
@@ -148,24 +148,24 @@ impl State {
     }
 
     /// Records that a recipient was accepted who was `asked` about at a time.
-    pub(super) fn record_acceptance(&mut self, seat: &mut Seat, domain: u32, asked: Instant) {
-        let harvest = &mut self.groups[seat.group].harvest;
-        harvest.accepted(&mut seat.harvest, asked);
+    pub(super) fn record_acceptance(&mut self, handle: &mut LaneHandle, domain: u32, asked: Instant) {
+        let harvest = &mut self.groups[handle.group].harvest;
+        harvest.accepted(&mut handle.harvest, asked);
         let everywhere = harvest.trusts_connections();
-        self.standing.accepted(seat.group, seat.harvest.number, everywhere, domain, asked);
+        self.standing.accepted(handle.group, handle.harvest.number, everywhere, domain, asked);
     }
 
     /// Records a refusal of a recipient, or of a `random` one, and what follows from it for others.
     pub(super) fn record_refusal(
         &mut self,
-        seat: &mut Seat,
+        handle: &mut LaneHandle,
         domain: u32,
         random: bool,
         said: Said<'_>,
     ) -> Finding {
         let Said { outcome, at, .. } = said;
         if outcome.verdict.status() == Status::Undeliverable {
-            self.groups[seat.group].harvest.refused(&mut seat.harvest, domain, random);
+            self.groups[handle.group].harvest.refused(&mut handle.harvest, domain, random);
         }
         let others = || self.groups.iter().any(|group| group.has_other_than(domain));
         let finding = self.standing.refused(domain, outcome, others, at);
@@ -176,13 +176,13 @@ impl State {
     /// Applies the answer to a control.
     pub(super) fn settle_control(
         &mut self,
-        seat: &mut Seat,
+        handle: &mut LaneHandle,
         domain: u32,
         said: Said<'_>,
         settled: &mut Settled,
     ) {
         let Said { outcome, at, .. } = said;
-        let harvest = &mut self.groups[seat.group].harvest;
+        let harvest = &mut self.groups[handle.group].harvest;
         match outcome.verdict.status() {
             Status::Deliverable => {
                 // The next connection has a control left for its own refusals.
@@ -200,7 +200,7 @@ impl State {
                     self.standing.block_for(first, &defence, at);
                     self.controller.reset();
                 }
-                let suspects = self.standing.take_suspects_at(seat.group);
+                let suspects = self.standing.take_suspects_at(handle.group);
                 self.take_back(suspects, &defence, at);
                 settled.stop = true;
             }
@@ -248,16 +248,16 @@ mod tests {
         metrics::Metrics,
         proto::{ClientName, Mailbox},
         verify::{
-            CatchAll, DomainFacts, Limits, Verifier, VerifierConfig, lane::state::Desk,
+            CatchAll, DomainFacts, Limits, Verifier, VerifierConfig, lane::state::Lane,
             policy::rejection_rate::Budget, verifier::Item,
         },
     };
 
-    fn desk() -> Arc<Desk> {
+    fn lane() -> Arc<Lane> {
         let config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
         let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
         let (context, _) = verifier.context(Books::Theirs, foldhash::HashMap::default());
-        Desk::new(context.into(), "lane".into(), Limits::default()).into()
+        Lane::new(context.into(), "lane".into(), Limits::default()).into()
     }
 
     fn item(n: usize) -> Item {
@@ -281,19 +281,19 @@ mod tests {
     }
 
     /// A set of exchangers of which ten wait, and which accepted many and then refused ten.
-    fn doubtful(state: &mut State, seat: &mut Seat) {
-        state.take_in(seat.group, (0..10).map(item));
-        let harvest = &mut state.groups[seat.group].harvest;
-        seat.harvest = harvest.connected(9);
+    fn doubtful(state: &mut LaneInner, handle: &mut LaneHandle) {
+        state.take_in(handle.group, (0..10).map(item));
+        let harvest = &mut state.groups[handle.group].harvest;
+        handle.harvest = harvest.connected(9);
         let ann = Mailbox::parse("ann@example.com").unwrap();
         harvest.remember(1, ann.borrowed(), Some(CatchAll::Refused));
-        (0..50).for_each(|_| harvest.accepted(&mut seat.harvest, Instant::now()));
-        (0..10).for_each(|_| harvest.refused(&mut seat.harvest, 1, false));
+        (0..50).for_each(|_| harvest.accepted(&mut handle.harvest, Instant::now()));
+        (0..10).for_each(|_| harvest.refused(&mut handle.harvest, 1, false));
     }
 
-    fn draw(state: &mut State, desk: &Desk, seat: &mut Seat) -> Draw {
-        let left = Budget::new(&desk.limits, None, None).left(Risk::default());
-        state.draw(seat, left, 1..=100, true, false, Instant::now())
+    fn draw(state: &mut LaneInner, lane: &Lane, handle: &mut LaneHandle) -> Draw {
+        let left = Budget::new(&lane.limits, None, None).left(Risk::default());
+        state.draw(handle, left, 1..=100, true, false, Instant::now())
     }
 
     fn controls(questions: &[Question]) -> usize {
@@ -302,31 +302,32 @@ mod tests {
 
     #[tokio::test]
     async fn a_control_that_loses_its_connection_is_given_up_and_nothing_with_it() {
-        let desk = desk();
-        let mut state = desk.lock();
+        let lane = lane();
+        let mut state = lane.lock();
         let group = state.add(Vec::new());
-        let mut seat = Seat::vacant(Arc::clone(&desk), group);
+        let mut handle = LaneHandle::without_connection(Arc::clone(&lane), group);
         state.groups[group].live = 1;
-        doubtful(&mut state, &mut seat);
-        let Draw::Window(window) = draw(&mut state, &desk, &mut seat) else { panic!("nothing is drawn") };
+        doubtful(&mut state, &mut handle);
+        let Draw::Window(window) = draw(&mut state, &lane, &mut handle) else { panic!("nothing is drawn") };
         let (asked, waiting) = (window.questions.len(), state.waiting);
         assert_eq!(controls(&window.questions), 1);
-        assert!(seat.harvest.controlled && state.groups[group].harvest.is_asking());
+        assert!(handle.harvest.controlled && state.groups[group].harvest.is_asking());
         state.put_back_suspects(group, [window.questions]);
         assert_eq!((state.waiting, state.groups[group].queue.total()), (waiting + asked - 1, 10));
         assert!(!state.groups[group].harvest.is_asking());
         // Whoever was asked about a control leaves it to the next connection, and takes nobody else for it.
-        let Draw::Window(window) = draw(&mut state, &desk, &mut seat) else { panic!("nothing is drawn") };
+        let Draw::Window(window) = draw(&mut state, &lane, &mut handle) else { panic!("nothing is drawn") };
         assert_eq!(controls(&window.questions), 0);
         assert_eq!(window.questions.len() + state.waiting, 10);
     }
 
     #[tokio::test]
     async fn while_a_server_is_known_to_lie_a_control_is_asked_alone_and_the_others_wait() {
-        let desk = desk();
-        let mut state = desk.lock();
+        let lane = lane();
+        let mut state = lane.lock();
         let group = state.add(Vec::new());
-        let [mut first, mut second] = [(); 2].map(|()| Seat::vacant(Arc::clone(&desk), group));
+        let [mut first, mut second] =
+            [(); 2].map(|()| LaneHandle::without_connection(Arc::clone(&lane), group));
         state.groups[group].live = 2;
         doubtful(&mut state, &mut first);
         // Suspects that wait for a window of their own are no reason to ask anything else.
@@ -334,14 +335,14 @@ mod tests {
         state.put_back_suspects(group, [batch]);
         let defence = Outcome::harvest_defence();
         assert!(state.groups[group].harvest.control_refused(1, &defence, Instant::now()));
-        let Draw::Window(window) = draw(&mut state, &desk, &mut first) else { panic!("nothing is drawn") };
+        let Draw::Window(window) = draw(&mut state, &lane, &mut first) else { panic!("nothing is drawn") };
         assert_eq!((window.questions.len(), controls(&window.questions), window.alone), (1, 1, false));
-        assert!(matches!(draw(&mut state, &desk, &mut second), Draw::Nothing));
+        assert!(matches!(draw(&mut state, &lane, &mut second), Draw::Nothing));
         assert!(state.groups[group].waits_for_control());
         window.questions.into_iter().for_each(|question| state.put_back(group, question));
         assert!(!state.groups[group].waits_for_control());
-        assert!(matches!(draw(&mut state, &desk, &mut first), Draw::Leave), "one a connection");
-        let Draw::Window(window) = draw(&mut state, &desk, &mut second) else { panic!("nothing is drawn") };
+        assert!(matches!(draw(&mut state, &lane, &mut first), Draw::Leave), "one a connection");
+        let Draw::Window(window) = draw(&mut state, &lane, &mut second) else { panic!("nothing is drawn") };
         assert_eq!(controls(&window.questions), 1);
         assert_eq!((state.waiting, state.groups[group].queue.total()), (10, 10));
     }

@@ -1,11 +1,11 @@
-//! The place of a connection at the desk: what the lane needs to know of the one that asks.
+//! The handle of a connection to its lane: what the lane needs to know of the one that asks.
 
 use std::{mem, ops::RangeInclusive, sync::Arc, time::Duration, vec};
 
 use tokio::time::Instant;
 
 use super::{
-    address_family::is_ipv6, next_window::Draw, question::Question, state::Desk, verdicts::Settled,
+    address_family::is_ipv6, next_window::Draw, question::Question, state::Lane, verdicts::Settled,
     watchdog::Watchdog, window::Flight,
 };
 use crate::{
@@ -31,9 +31,9 @@ pub(super) struct Source {
     pub(super) tls: Option<TlsVersion>,
 }
 
-/// The place of a connection at the desk.
-pub(super) struct Seat {
-    pub(super) desk: Arc<Desk>,
+/// The handle of a connection to its lane.
+pub(super) struct LaneHandle {
+    pub(super) lane: Arc<Lane>,
     pub(super) group: usize,
     source: Source,
     pub(super) smtputf8: bool,
@@ -56,10 +56,10 @@ pub(super) struct Seat {
     pub(super) watchdog: Arc<Watchdog>,
 }
 
-impl Seat {
-    /// Takes a place, and note of the connection that answers from now on; none while another exchanger does.
-    pub(super) fn take(
-        desk: Arc<Desk>,
+impl LaneHandle {
+    /// Joins the lane with a connection that answers from now on; none while another exchanger does.
+    pub(super) fn join(
+        lane: Arc<Lane>,
         group: usize,
         connection: &Connection,
         watchdog: Arc<Watchdog>,
@@ -67,19 +67,19 @@ impl Seat {
         let host = Arc::clone(connection.host());
         let tls = connection.tls_info().map(|tls| tls.version);
         let (refuses_rset, harvest) = {
-            let mut state = desk.lock();
+            let mut state = lane.lock();
             if !state.connected(group, &host) {
                 return None;
             }
             let known = &mut state.groups[group];
-            let rejections = known.harvest.rejections(desk.limits.rejections);
+            let rejections = known.harvest.rejections(lane.limits.rejections);
             (known.refuses_rset, known.harvest.connected(rejections))
         };
         let source = Source { group, origin: Origin::default(), host: Some(host), tls };
         let (smtputf8, pipelining) = (connection.extensions().smtputf8, connection.extensions().pipelining);
         watchdog.opened();
         Some(Self {
-            desk,
+            lane,
             group,
             source,
             smtputf8,
@@ -96,13 +96,13 @@ impl Seat {
         })
     }
 
-    /// A place that no connection holds.
+    /// A handle without a connection.
     #[cfg(test)]
-    pub(super) fn vacant(desk: Arc<Desk>, group: usize) -> Self {
+    pub(super) fn without_connection(lane: Arc<Lane>, group: usize) -> Self {
         let source = Source { group, origin: Origin::default(), host: None, tls: None };
-        let watchdog = Watchdog::vacant(Arc::clone(&desk), group);
+        let watchdog = Watchdog::without_connection(Arc::clone(&lane), group);
         Self {
-            desk,
+            lane,
             group,
             source,
             smtputf8: false,
@@ -131,9 +131,9 @@ impl Seat {
     /// The next window, of so many recipients, while so many rejections are left; if the connection is `worn`, perhaps
     /// its last.
     pub(super) fn draw(&mut self, left: Left, sizes: RangeInclusive<u32>, quiet: bool, worn: bool) -> Draw {
-        let desk = Arc::clone(&self.desk);
+        let lane = Arc::clone(&self.lane);
         let now = Instant::now();
-        let mut state = desk.lock();
+        let mut state = lane.lock();
         let draw = state.draw(self, left, sizes, quiet, worn, now);
         let over = match &draw {
             Draw::Window(_) => false,
@@ -145,13 +145,13 @@ impl Seat {
 
     /// Waits for a while until there is more to ask, and tells whether there is.
     pub(super) async fn more(&self, patience: Duration) -> bool {
-        self.desk.more(self.group, Instant::now() + patience).await
+        self.lane.more(self.group, Instant::now() + patience).await
     }
 
     /// Records that the server does not know RSET.
     pub(super) fn refuses_rset(&mut self) {
         self.refuses_rset = true;
-        self.desk.lock().groups[self.group].refuses_rset = true;
+        self.lane.lock().groups[self.group].refuses_rset = true;
     }
 
     /// Lets answers count.
@@ -160,15 +160,15 @@ impl Seat {
         if count == 0 {
             return Settled::default();
         }
-        let desk = Arc::clone(&self.desk);
+        let lane = Arc::clone(&self.lane);
         self.gained += count as u64;
         let windows = mem::take(&mut self.windows);
-        let mut state = desk.lock();
+        let mut state = lane.lock();
         let settled = state.settle_all(self, flights, count, windows);
         let wanted = settled.stop || state.wants_more();
         drop(state);
         if wanted {
-            desk.changed.notify_one();
+            lane.changed.notify_one();
         }
         settled
     }
@@ -176,7 +176,7 @@ impl Seat {
     /// Takes back what got no answer, in the order in which it was asked; `tested` tells that suspects were asked about,
     /// and no longer are.
     pub(super) fn take_back(&mut self, questions: Vec<Question>, tested: bool) {
-        let mut state = self.desk.lock();
+        let mut state = self.lane.lock();
         if tested {
             state.tested(self.group);
         }
@@ -188,7 +188,7 @@ impl Seat {
 
     /// Records that the server takes no more transactions on a connection than there were on this one.
     pub(super) fn limit_transactions(&mut self) {
-        let known = &mut self.desk.lock().groups[self.group].transactions;
+        let known = &mut self.lane.lock().groups[self.group].transactions;
         let most = self.transactions.max(1);
         *known = Some(known.map_or(most, |known| known.min(most)));
     }
@@ -208,7 +208,7 @@ impl Seat {
         if !self.last.as_mut().is_some_and(|last| last.is_said_again(verb, reply, mailbox)) {
             self.last = None;
         }
-        let new = || Said::new(self.desk.context.config.classifier(), verb, reply, mailbox);
+        let new = || Said::new(self.lane.context.config.classifier(), verb, reply, mailbox);
         self.last.get_or_insert_with(new).outcome()
     }
 }

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use tokio::time::Instant;
 
-use super::{control::Turn, handle::Seat, question::Question, state::State};
+use super::{control::Turn, handle::LaneHandle, question::Question, state::LaneInner};
 use crate::verify::{
     outcome::Outcome,
     policy::rejection_rate::{Left, Risk},
@@ -39,11 +39,11 @@ pub(super) enum Draw {
     Leave,
 }
 
-impl State {
+impl LaneInner {
     /// A window of so many questions, of which no more are refused than there are rejections `left`.
     pub(super) fn draw(
         &mut self,
-        seat: &mut Seat,
+        handle: &mut LaneHandle,
         left: Left,
         sizes: RangeInclusive<u32>,
         quiet: bool,
@@ -51,17 +51,17 @@ impl State {
         now: Instant,
     ) -> Draw {
         // Nobody else is told: until this connection is closed, the others are as many too many.
-        let refused = seat.ipv6 && self.groups[seat.group].ipv4_only;
+        let refused = handle.ipv6 && self.groups[handle.group].ipv4_only;
         if self.standing.blocked(now).is_some() || self.is_surplus() || refused {
             return Draw::Leave;
         }
         let allowed = self.pace.allows(now);
-        if self.groups[seat.group].is_empty() || allowed < self.enough(self.groups[seat.group].len()) {
+        if self.groups[handle.group].is_empty() || allowed < self.enough(self.groups[handle.group].len()) {
             return Draw::Nothing;
         }
         let slow = || {
             let slow_after = self.context.deadlines.slow_after;
-            self.groups[seat.group].lag.lock().at(now) >= slow_after
+            self.groups[handle.group].lag.lock().at(now) >= slow_after
         };
         let most = match () {
             () if self.standing.is_on_probation(now) => PROBATION,
@@ -69,67 +69,67 @@ impl State {
             () => *sizes.end(),
         };
         let most = most.min(allowed);
-        let alone = self.groups[seat.group].queue.is_batch_next();
+        let alone = self.groups[handle.group].queue.is_batch_next();
         if alone && !quiet {
             return Draw::Nothing;
         }
         if !alone {
-            self.sift(seat, most, now);
+            self.sift(handle, most, now);
         }
-        match self.next_turn(seat, left.is_spent(), now) {
+        match self.next_turn(handle, left.is_spent(), now) {
             Turn::Free => {}
             Turn::Control(window) => return Draw::Window(window),
             Turn::Wait => return Draw::Nothing,
             Turn::Leave => return Draw::Leave,
         }
-        let waiting = self.groups[seat.group].len();
-        let risk = self.groups[seat.group].affordable(left, most);
+        let waiting = self.groups[handle.group].len();
+        let risk = self.groups[handle.group].affordable(left, most);
         let count = risk.recipients;
         // Round trips for ever fewer recipients, until the last rejection is used up, take longer than to begin anew, where
         // there is more to ask: one more, in which goodbye is said, or none of one or two where it would not be understood.
         // Not so whether a domain accepts anything, which is worth one: others wait for it, and who answers the next
         // connection may be another exchanger.
         let worn = worn && count < most && (count as usize) < waiting;
-        let last = worn && seat.pipelining && !self.groups[seat.group].quits_apart;
+        let last = worn && handle.pipelining && !self.groups[handle.group].quits_apart;
         let few =
-            worn && count <= FEW && !(count > 0 && (last || self.groups[seat.group].asks_for_a_domain()));
-        if seat.gained > 0 && few {
-            self.wake_another(seat.group);
+            worn && count <= FEW && !(count > 0 && (last || self.groups[handle.group].asks_for_a_domain()));
+        if handle.gained > 0 && few {
+            self.wake_another(handle.group);
             return Draw::Leave;
         }
         if count == 0 || count < *sizes.start() {
             return Draw::Nothing;
         }
         // Nobody does as a rule, and then nobody has to be looked at.
-        let smtputf8 = self.groups[seat.group].needs_smtputf8();
+        let smtputf8 = self.groups[handle.group].needs_smtputf8();
         let asked = self.context.timestamp(now);
-        let mut questions = seat.spare.pop().unwrap_or_default();
+        let mut questions = handle.spare.pop().unwrap_or_default();
         questions.reserve(count as usize);
         if alone {
-            self.groups[seat.group].queue.take_batch(count as usize, &mut questions);
+            self.groups[handle.group].queue.take_batch(count as usize, &mut questions);
             self.waiting -= questions.len();
         }
         while questions.len() < count as usize
-            && let Some(question) = self.pop(seat.group)
+            && let Some(question) = self.pop(handle.group)
         {
             questions.push(question);
         }
         for question in &mut questions {
             match question {
                 Question::Item(item) => item.start(asked),
-                Question::Control { .. } => seat.harvest.controlled = true,
+                Question::Control { .. } => handle.harvest.controlled = true,
                 Question::CatchAll { .. } => {}
             }
         }
         if last && !alone && questions.len() < most as usize {
-            questions.extend(self.last_control(seat));
+            questions.extend(self.last_control(handle));
         }
         let smtputf8 = smtputf8 && questions.iter().any(|question| question.needs_smtputf8());
         for alike in questions.chunk_by(|one, next| one.kin() == next.kin()) {
-            self.groups[seat.group].rates.ask(alike[0].kin(), alike.len() as u32);
+            self.groups[handle.group].rates.ask(alike[0].kin(), alike.len() as u32);
         }
         self.pace.take(questions.len() as u32);
-        self.wake_another(seat.group);
+        self.wake_another(handle.group);
         Draw::Window(Window { questions, risk, smtputf8, last, alone })
     }
 
@@ -149,19 +149,19 @@ impl State {
 
     /// Settles those that the server cannot be asked about, among as many of the next as make a window: so that it is
     /// whole, and nobody is in it of whom it was not reckoned with how many will be refused.
-    fn sift(&mut self, seat: &Seat, most: u32, now: Instant) {
-        let understood = seat.smtputf8 || !self.groups[seat.group].needs_smtputf8();
+    fn sift(&mut self, handle: &LaneHandle, most: u32, now: Instant) {
+        let understood = handle.smtputf8 || !self.groups[handle.group].needs_smtputf8();
         if understood && !self.standing.refuses_any() {
             return;
         }
         let mut askable = Vec::new();
         while askable.len() < most as usize
-            && let Some(question) = self.pop(seat.group)
+            && let Some(question) = self.pop(handle.group)
         {
             if let Some(outcome) = self.standing.refuses(question.domain()).cloned() {
-                self.settle_unreached(seat.source(), question, &outcome, now);
-            } else if !seat.smtputf8 && question.needs_smtputf8() {
-                self.settle(seat.source(), question, &Outcome::no_smtputf8(), now);
+                self.settle_unreached(handle.source(), question, &outcome, now);
+            } else if !handle.smtputf8 && question.needs_smtputf8() {
+                self.settle(handle.source(), question, &Outcome::no_smtputf8(), now);
             } else {
                 askable.push(question);
             }
@@ -170,7 +170,7 @@ impl State {
             }
         }
         self.waiting += askable.len();
-        askable.into_iter().rev().for_each(|question| self.groups[seat.group].queue.push_front(question));
+        askable.into_iter().rev().for_each(|question| self.groups[handle.group].queue.push_front(question));
         self.flush();
     }
 }

@@ -13,14 +13,14 @@
 //!
 //! A window that breaks its connection makes its questions suspects: see [`queue`](super::queue).
 //!
-//! Nothing here decides about verdicts: answers go to the desk of the lane in order, by the [`Seat`] of the connection,
+//! Nothing here decides about verdicts: answers go to the lane in order, by the [`LaneHandle`] of the connection,
 //! and what was asked without being answered goes back there.
 
 use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
 use super::{
     fence::{Fence, OutOfStep, is_of_several_lines},
-    handle::Seat,
+    handle::LaneHandle,
     next_window::{Draw, Window},
     question::Question,
     queue::Suspects,
@@ -63,7 +63,7 @@ pub(super) struct Probe<'a> {
     budget: &'a mut Budget,
     fence: &'a mut Fence,
     from: &'a ReversePath,
-    seat: &'a mut Seat,
+    handle: &'a mut LaneHandle,
     /// Sent, and not wholly answered.
     flights: VecDeque<Flight>,
     /// Answered, and held back.
@@ -88,14 +88,14 @@ impl<'a> Probe<'a> {
         budget: &'a mut Budget,
         fence: &'a mut Fence,
         from: &'a ReversePath,
-        seat: &'a mut Seat,
+        handle: &'a mut LaneHandle,
     ) -> Self {
         Self {
             connection,
             budget,
             fence,
             from,
-            seat,
+            handle,
             flights: VecDeque::new(),
             held: Vec::new(),
             round_trip: Duration::ZERO,
@@ -110,7 +110,7 @@ impl<'a> Probe<'a> {
 
     /// Asks until there are no questions left, or the connection is done for another reason.
     pub(super) async fn run(mut self) -> End {
-        let watchdog = Arc::clone(&self.seat.watchdog);
+        let watchdog = Arc::clone(&self.handle.watchdog);
         let (mut ended, expired) = tokio::select! {
             biased;
             ended = self.pump() => (ended, false),
@@ -126,7 +126,7 @@ impl<'a> Probe<'a> {
             (ended, self.closing, self.stopped) = (Ok(()), None, true);
         }
         if self.leaving && ended.is_err() {
-            self.seat.desk.lock().groups[self.seat.group].quits_apart = true;
+            self.handle.lane.lock().groups[self.handle.group].quits_apart = true;
         }
         if ended.as_ref().is_err_and(SessionError::is_cut) && !unproven {
             self.flights.iter_mut().take(1).for_each(Flight::trust_first_refusal);
@@ -144,18 +144,18 @@ impl<'a> Probe<'a> {
     /// Lets the proved answers count, and gives back all other questions, but for the suspects.
     fn give_up(&mut self, ended: &Result<(), SessionError>) -> Suspects {
         if self.greeting_owed && self.flights.is_empty() && ended.is_err() {
-            self.seat.desk.lock().groups[self.seat.group].proves_by_greeting = false;
+            self.handle.lane.lock().groups[self.handle.group].proves_by_greeting = false;
         }
         let cut = ended.as_ref().is_err_and(SessionError::is_cut);
         let unproven = self.held.iter().any(|flight| !flight.is_proven());
         let between = self.flights.front().is_none_or(|flight| flight.mail.is_none());
         if unproven && between && (cut || self.closing.is_some()) {
             // It closed between transactions: a limit that it did not announce. QUIT in time proves them all.
-            self.seat.limit_transactions();
+            self.handle.limit_transactions();
         }
         let (broken, mut suspects) = (self.held.len(), Suspects::None);
         self.held.extend(self.flights.drain(..));
-        let useful = self.seat.gained > 0 || self.held.iter().any(|flight| flight.proven > 0);
+        let useful = self.handle.gained > 0 || self.held.iter().any(|flight| flight.proven > 0);
         let (mut back, mut unsure, mut tested) = (Vec::new(), Vec::new(), false);
         for (at, flight) in self.held.iter_mut().enumerate() {
             let (next, began) = (flight.next_unproven(cut), flight.mail.is_some());
@@ -184,7 +184,7 @@ impl<'a> Probe<'a> {
             suspects = Suspects::any_of(unsure);
         }
         self.held.retain(|flight| flight.answered > 0);
-        self.seat.take_back(back, tested);
+        self.handle.take_back(back, tested);
         self.commit();
         suspects
     }
@@ -226,7 +226,7 @@ impl<'a> Probe<'a> {
                 None if self.held.is_empty() => return Ok(()),
                 None => {
                     let waits = !self.stopped && !self.budget.is_spent() && !self.is_overdue();
-                    match if waits && self.seat.more(GRACE).await { self.room() } else { None } {
+                    match if waits && self.handle.more(GRACE).await { self.room() } else { None } {
                         Some(window) => self.window(window).await?,
                         None => self.fence()?,
                     }
@@ -245,7 +245,7 @@ impl<'a> Probe<'a> {
     /// The next window, if it may be sent now.
     fn room(&mut self) -> Option<Window> {
         let full = self.flights.len() == WINDOWS || !self.connection.has_room();
-        let alone = self.flights.front().is_some_and(|flight| flight.alone || self.seat.refuses_rset);
+        let alone = self.flights.front().is_some_and(|flight| flight.alone || self.handle.refuses_rset);
         let over = self.stopped || self.leaving || self.closing.is_some();
         if over || self.greeting_owed || full || alone || self.is_overdue() {
             return None;
@@ -255,7 +255,7 @@ impl<'a> Probe<'a> {
         let quiet = self.flights.is_empty();
         let least = if quiet { 1 } else { full.div_ceil(2) };
         let worn = quiet && self.budget.is_worn();
-        match self.seat.draw(self.budget.left(self.risk), least..=full, quiet, worn) {
+        match self.handle.draw(self.budget.left(self.risk), least..=full, quiet, worn) {
             Draw::Window(window) => Some(window),
             Draw::Nothing => None,
             Draw::Leave => {
@@ -266,7 +266,7 @@ impl<'a> Probe<'a> {
     }
 
     async fn window(&mut self, window: Window) -> Result<(), SessionError> {
-        self.seat.desk.context.room().await;
+        self.handle.lane.context.room().await;
         let Window { questions, risk, smtputf8, last, alone } = window;
         let count = questions.len();
         self.budget.begin();
@@ -278,7 +278,7 @@ impl<'a> Probe<'a> {
             let Some(flight) = self.flights.back_mut() else { break };
             if self.closing.is_some() {
                 let rest = flight.questions.split_off(flight.sent);
-                self.seat.take_back(rest, false);
+                self.handle.take_back(rest, false);
                 break;
             }
             let question = &flight.questions[flight.sent];
@@ -309,7 +309,7 @@ impl<'a> Probe<'a> {
     /// behind the first windows of a connection, and behind suspects.
     fn fence_behind(&mut self) -> Result<(), SessionError> {
         let Some(flight) = self.flights.back() else { return Ok(()) };
-        let wanted = self.fence.is_fresh() || flight.alone || self.seat.refuses_rset;
+        let wanted = self.fence.is_fresh() || flight.alone || self.handle.refuses_rset;
         // EHLO ends a group (RFC 2920 3.1); without PIPELINING it would cost a round trip.
         let may = self.connection.extensions().pipelining && self.connection.owed() > 0;
         let ready = !self.leaving && !self.greeting_owed && self.closing.is_none();
@@ -333,7 +333,7 @@ impl<'a> Probe<'a> {
     fn greet(&mut self) -> Result<(), SessionError> {
         self.fence.greet();
         self.greeting_owed = true;
-        let name = self.seat.desk.context.config.client.name.clone();
+        let name = self.handle.lane.context.config.client.name.clone();
         let greeting = match self.connection.greeted_by() {
             Some(Verb::Helo) => Command::Helo(name),
             _ => Command::Ehlo(name),
@@ -381,7 +381,7 @@ impl<'a> Probe<'a> {
         if verb == Verb::Mail {
             flight.mail = Some(match reply.is_positive() {
                 true => Ok(()),
-                false => Err(Arc::clone(self.seat.outcome(Verb::Mail, &reply, None))),
+                false => Err(Arc::clone(self.handle.outcome(Verb::Mail, &reply, None))),
             });
             return Ok(false);
         }
@@ -390,14 +390,14 @@ impl<'a> Probe<'a> {
             flight.answer(&mail, count, self.connection.last_read());
             return Ok(false);
         }
-        self.seat.watchdog.answered(count);
+        self.handle.watchdog.answered(count);
         let question = &flight.questions[flight.answered];
         let (mailbox, random) = (question.mailbox(), matches!(question, Question::CatchAll { .. }));
-        let outcome = self.seat.outcome(Verb::Rcpt, &reply, Some(mailbox.as_str()));
+        let outcome = self.handle.outcome(Verb::Rcpt, &reply, Some(mailbox.as_str()));
         let status = outcome.verdict.status();
         flight.answer(outcome, count, self.connection.last_read());
-        self.seat.harvest.read(status, count, random);
-        if let Some(named) = self.seat.named() {
+        self.handle.harvest.read(status, count, random);
+        if let Some(named) = self.handle.named() {
             match flight.names(named, count) {
                 Some(true) => self.prove(),
                 Some(false) => return Err(unsolicited(code)),
@@ -413,7 +413,7 @@ impl<'a> Probe<'a> {
             // The server does not know the command, and the transaction goes on: what was asked behind it is void.
             500 | 502 => {
                 self.unreset = true;
-                self.seat.refuses_rset();
+                self.handle.refuses_rset();
                 self.flights.iter_mut().skip(1).for_each(|flight| flight.void = true);
             }
             // RSET cannot fail otherwise (RFC 5321 4.1.1.5): this is the reply to something else.
@@ -432,14 +432,14 @@ impl<'a> Probe<'a> {
         self.greeting_owed = false;
         let repeats = self.connection.repeats_greeting(reply);
         if !self.fence.is_greeting(reply.code(), reply.as_bytes(), repeats) {
-            self.seat.desk.lock().groups[self.seat.group].proves_by_greeting = false;
+            self.handle.lane.lock().groups[self.handle.group].proves_by_greeting = false;
             return Err(unsolicited(reply.code()));
         }
         self.prove();
         let void = self.held.iter_mut().filter(|flight| flight.void);
         let back = void.flat_map(|flight| mem::take(&mut flight.questions)).collect();
         self.held.retain(|flight| !flight.void);
-        self.seat.take_back(back, false);
+        self.handle.take_back(back, false);
         // A server that refuses both RSET and a second greeting ends a transaction only with the connection.
         self.unreset = false;
         self.stopped |= matches!(self.connection.state(), State::Mail | State::Rcpt);
@@ -469,8 +469,8 @@ impl<'a> Probe<'a> {
     fn end_window(&mut self) {
         let Some(flight) = self.flights.pop_front() else { return };
         self.round_trip = self.connection.last_read().saturating_duration_since(flight.asked);
-        self.seat.windows.note(self.round_trip);
-        self.seat.transactions += 1;
+        self.handle.windows.note(self.round_trip);
+        self.handle.transactions += 1;
         self.risk -= flight.risk;
         self.held.push(flight);
         if self.flights.is_empty() {
@@ -482,7 +482,7 @@ impl<'a> Probe<'a> {
     /// Lets the proved answers count.
     fn commit(&mut self) {
         let proven = self.held.iter().take_while(|flight| flight.is_proven()).count();
-        let settled = self.seat.settle(self.held.drain(..proven));
+        let settled = self.handle.settle(self.held.drain(..proven));
         self.stopped |= settled.stop;
         if let Some(most) = settled.recipients {
             self.budget.limit_recipients(most);

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{
     handle::Source,
     queue::{Batch, Suspects},
-    state::State,
+    state::LaneInner,
 };
 use crate::verify::{Blame, CatchAll, SubStatus, outcome::Outcome, policy::harvest_defence::Origin};
 
@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(60);
 /// Times in a row that the server may close with blame on us and without an answer, before it counts as not wanting us.
 const TURNED_AWAY: u32 = 3;
 
-impl State {
+impl LaneInner {
     /// Takes note of a connection that is open; false if another exchanger came first and is being asked, beside which
     /// this one must not be.
     #[must_use]

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::state::State;
+use super::state::LaneInner;
 use crate::verify::{SubStatus, outcome::Outcome};
 
-impl State {
+impl LaneInner {
     /// Whether a connection that has just got its permit is still of use.
     pub(super) fn is_wanted(&self, group: usize) -> bool {
         !self.groups[group].is_empty() && self.standing.blocked(Instant::now()).is_none()

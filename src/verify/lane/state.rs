@@ -1,4 +1,4 @@
-//! The desk of a lane: the one place where its connections fetch questions and leave answers, each under a lock that is
+//! A lane: the one place where its connections fetch questions and leave answers, each under a lock that is
 //! held for a window or a flight of answers, never across an await.
 //!
 //! What an answer means is decided in `verdicts`; here is who may ask what, and when.
@@ -37,16 +37,16 @@ use crate::verify::{
 const WORTH: usize = 30;
 
 /// What the connections of a lane share.
-pub(in crate::verify) struct Desk {
+pub(in crate::verify) struct Lane {
     pub(super) context: Arc<Context>,
     pub(super) limits: Limits,
-    state: Mutex<State>,
+    state: Mutex<LaneInner>,
     /// Told when the lane may have something to do.
     pub(in crate::verify) changed: Notify,
 }
 
 /// What is under the lock.
-pub(in crate::verify) struct State {
+pub(in crate::verify) struct LaneInner {
     pub(super) context: Arc<Context>,
     pub(super) groups: Vec<Group>,
     /// Groups that wait for a connection, in the order of their coming.
@@ -77,10 +77,10 @@ pub(in crate::verify) struct State {
     status: status::Shared,
 }
 
-impl Desk {
+impl Lane {
     pub(in crate::verify) fn new(context: Arc<Context>, name: Arc<str>, limits: Limits) -> Self {
         let now = Instant::now();
-        let state = State {
+        let state = LaneInner {
             context: Arc::clone(&context),
             groups: Vec::new(),
             line: VecDeque::new(),
@@ -103,7 +103,7 @@ impl Desk {
         Self { context, limits, state: Mutex::new(state), changed: Notify::new() }
     }
 
-    pub(in crate::verify) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(in crate::verify) fn lock(&self) -> MutexGuard<'_, LaneInner> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -128,7 +128,7 @@ impl Desk {
     }
 }
 
-impl State {
+impl LaneInner {
     /// A new set of exchangers.
     pub(in crate::verify) fn add(&mut self, exchangers: Exchangers) -> usize {
         self.groups.push(Group::new(exchangers));
@@ -414,53 +414,54 @@ mod tests {
         proto::{ClientName, Mailbox},
         verify::{
             DomainFacts, Verifier, VerifierConfig,
-            lane::{handle::Seat, next_window::Draw},
+            lane::{handle::LaneHandle, next_window::Draw},
             policy::rejection_rate::{Budget, Kin, Risk},
             verifier::Books,
         },
     };
 
-    fn desk() -> Desk {
-        desk_and_lots().0
+    fn lane() -> Lane {
+        lane_and_lots().0
     }
 
-    fn desk_and_lots() -> (Desk, UnboundedReceiver<Lot>) {
+    fn lane_and_lots() -> (Lane, UnboundedReceiver<Lot>) {
         let config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
         let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
         let (context, lots) = verifier.context(Books::Theirs, foldhash::HashMap::default());
-        (Desk::new(context.into(), "lane".into(), Limits::default()), lots)
+        (Lane::new(context.into(), "lane".into(), Limits::default()), lots)
     }
 
     #[tokio::test]
     async fn what_a_server_cannot_be_asked_is_told_at_once_where_nothing_is_asked_beside_it() {
-        let (desk, mut lots) = desk_and_lots();
-        let desk = Arc::new(desk);
-        let mut state = desk.lock();
+        let (lane, mut lots) = lane_and_lots();
+        let lane = Arc::new(lane);
+        let mut state = lane.lock();
         let group = state.add(Vec::new());
-        let mut seat = Seat::vacant(Arc::clone(&desk), group);
+        let mut handle = LaneHandle::without_connection(Arc::clone(&lane), group);
         state.connections = 1;
         state.take_in(group, [item("jürgen@example.com")].into_iter());
-        let left = Budget::new(&desk.limits, None, None).left(Risk::default());
-        assert!(matches!(state.draw(&mut seat, left, 1..=100, true, false, Instant::now()), Draw::Nothing));
+        let left = Budget::new(&lane.limits, None, None).left(Risk::default());
+        assert!(matches!(state.draw(&mut handle, left, 1..=100, true, false, Instant::now()), Draw::Nothing));
         assert_eq!(lots.try_recv().map(|lot| lot.events.len()), Ok(1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_comes_at_once_is_asked_over_all_connections_that_stand_idle() {
-        let desk = Arc::new(desk());
-        let (group, until) = (desk.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
+        let lane = Arc::new(lane());
+        let (group, until) = (lane.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
         let mut idle = JoinSet::new();
         for _ in 0..4 {
-            let (mut seat, desk) = (Seat::vacant(Arc::clone(&desk), group), Arc::clone(&desk));
+            let (mut handle, lane) =
+                (LaneHandle::without_connection(Arc::clone(&lane), group), Arc::clone(&lane));
             idle.spawn(async move {
-                let more = desk.more(group, until).await;
-                let left = Budget::new(&desk.limits, None, None).left(Risk::default());
-                more && matches!(seat.draw(left, 1..=100, true, false), Draw::Window(_))
+                let more = lane.more(group, until).await;
+                let left = Budget::new(&lane.limits, None, None).left(Risk::default());
+                more && matches!(handle.draw(left, 1..=100, true, false), Draw::Window(_))
             });
         }
         tokio::task::yield_now().await;
         {
-            let mut state = desk.lock();
+            let mut state = lane.lock();
             (state.connections, state.groups[group].live) = (1, 4);
             let strangers = (0..100).map(|n| item(&format!("ann{n}@example.com")));
             state.take_in(group, strangers.collect::<Vec<_>>().into_iter());
@@ -471,26 +472,27 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_woken_and_worn_leaves_the_question_to_the_next() {
-        let desk = Arc::new(desk());
-        let (group, until) = (desk.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
-        let limits = Limits { rejections: 1, ..desk.limits };
+        let lane = Arc::new(lane());
+        let (group, until) = (lane.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
+        let limits = Limits { rejections: 1, ..lane.limits };
         let worn = {
-            let (mut seat, desk) = (Seat::vacant(Arc::clone(&desk), group), Arc::clone(&desk));
-            (seat.gained, seat.pipelining) = (1, false);
+            let (mut handle, lane) =
+                (LaneHandle::without_connection(Arc::clone(&lane), group), Arc::clone(&lane));
+            (handle.gained, handle.pipelining) = (1, false);
             tokio::spawn(async move {
-                let more = desk.more(group, until).await;
+                let more = lane.more(group, until).await;
                 let left = Budget::new(&limits, None, None).left(Risk::default());
-                more && matches!(seat.draw(left, 1..=100, true, true), Draw::Leave)
+                more && matches!(handle.draw(left, 1..=100, true, true), Draw::Leave)
             })
         };
         tokio::task::yield_now().await;
         let next = tokio::spawn({
-            let desk = Arc::clone(&desk);
-            async move { desk.more(group, until).await }
+            let lane = Arc::clone(&lane);
+            async move { lane.more(group, until).await }
         });
         tokio::task::yield_now().await;
         {
-            let mut state = desk.lock();
+            let mut state = lane.lock();
             (state.connections, state.groups[group].live) = (1, 2);
             state.take_in(group, ["ann@example.com", "bob@example.com"].map(item).into_iter());
         }
@@ -500,33 +502,33 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn where_there_is_one_connection_too_many_one_leaves_and_the_others_ask() {
-        let desk = Arc::new(desk());
-        let (group, until) = (desk.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
+        let lane = Arc::new(lane());
+        let (group, until) = (lane.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
         let mut idle = JoinSet::new();
         for _ in 0..3 {
-            let desk = Arc::clone(&desk);
-            idle.spawn(async move { desk.more(group, until).await });
+            let lane = Arc::clone(&lane);
+            idle.spawn(async move { lane.more(group, until).await });
         }
         tokio::task::yield_now().await;
         {
-            let mut state = desk.lock();
+            let mut state = lane.lock();
             (state.connections, state.groups[group].live) = (2, 3);
             state.take_in(group, [item("ann@example.com")].into_iter());
         }
         assert!(!idle.join_next().await.unwrap().unwrap(), "the one too many");
         tokio::task::yield_now().await;
         assert!(idle.try_join_next().is_none(), "it counts until it has said goodbye");
-        desk.lock().dismissed(group, true);
+        lane.lock().dismissed(group, true);
         assert!(idle.join_next().await.unwrap().unwrap());
         assert!(Instant::now() < until, "nobody waited in vain");
     }
 
     #[tokio::test]
     async fn who_cannot_be_asked_takes_no_place_and_gives_none_to_others() {
-        let desk = Arc::new(desk());
-        let mut state = desk.lock();
+        let lane = Arc::new(lane());
+        let mut state = lane.lock();
         let group = state.add(Vec::new());
-        let mut seat = Seat::vacant(Arc::clone(&desk), group);
+        let mut handle = LaneHandle::without_connection(Arc::clone(&lane), group);
         state.connections = 1;
         let of = |address: &str, domain| Item { domain, ..item(address) };
         // Of the first domain few are refused; of the second nothing is known.
@@ -537,8 +539,8 @@ mod tests {
         });
         let strangers = (0..200).map(|n| of(&format!("ann{n}@example.net"), 2));
         state.take_in(group, known.chain(strangers).collect::<Vec<_>>().into_iter());
-        let left = Budget::new(&desk.limits, None, None).left(Risk::default());
-        let mut draw = |sizes| match state.draw(&mut seat, left, sizes, true, false, Instant::now()) {
+        let left = Budget::new(&lane.limits, None, None).left(Risk::default());
+        let mut draw = |sizes| match state.draw(&mut handle, left, sizes, true, false, Instant::now()) {
             Draw::Window(window) => window.questions.len(),
             _ => 0,
         };
@@ -567,8 +569,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_end_of_a_pause_is_waited_for_beside_pauses_that_are_over_and_connections_that_work() {
-        let (desk, now) = (desk(), Instant::now());
-        let mut state = desk.lock();
+        let (lane, now) = (lane(), Instant::now());
+        let mut state = lane.lock();
         let groups = ["mx1", "mx2", "mx3"].map(|host| {
             let group = state.add(vec![Endpoint { host: host.into(), addrs: Vec::new() }]);
             state.take_in(group, [item("ann@example.com")].into_iter());
@@ -589,8 +591,8 @@ mod tests {
 
     #[tokio::test]
     async fn no_exchanger_is_asked_beside_another_of_its_group() {
-        let desk = desk();
-        let mut state = desk.lock();
+        let lane = lane();
+        let mut state = lane.lock();
         let ends = ["mx1", "mx2"].map(|host| Endpoint { host: host.into(), addrs: Vec::new() });
         let group = state.add(ends.to_vec());
         let [first, backup] = ["mx1", "mx2"].map(Arc::from);

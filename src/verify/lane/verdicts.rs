@@ -6,11 +6,11 @@ use tokio::time::Instant;
 
 use super::{
     catch_all::{Domain, random_mailbox},
-    handle::{Seat, Source},
+    handle::{LaneHandle, Source},
     mx_set::Accepted,
     pipeline::WINDOWS,
     question::{Later, Question},
-    state::State,
+    state::LaneInner,
     window::{Answer, Flight},
 };
 use crate::verify::{
@@ -55,11 +55,11 @@ fn again_at_once(outcome: &Outcome) -> bool {
     matches!(outcome.verdict.retry, Some(R::NextTransaction | R::NextConnection | R::OverIpv4))
 }
 
-impl State {
+impl LaneInner {
     /// Lets `count` answers count, those of `windows`, and perhaps of parts of others.
     pub(super) fn settle_all(
         &mut self,
-        seat: &mut Seat,
+        handle: &mut LaneHandle,
         flights: vec::Drain<'_, Flight>,
         count: usize,
         windows: Windows,
@@ -69,7 +69,7 @@ impl State {
         self.lot.events.reserve(count.min(TOGETHER));
         for mut flight in flights {
             if flight.alone {
-                self.tested(seat.group);
+                self.tested(handle.group);
             }
             let mut questions = mem::take(&mut flight.questions);
             let (mut rest, mut nth) = (questions.drain(..), 0);
@@ -79,14 +79,14 @@ impl State {
                     && matches!(outcome.verdict.blame, Some(Blame::Us | Blame::Server));
                 temporary += if trouble { *count } else { 0 };
                 if !again_at_once(outcome) {
-                    let rates = &mut self.groups[seat.group].rates;
+                    let rates = &mut self.groups[handle.group].rates;
                     for alike in rest.as_slice()[..*count].chunk_by(|one, next| one.kin() == next.kin()) {
                         rates.note(alike[0].kin(), !outcome.is_positive(), alike.len() as u32);
                     }
                 }
                 for question in rest.by_ref().take(*count) {
                     let said = Said { outcome, position: flight.position(nth), asked: flight.asked, at: *at };
-                    back.extend(self.answer(seat, question, said, &mut settled));
+                    back.extend(self.answer(handle, question, said, &mut settled));
                     nth += 1;
                     if self.lot.events.len() >= TOGETHER {
                         self.flush();
@@ -95,19 +95,19 @@ impl State {
                 }
             }
             drop(rest);
-            if seat.spare.len() < WINDOWS {
-                seat.spare.push(questions);
+            if handle.spare.len() < WINDOWS {
+                handle.spare.push(questions);
             }
         }
         for question in back.into_iter().rev() {
-            self.groups[seat.group].rates.take_back(question.kin());
-            self.put_back(seat.group, question);
+            self.groups[handle.group].rates.take_back(question.kin());
+            self.put_back(handle.group, question);
         }
         if let Some(most) = settled.recipients {
-            let known = &mut self.groups[seat.group].recipients;
+            let known = &mut self.groups[handle.group].recipients;
             *known = Some(known.map_or(most, |known| known.min(most)));
         }
-        let sure = self.standing.sure(seat.group);
+        let sure = self.standing.sure(handle.group);
         sure.into_iter().for_each(|suspect| self.tell(suspect));
         if let Some(now) = now {
             let clean = temporary as f64 <= TROUBLE * count as f64;
@@ -121,7 +121,7 @@ impl State {
     /// Lets an answer count; the question if it is to be asked again at once.
     fn answer(
         &mut self,
-        seat: &mut Seat,
+        handle: &mut LaneHandle,
         question: Question,
         said: Said<'_>,
         settled: &mut Settled,
@@ -151,9 +151,9 @@ impl State {
                     Err(question) => question,
                 }
             }
-            Some(Retry::OverIpv4) if self.groups[seat.group].use_ipv4(self.context.config.client.bind) => {
-                settled.stop |= seat.ipv6;
-                match if seat.ipv6 { Ok(question) } else { question.lose() } {
+            Some(Retry::OverIpv4) if self.groups[handle.group].use_ipv4(self.context.config.client.bind) => {
+                settled.stop |= handle.ipv6;
+                match if handle.ipv6 { Ok(question) } else { question.lose() } {
                     Ok(question) => return Some(question),
                     // A server that says so over IPv4 as well contradicts itself.
                     Err(question) => question,
@@ -162,7 +162,7 @@ impl State {
             _ => question,
         };
         if again_at_once(outcome) {
-            self.groups[seat.group].rates.note(question.kin(), !outcome.is_positive(), 1);
+            self.groups[handle.group].rates.note(question.kin(), !outcome.is_positive(), 1);
         }
         // There is no way over IPv4, or it was tried.
         let over_ipv6 = (outcome.verdict.retry == Some(Retry::OverIpv4)).then(|| outcome.without_ipv4());
@@ -171,16 +171,16 @@ impl State {
         let control = matches!(question, Question::Control { .. });
         let random = matches!(question, Question::CatchAll { .. });
         if control {
-            self.settle_control(seat, domain, said, settled);
+            self.settle_control(handle, domain, said, settled);
         } else {
-            seat.set_origin(self.groups[seat.group].harvest.origin(&seat.harvest));
-            self.settle(seat.source(), question, outcome, at);
+            handle.set_origin(self.groups[handle.group].harvest.origin(&handle.harvest));
+            self.settle(handle.source(), question, outcome, at);
         }
         let blamed = outcome.verdict.blame == Some(Blame::Us);
         if outcome.verdict.sub_status == SubStatus::Accepted {
-            self.record_acceptance(seat, domain, asked);
+            self.record_acceptance(handle, domain, asked);
         } else if !(echo && blamed || control && outcome.verdict.status() == Status::Undeliverable) {
-            let finding = self.record_refusal(seat, domain, random, said);
+            let finding = self.record_refusal(handle, domain, random, said);
             settled.stop |= finding != Finding::None;
         }
         None

@@ -8,12 +8,12 @@ use std::sync::{
 
 use tokio::time::{Instant, sleep};
 
-use super::{lag::SharedLag, state::Desk};
+use super::{lag::SharedLag, state::Lane};
 use crate::verify::{permits::Permit, policy::deadlines::Deadlines};
 
 /// See the [module](self).
 pub(super) struct Watchdog {
-    desk: Arc<Desk>,
+    lane: Arc<Lane>,
     group: usize,
     deadlines: Deadlines,
     lag: SharedLag,
@@ -35,24 +35,24 @@ struct Progress {
 
 impl Watchdog {
     /// Waits for a permit for a connection of a group; none if there is nothing to ask any more by then.
-    pub(super) async fn admit(desk: &Arc<Desk>, group: usize) -> Option<Arc<Self>> {
-        let lag = desk.lock().groups[group].lag.clone();
-        let slow = lag.lock().is_slow(desk.context.deadlines.slow_after, Instant::now());
-        let permit = desk.context.permits.acquire(slow).await;
-        desk.lock().is_wanted(group).then(|| Arc::new(Self::new(Arc::clone(desk), group, lag, permit)))
+    pub(super) async fn admit(lane: &Arc<Lane>, group: usize) -> Option<Arc<Self>> {
+        let lag = lane.lock().groups[group].lag.clone();
+        let slow = lag.lock().is_slow(lane.context.deadlines.slow_after, Instant::now());
+        let permit = lane.context.permits.acquire(slow).await;
+        lane.lock().is_wanted(group).then(|| Arc::new(Self::new(Arc::clone(lane), group, lag, permit)))
     }
 
-    fn new(desk: Arc<Desk>, group: usize, lag: SharedLag, permit: Permit) -> Self {
+    fn new(lane: Arc<Lane>, group: usize, lag: SharedLag, permit: Permit) -> Self {
         let now = Instant::now();
         lag.lock().begin(now);
         let progress = Progress { counted: 0, at: now, open: false, idle: false };
-        let (deadlines, answers) = (desk.context.deadlines, AtomicU64::new(0));
-        Self { desk, group, deadlines, lag, permit, answers, progress: Mutex::new(progress) }
+        let (deadlines, answers) = (lane.context.deadlines, AtomicU64::new(0));
+        Self { lane, group, deadlines, lag, permit, answers, progress: Mutex::new(progress) }
     }
 
     /// One that holds a permit of its own making.
     #[cfg(test)]
-    pub(super) fn vacant(desk: Arc<Desk>, group: usize) -> Arc<Self> {
+    pub(super) fn without_connection(lane: Arc<Lane>, group: usize) -> Arc<Self> {
         use std::{pin::pin, task};
         let lag = SharedLag::new(Instant::now());
         let permits = crate::verify::permits::Permits::new(1);
@@ -60,7 +60,7 @@ impl Watchdog {
         loop {
             let mut context = task::Context::from_waker(task::Waker::noop());
             if let task::Poll::Ready(permit) = permit.as_mut().poll(&mut context) {
-                return Arc::new(Self::new(desk, group, lag, permit));
+                return Arc::new(Self::new(lane, group, lag, permit));
             }
         }
     }
@@ -136,7 +136,7 @@ impl Watchdog {
         let lag = self.lag.lock().at(now);
         let slow = stalled || lag >= self.deadlines.slow_after;
         self.permit.set_slow(slow);
-        let mut state = self.desk.lock();
+        let mut state = self.lane.lock();
         if state.groups[self.group].resting(now).is_some() {
             // Another connection to the host was the last straw.
             return true;
@@ -198,16 +198,16 @@ mod tests {
         },
     };
 
-    /// A desk with an address to ask about, over one connection at a time.
-    fn desk() -> (Arc<Desk>, UnboundedReceiver<Lot>) {
+    /// A lane with an address to ask about, over one connection at a time.
+    fn lane() -> (Arc<Lane>, UnboundedReceiver<Lot>) {
         let mut config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
         (config.max_connections, config.schedule) = (1, Vec::new());
         let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
         let (context, lots) = verifier.context(Books::Theirs, foldhash::HashMap::default());
-        let desk = Arc::new(Desk::new(context.into(), "lane".into(), Limits::default()));
-        desk.lock().add(Vec::new());
-        desk.lock().take_in(0, [item("ann@example.com")].into_iter());
-        (desk, lots)
+        let lane = Arc::new(Lane::new(context.into(), "lane".into(), Limits::default()));
+        lane.lock().add(Vec::new());
+        lane.lock().take_in(0, [item("ann@example.com")].into_iter());
+        (lane, lots)
     }
 
     fn item(address: &str) -> Item {
@@ -227,33 +227,33 @@ mod tests {
         }
     }
 
-    fn is_slow(desk: &Desk) -> bool {
-        let state = desk.lock();
+    fn is_slow(lane: &Lane) -> bool {
+        let state = lane.lock();
         let lag = state.groups[0].lag.lock();
-        lag.is_slow(desk.context.deadlines.slow_after, Instant::now())
+        lag.is_slow(lane.context.deadlines.slow_after, Instant::now())
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_host_that_answers_nothing_is_given_up_and_its_addresses_are_told_why() {
-        let (desk, mut lots) = desk();
-        let watchdog = Watchdog::admit(&desk, 0).await.unwrap();
+        let (lane, mut lots) = lane();
+        let watchdog = Watchdog::admit(&lane, 0).await.unwrap();
         let began = Instant::now();
         watchdog.expired().await;
         let took = began.elapsed();
-        let limit = desk.context.deadlines.lag;
-        assert!((limit..limit + desk.context.deadlines.slow_after).contains(&took), "{took:?}");
+        let limit = lane.context.deadlines.lag;
+        assert!((limit..limit + lane.context.deadlines.slow_after).contains(&took), "{took:?}");
         let events = lots.try_recv().unwrap().events;
         let [Event::Done { record, .. }, ..] = &events[..] else { panic!("{events:#?}") };
         assert_eq!(record.sub_status, SubStatus::TimeoutExceeded);
         // Nobody is asked now, and those whose questions come back get the same answer.
-        assert!(desk.lock().groups[0].resting(Instant::now()).is_some());
+        assert!(lane.lock().groups[0].resting(Instant::now()).is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_host_above_the_floor_is_never_given_up_and_one_below_is() {
         for (pause, given_up) in [(5, false), (8, true)] {
-            let (desk, _lots) = desk();
-            let watchdog = Watchdog::admit(&desk, 0).await.unwrap();
+            let (lane, _lots) = lane();
+            let watchdog = Watchdog::admit(&lane, 0).await.unwrap();
             watchdog.opened();
             let answers = async {
                 loop {
@@ -274,49 +274,49 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_time_that_a_connection_has_nothing_to_ask_does_not_count() {
-        let (desk, _lots) = desk();
-        let watchdog = Watchdog::admit(&desk, 0).await.unwrap();
+        let (lane, _lots) = lane();
+        let watchdog = Watchdog::admit(&lane, 0).await.unwrap();
         watchdog.opened();
         watchdog.set_idle(true);
         sleep(Duration::from_secs(3_600)).await;
         watchdog.set_idle(false);
-        assert!(!is_slow(&desk));
+        assert!(!is_slow(&lane));
         assert!(timeout(Duration::from_secs(100), watchdog.expired()).await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_host_that_is_slow_to_open_is_expected_to_be_slow_again() {
-        let (desk, _lots) = desk();
+        let (lane, _lots) = lane();
         for (takes, slow) in [(1, false), (20, true), (1, false)] {
-            let watchdog = Watchdog::admit(&desk, 0).await.unwrap();
+            let watchdog = Watchdog::admit(&lane, 0).await.unwrap();
             sleep(Duration::from_secs(takes)).await;
             watchdog.opened();
             watchdog.answered(100);
             drop(watchdog);
-            assert_eq!(is_slow(&desk), slow, "{takes} s");
+            assert_eq!(is_slow(&lane), slow, "{takes} s");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_lane_tells_that_its_host_is_slow_and_when_it_is_given_up() {
-        let (desk, _lots) = desk();
-        let watchdog = Watchdog::admit(&desk, 0).await.unwrap();
+        let (lane, _lots) = lane();
+        let watchdog = Watchdog::admit(&lane, 0).await.unwrap();
         assert!(timeout(Duration::from_secs(30), watchdog.expired()).await.is_err());
-        let lanes = desk.context.statuses.snapshot();
+        let lanes = lane.context.statuses.snapshot();
         let LaneState::Slow { given_up_in: Some(left) } = lanes[0].state else { panic!("{lanes:#?}") };
         assert!((85..=95).contains(&left.as_secs()), "{left:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn nobody_connects_for_a_question_that_was_settled_while_he_waited_in_line() {
-        let (desk, _lots) = desk();
-        let first = Watchdog::admit(&desk, 0).await.unwrap();
+        let (lane, _lots) = lane();
+        let first = Watchdog::admit(&lane, 0).await.unwrap();
         let second = tokio::spawn({
-            let desk = Arc::clone(&desk);
-            async move { Watchdog::admit(&desk, 0).await.is_some() }
+            let lane = Arc::clone(&lane);
+            async move { Watchdog::admit(&lane, 0).await.is_some() }
         });
         tokio::task::yield_now().await;
-        desk.lock().leave_alone(0, None, &Outcome::too_slow(Duration::ZERO), Instant::now());
+        lane.lock().leave_alone(0, None, &Outcome::too_slow(Duration::ZERO), Instant::now());
         drop(first);
         assert!(!second.await.unwrap());
     }

@@ -16,7 +16,7 @@ pub(super) struct Answer {
     pub(super) count: usize,
 }
 
-/// A window that was sent. Its questions stay where they are, from the desk and back to it.
+/// A window that was sent. Its questions stay where they are, from the lane and back to it.
 pub(super) struct Flight {
     pub(super) questions: Vec<Question>,
     /// To the first of the questions.

@@ -2,7 +2,7 @@
 //! as the provider's rule allows and its servers bear.
 //!
 //! ```text
-//! router ─▶ desk ─┬─▶ connection ─▶ probe ─┬─ idle ──▶ waits for more, for a moment
+//! router ─▶ lane ─┬─▶ connection ─▶ probe ─┬─ idle ──▶ waits for more, for a moment
 //!   ▲ lane hires ─┘        │               ├─ spent ─▶ QUIT
 //!   │                      ▼ no way        └─ broken, closed: what was not answered is asked again
 //!   └─── waits ◀─── everybody who waits gets the reason
@@ -21,10 +21,10 @@ use tokio::{
 use super::{
     address_family::over_ipv4,
     fence::Fence,
-    handle::Seat,
+    handle::LaneHandle,
     mx_set::Group,
     pipeline::{End, Probe},
-    state::Desk,
+    state::Lane,
     watchdog::Watchdog,
 };
 use crate::{
@@ -47,15 +47,15 @@ const IDLE: Duration = Duration::from_secs(2);
 const IDLE_WITH_DOUBTS: Duration = Duration::from_millis(250);
 
 /// Hires connections until the input has ended and everything is answered.
-pub(in crate::verify) async fn run(desk: Arc<Desk>) {
+pub(in crate::verify) async fn run(lane: Arc<Lane>) {
     let mut connections = JoinSet::new();
     loop {
         let now = Instant::now();
         let due = {
-            let mut state = desk.lock();
+            let mut state = lane.lock();
             state.tick(now);
             while let Some(group) = state.hire(now) {
-                connections.spawn(work(Hired { desk: Arc::clone(&desk), group, live: false }));
+                connections.spawn(work(Hired { lane: Arc::clone(&lane), group, live: false }));
             }
             state.note(now);
             state.flush();
@@ -69,39 +69,39 @@ pub(in crate::verify) async fn run(desk: Arc<Desk>) {
             state.next_due(now)
         };
         tokio::select! {
-            () = desk.changed.notified() => {}
+            () = lane.changed.notified() => {}
             Some(_) = connections.join_next() => {}
-            () = sleep_until(due.unwrap_or(now)), if due.is_some() => desk.lock().wake_idle(),
+            () = sleep_until(due.unwrap_or(now)), if due.is_some() => lane.lock().wake_idle(),
         }
     }
 }
 
 /// A connection that counts as one of the lane's until this is dropped.
 struct Hired {
-    desk: Arc<Desk>,
+    lane: Arc<Lane>,
     group: usize,
     live: bool,
 }
 
 impl Drop for Hired {
     fn drop(&mut self) {
-        self.desk.lock().dismissed(self.group, self.live);
+        self.lane.lock().dismissed(self.group, self.live);
     }
 }
 
 /// One connection, from its opening to its end.
 async fn work(mut hired: Hired) {
-    let (desk, group) = (Arc::clone(&hired.desk), hired.group);
-    let Some(watchdog) = Watchdog::admit(&desk, group).await else { return };
+    let (lane, group) = (Arc::clone(&hired.lane), hired.group);
+    let Some(watchdog) = Watchdog::admit(&lane, group).await else { return };
     let connected = tokio::select! {
         biased;
-        connected = connect(&desk, group) => connected,
+        connected = connect(&lane, group) => connected,
         () = watchdog.expired() => return,
     };
     let mut connection = match connected {
         Ok(connection) => connection,
         Err(NoWay { host, outcome, all }) => {
-            let (mut state, now) = (desk.lock(), Instant::now());
+            let (mut state, now) = (lane.lock(), Instant::now());
             if all {
                 state.groups[group].lag.lock().reset(now);
                 state.groups[group].not_reached(outcome.verdict.sub_status, now);
@@ -113,39 +113,40 @@ async fn work(mut hired: Hired) {
         }
     };
     let limits = connection.extensions().limits;
-    let Some(mut seat) = Seat::take(Arc::clone(&desk), group, &connection, Arc::clone(&watchdog)) else {
-        return goodbye(connection, &desk).await;
+    let Some(mut handle) = LaneHandle::join(Arc::clone(&lane), group, &connection, Arc::clone(&watchdog))
+    else {
+        return goodbye(connection, &lane).await;
     };
     hired.live = true;
     let (mut budget, mut fence) = {
-        let known = &desk.lock().groups[group];
+        let known = &lane.lock().groups[group];
         let recipients = limits.rcpt_max.into_iter().chain(known.recipients).min();
         let transactions = limits.mail_max.into_iter().chain(known.transactions).min();
-        let rejections = known.harvest.rejections(desk.limits.rejections);
-        let budget = Budget::new(&Limits { rejections, ..desk.limits }, transactions, recipients);
+        let rejections = known.harvest.rejections(lane.limits.rejections);
+        let budget = Budget::new(&Limits { rejections, ..lane.limits }, transactions, recipients);
         (budget, Fence::new(known.proves_by_greeting))
     };
     // Whether it has stood idle, so that the server may have closed it meanwhile.
     let mut reused = false;
     loop {
-        let before = seat.gained;
+        let before = handle.gained;
         let probe =
-            Probe::new(&mut connection, &mut budget, &mut fence, &desk.context.config.from, &mut seat);
+            Probe::new(&mut connection, &mut budget, &mut fence, &lane.context.config.from, &mut handle);
         let end = probe.run().await;
-        let gained = seat.gained - before;
+        let gained = handle.gained - before;
         let (outcome, suspects) = match end {
             End::Idle => {
-                desk.lock().went_well(group);
+                lane.lock().went_well(group);
                 reused = true;
-                let idle = if desk.lock().holds_back(group) { IDLE_WITH_DOUBTS } else { IDLE };
+                let idle = if lane.lock().holds_back(group) { IDLE_WITH_DOUBTS } else { IDLE };
                 watchdog.set_idle(true);
                 let more = tokio::select! {
                     biased;
                     () = watchdog.asked_back() => false,
-                    more = desk.more(group, Instant::now() + idle) => more,
+                    more = lane.more(group, Instant::now() + idle) => more,
                 };
                 if !more {
-                    return goodbye(connection, &desk).await;
+                    return goodbye(connection, &lane).await;
                 }
                 watchdog.set_idle(false);
                 if connection.check_quiet().is_err() {
@@ -154,16 +155,16 @@ async fn work(mut hired: Hired) {
                 continue;
             }
             End::Spent => {
-                desk.lock().went_well(group);
-                return goodbye(connection, &desk).await;
+                lane.lock().went_well(group);
+                return goodbye(connection, &lane).await;
             }
             End::Expired => return,
             End::Closed(reply, suspects) => {
-                (Outcome::of_reply(desk.context.config.classifier(), Verb::Rcpt, &reply), suspects)
+                (Outcome::of_reply(lane.context.config.classifier(), Verb::Rcpt, &reply), suspects)
             }
             End::Broken(error, suspects) => {
                 if matches!(error, SessionError::Dialogue(_)) {
-                    desk.lock().went_out_of_step(group);
+                    lane.lock().went_out_of_step(group);
                 }
                 (Outcome::of_session_error(&error), suspects)
             }
@@ -171,9 +172,9 @@ async fn work(mut hired: Hired) {
         drop(connection);
         // Servers close idle connections as they like: that says nothing.
         if gained > 0 || !reused {
-            desk.lock().lost(seat.source(), gained, &outcome, suspects, Instant::now());
+            lane.lock().lost(handle.source(), gained, &outcome, suspects, Instant::now());
         } else {
-            seat.take_back(suspects.into_questions(), false);
+            handle.take_back(suspects.into_questions(), false);
         }
         return;
     }
@@ -190,31 +191,31 @@ struct NoWay {
 /// Connects to the most preferred exchanger that lets us in (RFC 5321 5.1).
 ///
 /// Dropping the future ends the attempt.
-async fn connect(desk: &Desk, group: usize) -> Result<PooledConnection, NoWay> {
+async fn connect(lane: &Lane, group: usize) -> Result<PooledConnection, NoWay> {
     let started = Instant::now();
-    let connected = try_exchangers(desk, group).await;
+    let connected = try_exchangers(lane, group).await;
     // One lost packet must not decide about everybody who waits; a refusal that is meant may, and so may what was the
     // same the time before, or a silence in which several packets were lost.
     match &connected {
         Err(NoWay { outcome: Outcome { verdict, .. }, all: true, .. })
             if verdict.retry.is_some()
                 && started.elapsed() < SEVERAL_PACKETS
-                && !desk.lock().groups[group].failed_alike(verdict.sub_status, Instant::now()) =>
+                && !lane.lock().groups[group].failed_alike(verdict.sub_status, Instant::now()) =>
         {
             sleep(RECONNECT_PAUSE).await;
-            try_exchangers(desk, group).await
+            try_exchangers(lane, group).await
         }
         _ => connected,
     }
 }
 
-async fn try_exchangers(desk: &Desk, group: usize) -> Result<PooledConnection, NoWay> {
-    match try_addresses(desk, group).await {
+async fn try_exchangers(lane: &Lane, group: usize) -> Result<PooledConnection, NoWay> {
+    match try_addresses(lane, group).await {
         Err(no_way) if no_way.outcome.verdict.retry == Some(Retry::OverIpv4) => {
-            let bind = desk.context.config.client.bind;
-            let before = desk.lock().groups[group].ipv4_only;
-            if !before && desk.lock().groups[group].use_ipv4(bind) {
-                return try_addresses(desk, group).await;
+            let bind = lane.context.config.client.bind;
+            let before = lane.lock().groups[group].ipv4_only;
+            if !before && lane.lock().groups[group].use_ipv4(bind) {
+                return try_addresses(lane, group).await;
             }
             Err(NoWay { outcome: no_way.outcome.without_ipv4(), ..no_way })
         }
@@ -222,13 +223,13 @@ async fn try_exchangers(desk: &Desk, group: usize) -> Result<PooledConnection, N
     }
 }
 
-async fn try_addresses(desk: &Desk, group: usize) -> Result<PooledConnection, NoWay> {
+async fn try_addresses(lane: &Lane, group: usize) -> Result<PooledConnection, NoWay> {
     let (exchangers, order, ipv4_only) = {
-        let known = &desk.lock().groups[group];
+        let known = &lane.lock().groups[group];
         (Arc::clone(&known.exchangers), known.order(Instant::now()), known.ipv4_only)
     };
     let (all, mut left) = (order.len() == exchangers.len(), order.len());
-    let until = Instant::now() + desk.context.deadlines.exchangers;
+    let until = Instant::now() + lane.context.deadlines.exchangers;
     let mut failure: Option<(Arc<str>, Outcome)> = None;
     for exchanger in order.into_iter().filter_map(|at| exchangers.get(at)) {
         let exchanger = match ipv4_only {
@@ -238,11 +239,11 @@ async fn try_addresses(desk: &Desk, group: usize) -> Result<PooledConnection, No
         let limit = Deadlines::part(until.saturating_duration_since(Instant::now()), left);
         left -= 1;
         let Some(exchanger) = exchanger else { continue };
-        match desk.context.connect(&exchanger, limit).await {
+        match lane.context.connect(&exchanger, limit).await {
             Ok(connection) => return Ok(connection),
             Err(outcome) => {
                 tracing::debug!(host = %exchanger, sub_status = %outcome.verdict.sub_status, "cannot connect");
-                desk.lock().groups[group].failed(&exchanger.host, Instant::now());
+                lane.lock().groups[group].failed(&exchanger.host, Instant::now());
                 // Words of a server say more than a way that could not be found, and the preferred one counts.
                 match &failure {
                     Some((_, known)) if known.code.is_some() || outcome.code.is_none() => {}
@@ -257,9 +258,9 @@ async fn try_addresses(desk: &Desk, group: usize) -> Result<PooledConnection, No
 }
 
 /// QUIT, unless it was said, and no more than a moment for its answer and the closing.
-async fn goodbye(mut connection: PooledConnection, desk: &Desk) {
+async fn goodbye(mut connection: PooledConnection, lane: &Lane) {
     let said = connection.state() == State::Closed;
-    match timeout(desk.context.deadlines.slow_after, connection.quit()).await {
+    match timeout(lane.context.deadlines.slow_after, connection.quit()).await {
         Ok(Err(error)) if !said => tracing::trace!(kind = error.kind(), "no answer to QUIT"),
         _ => {}
     }

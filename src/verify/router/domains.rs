@@ -10,7 +10,7 @@ use foldhash::HashMap;
 use tokio::time::Instant;
 
 use super::{Group, Known, Router};
-use crate::verify::lane::state::Desk;
+use crate::verify::lane::state::Lane;
 
 /// Domains that are remembered: some 300 octets each.
 pub(super) const MAX_DOMAINS: usize = 131_072;
@@ -88,7 +88,7 @@ impl Router {
     fn end_idle_lanes(&mut self) {
         let of_providers: HashSet<usize> = self.by_provider.values().copied().collect();
         let now = Instant::now();
-        let mut ended: HashSet<*const Desk> = HashSet::new();
+        let mut ended: HashSet<*const Lane> = HashSet::new();
         for (at, lane) in self.lanes.iter().enumerate() {
             let mut state = lane.lock();
             state.forget_domains();
@@ -100,11 +100,11 @@ impl Router {
         }
         let mut places = Vec::new();
         let mut groups = Vec::new();
-        for Group { desk, at, .. } in mem::take(&mut self.groups) {
-            let stays = !ended.contains(&Arc::as_ptr(&desk));
+        for Group { lane, at, .. } in mem::take(&mut self.groups) {
+            let stays = !ended.contains(&Arc::as_ptr(&lane));
             places.push(stays.then_some(groups.len()));
             if stays {
-                groups.push(Group { desk, at, parcel: None });
+                groups.push(Group { lane, at, parcel: None });
             }
         }
         self.groups = groups;
