@@ -35,40 +35,40 @@ pub(super) enum Turn {
 impl LaneInner {
     /// Puts a control before the questions that wait, if one is due. A connection that is `spent` has its own at its end.
     pub(super) fn next_turn(&mut self, handle: &mut LaneHandle, spent: bool, now: Instant) -> Turn {
-        let group = &mut self.groups[handle.group];
-        if group.waits_for_control() {
+        let mx_set = &mut self.mx_sets[handle.mx_set];
+        if mx_set.waits_for_control() {
             return Turn::Wait;
         }
-        if group.harvest.needs_control() {
+        if mx_set.harvest.needs_control() {
             if handle.harvest.controlled {
                 return Turn::Leave;
             }
             return self.control_window(handle, now).map_or(Turn::Free, Turn::Control);
         }
-        if group.next_is_control() && handle.harvest.controlled {
-            if group.len() == 1 {
+        if mx_set.next_is_control() && handle.harvest.controlled {
+            if mx_set.len() == 1 {
                 return Turn::Leave;
             }
             // The next connection is asked, unless an acceptance comes first.
-            group.harvest.withdraw();
-            self.pop(handle.group);
-        } else if !spent && group.harvest.wants_control(&handle.harvest) {
-            self.put_control(handle.group);
+            mx_set.harvest.withdraw();
+            self.pop(handle.mx_set);
+        } else if !spent && mx_set.harvest.wants_control(&handle.harvest) {
+            self.put_control(handle.mx_set);
         }
         Turn::Free
     }
 
     /// Returns a control for the end of the last window of a connection, if one is due there.
     pub(super) fn last_control(&mut self, handle: &mut LaneHandle) -> Option<Question> {
-        let harvest = &self.groups[handle.group].harvest;
+        let harvest = &self.mx_sets[handle.mx_set].harvest;
         if harvest.wants_sample(&handle.harvest) { self.control_on(handle) } else { None }
     }
 
     /// Returns a window with a control alone in the place of `draw`, if nothing more is to be asked on the connection and
     /// a control is due.
     pub(super) fn closing_control(&mut self, handle: &mut LaneHandle, draw: Draw, now: Instant) -> Draw {
-        let group = &self.groups[handle.group];
-        let due = group.harvest.wants_last_control(Some(&handle.harvest), group.is_empty());
+        let mx_set = &self.mx_sets[handle.mx_set];
+        let due = mx_set.harvest.wants_last_control(Some(&handle.harvest), mx_set.is_empty());
         if !due || self.standing.blocked(now).is_some() {
             return draw;
         }
@@ -81,54 +81,54 @@ impl LaneInner {
             return None;
         }
         let control = self.control_on(handle)?;
-        self.groups[handle.group].rates.ask(control.kin(), 1);
+        self.mx_sets[handle.mx_set].rates.ask(control.kin(), 1);
         let (questions, risk) = (vec![control], Risk::default());
         Some(Window { questions, risk, smtputf8: false, last: false, alone: false })
     }
 
     fn control_on(&mut self, handle: &mut LaneHandle) -> Option<Question> {
-        let (domain, mailbox) = self.groups[handle.group].harvest.ask()?;
+        let (domain, mailbox) = self.mx_sets[handle.mx_set].harvest.ask()?;
         handle.harvest.controlled = true;
         Some(Question::Control { domain, mailbox, losses: 0 })
     }
 
     /// Puts a control before the questions of a set of exchangers that is at rest, if refusals there are in doubt; true
     /// if it did.
-    pub(super) fn control_at_rest(&mut self, group: usize, now: Instant) -> bool {
-        let known = &self.groups[group];
+    pub(super) fn control_at_rest(&mut self, mx_set: usize, now: Instant) -> bool {
+        let known = &self.mx_sets[mx_set];
         let due = known.harvest.wants_last_control(None, true)
             && !known.harvest.needs_control()
-            && self.standing.has_suspects(group)
+            && self.standing.has_suspects(mx_set)
             && known.resting(now).is_none()
             && self.standing.blocked(now).is_none();
         if due {
-            self.put_control(group);
+            self.put_control(mx_set);
         }
         due
     }
 
     /// Tells whether a caller that keeps its own books waits for refusals that are in doubt.
-    pub(super) fn holds_back(&self, group: usize) -> bool {
-        self.context.books == Books::Theirs && self.standing.keeps(group)
+    pub(super) fn holds_back(&self, mx_set: usize) -> bool {
+        self.context.books == Books::Theirs && self.standing.keeps(mx_set)
     }
 
     /// Asks again, on other connections, what nothing proved at a set of exchangers that is at rest, as far as it was not
     /// told; true if there was any.
-    pub(super) fn ask_again_at_rest(&mut self, group: usize, now: Instant) -> bool {
-        let known = &self.groups[group];
+    pub(super) fn ask_again_at_rest(&mut self, mx_set: usize, now: Instant) -> bool {
+        let known = &self.mx_sets[mx_set];
         let rests = known.resting(now).is_some() || self.standing.blocked(now).is_some();
-        if rests || !self.standing.has_suspects(group) || !self.groups[group].harvest.asks_again() {
+        if rests || !self.standing.has_suspects(mx_set) || !self.mx_sets[mx_set].harvest.asks_again() {
             return false;
         }
-        let harvest = &self.groups[group].harvest;
-        let suspects = self.standing.take_unproved(group, |refusals| harvest.doubts(refusals));
+        let harvest = &self.mx_sets[mx_set].harvest;
+        let suspects = self.standing.take_unproved(mx_set, |refusals| harvest.doubts(refusals));
         let mut asked = false;
         for suspect in suspects.into_iter().rev() {
             if let Suspect::Kept(kept) = suspect {
                 let Kept { mut item, record, .. } = *kept;
                 item.address = record.address;
                 item.attempts -= 1;
-                self.put_back(group, Question::Item(item));
+                self.put_back(mx_set, Question::Item(item));
                 asked = true;
             }
         }
@@ -136,23 +136,23 @@ impl LaneInner {
     }
 
     /// Gives up a control that got no answer, so that it is never one of the questions that may have broken a connection.
-    pub(super) fn withdraw(&mut self, group: usize) {
-        self.groups[group].harvest.withdraw();
-        self.wake(group);
+    pub(super) fn withdraw(&mut self, mx_set: usize) {
+        self.mx_sets[mx_set].harvest.withdraw();
+        self.wake(mx_set);
     }
 
-    fn put_control(&mut self, group: usize) {
-        if let Some((domain, mailbox)) = self.groups[group].harvest.ask() {
-            self.put_next(group, Question::Control { domain, mailbox, losses: 0 });
+    fn put_control(&mut self, mx_set: usize) {
+        if let Some((domain, mailbox)) = self.mx_sets[mx_set].harvest.ask() {
+            self.put_next(mx_set, Question::Control { domain, mailbox, losses: 0 });
         }
     }
 
     /// Records that a recipient was accepted who was `asked` about at a time.
     pub(super) fn record_acceptance(&mut self, handle: &mut LaneHandle, domain: u32, asked: Instant) {
-        let harvest = &mut self.groups[handle.group].harvest;
+        let harvest = &mut self.mx_sets[handle.mx_set].harvest;
         harvest.accepted(&mut handle.harvest, asked);
         let everywhere = harvest.trusts_connections();
-        self.standing.accepted(handle.group, handle.harvest.number, everywhere, domain, asked);
+        self.standing.accepted(handle.mx_set, handle.harvest.number, everywhere, domain, asked);
     }
 
     /// Records a refusal of a recipient, or of a `random` one, and what follows from it for others.
@@ -165,9 +165,9 @@ impl LaneInner {
     ) -> Finding {
         let Said { outcome, at, .. } = said;
         if outcome.verdict.status() == Status::Undeliverable {
-            self.groups[handle.group].harvest.refused(&mut handle.harvest, domain, random);
+            self.mx_sets[handle.mx_set].harvest.refused(&mut handle.harvest, domain, random);
         }
-        let others = || self.groups.iter().any(|group| group.has_other_than(domain));
+        let others = || self.mx_sets.iter().any(|mx_set| mx_set.has_other_than(domain));
         let finding = self.standing.refused(domain, outcome, others, at);
         self.found(finding, domain, outcome, at);
         finding
@@ -182,7 +182,7 @@ impl LaneInner {
         settled: &mut Settled,
     ) {
         let Said { outcome, at, .. } = said;
-        let harvest = &mut self.groups[handle.group].harvest;
+        let harvest = &mut self.mx_sets[handle.mx_set].harvest;
         match outcome.verdict.status() {
             Status::Deliverable => {
                 // The next connection has a control left for its own refusals.
@@ -200,7 +200,7 @@ impl LaneInner {
                     self.standing.block_for(first, &defence, at);
                     self.controller.reset();
                 }
-                let suspects = self.standing.take_suspects_at(handle.group);
+                let suspects = self.standing.take_suspects_at(handle.mx_set);
                 self.take_back(suspects, &defence, at);
                 settled.stop = true;
             }
@@ -221,8 +221,8 @@ impl LaneInner {
         if !ids.is_empty() {
             self.lot.events.push(Event::Reopened { ids });
         }
-        for Kept { group, item, record } in kept.into_iter().map(|kept| *kept) {
-            self.void(group, item, record, outcome, now);
+        for Kept { mx_set, item, record } in kept.into_iter().map(|kept| *kept) {
+            self.void(mx_set, item, record, outcome, now);
         }
     }
 
@@ -282,8 +282,8 @@ mod tests {
 
     /// A set of exchangers of which ten wait, and which accepted many and then refused ten.
     fn doubtful(state: &mut LaneInner, handle: &mut LaneHandle) {
-        state.take_in(handle.group, (0..10).map(item));
-        let harvest = &mut state.groups[handle.group].harvest;
+        state.take_in(handle.mx_set, (0..10).map(item));
+        let harvest = &mut state.mx_sets[handle.mx_set].harvest;
         handle.harvest = harvest.connected(9);
         let ann = Mailbox::parse("ann@example.com").unwrap();
         harvest.remember(1, ann.borrowed(), Some(CatchAll::Refused));
@@ -304,17 +304,17 @@ mod tests {
     async fn a_control_that_loses_its_connection_is_given_up_and_nothing_with_it() {
         let lane = lane();
         let mut state = lane.lock();
-        let group = state.add(Vec::new());
-        let mut handle = LaneHandle::without_connection(Arc::clone(&lane), group);
-        state.groups[group].live = 1;
+        let mx_set = state.add(Vec::new());
+        let mut handle = LaneHandle::without_connection(Arc::clone(&lane), mx_set);
+        state.mx_sets[mx_set].live = 1;
         doubtful(&mut state, &mut handle);
         let Draw::Window(window) = draw(&mut state, &lane, &mut handle) else { panic!("nothing is drawn") };
         let (asked, waiting) = (window.questions.len(), state.waiting);
         assert_eq!(controls(&window.questions), 1);
-        assert!(handle.harvest.controlled && state.groups[group].harvest.is_asking());
-        state.put_back_suspects(group, [window.questions]);
-        assert_eq!((state.waiting, state.groups[group].queue.total()), (waiting + asked - 1, 10));
-        assert!(!state.groups[group].harvest.is_asking());
+        assert!(handle.harvest.controlled && state.mx_sets[mx_set].harvest.is_asking());
+        state.put_back_suspects(mx_set, [window.questions]);
+        assert_eq!((state.waiting, state.mx_sets[mx_set].queue.total()), (waiting + asked - 1, 10));
+        assert!(!state.mx_sets[mx_set].harvest.is_asking());
         // Whoever was asked about a control leaves it to the next connection, and takes nobody else for it.
         let Draw::Window(window) = draw(&mut state, &lane, &mut handle) else { panic!("nothing is drawn") };
         assert_eq!(controls(&window.questions), 0);
@@ -325,25 +325,25 @@ mod tests {
     async fn while_a_server_is_known_to_lie_a_control_is_asked_alone_and_the_others_wait() {
         let lane = lane();
         let mut state = lane.lock();
-        let group = state.add(Vec::new());
+        let mx_set = state.add(Vec::new());
         let [mut first, mut second] =
-            [(); 2].map(|()| LaneHandle::without_connection(Arc::clone(&lane), group));
-        state.groups[group].live = 2;
+            [(); 2].map(|()| LaneHandle::without_connection(Arc::clone(&lane), mx_set));
+        state.mx_sets[mx_set].live = 2;
         doubtful(&mut state, &mut first);
         // Suspects that wait for a window of their own are no reason to ask anything else.
-        let batch = (0..2).filter_map(|_| state.pop(group)).collect();
-        state.put_back_suspects(group, [batch]);
+        let batch = (0..2).filter_map(|_| state.pop(mx_set)).collect();
+        state.put_back_suspects(mx_set, [batch]);
         let defence = Outcome::harvest_defence();
-        assert!(state.groups[group].harvest.control_refused(1, &defence, Instant::now()));
+        assert!(state.mx_sets[mx_set].harvest.control_refused(1, &defence, Instant::now()));
         let Draw::Window(window) = draw(&mut state, &lane, &mut first) else { panic!("nothing is drawn") };
         assert_eq!((window.questions.len(), controls(&window.questions), window.alone), (1, 1, false));
         assert!(matches!(draw(&mut state, &lane, &mut second), Draw::Nothing));
-        assert!(state.groups[group].waits_for_control());
-        window.questions.into_iter().for_each(|question| state.put_back(group, question));
-        assert!(!state.groups[group].waits_for_control());
+        assert!(state.mx_sets[mx_set].waits_for_control());
+        window.questions.into_iter().for_each(|question| state.put_back(mx_set, question));
+        assert!(!state.mx_sets[mx_set].waits_for_control());
         assert!(matches!(draw(&mut state, &lane, &mut first), Draw::Leave), "one a connection");
         let Draw::Window(window) = draw(&mut state, &lane, &mut second) else { panic!("nothing is drawn") };
         assert_eq!(controls(&window.questions), 1);
-        assert_eq!((state.waiting, state.groups[group].queue.total()), (10, 10));
+        assert_eq!((state.waiting, state.mx_sets[mx_set].queue.total()), (10, 10));
     }
 }

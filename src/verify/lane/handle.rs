@@ -25,7 +25,7 @@ use crate::{
 /// Where an answer comes from, as records tell it.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
-    pub(super) group: usize,
+    pub(super) mx_set: usize,
     pub(super) origin: Origin,
     pub(super) host: Option<Arc<str>>,
     pub(super) tls: Option<TlsVersion>,
@@ -34,7 +34,7 @@ pub(super) struct Source {
 /// The handle of a connection to its lane.
 pub(super) struct LaneHandle {
     pub(super) lane: Arc<Lane>,
-    pub(super) group: usize,
+    pub(super) mx_set: usize,
     source: Source,
     pub(super) smtputf8: bool,
     pub(super) pipelining: bool,
@@ -60,7 +60,7 @@ impl LaneHandle {
     /// Joins the lane with a connection that answers from now on; none while another exchanger does.
     pub(super) fn join(
         lane: Arc<Lane>,
-        group: usize,
+        mx_set: usize,
         connection: &Connection,
         watchdog: Arc<Watchdog>,
     ) -> Option<Self> {
@@ -68,19 +68,19 @@ impl LaneHandle {
         let tls = connection.tls_info().map(|tls| tls.version);
         let (refuses_rset, harvest) = {
             let mut state = lane.lock();
-            if !state.connected(group, &host) {
+            if !state.connected(mx_set, &host) {
                 return None;
             }
-            let known = &mut state.groups[group];
+            let known = &mut state.mx_sets[mx_set];
             let rejections = known.harvest.rejections(lane.limits.rejections);
             (known.refuses_rset, known.harvest.connected(rejections))
         };
-        let source = Source { group, origin: Origin::default(), host: Some(host), tls };
+        let source = Source { mx_set, origin: Origin::default(), host: Some(host), tls };
         let (smtputf8, pipelining) = (connection.extensions().smtputf8, connection.extensions().pipelining);
         watchdog.opened();
         Some(Self {
             lane,
-            group,
+            mx_set,
             source,
             smtputf8,
             pipelining,
@@ -98,12 +98,12 @@ impl LaneHandle {
 
     /// A handle without a connection.
     #[cfg(test)]
-    pub(super) fn without_connection(lane: Arc<Lane>, group: usize) -> Self {
-        let source = Source { group, origin: Origin::default(), host: None, tls: None };
-        let watchdog = Watchdog::without_connection(Arc::clone(&lane), group);
+    pub(super) fn without_connection(lane: Arc<Lane>, mx_set: usize) -> Self {
+        let source = Source { mx_set, origin: Origin::default(), host: None, tls: None };
+        let watchdog = Watchdog::without_connection(Arc::clone(&lane), mx_set);
         Self {
             lane,
-            group,
+            mx_set,
             source,
             smtputf8: false,
             pipelining: true,
@@ -137,7 +137,7 @@ impl LaneHandle {
         let draw = state.draw(self, left, sizes, quiet, worn, now);
         let over = match &draw {
             Draw::Window(_) => false,
-            Draw::Nothing => left.is_spent() || state.groups[self.group].is_empty(),
+            Draw::Nothing => left.is_spent() || state.mx_sets[self.mx_set].is_empty(),
             Draw::Leave => true,
         };
         if quiet && over { state.closing_control(self, draw, now) } else { draw }
@@ -145,13 +145,13 @@ impl LaneHandle {
 
     /// Waits for a while until there is more to ask, and tells whether there is.
     pub(super) async fn more(&self, patience: Duration) -> bool {
-        self.lane.more(self.group, Instant::now() + patience).await
+        self.lane.more(self.mx_set, Instant::now() + patience).await
     }
 
     /// Records that the server does not know RSET.
     pub(super) fn refuses_rset(&mut self) {
         self.refuses_rset = true;
-        self.lane.lock().groups[self.group].refuses_rset = true;
+        self.lane.lock().mx_sets[self.mx_set].refuses_rset = true;
     }
 
     /// Lets answers count.
@@ -178,17 +178,17 @@ impl LaneHandle {
     pub(super) fn take_back(&mut self, questions: Vec<Question>, tested: bool) {
         let mut state = self.lane.lock();
         if tested {
-            state.tested(self.group);
+            state.tested(self.mx_set);
         }
         for question in questions.into_iter().rev() {
-            state.groups[self.group].rates.take_back(question.kin());
-            state.put_back(self.group, question);
+            state.mx_sets[self.mx_set].rates.take_back(question.kin());
+            state.put_back(self.mx_set, question);
         }
     }
 
     /// Records that the server takes no more transactions on a connection than there were on this one.
     pub(super) fn limit_transactions(&mut self) {
-        let known = &mut self.lane.lock().groups[self.group].transactions;
+        let known = &mut self.lane.lock().mx_sets[self.mx_set].transactions;
         let most = self.transactions.max(1);
         *known = Some(known.map_or(most, |known| known.min(most)));
     }

@@ -1,6 +1,6 @@
 //! The addresses of one set of mail exchangers: those that wait, and what is known of their domains there.
 //!
-//! A lane has one group where it is that of a set of exchangers, and as many as sets where it is that of a provider.
+//! A lane has one MX set where it is that of a set of exchangers, and as many as there are where it is that of a provider.
 
 use std::{mem, net::IpAddr, sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ const REMEMBERED: Duration = Duration::from_secs(120);
 pub(super) type Accepted = (Item, Record);
 
 /// See the [module](self).
-pub(super) struct Group {
+pub(super) struct MxSet {
     pub(super) exchangers: Arc<Exchangers>,
     pub(super) queue: Queue,
     pub(super) domains: HashMap<u32, Domain<Accepted>>,
@@ -79,7 +79,7 @@ pub(super) struct Group {
     pub(super) lag: SharedLag,
 }
 
-impl Group {
+impl MxSet {
     pub(super) fn new(exchangers: Exchangers) -> Self {
         Self {
             exchangers: exchangers.into(),
@@ -244,46 +244,46 @@ mod tests {
 
     #[test]
     fn only_the_same_failure_not_long_ago_is_no_accident() {
-        let (mut group, now) = (Group::new(Vec::new()), Instant::now());
+        let (mut mx_set, now) = (MxSet::new(Vec::new()), Instant::now());
         let (timeout, refused) = (SubStatus::TimeoutExceeded, SubStatus::FailedSmtpConnection);
-        assert!(!group.failed_alike(timeout, now));
-        group.not_reached(timeout, now);
-        assert!(group.failed_alike(timeout, now + Duration::from_secs(3600)));
-        assert!(!group.failed_alike(refused, now), "another trouble");
-        assert!(!group.failed_alike(timeout, now + SAME_TROUBLE), "long ago");
-        group.reached();
-        assert!(!group.failed_alike(timeout, now), "it was well between");
+        assert!(!mx_set.failed_alike(timeout, now));
+        mx_set.not_reached(timeout, now);
+        assert!(mx_set.failed_alike(timeout, now + Duration::from_secs(3600)));
+        assert!(!mx_set.failed_alike(refused, now), "another trouble");
+        assert!(!mx_set.failed_alike(timeout, now + SAME_TROUBLE), "long ago");
+        mx_set.reached();
+        assert!(!mx_set.failed_alike(timeout, now), "it was well between");
     }
 
     #[test]
     fn an_exchanger_that_failed_is_tried_last_for_a_while_and_a_backup_never_beside_one_that_answers() {
         let exchanger = |host: &str| Endpoint { host: host.into(), addrs: Vec::new() };
-        let mut group = Group::new(vec![exchanger("mx1"), exchanger("mx2"), exchanger("mx3")]);
+        let mut mx_set = MxSet::new(vec![exchanger("mx1"), exchanger("mx2"), exchanger("mx3")]);
         let now = Instant::now();
-        assert_eq!(group.order(now), [0, 1, 2]);
-        group.failed(&"mx1".into(), now);
-        assert_eq!(group.order(now), [1, 2, 0]);
-        assert_eq!(group.order(now + REMEMBERED), [0, 1, 2]);
-        group.answers(&"mx2".into());
-        group.live = 1;
-        assert_eq!(group.order(now), [1]);
-        group.live = 0;
-        group.answers(&"mx1".into());
-        assert_eq!(group.order(now), [0, 1, 2], "it is back");
+        assert_eq!(mx_set.order(now), [0, 1, 2]);
+        mx_set.failed(&"mx1".into(), now);
+        assert_eq!(mx_set.order(now), [1, 2, 0]);
+        assert_eq!(mx_set.order(now + REMEMBERED), [0, 1, 2]);
+        mx_set.answers(&"mx2".into());
+        mx_set.live = 1;
+        assert_eq!(mx_set.order(now), [1]);
+        mx_set.live = 0;
+        mx_set.answers(&"mx1".into());
+        assert_eq!(mx_set.order(now), [0, 1, 2], "it is back");
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_lag_of_a_host_with_nothing_to_ask_is_forgotten_and_that_of_one_at_work_is_not() {
         let minute = Duration::from_secs(60);
-        let mut group = Group::new(Vec::new());
-        group.lag.lock().begin(Instant::now());
-        group.live = 1;
+        let mut mx_set = MxSet::new(Vec::new());
+        mx_set.lag.lock().begin(Instant::now());
+        mx_set.live = 1;
         tokio::time::advance(minute).await;
-        group.begin_anew();
-        assert_eq!(group.lag.lock().at(Instant::now()), minute);
-        group.live = 0;
-        group.lag.lock().end(Instant::now());
-        group.begin_anew();
-        assert_eq!(group.lag.lock().at(Instant::now()), Duration::ZERO);
+        mx_set.begin_anew();
+        assert_eq!(mx_set.lag.lock().at(Instant::now()), minute);
+        mx_set.live = 0;
+        mx_set.lag.lock().end(Instant::now());
+        mx_set.begin_anew();
+        assert_eq!(mx_set.lag.lock().at(Instant::now()), Duration::ZERO);
     }
 }

@@ -51,17 +51,18 @@ impl LaneInner {
         now: Instant,
     ) -> Draw {
         // Nobody else is told: until this connection is closed, the others are as many too many.
-        let refused = handle.ipv6 && self.groups[handle.group].ipv4_only;
+        let refused = handle.ipv6 && self.mx_sets[handle.mx_set].ipv4_only;
         if self.standing.blocked(now).is_some() || self.is_surplus() || refused {
             return Draw::Leave;
         }
         let allowed = self.pace.allows(now);
-        if self.groups[handle.group].is_empty() || allowed < self.enough(self.groups[handle.group].len()) {
+        if self.mx_sets[handle.mx_set].is_empty() || allowed < self.enough(self.mx_sets[handle.mx_set].len())
+        {
             return Draw::Nothing;
         }
         let slow = || {
             let slow_after = self.context.deadlines.slow_after;
-            self.groups[handle.group].lag.lock().at(now) >= slow_after
+            self.mx_sets[handle.mx_set].lag.lock().at(now) >= slow_after
         };
         let most = match () {
             () if self.standing.is_on_probation(now) => PROBATION,
@@ -69,7 +70,7 @@ impl LaneInner {
             () => *sizes.end(),
         };
         let most = most.min(allowed);
-        let alone = self.groups[handle.group].queue.is_batch_next();
+        let alone = self.mx_sets[handle.mx_set].queue.is_batch_next();
         if alone && !quiet {
             return Draw::Nothing;
         }
@@ -82,35 +83,35 @@ impl LaneInner {
             Turn::Wait => return Draw::Nothing,
             Turn::Leave => return Draw::Leave,
         }
-        let waiting = self.groups[handle.group].len();
-        let risk = self.groups[handle.group].affordable(left, most);
+        let waiting = self.mx_sets[handle.mx_set].len();
+        let risk = self.mx_sets[handle.mx_set].affordable(left, most);
         let count = risk.recipients;
         // Round trips for ever fewer recipients, until the last rejection is used up, take longer than to begin anew, where
         // there is more to ask: one more, in which goodbye is said, or none of one or two where it would not be understood.
         // Not so whether a domain accepts anything, which is worth one: others wait for it, and who answers the next
         // connection may be another exchanger.
         let worn = worn && count < most && (count as usize) < waiting;
-        let last = worn && handle.pipelining && !self.groups[handle.group].quits_apart;
+        let last = worn && handle.pipelining && !self.mx_sets[handle.mx_set].quits_apart;
         let few =
-            worn && count <= FEW && !(count > 0 && (last || self.groups[handle.group].asks_for_a_domain()));
+            worn && count <= FEW && !(count > 0 && (last || self.mx_sets[handle.mx_set].asks_for_a_domain()));
         if handle.gained > 0 && few {
-            self.wake_another(handle.group);
+            self.wake_another(handle.mx_set);
             return Draw::Leave;
         }
         if count == 0 || count < *sizes.start() {
             return Draw::Nothing;
         }
         // Nobody does as a rule, and then nobody has to be looked at.
-        let smtputf8 = self.groups[handle.group].needs_smtputf8();
+        let smtputf8 = self.mx_sets[handle.mx_set].needs_smtputf8();
         let asked = self.context.timestamp(now);
         let mut questions = handle.spare.pop().unwrap_or_default();
         questions.reserve(count as usize);
         if alone {
-            self.groups[handle.group].queue.take_batch(count as usize, &mut questions);
+            self.mx_sets[handle.mx_set].queue.take_batch(count as usize, &mut questions);
             self.waiting -= questions.len();
         }
         while questions.len() < count as usize
-            && let Some(question) = self.pop(handle.group)
+            && let Some(question) = self.pop(handle.mx_set)
         {
             questions.push(question);
         }
@@ -126,10 +127,10 @@ impl LaneInner {
         }
         let smtputf8 = smtputf8 && questions.iter().any(|question| question.needs_smtputf8());
         for alike in questions.chunk_by(|one, next| one.kin() == next.kin()) {
-            self.groups[handle.group].rates.ask(alike[0].kin(), alike.len() as u32);
+            self.mx_sets[handle.mx_set].rates.ask(alike[0].kin(), alike.len() as u32);
         }
         self.pace.take(questions.len() as u32);
-        self.wake_another(handle.group);
+        self.wake_another(handle.mx_set);
         Draw::Window(Window { questions, risk, smtputf8, last, alone })
     }
 
@@ -141,22 +142,22 @@ impl LaneInner {
     }
 
     /// What came at once woke one connection, and what that leaves behind is for the next that stands idle.
-    fn wake_another(&self, group: usize) {
-        if !self.groups[group].is_empty() {
-            self.groups[group].wake.notify_one();
+    fn wake_another(&self, mx_set: usize) {
+        if !self.mx_sets[mx_set].is_empty() {
+            self.mx_sets[mx_set].wake.notify_one();
         }
     }
 
     /// Settles those that the server cannot be asked about, among as many of the next as make a window: so that it is
     /// whole, and nobody is in it of whom it was not reckoned with how many will be refused.
     fn sift(&mut self, handle: &LaneHandle, most: u32, now: Instant) {
-        let understood = handle.smtputf8 || !self.groups[handle.group].needs_smtputf8();
+        let understood = handle.smtputf8 || !self.mx_sets[handle.mx_set].needs_smtputf8();
         if understood && !self.standing.refuses_any() {
             return;
         }
         let mut askable = Vec::new();
         while askable.len() < most as usize
-            && let Some(question) = self.pop(handle.group)
+            && let Some(question) = self.pop(handle.mx_set)
         {
             if let Some(outcome) = self.standing.refuses(question.domain()).cloned() {
                 self.settle_unreached(handle.source(), question, &outcome, now);
@@ -170,7 +171,7 @@ impl LaneInner {
             }
         }
         self.waiting += askable.len();
-        askable.into_iter().rev().for_each(|question| self.groups[handle.group].queue.push_front(question));
+        askable.into_iter().rev().for_each(|question| self.mx_sets[handle.mx_set].queue.push_front(question));
         self.flush();
     }
 }

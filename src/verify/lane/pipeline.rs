@@ -126,7 +126,7 @@ impl<'a> Probe<'a> {
             (ended, self.closing, self.stopped) = (Ok(()), None, true);
         }
         if self.leaving && ended.is_err() {
-            self.handle.lane.lock().groups[self.handle.group].quits_apart = true;
+            self.handle.lane.lock().mx_sets[self.handle.mx_set].quits_apart = true;
         }
         if ended.as_ref().is_err_and(SessionError::is_cut) && !unproven {
             self.flights.iter_mut().take(1).for_each(Flight::trust_first_refusal);
@@ -144,7 +144,7 @@ impl<'a> Probe<'a> {
     /// Lets the proved answers count, and gives back all other questions, but for the suspects.
     fn give_up(&mut self, ended: &Result<(), SessionError>) -> Suspects {
         if self.greeting_owed && self.flights.is_empty() && ended.is_err() {
-            self.handle.lane.lock().groups[self.handle.group].proves_by_greeting = false;
+            self.handle.lane.lock().mx_sets[self.handle.mx_set].proves_by_greeting = false;
         }
         let cut = ended.as_ref().is_err_and(SessionError::is_cut);
         let unproven = self.held.iter().any(|flight| !flight.is_proven());
@@ -432,7 +432,7 @@ impl<'a> Probe<'a> {
         self.greeting_owed = false;
         let repeats = self.connection.repeats_greeting(reply);
         if !self.fence.is_greeting(reply.code(), reply.as_bytes(), repeats) {
-            self.handle.lane.lock().groups[self.handle.group].proves_by_greeting = false;
+            self.handle.lane.lock().mx_sets[self.handle.mx_set].proves_by_greeting = false;
             return Err(unsolicited(reply.code()));
         }
         self.prove();

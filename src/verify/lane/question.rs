@@ -67,7 +67,7 @@ impl Question {
 /// A question to be asked again; the soonest is the greatest, as a heap wants it.
 pub(super) struct Later {
     pub(super) due: Instant,
-    pub(super) group: usize,
+    pub(super) mx_set: usize,
     pub(super) question: Question,
 }
 

@@ -29,8 +29,8 @@ impl LaneInner {
     /// Takes note of a connection that is open; false if another exchanger came first and is being asked, beside which
     /// this one must not be.
     #[must_use]
-    pub(super) fn connected(&mut self, group: usize, host: &Arc<str>) -> bool {
-        let known = &mut self.groups[group];
+    pub(super) fn connected(&mut self, mx_set: usize, host: &Arc<str>) -> bool {
+        let known = &mut self.mx_sets[mx_set];
         if known.live > 0 && known.answering.as_ref() != Some(host) {
             return false;
         }
@@ -41,30 +41,30 @@ impl LaneInner {
         let waiting = known.queue.total();
         let unsure = known.answers(host);
         self.waiting -= waiting - known.queue.total();
-        self.accept_all(group, unsure, CatchAll::Inconclusive);
+        self.accept_all(mx_set, unsure, CatchAll::Inconclusive);
         true
     }
 
     /// Takes note of a connection that ended as it should.
-    pub(super) fn went_well(&mut self, group: usize) {
-        let known = &mut self.groups[group];
+    pub(super) fn went_well(&mut self, mx_set: usize) {
+        let known = &mut self.mx_sets[mx_set];
         (known.fruitless, known.poor, known.turned_away) = (0, 0, 0);
         known.out_of_step = known.out_of_step.saturating_sub(1);
     }
 
     /// Records a connection whose replies were out of step.
-    pub(super) fn went_out_of_step(&mut self, group: usize) {
-        self.groups[group].out_of_step += 2;
+    pub(super) fn went_out_of_step(&mut self, mx_set: usize) {
+        self.mx_sets[mx_set].out_of_step += 2;
     }
 
     /// Takes note that no connection to `host`, or to any other exchanger, could be opened.
-    pub(super) fn unreachable(&mut self, group: usize, host: &Arc<str>, outcome: &Outcome, now: Instant) {
-        let known = &mut self.groups[group];
+    pub(super) fn unreachable(&mut self, mx_set: usize, host: &Arc<str>, outcome: &Outcome, now: Instant) {
+        let known = &mut self.mx_sets[mx_set];
         if known.live > 0 {
-            return self.one_too_many(group, now);
+            return self.one_too_many(mx_set, now);
         }
         (known.fruitless, known.out_of_step, known.borne) = (0, 0, 0);
-        self.leave_alone(group, Some(Arc::clone(host)), outcome, now);
+        self.leave_alone(mx_set, Some(Arc::clone(host)), outcome, now);
         if outcome.verdict.sub_status == SubStatus::Blocked {
             self.turned_away(outcome, now);
         }
@@ -73,24 +73,24 @@ impl LaneInner {
     /// Leaves the exchangers alone for a while. Those who wait for them get the reason.
     pub(super) fn leave_alone(
         &mut self,
-        group: usize,
+        mx_set: usize,
         host: Option<Arc<str>>,
         outcome: &Outcome,
         now: Instant,
     ) {
         let rest = self.context.config.pause(1).map_or(REST, |pause| pause.min(REST));
-        self.groups[group].rest = Some((now + rest, outcome.clone()));
+        self.mx_sets[mx_set].rest = Some((now + rest, outcome.clone()));
         self.rest_until = self.rest_until.max(Some(now + rest));
-        let source = Source { group, origin: Origin::default(), host, tls: None };
-        for question in self.take(group) {
+        let source = Source { mx_set, origin: Origin::default(), host, tls: None };
+        for question in self.take(mx_set) {
             self.settle(&source, question, outcome, now);
         }
     }
 
     /// Takes note that a server that others are connected to refused one more: as many as it bears are there.
-    pub(super) fn one_too_many(&mut self, group: usize, now: Instant) {
-        let live = self.groups[group].live;
-        self.groups[group].borne = live;
+    pub(super) fn one_too_many(&mut self, mx_set: usize, now: Instant) {
+        let live = self.mx_sets[mx_set].live;
+        self.mx_sets[mx_set].borne = live;
         if live > 0 {
             self.controller.refused(live, now);
         }
@@ -110,7 +110,7 @@ impl LaneInner {
         let narrowed = matches!(suspects, Suspects::Halves(_));
         let silent = outcome.verdict.sub_status == SubStatus::TimeoutExceeded;
         self.ask_again(source, suspects, outcome, now);
-        let known = &mut self.groups[source.group];
+        let known = &mut self.mx_sets[source.mx_set];
         known.poor = if gained < WORTH { known.poor + 1 } else { 0 };
         known.fruitless = match gained {
             0 => known.fruitless + u32::from(silent || !narrowed),
@@ -130,9 +130,9 @@ impl LaneInner {
             self.turned_away(outcome, now);
         } else if useless && let Some(host) = &source.host {
             // This connection is not closed yet.
-            self.groups[source.group].live -= 1;
-            self.unreachable(source.group, host, outcome, now);
-            self.groups[source.group].live += 1;
+            self.mx_sets[source.mx_set].live -= 1;
+            self.unreachable(source.mx_set, host, outcome, now);
+            self.mx_sets[source.mx_set].live += 1;
         }
     }
 
@@ -148,7 +148,7 @@ impl LaneInner {
             }
             Suspects::Halves(halves) => halves.into(),
         };
-        self.put_back_suspects(source.group, batches);
+        self.put_back_suspects(source.mx_set, batches);
     }
 
     /// Counts the loss of a connection for each question; those that have lost enough are settled.
@@ -158,7 +158,7 @@ impl LaneInner {
             match question.lose() {
                 Ok(question) => left.push(question),
                 Err(question) => {
-                    self.groups[source.group].rates.take_back(question.kin());
+                    self.mx_sets[source.mx_set].rates.take_back(question.kin());
                     self.settle(source, question, outcome, now);
                 }
             }

@@ -9,8 +9,8 @@ use crate::verify::{SubStatus, outcome::Outcome};
 
 impl LaneInner {
     /// Whether a connection that has just got its permit is still of use.
-    pub(super) fn is_wanted(&self, group: usize) -> bool {
-        !self.groups[group].is_empty() && self.standing.blocked(Instant::now()).is_none()
+    pub(super) fn is_wanted(&self, mx_set: usize) -> bool {
+        !self.mx_sets[mx_set].is_empty() && self.standing.blocked(Instant::now()).is_none()
     }
 
     /// Records that a host lags, for those who look at the lane.
@@ -21,14 +21,14 @@ impl LaneInner {
     }
 
     /// Gives a host up that lags too far behind: who waits for it gets the reason, now and for a while.
-    pub(super) fn too_slow(&mut self, group: usize, now: Instant) {
+    pub(super) fn too_slow(&mut self, mx_set: usize, now: Instant) {
         let outcome = Outcome::too_slow(self.context.deadlines.per_answer);
-        let known = &mut self.groups[group];
+        let known = &mut self.mx_sets[mx_set];
         known.lag.lock().reset(now);
         known.not_reached(SubStatus::TimeoutExceeded, now);
         let host = known.answering.clone().or_else(|| known.preferred().cloned());
         tracing::debug!(host = host.as_deref(), "given up, too slow");
-        self.leave_alone(group, host, &outcome, now);
+        self.leave_alone(mx_set, host, &outcome, now);
         self.note(now);
         self.flush();
     }

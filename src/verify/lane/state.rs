@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    mx_set::Group,
+    mx_set::MxSet,
     question::{Later, Question},
     queue::Batch,
     status::{self, Block, LaneState},
@@ -48,8 +48,8 @@ pub(in crate::verify) struct Lane {
 /// What is under the lock.
 pub(in crate::verify) struct LaneInner {
     pub(super) context: Arc<Context>,
-    pub(super) groups: Vec<Group>,
-    /// Groups that wait for a connection, in the order of their coming.
+    pub(super) mx_sets: Vec<MxSet>,
+    /// MX sets that wait for a connection, in the order of their coming.
     line: VecDeque<usize>,
     pub(super) later: BinaryHeap<Later>,
     pub(super) standing: Standing,
@@ -58,7 +58,7 @@ pub(in crate::verify) struct LaneInner {
     pub(super) pace: Pace,
     /// Connections open, or on their way.
     connections: u32,
-    /// Questions that wait, in all groups.
+    /// Questions that wait, in all MX sets.
     pub(super) waiting: usize,
     /// Until when some exchangers are left alone.
     pub(super) rest_until: Option<Instant>,
@@ -82,7 +82,7 @@ impl Lane {
         let now = Instant::now();
         let state = LaneInner {
             context: Arc::clone(&context),
-            groups: Vec::new(),
+            mx_sets: Vec::new(),
             line: VecDeque::new(),
             later: BinaryHeap::new(),
             standing: Standing::default(),
@@ -107,14 +107,14 @@ impl Lane {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is something to ask at `group`; false when that takes too long, or will never be.
-    pub(super) async fn more(&self, group: usize, until: Instant) -> bool {
-        let wake = Arc::clone(&self.lock().groups[group].wake);
+    /// Waits until there is something to ask at `mx_set`; false when that takes too long, or will never be.
+    pub(super) async fn more(&self, mx_set: usize, until: Instant) -> bool {
+        let wake = Arc::clone(&self.lock().mx_sets[mx_set].wake);
         loop {
             let told = wake.notified();
             {
                 let mut state = self.lock();
-                if state.may_ask(group, Instant::now()) {
+                if state.may_ask(mx_set, Instant::now()) {
                     return true;
                 }
                 if state.is_surplus() || state.input_ended && state.later.is_empty() {
@@ -122,7 +122,7 @@ impl Lane {
                 }
             }
             if timeout_at(until, told).await.is_err() {
-                return self.lock().may_ask(group, Instant::now());
+                return self.lock().may_ask(mx_set, Instant::now());
             }
         }
     }
@@ -131,77 +131,77 @@ impl Lane {
 impl LaneInner {
     /// A new set of exchangers.
     pub(in crate::verify) fn add(&mut self, exchangers: Exchangers) -> usize {
-        self.groups.push(Group::new(exchangers));
-        self.groups.len() - 1
+        self.mx_sets.push(MxSet::new(exchangers));
+        self.mx_sets.len() - 1
     }
 
     /// Addresses to ask about.
-    pub(in crate::verify) fn take_in(&mut self, group: usize, items: impl ExactSizeIterator<Item = Item>) {
+    pub(in crate::verify) fn take_in(&mut self, mx_set: usize, items: impl ExactSizeIterator<Item = Item>) {
         self.waiting += items.len();
-        let known = &mut self.groups[group];
+        let known = &mut self.mx_sets[mx_set];
         known.begin_anew();
         items.for_each(|item| known.queue.push(Question::Item(item)));
-        self.wake(group);
+        self.wake(mx_set);
     }
 
-    /// The next question of a group.
-    pub(super) fn pop(&mut self, group: usize) -> Option<Question> {
-        let question = self.groups[group].queue.pop()?;
+    /// The next question of an MX set.
+    pub(super) fn pop(&mut self, mx_set: usize) -> Option<Question> {
+        let question = self.mx_sets[mx_set].queue.pop()?;
         self.waiting -= 1;
         Some(question)
     }
 
-    /// All questions of a group.
-    pub(super) fn take(&mut self, group: usize) -> VecDeque<Question> {
-        let questions = self.groups[group].queue.take();
+    /// All questions of an MX set.
+    pub(super) fn take(&mut self, mx_set: usize) -> VecDeque<Question> {
+        let questions = self.mx_sets[mx_set].queue.take();
         self.waiting -= questions.len();
         questions
     }
 
     /// Puts a question back, to be asked next, unless it is a control.
-    pub(super) fn put_back(&mut self, group: usize, question: Question) {
+    pub(super) fn put_back(&mut self, mx_set: usize, question: Question) {
         match question {
-            Question::Control { .. } => self.withdraw(group),
-            question => self.put_next(group, question),
+            Question::Control { .. } => self.withdraw(mx_set),
+            question => self.put_next(mx_set, question),
         }
     }
 
     /// Puts a question before those that wait.
-    pub(super) fn put_next(&mut self, group: usize, question: Question) {
+    pub(super) fn put_next(&mut self, mx_set: usize, question: Question) {
         self.waiting += 1;
-        self.groups[group].queue.push_front(question);
-        self.wake(group);
+        self.mx_sets[mx_set].queue.push_front(question);
+        self.wake(mx_set);
     }
 
     /// Puts suspects back, to be asked next, each batch by itself.
-    pub(super) fn put_back_suspects(&mut self, group: usize, batches: impl IntoIterator<Item = Batch>) {
+    pub(super) fn put_back_suspects(&mut self, mx_set: usize, batches: impl IntoIterator<Item = Batch>) {
         let mut batches: Vec<_> = batches.into_iter().collect();
         for batch in &mut batches {
-            batch.iter().for_each(|question| self.groups[group].rates.take_back(question.kin()));
+            batch.iter().for_each(|question| self.mx_sets[mx_set].rates.take_back(question.kin()));
             let before = batch.len();
             batch.retain(|question| !matches!(question, Question::Control { .. }));
             if batch.len() < before {
-                self.withdraw(group);
+                self.withdraw(mx_set);
             }
             self.waiting += batch.len();
         }
-        self.groups[group].queue.suspect(batches.into_iter());
-        self.wake(group);
+        self.mx_sets[mx_set].queue.suspect(batches.into_iter());
+        self.wake(mx_set);
     }
 
     /// Suspects are no longer being asked about, and the next may be.
-    pub(super) fn tested(&mut self, group: usize) {
-        self.groups[group].queue.tested();
-        self.wake(group);
+    pub(super) fn tested(&mut self, mx_set: usize) {
+        self.mx_sets[mx_set].queue.tested();
+        self.wake(mx_set);
     }
 
-    pub(super) fn wake(&mut self, group: usize) {
-        let known = &mut self.groups[group];
+    pub(super) fn wake(&mut self, mx_set: usize) {
+        let known = &mut self.mx_sets[mx_set];
         if known.live > 0 {
             known.wake.notify_one();
         } else if known.connecting == 0 && !known.in_line {
             known.in_line = true;
-            self.line.push_back(group);
+            self.line.push_back(mx_set);
         }
     }
 
@@ -215,7 +215,7 @@ impl LaneInner {
     /// for that.
     pub(in crate::verify) fn end_input(&mut self) {
         self.input_ended = true;
-        self.groups.iter().for_each(|group| group.wake.notify_waiters());
+        self.mx_sets.iter().for_each(|mx_set| mx_set.wake.notify_waiters());
     }
 
     /// Whether all is answered, and nothing more will come in.
@@ -230,13 +230,13 @@ impl LaneInner {
             && self.later.is_empty()
             && self.lot.is_empty()
             && self.standing.is_clear()
-            && !self.groups.iter().any(|group| group.harvest.has_lied())
+            && !self.mx_sets.iter().any(|mx_set| mx_set.harvest.has_lied())
             && self.pace.allows(now) >= self.pace.burst()
     }
 
     /// Forgets what is known of domains, all of which get new numbers from here on.
     pub(in crate::verify) fn forget_domains(&mut self) {
-        self.groups.iter_mut().for_each(Group::forget_domains);
+        self.mx_sets.iter_mut().for_each(MxSet::forget_domains);
         self.standing.forget_domains();
     }
 
@@ -250,9 +250,9 @@ impl LaneInner {
         self.waiting > 0 && self.connections < self.controller.connections(Instant::now())
     }
 
-    fn may_ask(&mut self, group: usize, now: Instant) -> bool {
-        let waiting = self.groups[group].len();
-        let held = self.groups[group].waits_for_control();
+    fn may_ask(&mut self, mx_set: usize, now: Instant) -> bool {
+        let waiting = self.mx_sets[mx_set].len();
+        let held = self.mx_sets[mx_set].waits_for_control();
         waiting > 0 && !held && !self.is_surplus() && self.standing.blocked(now).is_none() && {
             let enough = self.enough(waiting);
             self.pace.allows(now) >= enough
@@ -264,54 +264,54 @@ impl LaneInner {
         u32::try_from(waiting).unwrap_or(u32::MAX).clamp(1, 10).min(self.pace.burst())
     }
 
-    /// A group that needs a connection and may have one, which is counted from now on.
+    /// An MX set that needs a connection and may have one, which is counted from now on.
     pub(super) fn hire(&mut self, now: Instant) -> Option<usize> {
         if self.connections >= self.controller.connections(now) || self.standing.blocked(now).is_some() {
             return None;
         }
         for _ in 0..self.line.len() {
-            let Some(group) = self.line.pop_front() else { break };
-            let known = &mut self.groups[group];
+            let Some(mx_set) = self.line.pop_front() else { break };
+            let known = &mut self.mx_sets[mx_set];
             known.in_line = false;
             if known.is_empty() || known.live + known.connecting > 0 {
                 continue;
             }
             let ready = known.not_before.is_none_or(|at| at <= now);
-            let enough = self.enough(self.groups[group].len());
+            let enough = self.enough(self.mx_sets[mx_set].len());
             if ready && self.pace.allows(now) >= enough {
-                return Some(self.hired(group));
+                return Some(self.hired(mx_set));
             }
-            self.groups[group].in_line = true;
-            self.line.push_back(group);
+            self.mx_sets[mx_set].in_line = true;
+            self.line.push_back(mx_set);
         }
         // Where there is more to ask than the connections at work are good for, and none is just being opened that the
         // server has not borne before.
-        let busy = |group: &Group| {
-            let open = group.live + group.connecting;
-            let sure = group.connecting == 0 || open < group.borne;
-            let ready = group.not_before.is_none_or(|at| at <= now);
-            open > 0 && sure && ready && group.len() > WORTH * open as usize
+        let busy = |mx_set: &MxSet| {
+            let open = mx_set.live + mx_set.connecting;
+            let sure = mx_set.connecting == 0 || open < mx_set.borne;
+            let ready = mx_set.not_before.is_none_or(|at| at <= now);
+            open > 0 && sure && ready && mx_set.len() > WORTH * open as usize
         };
-        let group = self.groups.iter().position(busy)?;
-        (self.pace.allows(now) >= self.enough(WORTH)).then(|| self.hired(group))
+        let mx_set = self.mx_sets.iter().position(busy)?;
+        (self.pace.allows(now) >= self.enough(WORTH)).then(|| self.hired(mx_set))
     }
 
-    fn hired(&mut self, group: usize) -> usize {
-        self.groups[group].connecting += 1;
+    fn hired(&mut self, mx_set: usize) -> usize {
+        self.mx_sets[mx_set].connecting += 1;
         self.connections += 1;
-        group
+        mx_set
     }
 
     /// A connection is closed, or could not be opened.
-    pub(super) fn dismissed(&mut self, group: usize, was_live: bool) {
-        let known = &mut self.groups[group];
+    pub(super) fn dismissed(&mut self, mx_set: usize, was_live: bool) {
+        let known = &mut self.mx_sets[mx_set];
         match was_live {
             true => known.live = known.live.saturating_sub(1),
             false => known.connecting = known.connecting.saturating_sub(1),
         }
         self.connections = self.connections.saturating_sub(1);
-        if !self.groups[group].is_empty() {
-            self.wake(group);
+        if !self.mx_sets[mx_set].is_empty() {
+            self.wake(mx_set);
         }
     }
 
@@ -319,25 +319,25 @@ impl LaneInner {
     /// longer be doubted.
     pub(super) fn tick(&mut self, now: Instant) {
         while self.later.peek().is_some_and(|later| later.due <= now) {
-            let Some(Later { group, question, .. }) = self.later.pop() else { break };
+            let Some(Later { mx_set, question, .. }) = self.later.pop() else { break };
             // Whose question it was does not answer any more.
             let moot = match &question {
-                Question::CatchAll { domain, .. } => !self.groups[group].is_asked(*domain),
+                Question::CatchAll { domain, .. } => !self.mx_sets[mx_set].is_asked(*domain),
                 Question::Item(_) | Question::Control { .. } => false,
             };
             if !moot {
                 self.waiting += 1;
-                self.groups[group].begin_anew();
-                self.groups[group].queue.push(question);
-                self.wake(group);
+                self.mx_sets[mx_set].begin_anew();
+                self.mx_sets[mx_set].queue.push(question);
+                self.wake(mx_set);
             }
         }
         self.settle_unasked(now);
         // A lane that is at rest is as sure as it will be.
         if self.connections == 0 && self.waiting == 0 {
-            let groups = 0..self.groups.len();
-            let due = groups.fold(false, |due, group| {
-                due | (self.control_at_rest(group, now) || self.ask_again_at_rest(group, now))
+            let mx_sets = 0..self.mx_sets.len();
+            let due = mx_sets.fold(false, |due, mx_set| {
+                due | (self.control_at_rest(mx_set, now) || self.ask_again_at_rest(mx_set, now))
             });
             if !due {
                 self.release();
@@ -348,9 +348,9 @@ impl LaneInner {
     /// When something will be due that nobody tells about.
     pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
         let later = self.later.peek().map(|later| later.due);
-        let waiting = self.groups.iter().filter(|group| !group.is_empty());
+        let waiting = self.mx_sets.iter().filter(|mx_set| !mx_set.is_empty());
         // Those that have passed hide none that is to come.
-        let paused = waiting.filter_map(|group| group.not_before).filter(|&at| at > now).min();
+        let paused = waiting.filter_map(|mx_set| mx_set.not_before).filter(|&at| at > now).min();
         let pace = if self.waiting > 0 { self.pace.ready(10) } else { None };
         let free = if self.waiting > 0 { self.standing.until() } else { None };
         [later, paused, pace, free].into_iter().flatten().filter(|&at| at > now).min()
@@ -358,8 +358,8 @@ impl LaneInner {
 
     /// Lets those who hold a connection know that the time has come to ask.
     pub(super) fn wake_idle(&mut self) {
-        for group in self.groups.iter().filter(|group| group.live > 0 && !group.is_empty()) {
-            group.wake.notify_waiters();
+        for mx_set in self.mx_sets.iter().filter(|mx_set| mx_set.live > 0 && !mx_set.is_empty()) {
+            mx_set.wake.notify_waiters();
         }
     }
 
@@ -436,10 +436,10 @@ mod tests {
         let (lane, mut lots) = lane_and_lots();
         let lane = Arc::new(lane);
         let mut state = lane.lock();
-        let group = state.add(Vec::new());
-        let mut handle = LaneHandle::without_connection(Arc::clone(&lane), group);
+        let mx_set = state.add(Vec::new());
+        let mut handle = LaneHandle::without_connection(Arc::clone(&lane), mx_set);
         state.connections = 1;
-        state.take_in(group, [item("jürgen@example.com")].into_iter());
+        state.take_in(mx_set, [item("jürgen@example.com")].into_iter());
         let left = Budget::new(&lane.limits, None, None).left(Risk::default());
         assert!(matches!(state.draw(&mut handle, left, 1..=100, true, false, Instant::now()), Draw::Nothing));
         assert_eq!(lots.try_recv().map(|lot| lot.events.len()), Ok(1));
@@ -448,13 +448,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_comes_at_once_is_asked_over_all_connections_that_stand_idle() {
         let lane = Arc::new(lane());
-        let (group, until) = (lane.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
+        let (mx_set, until) = (lane.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
         let mut idle = JoinSet::new();
         for _ in 0..4 {
             let (mut handle, lane) =
-                (LaneHandle::without_connection(Arc::clone(&lane), group), Arc::clone(&lane));
+                (LaneHandle::without_connection(Arc::clone(&lane), mx_set), Arc::clone(&lane));
             idle.spawn(async move {
-                let more = lane.more(group, until).await;
+                let more = lane.more(mx_set, until).await;
                 let left = Budget::new(&lane.limits, None, None).left(Risk::default());
                 more && matches!(handle.draw(left, 1..=100, true, false), Draw::Window(_))
             });
@@ -462,9 +462,9 @@ mod tests {
         tokio::task::yield_now().await;
         {
             let mut state = lane.lock();
-            (state.connections, state.groups[group].live) = (1, 4);
+            (state.connections, state.mx_sets[mx_set].live) = (1, 4);
             let strangers = (0..100).map(|n| item(&format!("ann{n}@example.com")));
-            state.take_in(group, strangers.collect::<Vec<_>>().into_iter());
+            state.take_in(mx_set, strangers.collect::<Vec<_>>().into_iter());
         }
         assert_eq!(idle.join_all().await, [true; 4]);
         assert!(Instant::now() < until, "nobody waited in vain");
@@ -473,14 +473,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_is_woken_and_worn_leaves_the_question_to_the_next() {
         let lane = Arc::new(lane());
-        let (group, until) = (lane.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
+        let (mx_set, until) = (lane.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
         let limits = Limits { rejections: 1, ..lane.limits };
         let worn = {
             let (mut handle, lane) =
-                (LaneHandle::without_connection(Arc::clone(&lane), group), Arc::clone(&lane));
+                (LaneHandle::without_connection(Arc::clone(&lane), mx_set), Arc::clone(&lane));
             (handle.gained, handle.pipelining) = (1, false);
             tokio::spawn(async move {
-                let more = lane.more(group, until).await;
+                let more = lane.more(mx_set, until).await;
                 let left = Budget::new(&limits, None, None).left(Risk::default());
                 more && matches!(handle.draw(left, 1..=100, true, true), Draw::Leave)
             })
@@ -488,13 +488,13 @@ mod tests {
         tokio::task::yield_now().await;
         let next = tokio::spawn({
             let lane = Arc::clone(&lane);
-            async move { lane.more(group, until).await }
+            async move { lane.more(mx_set, until).await }
         });
         tokio::task::yield_now().await;
         {
             let mut state = lane.lock();
-            (state.connections, state.groups[group].live) = (1, 2);
-            state.take_in(group, ["ann@example.com", "bob@example.com"].map(item).into_iter());
+            (state.connections, state.mx_sets[mx_set].live) = (1, 2);
+            state.take_in(mx_set, ["ann@example.com", "bob@example.com"].map(item).into_iter());
         }
         assert!(worn.await.unwrap() && next.await.unwrap());
         assert!(Instant::now() < until, "nobody waited in vain");
@@ -503,22 +503,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn where_there_is_one_connection_too_many_one_leaves_and_the_others_ask() {
         let lane = Arc::new(lane());
-        let (group, until) = (lane.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
+        let (mx_set, until) = (lane.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
         let mut idle = JoinSet::new();
         for _ in 0..3 {
             let lane = Arc::clone(&lane);
-            idle.spawn(async move { lane.more(group, until).await });
+            idle.spawn(async move { lane.more(mx_set, until).await });
         }
         tokio::task::yield_now().await;
         {
             let mut state = lane.lock();
-            (state.connections, state.groups[group].live) = (2, 3);
-            state.take_in(group, [item("ann@example.com")].into_iter());
+            (state.connections, state.mx_sets[mx_set].live) = (2, 3);
+            state.take_in(mx_set, [item("ann@example.com")].into_iter());
         }
         assert!(!idle.join_next().await.unwrap().unwrap(), "the one too many");
         tokio::task::yield_now().await;
         assert!(idle.try_join_next().is_none(), "it counts until it has said goodbye");
-        lane.lock().dismissed(group, true);
+        lane.lock().dismissed(mx_set, true);
         assert!(idle.join_next().await.unwrap().unwrap());
         assert!(Instant::now() < until, "nobody waited in vain");
     }
@@ -527,18 +527,18 @@ mod tests {
     async fn who_cannot_be_asked_takes_no_place_and_gives_none_to_others() {
         let lane = Arc::new(lane());
         let mut state = lane.lock();
-        let group = state.add(Vec::new());
-        let mut handle = LaneHandle::without_connection(Arc::clone(&lane), group);
+        let mx_set = state.add(Vec::new());
+        let mut handle = LaneHandle::without_connection(Arc::clone(&lane), mx_set);
         state.connections = 1;
         let of = |address: &str, domain| Item { domain, ..item(address) };
         // Of the first domain few are refused; of the second nothing is known.
-        state.groups[group].rates.note(Kin::new(1, 0), false, 200);
+        state.mx_sets[mx_set].rates.note(Kin::new(1, 0), false, 200);
         let known = (0..3_000).map(|n| match n % 20 {
             0 => of(&format!("ann{n}@example.com"), 1),
             _ => of(&format!("jürgen{n}@example.com"), 1),
         });
         let strangers = (0..200).map(|n| of(&format!("ann{n}@example.net"), 2));
-        state.take_in(group, known.chain(strangers).collect::<Vec<_>>().into_iter());
+        state.take_in(mx_set, known.chain(strangers).collect::<Vec<_>>().into_iter());
         let left = Budget::new(&lane.limits, None, None).left(Risk::default());
         let mut draw = |sizes| match state.draw(&mut handle, left, sizes, true, false, Instant::now()) {
             Draw::Window(window) => window.questions.len(),
@@ -571,38 +571,38 @@ mod tests {
     async fn the_end_of_a_pause_is_waited_for_beside_pauses_that_are_over_and_connections_that_work() {
         let (lane, now) = (lane(), Instant::now());
         let mut state = lane.lock();
-        let groups = ["mx1", "mx2", "mx3"].map(|host| {
-            let group = state.add(vec![Endpoint { host: host.into(), addrs: Vec::new() }]);
-            state.take_in(group, [item("ann@example.com")].into_iter());
-            group
+        let mx_sets = ["mx1", "mx2", "mx3"].map(|host| {
+            let mx_set = state.add(vec![Endpoint { host: host.into(), addrs: Vec::new() }]);
+            state.take_in(mx_set, [item("ann@example.com")].into_iter());
+            mx_set
         });
         assert_eq!(state.next_due(now), None);
         let soon = now + Duration::from_millis(480);
-        state.groups[groups[0]].not_before = Some(now - Duration::from_millis(1));
-        state.groups[groups[1]].not_before = Some(soon);
-        state.groups[groups[1]].live = 1;
+        state.mx_sets[mx_sets[0]].not_before = Some(now - Duration::from_millis(1));
+        state.mx_sets[mx_sets[1]].not_before = Some(soon);
+        state.mx_sets[mx_sets[1]].live = 1;
         assert_eq!(state.next_due(now), Some(soon));
-        state.groups[groups[2]].not_before = Some(now + Duration::from_millis(120));
+        state.mx_sets[mx_sets[2]].not_before = Some(now + Duration::from_millis(120));
         assert_eq!(state.next_due(now), Some(now + Duration::from_millis(120)));
         // Nobody waits for it.
-        state.take(groups[2]);
+        state.take(mx_sets[2]);
         assert_eq!(state.next_due(now), Some(soon));
     }
 
     #[tokio::test]
-    async fn no_exchanger_is_asked_beside_another_of_its_group() {
+    async fn no_exchanger_is_asked_beside_another_of_its_mx_set() {
         let lane = lane();
         let mut state = lane.lock();
         let ends = ["mx1", "mx2"].map(|host| Endpoint { host: host.into(), addrs: Vec::new() });
-        let group = state.add(ends.to_vec());
+        let mx_set = state.add(ends.to_vec());
         let [first, backup] = ["mx1", "mx2"].map(Arc::from);
         // Two were on their way at once, and the backup was slower.
-        assert!(state.connected(group, &first));
-        assert!(!state.connected(group, &backup));
-        assert!(state.connected(group, &first));
-        assert_eq!((state.groups[group].live, &state.groups[group].answering), (2, &Some(first)));
+        assert!(state.connected(mx_set, &first));
+        assert!(!state.connected(mx_set, &backup));
+        assert!(state.connected(mx_set, &first));
+        assert_eq!((state.mx_sets[mx_set].live, &state.mx_sets[mx_set].answering), (2, &Some(first)));
         // It may take over.
-        state.groups[group].live = 0;
-        assert!(state.connected(group, &backup));
+        state.mx_sets[mx_set].live = 0;
+        assert!(state.connected(mx_set, &backup));
     }
 }

@@ -69,7 +69,7 @@ impl LaneInner {
         self.lot.events.reserve(count.min(TOGETHER));
         for mut flight in flights {
             if flight.alone {
-                self.tested(handle.group);
+                self.tested(handle.mx_set);
             }
             let mut questions = mem::take(&mut flight.questions);
             let (mut rest, mut nth) = (questions.drain(..), 0);
@@ -79,7 +79,7 @@ impl LaneInner {
                     && matches!(outcome.verdict.blame, Some(Blame::Us | Blame::Server));
                 temporary += if trouble { *count } else { 0 };
                 if !again_at_once(outcome) {
-                    let rates = &mut self.groups[handle.group].rates;
+                    let rates = &mut self.mx_sets[handle.mx_set].rates;
                     for alike in rest.as_slice()[..*count].chunk_by(|one, next| one.kin() == next.kin()) {
                         rates.note(alike[0].kin(), !outcome.is_positive(), alike.len() as u32);
                     }
@@ -100,14 +100,14 @@ impl LaneInner {
             }
         }
         for question in back.into_iter().rev() {
-            self.groups[handle.group].rates.take_back(question.kin());
-            self.put_back(handle.group, question);
+            self.mx_sets[handle.mx_set].rates.take_back(question.kin());
+            self.put_back(handle.mx_set, question);
         }
         if let Some(most) = settled.recipients {
-            let known = &mut self.groups[handle.group].recipients;
+            let known = &mut self.mx_sets[handle.mx_set].recipients;
             *known = Some(known.map_or(most, |known| known.min(most)));
         }
-        let sure = self.standing.sure(handle.group);
+        let sure = self.standing.sure(handle.mx_set);
         sure.into_iter().for_each(|suspect| self.tell(suspect));
         if let Some(now) = now {
             let clean = temporary as f64 <= TROUBLE * count as f64;
@@ -151,7 +151,9 @@ impl LaneInner {
                     Err(question) => question,
                 }
             }
-            Some(Retry::OverIpv4) if self.groups[handle.group].use_ipv4(self.context.config.client.bind) => {
+            Some(Retry::OverIpv4)
+                if self.mx_sets[handle.mx_set].use_ipv4(self.context.config.client.bind) =>
+            {
                 settled.stop |= handle.ipv6;
                 match if handle.ipv6 { Ok(question) } else { question.lose() } {
                     Ok(question) => return Some(question),
@@ -162,7 +164,7 @@ impl LaneInner {
             _ => question,
         };
         if again_at_once(outcome) {
-            self.groups[handle.group].rates.note(question.kin(), !outcome.is_positive(), 1);
+            self.mx_sets[handle.mx_set].rates.note(question.kin(), !outcome.is_positive(), 1);
         }
         // There is no way over IPv4, or it was tried.
         let over_ipv6 = (outcome.verdict.retry == Some(Retry::OverIpv4)).then(|| outcome.without_ipv4());
@@ -173,7 +175,7 @@ impl LaneInner {
         if control {
             self.settle_control(handle, domain, said, settled);
         } else {
-            handle.set_origin(self.groups[handle.group].harvest.origin(&handle.harvest));
+            handle.set_origin(self.mx_sets[handle.mx_set].harvest.origin(&handle.harvest));
             self.settle(handle.source(), question, outcome, at);
         }
         let blamed = outcome.verdict.blame == Some(Blame::Us);
@@ -208,7 +210,7 @@ impl LaneInner {
     /// Puts `outcome` in the place of a verdict.
     pub(super) fn void(
         &mut self,
-        group: usize,
+        mx_set: usize,
         mut item: Item,
         record: Record,
         outcome: &Outcome,
@@ -217,7 +219,7 @@ impl LaneInner {
         item.address = record.address;
         // The attempt that is taken back.
         item.attempts -= u32::from(outcome.verdict.retry.is_some());
-        let source = Source { group, origin: Origin::default(), host: record.mx_host, tls: record.tls };
+        let source = Source { mx_set, origin: Origin::default(), host: record.mx_host, tls: record.tls };
         self.settle_unreached(&source, Question::Item(item), outcome, now);
     }
 
@@ -227,18 +229,18 @@ impl LaneInner {
         if blocked.is_none() && self.rest_until.is_none_or(|until| until <= now) {
             return;
         }
-        for group in 0..self.groups.len() {
-            if self.groups[group].queue.total() == 0 {
+        for mx_set in 0..self.mx_sets.len() {
+            if self.mx_sets[mx_set].queue.total() == 0 {
                 continue;
             }
-            let outcome = match (&blocked, self.groups[group].resting(now)) {
+            let outcome = match (&blocked, self.mx_sets[mx_set].resting(now)) {
                 (Some(outcome), _) => outcome.clone(),
                 (None, Some(outcome)) => outcome.clone(),
                 (None, None) => continue,
             };
-            let host = self.groups[group].preferred().cloned();
-            let source = Source { group, origin: Origin::default(), host, tls: None };
-            for question in self.take(group) {
+            let host = self.mx_sets[mx_set].preferred().cloned();
+            let source = Source { mx_set, origin: Origin::default(), host, tls: None };
+            for question in self.take(mx_set) {
                 self.settle_unreached(&source, question, &outcome, now);
             }
         }
@@ -280,12 +282,12 @@ impl LaneInner {
                     // A random mailbox is greylisted as others are; those who wait for its answer go on waiting.
                     Some(pause) => {
                         let question = Question::CatchAll { domain, probe, losses: 0, attempts };
-                        self.later.push(Later { due: at + pause, group: source.group, question });
+                        self.later.push(Later { due: at + pause, mx_set: source.mx_set, question });
                     }
                     None => self.settle_domain(source, domain, probe.domain(), outcome),
                 }
             }
-            Question::Control { .. } => self.groups[source.group].harvest.control_lost(),
+            Question::Control { .. } => self.mx_sets[source.mx_set].harvest.control_lost(),
         }
     }
 
@@ -304,7 +306,7 @@ impl LaneInner {
             item.losses = 0;
             item.start(self.context.timestamp(at));
             self.context.give_place_back(&mut item);
-            self.later.push(Later { due: at + pause, group: source.group, question: Question::Item(item) });
+            self.later.push(Later { due: at + pause, mx_set: source.mx_set, question: Question::Item(item) });
             return;
         }
         let mut record = self.record(&mut item, outcome, at);
@@ -313,15 +315,15 @@ impl LaneInner {
             self.settle_accepted(source, item, record);
             return;
         }
-        if let Some(Domain::Answered(catch_all)) = self.groups[source.group].domains.get(&item.domain) {
+        if let Some(Domain::Answered(catch_all)) = self.mx_sets[source.mx_set].domains.get(&item.domain) {
             record.catch_all = *catch_all;
         }
         match pause {
             Some(after) => self.context.later(&item, record, after, &mut self.lot),
             None if record.status == Status::Undeliverable => {
-                let lies = self.groups[source.group].harvest.defence();
+                let lies = self.mx_sets[source.mx_set].harvest.defence();
                 match self.standing.distrusts(item.domain).or(lies).cloned() {
-                    Some(outcome) => self.void(source.group, item, record, &outcome, at),
+                    Some(outcome) => self.void(source.mx_set, item, record, &outcome, at),
                     None => self.settle_negative(source, item, record, at),
                 }
             }
@@ -331,14 +333,14 @@ impl LaneInner {
 
     /// A verdict that stands once the next acceptance shows that the server is honest with us.
     fn settle_negative(&mut self, source: &Source, mut item: Item, record: Record, at: Instant) {
-        let group = source.group;
+        let mx_set = source.mx_set;
         // A caller may think that it is done, and the attempts of what it takes back begin anew.
-        let lied = self.groups[group].harvest.has_lied();
+        let lied = self.mx_sets[mx_set].harvest.has_lied();
         let keep = self.context.books == Books::Ours || lied || source.origin.doubtful;
         let suspect = match keep {
             true => {
                 self.context.give_place_back(&mut item);
-                Suspect::Kept(Box::new(Kept { group, item, record }))
+                Suspect::Kept(Box::new(Kept { mx_set, item, record }))
             }
             false => {
                 let suspect = Suspect::Told { id: item.id, domain: item.domain };
@@ -346,15 +348,15 @@ impl LaneInner {
                 suspect
             }
         };
-        self.standing.suspect(group, source.origin.connection, at, suspect);
+        self.standing.suspect(mx_set, source.origin.connection, at, suspect);
     }
 
     /// What acceptance is worth depends on whether the domain accepts just anything.
     fn settle_accepted(&mut self, source: &Source, item: Item, record: Record) {
         let mailbox = item.mailbox_of(&record.address);
-        let group = &mut self.groups[source.group];
-        let told = !self.context.known.is_empty() && source.host.as_ref() == group.preferred();
-        let known = match group.domains.get_mut(&item.domain) {
+        let mx_set = &mut self.mx_sets[source.mx_set];
+        let told = !self.context.known.is_empty() && source.host.as_ref() == mx_set.preferred();
+        let known = match mx_set.domains.get_mut(&item.domain) {
             _ if !self.context.config.catch_all => CatchAll::NotRun,
             Some(Domain::Answered(catch_all)) => *catch_all,
             Some(Domain::Asked(accepted)) => return accepted.push((item, record)),
@@ -363,47 +365,47 @@ impl LaneInner {
             None => match random_mailbox(mailbox.domain()) {
                 Ok(probe) => {
                     let domain = item.domain;
-                    group.harvest.remember(domain, mailbox, None);
-                    group.domains.insert(domain, Domain::Asked(vec![(item, record)]));
+                    mx_set.harvest.remember(domain, mailbox, None);
+                    mx_set.domains.insert(domain, Domain::Asked(vec![(item, record)]));
                     let question = Question::CatchAll { domain, probe, losses: 0, attempts: 0 };
-                    self.put_back(source.group, question);
+                    self.put_back(source.mx_set, question);
                     return;
                 }
                 // The domain leaves no room for a local part: nobody can tell.
                 Err(_) => CatchAll::Inconclusive,
             },
         };
-        self.accept(source.group, &item, record, known);
+        self.accept(source.mx_set, &item, record, known);
     }
 
     fn settle_domain(&mut self, source: &Source, domain: u32, name: &str, outcome: &Outcome) {
-        let lies = self.groups[source.group].harvest.defence().is_some();
+        let lies = self.mx_sets[source.mx_set].harvest.defence().is_some();
         let catch_all = match outcome.verdict.sub_status {
             SubStatus::Accepted => CatchAll::Accepted,
             SubStatus::MailboxNotFound | SubStatus::MailboxDisabled if !lies => CatchAll::Refused,
             _ => CatchAll::Inconclusive,
         };
-        let group = &mut self.groups[source.group];
+        let mx_set = &mut self.mx_sets[source.mx_set];
         // Given up when another exchanger took over.
-        if !group.is_asked(domain) {
+        if !mx_set.is_asked(domain) {
             return;
         }
-        let preferred = source.host.as_ref() == group.preferred();
-        if let Some(Domain::Asked(accepted)) = group.domains.insert(domain, Domain::Answered(catch_all)) {
-            self.accept_all(source.group, accepted, catch_all);
+        let preferred = source.host.as_ref() == mx_set.preferred();
+        if let Some(Domain::Asked(accepted)) = mx_set.domains.insert(domain, Domain::Answered(catch_all)) {
+            self.accept_all(source.mx_set, accepted, catch_all);
         }
         if preferred && catch_all != CatchAll::Inconclusive && self.context.books == Books::Theirs {
             self.lot.events.push(Event::CatchAll { domain: name.into(), answer: catch_all });
         }
     }
 
-    pub(super) fn accept_all(&mut self, group: usize, accepted: Vec<Accepted>, catch_all: CatchAll) {
-        accepted.into_iter().for_each(|(item, record)| self.accept(group, &item, record, catch_all));
+    pub(super) fn accept_all(&mut self, mx_set: usize, accepted: Vec<Accepted>, catch_all: CatchAll) {
+        accepted.into_iter().for_each(|(item, record)| self.accept(mx_set, &item, record, catch_all));
     }
 
-    fn accept(&mut self, group: usize, item: &Item, mut record: Record, catch_all: CatchAll) {
+    fn accept(&mut self, mx_set: usize, item: &Item, mut record: Record, catch_all: CatchAll) {
         let mailbox = item.mailbox_of(&record.address);
-        self.groups[group].harvest.remember(item.domain, mailbox, Some(catch_all));
+        self.mx_sets[mx_set].harvest.remember(item.domain, mailbox, Some(catch_all));
         self.context.accepted(&mut record, catch_all);
         self.context.done(item, record, &mut self.lot);
     }

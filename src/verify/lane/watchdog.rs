@@ -14,7 +14,7 @@ use crate::verify::{permits::Permit, policy::deadlines::Deadlines};
 /// See the [module](self).
 pub(super) struct Watchdog {
     lane: Arc<Lane>,
-    group: usize,
+    mx_set: usize,
     deadlines: Deadlines,
     lag: SharedLag,
     permit: Permit,
@@ -34,25 +34,25 @@ struct Progress {
 }
 
 impl Watchdog {
-    /// Waits for a permit for a connection of a group; none if there is nothing to ask any more by then.
-    pub(super) async fn admit(lane: &Arc<Lane>, group: usize) -> Option<Arc<Self>> {
-        let lag = lane.lock().groups[group].lag.clone();
+    /// Waits for a permit for a connection of an MX set; none if there is nothing to ask any more by then.
+    pub(super) async fn admit(lane: &Arc<Lane>, mx_set: usize) -> Option<Arc<Self>> {
+        let lag = lane.lock().mx_sets[mx_set].lag.clone();
         let slow = lag.lock().is_slow(lane.context.deadlines.slow_after, Instant::now());
         let permit = lane.context.permits.acquire(slow).await;
-        lane.lock().is_wanted(group).then(|| Arc::new(Self::new(Arc::clone(lane), group, lag, permit)))
+        lane.lock().is_wanted(mx_set).then(|| Arc::new(Self::new(Arc::clone(lane), mx_set, lag, permit)))
     }
 
-    fn new(lane: Arc<Lane>, group: usize, lag: SharedLag, permit: Permit) -> Self {
+    fn new(lane: Arc<Lane>, mx_set: usize, lag: SharedLag, permit: Permit) -> Self {
         let now = Instant::now();
         lag.lock().begin(now);
         let progress = Progress { counted: 0, at: now, open: false, idle: false };
         let (deadlines, answers) = (lane.context.deadlines, AtomicU64::new(0));
-        Self { lane, group, deadlines, lag, permit, answers, progress: Mutex::new(progress) }
+        Self { lane, mx_set, deadlines, lag, permit, answers, progress: Mutex::new(progress) }
     }
 
     /// One that holds a permit of its own making.
     #[cfg(test)]
-    pub(super) fn without_connection(lane: Arc<Lane>, group: usize) -> Arc<Self> {
+    pub(super) fn without_connection(lane: Arc<Lane>, mx_set: usize) -> Arc<Self> {
         use std::{pin::pin, task};
         let lag = SharedLag::new(Instant::now());
         let permits = crate::verify::permits::Permits::new(1);
@@ -60,7 +60,7 @@ impl Watchdog {
         loop {
             let mut context = task::Context::from_waker(task::Waker::noop());
             if let task::Poll::Ready(permit) = permit.as_mut().poll(&mut context) {
-                return Arc::new(Self::new(lane, group, lag, permit));
+                return Arc::new(Self::new(lane, mx_set, lag, permit));
             }
         }
     }
@@ -111,7 +111,7 @@ impl Watchdog {
         loop {
             tokio::select! {
                 () = self.permit.asked_back() => {
-                    tracing::debug!(group = self.group, "a slow connection gives way to others");
+                    tracing::debug!(mx_set = self.mx_set, "a slow connection gives way to others");
                     return;
                 }
                 () = sleep(self.deadlines.slow_after / 2) => {}
@@ -137,12 +137,12 @@ impl Watchdog {
         let slow = stalled || lag >= self.deadlines.slow_after;
         self.permit.set_slow(slow);
         let mut state = self.lane.lock();
-        if state.groups[self.group].resting(now).is_some() {
+        if state.mx_sets[self.mx_set].resting(now).is_some() {
             // Another connection to the host was the last straw.
             return true;
         }
         if lag >= self.deadlines.lag {
-            state.too_slow(self.group, now);
+            state.too_slow(self.mx_set, now);
             return true;
         }
         if lag >= self.deadlines.slow_after {
@@ -229,7 +229,7 @@ mod tests {
 
     fn is_slow(lane: &Lane) -> bool {
         let state = lane.lock();
-        let lag = state.groups[0].lag.lock();
+        let lag = state.mx_sets[0].lag.lock();
         lag.is_slow(lane.context.deadlines.slow_after, Instant::now())
     }
 
@@ -246,7 +246,7 @@ mod tests {
         let [Event::Done { record, .. }, ..] = &events[..] else { panic!("{events:#?}") };
         assert_eq!(record.sub_status, SubStatus::TimeoutExceeded);
         // Nobody is asked now, and those whose questions come back get the same answer.
-        assert!(lane.lock().groups[0].resting(Instant::now()).is_some());
+        assert!(lane.lock().mx_sets[0].resting(Instant::now()).is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,7 +22,7 @@ use super::{
     address_family::over_ipv4,
     fence::Fence,
     handle::LaneHandle,
-    mx_set::Group,
+    mx_set::MxSet,
     pipeline::{End, Probe},
     state::Lane,
     watchdog::Watchdog,
@@ -54,14 +54,14 @@ pub(in crate::verify) async fn run(lane: Arc<Lane>) {
         let due = {
             let mut state = lane.lock();
             state.tick(now);
-            while let Some(group) = state.hire(now) {
-                connections.spawn(work(Hired { lane: Arc::clone(&lane), group, live: false }));
+            while let Some(mx_set) = state.hire(now) {
+                connections.spawn(work(Hired { lane: Arc::clone(&lane), mx_set, live: false }));
             }
             state.note(now);
             state.flush();
             if state.is_done() {
                 debug_assert!(
-                    !state.groups.iter().any(Group::asks),
+                    !state.mx_sets.iter().any(MxSet::asks),
                     "somebody waits for an answer that will not come"
                 );
                 break;
@@ -79,23 +79,23 @@ pub(in crate::verify) async fn run(lane: Arc<Lane>) {
 /// A connection that counts as one of the lane's until this is dropped.
 struct Hired {
     lane: Arc<Lane>,
-    group: usize,
+    mx_set: usize,
     live: bool,
 }
 
 impl Drop for Hired {
     fn drop(&mut self) {
-        self.lane.lock().dismissed(self.group, self.live);
+        self.lane.lock().dismissed(self.mx_set, self.live);
     }
 }
 
 /// One connection, from its opening to its end.
 async fn work(mut hired: Hired) {
-    let (lane, group) = (Arc::clone(&hired.lane), hired.group);
-    let Some(watchdog) = Watchdog::admit(&lane, group).await else { return };
+    let (lane, mx_set) = (Arc::clone(&hired.lane), hired.mx_set);
+    let Some(watchdog) = Watchdog::admit(&lane, mx_set).await else { return };
     let connected = tokio::select! {
         biased;
-        connected = connect(&lane, group) => connected,
+        connected = connect(&lane, mx_set) => connected,
         () = watchdog.expired() => return,
     };
     let mut connection = match connected {
@@ -103,23 +103,23 @@ async fn work(mut hired: Hired) {
         Err(NoWay { host, outcome, all }) => {
             let (mut state, now) = (lane.lock(), Instant::now());
             if all {
-                state.groups[group].lag.lock().reset(now);
-                state.groups[group].not_reached(outcome.verdict.sub_status, now);
-                state.unreachable(group, &host, &outcome, now);
+                state.mx_sets[mx_set].lag.lock().reset(now);
+                state.mx_sets[mx_set].not_reached(outcome.verdict.sub_status, now);
+                state.unreachable(mx_set, &host, &outcome, now);
             } else {
-                state.one_too_many(group, now);
+                state.one_too_many(mx_set, now);
             }
             return;
         }
     };
     let limits = connection.extensions().limits;
-    let Some(mut handle) = LaneHandle::join(Arc::clone(&lane), group, &connection, Arc::clone(&watchdog))
+    let Some(mut handle) = LaneHandle::join(Arc::clone(&lane), mx_set, &connection, Arc::clone(&watchdog))
     else {
         return goodbye(connection, &lane).await;
     };
     hired.live = true;
     let (mut budget, mut fence) = {
-        let known = &lane.lock().groups[group];
+        let known = &lane.lock().mx_sets[mx_set];
         let recipients = limits.rcpt_max.into_iter().chain(known.recipients).min();
         let transactions = limits.mail_max.into_iter().chain(known.transactions).min();
         let rejections = known.harvest.rejections(lane.limits.rejections);
@@ -136,14 +136,14 @@ async fn work(mut hired: Hired) {
         let gained = handle.gained - before;
         let (outcome, suspects) = match end {
             End::Idle => {
-                lane.lock().went_well(group);
+                lane.lock().went_well(mx_set);
                 reused = true;
-                let idle = if lane.lock().holds_back(group) { IDLE_WITH_DOUBTS } else { IDLE };
+                let idle = if lane.lock().holds_back(mx_set) { IDLE_WITH_DOUBTS } else { IDLE };
                 watchdog.set_idle(true);
                 let more = tokio::select! {
                     biased;
                     () = watchdog.asked_back() => false,
-                    more = lane.more(group, Instant::now() + idle) => more,
+                    more = lane.more(mx_set, Instant::now() + idle) => more,
                 };
                 if !more {
                     return goodbye(connection, &lane).await;
@@ -155,7 +155,7 @@ async fn work(mut hired: Hired) {
                 continue;
             }
             End::Spent => {
-                lane.lock().went_well(group);
+                lane.lock().went_well(mx_set);
                 return goodbye(connection, &lane).await;
             }
             End::Expired => return,
@@ -164,7 +164,7 @@ async fn work(mut hired: Hired) {
             }
             End::Broken(error, suspects) => {
                 if matches!(error, SessionError::Dialogue(_)) {
-                    lane.lock().went_out_of_step(group);
+                    lane.lock().went_out_of_step(mx_set);
                 }
                 (Outcome::of_session_error(&error), suspects)
             }
@@ -191,31 +191,31 @@ struct NoWay {
 /// Connects to the most preferred exchanger that lets us in (RFC 5321 5.1).
 ///
 /// Dropping the future ends the attempt.
-async fn connect(lane: &Lane, group: usize) -> Result<PooledConnection, NoWay> {
+async fn connect(lane: &Lane, mx_set: usize) -> Result<PooledConnection, NoWay> {
     let started = Instant::now();
-    let connected = try_exchangers(lane, group).await;
+    let connected = try_exchangers(lane, mx_set).await;
     // One lost packet must not decide about everybody who waits; a refusal that is meant may, and so may what was the
     // same the time before, or a silence in which several packets were lost.
     match &connected {
         Err(NoWay { outcome: Outcome { verdict, .. }, all: true, .. })
             if verdict.retry.is_some()
                 && started.elapsed() < SEVERAL_PACKETS
-                && !lane.lock().groups[group].failed_alike(verdict.sub_status, Instant::now()) =>
+                && !lane.lock().mx_sets[mx_set].failed_alike(verdict.sub_status, Instant::now()) =>
         {
             sleep(RECONNECT_PAUSE).await;
-            try_exchangers(lane, group).await
+            try_exchangers(lane, mx_set).await
         }
         _ => connected,
     }
 }
 
-async fn try_exchangers(lane: &Lane, group: usize) -> Result<PooledConnection, NoWay> {
-    match try_addresses(lane, group).await {
+async fn try_exchangers(lane: &Lane, mx_set: usize) -> Result<PooledConnection, NoWay> {
+    match try_addresses(lane, mx_set).await {
         Err(no_way) if no_way.outcome.verdict.retry == Some(Retry::OverIpv4) => {
             let bind = lane.context.config.client.bind;
-            let before = lane.lock().groups[group].ipv4_only;
-            if !before && lane.lock().groups[group].use_ipv4(bind) {
-                return try_addresses(lane, group).await;
+            let before = lane.lock().mx_sets[mx_set].ipv4_only;
+            if !before && lane.lock().mx_sets[mx_set].use_ipv4(bind) {
+                return try_addresses(lane, mx_set).await;
             }
             Err(NoWay { outcome: no_way.outcome.without_ipv4(), ..no_way })
         }
@@ -223,9 +223,9 @@ async fn try_exchangers(lane: &Lane, group: usize) -> Result<PooledConnection, N
     }
 }
 
-async fn try_addresses(lane: &Lane, group: usize) -> Result<PooledConnection, NoWay> {
+async fn try_addresses(lane: &Lane, mx_set: usize) -> Result<PooledConnection, NoWay> {
     let (exchangers, order, ipv4_only) = {
-        let known = &lane.lock().groups[group];
+        let known = &lane.lock().mx_sets[mx_set];
         (Arc::clone(&known.exchangers), known.order(Instant::now()), known.ipv4_only)
     };
     let (all, mut left) = (order.len() == exchangers.len(), order.len());
@@ -243,7 +243,7 @@ async fn try_addresses(lane: &Lane, group: usize) -> Result<PooledConnection, No
             Ok(connection) => return Ok(connection),
             Err(outcome) => {
                 tracing::debug!(host = %exchanger, sub_status = %outcome.verdict.sub_status, "cannot connect");
-                lane.lock().groups[group].failed(&exchanger.host, Instant::now());
+                lane.lock().mx_sets[mx_set].failed(&exchanger.host, Instant::now());
                 // Words of a server say more than a way that could not be found, and the preferred one counts.
                 match &failure {
                     Some((_, known)) if known.code.is_some() || outcome.code.is_none() => {}

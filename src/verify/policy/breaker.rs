@@ -41,7 +41,7 @@ pub(in crate::verify) enum Suspect {
 
 /// A verdict that is kept back, and all it takes to come to another one.
 pub(in crate::verify) struct Kept {
-    pub(in crate::verify) group: usize,
+    pub(in crate::verify) mx_set: usize,
     pub(in crate::verify) item: Item,
     pub(in crate::verify) record: Record,
 }
@@ -119,9 +119,9 @@ pub(in crate::verify) struct Standing {
     /// The domains of the last acceptances, of which at most one is the domain in question.
     clean: (Option<u32>, Option<u32>),
     policy: PolicyRun,
-    /// By group: one tenant of a provider may be told lies while another is not.
+    /// By MX set: one tenant of a provider may be told lies while another is not.
     doubts: HashMap<usize, Doubt>,
-    /// Suspects of all groups, and octets of their texts.
+    /// Suspects of all MX sets, and octets of their texts.
     suspects: usize,
     octets: usize,
     blocked: Option<Blocked>,
@@ -165,7 +165,7 @@ impl Standing {
     /// what was said after its question; nor, unless `everywhere`, about what was said on another connection.
     pub(in crate::verify) fn accepted(
         &mut self,
-        group: usize,
+        mx_set: usize,
         connection: u32,
         everywhere: bool,
         domain: u32,
@@ -179,7 +179,7 @@ impl Standing {
         if self.blocked.as_ref().is_none_or(|blocked| blocked.until <= asked) {
             (self.blocked, self.trips) = (None, 0);
         }
-        let doubt = self.doubts.entry(group).or_default();
+        let doubt = self.doubts.entry(mx_set).or_default();
         doubt.proved = Some((connection, doubt.suspects.len()));
         if everywhere {
             doubt.sure_until = doubt.sure_until.max(Some(asked));
@@ -272,31 +272,31 @@ impl Standing {
     /// Remembers a verdict that was given `at` a time and is not sure yet.
     pub(in crate::verify) fn suspect(
         &mut self,
-        group: usize,
+        mx_set: usize,
         connection: u32,
         at: Instant,
         suspect: Suspect,
     ) {
         self.octets += suspect.octets();
         let doubtful = Doubtful { at, connection, suspect };
-        self.doubts.entry(group).or_default().suspects.push_back(doubtful);
+        self.doubts.entry(mx_set).or_default().suspects.push_back(doubtful);
         self.suspects += 1;
     }
 
-    /// Tells whether anything is in doubt at a group.
-    pub(in crate::verify) fn has_suspects(&self, group: usize) -> bool {
-        self.doubts.get(&group).is_some_and(|doubt| !doubt.suspects.is_empty())
+    /// Tells whether anything is in doubt at an MX set.
+    pub(in crate::verify) fn has_suspects(&self, mx_set: usize) -> bool {
+        self.doubts.get(&mx_set).is_some_and(|doubt| !doubt.suspects.is_empty())
     }
 
-    /// Tells whether any verdict is kept back at a group.
-    pub(in crate::verify) fn keeps(&self, group: usize) -> bool {
+    /// Tells whether any verdict is kept back at an MX set.
+    pub(in crate::verify) fn keeps(&self, mx_set: usize) -> bool {
         let is_kept = |doubtful: &Doubtful| matches!(doubtful.suspect, Suspect::Kept(_));
-        self.doubts.get(&group).is_some_and(|doubt| doubt.suspects.iter().any(is_kept))
+        self.doubts.get(&mx_set).is_some_and(|doubt| doubt.suspects.iter().any(is_kept))
     }
 
-    /// Takes the suspects of a group that have become sure, or are too many to be remembered.
-    pub(in crate::verify) fn sure(&mut self, group: usize) -> Vec<Suspect> {
-        let Some(doubt) = self.doubts.get_mut(&group) else { return Vec::new() };
+    /// Takes the suspects of an MX set that have become sure, or are too many to be remembered.
+    pub(in crate::verify) fn sure(&mut self, mx_set: usize) -> Vec<Suspect> {
+        let Some(doubt) = self.doubts.get_mut(&mx_set) else { return Vec::new() };
         let proved = doubt.proved.take();
         let until = doubt.sure_until;
         let mut sure = Vec::new();
@@ -377,13 +377,13 @@ impl Standing {
         self.taken(all)
     }
 
-    /// Takes the suspects of the connections to a group on which so many in doubt are `unlikely`.
+    /// Takes the suspects of the connections to an MX set on which so many in doubt are `unlikely`.
     pub(in crate::verify) fn take_unproved(
         &mut self,
-        group: usize,
+        mx_set: usize,
         unlikely: impl Fn(usize) -> bool,
     ) -> Vec<Suspect> {
-        let Some(doubt) = self.doubts.get_mut(&group) else { return Vec::new() };
+        let Some(doubt) = self.doubts.get_mut(&mx_set) else { return Vec::new() };
         let mut counts: HashMap<u32, usize> = HashMap::default();
         for doubtful in &doubt.suspects {
             *counts.entry(doubtful.connection).or_default() += 1;
@@ -395,9 +395,9 @@ impl Standing {
         self.taken(taken)
     }
 
-    /// Takes the suspects of a group.
-    pub(in crate::verify) fn take_suspects_at(&mut self, group: usize) -> Vec<Suspect> {
-        let Some(doubt) = self.doubts.get_mut(&group) else { return Vec::new() };
+    /// Takes the suspects of an MX set.
+    pub(in crate::verify) fn take_suspects_at(&mut self, mx_set: usize) -> Vec<Suspect> {
+        let Some(doubt) = self.doubts.get_mut(&mx_set) else { return Vec::new() };
         doubt.proved = None;
         let taken = mem::take(&mut doubt.suspects);
         self.taken(taken)
