@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use self::domains::{Domains, MAX_DOMAINS, MAX_LANES};
+use self::domains::{DomainTable, MAX_DOMAINS, MAX_LANES};
 use super::{
     DomainFacts, Event, MailRoute, Resolver, Task, Unreachable,
     dns::resolver::Exchangers,
@@ -27,33 +27,33 @@ use crate::proto::Mailbox;
 
 /// How long what the resolver said stands before it is asked again. Its cache knows how long the DNS lets it stand; and a
 /// failure, of which it knows nothing, is worth a new attempt then.
-const STANDS: Duration = Duration::from_secs(60);
+const ROUTE_VALIDITY: Duration = Duration::from_secs(60);
 
-/// A domain that was met: its place among those known, and its facts.
-type Met = (u32, DomainFacts);
+/// The number of a domain, and its facts.
+type DomainEntry = (u32, DomainFacts);
 
 /// What is known of a domain.
-enum Known {
+enum DomainState {
     /// Its way is being looked up; these wait.
-    Soon(Vec<Item>),
-    /// Its group, until this time.
-    Group(usize, Instant),
+    Resolving(Vec<Item>),
+    /// The number of its [`LaneRef`], until this time.
+    Routed(usize, Instant),
     /// Nobody to ask, until this time or ever.
-    Nowhere(Outcome, Option<Instant>),
+    Unroutable(Outcome, Option<Instant>),
 }
 
-/// A group of a lane.
-struct Group {
+/// An MX set of a lane.
+struct LaneRef {
     lane: Arc<Lane>,
     at: usize,
-    /// The parcel that gathers for it, if one does.
-    parcel: Option<usize>,
+    /// The batch that gathers for it, if one does.
+    item_batch: Option<usize>,
 }
 
-/// Items that travel to a group together.
+/// Items that go to an MX set together.
 #[derive(Default)]
-struct Parcel {
-    group: usize,
+struct ItemBatch {
+    lane_ref: usize,
     items: Vec<Item>,
 }
 
@@ -61,14 +61,14 @@ struct Parcel {
 pub(super) struct Router {
     context: Arc<Context>,
     resolver: Arc<Resolver>,
-    domains: HashMap<Box<str>, Met>,
-    known: Domains,
+    domains: HashMap<Box<str>, DomainEntry>,
+    domain_states: DomainTable,
     by_exchangers: HashMap<Exchangers, usize>,
     by_provider: HashMap<usize, usize>,
-    groups: Vec<Group>,
+    lane_refs: Vec<LaneRef>,
     /// Of which the first so many have something in them; the others keep their memory for the next time.
-    parcels: Vec<Parcel>,
-    packed: usize,
+    item_batches: Vec<ItemBatch>,
+    batches_in_use: usize,
     lanes: Vec<Arc<Lane>>,
     running: JoinSet<()>,
     lookups: JoinSet<(u32, MailRoute)>,
@@ -89,12 +89,12 @@ impl Router {
             context,
             resolver,
             domains: HashMap::default(),
-            known: Domains::default(),
+            domain_states: DomainTable::default(),
             by_exchangers: HashMap::default(),
             by_provider: HashMap::default(),
-            groups: Vec::new(),
-            parcels: Vec::new(),
-            packed: 0,
+            lane_refs: Vec::new(),
+            item_batches: Vec::new(),
+            batches_in_use: 0,
             lanes: Vec::new(),
             running: JoinSet::new(),
             lookups: JoinSet::new(),
@@ -145,7 +145,7 @@ impl Router {
             None => match Mailbox::parse_lent(&address) {
                 Ok(mailbox) => {
                     let known = self.domains.get(mailbox.domain()).copied();
-                    let known = known.unwrap_or_else(|| self.meet(&mailbox));
+                    let known = known.unwrap_or_else(|| self.add_domain(&mailbox));
                     (mailbox, known)
                 }
                 Err(error) => {
@@ -174,7 +174,7 @@ impl Router {
 
     /// An address whose domain was met before, and is written as it goes on the wire.
     #[inline]
-    fn recognise<'a>(&self, address: &'a str) -> Option<(Mailbox<Cow<'a, str>>, Met)> {
+    fn recognise<'a>(&self, address: &'a str) -> Option<(Mailbox<Cow<'a, str>>, DomainEntry)> {
         let at = memrchr(b'@', address.as_bytes())?;
         let known = self.domains.get(&address[at + 1..])?;
         Some((Mailbox::parse_at(address, at)?, *known))
@@ -184,35 +184,36 @@ impl Router {
     #[inline]
     fn route(&mut self, item: Item) {
         let domain = item.domain;
-        match self.known.get_mut(domain) {
-            Some(Known::Soon(items)) => items.push(item),
-            Some(Known::Group(group, until)) if self.now < *until => {
-                let group = *group;
-                let parcel = *self.groups[group].parcel.get_or_insert_with(|| {
-                    self.packed += 1;
-                    self.parcels.resize_with(self.packed.max(self.parcels.len()), Parcel::default);
-                    self.parcels[self.packed - 1].group = group;
-                    self.packed - 1
+        match self.domain_states.get_mut(domain) {
+            Some(DomainState::Resolving(items)) => items.push(item),
+            Some(DomainState::Routed(lane_ref, until)) if self.now < *until => {
+                let lane_ref = *lane_ref;
+                let item_batch = *self.lane_refs[lane_ref].item_batch.get_or_insert_with(|| {
+                    self.batches_in_use += 1;
+                    self.item_batches
+                        .resize_with(self.batches_in_use.max(self.item_batches.len()), ItemBatch::default);
+                    self.item_batches[self.batches_in_use - 1].lane_ref = lane_ref;
+                    self.batches_in_use - 1
                 });
-                self.parcels[parcel].items.push(item);
+                self.item_batches[item_batch].items.push(item);
             }
-            Some(Known::Nowhere(outcome, until)) if until.is_none_or(|until| self.now < until) => {
+            Some(DomainState::Unroutable(outcome, until)) if until.is_none_or(|until| self.now < until) => {
                 self.context.settle(item, outcome, Instant::now(), &mut self.lot);
             }
             _ => {
                 let mailbox = item.mailbox().shared();
-                self.known.set(domain, Known::Soon(vec![item]));
+                self.domain_states.set(domain, DomainState::Resolving(vec![item]));
                 self.look_up(domain, mailbox);
             }
         }
     }
 
     /// A domain seen for the first time.
-    fn meet(&mut self, mailbox: &Mailbox<Cow<'_, str>>) -> Met {
+    fn add_domain(&mut self, mailbox: &Mailbox<Cow<'_, str>>) -> DomainEntry {
         let facts = self.context.config.lists.domain(mailbox.domain());
         let id = match self.context.config.probe {
-            true => self.known.add(Known::Soon(Vec::new())),
-            false => self.known.add(Known::Nowhere(Outcome::not_asked(), None)),
+            true => self.domain_states.add(DomainState::Resolving(Vec::new())),
+            false => self.domain_states.add(DomainState::Unroutable(Outcome::not_asked(), None)),
         };
         self.domains.insert(mailbox.domain().into(), (id, facts));
         if self.context.config.probe {
@@ -241,20 +242,20 @@ impl Router {
     }
 
     fn resolved(&mut self, domain: u32, route: MailRoute) {
-        let until = self.now + STANDS;
+        let until = self.now + ROUTE_VALIDITY;
         let known = match route {
-            Ok(exchangers) => Known::Group(self.group(exchangers), until),
-            Err(unreachable) => Known::Nowhere(Outcome::of_unreachable(&unreachable), Some(until)),
+            Ok(exchangers) => DomainState::Routed(self.lane_ref(exchangers), until),
+            Err(unreachable) => DomainState::Unroutable(Outcome::of_unreachable(&unreachable), Some(until)),
         };
-        if let Some(Known::Soon(items)) = self.known.set(domain, known) {
+        if let Some(DomainState::Resolving(items)) = self.domain_states.set(domain, known) {
             items.into_iter().for_each(|item| self.route(item));
         }
     }
 
-    /// The group of a set of exchangers, in the lane of their provider or in one of its own.
-    fn group(&mut self, exchangers: Exchangers) -> usize {
-        if let Some(group) = self.by_exchangers.get(&exchangers) {
-            return *group;
+    /// The reference to a set of exchangers, in the lane of their provider or in one of its own.
+    fn lane_ref(&mut self, exchangers: Exchangers) -> usize {
+        if let Some(lane_ref) = self.by_exchangers.get(&exchangers) {
+            return *lane_ref;
         }
         let host = exchangers.first().map_or_else(|| "".into(), |exchanger| Arc::clone(&exchanger.host));
         let providers = self.context.config.providers();
@@ -281,16 +282,18 @@ impl Router {
             }
             state.add(exchangers.clone())
         };
-        self.groups.push(Group { lane, at, parcel: None });
-        self.by_exchangers.insert(exchangers, self.groups.len() - 1);
-        self.groups.len() - 1
+        self.lane_refs.push(LaneRef { lane, at, item_batch: None });
+        self.by_exchangers.insert(exchangers, self.lane_refs.len() - 1);
+        self.lane_refs.len() - 1
     }
 
     /// Sends what has gathered.
     fn flush(&mut self) {
-        for Parcel { group, items } in self.parcels.iter_mut().take(mem::take(&mut self.packed)) {
-            let Group { lane, at, parcel } = &mut self.groups[*group];
-            *parcel = None;
+        for ItemBatch { lane_ref, items } in
+            self.item_batches.iter_mut().take(mem::take(&mut self.batches_in_use))
+        {
+            let LaneRef { lane, at, item_batch } = &mut self.lane_refs[*lane_ref];
+            *item_batch = None;
             lane.lock().take_in(*at, items.drain(..));
             lane.changed.notify_one();
             items.shrink_to(TOGETHER);

@@ -9,7 +9,7 @@ use std::{collections::HashSet, mem, sync::Arc};
 use foldhash::HashMap;
 use tokio::time::Instant;
 
-use super::{Group, Known, Router};
+use super::{DomainState, LaneRef, Router};
 use crate::verify::lane::state::Lane;
 
 /// Domains that are remembered: some 300 octets each.
@@ -19,28 +19,28 @@ pub(super) const MAX_LANES: usize = 4_096;
 
 /// What is known of the domains, by their numbers. No number is given twice, since lanes know domains by it.
 #[derive(Default)]
-pub(super) struct Domains {
+pub(super) struct DomainTable {
     /// From this number on.
     first: u32,
-    recent: Vec<Known>,
+    recent: Vec<DomainState>,
     /// Those before it that were being looked up when the others were forgotten.
-    old: HashMap<u32, Known>,
+    old: HashMap<u32, DomainState>,
 }
 
-impl Domains {
+impl DomainTable {
     /// Those met since the others were forgotten.
     pub(super) fn len(&self) -> usize {
         self.recent.len()
     }
 
     /// The number of a new domain.
-    pub(super) fn add(&mut self, known: Known) -> u32 {
+    pub(super) fn add(&mut self, known: DomainState) -> u32 {
         self.recent.push(known);
         u32::try_from(self.recent.len() - 1).unwrap_or(u32::MAX).saturating_add(self.first)
     }
 
     #[inline]
-    pub(super) fn get_mut(&mut self, domain: u32) -> Option<&mut Known> {
+    pub(super) fn get_mut(&mut self, domain: u32) -> Option<&mut DomainState> {
         match domain.checked_sub(self.first) {
             Some(at) => self.recent.get_mut(at as usize),
             None => self.old.get_mut(&domain),
@@ -48,7 +48,7 @@ impl Domains {
     }
 
     /// Sets what is known of a domain, and gives what was.
-    pub(super) fn set(&mut self, domain: u32, known: Known) -> Option<Known> {
+    pub(super) fn set(&mut self, domain: u32, known: DomainState) -> Option<DomainState> {
         match self.get_mut(domain) {
             Some(before) => Some(mem::replace(before, known)),
             None => self.old.insert(domain, known),
@@ -60,7 +60,7 @@ impl Domains {
         let recent = mem::take(&mut self.recent);
         let next = self.first.saturating_add(u32::try_from(recent.len()).unwrap_or(u32::MAX));
         self.old.extend((self.first..).zip(recent));
-        self.old.retain(|_, known| matches!(known, Known::Soon(_)));
+        self.old.retain(|_, known| matches!(known, DomainState::Resolving(_)));
         self.first = next;
     }
 
@@ -72,12 +72,12 @@ impl Domains {
 impl Router {
     /// Forgets what is too much to be remembered. Nothing may be on its way to a lane.
     pub(super) fn forget_some(&mut self) {
-        debug_assert_eq!(self.packed, 0, "parcels are for groups by their numbers");
-        if self.known.len() < self.most_domains && self.lanes.len() < self.lanes_to_forget {
+        debug_assert_eq!(self.batches_in_use, 0, "batches name MX sets by their numbers");
+        if self.domain_states.len() < self.most_domains && self.lanes.len() < self.lanes_to_forget {
             return;
         }
-        self.known.forget();
-        let known = &self.known;
+        self.domain_states.forget();
+        let known = &self.domain_states;
         self.domains.retain(|_, (domain, _)| known.is_known(*domain));
         self.end_idle_lanes();
         // Those that are busy are not looked at with every task.
@@ -98,34 +98,34 @@ impl Router {
                 ended.insert(Arc::as_ptr(lane));
             }
         }
-        let mut places = Vec::new();
-        let mut groups = Vec::new();
-        for Group { lane, at, .. } in mem::take(&mut self.groups) {
+        let mut new_places = Vec::new();
+        let mut lane_refs = Vec::new();
+        for LaneRef { lane, at, .. } in mem::take(&mut self.lane_refs) {
             let stays = !ended.contains(&Arc::as_ptr(&lane));
-            places.push(stays.then_some(groups.len()));
+            new_places.push(stays.then_some(lane_refs.len()));
             if stays {
-                groups.push(Group { lane, at, parcel: None });
+                lane_refs.push(LaneRef { lane, at, item_batch: None });
             }
         }
-        self.groups = groups;
-        self.by_exchangers.retain(|_, group| match places.get(*group).copied().flatten() {
+        self.lane_refs = lane_refs;
+        self.by_exchangers.retain(|_, lane_ref| match new_places.get(*lane_ref).copied().flatten() {
             Some(place) => {
-                *group = place;
+                *lane_ref = place;
                 true
             }
             None => false,
         });
-        let mut places = Vec::new();
+        let mut new_places = Vec::new();
         let mut lanes = Vec::new();
         for lane in mem::take(&mut self.lanes) {
-            places.push(lanes.len());
+            new_places.push(lanes.len());
             if !ended.contains(&Arc::as_ptr(&lane)) {
                 lanes.push(lane);
             }
         }
         self.lanes = lanes;
         for lane in self.by_provider.values_mut() {
-            *lane = places.get(*lane).copied().unwrap_or_default();
+            *lane = new_places.get(*lane).copied().unwrap_or_default();
         }
         // Those that ended before, and so have let go of their status.
         while self.running.try_join_next().is_some() {}
@@ -152,15 +152,17 @@ mod tests {
 
     #[test]
     fn a_number_is_never_given_twice() {
-        let mut domains = Domains::default();
-        let soon = || Known::Soon(Vec::new());
-        let nowhere = || Known::Nowhere(crate::verify::outcome::Outcome::not_asked(), None);
+        let mut domains = DomainTable::default();
+        let soon = || DomainState::Resolving(Vec::new());
+        let nowhere = || DomainState::Unroutable(crate::verify::outcome::Outcome::not_asked(), None);
         assert_eq!((domains.add(nowhere()), domains.add(soon()), domains.add(nowhere())), (0, 1, 2));
         domains.forget();
         assert_eq!((domains.len(), domains.add(nowhere())), (0, 3));
         assert!(domains.get_mut(0).is_none() && domains.get_mut(2).is_none());
-        assert!(matches!(domains.get_mut(1), Some(Known::Soon(_))) && domains.get_mut(3).is_some());
-        assert!(matches!(domains.set(1, nowhere()), Some(Known::Soon(_))));
+        assert!(
+            matches!(domains.get_mut(1), Some(DomainState::Resolving(_))) && domains.get_mut(3).is_some()
+        );
+        assert!(matches!(domains.set(1, nowhere()), Some(DomainState::Resolving(_))));
         domains.forget();
         assert!(domains.get_mut(1).is_none() && domains.get_mut(3).is_none());
         assert_eq!(domains.add(soon()), 4);
