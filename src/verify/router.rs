@@ -1,6 +1,6 @@
 //! The router: each address to the lane of its domain, whose way is looked up once, and again as the DNS has it.
 //!
-//! It never waits for a lane: what a lane is given waits in its queue, and the places of the run bound all of it together.
+//! It never waits for a lane: what a lane is given waits in its queue, and the permits of the run bound all of it together.
 
 mod domains;
 
@@ -20,7 +20,7 @@ use super::{
     dns::resolver::Exchangers,
     lane::{self, state::Lane},
     outcome::Outcome,
-    run::{Lot, TOGETHER, places},
+    run::{BATCH_SIZE, EventBatch, permits_for},
     verifier::{Books, Context, Item},
 };
 use crate::proto::Mailbox;
@@ -72,7 +72,7 @@ pub(super) struct Router {
     lanes: Vec<Arc<Lane>>,
     running: JoinSet<()>,
     lookups: JoinSet<(u32, MailRoute)>,
-    lot: Lot,
+    event_batch: EventBatch,
     /// Whether no more tasks will come.
     input_ended: bool,
     /// When the last came in.
@@ -98,7 +98,7 @@ impl Router {
             lanes: Vec::new(),
             running: JoinSet::new(),
             lookups: JoinSet::new(),
-            lot: Lot::default(),
+            event_batch: EventBatch::default(),
             input_ended: false,
             now: Instant::now(),
             most_domains: MAX_DOMAINS,
@@ -149,15 +149,15 @@ impl Router {
                     (mailbox, known)
                 }
                 Err(error) => {
-                    self.lot.places += places(&address);
+                    self.event_batch.permits += permits_for(&address);
                     let record = self.context.syntax_error(address, Outcome::of_syntax(error));
-                    self.lot.events.push(Event::Done { id, record });
+                    self.event_batch.events.push(Event::Done { id, record });
                     return;
                 }
             },
         };
-        // An address may be longer as it was written; from here on it has one place.
-        self.lot.places += places(&address) - 1;
+        // An address may be longer as it was written; from here on it has one permit.
+        self.event_batch.permits += permits_for(&address) - 1;
         let needs_smtputf8 = mailbox.needs_smtputf8();
         let (text, at) = mailbox.into_parts();
         let wire = match text {
@@ -166,9 +166,20 @@ impl Router {
         };
         // A mailbox has 254 octets at the most.
         let at = u8::try_from(at).unwrap_or(u8::MAX);
-        let (losses, started, placed) = (0, None, true);
-        let item =
-            Item { id, address, wire, at, needs_smtputf8, domain, facts, attempts, losses, started, placed };
+        let (losses, started, holds_permit) = (0, None, true);
+        let item = Item {
+            id,
+            address,
+            wire,
+            at,
+            needs_smtputf8,
+            domain,
+            facts,
+            attempts,
+            losses,
+            started,
+            holds_permit,
+        };
         self.route(item);
     }
 
@@ -198,7 +209,7 @@ impl Router {
                 self.item_batches[item_batch].items.push(item);
             }
             Some(DomainState::Unroutable(outcome, until)) if until.is_none_or(|until| self.now < until) => {
-                self.context.settle(item, outcome, Instant::now(), &mut self.lot);
+                self.context.settle(item, outcome, Instant::now(), &mut self.event_batch);
             }
             _ => {
                 let mailbox = item.mailbox().shared();
@@ -296,8 +307,8 @@ impl Router {
             *item_batch = None;
             lane.lock().take_in(*at, items.drain(..));
             lane.changed.notify_one();
-            items.shrink_to(TOGETHER);
+            items.shrink_to(BATCH_SIZE);
         }
-        self.context.deliver(mem::take(&mut self.lot));
+        self.context.deliver(mem::take(&mut self.event_batch));
     }
 }

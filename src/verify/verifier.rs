@@ -30,7 +30,7 @@ use super::{
     permits::Permits,
     policy::deadlines::Deadlines,
     router::Router,
-    run::{Backlog, Events, Lot, MAX_PENDING, Records, Tasks},
+    run::{Backlog, EventBatch, Events, MAX_PENDING, Records, Tasks},
 };
 use crate::{
     client::Endpoint,
@@ -59,8 +59,8 @@ pub(super) struct Item {
     pub(super) losses: u8,
     /// When it was first asked about, in milliseconds since 1970.
     pub(super) started: Option<NonZeroI64>,
-    /// Whether it holds a place among those that may be under way; not while it waits for another attempt.
-    pub(super) placed: bool,
+    /// Whether it holds a permit of the run; not while it waits for another attempt.
+    pub(super) holds_permit: bool,
 }
 
 impl Item {
@@ -102,10 +102,10 @@ pub(super) struct Context {
     /// For the connections of all runs.
     pub(super) permits: Arc<Permits>,
     pub(super) pending: Arc<Semaphore>,
-    /// How many wait without a place.
-    postponed: AtomicUsize,
+    /// How many wait without a permit.
+    waiting_without_permit: AtomicUsize,
     backlog: Arc<Backlog>,
-    lots: mpsc::UnboundedSender<Lot>,
+    event_batches: mpsc::UnboundedSender<EventBatch>,
     /// The start of the run, and the time in milliseconds then: finer would be a pretence for what took a round trip.
     epoch: (Instant, i64),
 }
@@ -124,10 +124,10 @@ impl Context {
     }
 
     /// Hands events to whoever takes them; if nobody does any more, there is nothing left to do with them.
-    pub(super) fn deliver(&self, lot: Lot) {
-        if !lot.is_empty() {
-            self.backlog.add(lot.octets);
-            let _ = self.lots.send(lot);
+    pub(super) fn deliver(&self, event_batch: EventBatch) {
+        if !event_batch.is_empty() {
+            self.backlog.add(event_batch.octets);
+            let _ = self.event_batches.send(event_batch);
         }
     }
 
@@ -138,7 +138,13 @@ impl Context {
     }
 
     /// Settles an address that no server was asked about.
-    pub(super) fn settle(&self, mut item: Item, outcome: &Outcome, at: Instant, lot: &mut Lot) {
+    pub(super) fn settle(
+        &self,
+        mut item: Item,
+        outcome: &Outcome,
+        at: Instant,
+        event_batch: &mut EventBatch,
+    ) {
         let retry = self.books == Books::Theirs && outcome.verdict.retry.is_some();
         // Not having found the way is an attempt only as far as the schedule is concerned.
         let pause = if retry { self.config.pause(item.attempts + 1) } else { None };
@@ -146,46 +152,46 @@ impl Context {
         match pause {
             Some(after) => {
                 record.attempts += 1;
-                self.later(&item, record, after, lot);
+                self.later(&item, record, after, event_batch);
             }
-            None => self.done(&item, record, lot),
+            None => self.done(&item, record, event_batch),
         }
     }
 
     /// The verdict on an address.
-    pub(super) fn done(&self, item: &Item, record: Record, lot: &mut Lot) {
-        self.count(item.placed, &record, lot);
-        lot.events.push(Event::Done { id: item.id, record });
+    pub(super) fn done(&self, item: &Item, record: Record, event_batch: &mut EventBatch) {
+        self.count(item.holds_permit, &record, event_batch);
+        event_batch.events.push(Event::Done { id: item.id, record });
     }
 
     /// What is known of an address that is to be asked again by the caller.
-    pub(super) fn later(&self, item: &Item, record: Record, after: Duration, lot: &mut Lot) {
-        self.count(item.placed, &record, lot);
-        lot.events.push(Event::Later { id: item.id, record, after });
+    pub(super) fn later(&self, item: &Item, record: Record, after: Duration, event_batch: &mut EventBatch) {
+        self.count(item.holds_permit, &record, event_batch);
+        event_batch.events.push(Event::Later { id: item.id, record, after });
     }
 
     /// Counts what an event takes, and gives back with it.
     #[inline]
-    fn count(&self, placed: bool, record: &Record, lot: &mut Lot) {
-        lot.octets += record.reply.as_ref().map_or(0, |reply| reply.len());
-        match placed {
-            true => lot.places += 1,
+    fn count(&self, holds_permit: bool, record: &Record, event_batch: &mut EventBatch) {
+        event_batch.octets += record.reply.as_ref().map_or(0, |reply| reply.len());
+        match holds_permit {
+            true => event_batch.permits += 1,
             // It waited without one, and waits no longer.
-            false => drop(self.postponed.fetch_sub(1, Relaxed)),
+            false => drop(self.waiting_without_permit.fetch_sub(1, Relaxed)),
         }
     }
 
-    /// Gives back the place of an address that goes on waiting without one, unless as many as there are places do so: they
+    /// Releases the permit of an address that goes on waiting without one, unless as many as there are permits do so: they
     /// take memory as well.
-    pub(super) fn give_place_back(&self, item: &mut Item) {
-        if !item.placed {
+    pub(super) fn release_permit(&self, item: &mut Item) {
+        if !item.holds_permit {
             return;
         }
-        if self.postponed.fetch_add(1, Relaxed) < MAX_PENDING {
-            item.placed = false;
+        if self.waiting_without_permit.fetch_add(1, Relaxed) < MAX_PENDING {
+            item.holds_permit = false;
             self.pending.add_permits(1);
         } else {
-            self.postponed.fetch_sub(1, Relaxed);
+            self.waiting_without_permit.fetch_sub(1, Relaxed);
         }
     }
 
@@ -382,8 +388,8 @@ impl Verifier {
         &self,
         books: Books,
         known: HashMap<Box<str>, CatchAll>,
-    ) -> (Context, mpsc::UnboundedReceiver<Lot>) {
-        let (lots, received) = mpsc::unbounded_channel();
+    ) -> (Context, mpsc::UnboundedReceiver<EventBatch>) {
+        let (event_batches, received) = mpsc::unbounded_channel();
         let context = Context {
             config: self.config.clone(),
             pool: self.pool.clone(),
@@ -393,9 +399,9 @@ impl Verifier {
             deadlines: Deadlines::new(&self.config.client.timeouts),
             permits: Arc::clone(&self.permits),
             pending: Arc::new(Semaphore::new(MAX_PENDING)),
-            postponed: AtomicUsize::new(0),
+            waiting_without_permit: AtomicUsize::new(0),
             backlog: Arc::default(),
-            lots,
+            event_batches,
             epoch: (Instant::now(), Timestamp::now().as_millisecond()),
         };
         (context, received)
@@ -451,24 +457,24 @@ mod tests {
             attempts: 1,
             losses: 0,
             started: None,
-            placed: true,
+            holds_permit: true,
         };
         for _ in 0..MAX_PENDING {
             let mut item = item();
-            context.give_place_back(&mut item);
-            assert!(!item.placed);
+            context.release_permit(&mut item);
+            assert!(!item.holds_permit);
         }
         let mut next = item();
-        context.give_place_back(&mut next);
-        assert!(next.placed, "it keeps its place");
+        context.release_permit(&mut next);
+        assert!(next.holds_permit, "it keeps its permit");
         assert_eq!(context.pending.available_permits(), 2 * MAX_PENDING);
         // One that waited is done.
-        let mut waited = Item { placed: false, ..item() };
+        let mut waited = Item { holds_permit: false, ..item() };
         let record = context.record(&mut waited, &Outcome::not_asked(), Timestamp::UNIX_EPOCH);
-        let mut lot = Lot::default();
-        context.done(&waited, record, &mut lot);
-        assert_eq!(lot.places, 0);
-        context.give_place_back(&mut next);
-        assert!(!next.placed);
+        let mut event_batch = EventBatch::default();
+        context.done(&waited, record, &mut event_batch);
+        assert_eq!(event_batch.permits, 0);
+        context.release_permit(&mut next);
+        assert!(!next.holds_permit);
     }
 }

@@ -219,7 +219,7 @@ impl LaneInner {
         }
         // First, so that the caller does not think that everything is done.
         if !ids.is_empty() {
-            self.lot.events.push(Event::Reopened { ids });
+            self.event_batch.events.push(Event::Reopened { ids });
         }
         for Kept { mx_set, item, record } in kept.into_iter().map(|kept| *kept) {
             self.void(mx_set, item, record, outcome, now);
@@ -234,7 +234,7 @@ impl LaneInner {
 
     pub(super) fn tell(&mut self, suspect: Suspect) {
         if let Suspect::Kept(kept) = suspect {
-            self.context.done(&kept.item, kept.record, &mut self.lot);
+            self.context.done(&kept.item, kept.record, &mut self.event_batch);
         }
     }
 }
@@ -264,7 +264,7 @@ mod tests {
         let address = format!("user{n}@example.com");
         let at = address.find('@').unwrap().try_into().unwrap();
         let (facts, wire, started) = (DomainFacts::default(), None, None);
-        let (needs_smtputf8, placed) = (false, false);
+        let (needs_smtputf8, holds_permit) = (false, false);
         Item {
             id: 0,
             address,
@@ -276,7 +276,7 @@ mod tests {
             attempts: 0,
             losses: 0,
             started,
-            placed,
+            holds_permit,
         }
     }
 

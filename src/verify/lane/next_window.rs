@@ -8,7 +8,7 @@ use super::{control::Turn, handle::LaneHandle, question::Question, state::LaneIn
 use crate::verify::{
     outcome::Outcome,
     policy::rejection_rate::{Left, Risk},
-    run::TOGETHER,
+    run::BATCH_SIZE,
 };
 
 /// Recipients that are not worth a round trip of their own, if a new connection can ask more of them.
@@ -166,7 +166,7 @@ impl LaneInner {
             } else {
                 askable.push(question);
             }
-            if self.lot.events.len() >= TOGETHER {
+            if self.event_batch.events.len() >= BATCH_SIZE {
                 self.flush();
             }
         }

@@ -29,7 +29,7 @@ use crate::verify::{
         breaker::Standing,
         rate_limit::{Controller, Pace},
     },
-    run::Lot,
+    run::EventBatch,
     verifier::{Context, Item},
 };
 
@@ -53,7 +53,7 @@ pub(in crate::verify) struct LaneInner {
     line: VecDeque<usize>,
     pub(super) later: BinaryHeap<Later>,
     pub(super) standing: Standing,
-    pub(super) lot: Lot,
+    pub(super) event_batch: EventBatch,
     pub(super) controller: Controller,
     pub(super) pace: Pace,
     /// Connections open, or on their way.
@@ -86,7 +86,7 @@ impl Lane {
             line: VecDeque::new(),
             later: BinaryHeap::new(),
             standing: Standing::default(),
-            lot: Lot::default(),
+            event_batch: EventBatch::default(),
             controller: Controller::new(limits.connections),
             pace: Pace::new(&limits, now),
             connections: 0,
@@ -228,7 +228,7 @@ impl LaneInner {
         self.connections == 0
             && self.waiting == 0
             && self.later.is_empty()
-            && self.lot.is_empty()
+            && self.event_batch.is_empty()
             && self.standing.is_clear()
             && !self.mx_sets.iter().any(|mx_set| mx_set.harvest.has_lied())
             && self.pace.allows(now) >= self.pace.burst()
@@ -365,7 +365,7 @@ impl LaneInner {
 
     /// Hands events over.
     pub(super) fn flush(&mut self) {
-        self.context.deliver(mem::take(&mut self.lot));
+        self.context.deliver(mem::take(&mut self.event_batch));
     }
 
     /// Lets everybody know how the lane is doing.
@@ -398,7 +398,7 @@ impl LaneInner {
         if changed {
             let event = crate::verify::Event::Lane(Box::new(status.clone()));
             drop(status);
-            self.lot.events.push(event);
+            self.event_batch.events.push(event);
         }
     }
 }
@@ -421,19 +421,19 @@ mod tests {
     };
 
     fn lane() -> Lane {
-        lane_and_lots().0
+        lane_and_events().0
     }
 
-    fn lane_and_lots() -> (Lane, UnboundedReceiver<Lot>) {
+    fn lane_and_events() -> (Lane, UnboundedReceiver<EventBatch>) {
         let config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
         let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
-        let (context, lots) = verifier.context(Books::Theirs, foldhash::HashMap::default());
-        (Lane::new(context.into(), "lane".into(), Limits::default()), lots)
+        let (context, event_batches) = verifier.context(Books::Theirs, foldhash::HashMap::default());
+        (Lane::new(context.into(), "lane".into(), Limits::default()), event_batches)
     }
 
     #[tokio::test]
     async fn what_a_server_cannot_be_asked_is_told_at_once_where_nothing_is_asked_beside_it() {
-        let (lane, mut lots) = lane_and_lots();
+        let (lane, mut event_batches) = lane_and_events();
         let lane = Arc::new(lane);
         let mut state = lane.lock();
         let mx_set = state.add(Vec::new());
@@ -442,7 +442,7 @@ mod tests {
         state.take_in(mx_set, [item("jürgen@example.com")].into_iter());
         let left = Budget::new(&lane.limits, None, None).left(Risk::default());
         assert!(matches!(state.draw(&mut handle, left, 1..=100, true, false, Instant::now()), Draw::Nothing));
-        assert_eq!(lots.try_recv().map(|lot| lot.events.len()), Ok(1));
+        assert_eq!(event_batches.try_recv().map(|event_batch| event_batch.events.len()), Ok(1));
     }
 
     #[tokio::test(start_paused = true)]
@@ -563,7 +563,7 @@ mod tests {
             attempts: 0,
             losses: 0,
             started: None,
-            placed: false,
+            holds_permit: false,
         }
     }
 

@@ -21,7 +21,7 @@ use crate::verify::{
         harvest_defence::Origin,
         rate_limit::Windows,
     },
-    run::TOGETHER,
+    run::BATCH_SIZE,
     verifier::{Books, Item},
 };
 
@@ -66,7 +66,7 @@ impl LaneInner {
     ) -> Settled {
         let (mut settled, mut back) = (Settled::default(), Vec::new());
         let (mut temporary, mut now) = (0, None);
-        self.lot.events.reserve(count.min(TOGETHER));
+        self.event_batch.events.reserve(count.min(BATCH_SIZE));
         for mut flight in flights {
             if flight.alone {
                 self.tested(handle.mx_set);
@@ -88,9 +88,9 @@ impl LaneInner {
                     let said = Said { outcome, position: flight.position(nth), asked: flight.asked, at: *at };
                     back.extend(self.answer(handle, question, said, &mut settled));
                     nth += 1;
-                    if self.lot.events.len() >= TOGETHER {
+                    if self.event_batch.events.len() >= BATCH_SIZE {
                         self.flush();
-                        self.lot.events.reserve(TOGETHER);
+                        self.event_batch.events.reserve(BATCH_SIZE);
                     }
                 }
             }
@@ -258,7 +258,7 @@ impl LaneInner {
             Question::Item(mut item) if outcome.verdict.retry.is_none() => {
                 let mut record = self.record(&mut item, outcome, now);
                 record.mx_host.clone_from(&source.host);
-                self.context.done(&item, record, &mut self.lot);
+                self.context.done(&item, record, &mut self.event_batch);
             }
             question => self.settle(source, question, outcome, now),
         }
@@ -305,7 +305,7 @@ impl LaneInner {
         {
             item.losses = 0;
             item.start(self.context.timestamp(at));
-            self.context.give_place_back(&mut item);
+            self.context.release_permit(&mut item);
             self.later.push(Later { due: at + pause, mx_set: source.mx_set, question: Question::Item(item) });
             return;
         }
@@ -319,7 +319,7 @@ impl LaneInner {
             record.catch_all = *catch_all;
         }
         match pause {
-            Some(after) => self.context.later(&item, record, after, &mut self.lot),
+            Some(after) => self.context.later(&item, record, after, &mut self.event_batch),
             None if record.status == Status::Undeliverable => {
                 let lies = self.mx_sets[source.mx_set].harvest.defence();
                 match self.standing.distrusts(item.domain).or(lies).cloned() {
@@ -327,7 +327,7 @@ impl LaneInner {
                     None => self.settle_negative(source, item, record, at),
                 }
             }
-            None => self.context.done(&item, record, &mut self.lot),
+            None => self.context.done(&item, record, &mut self.event_batch),
         }
     }
 
@@ -339,12 +339,12 @@ impl LaneInner {
         let keep = self.context.books == Books::Ours || lied || source.origin.doubtful;
         let suspect = match keep {
             true => {
-                self.context.give_place_back(&mut item);
+                self.context.release_permit(&mut item);
                 Suspect::Kept(Box::new(Kept { mx_set, item, record }))
             }
             false => {
                 let suspect = Suspect::Told { id: item.id, domain: item.domain };
-                self.context.done(&item, record, &mut self.lot);
+                self.context.done(&item, record, &mut self.event_batch);
                 suspect
             }
         };
@@ -395,7 +395,7 @@ impl LaneInner {
             self.accept_all(source.mx_set, accepted, catch_all);
         }
         if preferred && catch_all != CatchAll::Inconclusive && self.context.books == Books::Theirs {
-            self.lot.events.push(Event::CatchAll { domain: name.into(), answer: catch_all });
+            self.event_batch.events.push(Event::CatchAll { domain: name.into(), answer: catch_all });
         }
     }
 
@@ -407,6 +407,6 @@ impl LaneInner {
         let mailbox = item.mailbox_of(&record.address);
         self.mx_sets[mx_set].harvest.remember(item.domain, mailbox, Some(catch_all));
         self.context.accepted(&mut record, catch_all);
-        self.context.done(item, record, &mut self.lot);
+        self.context.done(item, record, &mut self.event_batch);
     }
 }

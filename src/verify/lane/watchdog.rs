@@ -193,21 +193,21 @@ mod tests {
         verify::{
             DomainFacts, Event, LaneState, Limits, SubStatus, Verifier, VerifierConfig,
             outcome::Outcome,
-            run::Lot,
+            run::EventBatch,
             verifier::{Books, Item},
         },
     };
 
     /// A lane with an address to ask about, over one connection at a time.
-    fn lane() -> (Arc<Lane>, UnboundedReceiver<Lot>) {
+    fn lane() -> (Arc<Lane>, UnboundedReceiver<EventBatch>) {
         let mut config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
         (config.max_connections, config.schedule) = (1, Vec::new());
         let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
-        let (context, lots) = verifier.context(Books::Theirs, foldhash::HashMap::default());
+        let (context, event_batches) = verifier.context(Books::Theirs, foldhash::HashMap::default());
         let lane = Arc::new(Lane::new(context.into(), "lane".into(), Limits::default()));
         lane.lock().add(Vec::new());
         lane.lock().take_in(0, [item("ann@example.com")].into_iter());
-        (lane, lots)
+        (lane, event_batches)
     }
 
     fn item(address: &str) -> Item {
@@ -223,7 +223,7 @@ mod tests {
             attempts: 0,
             losses: 0,
             started: None,
-            placed: false,
+            holds_permit: false,
         }
     }
 
@@ -235,14 +235,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_host_that_answers_nothing_is_given_up_and_its_addresses_are_told_why() {
-        let (lane, mut lots) = lane();
+        let (lane, mut event_batches) = lane();
         let watchdog = Watchdog::admit(&lane, 0).await.unwrap();
         let began = Instant::now();
         watchdog.expired().await;
         let took = began.elapsed();
         let limit = lane.context.deadlines.lag;
         assert!((limit..limit + lane.context.deadlines.slow_after).contains(&took), "{took:?}");
-        let events = lots.try_recv().unwrap().events;
+        let events = event_batches.try_recv().unwrap().events;
         let [Event::Done { record, .. }, ..] = &events[..] else { panic!("{events:#?}") };
         assert_eq!(record.sub_status, SubStatus::TimeoutExceeded);
         // Nobody is asked now, and those whose questions come back get the same answer.

@@ -200,8 +200,8 @@ mod tests {
             let address = format!("ann@d{}.test", id % DOMAINS);
             tasks.send(vec![Task { id: id as u64, address, attempts: 0 }]).await.unwrap();
             // One after the other: the lanes before are idle then.
-            let lot = timeout(Duration::from_secs(20), received.recv()).await.unwrap().unwrap();
-            for event in lot.events {
+            let event_batch = timeout(Duration::from_secs(20), received.recv()).await.unwrap().unwrap();
+            for event in event_batch.events {
                 match event {
                     Event::Done { id, record } => {
                         found[id as usize] += 1;
@@ -218,8 +218,8 @@ mod tests {
             most = most.max(statuses.snapshot().len());
         }
         drop(tasks);
-        while let Some(lot) = received.recv().await {
-            for event in lot.events {
+        while let Some(event_batch) = received.recv().await {
+            for event in event_batch.events {
                 if let Event::Done { id, .. } = event {
                     found[id as usize] += 1;
                 }
