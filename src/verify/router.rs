@@ -21,7 +21,7 @@ use super::{
     lane::{self, state::Lane},
     outcome::Outcome,
     run::{BATCH_SIZE, EventBatch, permits_for},
-    verifier::{Books, Context, Item},
+    verifier::{Context, Item, RetryOwner},
 };
 use crate::proto::Mailbox;
 
@@ -242,7 +242,8 @@ impl Router {
                 attempts += 1;
                 match context.config.pause(attempts) {
                     Some(pause)
-                        if context.books == Books::Ours && matches!(route, Err(Unreachable::Dns { .. })) =>
+                        if context.retry_owner == RetryOwner::Engine
+                            && matches!(route, Err(Unreachable::Dns { .. })) =>
                     {
                         sleep(pause).await;
                     }

@@ -81,11 +81,11 @@ impl Item {
 
 /// Who remembers what is to be asked again, and takes verdicts back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Books {
+pub(super) enum RetryOwner {
     /// The engine, in memory.
-    Ours,
+    Engine,
     /// The caller.
-    Theirs,
+    Caller,
 }
 
 /// What all lanes share.
@@ -94,7 +94,7 @@ pub(super) struct Context {
     pub(super) config: VerifierConfig,
     pool: Pool,
     /// Whether the caller keeps the books: what is to be asked again later goes back to it, instead of waiting here.
-    pub(super) books: Books,
+    pub(super) retry_owner: RetryOwner,
     /// Which domains accept any local part, as far as earlier runs found out.
     pub(super) known: HashMap<Box<str>, CatchAll>,
     pub(super) statuses: Statuses,
@@ -145,7 +145,7 @@ impl Context {
         at: Instant,
         event_batch: &mut EventBatch,
     ) {
-        let retry = self.books == Books::Theirs && outcome.verdict.retry.is_some();
+        let retry = self.retry_owner == RetryOwner::Caller && outcome.verdict.retry.is_some();
         // Not having found the way is an attempt only as far as the schedule is concerned.
         let pause = if retry { self.config.pause(item.attempts + 1) } else { None };
         let mut record = self.record(&mut item, outcome, self.timestamp(at));
@@ -334,7 +334,7 @@ impl Verifier {
         I::IntoIter: Send + 'static,
     {
         let addresses = addresses.into_iter();
-        let (tasks, mut events) = self.run(Books::Ours, HashMap::default());
+        let (tasks, mut events) = self.run(RetryOwner::Engine, HashMap::default());
         let (reader, input) = intake();
         events.tasks.spawn_blocking(move || reader.read(addresses));
         events.tasks.spawn(tasks.feed(input));
@@ -371,11 +371,11 @@ impl Verifier {
     /// ```
     pub fn start(&self, known: impl IntoIterator<Item = (String, CatchAll)>) -> (Tasks, Events) {
         let known = known.into_iter().map(|(domain, answer)| (domain.into(), answer)).collect();
-        self.run(Books::Theirs, known)
+        self.run(RetryOwner::Caller, known)
     }
 
-    fn run(&self, books: Books, known: HashMap<Box<str>, CatchAll>) -> (Tasks, Events) {
-        let (context, received) = self.context(books, known);
+    fn run(&self, retry_owner: RetryOwner, known: HashMap<Box<str>, CatchAll>) -> (Tasks, Events) {
+        let (context, received) = self.context(retry_owner, known);
         let (tasks, input) = Tasks::new(Arc::clone(&context.pending));
         let (pending, backlog) = (Arc::clone(&context.pending), Arc::clone(&context.backlog));
         let mut events = Events::new(received, pending, backlog, context.statuses.clone());
@@ -386,14 +386,14 @@ impl Verifier {
     /// What the lanes of a new run share, and where their events come out.
     pub(super) fn context(
         &self,
-        books: Books,
+        retry_owner: RetryOwner,
         known: HashMap<Box<str>, CatchAll>,
     ) -> (Context, mpsc::UnboundedReceiver<EventBatch>) {
         let (event_batches, received) = mpsc::unbounded_channel();
         let context = Context {
             config: self.config.clone(),
             pool: self.pool.clone(),
-            books,
+            retry_owner,
             known,
             statuses: Statuses::default(),
             deadlines: Deadlines::new(&self.config.client.timeouts),
@@ -445,7 +445,7 @@ mod tests {
     async fn as_many_wait_without_a_place_as_there_are_places() {
         let config = VerifierConfig::new(ClientName::parse("verifier.example.org").unwrap());
         let verifier = Verifier::new(config, Metrics::new().into()).unwrap();
-        let (context, _lots) = verifier.context(Books::Ours, HashMap::default());
+        let (context, _lots) = verifier.context(RetryOwner::Engine, HashMap::default());
         let item = || Item {
             id: 0,
             address: String::new(),

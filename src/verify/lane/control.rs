@@ -17,7 +17,7 @@ use crate::verify::{
         breaker::{Finding, Kept, Suspect},
         rejection_rate::Risk,
     },
-    verifier::Books,
+    verifier::RetryOwner,
 };
 
 /// What a connection may ask next, as far as controls are concerned.
@@ -109,7 +109,7 @@ impl LaneInner {
 
     /// Tells whether a caller that keeps its own books waits for refusals that are in doubt.
     pub(super) fn holds_back(&self, mx_set: usize) -> bool {
-        self.context.books == Books::Theirs && self.standing.keeps(mx_set)
+        self.context.retry_owner == RetryOwner::Caller && self.standing.keeps(mx_set)
     }
 
     /// Asks again, on other connections, what nothing proved at a set of exchangers that is at rest, as far as it was not
@@ -256,7 +256,7 @@ mod tests {
     fn lane() -> Arc<Lane> {
         let config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
         let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
-        let (context, _) = verifier.context(Books::Theirs, foldhash::HashMap::default());
+        let (context, _) = verifier.context(RetryOwner::Caller, foldhash::HashMap::default());
         Lane::new(context.into(), "lane".into(), Limits::default()).into()
     }
 

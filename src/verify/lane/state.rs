@@ -416,7 +416,7 @@ mod tests {
             DomainFacts, Verifier, VerifierConfig,
             lane::{handle::LaneHandle, next_window::Draw},
             policy::rejection_rate::{Budget, Kin, Risk},
-            verifier::Books,
+            verifier::RetryOwner,
         },
     };
 
@@ -427,7 +427,7 @@ mod tests {
     fn lane_and_events() -> (Lane, UnboundedReceiver<EventBatch>) {
         let config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
         let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
-        let (context, event_batches) = verifier.context(Books::Theirs, foldhash::HashMap::default());
+        let (context, event_batches) = verifier.context(RetryOwner::Caller, foldhash::HashMap::default());
         (Lane::new(context.into(), "lane".into(), Limits::default()), event_batches)
     }
 

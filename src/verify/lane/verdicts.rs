@@ -22,7 +22,7 @@ use crate::verify::{
         rate_limit::Windows,
     },
     run::BATCH_SIZE,
-    verifier::{Books, Item},
+    verifier::{Item, RetryOwner},
 };
 
 /// The share of temporary refusals in a flight of answers that is a sign of trouble.
@@ -301,7 +301,7 @@ impl LaneInner {
         item.attempts += 1;
         let pause = self.pause(outcome, item.attempts);
         if let Some(pause) = pause
-            && self.context.books == Books::Ours
+            && self.context.retry_owner == RetryOwner::Engine
         {
             item.losses = 0;
             item.start(self.context.timestamp(at));
@@ -336,7 +336,7 @@ impl LaneInner {
         let mx_set = source.mx_set;
         // A caller may think that it is done, and the attempts of what it takes back begin anew.
         let lied = self.mx_sets[mx_set].harvest.has_lied();
-        let keep = self.context.books == Books::Ours || lied || source.origin.doubtful;
+        let keep = self.context.retry_owner == RetryOwner::Engine || lied || source.origin.doubtful;
         let suspect = match keep {
             true => {
                 self.context.release_permit(&mut item);
@@ -394,7 +394,8 @@ impl LaneInner {
         if let Some(Domain::Asked(accepted)) = mx_set.domains.insert(domain, Domain::Answered(catch_all)) {
             self.accept_all(source.mx_set, accepted, catch_all);
         }
-        if preferred && catch_all != CatchAll::Inconclusive && self.context.books == Books::Theirs {
+        if preferred && catch_all != CatchAll::Inconclusive && self.context.retry_owner == RetryOwner::Caller
+        {
             self.event_batch.events.push(Event::CatchAll { domain: name.into(), answer: catch_all });
         }
     }

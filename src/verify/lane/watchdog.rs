@@ -194,7 +194,7 @@ mod tests {
             DomainFacts, Event, LaneState, Limits, SubStatus, Verifier, VerifierConfig,
             outcome::Outcome,
             run::EventBatch,
-            verifier::{Books, Item},
+            verifier::{Item, RetryOwner},
         },
     };
 
@@ -203,7 +203,7 @@ mod tests {
         let mut config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
         (config.max_connections, config.schedule) = (1, Vec::new());
         let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
-        let (context, event_batches) = verifier.context(Books::Theirs, foldhash::HashMap::default());
+        let (context, event_batches) = verifier.context(RetryOwner::Caller, foldhash::HashMap::default());
         let lane = Arc::new(Lane::new(context.into(), "lane".into(), Limits::default()));
         lane.lock().add(Vec::new());
         lane.lock().take_in(0, [item("ann@example.com")].into_iter());

@@ -146,7 +146,7 @@ mod tests {
         proto::ClientName,
         verify::{
             Event, LaneState, Resolver, Routes, SubStatus, Task, Verifier, VerifierConfig, run::Tasks,
-            verifier::Books,
+            verifier::RetryOwner,
         },
     };
 
@@ -186,7 +186,7 @@ mod tests {
         config.schedule = Vec::new();
         let metrics = Arc::new(Metrics::new());
         let verifier = Verifier::new(config, Arc::clone(&metrics)).unwrap();
-        let (context, mut received) = verifier.context(Books::Theirs, HashMap::default());
+        let (context, mut received) = verifier.context(RetryOwner::Caller, HashMap::default());
         let (tasks, input) = Tasks::new(Arc::clone(&context.pending));
         let statuses = context.statuses.clone();
         let resolver = Resolver::new(&[], routes, 25, false, metrics).unwrap();
