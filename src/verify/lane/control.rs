@@ -14,7 +14,7 @@ use crate::verify::{
     Event, Status,
     outcome::Outcome,
     policy::{
-        breaker::{Finding, Kept, Suspect},
+        breaker::{BlockScope, HeldVerdict, ProvisionalVerdict},
         rejection_rate::Risk,
     },
     verifier::RetryOwner,
@@ -69,7 +69,7 @@ impl LaneInner {
     pub(super) fn closing_control(&mut self, handle: &mut LaneHandle, draw: Draw, now: Instant) -> Draw {
         let mx_set = &self.mx_sets[handle.mx_set];
         let due = mx_set.harvest.wants_last_control(Some(&handle.harvest), mx_set.is_empty());
-        if !due || self.standing.blocked(now).is_some() {
+        if !due || self.breaker.blocked(now).is_some() {
             return draw;
         }
         self.control_window(handle, now).map_or(draw, Draw::Window)
@@ -98,9 +98,9 @@ impl LaneInner {
         let known = &self.mx_sets[mx_set];
         let due = known.harvest.wants_last_control(None, true)
             && !known.harvest.needs_control()
-            && self.standing.has_suspects(mx_set)
+            && self.breaker.has_provisional(mx_set)
             && known.resting(now).is_none()
-            && self.standing.blocked(now).is_none();
+            && self.breaker.blocked(now).is_none();
         if due {
             self.put_control(mx_set);
         }
@@ -108,24 +108,24 @@ impl LaneInner {
     }
 
     /// Tells whether a caller that keeps its own books waits for refusals that are in doubt.
-    pub(super) fn holds_back(&self, mx_set: usize) -> bool {
-        self.context.retry_owner == RetryOwner::Caller && self.standing.keeps(mx_set)
+    pub(super) fn holds_verdicts_back(&self, mx_set: usize) -> bool {
+        self.context.retry_owner == RetryOwner::Caller && self.breaker.holds_any(mx_set)
     }
 
     /// Asks again, on other connections, what nothing proved at a set of exchangers that is at rest, as far as it was not
     /// told; true if there was any.
     pub(super) fn ask_again_at_rest(&mut self, mx_set: usize, now: Instant) -> bool {
         let known = &self.mx_sets[mx_set];
-        let rests = known.resting(now).is_some() || self.standing.blocked(now).is_some();
-        if rests || !self.standing.has_suspects(mx_set) || !self.mx_sets[mx_set].harvest.asks_again() {
+        let rests = known.resting(now).is_some() || self.breaker.blocked(now).is_some();
+        if rests || !self.breaker.has_provisional(mx_set) || !self.mx_sets[mx_set].harvest.asks_again() {
             return false;
         }
         let harvest = &self.mx_sets[mx_set].harvest;
-        let suspects = self.standing.take_unproved(mx_set, |refusals| harvest.doubts(refusals));
+        let provisional = self.breaker.take_unconfirmed(mx_set, |refusals| harvest.doubts(refusals));
         let mut asked = false;
-        for suspect in suspects.into_iter().rev() {
-            if let Suspect::Kept(kept) = suspect {
-                let Kept { mut item, record, .. } = *kept;
+        for verdict in provisional.into_iter().rev() {
+            if let ProvisionalVerdict::Held(held) = verdict {
+                let HeldVerdict { mut item, record, .. } = *held;
                 item.address = record.address;
                 item.attempts -= 1;
                 self.put_back(mx_set, Question::Item(item));
@@ -152,7 +152,7 @@ impl LaneInner {
         let harvest = &mut self.mx_sets[handle.mx_set].harvest;
         harvest.accepted(&mut handle.harvest, asked);
         let everywhere = harvest.trusts_connections();
-        self.standing.accepted(handle.mx_set, handle.harvest.number, everywhere, domain, asked);
+        self.breaker.record_acceptance(handle.mx_set, handle.harvest.number, everywhere, domain, asked);
     }
 
     /// Records a refusal of a recipient, or of a `random` one, and what follows from it for others.
@@ -162,15 +162,15 @@ impl LaneInner {
         domain: u32,
         random: bool,
         said: Said<'_>,
-    ) -> Finding {
+    ) -> BlockScope {
         let Said { outcome, at, .. } = said;
         if outcome.verdict.status() == Status::Undeliverable {
             self.mx_sets[handle.mx_set].harvest.refused(&mut handle.harvest, domain, random);
         }
         let others = || self.mx_sets.iter().any(|mx_set| mx_set.has_other_than(domain));
-        let finding = self.standing.refused(domain, outcome, others, at);
-        self.found(finding, domain, outcome, at);
-        finding
+        let scope = self.breaker.record_refusal(domain, outcome, others, at);
+        self.apply_block(scope, domain, outcome, at);
+        scope
     }
 
     /// Applies the answer to a control.
@@ -193,15 +193,15 @@ impl LaneInner {
             status if status == Status::Undeliverable || harvest.defence().is_some() => {
                 let defence = Outcome::harvest_defence();
                 if harvest.control_refused(domain, &defence, at) {
-                    self.standing.harvest_defences += 1;
+                    self.breaker.harvest_defences += 1;
                 }
-                if self.standing.blocked(at).is_none() {
+                if self.breaker.blocked(at).is_none() {
                     let first = self.context.config.pause(1);
-                    self.standing.block_for(first, &defence, at);
+                    self.breaker.block_for(first, &defence, at);
                     self.controller.reset();
                 }
-                let suspects = self.standing.take_suspects_at(handle.mx_set);
-                self.take_back(suspects, &defence, at);
+                let provisional = self.breaker.take_provisional_at(handle.mx_set);
+                self.replace_provisional(provisional, &defence, at);
                 settled.stop = true;
             }
             _ => harvest.control_lost(),
@@ -209,32 +209,37 @@ impl LaneInner {
     }
 
     /// Puts `outcome` in the place of verdicts that are in doubt.
-    pub(super) fn take_back(&mut self, suspects: Vec<Suspect>, outcome: &Outcome, now: Instant) {
-        let (mut ids, mut kept) = (Vec::new(), Vec::new());
-        for suspect in suspects {
-            match suspect {
-                Suspect::Told { id, .. } => ids.push(id),
-                Suspect::Kept(suspect) => kept.push(suspect),
+    pub(super) fn replace_provisional(
+        &mut self,
+        provisional: Vec<ProvisionalVerdict>,
+        outcome: &Outcome,
+        now: Instant,
+    ) {
+        let (mut ids, mut held) = (Vec::new(), Vec::new());
+        for verdict in provisional {
+            match verdict {
+                ProvisionalVerdict::Reported { id, .. } => ids.push(id),
+                ProvisionalVerdict::Held(verdict) => held.push(verdict),
             }
         }
         // First, so that the caller does not think that everything is done.
         if !ids.is_empty() {
             self.event_batch.events.push(Event::Reopened { ids });
         }
-        for Kept { mx_set, item, record } in kept.into_iter().map(|kept| *kept) {
-            self.void(mx_set, item, record, outcome, now);
+        for HeldVerdict { mx_set, item, record } in held.into_iter().map(|held| *held) {
+            self.replace_verdict(mx_set, item, record, outcome, now);
         }
     }
 
     /// Nothing more will cast doubt on what was kept back.
-    pub(super) fn release(&mut self) {
-        let sure = self.standing.release();
-        sure.into_iter().for_each(|suspect| self.tell(suspect));
+    pub(super) fn report_provisional(&mut self) {
+        let confirmed = self.breaker.take_all();
+        confirmed.into_iter().for_each(|verdict| self.report(verdict));
     }
 
-    pub(super) fn tell(&mut self, suspect: Suspect) {
-        if let Suspect::Kept(kept) = suspect {
-            self.context.done(&kept.item, kept.record, &mut self.event_batch);
+    pub(super) fn report(&mut self, verdict: ProvisionalVerdict) {
+        if let ProvisionalVerdict::Held(held) = verdict {
+            self.context.done(&held.item, held.record, &mut self.event_batch);
         }
     }
 }

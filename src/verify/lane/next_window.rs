@@ -52,7 +52,7 @@ impl LaneInner {
     ) -> Draw {
         // Nobody else is told: until this connection is closed, the others are as many too many.
         let refused = handle.ipv6 && self.mx_sets[handle.mx_set].ipv4_only;
-        if self.standing.blocked(now).is_some() || self.is_surplus() || refused {
+        if self.breaker.blocked(now).is_some() || self.is_surplus() || refused {
             return Draw::Leave;
         }
         let allowed = self.pace.allows(now);
@@ -65,7 +65,7 @@ impl LaneInner {
             self.mx_sets[handle.mx_set].lag.lock().at(now) >= slow_after
         };
         let most = match () {
-            () if self.standing.is_on_probation(now) => PROBATION,
+            () if self.breaker.is_on_probation(now) => PROBATION,
             () if slow() => SLOW_WINDOW.min(*sizes.end()),
             () => *sizes.end(),
         };
@@ -152,14 +152,14 @@ impl LaneInner {
     /// whole, and nobody is in it of whom it was not reckoned with how many will be refused.
     fn sift(&mut self, handle: &LaneHandle, most: u32, now: Instant) {
         let understood = handle.smtputf8 || !self.mx_sets[handle.mx_set].needs_smtputf8();
-        if understood && !self.standing.refuses_any() {
+        if understood && !self.breaker.blocks_any_domain() {
             return;
         }
         let mut askable = Vec::new();
         while askable.len() < most as usize
             && let Some(question) = self.pop(handle.mx_set)
         {
-            if let Some(outcome) = self.standing.refuses(question.domain()).cloned() {
+            if let Some(outcome) = self.breaker.domain_block(question.domain()).cloned() {
                 self.settle_unreached(handle.source(), question, &outcome, now);
             } else if !handle.smtputf8 && question.needs_smtputf8() {
                 self.settle(handle.source(), question, &Outcome::no_smtputf8(), now);

@@ -66,7 +66,7 @@ impl LaneInner {
         (known.fruitless, known.out_of_step, known.borne) = (0, 0, 0);
         self.leave_alone(mx_set, Some(Arc::clone(host)), outcome, now);
         if outcome.verdict.sub_status == SubStatus::Blocked {
-            self.turned_away(outcome, now);
+            self.block_provider(outcome, now);
         }
     }
 
@@ -127,7 +127,7 @@ impl LaneInner {
             (known.turned_away, known.fruitless >= FRUITLESS || known.out_of_step >= 2 * OUT_OF_STEP);
         self.controller.trouble(now);
         if turned_away >= TURNED_AWAY {
-            self.turned_away(outcome, now);
+            self.block_provider(outcome, now);
         } else if useless && let Some(host) = &source.host {
             // This connection is not closed yet.
             self.mx_sets[source.mx_set].live -= 1;

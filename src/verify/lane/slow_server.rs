@@ -10,7 +10,7 @@ use crate::verify::{SubStatus, outcome::Outcome};
 impl LaneInner {
     /// Whether a connection that has just got its permit is still of use.
     pub(super) fn is_wanted(&self, mx_set: usize) -> bool {
-        !self.mx_sets[mx_set].is_empty() && self.standing.blocked(Instant::now()).is_none()
+        !self.mx_sets[mx_set].is_empty() && self.breaker.blocked(Instant::now()).is_none()
     }
 
     /// Records that a host lags, for those who look at the lane.

@@ -26,7 +26,7 @@ use crate::verify::{
     Limits,
     dns::resolver::Exchangers,
     policy::{
-        breaker::Standing,
+        breaker::ProviderBreaker,
         rate_limit::{Controller, Pace},
     },
     run::EventBatch,
@@ -52,7 +52,7 @@ pub(in crate::verify) struct LaneInner {
     /// MX sets that wait for a connection, in the order of their coming.
     line: VecDeque<usize>,
     pub(super) later: BinaryHeap<Later>,
-    pub(super) standing: Standing,
+    pub(super) breaker: ProviderBreaker,
     pub(super) event_batch: EventBatch,
     pub(super) controller: Controller,
     pub(super) pace: Pace,
@@ -85,7 +85,7 @@ impl Lane {
             mx_sets: Vec::new(),
             line: VecDeque::new(),
             later: BinaryHeap::new(),
-            standing: Standing::default(),
+            breaker: ProviderBreaker::default(),
             event_batch: EventBatch::default(),
             controller: Controller::new(limits.connections),
             pace: Pace::new(&limits, now),
@@ -229,7 +229,7 @@ impl LaneInner {
             && self.waiting == 0
             && self.later.is_empty()
             && self.event_batch.is_empty()
-            && self.standing.is_clear()
+            && self.breaker.is_clear()
             && !self.mx_sets.iter().any(|mx_set| mx_set.harvest.has_lied())
             && self.pace.allows(now) >= self.pace.burst()
     }
@@ -237,7 +237,7 @@ impl LaneInner {
     /// Forgets what is known of domains, all of which get new numbers from here on.
     pub(in crate::verify) fn forget_domains(&mut self) {
         self.mx_sets.iter_mut().for_each(MxSet::forget_domains);
-        self.standing.forget_domains();
+        self.breaker.forget_domains();
     }
 
     /// Whether there are more connections than there should be.
@@ -253,7 +253,7 @@ impl LaneInner {
     fn may_ask(&mut self, mx_set: usize, now: Instant) -> bool {
         let waiting = self.mx_sets[mx_set].len();
         let held = self.mx_sets[mx_set].waits_for_control();
-        waiting > 0 && !held && !self.is_surplus() && self.standing.blocked(now).is_none() && {
+        waiting > 0 && !held && !self.is_surplus() && self.breaker.blocked(now).is_none() && {
             let enough = self.enough(waiting);
             self.pace.allows(now) >= enough
         }
@@ -266,7 +266,7 @@ impl LaneInner {
 
     /// An MX set that needs a connection and may have one, which is counted from now on.
     pub(super) fn hire(&mut self, now: Instant) -> Option<usize> {
-        if self.connections >= self.controller.connections(now) || self.standing.blocked(now).is_some() {
+        if self.connections >= self.controller.connections(now) || self.breaker.blocked(now).is_some() {
             return None;
         }
         for _ in 0..self.line.len() {
@@ -340,7 +340,7 @@ impl LaneInner {
                 due | (self.control_at_rest(mx_set, now) || self.ask_again_at_rest(mx_set, now))
             });
             if !due {
-                self.release();
+                self.report_provisional();
             }
         }
     }
@@ -352,7 +352,7 @@ impl LaneInner {
         // Those that have passed hide none that is to come.
         let paused = waiting.filter_map(|mx_set| mx_set.not_before).filter(|&at| at > now).min();
         let pace = if self.waiting > 0 { self.pace.ready(10) } else { None };
-        let free = if self.waiting > 0 { self.standing.until() } else { None };
+        let free = if self.waiting > 0 { self.breaker.blocked_until() } else { None };
         [later, paused, pace, free].into_iter().flatten().filter(|&at| at > now).min()
     }
 
@@ -371,7 +371,7 @@ impl LaneInner {
     /// Lets everybody know how the lane is doing.
     pub(super) fn note(&mut self, now: Instant) {
         let (harvest_defences, sender_refusals) =
-            (self.standing.harvest_defences, self.standing.sender_refusals);
+            (self.breaker.harvest_defences, self.breaker.sender_refusals);
         let (before, at, mut rate) = self.rate;
         let passed = now.saturating_duration_since(at);
         if passed >= Duration::from_secs(1) {
@@ -381,7 +381,7 @@ impl LaneInner {
         }
         let lag = self.slow.filter(|(until, _)| self.waiting > 0 && now < *until).map(|(_, lag)| lag);
         let lagging = |lag| LaneState::Slow { given_up_in: self.context.deadlines.given_up_after(lag, rate) };
-        let state = match self.standing.verdict() {
+        let state = match self.breaker.last_block() {
             Some(outcome) => LaneState::Blocked(Block::of(outcome)),
             None if self.rest_until.is_some_and(|until| now < until) => LaneState::Unreachable,
             None if self.waiting > 0 && self.pace.allows(now) == 0 => LaneState::Limited,

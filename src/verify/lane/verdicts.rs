@@ -17,7 +17,7 @@ use crate::verify::{
     Blame, CatchAll, Event, Record, Retry, Status, SubStatus,
     outcome::Outcome,
     policy::{
-        breaker::{Finding, Kept, Suspect},
+        breaker::{BlockScope, HeldVerdict, ProvisionalVerdict},
         harvest_defence::Origin,
         rate_limit::Windows,
     },
@@ -107,8 +107,8 @@ impl LaneInner {
             let known = &mut self.mx_sets[handle.mx_set].recipients;
             *known = Some(known.map_or(most, |known| known.min(most)));
         }
-        let sure = self.standing.sure(handle.mx_set);
-        sure.into_iter().for_each(|suspect| self.tell(suspect));
+        let confirmed = self.breaker.take_confirmed(handle.mx_set);
+        confirmed.into_iter().for_each(|verdict| self.report(verdict));
         if let Some(now) = now {
             let clean = temporary as f64 <= TROUBLE * count as f64;
             self.controller.windows(windows, clean, now);
@@ -182,33 +182,33 @@ impl LaneInner {
         if outcome.verdict.sub_status == SubStatus::Accepted {
             self.record_acceptance(handle, domain, asked);
         } else if !(echo && blamed || control && outcome.verdict.status() == Status::Undeliverable) {
-            let finding = self.record_refusal(handle, domain, random, said);
-            settled.stop |= finding != Finding::None;
+            let scope = self.record_refusal(handle, domain, random, said);
+            settled.stop |= scope != BlockScope::None;
         }
         None
     }
 
     /// The server lets nobody in for our sake.
-    pub(super) fn turned_away(&mut self, outcome: &Outcome, now: Instant) {
-        self.standing.block(outcome, now);
-        self.found(Finding::Lane, 0, outcome, now);
+    pub(super) fn block_provider(&mut self, outcome: &Outcome, now: Instant) {
+        self.breaker.block(outcome, now);
+        self.apply_block(BlockScope::Lane, 0, outcome, now);
     }
 
     /// What was said lately of the domain, or of all, is in doubt.
-    pub(super) fn found(&mut self, finding: Finding, domain: u32, outcome: &Outcome, now: Instant) {
-        let suspects = match finding {
-            Finding::None => return,
-            Finding::Domain => self.standing.take_suspects(Some(domain)),
-            Finding::Lane => self.standing.take_suspects(None),
+    pub(super) fn apply_block(&mut self, scope: BlockScope, domain: u32, outcome: &Outcome, now: Instant) {
+        let provisional = match scope {
+            BlockScope::None => return,
+            BlockScope::Domain => self.breaker.take_provisional(Some(domain)),
+            BlockScope::Lane => self.breaker.take_provisional(None),
         };
-        self.take_back(suspects, outcome, now);
-        if finding == Finding::Lane {
+        self.replace_provisional(provisional, outcome, now);
+        if scope == BlockScope::Lane {
             self.controller.reset();
         }
     }
 
     /// Puts `outcome` in the place of a verdict.
-    pub(super) fn void(
+    pub(super) fn replace_verdict(
         &mut self,
         mx_set: usize,
         mut item: Item,
@@ -225,7 +225,7 @@ impl LaneInner {
 
     /// Whoever waits for servers that are left alone gets the reason.
     pub(super) fn settle_unasked(&mut self, now: Instant) {
-        let blocked = self.standing.blocked(now).cloned();
+        let blocked = self.breaker.blocked(now).cloned();
         if blocked.is_none() && self.rest_until.is_none_or(|until| until <= now) {
             return;
         }
@@ -322,8 +322,8 @@ impl LaneInner {
             Some(after) => self.context.later(&item, record, after, &mut self.event_batch),
             None if record.status == Status::Undeliverable => {
                 let lies = self.mx_sets[source.mx_set].harvest.defence();
-                match self.standing.distrusts(item.domain).or(lies).cloned() {
-                    Some(outcome) => self.void(source.mx_set, item, record, &outcome, at),
+                match self.breaker.distrust_reason(item.domain).or(lies).cloned() {
+                    Some(outcome) => self.replace_verdict(source.mx_set, item, record, &outcome, at),
                     None => self.settle_negative(source, item, record, at),
                 }
             }
@@ -337,18 +337,18 @@ impl LaneInner {
         // A caller may think that it is done, and the attempts of what it takes back begin anew.
         let lied = self.mx_sets[mx_set].harvest.has_lied();
         let keep = self.context.retry_owner == RetryOwner::Engine || lied || source.origin.doubtful;
-        let suspect = match keep {
+        let verdict = match keep {
             true => {
                 self.context.release_permit(&mut item);
-                Suspect::Kept(Box::new(Kept { mx_set, item, record }))
+                ProvisionalVerdict::Held(Box::new(HeldVerdict { mx_set, item, record }))
             }
             false => {
-                let suspect = Suspect::Told { id: item.id, domain: item.domain };
+                let verdict = ProvisionalVerdict::Reported { id: item.id, domain: item.domain };
                 self.context.done(&item, record, &mut self.event_batch);
-                suspect
+                verdict
             }
         };
-        self.standing.suspect(mx_set, source.origin.connection, at, suspect);
+        self.breaker.add_provisional(mx_set, source.origin.connection, at, verdict);
     }
 
     /// What acceptance is worth depends on whether the domain accepts just anything.

@@ -138,7 +138,7 @@ async fn work(mut hired: Hired) {
             End::Idle => {
                 lane.lock().went_well(mx_set);
                 reused = true;
-                let idle = if lane.lock().holds_back(mx_set) { IDLE_WITH_DOUBTS } else { IDLE };
+                let idle = if lane.lock().holds_verdicts_back(mx_set) { IDLE_WITH_DOUBTS } else { IDLE };
                 watchdog.set_idle(true);
                 let more = tokio::select! {
                     biased;

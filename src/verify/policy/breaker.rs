@@ -2,7 +2,7 @@
 //!
 //! Servers say "no such user" of everybody to clients that they do not like, and only then, or never, what they mean. So
 //! a refusal for the recipient's sake counts for good once a later acceptance shows that we are still welcome. Until then
-//! it is a suspect: a burst of blame on us takes it back.
+//! it is provisional: a burst of blame on us takes it back.
 //!
 //! | refusals | the server is no longer asked after |
 //! |---|---|
@@ -21,53 +21,53 @@ use super::refusal_run::{RefusalRun, Threshold};
 use crate::verify::{Blame, Record, SubStatus, Subject, outcome::Outcome, verifier::Item};
 
 /// Refusals in a row with blame on us, after which nobody else is asked: the server has made itself clear.
-const BLAMED: u32 = 10;
+const MAX_REFUSALS_IN_A_ROW: u32 = 10;
 /// When a run of refusals of the sender, or by policy, is not explained by other answers.
 const UNEXPLAINED: Threshold = Threshold { probability: 1e-5, length: 30 };
-/// Suspects that are remembered; older ones are given for good.
-const MAX_SUSPECTS: usize = 4_096;
+/// Provisional verdicts that are remembered; older ones are given for good.
+const MAX_PROVISIONAL: usize = 4_096;
 /// Octets of their addresses and replies, 1 MiB.
-const MAX_SUSPECT_OCTETS: usize = 1 << 20;
+const MAX_PROVISIONAL_OCTETS: usize = 1 << 20;
 /// For how long a provider that does not want us is left alone: at first, and at the most.
-const ALONE: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(3_600));
+const BLOCK_DURATION: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(3_600));
 
 /// A verdict that a burst of blame would take back.
-pub(in crate::verify) enum Suspect {
+pub(in crate::verify) enum ProvisionalVerdict {
     /// Kept back until it is sure.
-    Kept(Box<Kept>),
+    Held(Box<HeldVerdict>),
     /// Told to the caller, who knows it by this number.
-    Told { id: u64, domain: u32 },
+    Reported { id: u64, domain: u32 },
 }
 
 /// A verdict that is kept back, and all it takes to come to another one.
-pub(in crate::verify) struct Kept {
+pub(in crate::verify) struct HeldVerdict {
     pub(in crate::verify) mx_set: usize,
     pub(in crate::verify) item: Item,
     pub(in crate::verify) record: Record,
 }
 
-impl Suspect {
+impl ProvisionalVerdict {
     fn domain(&self) -> u32 {
         match self {
-            Self::Kept(kept) => kept.item.domain,
-            Self::Told { domain, .. } => *domain,
+            Self::Held(held) => held.item.domain,
+            Self::Reported { domain, .. } => *domain,
         }
     }
 
     /// What its texts take.
     fn octets(&self) -> usize {
         match self {
-            Self::Kept(kept) => {
-                kept.record.address.len() + kept.record.reply.as_ref().map_or(0, |reply| reply.len())
+            Self::Held(held) => {
+                held.record.address.len() + held.record.reply.as_ref().map_or(0, |reply| reply.len())
             }
-            Self::Told { .. } => 0,
+            Self::Reported { .. } => 0,
         }
     }
 }
 
 /// What an answer with blame on us leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::verify) enum Finding {
+pub(in crate::verify) enum BlockScope {
     /// Nothing yet.
     None,
     /// The domain does not want us; others at the same servers do.
@@ -83,22 +83,22 @@ struct Blocked {
     until: Instant,
 }
 
-/// A suspect, and where it comes from.
-struct Doubtful {
+/// A provisional verdict, and where it comes from.
+struct ProvisionalEntry {
     at: Instant,
     connection: u32,
-    suspect: Suspect,
+    verdict: ProvisionalVerdict,
 }
 
 /// What is in doubt at a set of exchangers.
 #[derive(Default)]
-struct Doubt {
+struct ProvisionalOfSet {
     /// In the order in which they were handed in, which is that of the answers on each connection.
-    suspects: VecDeque<Doubtful>,
+    provisional: VecDeque<ProvisionalEntry>,
     /// When somebody was asked about who was accepted, the last time, as far as that counts for all connections.
-    sure_until: Option<Instant>,
-    /// A connection with an acceptance that was handed in behind so many of the suspects.
-    proved: Option<(u32, usize)>,
+    confirmed_until: Option<Instant>,
+    /// A connection with an acceptance that was handed in behind so many of the verdicts.
+    confirmed_by: Option<(u32, usize)>,
 }
 
 /// Refusals of the sender or by policy.
@@ -113,16 +113,16 @@ struct PolicyRun {
 
 /// See the [module](self).
 #[derive(Default)]
-pub(in crate::verify) struct Standing {
+pub(in crate::verify) struct ProviderBreaker {
     /// Refusals in a row with blame on us, and the domain that they began with, unless there were several.
     row: (u32, Option<u32>),
     /// The domains of the last acceptances, of which at most one is the domain in question.
     clean: (Option<u32>, Option<u32>),
     policy: PolicyRun,
     /// By MX set: one tenant of a provider may be told lies while another is not.
-    doubts: HashMap<usize, Doubt>,
-    /// Suspects of all MX sets, and octets of their texts.
-    suspects: usize,
+    by_mx_set: HashMap<usize, ProvisionalOfSet>,
+    /// Provisional verdicts of all MX sets, and octets of their texts.
+    provisional: usize,
     octets: usize,
     blocked: Option<Blocked>,
     trips: u32,
@@ -134,14 +134,14 @@ pub(in crate::verify) struct Standing {
     pub(in crate::verify) sender_refusals: u64,
 }
 
-impl Standing {
+impl ProviderBreaker {
     /// What the provider said, while it is left alone.
     pub(in crate::verify) fn blocked(&self, now: Instant) -> Option<&Outcome> {
         self.blocked.as_ref().filter(|blocked| now < blocked.until).map(|blocked| &blocked.outcome)
     }
 
     /// What it said when it was last found not to want us, whether it is tried again by now or not.
-    pub(in crate::verify) fn verdict(&self) -> Option<&Outcome> {
+    pub(in crate::verify) fn last_block(&self) -> Option<&Outcome> {
         self.blocked.as_ref().map(|blocked| &blocked.outcome)
     }
 
@@ -151,19 +151,19 @@ impl Standing {
     }
 
     /// Whether any domain does not want us.
-    pub(in crate::verify) fn refuses_any(&self) -> bool {
+    pub(in crate::verify) fn blocks_any_domain(&self) -> bool {
         !self.domains.is_empty()
     }
 
     /// What a domain said that does not want us.
-    pub(in crate::verify) fn refuses(&self, domain: u32) -> Option<&Outcome> {
+    pub(in crate::verify) fn domain_block(&self, domain: u32) -> Option<&Outcome> {
         self.domains.get(&domain)
     }
 
     /// Takes note that a recipient was accepted who was `asked` about at a time: whatever was said before was meant.
     /// Connections read their answers when they like, and hand them in late, so that an acceptance proves nothing about
     /// what was said after its question; nor, unless `everywhere`, about what was said on another connection.
-    pub(in crate::verify) fn accepted(
+    pub(in crate::verify) fn record_acceptance(
         &mut self,
         mx_set: usize,
         connection: u32,
@@ -172,22 +172,22 @@ impl Standing {
         asked: Instant,
     ) {
         self.row = (0, None);
-        self.recipient_judged(domain);
+        self.record_recipient_answer(domain);
         if self.clean.0 != Some(domain) {
             self.clean = (Some(domain), self.clean.0);
         }
         if self.blocked.as_ref().is_none_or(|blocked| blocked.until <= asked) {
             (self.blocked, self.trips) = (None, 0);
         }
-        let doubt = self.doubts.entry(mx_set).or_default();
-        doubt.proved = Some((connection, doubt.suspects.len()));
+        let of_set = self.by_mx_set.entry(mx_set).or_default();
+        of_set.confirmed_by = Some((connection, of_set.provisional.len()));
         if everywhere {
-            doubt.sure_until = doubt.sure_until.max(Some(asked));
+            of_set.confirmed_until = of_set.confirmed_until.max(Some(asked));
         }
     }
 
     /// Records that a recipient was accepted, or refused for its own sake.
-    fn recipient_judged(&mut self, domain: u32) {
+    fn record_recipient_answer(&mut self, domain: u32) {
         let PolicyRun { run, row, judged } = &mut self.policy;
         run.accepted();
         *row = (0, None);
@@ -199,13 +199,13 @@ impl Standing {
 
     /// Records a refusal of a recipient of `domain`, whatever its reason. `others` tells whether recipients of other
     /// domains wait.
-    pub(in crate::verify) fn refused(
+    pub(in crate::verify) fn record_refusal(
         &mut self,
         domain: u32,
         outcome: &Outcome,
         others: impl FnOnce() -> bool,
         now: Instant,
-    ) -> Finding {
+    ) -> BlockScope {
         let verdict = &outcome.verdict;
         let sender = verdict.subject == Some(Subject::Sender);
         self.sender_refusals += u64::from(sender);
@@ -215,27 +215,27 @@ impl Standing {
         match verdict.blame {
             _ if verdict.retry.is_none() && (sender || policy) => {
                 self.row = (0, None);
-                self.refused_by_policy(domain, outcome, others, now)
+                self.record_policy_refusal(domain, outcome, others, now)
             }
-            Some(Blame::Us) => self.blamed(domain, outcome, now),
+            Some(Blame::Us) => self.record_blame(domain, outcome, now),
             // It breaks the row; but only an acceptance shows that we are welcome again.
             blame => {
                 self.row = (0, None);
                 if blame == Some(Blame::Recipient) {
-                    self.recipient_judged(domain);
+                    self.record_recipient_answer(domain);
                 }
-                Finding::None
+                BlockScope::None
             }
         }
     }
 
-    fn refused_by_policy(
+    fn record_policy_refusal(
         &mut self,
         domain: u32,
         outcome: &Outcome,
         others: impl FnOnce() -> bool,
         now: Instant,
-    ) -> Finding {
+    ) -> BlockScope {
         let probation = self.is_on_probation(now);
         let PolicyRun { run, row, judged } = &mut self.policy;
         run.refused();
@@ -243,9 +243,9 @@ impl Standing {
         *row = (row.0 + 1, (!several).then_some(domain));
         let nothing_else = judged.0.is_empty();
         let unjudged = nothing_else || !several && !judged.0.contains(&domain);
-        let stop = unjudged && row.0 >= BLAMED || run.is_improbable(UNEXPLAINED);
+        let stop = unjudged && row.0 >= MAX_REFUSALS_IN_A_ROW || run.is_improbable(UNEXPLAINED);
         if !stop && !probation {
-            return Finding::None;
+            return BlockScope::None;
         }
         *row = (0, None);
         run.forget();
@@ -253,10 +253,10 @@ impl Standing {
         let first = !nothing_else || self.domains.is_empty();
         if !several && first && self.blocked.is_none() && (self.has_clean_beside(domain) || others()) {
             self.domains.insert(domain, outcome.clone());
-            return Finding::Domain;
+            return BlockScope::Domain;
         }
         self.block(outcome, now);
-        Finding::Lane
+        BlockScope::Lane
     }
 
     /// Tells whether recipients of another domain were accepted lately.
@@ -265,89 +265,92 @@ impl Standing {
     }
 
     /// Why a refusal of a recipient of the domain tells nothing: who does not want us may say so in any words.
-    pub(in crate::verify) fn distrusts(&self, domain: u32) -> Option<&Outcome> {
-        self.verdict().or_else(|| self.refuses(domain))
+    pub(in crate::verify) fn distrust_reason(&self, domain: u32) -> Option<&Outcome> {
+        self.last_block().or_else(|| self.domain_block(domain))
     }
 
     /// Remembers a verdict that was given `at` a time and is not sure yet.
-    pub(in crate::verify) fn suspect(
+    pub(in crate::verify) fn add_provisional(
         &mut self,
         mx_set: usize,
         connection: u32,
         at: Instant,
-        suspect: Suspect,
+        verdict: ProvisionalVerdict,
     ) {
-        self.octets += suspect.octets();
-        let doubtful = Doubtful { at, connection, suspect };
-        self.doubts.entry(mx_set).or_default().suspects.push_back(doubtful);
-        self.suspects += 1;
+        self.octets += verdict.octets();
+        let entry = ProvisionalEntry { at, connection, verdict };
+        self.by_mx_set.entry(mx_set).or_default().provisional.push_back(entry);
+        self.provisional += 1;
     }
 
     /// Tells whether anything is in doubt at an MX set.
-    pub(in crate::verify) fn has_suspects(&self, mx_set: usize) -> bool {
-        self.doubts.get(&mx_set).is_some_and(|doubt| !doubt.suspects.is_empty())
+    pub(in crate::verify) fn has_provisional(&self, mx_set: usize) -> bool {
+        self.by_mx_set.get(&mx_set).is_some_and(|of_set| !of_set.provisional.is_empty())
     }
 
     /// Tells whether any verdict is kept back at an MX set.
-    pub(in crate::verify) fn keeps(&self, mx_set: usize) -> bool {
-        let is_kept = |doubtful: &Doubtful| matches!(doubtful.suspect, Suspect::Kept(_));
-        self.doubts.get(&mx_set).is_some_and(|doubt| doubt.suspects.iter().any(is_kept))
+    pub(in crate::verify) fn holds_any(&self, mx_set: usize) -> bool {
+        let is_held = |entry: &ProvisionalEntry| matches!(entry.verdict, ProvisionalVerdict::Held(_));
+        self.by_mx_set.get(&mx_set).is_some_and(|of_set| of_set.provisional.iter().any(is_held))
     }
 
-    /// Takes the suspects of an MX set that have become sure, or are too many to be remembered.
-    pub(in crate::verify) fn sure(&mut self, mx_set: usize) -> Vec<Suspect> {
-        let Some(doubt) = self.doubts.get_mut(&mx_set) else { return Vec::new() };
-        let proved = doubt.proved.take();
-        let until = doubt.sure_until;
-        let mut sure = Vec::new();
-        let is_sure = |nth: usize, doubtful: &Doubtful| {
-            let by_itself = proved.is_some_and(|(on, before)| doubtful.connection == on && nth < before);
-            by_itself || until.is_some_and(|until| doubtful.at < until)
+    /// Takes the provisional verdicts of an MX set that have become sure, or are too many to be remembered.
+    pub(in crate::verify) fn take_confirmed(&mut self, mx_set: usize) -> Vec<ProvisionalVerdict> {
+        let Some(of_set) = self.by_mx_set.get_mut(&mx_set) else { return Vec::new() };
+        let confirmed_by = of_set.confirmed_by.take();
+        let until = of_set.confirmed_until;
+        let mut confirmed = Vec::new();
+        let is_confirmed = |nth: usize, entry: &ProvisionalEntry| {
+            let by_itself = confirmed_by.is_some_and(|(on, before)| entry.connection == on && nth < before);
+            by_itself || until.is_some_and(|until| entry.at < until)
         };
-        let before = proved.map_or(0, |(_, before)| before);
+        let before = confirmed_by.map_or(0, |(_, before)| before);
         let mut left = VecDeque::new();
-        for (nth, doubtful) in doubt.suspects.drain(..before).enumerate() {
-            match is_sure(nth, &doubtful) {
-                true => sure.push(doubtful.suspect),
-                false => left.push_back(doubtful),
+        for (nth, entry) in of_set.provisional.drain(..before).enumerate() {
+            match is_confirmed(nth, &entry) {
+                true => confirmed.push(entry.verdict),
+                false => left.push_back(entry),
             }
         }
         if !left.is_empty() {
-            left.append(&mut doubt.suspects);
-            doubt.suspects = left;
+            left.append(&mut of_set.provisional);
+            of_set.provisional = left;
         }
-        let octets_of = |sure: &[Suspect]| sure.iter().map(Suspect::octets).sum::<usize>();
-        let (mut suspects, mut octets) = (self.suspects - sure.len(), self.octets - octets_of(&sure));
-        while suspects > MAX_SUSPECTS || octets > MAX_SUSPECT_OCTETS {
-            let Some(Doubtful { suspect, .. }) = doubt.suspects.pop_front() else { break };
-            suspects -= 1;
-            octets -= suspect.octets();
-            sure.push(suspect);
+        let octets_of = |confirmed: &[ProvisionalVerdict]| {
+            confirmed.iter().map(ProvisionalVerdict::octets).sum::<usize>()
+        };
+        let (mut provisional, mut octets) =
+            (self.provisional - confirmed.len(), self.octets - octets_of(&confirmed));
+        while provisional > MAX_PROVISIONAL || octets > MAX_PROVISIONAL_OCTETS {
+            let Some(ProvisionalEntry { verdict, .. }) = of_set.provisional.pop_front() else { break };
+            provisional -= 1;
+            octets -= verdict.octets();
+            confirmed.push(verdict);
         }
-        (self.suspects, self.octets) = (suspects, octets);
-        sure
+        (self.provisional, self.octets) = (provisional, octets);
+        confirmed
     }
 
     /// Nothing more will come that could cast doubt on what was kept back.
-    pub(in crate::verify) fn release(&mut self) -> Vec<Suspect> {
-        self.take_suspects(None)
+    pub(in crate::verify) fn take_all(&mut self) -> Vec<ProvisionalVerdict> {
+        self.take_provisional(None)
     }
 
     /// Takes note of an answer with blame on us, about a recipient of `domain`.
-    fn blamed(&mut self, domain: u32, outcome: &Outcome, now: Instant) -> Finding {
+    fn record_blame(&mut self, domain: u32, outcome: &Outcome, now: Instant) -> BlockScope {
         let several = self.row.0 > 0 && self.row.1 != Some(domain);
         self.row = (self.row.0 + 1, (!several).then_some(domain));
-        if self.row.0 < BLAMED && !self.is_on_probation(now) {
-            return Finding::None;
+        if self.row.0 < MAX_REFUSALS_IN_A_ROW && !self.is_on_probation(now) {
+            return BlockScope::None;
         }
         // One domain of many may have rules of its own.
         if !several && self.has_clean_beside(domain) && self.domains.is_empty() && self.blocked.is_none() {
             self.domains.insert(domain, outcome.clone());
             self.row = (0, None);
-            return Finding::Domain;
+            return BlockScope::Domain;
         }
         self.block(outcome, now);
-        Finding::Lane
+        BlockScope::Lane
     }
 
     /// The provider does not want us.
@@ -357,63 +360,63 @@ impl Standing {
 
     /// Leaves the provider alone, the first time for as long as is given if that is less than usual.
     pub(in crate::verify) fn block_for(&mut self, first: Option<Duration>, outcome: &Outcome, now: Instant) {
-        let first = first.map_or(ALONE.0, |first| first.min(ALONE.0));
-        let alone = first.saturating_mul(1 << self.trips.min(8)).min(ALONE.1);
+        let first = first.map_or(BLOCK_DURATION.0, |first| first.min(BLOCK_DURATION.0));
+        let alone = first.saturating_mul(1 << self.trips.min(8)).min(BLOCK_DURATION.1);
         self.blocked = Some(Blocked { outcome: outcome.clone(), until: now + alone });
         self.trips += 1;
         self.row = (0, None);
     }
 
-    /// The suspects of the domain, or all of them.
-    pub(in crate::verify) fn take_suspects(&mut self, domain: Option<u32>) -> Vec<Suspect> {
-        let of = |suspect: &Suspect| domain.is_none_or(|domain| suspect.domain() == domain);
+    /// The provisional verdicts of the domain, or all of them.
+    pub(in crate::verify) fn take_provisional(&mut self, domain: Option<u32>) -> Vec<ProvisionalVerdict> {
+        let of = |verdict: &ProvisionalVerdict| domain.is_none_or(|domain| verdict.domain() == domain);
         let mut all = Vec::new();
-        for doubt in self.doubts.values_mut() {
+        for of_set in self.by_mx_set.values_mut() {
             let (taken, left): (Vec<_>, Vec<_>) =
-                mem::take(&mut doubt.suspects).into_iter().partition(|doubtful| of(&doubtful.suspect));
-            (doubt.suspects, doubt.proved) = (left.into(), None);
+                mem::take(&mut of_set.provisional).into_iter().partition(|entry| of(&entry.verdict));
+            (of_set.provisional, of_set.confirmed_by) = (left.into(), None);
             all.extend(taken);
         }
-        self.taken(all)
+        self.remove(all)
     }
 
-    /// Takes the suspects of the connections to an MX set on which so many in doubt are `unlikely`.
-    pub(in crate::verify) fn take_unproved(
+    /// Takes the provisional verdicts of the connections to an MX set on which so many in doubt are `unlikely`.
+    pub(in crate::verify) fn take_unconfirmed(
         &mut self,
         mx_set: usize,
         unlikely: impl Fn(usize) -> bool,
-    ) -> Vec<Suspect> {
-        let Some(doubt) = self.doubts.get_mut(&mx_set) else { return Vec::new() };
+    ) -> Vec<ProvisionalVerdict> {
+        let Some(of_set) = self.by_mx_set.get_mut(&mx_set) else { return Vec::new() };
         let mut counts: HashMap<u32, usize> = HashMap::default();
-        for doubtful in &doubt.suspects {
-            *counts.entry(doubtful.connection).or_default() += 1;
+        for entry in &of_set.provisional {
+            *counts.entry(entry.connection).or_default() += 1;
         }
-        let (taken, left): (Vec<_>, Vec<_>) = mem::take(&mut doubt.suspects)
+        let (taken, left): (Vec<_>, Vec<_>) = mem::take(&mut of_set.provisional)
             .into_iter()
-            .partition(|doubtful| counts.get(&doubtful.connection).is_some_and(|count| unlikely(*count)));
-        (doubt.suspects, doubt.proved) = (left.into(), None);
-        self.taken(taken)
+            .partition(|entry| counts.get(&entry.connection).is_some_and(|count| unlikely(*count)));
+        (of_set.provisional, of_set.confirmed_by) = (left.into(), None);
+        self.remove(taken)
     }
 
-    /// Takes the suspects of an MX set.
-    pub(in crate::verify) fn take_suspects_at(&mut self, mx_set: usize) -> Vec<Suspect> {
-        let Some(doubt) = self.doubts.get_mut(&mx_set) else { return Vec::new() };
-        doubt.proved = None;
-        let taken = mem::take(&mut doubt.suspects);
-        self.taken(taken)
+    /// Takes the provisional verdicts of an MX set.
+    pub(in crate::verify) fn take_provisional_at(&mut self, mx_set: usize) -> Vec<ProvisionalVerdict> {
+        let Some(of_set) = self.by_mx_set.get_mut(&mx_set) else { return Vec::new() };
+        of_set.confirmed_by = None;
+        let taken = mem::take(&mut of_set.provisional);
+        self.remove(taken)
     }
 
-    /// Records that these are no longer suspects.
-    fn taken(&mut self, taken: impl IntoIterator<Item = Doubtful>) -> Vec<Suspect> {
-        let taken: Vec<_> = taken.into_iter().map(|doubtful| doubtful.suspect).collect();
-        self.suspects -= taken.len();
-        self.octets -= taken.iter().map(Suspect::octets).sum::<usize>();
+    /// Records that these are no longer provisional.
+    fn remove(&mut self, taken: impl IntoIterator<Item = ProvisionalEntry>) -> Vec<ProvisionalVerdict> {
+        let taken: Vec<_> = taken.into_iter().map(|entry| entry.verdict).collect();
+        self.provisional -= taken.len();
+        self.octets -= taken.iter().map(ProvisionalVerdict::octets).sum::<usize>();
         taken
     }
 
     /// Whether nothing is in doubt, and nobody does not want us.
     pub(in crate::verify) fn is_clear(&self) -> bool {
-        self.suspects == 0 && self.blocked.is_none() && self.domains.is_empty()
+        self.provisional == 0 && self.blocked.is_none() && self.domains.is_empty()
     }
 
     /// Forgets of which domains recipients were judged, but for the last: that there was any is still known.
@@ -423,7 +426,7 @@ impl Standing {
     }
 
     /// When the provider will be tried again.
-    pub(in crate::verify) fn until(&self) -> Option<Instant> {
+    pub(in crate::verify) fn blocked_until(&self) -> Option<Instant> {
         self.blocked.as_ref().map(|blocked| blocked.until)
     }
 }

@@ -4,16 +4,16 @@ use crate::{
     verify::{Classifier, Verdict},
 };
 
-fn told(id: u64, domain: u32) -> Suspect {
-    Suspect::Told { id, domain }
+fn reported(id: u64, domain: u32) -> ProvisionalVerdict {
+    ProvisionalVerdict::Reported { id, domain }
 }
 
-fn ids(suspects: impl IntoIterator<Item = Suspect>) -> Vec<u64> {
-    let id = |suspect| match suspect {
-        Suspect::Told { id, .. } => id,
-        Suspect::Kept(kept) => kept.item.id,
+fn ids(verdicts: impl IntoIterator<Item = ProvisionalVerdict>) -> Vec<u64> {
+    let id = |verdict| match verdict {
+        ProvisionalVerdict::Reported { id, .. } => id,
+        ProvisionalVerdict::Held(held) => held.item.id,
     };
-    suspects.into_iter().map(id).collect()
+    verdicts.into_iter().map(id).collect()
 }
 
 fn reply(code: u16, text: &str) -> Outcome {
@@ -32,68 +32,68 @@ fn temporary() -> Outcome {
 }
 
 /// The last finding after so many answers with blame on us.
-fn blame(standing: &mut Standing, domain: u32, times: u32, now: Instant) -> Finding {
-    (0..times).map(|_| standing.refused(domain, &outcome(), || false, now)).last().unwrap()
+fn blame(breaker: &mut ProviderBreaker, domain: u32, times: u32, now: Instant) -> BlockScope {
+    (0..times).map(|_| breaker.record_refusal(domain, &outcome(), || false, now)).last().unwrap()
 }
 
 #[test]
 fn an_acceptance_clears_suspects_and_a_burst_takes_them_back() {
-    let (mut standing, now) = (Standing::default(), Instant::now());
+    let (mut breaker, now) = (ProviderBreaker::default(), Instant::now());
     let at = |seconds| now + Duration::from_secs(seconds);
-    standing.suspect(0, 1, at(1), told(1, 1));
-    standing.suspect(0, 1, at(3), told(2, 1));
-    standing.accepted(9, 1, true, 5, at(4));
-    assert!(standing.sure(0).is_empty(), "said by somebody else");
-    standing.accepted(0, 2, true, 1, at(2));
-    assert_eq!(ids(standing.sure(0)), [1]);
-    assert!(standing.sure(0).is_empty(), "said after the last acceptance");
-    assert_eq!(blame(&mut standing, 1, BLAMED - 1, now), Finding::None);
-    standing.refused(1, &temporary(), || false, now);
-    assert_eq!(blame(&mut standing, 5, BLAMED / 2, now), Finding::None);
-    assert_eq!(blame(&mut standing, 1, BLAMED / 2, now), Finding::Lane);
-    assert_eq!(ids(standing.take_suspects(None)), [2]);
-    assert!(standing.blocked(now).is_some());
+    breaker.add_provisional(0, 1, at(1), reported(1, 1));
+    breaker.add_provisional(0, 1, at(3), reported(2, 1));
+    breaker.record_acceptance(9, 1, true, 5, at(4));
+    assert!(breaker.take_confirmed(0).is_empty(), "said by somebody else");
+    breaker.record_acceptance(0, 2, true, 1, at(2));
+    assert_eq!(ids(breaker.take_confirmed(0)), [1]);
+    assert!(breaker.take_confirmed(0).is_empty(), "said after the last acceptance");
+    assert_eq!(blame(&mut breaker, 1, MAX_REFUSALS_IN_A_ROW - 1, now), BlockScope::None);
+    breaker.record_refusal(1, &temporary(), || false, now);
+    assert_eq!(blame(&mut breaker, 5, MAX_REFUSALS_IN_A_ROW / 2, now), BlockScope::None);
+    assert_eq!(blame(&mut breaker, 1, MAX_REFUSALS_IN_A_ROW / 2, now), BlockScope::Lane);
+    assert_eq!(ids(breaker.take_provisional(None)), [2]);
+    assert!(breaker.blocked(now).is_some());
 }
 
 #[test]
 fn an_acceptance_on_a_connection_proves_what_was_refused_on_it_before() {
-    let (mut standing, now) = (Standing::default(), Instant::now());
+    let (mut breaker, now) = (ProviderBreaker::default(), Instant::now());
     let at = |seconds| now + Duration::from_secs(seconds);
-    standing.suspect(0, 1, at(1), told(1, 1));
-    standing.suspect(0, 2, at(2), told(2, 1));
-    standing.suspect(0, 1, at(3), told(3, 1));
+    breaker.add_provisional(0, 1, at(1), reported(1, 1));
+    breaker.add_provisional(0, 2, at(2), reported(2, 1));
+    breaker.add_provisional(0, 1, at(3), reported(3, 1));
     // Asked before the third answer came, yet answered after it.
-    standing.accepted(0, 1, false, 1, at(2));
-    standing.suspect(0, 1, at(4), told(4, 1));
-    assert_eq!(ids(standing.sure(0)), [1, 3]);
-    standing.accepted(0, 3, false, 1, at(9));
-    assert!(standing.sure(0).is_empty(), "on another connection");
-    assert!(standing.has_suspects(0) && !standing.has_suspects(1));
-    assert!(standing.take_suspects_at(1).is_empty());
-    assert_eq!(ids(standing.take_suspects_at(0)), [2, 4]);
-    assert!(!standing.has_suspects(0));
+    breaker.record_acceptance(0, 1, false, 1, at(2));
+    breaker.add_provisional(0, 1, at(4), reported(4, 1));
+    assert_eq!(ids(breaker.take_confirmed(0)), [1, 3]);
+    breaker.record_acceptance(0, 3, false, 1, at(9));
+    assert!(breaker.take_confirmed(0).is_empty(), "on another connection");
+    assert!(breaker.has_provisional(0) && !breaker.has_provisional(1));
+    assert!(breaker.take_provisional_at(1).is_empty());
+    assert_eq!(ids(breaker.take_provisional_at(0)), [2, 4]);
+    assert!(!breaker.has_provisional(0));
 }
 
 #[test]
 fn suspects_that_are_too_many_are_sure_the_oldest_first() {
-    let (mut standing, now) = (Standing::default(), Instant::now());
-    let all = MAX_SUSPECTS as u64 + 2;
-    (0..all).for_each(|id| standing.suspect(0, 1, now, told(id, 1)));
-    assert_eq!(ids(standing.sure(0)), [0, 1]);
-    assert!(standing.sure(0).is_empty());
-    assert_eq!(standing.release().len(), MAX_SUSPECTS);
+    let (mut breaker, now) = (ProviderBreaker::default(), Instant::now());
+    let all = MAX_PROVISIONAL as u64 + 2;
+    (0..all).for_each(|id| breaker.add_provisional(0, 1, now, reported(id, 1)));
+    assert_eq!(ids(breaker.take_confirmed(0)), [0, 1]);
+    assert!(breaker.take_confirmed(0).is_empty());
+    assert_eq!(breaker.take_all().len(), MAX_PROVISIONAL);
 }
 
 #[test]
 fn that_recipients_were_judged_outlives_their_domains() {
-    let (mut standing, now) = (Standing::default(), Instant::now());
-    (0..1_000).for_each(|domain| standing.accepted(0, 1, true, domain, now));
-    standing.forget_domains();
-    assert_eq!(standing.policy.judged.0.len(), 1);
-    standing.forget_domains();
-    assert!(standing.policy.judged.0.contains(&999) && standing.is_clear());
-    standing.suspect(0, 1, now, told(1, 1));
-    assert!(!standing.is_clear());
+    let (mut breaker, now) = (ProviderBreaker::default(), Instant::now());
+    (0..1_000).for_each(|domain| breaker.record_acceptance(0, 1, true, domain, now));
+    breaker.forget_domains();
+    assert_eq!(breaker.policy.judged.0.len(), 1);
+    breaker.forget_domains();
+    assert!(breaker.policy.judged.0.contains(&999) && breaker.is_clear());
+    breaker.add_provisional(0, 1, now, reported(1, 1));
+    assert!(!breaker.is_clear());
 }
 
 fn policy() -> Outcome {
@@ -101,64 +101,78 @@ fn policy() -> Outcome {
 }
 
 /// The last finding after so many refusals.
-fn refuse(standing: &mut Standing, domain: u32, outcome: &Outcome, times: u32, others: bool) -> Finding {
+fn refuse(
+    breaker: &mut ProviderBreaker,
+    domain: u32,
+    outcome: &Outcome,
+    times: u32,
+    others: bool,
+) -> BlockScope {
     let now = Instant::now();
-    (0..times).map(|_| standing.refused(domain, outcome, || others, now)).last().unwrap()
+    (0..times).map(|_| breaker.record_refusal(domain, outcome, || others, now)).last().unwrap()
 }
 
 #[test]
 fn a_pause_is_no_longer_than_is_given() {
-    let (mut standing, now) = (Standing::default(), Instant::now());
+    let (mut breaker, now) = (ProviderBreaker::default(), Instant::now());
     let second = Duration::from_secs(1);
-    standing.block_for(Some(second), &Outcome::harvest_defence(), now);
-    assert_eq!(standing.until(), Some(now + second));
-    standing.block_for(Some(second), &Outcome::harvest_defence(), now);
-    assert_eq!(standing.until(), Some(now + second * 2), "the next is twice as long");
-    standing.accepted(0, 1, true, 1, now + second * 2);
-    standing.block_for(Some(ALONE.0 * 9), &Outcome::harvest_defence(), now);
-    assert_eq!(standing.until(), Some(now + ALONE.0));
+    breaker.block_for(Some(second), &Outcome::harvest_defence(), now);
+    assert_eq!(breaker.blocked_until(), Some(now + second));
+    breaker.block_for(Some(second), &Outcome::harvest_defence(), now);
+    assert_eq!(breaker.blocked_until(), Some(now + second * 2), "the next is twice as long");
+    breaker.record_acceptance(0, 1, true, 1, now + second * 2);
+    breaker.block_for(Some(BLOCK_DURATION.0 * 9), &Outcome::harvest_defence(), now);
+    assert_eq!(breaker.blocked_until(), Some(now + BLOCK_DURATION.0));
 }
 
 #[test]
 fn nothing_but_refusals_by_policy_or_of_the_sender_block_the_provider() {
     for outcome in [policy(), reply(550, "That recipient does not accept bounces")] {
-        let mut standing = Standing::default();
-        assert_eq!(refuse(&mut standing, 1, &outcome, BLAMED - 1, false), Finding::None);
-        assert_eq!(refuse(&mut standing, 1, &outcome, 1, false), Finding::Lane, "{outcome:?}");
-        let (mut standing, now) = (Standing::default(), Instant::now());
-        assert_eq!(refuse(&mut standing, 1, &outcome, BLAMED - 1, false), Finding::None);
-        standing.accepted(0, 1, true, 1, now);
-        assert_eq!(refuse(&mut standing, 1, &outcome, BLAMED, false), Finding::None, "beside an acceptance");
+        let mut breaker = ProviderBreaker::default();
+        assert_eq!(refuse(&mut breaker, 1, &outcome, MAX_REFUSALS_IN_A_ROW - 1, false), BlockScope::None);
+        assert_eq!(refuse(&mut breaker, 1, &outcome, 1, false), BlockScope::Lane, "{outcome:?}");
+        let (mut breaker, now) = (ProviderBreaker::default(), Instant::now());
+        assert_eq!(refuse(&mut breaker, 1, &outcome, MAX_REFUSALS_IN_A_ROW - 1, false), BlockScope::None);
+        breaker.record_acceptance(0, 1, true, 1, now);
+        assert_eq!(
+            refuse(&mut breaker, 1, &outcome, MAX_REFUSALS_IN_A_ROW, false),
+            BlockScope::None,
+            "beside an acceptance"
+        );
     }
 }
 
 #[test]
 fn other_domains_are_asked_although_one_refuses_by_policy() {
-    let mut standing = Standing::default();
-    assert_eq!(refuse(&mut standing, 1, &policy(), BLAMED, true), Finding::Domain);
-    assert!(standing.refuses(1).is_some() && standing.verdict().is_none());
-    assert_eq!(refuse(&mut standing, 2, &policy(), BLAMED, true), Finding::Lane, "nothing else was said");
+    let mut breaker = ProviderBreaker::default();
+    assert_eq!(refuse(&mut breaker, 1, &policy(), MAX_REFUSALS_IN_A_ROW, true), BlockScope::Domain);
+    assert!(breaker.domain_block(1).is_some() && breaker.last_block().is_none());
+    assert_eq!(
+        refuse(&mut breaker, 2, &policy(), MAX_REFUSALS_IN_A_ROW, true),
+        BlockScope::Lane,
+        "nothing else was said"
+    );
 
-    let (mut standing, now) = (Standing::default(), Instant::now());
-    standing.accepted(0, 1, true, 9, now);
+    let (mut breaker, now) = (ProviderBreaker::default(), Instant::now());
+    breaker.record_acceptance(0, 1, true, 9, now);
     for domain in 1..4 {
-        let finding = refuse(&mut standing, domain, &policy(), 200, false);
-        assert!(standing.refuses(domain).is_some(), "{finding:?}");
-        standing.accepted(0, 1, true, 9, now);
+        let scope = refuse(&mut breaker, domain, &policy(), 200, false);
+        assert!(breaker.domain_block(domain).is_some(), "{scope:?}");
+        breaker.record_acceptance(0, 1, true, 9, now);
     }
-    assert!(standing.verdict().is_none());
+    assert!(breaker.last_block().is_none());
 }
 
 #[test]
 fn policies_that_concern_some_recipients_stop_nothing() {
     let mut random = fastrand::Rng::with_seed(3);
     for share in [0.1, 0.5, 0.8] {
-        let (mut standing, now) = (Standing::default(), Instant::now());
+        let (mut breaker, now) = (ProviderBreaker::default(), Instant::now());
         for _ in 0..20_000 {
             if random.f64() < share {
-                assert_eq!(standing.refused(1, &policy(), || false, now), Finding::None, "{share}");
+                assert_eq!(breaker.record_refusal(1, &policy(), || false, now), BlockScope::None, "{share}");
             } else {
-                standing.accepted(0, 1, true, 1, now);
+                breaker.record_acceptance(0, 1, true, 1, now);
             }
         }
     }
@@ -166,7 +180,7 @@ fn policies_that_concern_some_recipients_stop_nothing() {
 
 #[test]
 fn refusals_that_say_nothing_of_us_block_nobody() {
-    let mut standing = Standing::default();
+    let mut breaker = ProviderBreaker::default();
     let verdict = Verdict {
         sub_status: SubStatus::PolicyRejected,
         blame: Some(Blame::Policy),
@@ -175,35 +189,35 @@ fn refusals_that_say_nothing_of_us_block_nobody() {
     };
     let tls = Outcome { verdict, ..reply(530, "5.7.0 Must issue a STARTTLS command first") };
     for outcome in [reply(450, "4.7.1 Policy rejection, try again later"), temporary(), tls] {
-        assert_eq!(refuse(&mut standing, 1, &outcome, 100, false), Finding::None, "{outcome:?}");
+        assert_eq!(refuse(&mut breaker, 1, &outcome, 100, false), BlockScope::None, "{outcome:?}");
     }
 }
 
 #[test]
 fn one_domain_of_many_is_blocked_alone_and_a_second_one_means_all() {
-    let (mut standing, now) = (Standing::default(), Instant::now());
-    standing.accepted(0, 1, true, 1, now);
-    standing.suspect(0, 1, now, told(7, 2));
-    standing.suspect(0, 1, now, told(8, 1));
-    assert_eq!(blame(&mut standing, 2, BLAMED, now), Finding::Domain);
-    assert!(standing.refuses(2).is_some() && standing.refuses(1).is_none());
-    assert_eq!(ids(standing.take_suspects(Some(2))), [7]);
-    assert_eq!(blame(&mut standing, 3, BLAMED, now), Finding::Lane);
-    assert_eq!(ids(standing.take_suspects(None)), [8]);
+    let (mut breaker, now) = (ProviderBreaker::default(), Instant::now());
+    breaker.record_acceptance(0, 1, true, 1, now);
+    breaker.add_provisional(0, 1, now, reported(7, 2));
+    breaker.add_provisional(0, 1, now, reported(8, 1));
+    assert_eq!(blame(&mut breaker, 2, MAX_REFUSALS_IN_A_ROW, now), BlockScope::Domain);
+    assert!(breaker.domain_block(2).is_some() && breaker.domain_block(1).is_none());
+    assert_eq!(ids(breaker.take_provisional(Some(2))), [7]);
+    assert_eq!(blame(&mut breaker, 3, MAX_REFUSALS_IN_A_ROW, now), BlockScope::Lane);
+    assert_eq!(ids(breaker.take_provisional(None)), [8]);
 }
 
 #[test]
 fn after_a_while_one_refusal_more_is_enough_and_the_while_grows() {
-    let (mut standing, now) = (Standing::default(), Instant::now());
-    blame(&mut standing, 1, BLAMED, now);
-    let later = now + ALONE.0;
-    assert!(standing.blocked(later).is_none() && standing.is_on_probation(later));
-    assert_eq!(blame(&mut standing, 1, 1, later), Finding::Lane);
-    assert!(standing.blocked(later + ALONE.0).is_some());
-    let again = later + 2 * ALONE.0;
-    assert!(standing.is_on_probation(again));
-    standing.accepted(0, 1, true, 1, later);
-    assert!(standing.is_on_probation(again), "said before");
-    standing.accepted(0, 1, true, 1, again);
-    assert!(!standing.is_on_probation(again) && standing.verdict().is_none());
+    let (mut breaker, now) = (ProviderBreaker::default(), Instant::now());
+    blame(&mut breaker, 1, MAX_REFUSALS_IN_A_ROW, now);
+    let later = now + BLOCK_DURATION.0;
+    assert!(breaker.blocked(later).is_none() && breaker.is_on_probation(later));
+    assert_eq!(blame(&mut breaker, 1, 1, later), BlockScope::Lane);
+    assert!(breaker.blocked(later + BLOCK_DURATION.0).is_some());
+    let again = later + 2 * BLOCK_DURATION.0;
+    assert!(breaker.is_on_probation(again));
+    breaker.record_acceptance(0, 1, true, 1, later);
+    assert!(breaker.is_on_probation(again), "said before");
+    breaker.record_acceptance(0, 1, true, 1, again);
+    assert!(!breaker.is_on_probation(again) && breaker.last_block().is_none());
 }
