@@ -15,7 +15,7 @@ use crate::verify::{
     outcome::Outcome,
     policy::{
         breaker::{BlockScope, HeldVerdict, ProvisionalVerdict},
-        rejection_rate::Risk,
+        rejection_rate::ExpectedRejections,
     },
     verifier::RetryOwner,
 };
@@ -33,8 +33,8 @@ pub(super) enum Turn {
 }
 
 impl LaneInner {
-    /// Puts a control before the questions that wait, if one is due. A connection that is `spent` has its own at its end.
-    pub(super) fn next_turn(&mut self, handle: &mut LaneHandle, spent: bool, now: Instant) -> Turn {
+    /// Puts a control before the questions that wait, if one is due. A connection that is `exhausted` has its own at its end.
+    pub(super) fn next_turn(&mut self, handle: &mut LaneHandle, exhausted: bool, now: Instant) -> Turn {
         let mx_set = &mut self.mx_sets[handle.mx_set];
         if mx_set.waits_for_control() {
             return Turn::Wait;
@@ -52,7 +52,7 @@ impl LaneInner {
             // The next connection is asked, unless an acceptance comes first.
             mx_set.harvest.withdraw();
             self.pop(handle.mx_set);
-        } else if !spent && mx_set.harvest.wants_control(&handle.harvest) {
+        } else if !exhausted && mx_set.harvest.wants_control(&handle.harvest) {
             self.put_control(handle.mx_set);
         }
         Turn::Free
@@ -81,9 +81,9 @@ impl LaneInner {
             return None;
         }
         let control = self.control_on(handle)?;
-        self.mx_sets[handle.mx_set].rates.ask(control.kin(), 1);
-        let (questions, risk) = (vec![control], Risk::default());
-        Some(Window { questions, risk, smtputf8: false, last: false, alone: false })
+        self.mx_sets[handle.mx_set].rates.record_asked(control.cohort(), 1);
+        let (questions, expected) = (vec![control], ExpectedRejections::default());
+        Some(Window { questions, expected, smtputf8: false, last: false, alone: false })
     }
 
     fn control_on(&mut self, handle: &mut LaneHandle) -> Option<Question> {
@@ -297,8 +297,8 @@ mod tests {
     }
 
     fn draw(state: &mut LaneInner, lane: &Lane, handle: &mut LaneHandle) -> Draw {
-        let left = Budget::new(&lane.limits, None, None).left(Risk::default());
-        state.draw(handle, left, 1..=100, true, false, Instant::now())
+        let budget = Budget::new(&lane.limits, None, None).remaining(ExpectedRejections::default());
+        state.draw(handle, budget, 1..=100, true, false, Instant::now())
     }
 
     fn controls(questions: &[Question]) -> usize {

@@ -17,7 +17,7 @@ use crate::{
         policy::{
             harvest_defence::{OnConnection, Origin},
             rate_limit::Windows,
-            rejection_rate::Left,
+            rejection_rate::RemainingBudget,
         },
     },
 };
@@ -128,16 +128,22 @@ impl LaneHandle {
         self.source.origin = origin;
     }
 
-    /// The next window, of so many recipients, while so many rejections are left; if the connection is `worn`, perhaps
+    /// The next window, of so many recipients, while so many rejections are left; if the connection is `nearly_exhausted`, perhaps
     /// its last.
-    pub(super) fn draw(&mut self, left: Left, sizes: RangeInclusive<u32>, quiet: bool, worn: bool) -> Draw {
+    pub(super) fn draw(
+        &mut self,
+        budget: RemainingBudget,
+        sizes: RangeInclusive<u32>,
+        quiet: bool,
+        nearly_exhausted: bool,
+    ) -> Draw {
         let lane = Arc::clone(&self.lane);
         let now = Instant::now();
         let mut state = lane.lock();
-        let draw = state.draw(self, left, sizes, quiet, worn, now);
+        let draw = state.draw(self, budget, sizes, quiet, nearly_exhausted, now);
         let over = match &draw {
             Draw::Window(_) => false,
-            Draw::Nothing => left.is_spent() || state.mx_sets[self.mx_set].is_empty(),
+            Draw::Nothing => budget.is_exhausted() || state.mx_sets[self.mx_set].is_empty(),
             Draw::Leave => true,
         };
         if quiet && over { state.closing_control(self, draw, now) } else { draw }
@@ -181,7 +187,7 @@ impl LaneHandle {
             state.tested(self.mx_set);
         }
         for question in questions.into_iter().rev() {
-            state.mx_sets[self.mx_set].rates.take_back(question.kin());
+            state.mx_sets[self.mx_set].rates.record_unanswered(question.cohort());
             state.put_back(self.mx_set, question);
         }
     }

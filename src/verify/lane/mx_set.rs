@@ -14,7 +14,7 @@ use crate::verify::{
     outcome::Outcome,
     policy::{
         harvest_defence::Harvest,
-        rejection_rate::{Left, Rates, Risk},
+        rejection_rate::{ExpectedRejections, RejectionRates, RemainingBudget},
     },
     verifier::Item,
 };
@@ -32,7 +32,7 @@ pub(super) struct MxSet {
     pub(super) exchangers: Arc<Exchangers>,
     pub(super) queue: Queue,
     pub(super) domains: HashMap<u32, Domain<Accepted>>,
-    pub(super) rates: Rates,
+    pub(super) rates: RejectionRates,
     /// Whether its refusals are true.
     pub(super) harvest: Harvest,
     /// Recipients that the server takes in a transaction, as far as it has shown.
@@ -85,7 +85,7 @@ impl MxSet {
             exchangers: exchangers.into(),
             queue: Queue::default(),
             domains: HashMap::default(),
-            rates: Rates::default(),
+            rates: RejectionRates::default(),
             harvest: Harvest::default(),
             recipients: None,
             transactions: None,
@@ -144,8 +144,8 @@ impl MxSet {
     }
 
     /// The risk of as many of those that wait, at most `max`, as may be asked while so many rejections are left.
-    pub(super) fn affordable(&self, left: Left, max: u32) -> Risk {
-        self.rates.affordable(left, self.queue.next().take(max as usize).map(Question::kin))
+    pub(super) fn max_window(&self, budget: RemainingBudget, max: u32) -> ExpectedRejections {
+        self.rates.max_window(budget, self.queue.next().take(max as usize).map(Question::cohort))
     }
 
     /// Why the exchangers are left alone, if they are.

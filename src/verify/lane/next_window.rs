@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{control::Turn, handle::LaneHandle, question::Question, state::LaneInner};
 use crate::verify::{
     outcome::Outcome,
-    policy::rejection_rate::{Left, Risk},
+    policy::rejection_rate::{ExpectedRejections, RemainingBudget},
     run::BATCH_SIZE,
 };
 
@@ -21,7 +21,7 @@ const SLOW_WINDOW: u32 = 2;
 /// A window of questions.
 pub(super) struct Window {
     pub(super) questions: Vec<Question>,
-    pub(super) risk: Risk,
+    pub(super) expected: ExpectedRejections,
     /// Whether one of them needs SMTPUTF8.
     pub(super) smtputf8: bool,
     /// Whether the connection is worth nothing more, and there is more to ask on another.
@@ -44,10 +44,10 @@ impl LaneInner {
     pub(super) fn draw(
         &mut self,
         handle: &mut LaneHandle,
-        left: Left,
+        budget: RemainingBudget,
         sizes: RangeInclusive<u32>,
         quiet: bool,
-        worn: bool,
+        nearly_exhausted: bool,
         now: Instant,
     ) -> Draw {
         // Nobody else is told: until this connection is closed, the others are as many too many.
@@ -77,23 +77,24 @@ impl LaneInner {
         if !alone {
             self.sift(handle, most, now);
         }
-        match self.next_turn(handle, left.is_spent(), now) {
+        match self.next_turn(handle, budget.is_exhausted(), now) {
             Turn::Free => {}
             Turn::Control(window) => return Draw::Window(window),
             Turn::Wait => return Draw::Nothing,
             Turn::Leave => return Draw::Leave,
         }
         let waiting = self.mx_sets[handle.mx_set].len();
-        let risk = self.mx_sets[handle.mx_set].affordable(left, most);
-        let count = risk.recipients;
+        let expected = self.mx_sets[handle.mx_set].max_window(budget, most);
+        let count = expected.recipients;
         // Round trips for ever fewer recipients, until the last rejection is used up, take longer than to begin anew, where
         // there is more to ask: one more, in which goodbye is said, or none of one or two where it would not be understood.
         // Not so whether a domain accepts anything, which is worth one: others wait for it, and who answers the next
         // connection may be another exchanger.
-        let worn = worn && count < most && (count as usize) < waiting;
-        let last = worn && handle.pipelining && !self.mx_sets[handle.mx_set].quits_apart;
-        let few =
-            worn && count <= FEW && !(count > 0 && (last || self.mx_sets[handle.mx_set].asks_for_a_domain()));
+        let nearly_exhausted = nearly_exhausted && count < most && (count as usize) < waiting;
+        let last = nearly_exhausted && handle.pipelining && !self.mx_sets[handle.mx_set].quits_apart;
+        let few = nearly_exhausted
+            && count <= FEW
+            && !(count > 0 && (last || self.mx_sets[handle.mx_set].asks_for_a_domain()));
         if handle.gained > 0 && few {
             self.wake_another(handle.mx_set);
             return Draw::Leave;
@@ -126,12 +127,12 @@ impl LaneInner {
             questions.extend(self.last_control(handle));
         }
         let smtputf8 = smtputf8 && questions.iter().any(|question| question.needs_smtputf8());
-        for alike in questions.chunk_by(|one, next| one.kin() == next.kin()) {
-            self.mx_sets[handle.mx_set].rates.ask(alike[0].kin(), alike.len() as u32);
+        for alike in questions.chunk_by(|one, next| one.cohort() == next.cohort()) {
+            self.mx_sets[handle.mx_set].rates.record_asked(alike[0].cohort(), alike.len() as u32);
         }
         self.pace.take(questions.len() as u32);
         self.wake_another(handle.mx_set);
-        Draw::Window(Window { questions, risk, smtputf8, last, alone })
+        Draw::Window(Window { questions, expected, smtputf8, last, alone })
     }
 
     /// Uses the rate of one recipient, if it allows one.

@@ -29,7 +29,7 @@ use super::{
 use crate::{
     client::{Connection, SessionError},
     proto::{Command, DialogueError, MailParams, RcptParams, Reply, ReversePath, State, Verb},
-    verify::policy::rejection_rate::{Budget, Risk},
+    verify::policy::rejection_rate::{Budget, ExpectedRejections},
 };
 
 /// Windows in flight: beyond four, throughput hardly grows, and a refusal comes too late to be heeded.
@@ -71,7 +71,7 @@ pub(super) struct Probe<'a> {
     /// What the last window took.
     round_trip: Duration,
     /// That of all in flight.
-    risk: Risk,
+    expected: ExpectedRejections,
     closing: Option<Reply>,
     stopped: bool,
     /// Whether QUIT was sent, behind the last window.
@@ -99,7 +99,7 @@ impl<'a> Probe<'a> {
             flights: VecDeque::new(),
             held: Vec::new(),
             round_trip: Duration::ZERO,
-            risk: Risk::default(),
+            expected: ExpectedRejections::default(),
             closing: None,
             stopped: false,
             leaving: false,
@@ -136,7 +136,7 @@ impl<'a> Probe<'a> {
             _ if expired => End::Expired,
             (_, Some(reply)) => End::Closed(reply, suspects),
             (Err(error), None) => End::Broken(error, suspects),
-            (Ok(()), None) if self.stopped || self.budget.is_spent() => End::Spent,
+            (Ok(()), None) if self.stopped || self.budget.is_exhausted() => End::Spent,
             (Ok(()), None) => End::Idle,
         }
     }
@@ -225,7 +225,7 @@ impl<'a> Probe<'a> {
                 Some(window) => self.window(window).await?,
                 None if self.held.is_empty() => return Ok(()),
                 None => {
-                    let waits = !self.stopped && !self.budget.is_spent() && !self.is_overdue();
+                    let waits = !self.stopped && !self.budget.is_exhausted() && !self.is_overdue();
                     match if waits && self.handle.more(GRACE).await { self.room() } else { None } {
                         Some(window) => self.window(window).await?,
                         None => self.fence()?,
@@ -254,8 +254,8 @@ impl<'a> Probe<'a> {
         // A window behind others waits until it can be a good one: one write per recipient costs more than it gains.
         let quiet = self.flights.is_empty();
         let least = if quiet { 1 } else { full.div_ceil(2) };
-        let worn = quiet && self.budget.is_worn();
-        match self.handle.draw(self.budget.left(self.risk), least..=full, quiet, worn) {
+        let ending = quiet && self.budget.is_nearly_exhausted();
+        match self.handle.draw(self.budget.remaining(self.expected), least..=full, quiet, ending) {
             Draw::Window(window) => Some(window),
             Draw::Nothing => None,
             Draw::Leave => {
@@ -267,11 +267,11 @@ impl<'a> Probe<'a> {
 
     async fn window(&mut self, window: Window) -> Result<(), SessionError> {
         self.handle.lane.context.room().await;
-        let Window { questions, risk, smtputf8, last, alone } = window;
+        let Window { questions, expected, smtputf8, last, alone } = window;
         let count = questions.len();
-        self.budget.begin();
-        self.risk += risk;
-        self.flights.push_back(Flight::new(questions, risk, alone));
+        self.budget.record_transaction();
+        self.expected += expected;
+        self.flights.push_back(Flight::new(questions, expected, alone));
         self.connection.queue_mail(self.from, &MailParams { smtputf8, ..MailParams::default() })?;
         for _ in 0..count {
             self.make_room().await?;
@@ -321,7 +321,7 @@ impl<'a> Probe<'a> {
 
     /// Asks for a fence by itself: EHLO as long as that is worth it, or else QUIT.
     fn fence(&mut self) -> Result<(), SessionError> {
-        let stays = !self.stopped && !self.budget.is_spent();
+        let stays = !self.stopped && !self.budget.is_exhausted();
         self.unreset = false;
         if stays && self.fence.may_greet() {
             return self.greet();
@@ -376,7 +376,7 @@ impl<'a> Probe<'a> {
         }
         let Some(flight) = self.flights.front_mut() else { return Err(unsolicited(code)) };
         if !reply.is_positive() {
-            self.budget.reject(count);
+            self.budget.record_rejections(count);
         }
         if verb == Verb::Mail {
             flight.mail = Some(match reply.is_positive() {
@@ -471,11 +471,11 @@ impl<'a> Probe<'a> {
         self.round_trip = self.connection.last_read().saturating_duration_since(flight.asked);
         self.handle.windows.note(self.round_trip);
         self.handle.transactions += 1;
-        self.risk -= flight.risk;
+        self.expected -= flight.expected;
         self.held.push(flight);
         if self.flights.is_empty() {
             // To the bit, so that nothing is left of roundings.
-            self.risk = Risk::default();
+            self.expected = ExpectedRejections::default();
         }
     }
 

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     proto::Mailbox,
-    verify::{policy::rejection_rate::Kin, verifier::Item},
+    verify::{policy::rejection_rate::Cohort, verifier::Item},
 };
 
 /// How often a question may lose its connection, or be sent to another one, before that is its answer.
@@ -55,11 +55,11 @@ impl Question {
     }
 
     /// By whom it is judged how likely it is that the answer is a refusal.
-    pub(super) fn kin(&self) -> Kin {
+    pub(super) fn cohort(&self) -> Cohort {
         match self {
-            Self::Item(item) => Kin::new(item.domain, item.attempts),
-            Self::CatchAll { domain, .. } => Kin::random(*domain),
-            Self::Control { domain, .. } => Kin::new(*domain, 0),
+            Self::Item(item) => Cohort::new(item.domain, item.attempts),
+            Self::CatchAll { domain, .. } => Cohort::random(*domain),
+            Self::Control { domain, .. } => Cohort::new(*domain, 0),
         }
     }
 }
@@ -99,8 +99,8 @@ mod tests {
     fn a_random_mailbox_is_not_taken_for_an_address_of_its_domain() {
         let probe = Mailbox::parse("x7@example.com").unwrap();
         let question = Question::CatchAll { domain: 3, probe, losses: 0, attempts: 0 };
-        assert_eq!(question.kin(), Kin::random(3));
-        assert_ne!(question.kin(), Kin::new(3, 0));
+        assert_eq!(question.cohort(), Cohort::random(3));
+        assert_ne!(question.cohort(), Cohort::new(3, 0));
     }
 
     #[cfg(target_pointer_width = "64")]

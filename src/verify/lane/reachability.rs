@@ -158,7 +158,7 @@ impl LaneInner {
             match question.lose() {
                 Ok(question) => left.push(question),
                 Err(question) => {
-                    self.mx_sets[source.mx_set].rates.take_back(question.kin());
+                    self.mx_sets[source.mx_set].rates.record_unanswered(question.cohort());
                     self.settle(source, question, outcome, now);
                 }
             }

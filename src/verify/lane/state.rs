@@ -177,7 +177,7 @@ impl LaneInner {
     pub(super) fn put_back_suspects(&mut self, mx_set: usize, batches: impl IntoIterator<Item = Batch>) {
         let mut batches: Vec<_> = batches.into_iter().collect();
         for batch in &mut batches {
-            batch.iter().for_each(|question| self.mx_sets[mx_set].rates.take_back(question.kin()));
+            batch.iter().for_each(|question| self.mx_sets[mx_set].rates.record_unanswered(question.cohort()));
             let before = batch.len();
             batch.retain(|question| !matches!(question, Question::Control { .. }));
             if batch.len() < before {
@@ -415,7 +415,7 @@ mod tests {
         verify::{
             DomainFacts, Verifier, VerifierConfig,
             lane::{handle::LaneHandle, next_window::Draw},
-            policy::rejection_rate::{Budget, Kin, Risk},
+            policy::rejection_rate::{Budget, Cohort, ExpectedRejections},
             verifier::RetryOwner,
         },
     };
@@ -440,8 +440,11 @@ mod tests {
         let mut handle = LaneHandle::without_connection(Arc::clone(&lane), mx_set);
         state.connections = 1;
         state.take_in(mx_set, [item("jürgen@example.com")].into_iter());
-        let left = Budget::new(&lane.limits, None, None).left(Risk::default());
-        assert!(matches!(state.draw(&mut handle, left, 1..=100, true, false, Instant::now()), Draw::Nothing));
+        let budget = Budget::new(&lane.limits, None, None).remaining(ExpectedRejections::default());
+        assert!(matches!(
+            state.draw(&mut handle, budget, 1..=100, true, false, Instant::now()),
+            Draw::Nothing
+        ));
         assert_eq!(event_batches.try_recv().map(|event_batch| event_batch.events.len()), Ok(1));
     }
 
@@ -455,8 +458,8 @@ mod tests {
                 (LaneHandle::without_connection(Arc::clone(&lane), mx_set), Arc::clone(&lane));
             idle.spawn(async move {
                 let more = lane.more(mx_set, until).await;
-                let left = Budget::new(&lane.limits, None, None).left(Risk::default());
-                more && matches!(handle.draw(left, 1..=100, true, false), Draw::Window(_))
+                let budget = Budget::new(&lane.limits, None, None).remaining(ExpectedRejections::default());
+                more && matches!(handle.draw(budget, 1..=100, true, false), Draw::Window(_))
             });
         }
         tokio::task::yield_now().await;
@@ -475,14 +478,14 @@ mod tests {
         let lane = Arc::new(lane());
         let (mx_set, until) = (lane.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
         let limits = Limits { rejections: 1, ..lane.limits };
-        let worn = {
+        let nearly_exhausted = {
             let (mut handle, lane) =
                 (LaneHandle::without_connection(Arc::clone(&lane), mx_set), Arc::clone(&lane));
             (handle.gained, handle.pipelining) = (1, false);
             tokio::spawn(async move {
                 let more = lane.more(mx_set, until).await;
-                let left = Budget::new(&limits, None, None).left(Risk::default());
-                more && matches!(handle.draw(left, 1..=100, true, true), Draw::Leave)
+                let budget = Budget::new(&limits, None, None).remaining(ExpectedRejections::default());
+                more && matches!(handle.draw(budget, 1..=100, true, true), Draw::Leave)
             })
         };
         tokio::task::yield_now().await;
@@ -496,7 +499,7 @@ mod tests {
             (state.connections, state.mx_sets[mx_set].live) = (1, 2);
             state.take_in(mx_set, ["ann@example.com", "bob@example.com"].map(item).into_iter());
         }
-        assert!(worn.await.unwrap() && next.await.unwrap());
+        assert!(nearly_exhausted.await.unwrap() && next.await.unwrap());
         assert!(Instant::now() < until, "nobody waited in vain");
     }
 
@@ -532,15 +535,15 @@ mod tests {
         state.connections = 1;
         let of = |address: &str, domain| Item { domain, ..item(address) };
         // Of the first domain few are refused; of the second nothing is known.
-        state.mx_sets[mx_set].rates.note(Kin::new(1, 0), false, 200);
+        state.mx_sets[mx_set].rates.record_answers(Cohort::new(1, 0), false, 200);
         let known = (0..3_000).map(|n| match n % 20 {
             0 => of(&format!("ann{n}@example.com"), 1),
             _ => of(&format!("jürgen{n}@example.com"), 1),
         });
         let strangers = (0..200).map(|n| of(&format!("ann{n}@example.net"), 2));
         state.take_in(mx_set, known.chain(strangers).collect::<Vec<_>>().into_iter());
-        let left = Budget::new(&lane.limits, None, None).left(Risk::default());
-        let mut draw = |sizes| match state.draw(&mut handle, left, sizes, true, false, Instant::now()) {
+        let budget = Budget::new(&lane.limits, None, None).remaining(ExpectedRejections::default());
+        let mut draw = |sizes| match state.draw(&mut handle, budget, sizes, true, false, Instant::now()) {
             Draw::Window(window) => window.questions.len(),
             _ => 0,
         };

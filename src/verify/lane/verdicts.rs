@@ -80,8 +80,9 @@ impl LaneInner {
                 temporary += if trouble { *count } else { 0 };
                 if !again_at_once(outcome) {
                     let rates = &mut self.mx_sets[handle.mx_set].rates;
-                    for alike in rest.as_slice()[..*count].chunk_by(|one, next| one.kin() == next.kin()) {
-                        rates.note(alike[0].kin(), !outcome.is_positive(), alike.len() as u32);
+                    for alike in rest.as_slice()[..*count].chunk_by(|one, next| one.cohort() == next.cohort())
+                    {
+                        rates.record_answers(alike[0].cohort(), !outcome.is_positive(), alike.len() as u32);
                     }
                 }
                 for question in rest.by_ref().take(*count) {
@@ -100,7 +101,7 @@ impl LaneInner {
             }
         }
         for question in back.into_iter().rev() {
-            self.mx_sets[handle.mx_set].rates.take_back(question.kin());
+            self.mx_sets[handle.mx_set].rates.record_unanswered(question.cohort());
             self.put_back(handle.mx_set, question);
         }
         if let Some(most) = settled.recipients {
@@ -164,7 +165,7 @@ impl LaneInner {
             _ => question,
         };
         if again_at_once(outcome) {
-            self.mx_sets[handle.mx_set].rates.note(question.kin(), !outcome.is_positive(), 1);
+            self.mx_sets[handle.mx_set].rates.record_answers(question.cohort(), !outcome.is_positive(), 1);
         }
         // There is no way over IPv4, or it was tried.
         let over_ipv6 = (outcome.verdict.retry == Some(Retry::OverIpv4)).then(|| outcome.without_ipv4());

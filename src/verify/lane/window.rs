@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::question::Question;
-use crate::verify::{outcome::Outcome, policy::rejection_rate::Risk};
+use crate::verify::{outcome::Outcome, policy::rejection_rate::ExpectedRejections};
 
 /// An answer of the server, or several in a row that say the same.
 pub(super) struct Answer {
@@ -34,11 +34,11 @@ pub(super) struct Flight {
     pub(super) mail: Option<Result<(), Arc<Outcome>>>,
     /// Recipients sent.
     pub(super) sent: usize,
-    pub(super) risk: Risk,
+    pub(super) expected: ExpectedRejections,
 }
 
 impl Flight {
-    pub(super) fn new(questions: Vec<Question>, risk: Risk, alone: bool) -> Self {
+    pub(super) fn new(questions: Vec<Question>, expected: ExpectedRejections, alone: bool) -> Self {
         Self {
             questions,
             answers: Vec::new(),
@@ -49,7 +49,7 @@ impl Flight {
             void: false,
             mail: None,
             sent: 0,
-            risk,
+            expected,
         }
     }
 
@@ -124,7 +124,7 @@ mod tests {
             let probe = Mailbox::parse(&format!("{name}@example.com")).unwrap();
             Question::CatchAll { domain: 0, probe, losses: 0, attempts: 0 }
         };
-        Flight::new(names.iter().map(question).collect(), Risk::default(), false)
+        Flight::new(names.iter().map(question).collect(), ExpectedRejections::default(), false)
     }
 
     fn outcome(code: u16) -> Arc<Outcome> {

@@ -41,13 +41,13 @@ const RANDOM: u8 = ATTEMPTS as u8;
 
 /// Recipients that are judged by each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::verify) struct Kin {
+pub(in crate::verify) struct Cohort {
     domain: u32,
     /// Attempts before this one, of which the last of [`ATTEMPTS`] stands for all further ones; or [`RANDOM`].
     attempts: u8,
 }
 
-impl Kin {
+impl Cohort {
     pub(in crate::verify) fn new(domain: u32, attempts: u32) -> Self {
         Self { domain, attempts: attempts.min(ATTEMPTS as u32 - 1) as u8 }
     }
@@ -63,55 +63,55 @@ impl Kin {
 
 /// Recipients in flight, and how many of them will be refused: so many are expected, give or take.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::verify) struct Risk {
+pub(in crate::verify) struct ExpectedRejections {
     pub(in crate::verify) recipients: u32,
-    expected: f32,
+    mean: f32,
     variance: f32,
 }
 
-impl Risk {
+impl ExpectedRejections {
     /// The rejections to reckon with: [`DEVIATIONS`] more than expected, but not more than there are recipients.
     fn rejections(self) -> f32 {
-        (self.recipients as f32).min(self.expected + DEVIATIONS * self.variance.max(0.0).sqrt())
+        (self.recipients as f32).min(self.mean + DEVIATIONS * self.variance.max(0.0).sqrt())
     }
 }
 
-impl AddAssign for Risk {
+impl AddAssign for ExpectedRejections {
     fn add_assign(&mut self, other: Self) {
         self.recipients += other.recipients;
-        self.expected += other.expected;
+        self.mean += other.mean;
         self.variance += other.variance;
     }
 }
 
-impl SubAssign for Risk {
+impl SubAssign for ExpectedRejections {
     fn sub_assign(&mut self, other: Self) {
         self.recipients = self.recipients.saturating_sub(other.recipients);
-        self.expected -= other.expected;
+        self.mean -= other.mean;
         self.variance -= other.variance;
     }
 }
 
 /// Rejections that a connection has left, of which those of what is in flight may use up some.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::verify) struct Left {
+pub(in crate::verify) struct RemainingBudget {
     rejections: u32,
-    in_flight: Risk,
+    in_flight: ExpectedRejections,
 }
 
-impl Left {
+impl RemainingBudget {
     /// Tells whether nothing more may be asked.
-    pub(in crate::verify) fn is_spent(self) -> bool {
+    pub(in crate::verify) fn is_exhausted(self) -> bool {
         self.rejections == 0
     }
 }
 
 /// The share of recipients that the domains of a server refuse, as seen so far, over all connections to it.
 #[derive(Clone, Debug, Default)]
-pub(in crate::verify) struct Rates {
+pub(in crate::verify) struct RejectionRates {
     /// By attempts, and at last the random ones, whose domains are asked about once and have no rate of their own.
     all: [RejectionRate; ATTEMPTS + 1],
-    domains: HashMap<Kin, DomainRate>,
+    domains: HashMap<Cohort, DomainRate>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -123,63 +123,67 @@ struct DomainRate {
 }
 
 /// A domain that recipients of a window are of.
-struct Met {
-    kin: Kin,
+struct CohortTally {
+    cohort: Cohort,
     answered: u32,
     /// In flight already, or in the window.
     open: u32,
-    own: Risk,
+    own: ExpectedRejections,
 }
 
-impl Met {
-    fn new(kin: Kin, known: Option<&DomainRate>) -> Self {
+impl CohortTally {
+    fn new(cohort: Cohort, known: Option<&DomainRate>) -> Self {
         let (answered, open) = known.map_or((0, 0), |known| (known.answered, known.open));
-        let own = known.map_or_else(|| RejectionRate::default().risk(), |known| known.rate.risk());
-        Self { kin, answered, open, own }
+        let own = known.map_or_else(|| RejectionRate::default().expected(), |known| known.rate.expected());
+        Self { cohort, answered, open, own }
     }
 
     /// The risk of the next recipient, where that of other domains is known.
     ///
     /// Domains are dead or alive as a whole more often than not. The number refused of `k` that all go the same way has
     /// `k` squared times the variance of one, to which the next adds `2 k + 1` times.
-    fn next(&mut self, others: Risk) -> Risk {
+    fn next(&mut self, others: ExpectedRejections) -> ExpectedRejections {
         let before = self.open;
         self.open += 1;
-        if self.answered.saturating_add(before) < FIRST && others.expected < self.own.expected {
-            Risk { variance: others.variance * (2 * before + 1) as f32, ..others }
+        if self.answered.saturating_add(before) < FIRST && others.mean < self.own.mean {
+            ExpectedRejections { variance: others.variance * (2 * before + 1) as f32, ..others }
         } else {
             self.own
         }
     }
 }
 
-impl Rates {
+impl RejectionRates {
     /// The risk of as many of `recipients`, in this order, as may be asked while so many rejections are left.
-    pub(in crate::verify) fn affordable(&self, left: Left, recipients: impl Iterator<Item = Kin>) -> Risk {
-        let mut risk = Risk::default();
-        let all = self.all.each_ref().map(RejectionRate::risk);
+    pub(in crate::verify) fn max_window(
+        &self,
+        budget: RemainingBudget,
+        recipients: impl Iterator<Item = Cohort>,
+    ) -> ExpectedRejections {
+        let mut expected = ExpectedRejections::default();
+        let all = self.all.each_ref().map(RejectionRate::expected);
         // Few domains as a rule, and mostly the one before.
-        let mut met: Vec<Met> = Vec::new();
-        for kin in recipients {
-            let others = all[usize::from(kin.attempts)];
-            let next = if kin.is_random() {
+        let mut tallies: Vec<CohortTally> = Vec::new();
+        for cohort in recipients {
+            let others = all[usize::from(cohort.attempts)];
+            let next = if cohort.is_random() {
                 others
             } else {
-                let at = met.iter().rposition(|known| known.kin == kin).unwrap_or_else(|| {
-                    met.push(Met::new(kin, self.domains.get(&kin)));
-                    met.len() - 1
+                let at = tallies.iter().rposition(|known| known.cohort == cohort).unwrap_or_else(|| {
+                    tallies.push(CohortTally::new(cohort, self.domains.get(&cohort)));
+                    tallies.len() - 1
                 });
-                met[at].next(others)
+                tallies[at].next(others)
             };
-            let (mut with_next, mut in_flight) = (risk, left.in_flight);
+            let (mut with_next, mut in_flight) = (expected, budget.in_flight);
             with_next += next;
             in_flight += with_next;
-            if in_flight.rejections() > left.rejections as f32 {
+            if in_flight.rejections() > budget.rejections as f32 {
                 break;
             }
-            risk = with_next;
+            expected = with_next;
         }
-        risk
+        expected
     }
 
     /// Forgets the rates of domains nobody of whom is being asked about.
@@ -188,29 +192,29 @@ impl Rates {
     }
 
     /// Takes note that so many recipients are asked about.
-    pub(in crate::verify) fn ask(&mut self, kin: Kin, count: u32) {
-        if !kin.is_random() {
-            self.domains.entry(kin).or_default().open += count;
+    pub(in crate::verify) fn record_asked(&mut self, cohort: Cohort, count: u32) {
+        if !cohort.is_random() {
+            self.domains.entry(cohort).or_default().open += count;
         }
     }
 
     /// Takes note that one that was asked about got no answer.
-    pub(in crate::verify) fn take_back(&mut self, kin: Kin) {
-        if let Some(known) = self.domains.get_mut(&kin) {
+    pub(in crate::verify) fn record_unanswered(&mut self, cohort: Cohort) {
+        if let Some(known) = self.domains.get_mut(&cohort) {
             known.open = known.open.saturating_sub(1);
         }
     }
 
     /// Takes note of the answers to so many that were asked about.
-    pub(in crate::verify) fn note(&mut self, kin: Kin, rejected: bool, count: u32) {
-        let all = &mut self.all[usize::from(kin.attempts)];
-        if kin.is_random() {
-            return all.note(rejected, count);
+    pub(in crate::verify) fn record_answers(&mut self, cohort: Cohort, rejected: bool, count: u32) {
+        let all = &mut self.all[usize::from(cohort.attempts)];
+        if cohort.is_random() {
+            return all.record(rejected, count);
         }
-        let known = self.domains.entry(kin).or_default();
+        let known = self.domains.entry(cohort).or_default();
         known.open = known.open.saturating_sub(count);
-        known.rate.note(rejected, count);
-        all.note(rejected, count.min(FIRST.saturating_sub(known.answered)));
+        known.rate.record(rejected, count);
+        all.record(rejected, count.min(FIRST.saturating_sub(known.answered)));
         known.answered = known.answered.saturating_add(count);
     }
 }
@@ -223,7 +227,7 @@ struct RejectionRate {
 }
 
 impl RejectionRate {
-    fn note(&mut self, rejected: bool, count: u32) {
+    fn record(&mut self, rejected: bool, count: u32) {
         let mut left = count as f32;
         while left > 0.0 {
             if self.asked >= MEMORY {
@@ -241,11 +245,11 @@ impl RejectionRate {
     /// the square of the answers seen.
     ///
     /// The variance is that of a coin whose sides are known; in doubt that of rare events, which is no less.
-    fn risk(&self) -> Risk {
-        let expected = (self.rejected + 1.0) / (self.asked + 1.0);
+    fn expected(&self) -> ExpectedRejections {
+        let mean = (self.rejected + 1.0) / (self.asked + 1.0);
         let doubt = REJECTIONS as f32 / (REJECTIONS as f32 + self.asked * self.asked / 32.0);
-        let expected = expected.max(doubt / 2.0);
-        Risk { recipients: 1, expected, variance: expected * (1.0 - expected * (1.0 - doubt)) }
+        let mean = mean.max(doubt / 2.0);
+        ExpectedRejections { recipients: 1, mean, variance: mean * (1.0 - mean * (1.0 - doubt)) }
     }
 }
 
@@ -271,12 +275,12 @@ impl Budget {
     }
 
     /// Takes note of refusals, whatever was refused.
-    pub(in crate::verify) fn reject(&mut self, count: usize) {
+    pub(in crate::verify) fn record_rejections(&mut self, count: usize) {
         self.rejections = self.rejections.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
     /// Takes note of a transaction that begins.
-    pub(in crate::verify) fn begin(&mut self) {
+    pub(in crate::verify) fn record_transaction(&mut self) {
         self.transactions = self.transactions.saturating_sub(1);
     }
 
@@ -291,20 +295,20 @@ impl Budget {
     }
 
     /// Whether the connection should say goodbye once everything in flight is answered.
-    pub(in crate::verify) fn is_spent(&self) -> bool {
+    pub(in crate::verify) fn is_exhausted(&self) -> bool {
         self.rejections == 0 || self.transactions == 0
     }
 
     /// Whether more than half of its rejections are used up, or it has fewer than three. Of what is left, each window uses
     /// up half again or less, and so has half the recipients of the one before: the next should be the last, where a new
     /// connection takes more.
-    pub(in crate::verify) fn is_worn(&self) -> bool {
+    pub(in crate::verify) fn is_nearly_exhausted(&self) -> bool {
         self.rejections < self.all_rejections.div_ceil(2).max(3)
     }
 
     /// The rejections that may still come, beside what is in flight; none where the connection is to retire.
-    pub(in crate::verify) fn left(&self, in_flight: Risk) -> Left {
-        Left { rejections: if self.is_spent() { 0 } else { self.rejections }, in_flight }
+    pub(in crate::verify) fn remaining(&self, in_flight: ExpectedRejections) -> RemainingBudget {
+        RemainingBudget { rejections: if self.is_exhausted() { 0 } else { self.rejections }, in_flight }
     }
 }
 
@@ -316,75 +320,80 @@ mod tests {
 
     use super::*;
 
-    fn first(domain: u32) -> Kin {
-        Kin::new(domain, 0)
+    fn first(domain: u32) -> Cohort {
+        Cohort::new(domain, 0)
     }
 
     /// Recipients of one domain that may be asked about, in one transaction.
-    fn affordable(budget: &Budget, rates: &Rates, in_flight: u32, kin: Kin) -> u32 {
-        let in_flight = Risk { recipients: in_flight, expected: in_flight as f32, variance: 0.0 };
-        let recipients = iter::repeat_n(kin, budget.full_window() as usize);
-        rates.affordable(budget.left(in_flight), recipients).recipients
+    fn max_window(budget: &Budget, rates: &RejectionRates, in_flight: u32, cohort: Cohort) -> u32 {
+        let in_flight = ExpectedRejections { recipients: in_flight, mean: in_flight as f32, variance: 0.0 };
+        let recipients = iter::repeat_n(cohort, budget.full_window() as usize);
+        rates.max_window(budget.remaining(in_flight), recipients).recipients
     }
 
     #[test]
     fn an_unknown_server_is_asked_no_more_than_it_may_refuse() {
         let budget = Budget::new(&Limits::default(), None, None);
-        assert_eq!(affordable(&budget, &Rates::default(), 0, first(1)), 9);
-        assert_eq!(affordable(&budget, &Rates::default(), 5, first(1)), 4);
+        assert_eq!(max_window(&budget, &RejectionRates::default(), 0, first(1)), 9);
+        assert_eq!(max_window(&budget, &RejectionRates::default(), 5, first(1)), 4);
     }
 
     #[test]
     fn a_domain_that_accepts_is_asked_a_hundred_at_a_time_and_another_is_not() {
-        let mut rates = Rates::default();
-        (0..200).for_each(|_| rates.note(first(1), false, 1));
+        let mut rates = RejectionRates::default();
+        (0..200).for_each(|_| rates.record_answers(first(1), false, 1));
         let budget = Budget::new(&Limits::default(), None, None);
-        assert_eq!(affordable(&budget, &rates, 0, first(1)), 100);
-        assert!(affordable(&budget, &rates, 0, first(2)) < 20);
+        assert_eq!(max_window(&budget, &rates, 0, first(1)), 100);
+        assert!(max_window(&budget, &rates, 0, first(2)) < 20);
     }
 
     #[test]
     fn small_domains_are_judged_by_each_other() {
-        let mut rates = Rates::default();
-        (0..200).for_each(|domain| rates.note(first(domain), false, 1));
+        let mut rates = RejectionRates::default();
+        (0..200).for_each(|domain| rates.record_answers(first(domain), false, 1));
         let budget = Budget::new(&Limits::default(), None, None);
         let strangers = (1_000..1_100).map(first);
-        assert_eq!(rates.affordable(budget.left(Risk::default()), strangers).recipients, 100);
+        assert_eq!(
+            rates.max_window(budget.remaining(ExpectedRejections::default()), strangers).recipients,
+            100
+        );
     }
 
     #[test]
     fn one_attempt_tells_nothing_of_another() {
-        let (mut rates, budget) = (Rates::default(), Budget::new(&Limits::default(), None, None));
-        let again = Kin::new(1, 1);
-        (0..50).for_each(|_| rates.note(first(1), true, 1));
-        (0..200).for_each(|_| rates.note(again, false, 1));
-        assert_eq!(affordable(&budget, &rates, 0, again), 100);
-        assert_eq!(affordable(&budget, &rates, 0, first(1)), 9);
-        assert_eq!(affordable(&budget, &rates, 0, Kin::new(1, 2)), 9);
+        let (mut rates, budget) = (RejectionRates::default(), Budget::new(&Limits::default(), None, None));
+        let again = Cohort::new(1, 1);
+        (0..50).for_each(|_| rates.record_answers(first(1), true, 1));
+        (0..200).for_each(|_| rates.record_answers(again, false, 1));
+        assert_eq!(max_window(&budget, &rates, 0, again), 100);
+        assert_eq!(max_window(&budget, &rates, 0, first(1)), 9);
+        assert_eq!(max_window(&budget, &rates, 0, Cohort::new(1, 2)), 9);
     }
 
     #[test]
     fn random_mailboxes_are_judged_by_each_other() {
-        let (mut rates, budget) = (Rates::default(), Budget::new(&Limits::default(), None, None));
-        (0..200).for_each(|domain| rates.note(first(domain), false, 1));
-        let affordable = |rates: &Rates| {
-            rates.affordable(budget.left(Risk::default()), (0..100).map(Kin::random)).recipients
+        let (mut rates, budget) = (RejectionRates::default(), Budget::new(&Limits::default(), None, None));
+        (0..200).for_each(|domain| rates.record_answers(first(domain), false, 1));
+        let max_window = |rates: &RejectionRates| {
+            rates
+                .max_window(budget.remaining(ExpectedRejections::default()), (0..100).map(Cohort::random))
+                .recipients
         };
-        assert_eq!(affordable(&rates), 9, "nothing is known of them");
-        (0..50).for_each(|domain| rates.note(Kin::random(domain), true, 1));
-        assert_eq!(affordable(&rates), 9);
-        (0..1_000).for_each(|domain| rates.note(Kin::random(domain), false, 1));
-        assert_eq!(affordable(&rates), 100, "a server of catch-alls");
+        assert_eq!(max_window(&rates), 9, "nothing is known of them");
+        (0..50).for_each(|domain| rates.record_answers(Cohort::random(domain), true, 1));
+        assert_eq!(max_window(&rates), 9);
+        (0..1_000).for_each(|domain| rates.record_answers(Cohort::random(domain), false, 1));
+        assert_eq!(max_window(&rates), 100, "a server of catch-alls");
     }
 
     #[test]
     fn what_is_nearly_certain_to_be_refused_is_no_risk_beyond_itself() {
-        let (mut rates, budget) = (Rates::default(), Budget::new(&Limits::default(), None, None));
-        rates.note(first(1), false, 200);
-        (0..200).for_each(|domain| rates.note(Kin::random(domain), true, 1));
+        let (mut rates, budget) = (RejectionRates::default(), Budget::new(&Limits::default(), None, None));
+        rates.record_answers(first(1), false, 200);
+        (0..200).for_each(|domain| rates.record_answers(Cohort::random(domain), true, 1));
         let window = |random| {
-            let recipients = (0..random).map(Kin::random).chain(iter::repeat(first(1))).take(100);
-            rates.affordable(budget.left(Risk::default()), recipients).recipients
+            let recipients = (0..random).map(Cohort::random).chain(iter::repeat(first(1))).take(100);
+            rates.max_window(budget.remaining(ExpectedRejections::default()), recipients).recipients
         };
         assert_eq!(window(4), 100);
         assert!((20..100).contains(&window(7)), "{}", window(7));
@@ -395,18 +404,18 @@ mod tests {
     fn hardly_any_connection_meets_more_refusals_than_were_reckoned_with() {
         let mut random = fastrand::Rng::with_seed(7);
         for share in [0.05, 0.1, 0.3] {
-            let (mut rates, mut too_many) = (Rates::default(), 0);
+            let (mut rates, mut too_many) = (RejectionRates::default(), 0);
             // The first find out how many are refused.
             for connection in 0..2_100 {
                 let mut budget = Budget::new(&Limits::default(), None, None);
                 let mut refused = 0;
-                while !budget.is_spent() {
-                    let last = budget.is_worn();
-                    for _ in 0..affordable(&budget, &rates, 0, first(1)) {
+                while !budget.is_exhausted() {
+                    let last = budget.is_nearly_exhausted();
+                    for _ in 0..max_window(&budget, &rates, 0, first(1)) {
                         let rejected = random.f64() < share;
-                        rates.note(first(1), rejected, 1);
+                        rates.record_answers(first(1), rejected, 1);
                         refused += u32::from(rejected);
-                        budget.reject(usize::from(rejected));
+                        budget.record_rejections(usize::from(rejected));
                     }
                     if last {
                         break;
@@ -424,24 +433,25 @@ mod tests {
         for (size, share) in
             [(2, 0.1), (4, 0.1), (4, 0.3), (8, 0.1), (8, 0.2), (8, 0.3), (20, 0.1), (50, 0.2)]
         {
-            let (mut rates, mut list) = (Rates::default(), VecDeque::new());
+            let (mut rates, mut list) = (RejectionRates::default(), VecDeque::new());
             let (mut domain, mut too_many, mut cut) = (0, 0, 0);
             // The first find out how many are refused.
             for connection in 0..2_200 {
                 let mut budget = Budget::new(&Limits::default(), None, None);
                 let mut refused = 0;
-                while !budget.is_spent() {
+                while !budget.is_exhausted() {
                     while list.len() < 100 {
                         domain += 1;
                         list.extend(iter::repeat_n((first(domain), random.f64() < share), size));
                     }
-                    let last = budget.is_worn();
-                    let waiting = list.iter().take(100).map(|(kin, _)| *kin);
-                    let window = rates.affordable(budget.left(Risk::default()), waiting).recipients;
-                    for (kin, dead) in list.drain(..window as usize) {
-                        rates.note(kin, dead, 1);
+                    let last = budget.is_nearly_exhausted();
+                    let waiting = list.iter().take(100).map(|(cohort, _)| *cohort);
+                    let window =
+                        rates.max_window(budget.remaining(ExpectedRejections::default()), waiting).recipients;
+                    for (cohort, dead) in list.drain(..window as usize) {
+                        rates.record_answers(cohort, dead, 1);
                         refused += u32::from(dead);
-                        budget.reject(usize::from(dead));
+                        budget.record_rejections(usize::from(dead));
                     }
                     if last {
                         break;
@@ -457,27 +467,27 @@ mod tests {
     #[test]
     fn a_connection_is_worn_once_more_than_half_is_used_up() {
         let mut budget = Budget::new(&Limits::default(), None, None);
-        budget.reject(4);
-        assert!(!budget.is_worn());
-        budget.reject(1);
-        assert!(budget.is_worn());
+        budget.record_rejections(4);
+        assert!(!budget.is_nearly_exhausted());
+        budget.record_rejections(1);
+        assert!(budget.is_nearly_exhausted());
         let few = Limits { rejections: 2, ..Limits::default() };
-        assert!(Budget::new(&few, None, None).is_worn());
+        assert!(Budget::new(&few, None, None).is_nearly_exhausted());
     }
 
     #[test]
     fn announced_limits_hold() {
         let mut budget = Budget::new(&Limits::default(), Some(1), Some(3));
-        assert_eq!(affordable(&budget, &Rates::default(), 0, first(1)), 3);
-        budget.begin();
-        assert!(budget.is_spent());
+        assert_eq!(max_window(&budget, &RejectionRates::default(), 0, first(1)), 3);
+        budget.record_transaction();
+        assert!(budget.is_exhausted());
     }
 
     #[test]
     fn outlooks_one_recipient_per_transaction_is_learnt() {
         let mut budget = Budget::new(&Limits::default(), None, None);
         budget.limit_recipients(1);
-        assert_eq!(affordable(&budget, &Rates::default(), 0, first(1)), 1);
+        assert_eq!(max_window(&budget, &RejectionRates::default(), 0, first(1)), 1);
     }
 
     proptest! {
@@ -493,42 +503,42 @@ mod tests {
             seed: u64,
         ) {
             let mut random = fastrand::Rng::with_seed(seed);
-            let mut rates = Rates::default();
+            let mut rates = RejectionRates::default();
             let firsts = |domain| iter::repeat_n(first(domain as u32), size);
-            let mut list: VecDeque<Kin> = (0..domains.len()).flat_map(firsts).collect();
+            let mut list: VecDeque<Cohort> = (0..domains.len()).flat_map(firsts).collect();
             // Whoever was put off or refused, and after how many others they come again.
             let mut later = VecDeque::new();
             let mut asked = 0;
             while !list.is_empty() || !later.is_empty() {
                 let mut budget = Budget::new(&Limits::default(), None, None);
                 let mut errors = 0;
-                while !budget.is_spent() {
+                while !budget.is_exhausted() {
                     while later.front().is_some_and(|&(due, _)| due <= asked || list.is_empty()) {
-                        list.extend(later.pop_front().map(|(_, kin)| kin));
+                        list.extend(later.pop_front().map(|(_, cohort)| cohort));
                     }
                     if list.is_empty() {
                         break;
                     }
                     let waiting = list.iter().take(budget.full_window() as usize).copied();
-                    let window = rates.affordable(budget.left(Risk::default()), waiting).recipients;
+                    let window = rates.max_window(budget.remaining(ExpectedRejections::default()), waiting).recipients;
                     prop_assert!(window > 0, "a connection with a budget can go on");
-                    budget.begin();
-                    for kin in list.drain(..window as usize) {
-                        let (quality, greylists) = domains[kin.domain as usize];
-                        let rejected = match (greylists, kin.attempts) {
+                    budget.record_transaction();
+                    for cohort in list.drain(..window as usize) {
+                        let (quality, greylists) = domains[cohort.domain as usize];
+                        let rejected = match (greylists, cohort.attempts) {
                             (true, 0) => true,
                             (false, 0) | (true, 1) => random.f64() >= quality,
                             // They are still who they were.
                             _ => true,
                         };
-                        rates.note(kin, rejected, 1);
+                        rates.record_answers(cohort, rejected, 1);
                         asked += 1;
-                        if rejected && kin.attempts < 2 {
-                            let again = Kin::new(kin.domain, u32::from(kin.attempts) + 1);
+                        if rejected && cohort.attempts < 2 {
+                            let again = Cohort::new(cohort.domain, u32::from(cohort.attempts) + 1);
                             later.push_back((asked + patience, again));
                         }
                         if rejected {
-                            budget.reject(1);
+                            budget.record_rejections(1);
                             errors += 1;
                         }
                     }
