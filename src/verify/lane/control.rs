@@ -77,7 +77,7 @@ impl LaneInner {
 
     /// Returns a window with a control alone, as far as the rate allows it.
     fn control_window(&mut self, handle: &mut LaneHandle, now: Instant) -> Option<Window> {
-        if !self.take_pace(now) {
+        if !self.take_token(now) {
             return None;
         }
         let control = self.control_on(handle)?;

@@ -16,7 +16,7 @@ use crate::{
         outcome::{Outcome, Said},
         policy::{
             harvest_defence::{OnConnection, Origin},
-            rate_limit::Windows,
+            rate_limit::WindowLatencies,
             rejection_rate::RemainingBudget,
         },
     },
@@ -50,7 +50,7 @@ pub(super) struct LaneHandle {
     /// The reply before.
     last: Option<Said>,
     /// Those answered since answers last counted.
-    pub(super) windows: Windows,
+    pub(super) latencies: WindowLatencies,
     /// Memory for windows to come.
     pub(super) spare: Vec<Vec<Question>>,
     pub(super) watchdog: Arc<Watchdog>,
@@ -90,7 +90,7 @@ impl LaneHandle {
             transactions: 0,
             refuses_rset,
             last: None,
-            windows: Windows::default(),
+            latencies: WindowLatencies::default(),
             spare: Vec::new(),
             watchdog,
         })
@@ -113,7 +113,7 @@ impl LaneHandle {
             transactions: 0,
             refuses_rset: false,
             last: None,
-            windows: Windows::default(),
+            latencies: WindowLatencies::default(),
             spare: Vec::new(),
             watchdog,
         }
@@ -168,9 +168,9 @@ impl LaneHandle {
         }
         let lane = Arc::clone(&self.lane);
         self.gained += count as u64;
-        let windows = mem::take(&mut self.windows);
+        let latencies = mem::take(&mut self.latencies);
         let mut state = lane.lock();
-        let settled = state.settle_all(self, flights, count, windows);
+        let settled = state.settle_all(self, flights, count, latencies);
         let wanted = settled.stop || state.wants_more();
         drop(state);
         if wanted {

@@ -55,7 +55,7 @@ impl LaneInner {
         if self.breaker.blocked(now).is_some() || self.is_surplus() || refused {
             return Draw::Leave;
         }
-        let allowed = self.pace.allows(now);
+        let allowed = self.rate_limiter.allowed(now);
         if self.mx_sets[handle.mx_set].is_empty() || allowed < self.enough(self.mx_sets[handle.mx_set].len())
         {
             return Draw::Nothing;
@@ -130,15 +130,15 @@ impl LaneInner {
         for alike in questions.chunk_by(|one, next| one.cohort() == next.cohort()) {
             self.mx_sets[handle.mx_set].rates.record_asked(alike[0].cohort(), alike.len() as u32);
         }
-        self.pace.take(questions.len() as u32);
+        self.rate_limiter.take(questions.len() as u32);
         self.wake_another(handle.mx_set);
         Draw::Window(Window { questions, expected, smtputf8, last, alone })
     }
 
     /// Uses the rate of one recipient, if it allows one.
-    pub(super) fn take_pace(&mut self, now: Instant) -> bool {
-        let allowed = self.pace.allows(now) > 0;
-        self.pace.take(u32::from(allowed));
+    pub(super) fn take_token(&mut self, now: Instant) -> bool {
+        let allowed = self.rate_limiter.allowed(now) > 0;
+        self.rate_limiter.take(u32::from(allowed));
         allowed
     }
 

@@ -469,7 +469,7 @@ impl<'a> Probe<'a> {
     fn end_window(&mut self) {
         let Some(flight) = self.flights.pop_front() else { return };
         self.round_trip = self.connection.last_read().saturating_duration_since(flight.asked);
-        self.handle.windows.note(self.round_trip);
+        self.handle.latencies.record(self.round_trip);
         self.handle.transactions += 1;
         self.expected -= flight.expected;
         self.held.push(flight);

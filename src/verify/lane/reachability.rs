@@ -92,7 +92,7 @@ impl LaneInner {
         let live = self.mx_sets[mx_set].live;
         self.mx_sets[mx_set].borne = live;
         if live > 0 {
-            self.controller.refused(live, now);
+            self.controller.record_refusal(live, now);
         }
     }
 
@@ -125,7 +125,7 @@ impl LaneInner {
         }
         let (turned_away, useless) =
             (known.turned_away, known.fruitless >= FRUITLESS || known.out_of_step >= 2 * OUT_OF_STEP);
-        self.controller.trouble(now);
+        self.controller.record_trouble(now);
         if turned_away >= TURNED_AWAY {
             self.block_provider(outcome, now);
         } else if useless && let Some(host) = &source.host {

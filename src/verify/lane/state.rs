@@ -27,7 +27,7 @@ use crate::verify::{
     dns::resolver::Exchangers,
     policy::{
         breaker::ProviderBreaker,
-        rate_limit::{Controller, Pace},
+        rate_limit::{ConcurrencyController, RateLimiter},
     },
     run::EventBatch,
     verifier::{Context, Item},
@@ -54,8 +54,8 @@ pub(in crate::verify) struct LaneInner {
     pub(super) later: BinaryHeap<Later>,
     pub(super) breaker: ProviderBreaker,
     pub(super) event_batch: EventBatch,
-    pub(super) controller: Controller,
-    pub(super) pace: Pace,
+    pub(super) controller: ConcurrencyController,
+    pub(super) rate_limiter: RateLimiter,
     /// Connections open, or on their way.
     connections: u32,
     /// Questions that wait, in all MX sets.
@@ -87,8 +87,8 @@ impl Lane {
             later: BinaryHeap::new(),
             breaker: ProviderBreaker::default(),
             event_batch: EventBatch::default(),
-            controller: Controller::new(limits.connections),
-            pace: Pace::new(&limits, now),
+            controller: ConcurrencyController::new(limits.connections),
+            rate_limiter: RateLimiter::new(&limits, now),
             connections: 0,
             waiting: 0,
             rest_until: None,
@@ -231,7 +231,7 @@ impl LaneInner {
             && self.event_batch.is_empty()
             && self.breaker.is_clear()
             && !self.mx_sets.iter().any(|mx_set| mx_set.harvest.has_lied())
-            && self.pace.allows(now) >= self.pace.burst()
+            && self.rate_limiter.allowed(now) >= self.rate_limiter.burst()
     }
 
     /// Forgets what is known of domains, all of which get new numbers from here on.
@@ -255,13 +255,13 @@ impl LaneInner {
         let held = self.mx_sets[mx_set].waits_for_control();
         waiting > 0 && !held && !self.is_surplus() && self.breaker.blocked(now).is_none() && {
             let enough = self.enough(waiting);
-            self.pace.allows(now) >= enough
+            self.rate_limiter.allowed(now) >= enough
         }
     }
 
     /// How many recipients must be allowed at once to be worth a round trip, with so many waiting.
     pub(super) fn enough(&self, waiting: usize) -> u32 {
-        u32::try_from(waiting).unwrap_or(u32::MAX).clamp(1, 10).min(self.pace.burst())
+        u32::try_from(waiting).unwrap_or(u32::MAX).clamp(1, 10).min(self.rate_limiter.burst())
     }
 
     /// An MX set that needs a connection and may have one, which is counted from now on.
@@ -278,7 +278,7 @@ impl LaneInner {
             }
             let ready = known.not_before.is_none_or(|at| at <= now);
             let enough = self.enough(self.mx_sets[mx_set].len());
-            if ready && self.pace.allows(now) >= enough {
+            if ready && self.rate_limiter.allowed(now) >= enough {
                 return Some(self.hired(mx_set));
             }
             self.mx_sets[mx_set].in_line = true;
@@ -293,7 +293,7 @@ impl LaneInner {
             open > 0 && sure && ready && mx_set.len() > WORTH * open as usize
         };
         let mx_set = self.mx_sets.iter().position(busy)?;
-        (self.pace.allows(now) >= self.enough(WORTH)).then(|| self.hired(mx_set))
+        (self.rate_limiter.allowed(now) >= self.enough(WORTH)).then(|| self.hired(mx_set))
     }
 
     fn hired(&mut self, mx_set: usize) -> usize {
@@ -351,9 +351,9 @@ impl LaneInner {
         let waiting = self.mx_sets.iter().filter(|mx_set| !mx_set.is_empty());
         // Those that have passed hide none that is to come.
         let paused = waiting.filter_map(|mx_set| mx_set.not_before).filter(|&at| at > now).min();
-        let pace = if self.waiting > 0 { self.pace.ready(10) } else { None };
+        let rate = if self.waiting > 0 { self.rate_limiter.ready_at(10) } else { None };
         let free = if self.waiting > 0 { self.breaker.blocked_until() } else { None };
-        [later, paused, pace, free].into_iter().flatten().filter(|&at| at > now).min()
+        [later, paused, rate, free].into_iter().flatten().filter(|&at| at > now).min()
     }
 
     /// Lets those who hold a connection know that the time has come to ask.
@@ -384,7 +384,7 @@ impl LaneInner {
         let state = match self.breaker.last_block() {
             Some(outcome) => LaneState::Blocked(Block::of(outcome)),
             None if self.rest_until.is_some_and(|until| now < until) => LaneState::Unreachable,
-            None if self.waiting > 0 && self.pace.allows(now) == 0 => LaneState::Limited,
+            None if self.waiting > 0 && self.rate_limiter.allowed(now) == 0 => LaneState::Limited,
             None => lag.map_or(LaneState::Open, lagging),
         };
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);

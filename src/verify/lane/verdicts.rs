@@ -19,7 +19,7 @@ use crate::verify::{
     policy::{
         breaker::{BlockScope, HeldVerdict, ProvisionalVerdict},
         harvest_defence::Origin,
-        rate_limit::Windows,
+        rate_limit::WindowLatencies,
     },
     run::BATCH_SIZE,
     verifier::{Item, RetryOwner},
@@ -56,13 +56,13 @@ fn again_at_once(outcome: &Outcome) -> bool {
 }
 
 impl LaneInner {
-    /// Lets `count` answers count, those of `windows`, and perhaps of parts of others.
+    /// Lets `count` answers count, those of `latencies`, and perhaps of parts of others.
     pub(super) fn settle_all(
         &mut self,
         handle: &mut LaneHandle,
         flights: vec::Drain<'_, Flight>,
         count: usize,
-        windows: Windows,
+        latencies: WindowLatencies,
     ) -> Settled {
         let (mut settled, mut back) = (Settled::default(), Vec::new());
         let (mut temporary, mut now) = (0, None);
@@ -112,7 +112,7 @@ impl LaneInner {
         confirmed.into_iter().for_each(|verdict| self.report(verdict));
         if let Some(now) = now {
             let clean = temporary as f64 <= TROUBLE * count as f64;
-            self.controller.windows(windows, clean, now);
+            self.controller.record_windows(latencies, clean, now);
             self.note(now);
         }
         self.flush();

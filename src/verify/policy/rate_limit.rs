@@ -13,14 +13,14 @@ const BURST: f64 = 0.1;
 
 /// One limit of so many recipients in a time.
 #[derive(Clone, Debug)]
-struct Bucket {
+struct TokenBucket {
     capacity: f64,
     per_second: f64,
     tokens: f64,
     at: Instant,
 }
 
-impl Bucket {
+impl TokenBucket {
     fn new(limit: u32, over: Duration, now: Instant) -> Self {
         let limit = f64::from(limit);
         // At least one whole recipient at once, or there would never be any.
@@ -36,7 +36,7 @@ impl Bucket {
     }
 
     /// When there will be `wanted` tokens, or as many as there can be.
-    fn ready(&self, wanted: f64) -> Instant {
+    fn ready_at(&self, wanted: f64) -> Instant {
         let missing = wanted.min(self.capacity) - self.tokens;
         self.at + Duration::from_secs_f64((missing / self.per_second).max(0.0))
     }
@@ -44,9 +44,9 @@ impl Bucket {
 
 /// The rates of a lane.
 #[derive(Clone, Debug)]
-pub(in crate::verify) struct Pace(Vec<Bucket>);
+pub(in crate::verify) struct RateLimiter(Vec<TokenBucket>);
 
-impl Pace {
+impl RateLimiter {
     pub(in crate::verify) fn new(limits: &Limits, now: Instant) -> Self {
         let minutes = |n: u64| Duration::from_secs(60 * n);
         let rates = [
@@ -54,11 +54,13 @@ impl Pace {
             (limits.per_hour, minutes(60)),
             (limits.per_day, minutes(24 * 60)),
         ];
-        Self(rates.into_iter().filter_map(|(limit, over)| Some(Bucket::new(limit?, over, now))).collect())
+        Self(
+            rates.into_iter().filter_map(|(limit, over)| Some(TokenBucket::new(limit?, over, now))).collect(),
+        )
     }
 
     /// How many recipients may be asked about now.
-    pub(in crate::verify) fn allows(&mut self, now: Instant) -> u32 {
+    pub(in crate::verify) fn allowed(&mut self, now: Instant) -> u32 {
         self.0.iter_mut().for_each(|bucket| bucket.fill(now));
         self.0.iter().fold(u32::MAX, |least, bucket| least.min(bucket.tokens as u32))
     }
@@ -74,30 +76,30 @@ impl Pace {
     }
 
     /// When so many may be asked about, or as many as may be at once; now at the soonest.
-    pub(in crate::verify) fn ready(&self, recipients: u32) -> Option<Instant> {
-        self.0.iter().map(|bucket| bucket.ready(f64::from(recipients))).max()
+    pub(in crate::verify) fn ready_at(&self, recipients: u32) -> Option<Instant> {
+        self.0.iter().map(|bucket| bucket.ready_at(f64::from(recipients))).max()
     }
 }
 
 /// For how long no more connections are tried than a server bore when it refused one more.
-const CEILING: Duration = Duration::from_secs(60);
+const CEILING_DURATION: Duration = Duration::from_secs(60);
 /// Decreases follow each other no faster, since one event shows on several connections.
-const SETTLE: Duration = Duration::from_secs(1);
+const MIN_DECREASE_INTERVAL: Duration = Duration::from_secs(1);
 /// Latency that counts as rising, as a multiple of the best that was seen.
-const SLOW: u32 = 4;
+const SLOW_FACTOR: u32 = 4;
 /// Latencies below it never count as rising: there, schedulers are what is measured.
-const FAST: Duration = Duration::from_millis(100);
+const MIN_SLOW_LATENCY: Duration = Duration::from_millis(100);
 
 /// Windows that were answered.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::verify) struct Windows {
+pub(in crate::verify) struct WindowLatencies {
     count: u32,
     /// How long they took, the longest.
     latency: Duration,
 }
 
-impl Windows {
-    pub(in crate::verify) fn note(&mut self, latency: Duration) {
+impl WindowLatencies {
+    pub(in crate::verify) fn record(&mut self, latency: Duration) {
         self.count += 1;
         self.latency = self.latency.max(latency);
     }
@@ -106,7 +108,7 @@ impl Windows {
 /// How many connections a lane has: one more for each round of clean and quick windows, half as many after a sign of
 /// trouble (additive increase, multiplicative decrease).
 #[derive(Clone, Debug)]
-pub(in crate::verify) struct Controller {
+pub(in crate::verify) struct ConcurrencyController {
     target: f64,
     most: f64,
     ceiling: Option<(f64, Instant)>,
@@ -116,7 +118,7 @@ pub(in crate::verify) struct Controller {
     pub(in crate::verify) latency: Duration,
 }
 
-impl Controller {
+impl ConcurrencyController {
     pub(in crate::verify) fn new(connections: u32) -> Self {
         let most = f64::from(connections.max(1));
         Self { target: 1.0, most, ceiling: None, decreased: None, best: None, latency: Duration::ZERO }
@@ -132,20 +134,20 @@ impl Controller {
     }
 
     /// Takes note of windows, and of whether they were free of temporary refusals.
-    pub(in crate::verify) fn windows(&mut self, windows: Windows, clean: bool, now: Instant) {
-        let Windows { count, latency } = windows;
+    pub(in crate::verify) fn record_windows(&mut self, windows: WindowLatencies, clean: bool, now: Instant) {
+        let WindowLatencies { count, latency } = windows;
         if count == 0 {
             if !clean {
-                self.trouble(now);
+                self.record_trouble(now);
             }
             return;
         }
         self.latency = if self.latency.is_zero() { latency } else { (self.latency * 7 + latency) / 8 };
         let best = self.best.map_or(latency, |best| best.min(latency));
         self.best = Some(best);
-        let slow = FAST.max(best * SLOW);
+        let slow = MIN_SLOW_LATENCY.max(best * SLOW_FACTOR);
         if !clean || self.latency > slow {
-            self.trouble(now);
+            self.record_trouble(now);
         } else if latency <= slow {
             // A share of one connection for each window: the first, and what the others come to.
             let first = self.target + 1.0 / self.target;
@@ -160,17 +162,17 @@ impl Controller {
     }
 
     /// Takes note of a sign of trouble: temporary refusals, 421, a connection that broke.
-    pub(in crate::verify) fn trouble(&mut self, now: Instant) {
-        if self.decreased.is_none_or(|at| now.saturating_duration_since(at) >= SETTLE) {
+    pub(in crate::verify) fn record_trouble(&mut self, now: Instant) {
+        if self.decreased.is_none_or(|at| now.saturating_duration_since(at) >= MIN_DECREASE_INTERVAL) {
             self.decreased = Some(now);
             self.target = (self.target / 2.0).max(1.0);
         }
     }
 
     /// Takes note that the server refused one more connection beside `open` others.
-    pub(in crate::verify) fn refused(&mut self, open: u32, now: Instant) {
-        self.trouble(now);
-        self.ceiling = Some((f64::from(open.max(1)), now + CEILING));
+    pub(in crate::verify) fn record_refusal(&mut self, open: u32, now: Instant) {
+        self.record_trouble(now);
+        self.ceiling = Some((f64::from(open.max(1)), now + CEILING_DURATION));
     }
 }
 
@@ -196,11 +198,11 @@ mod tests {
             greed in prop::collection::vec((1u32..200, 1u64..20_000), 1..200),
         ) {
             let start = Instant::now();
-            let mut pace = Pace::new(&limits(Some(per_minute), Some(per_hour), Some(per_day)), start);
+            let mut rate_limiter = RateLimiter::new(&limits(Some(per_minute), Some(per_hour), Some(per_day)), start);
             let (mut now, mut asked) = (start, Vec::new());
             for (wanted, pause) in greed {
-                let n = pace.allows(now).min(wanted);
-                pace.take(n);
+                let n = rate_limiter.allowed(now).min(wanted);
+                rate_limiter.take(n);
                 asked.push((now, n));
                 now += Duration::from_millis(pause * scale);
             }
@@ -218,52 +220,55 @@ mod tests {
     #[test]
     fn a_limit_is_used_up_in_its_time() {
         let start = Instant::now();
-        let mut pace = Pace::new(&limits(Some(600), None, None), start);
+        let mut rate_limiter = RateLimiter::new(&limits(Some(600), None, None), start);
         let mut asked = 0;
         for second in 0..60 {
-            let n = pace.allows(start + Duration::from_secs(second));
-            pace.take(n);
+            let n = rate_limiter.allowed(start + Duration::from_secs(second));
+            rate_limiter.take(n);
             asked += n;
         }
         assert!((580..=600).contains(&asked), "{asked}");
-        assert!(pace.ready(1_000).unwrap() > start + Duration::from_secs(59));
-        assert_eq!(Pace::new(&limits(None, None, None), start).ready(5), None);
+        assert!(rate_limiter.ready_at(1_000).unwrap() > start + Duration::from_secs(59));
+        assert_eq!(RateLimiter::new(&limits(None, None, None), start).ready_at(5), None);
     }
 
-    fn windows(count: u32, latency: Duration) -> Windows {
-        Windows { count, latency }
+    fn windows(count: u32, latency: Duration) -> WindowLatencies {
+        WindowLatencies { count, latency }
     }
 
     #[test]
     fn connections_open_up_slowly_and_halve_at_trouble() {
         let now = Instant::now();
-        let mut controller = Controller::new(8);
+        let mut controller = ConcurrencyController::new(8);
         assert_eq!(controller.connections(now), 1);
         let quick = Duration::from_millis(20);
-        (0..100).for_each(|_| controller.windows(windows(1, quick), true, now));
+        (0..100).for_each(|_| controller.record_windows(windows(1, quick), true, now));
         assert_eq!(controller.connections(now), 8);
-        controller.windows(windows(1, quick), false, now);
+        controller.record_windows(windows(1, quick), false, now);
         assert_eq!(controller.connections(now), 4);
-        controller.trouble(now);
+        controller.record_trouble(now);
         assert_eq!(controller.connections(now), 4, "one event shows on several connections");
-        let later = now + SETTLE;
-        controller.refused(3, later);
-        (0..100).for_each(|_| controller.windows(windows(1, quick), true, later));
+        let later = now + MIN_DECREASE_INTERVAL;
+        controller.record_refusal(3, later);
+        (0..100).for_each(|_| controller.record_windows(windows(1, quick), true, later));
         assert_eq!(controller.connections(later), 3);
-        assert_eq!(controller.connections(later + CEILING), 8, "and tried again");
-        (0..50).for_each(|_| controller.windows(windows(1, quick * 30), true, later + SETTLE));
-        assert_eq!(controller.connections(later + CEILING), 4);
+        assert_eq!(controller.connections(later + CEILING_DURATION), 8, "and tried again");
+        (0..50).for_each(|_| {
+            controller.record_windows(windows(1, quick * 30), true, later + MIN_DECREASE_INTERVAL)
+        });
+        assert_eq!(controller.connections(later + CEILING_DURATION), 4);
     }
 
     #[test]
     fn windows_count_one_by_one_or_together() {
         let now = Instant::now();
-        let (mut one_by_one, mut together) = (Controller::new(100), Controller::new(100));
+        let (mut one_by_one, mut together) =
+            (ConcurrencyController::new(100), ConcurrencyController::new(100));
         let quick = Duration::from_millis(20);
-        one_by_one.windows(windows(1, quick), true, now);
+        one_by_one.record_windows(windows(1, quick), true, now);
         assert_eq!(one_by_one.connections(now), 2, "a round of one");
-        (1..256).for_each(|_| one_by_one.windows(windows(1, quick), true, now));
-        together.windows(windows(256, quick), true, now);
+        (1..256).for_each(|_| one_by_one.record_windows(windows(1, quick), true, now));
+        together.record_windows(windows(256, quick), true, now);
         assert_eq!(one_by_one.connections(now), 22);
         assert_eq!(together.connections(now), 22);
     }
@@ -271,23 +276,23 @@ mod tests {
     #[test]
     fn slow_windows_open_nothing_up_before_they_count_as_trouble() {
         let now = Instant::now();
-        let mut controller = Controller::new(100);
-        controller.windows(windows(4, Duration::from_millis(100)), true, now);
+        let mut controller = ConcurrencyController::new(100);
+        controller.record_windows(windows(4, Duration::from_millis(100)), true, now);
         let before = controller.connections(now);
-        (0..5).for_each(|_| controller.windows(windows(256, Duration::from_millis(500)), true, now));
+        (0..5).for_each(|_| controller.record_windows(windows(256, Duration::from_millis(500)), true, now));
         assert_eq!(controller.connections(now), before);
-        (0..20).for_each(|_| controller.windows(windows(256, Duration::from_millis(500)), true, now));
+        (0..20).for_each(|_| controller.record_windows(windows(256, Duration::from_millis(500)), true, now));
         assert!(controller.connections(now) < before);
     }
 
     #[test]
     fn trouble_without_a_whole_window_counts_too() {
         let now = Instant::now();
-        let mut controller = Controller::new(8);
-        controller.windows(windows(100, Duration::from_millis(20)), true, now);
-        controller.windows(Windows::default(), true, now);
+        let mut controller = ConcurrencyController::new(8);
+        controller.record_windows(windows(100, Duration::from_millis(20)), true, now);
+        controller.record_windows(WindowLatencies::default(), true, now);
         assert_eq!(controller.connections(now), 8);
-        controller.windows(Windows::default(), false, now);
+        controller.record_windows(WindowLatencies::default(), false, now);
         assert_eq!(controller.connections(now), 4);
     }
 }
