@@ -196,12 +196,12 @@ fn kept(text: &str) -> Arc<str> {
 }
 
 /// Replies up to this length are compared without their mailbox; of longer ones the classifier may not see the end.
-const SHORT: usize = 1024;
+const MAX_CACHED_OCTETS: usize = 1024;
 /// Longer replies are not remembered: each connection would hold on to one of up to 64 KiB.
-const REMEMBERED: usize = 4096;
+const MAX_REMEMBERED_OCTETS: usize = 4096;
 
 /// A reply, and what it means. Servers say the same to most, but for the mailbox.
-pub(super) struct Said {
+pub(super) struct ReplyCache {
     verb: Verb,
     /// Of one too long to be remembered only what names a mailbox, which is no whole reply.
     words: Vec<u8>,
@@ -210,7 +210,7 @@ pub(super) struct Said {
     outcome: Arc<Outcome>,
 }
 
-impl Said {
+impl ReplyCache {
     /// A reply to `verb`, about a mailbox if it answers RCPT.
     pub(super) fn new<B: AsRef<[u8]>>(
         classifier: &Classifier,
@@ -223,15 +223,19 @@ impl Said {
         let mailbox = mailbox.filter(|_| std::str::from_utf8(words).is_ok());
         let mailbox = mailbox.and_then(|mailbox| bracketed(words, mailbox));
         let outcome = Outcome::of_reply(classifier, verb, reply);
-        let words = match words.len() <= REMEMBERED {
+        let words = match words.len() <= MAX_REMEMBERED_OCTETS {
             true => words.into(),
-            false => words[memchr(b'<', words).unwrap_or(0)..].iter().copied().take(REMEMBERED).collect(),
+            false => words[memchr(b'<', words).unwrap_or(0)..]
+                .iter()
+                .copied()
+                .take(MAX_REMEMBERED_OCTETS)
+                .collect(),
         };
         Self { verb, words, mailbox, outcome: outcome.into() }
     }
 
     /// Whether it is the same reply, or one that differs in nothing but its mailbox, in whose place it is put then.
-    pub(super) fn is_said_again<B: AsRef<[u8]>>(
+    pub(super) fn is_repeated<B: AsRef<[u8]>>(
         &mut self,
         verb: Verb,
         reply: &Reply<B>,
@@ -282,7 +286,7 @@ fn bracketed(words: &[u8], mailbox: &str) -> Option<Range<usize>> {
     let there = words.get(start..end)? == mailbox.as_bytes() && words.get(end) == Some(&b'>');
     // A quoted local part may hold brackets and blanks itself.
     let plain = !mailbox.starts_with('"');
-    (there && plain && words.len() <= SHORT).then_some(start..end)
+    (there && plain && words.len() <= MAX_CACHED_OCTETS).then_some(start..end)
 }
 
 fn stage(verb: Verb) -> Stage {
@@ -327,23 +331,23 @@ mod tests {
         let outcome = Outcome::of_reply(classifier, Verb::Rcpt, &of("ann@a.test"));
         assert_eq!(outcome.verdict.sub_status, SubStatus::MailboxNotFound);
         assert_eq!(outcome.text.as_deref(), Some("<ann@a.test> 收件人不存在"));
-        let mut said = Said::new(classifier, Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test"));
-        assert!(said.is_said_again(Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test")));
-        assert!(!said.is_said_again(Verb::Rcpt, &of("bob@a.test"), Some("bob@a.test")), "read by itself");
+        let mut said = ReplyCache::new(classifier, Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test"));
+        assert!(said.is_repeated(Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test")));
+        assert!(!said.is_repeated(Verb::Rcpt, &of("bob@a.test"), Some("bob@a.test")), "read by itself");
     }
 
     #[test]
     fn what_differs_in_its_mailbox_alone_is_not_looked_up_again() {
         let classifier = Classifier::builtin();
         let of = |mailbox: &str| reply(&format!("550 5.1.1 <{mailbox}>: User unknown")).unwrap();
-        let mut said = Said::new(classifier, Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test"));
-        assert!(said.is_said_again(Verb::Rcpt, &of("full@spam.test"), Some("full@spam.test")));
+        let mut said = ReplyCache::new(classifier, Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test"));
+        assert!(said.is_repeated(Verb::Rcpt, &of("full@spam.test"), Some("full@spam.test")));
         assert_eq!(**said.outcome(), Outcome::of_reply(classifier, Verb::Rcpt, &of("full@spam.test")));
-        assert!(!said.is_said_again(Verb::Rcpt, &of("bob@a.test"), Some("eve@a.test")), "another's");
-        assert!(!said.is_said_again(Verb::Rcpt, &of("bob@a.test"), None));
-        assert!(!said.is_said_again(Verb::Mail, &of("bob@a.test"), Some("bob@a.test")));
+        assert!(!said.is_repeated(Verb::Rcpt, &of("bob@a.test"), Some("eve@a.test")), "another's");
+        assert!(!said.is_repeated(Verb::Rcpt, &of("bob@a.test"), None));
+        assert!(!said.is_repeated(Verb::Mail, &of("bob@a.test"), Some("bob@a.test")));
         let other = reply("550 5.1.1 <bob@a.test>: Mailbox full").unwrap();
-        assert!(!said.is_said_again(Verb::Rcpt, &other, Some("bob@a.test")));
+        assert!(!said.is_repeated(Verb::Rcpt, &other, Some("bob@a.test")));
     }
 
     #[test]
@@ -367,8 +371,8 @@ mod tests {
         }
         // That of another mailbox is told in the same words.
         let of = |mailbox: &str| reply(&format!("550-<{mailbox}>\r\n250 ok")).unwrap();
-        let mut said = Said::new(classifier, Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test"));
-        if said.is_said_again(Verb::Rcpt, &of("bob@a.test"), Some("bob@a.test")) {
+        let mut said = ReplyCache::new(classifier, Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test"));
+        if said.is_repeated(Verb::Rcpt, &of("bob@a.test"), Some("bob@a.test")) {
             let alone = Outcome::of_reply(classifier, Verb::Rcpt, &of("bob@a.test"));
             assert_eq!(**said.outcome(), alone);
         }
@@ -400,10 +404,10 @@ mod tests {
             reply(&format!("{}250 Ok <ann@a.test>", line.repeat(lines))).unwrap()
         };
         for (lines, remembered) in [(1, true), (3, true), (60, false)] {
-            let mut said = Said::new(classifier, Verb::Rcpt, &of(lines), None);
-            assert!(said.words.len() <= REMEMBERED);
+            let mut said = ReplyCache::new(classifier, Verb::Rcpt, &of(lines), None);
+            assert!(said.words.len() <= MAX_REMEMBERED_OCTETS);
             assert_eq!(said.named(), Some(&b"ann@a.test"[..]), "{lines} lines");
-            assert_eq!(said.is_said_again(Verb::Rcpt, &of(lines), None), remembered, "{lines} lines");
+            assert_eq!(said.is_repeated(Verb::Rcpt, &of(lines), None), remembered, "{lines} lines");
         }
     }
 
@@ -429,8 +433,8 @@ mod tests {
             };
             let [first, second] = [first, second].map(|local_part| format!("{local_part}@a.test"));
             if let (Some(one), Some(other)) = (of(&first), of(&second)) {
-                let mut said = Said::new(classifier, Verb::Rcpt, &one, Some(&first));
-                if said.is_said_again(Verb::Rcpt, &other, Some(&second)) {
+                let mut said = ReplyCache::new(classifier, Verb::Rcpt, &one, Some(&first));
+                if said.is_repeated(Verb::Rcpt, &other, Some(&second)) {
                     prop_assert_eq!(&**said.outcome(), &Outcome::of_reply(classifier, Verb::Rcpt, &other));
                 }
             }

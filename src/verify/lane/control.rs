@@ -5,10 +5,10 @@ use tokio::time::Instant;
 
 use super::{
     handle::LaneHandle,
-    next_window::{Draw, Window},
+    next_window::{NextWindow, Window},
     question::Question,
     state::LaneInner,
-    verdicts::{Said, Settled},
+    verdicts::{AnswerContext, BatchEffect},
 };
 use crate::verify::{
     Event, Status,
@@ -21,33 +21,38 @@ use crate::verify::{
 };
 
 /// What a connection may ask next, as far as controls are concerned.
-pub(super) enum Turn {
+pub(super) enum ControlStep {
     /// What waits.
-    Free,
+    None,
     /// A control, and nothing beside it.
     Control(Window),
     /// Nothing until the control has its answer.
     Wait,
     /// Nothing more: it was asked about a control already, and another one is due.
-    Leave,
+    Close,
 }
 
 impl LaneInner {
     /// Puts a control before the questions that wait, if one is due. A connection that is `exhausted` has its own at its end.
-    pub(super) fn next_turn(&mut self, handle: &mut LaneHandle, exhausted: bool, now: Instant) -> Turn {
+    pub(super) fn control_step(
+        &mut self,
+        handle: &mut LaneHandle,
+        exhausted: bool,
+        now: Instant,
+    ) -> ControlStep {
         let mx_set = &mut self.mx_sets[handle.mx_set];
         if mx_set.waits_for_control() {
-            return Turn::Wait;
+            return ControlStep::Wait;
         }
         if mx_set.harvest.needs_control() {
             if handle.harvest.controlled {
-                return Turn::Leave;
+                return ControlStep::Close;
             }
-            return self.control_window(handle, now).map_or(Turn::Free, Turn::Control);
+            return self.control_window(handle, now).map_or(ControlStep::None, ControlStep::Control);
         }
         if mx_set.next_is_control() && handle.harvest.controlled {
             if mx_set.len() == 1 {
-                return Turn::Leave;
+                return ControlStep::Close;
             }
             // The next connection is asked, unless an acceptance comes first.
             mx_set.harvest.withdraw();
@@ -55,7 +60,7 @@ impl LaneInner {
         } else if !exhausted && mx_set.harvest.wants_control(&handle.harvest) {
             self.put_control(handle.mx_set);
         }
-        Turn::Free
+        ControlStep::None
     }
 
     /// Returns a control for the end of the last window of a connection, if one is due there.
@@ -64,15 +69,20 @@ impl LaneInner {
         if harvest.wants_sample(&handle.harvest) { self.control_on(handle) } else { None }
     }
 
-    /// Returns a window with a control alone in the place of `draw`, if nothing more is to be asked on the connection and
+    /// Returns a window with a control alone in the place of `next_window`, if nothing more is to be asked on the connection and
     /// a control is due.
-    pub(super) fn closing_control(&mut self, handle: &mut LaneHandle, draw: Draw, now: Instant) -> Draw {
+    pub(super) fn closing_control(
+        &mut self,
+        handle: &mut LaneHandle,
+        next_window: NextWindow,
+        now: Instant,
+    ) -> NextWindow {
         let mx_set = &self.mx_sets[handle.mx_set];
         let due = mx_set.harvest.wants_last_control(Some(&handle.harvest), mx_set.is_empty());
         if !due || self.breaker.blocked(now).is_some() {
-            return draw;
+            return next_window;
         }
-        self.control_window(handle, now).map_or(draw, Draw::Window)
+        self.control_window(handle, now).map_or(next_window, NextWindow::Window)
     }
 
     /// Returns a window with a control alone, as far as the rate allows it.
@@ -161,9 +171,9 @@ impl LaneInner {
         handle: &mut LaneHandle,
         domain: u32,
         random: bool,
-        said: Said<'_>,
+        answer: AnswerContext<'_>,
     ) -> BlockScope {
-        let Said { outcome, at, .. } = said;
+        let AnswerContext { outcome, at, .. } = answer;
         if outcome.verdict.status() == Status::Undeliverable {
             self.mx_sets[handle.mx_set].harvest.refused(&mut handle.harvest, domain, random);
         }
@@ -178,15 +188,15 @@ impl LaneInner {
         &mut self,
         handle: &mut LaneHandle,
         domain: u32,
-        said: Said<'_>,
-        settled: &mut Settled,
+        answer: AnswerContext<'_>,
+        effect: &mut BatchEffect,
     ) {
-        let Said { outcome, at, .. } = said;
+        let AnswerContext { outcome, at, .. } = answer;
         let harvest = &mut self.mx_sets[handle.mx_set].harvest;
         match outcome.verdict.status() {
             Status::Deliverable => {
                 // The next connection has a control left for its own refusals.
-                settled.stop |= harvest.defence().is_some();
+                effect.stop |= harvest.defence().is_some();
                 harvest.control_accepted();
             }
             // While it is known to lie, only an acceptance shows that it does not any more.
@@ -202,7 +212,7 @@ impl LaneInner {
                 }
                 let provisional = self.breaker.take_provisional_at(handle.mx_set);
                 self.replace_provisional(provisional, &defence, at);
-                settled.stop = true;
+                effect.stop = true;
             }
             _ => harvest.control_lost(),
         }
@@ -296,9 +306,9 @@ mod tests {
         (0..10).for_each(|_| harvest.refused(&mut handle.harvest, 1, false));
     }
 
-    fn draw(state: &mut LaneInner, lane: &Lane, handle: &mut LaneHandle) -> Draw {
+    fn next_window(state: &mut LaneInner, lane: &Lane, handle: &mut LaneHandle) -> NextWindow {
         let budget = Budget::new(&lane.limits, None, None).remaining(ExpectedRejections::default());
-        state.draw(handle, budget, 1..=100, true, false, Instant::now())
+        state.next_window(handle, budget, 1..=100, true, false, Instant::now())
     }
 
     fn controls(questions: &[Question]) -> usize {
@@ -313,7 +323,9 @@ mod tests {
         let mut handle = LaneHandle::without_connection(Arc::clone(&lane), mx_set);
         state.mx_sets[mx_set].live = 1;
         doubtful(&mut state, &mut handle);
-        let Draw::Window(window) = draw(&mut state, &lane, &mut handle) else { panic!("nothing is drawn") };
+        let NextWindow::Window(window) = next_window(&mut state, &lane, &mut handle) else {
+            panic!("nothing is drawn")
+        };
         let (asked, waiting) = (window.questions.len(), state.waiting);
         assert_eq!(controls(&window.questions), 1);
         assert!(handle.harvest.controlled && state.mx_sets[mx_set].harvest.is_asking());
@@ -321,7 +333,9 @@ mod tests {
         assert_eq!((state.waiting, state.mx_sets[mx_set].queue.total()), (waiting + asked - 1, 10));
         assert!(!state.mx_sets[mx_set].harvest.is_asking());
         // Whoever was asked about a control leaves it to the next connection, and takes nobody else for it.
-        let Draw::Window(window) = draw(&mut state, &lane, &mut handle) else { panic!("nothing is drawn") };
+        let NextWindow::Window(window) = next_window(&mut state, &lane, &mut handle) else {
+            panic!("nothing is drawn")
+        };
         assert_eq!(controls(&window.questions), 0);
         assert_eq!(window.questions.len() + state.waiting, 10);
     }
@@ -340,14 +354,18 @@ mod tests {
         state.put_back_suspects(mx_set, [batch]);
         let defence = Outcome::harvest_defence();
         assert!(state.mx_sets[mx_set].harvest.control_refused(1, &defence, Instant::now()));
-        let Draw::Window(window) = draw(&mut state, &lane, &mut first) else { panic!("nothing is drawn") };
+        let NextWindow::Window(window) = next_window(&mut state, &lane, &mut first) else {
+            panic!("nothing is drawn")
+        };
         assert_eq!((window.questions.len(), controls(&window.questions), window.alone), (1, 1, false));
-        assert!(matches!(draw(&mut state, &lane, &mut second), Draw::Nothing));
+        assert!(matches!(next_window(&mut state, &lane, &mut second), NextWindow::Wait));
         assert!(state.mx_sets[mx_set].waits_for_control());
         window.questions.into_iter().for_each(|question| state.put_back(mx_set, question));
         assert!(!state.mx_sets[mx_set].waits_for_control());
-        assert!(matches!(draw(&mut state, &lane, &mut first), Draw::Leave), "one a connection");
-        let Draw::Window(window) = draw(&mut state, &lane, &mut second) else { panic!("nothing is drawn") };
+        assert!(matches!(next_window(&mut state, &lane, &mut first), NextWindow::Close), "one a connection");
+        let NextWindow::Window(window) = next_window(&mut state, &lane, &mut second) else {
+            panic!("nothing is drawn")
+        };
         assert_eq!(controls(&window.questions), 1);
         assert_eq!((state.waiting, state.mx_sets[mx_set].queue.total()), (10, 10));
     }

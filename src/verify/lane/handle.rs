@@ -5,15 +5,15 @@ use std::{mem, ops::RangeInclusive, sync::Arc, time::Duration, vec};
 use tokio::time::Instant;
 
 use super::{
-    address_family::is_ipv6, next_window::Draw, question::Question, state::Lane, verdicts::Settled,
-    watchdog::Watchdog, window::Flight,
+    address_family::is_ipv6, next_window::NextWindow, question::Question, state::Lane, verdicts::BatchEffect,
+    watchdog::Watchdog, window::SentWindow,
 };
 use crate::{
     client::Connection,
     net::TlsVersion,
     proto::{Reply, Verb},
     verify::{
-        outcome::{Outcome, Said},
+        outcome::{Outcome, ReplyCache},
         policy::{
             harvest_defence::{OnConnection, Origin},
             rate_limit::WindowLatencies,
@@ -42,17 +42,17 @@ pub(super) struct LaneHandle {
     /// What tells whether its refusals are true.
     pub(super) harvest: OnConnection,
     /// Answers so far, to tell whether the connection was of any use.
-    pub(super) gained: u64,
+    pub(super) answer_count: u64,
     /// Transactions so far.
     pub(super) transactions: u32,
     /// Whether the server does not know RSET.
     pub(super) refuses_rset: bool,
     /// The reply before.
-    last: Option<Said>,
+    last_reply: Option<ReplyCache>,
     /// Those answered since answers last counted.
     pub(super) latencies: WindowLatencies,
     /// Memory for windows to come.
-    pub(super) spare: Vec<Vec<Question>>,
+    pub(super) spare_buffers: Vec<Vec<Question>>,
     pub(super) watchdog: Arc<Watchdog>,
 }
 
@@ -86,12 +86,12 @@ impl LaneHandle {
             pipelining,
             ipv6: connection.peer_addr().is_ok_and(|addr| is_ipv6(addr.ip())),
             harvest,
-            gained: 0,
+            answer_count: 0,
             transactions: 0,
             refuses_rset,
-            last: None,
+            last_reply: None,
             latencies: WindowLatencies::default(),
-            spare: Vec::new(),
+            spare_buffers: Vec::new(),
             watchdog,
         })
     }
@@ -109,12 +109,12 @@ impl LaneHandle {
             pipelining: true,
             ipv6: false,
             harvest: OnConnection::default(),
-            gained: 0,
+            answer_count: 0,
             transactions: 0,
             refuses_rset: false,
-            last: None,
+            last_reply: None,
             latencies: WindowLatencies::default(),
-            spare: Vec::new(),
+            spare_buffers: Vec::new(),
             watchdog,
         }
     }
@@ -130,28 +130,28 @@ impl LaneHandle {
 
     /// The next window, of so many recipients, while so many rejections are left; if the connection is `nearly_exhausted`, perhaps
     /// its last.
-    pub(super) fn draw(
+    pub(super) fn next_window(
         &mut self,
         budget: RemainingBudget,
         sizes: RangeInclusive<u32>,
         quiet: bool,
         nearly_exhausted: bool,
-    ) -> Draw {
+    ) -> NextWindow {
         let lane = Arc::clone(&self.lane);
         let now = Instant::now();
         let mut state = lane.lock();
-        let draw = state.draw(self, budget, sizes, quiet, nearly_exhausted, now);
-        let over = match &draw {
-            Draw::Window(_) => false,
-            Draw::Nothing => budget.is_exhausted() || state.mx_sets[self.mx_set].is_empty(),
-            Draw::Leave => true,
+        let next_window = state.next_window(self, budget, sizes, quiet, nearly_exhausted, now);
+        let over = match &next_window {
+            NextWindow::Window(_) => false,
+            NextWindow::Wait => budget.is_exhausted() || state.mx_sets[self.mx_set].is_empty(),
+            NextWindow::Close => true,
         };
-        if quiet && over { state.closing_control(self, draw, now) } else { draw }
+        if quiet && over { state.closing_control(self, next_window, now) } else { next_window }
     }
 
     /// Waits for a while until there is more to ask, and tells whether there is.
-    pub(super) async fn more(&self, patience: Duration) -> bool {
-        self.lane.more(self.mx_set, Instant::now() + patience).await
+    pub(super) async fn has_more(&self, patience: Duration) -> bool {
+        self.lane.has_more(self.mx_set, Instant::now() + patience).await
     }
 
     /// Records that the server does not know RSET.
@@ -161,22 +161,22 @@ impl LaneHandle {
     }
 
     /// Lets answers count.
-    pub(super) fn settle(&mut self, flights: vec::Drain<'_, Flight>) -> Settled {
-        let count = flights.as_slice().iter().map(|flight| flight.answered).sum::<usize>();
+    pub(super) fn settle(&mut self, windows: vec::Drain<'_, SentWindow>) -> BatchEffect {
+        let count = windows.as_slice().iter().map(|window| window.answered).sum::<usize>();
         if count == 0 {
-            return Settled::default();
+            return BatchEffect::default();
         }
         let lane = Arc::clone(&self.lane);
-        self.gained += count as u64;
+        self.answer_count += count as u64;
         let latencies = mem::take(&mut self.latencies);
         let mut state = lane.lock();
-        let settled = state.settle_all(self, flights, count, latencies);
-        let wanted = settled.stop || state.wants_more();
+        let effect = state.apply_answers(self, windows, count, latencies);
+        let wanted = effect.stop || state.wants_more();
         drop(state);
         if wanted {
             lane.changed.notify_one();
         }
-        settled
+        effect
     }
 
     /// Takes back what got no answer, in the order in which it was asked; `tested` tells that suspects were asked about,
@@ -201,7 +201,7 @@ impl LaneHandle {
 
     /// The mailbox that the last reply names.
     pub(super) fn named(&self) -> Option<&[u8]> {
-        self.last.as_ref()?.named()
+        self.last_reply.as_ref()?.named()
     }
 
     /// What the reply means, about a mailbox if it answers RCPT; looked up anew only where it is not like the one before.
@@ -211,10 +211,10 @@ impl LaneHandle {
         reply: &Reply<B>,
         mailbox: Option<&str>,
     ) -> &Arc<Outcome> {
-        if !self.last.as_mut().is_some_and(|last| last.is_said_again(verb, reply, mailbox)) {
-            self.last = None;
+        if !self.last_reply.as_mut().is_some_and(|last| last.is_repeated(verb, reply, mailbox)) {
+            self.last_reply = None;
         }
-        let new = || Said::new(self.lane.context.config.classifier(), verb, reply, mailbox);
-        self.last.get_or_insert_with(new).outcome()
+        let new = || ReplyCache::new(self.lane.context.config.classifier(), verb, reply, mailbox);
+        self.last_reply.get_or_insert_with(new).outcome()
     }
 }

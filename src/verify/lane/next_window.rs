@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use tokio::time::Instant;
 
-use super::{control::Turn, handle::LaneHandle, question::Question, state::LaneInner};
+use super::{control::ControlStep, handle::LaneHandle, question::Question, state::LaneInner};
 use crate::verify::{
     outcome::Outcome,
     policy::rejection_rate::{ExpectedRejections, RemainingBudget},
@@ -12,9 +12,9 @@ use crate::verify::{
 };
 
 /// Recipients that are not worth a round trip of their own, if a new connection can ask more of them.
-const FEW: u32 = 2;
+const MIN_WORTHWHILE_RECIPIENTS: u32 = 2;
 /// Questions at once to a provider that did not want us a while ago.
-const PROBATION: u32 = 3;
+const PROBATION_WINDOW: u32 = 3;
 /// Recipients in a window to a host that lags: what is unanswered when it is given up is lost.
 const SLOW_WINDOW: u32 = 2;
 
@@ -31,17 +31,17 @@ pub(super) struct Window {
 }
 
 /// What a connection may do.
-pub(super) enum Draw {
+pub(super) enum NextWindow {
     Window(Window),
     /// Nothing for now.
-    Nothing,
+    Wait,
     /// Say goodbye.
-    Leave,
+    Close,
 }
 
 impl LaneInner {
     /// A window of so many questions, of which no more are refused than there are rejections `left`.
-    pub(super) fn draw(
+    pub(super) fn next_window(
         &mut self,
         handle: &mut LaneHandle,
         budget: RemainingBudget,
@@ -49,39 +49,39 @@ impl LaneInner {
         quiet: bool,
         nearly_exhausted: bool,
         now: Instant,
-    ) -> Draw {
+    ) -> NextWindow {
         // Nobody else is told: until this connection is closed, the others are as many too many.
         let refused = handle.ipv6 && self.mx_sets[handle.mx_set].ipv4_only;
         if self.breaker.blocked(now).is_some() || self.is_surplus() || refused {
-            return Draw::Leave;
+            return NextWindow::Close;
         }
         let allowed = self.rate_limiter.allowed(now);
         if self.mx_sets[handle.mx_set].is_empty() || allowed < self.enough(self.mx_sets[handle.mx_set].len())
         {
-            return Draw::Nothing;
+            return NextWindow::Wait;
         }
         let slow = || {
             let slow_after = self.context.deadlines.slow_after;
             self.mx_sets[handle.mx_set].lag.lock().at(now) >= slow_after
         };
         let most = match () {
-            () if self.breaker.is_on_probation(now) => PROBATION,
+            () if self.breaker.is_on_probation(now) => PROBATION_WINDOW,
             () if slow() => SLOW_WINDOW.min(*sizes.end()),
             () => *sizes.end(),
         };
         let most = most.min(allowed);
         let alone = self.mx_sets[handle.mx_set].queue.is_batch_next();
         if alone && !quiet {
-            return Draw::Nothing;
+            return NextWindow::Wait;
         }
         if !alone {
-            self.sift(handle, most, now);
+            self.settle_unaskable(handle, most, now);
         }
-        match self.next_turn(handle, budget.is_exhausted(), now) {
-            Turn::Free => {}
-            Turn::Control(window) => return Draw::Window(window),
-            Turn::Wait => return Draw::Nothing,
-            Turn::Leave => return Draw::Leave,
+        match self.control_step(handle, budget.is_exhausted(), now) {
+            ControlStep::None => {}
+            ControlStep::Control(window) => return NextWindow::Window(window),
+            ControlStep::Wait => return NextWindow::Wait,
+            ControlStep::Close => return NextWindow::Close,
         }
         let waiting = self.mx_sets[handle.mx_set].len();
         let expected = self.mx_sets[handle.mx_set].max_window(budget, most);
@@ -93,19 +93,19 @@ impl LaneInner {
         let nearly_exhausted = nearly_exhausted && count < most && (count as usize) < waiting;
         let last = nearly_exhausted && handle.pipelining && !self.mx_sets[handle.mx_set].quits_apart;
         let few = nearly_exhausted
-            && count <= FEW
+            && count <= MIN_WORTHWHILE_RECIPIENTS
             && !(count > 0 && (last || self.mx_sets[handle.mx_set].asks_for_a_domain()));
-        if handle.gained > 0 && few {
+        if handle.answer_count > 0 && few {
             self.wake_another(handle.mx_set);
-            return Draw::Leave;
+            return NextWindow::Close;
         }
         if count == 0 || count < *sizes.start() {
-            return Draw::Nothing;
+            return NextWindow::Wait;
         }
         // Nobody does as a rule, and then nobody has to be looked at.
         let smtputf8 = self.mx_sets[handle.mx_set].needs_smtputf8();
         let asked = self.context.timestamp(now);
-        let mut questions = handle.spare.pop().unwrap_or_default();
+        let mut questions = handle.spare_buffers.pop().unwrap_or_default();
         questions.reserve(count as usize);
         if alone {
             self.mx_sets[handle.mx_set].queue.take_batch(count as usize, &mut questions);
@@ -132,7 +132,7 @@ impl LaneInner {
         }
         self.rate_limiter.take(questions.len() as u32);
         self.wake_another(handle.mx_set);
-        Draw::Window(Window { questions, expected, smtputf8, last, alone })
+        NextWindow::Window(Window { questions, expected, smtputf8, last, alone })
     }
 
     /// Uses the rate of one recipient, if it allows one.
@@ -151,7 +151,7 @@ impl LaneInner {
 
     /// Settles those that the server cannot be asked about, among as many of the next as make a window: so that it is
     /// whole, and nobody is in it of whom it was not reckoned with how many will be refused.
-    fn sift(&mut self, handle: &LaneHandle, most: u32, now: Instant) {
+    fn settle_unaskable(&mut self, handle: &LaneHandle, most: u32, now: Instant) {
         let understood = handle.smtputf8 || !self.mx_sets[handle.mx_set].needs_smtputf8();
         if understood && !self.breaker.blocks_any_domain() {
             return;

@@ -21,10 +21,10 @@ use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 use super::{
     fence::{Fence, OutOfStep, is_of_several_lines},
     handle::LaneHandle,
-    next_window::{Draw, Window},
+    next_window::{NextWindow, Window},
     question::Question,
     queue::Suspects,
-    window::Flight,
+    window::SentWindow,
 };
 use crate::{
     client::{Connection, SessionError},
@@ -33,22 +33,22 @@ use crate::{
 };
 
 /// Windows in flight: beyond four, throughput hardly grows, and a refusal comes too late to be heeded.
-pub(super) const WINDOWS: usize = 4;
+pub(super) const MAX_WINDOWS_IN_FLIGHT: usize = 4;
 /// For how many round trips answers may be held back before no new window is sent, so that the connection becomes quiet:
 /// that costs one of them.
-const HELD: u32 = 64;
+const HELD_ROUND_TRIPS: u32 = 64;
 /// How long that is at the least, and at the most.
-const HELD_FOR: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(5));
+const HELD_TIME: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(5));
 /// How long a connection with unproved answers waits for more to ask before it asks for a fence: a new question is one.
-const GRACE: Duration = Duration::from_millis(20);
+const FENCE_DELAY: Duration = Duration::from_millis(20);
 
 /// Why a connection is done.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum PipelineEnd {
     /// No more questions; the connection is as good as before.
     Idle,
     /// It has been asked enough, or was told to stop; nothing is in flight.
-    Spent,
+    Exhausted,
     /// It broke, and one of these may be why.
     Broken(SessionError, Suspects),
     /// The server closed the dialogue by 421, and one of these may be why.
@@ -58,16 +58,16 @@ pub(super) enum End {
 }
 
 /// A connection with what it has in flight.
-pub(super) struct Probe<'a> {
+pub(super) struct Pipeline<'a> {
     connection: &'a mut Connection,
     budget: &'a mut Budget,
     fence: &'a mut Fence,
     from: &'a ReversePath,
     handle: &'a mut LaneHandle,
     /// Sent, and not wholly answered.
-    flights: VecDeque<Flight>,
+    windows: VecDeque<SentWindow>,
     /// Answered, and held back.
-    held: Vec<Flight>,
+    held: Vec<SentWindow>,
     /// What the last window took.
     round_trip: Duration,
     /// That of all in flight.
@@ -75,14 +75,14 @@ pub(super) struct Probe<'a> {
     closing: Option<Reply>,
     stopped: bool,
     /// Whether QUIT was sent, behind the last window.
-    leaving: bool,
+    quitting: bool,
     /// Whether the reply to a second greeting is due.
     greeting_owed: bool,
     /// The server refused RSET, and the transaction may go on.
-    unreset: bool,
+    reset_refused: bool,
 }
 
-impl<'a> Probe<'a> {
+impl<'a> Pipeline<'a> {
     pub(super) fn new(
         connection: &'a mut Connection,
         budget: &'a mut Budget,
@@ -96,70 +96,70 @@ impl<'a> Probe<'a> {
             fence,
             from,
             handle,
-            flights: VecDeque::new(),
+            windows: VecDeque::new(),
             held: Vec::new(),
             round_trip: Duration::ZERO,
             expected: ExpectedRejections::default(),
             closing: None,
             stopped: false,
-            leaving: false,
+            quitting: false,
             greeting_owed: false,
-            unreset: false,
+            reset_refused: false,
         }
     }
 
     /// Asks until there are no questions left, or the connection is done for another reason.
-    pub(super) async fn run(mut self) -> End {
+    pub(super) async fn run(mut self) -> PipelineEnd {
         let watchdog = Arc::clone(&self.handle.watchdog);
         let (mut ended, expired) = tokio::select! {
             biased;
             ended = self.pump() => (ended, false),
             () = watchdog.expired() => (Ok(()), true),
         };
-        let unproven = self.held.iter().any(|flight| !flight.is_proven());
-        if self.leaving
-            && self.flights.is_empty()
+        let unproven = self.held.iter().any(|window| !window.is_proven());
+        if self.quitting
+            && self.windows.is_empty()
             && !unproven
             && !ended.as_ref().is_err_and(SessionError::is_out_of_step)
         {
             // Everything is answered, whatever became of the goodbye.
             (ended, self.closing, self.stopped) = (Ok(()), None, true);
         }
-        if self.leaving && ended.is_err() {
+        if self.quitting && ended.is_err() {
             self.handle.lane.lock().mx_sets[self.handle.mx_set].quits_apart = true;
         }
         if ended.as_ref().is_err_and(SessionError::is_cut) && !unproven {
-            self.flights.iter_mut().take(1).for_each(Flight::trust_first_refusal);
+            self.windows.iter_mut().take(1).for_each(SentWindow::trust_first_refusal);
         }
         let suspects = self.give_up(&ended);
         match (ended, self.closing) {
-            _ if expired => End::Expired,
-            (_, Some(reply)) => End::Closed(reply, suspects),
-            (Err(error), None) => End::Broken(error, suspects),
-            (Ok(()), None) if self.stopped || self.budget.is_exhausted() => End::Spent,
-            (Ok(()), None) => End::Idle,
+            _ if expired => PipelineEnd::Expired,
+            (_, Some(reply)) => PipelineEnd::Closed(reply, suspects),
+            (Err(error), None) => PipelineEnd::Broken(error, suspects),
+            (Ok(()), None) if self.stopped || self.budget.is_exhausted() => PipelineEnd::Exhausted,
+            (Ok(()), None) => PipelineEnd::Idle,
         }
     }
 
     /// Lets the proved answers count, and gives back all other questions, but for the suspects.
     fn give_up(&mut self, ended: &Result<(), SessionError>) -> Suspects {
-        if self.greeting_owed && self.flights.is_empty() && ended.is_err() {
+        if self.greeting_owed && self.windows.is_empty() && ended.is_err() {
             self.handle.lane.lock().mx_sets[self.handle.mx_set].proves_by_greeting = false;
         }
         let cut = ended.as_ref().is_err_and(SessionError::is_cut);
-        let unproven = self.held.iter().any(|flight| !flight.is_proven());
-        let between = self.flights.front().is_none_or(|flight| flight.mail.is_none());
+        let unproven = self.held.iter().any(|window| !window.is_proven());
+        let between = self.windows.front().is_none_or(|window| window.mail.is_none());
         if unproven && between && (cut || self.closing.is_some()) {
             // It closed between transactions: a limit that it did not announce. QUIT in time proves them all.
             self.handle.limit_transactions();
         }
         let (broken, mut suspects) = (self.held.len(), Suspects::None);
-        self.held.extend(self.flights.drain(..));
-        let useful = self.handle.gained > 0 || self.held.iter().any(|flight| flight.proven > 0);
+        self.held.extend(self.windows.drain(..));
+        let useful = self.handle.answer_count > 0 || self.held.iter().any(|window| window.proven > 0);
         let (mut back, mut unsure, mut tested) = (Vec::new(), Vec::new(), false);
-        for (at, flight) in self.held.iter_mut().enumerate() {
-            let (next, began) = (flight.next_unproven(cut), flight.mail.is_some());
-            let (alone, rest) = (mem::take(&mut flight.alone), flight.cut());
+        for (at, window) in self.held.iter_mut().enumerate() {
+            let (next, began) = (window.next_unproven(cut), window.mail.is_some());
+            let (alone, rest) = (mem::take(&mut window.alone), window.cut());
             tested |= alone;
             match (ended, &self.closing) {
                 // Any answer may be another's.
@@ -183,7 +183,7 @@ impl<'a> Probe<'a> {
             unsure.extend(suspects.into_questions());
             suspects = Suspects::any_of(unsure);
         }
-        self.held.retain(|flight| flight.answered > 0);
+        self.held.retain(|window| window.answered > 0);
         self.handle.take_back(back, tested);
         self.commit();
         suspects
@@ -192,7 +192,7 @@ impl<'a> Probe<'a> {
     async fn pump(&mut self) -> Result<(), SessionError> {
         loop {
             while let Some(window) = self.room() {
-                self.window(window).await?;
+                self.send_window(window).await?;
             }
             self.fence_behind()?;
             // Room comes with the end of a window. It is used when nothing more is at hand: often that is the end of all
@@ -211,23 +211,23 @@ impl<'a> Probe<'a> {
                 continue;
             }
             // Behind the answer to QUIT there is nothing but the end.
-            if self.leaving {
+            if self.quitting {
                 return Ok(());
             }
             self.connection.check_quiet()?;
             self.commit();
             // Suspects that were asked without PIPELINING, where no fence is behind them yet.
-            if self.unreset || self.held.iter().any(|flight| flight.alone) {
+            if self.reset_refused || self.held.iter().any(|window| window.alone) {
                 self.fence()?;
                 continue;
             }
             match self.room() {
-                Some(window) => self.window(window).await?,
+                Some(window) => self.send_window(window).await?,
                 None if self.held.is_empty() => return Ok(()),
                 None => {
                     let waits = !self.stopped && !self.budget.is_exhausted() && !self.is_overdue();
-                    match if waits && self.handle.more(GRACE).await { self.room() } else { None } {
-                        Some(window) => self.window(window).await?,
+                    match if waits && self.handle.has_more(FENCE_DELAY).await { self.room() } else { None } {
+                        Some(window) => self.send_window(window).await?,
                         None => self.fence()?,
                     }
                 }
@@ -237,58 +237,58 @@ impl<'a> Probe<'a> {
 
     /// Whether answers have been held back for too long.
     fn is_overdue(&self) -> bool {
-        let patience = self.round_trip.saturating_mul(HELD).clamp(HELD_FOR.0, HELD_FOR.1);
-        let oldest = self.held.iter().chain(&self.flights).find_map(|flight| flight.answers.first());
+        let patience = self.round_trip.saturating_mul(HELD_ROUND_TRIPS).clamp(HELD_TIME.0, HELD_TIME.1);
+        let oldest = self.held.iter().chain(&self.windows).find_map(|window| window.answers.first());
         oldest.is_some_and(|first| self.connection.last_read() - first.at > patience)
     }
 
     /// The next window, if it may be sent now.
     fn room(&mut self) -> Option<Window> {
-        let full = self.flights.len() == WINDOWS || !self.connection.has_room();
-        let alone = self.flights.front().is_some_and(|flight| flight.alone || self.handle.refuses_rset);
-        let over = self.stopped || self.leaving || self.closing.is_some();
+        let full = self.windows.len() == MAX_WINDOWS_IN_FLIGHT || !self.connection.has_room();
+        let alone = self.windows.front().is_some_and(|window| window.alone || self.handle.refuses_rset);
+        let over = self.stopped || self.quitting || self.closing.is_some();
         if over || self.greeting_owed || full || alone || self.is_overdue() {
             return None;
         }
         let full = self.budget.full_window();
         // A window behind others waits until it can be a good one: one write per recipient costs more than it gains.
-        let quiet = self.flights.is_empty();
+        let quiet = self.windows.is_empty();
         let least = if quiet { 1 } else { full.div_ceil(2) };
         let ending = quiet && self.budget.is_nearly_exhausted();
-        match self.handle.draw(self.budget.remaining(self.expected), least..=full, quiet, ending) {
-            Draw::Window(window) => Some(window),
-            Draw::Nothing => None,
-            Draw::Leave => {
+        match self.handle.next_window(self.budget.remaining(self.expected), least..=full, quiet, ending) {
+            NextWindow::Window(window) => Some(window),
+            NextWindow::Wait => None,
+            NextWindow::Close => {
                 self.stopped = true;
                 None
             }
         }
     }
 
-    async fn window(&mut self, window: Window) -> Result<(), SessionError> {
+    async fn send_window(&mut self, window: Window) -> Result<(), SessionError> {
         self.handle.lane.context.room().await;
         let Window { questions, expected, smtputf8, last, alone } = window;
         let count = questions.len();
         self.budget.record_transaction();
         self.expected += expected;
-        self.flights.push_back(Flight::new(questions, expected, alone));
+        self.windows.push_back(SentWindow::new(questions, expected, alone));
         self.connection.queue_mail(self.from, &MailParams { smtputf8, ..MailParams::default() })?;
         for _ in 0..count {
             self.make_room().await?;
-            let Some(flight) = self.flights.back_mut() else { break };
+            let Some(window) = self.windows.back_mut() else { break };
             if self.closing.is_some() {
-                let rest = flight.questions.split_off(flight.sent);
+                let rest = window.questions.split_off(window.sent);
                 self.handle.take_back(rest, false);
                 break;
             }
-            let question = &flight.questions[flight.sent];
-            flight.sent += 1;
+            let question = &window.questions[window.sent];
+            window.sent += 1;
             // Without PIPELINING the refusal of MAIL is known by now, and RCPT would be out of sequence.
             if self.connection.owed() == 0
-                && let Some(Err(outcome)) = &flight.mail
+                && let Some(Err(outcome)) = &window.mail
             {
                 let outcome = Arc::clone(outcome);
-                flight.answer(&outcome, 1, self.connection.last_read());
+                window.answer(&outcome, 1, self.connection.last_read());
                 continue;
             }
             self.connection.queue_rcpt(&question.mailbox(), &RcptParams::default())?;
@@ -299,7 +299,7 @@ impl<'a> Probe<'a> {
             // Goodbye costs no round trip of its own (RFC 2920 3.1: QUIT may end a group).
             if last {
                 self.connection.queue(&Command::Quit)?;
-                self.leaving = true;
+                self.quitting = true;
             }
         }
         Ok(())
@@ -308,11 +308,11 @@ impl<'a> Probe<'a> {
     /// Asks for a fence behind what was just sent, in the same write, where answers would else be held back for long:
     /// behind the first windows of a connection, and behind suspects.
     fn fence_behind(&mut self) -> Result<(), SessionError> {
-        let Some(flight) = self.flights.back() else { return Ok(()) };
-        let wanted = self.fence.is_fresh() || flight.alone || self.handle.refuses_rset;
+        let Some(window) = self.windows.back() else { return Ok(()) };
+        let wanted = self.fence.is_fresh() || window.alone || self.handle.refuses_rset;
         // EHLO ends a group (RFC 2920 3.1); without PIPELINING it would cost a round trip.
         let may = self.connection.extensions().pipelining && self.connection.owed() > 0;
-        let ready = !self.leaving && !self.greeting_owed && self.closing.is_none();
+        let ready = !self.quitting && !self.greeting_owed && self.closing.is_none();
         if wanted && may && ready && self.fence.may_greet() {
             self.greet()?;
         }
@@ -322,11 +322,11 @@ impl<'a> Probe<'a> {
     /// Asks for a fence by itself: EHLO as long as that is worth it, or else QUIT.
     fn fence(&mut self) -> Result<(), SessionError> {
         let stays = !self.stopped && !self.budget.is_exhausted();
-        self.unreset = false;
+        self.reset_refused = false;
         if stays && self.fence.may_greet() {
             return self.greet();
         }
-        self.leaving = true;
+        self.quitting = true;
         self.connection.queue(&Command::Quit)
     }
 
@@ -350,8 +350,8 @@ impl<'a> Probe<'a> {
 
     /// Takes the next reply, or several that say the same to recipients of one window, and tells whether it ended one.
     async fn next_reply(&mut self) -> Result<bool, SessionError> {
-        let recipients = self.flights.front().filter(|flight| flight.mail.is_some());
-        let most = recipients.map_or(1, |flight| flight.sent - flight.answered);
+        let recipients = self.windows.front().filter(|window| window.mail.is_some());
+        let most = recipients.map_or(1, |window| window.sent - window.answered);
         let (verb, reply, count) = self.connection.replies_alike(most).await?;
         if reply.is_closing() {
             // Whatever comes behind it answers nothing: the question it stands for is asked again elsewhere.
@@ -374,31 +374,31 @@ impl<'a> Probe<'a> {
                 return if verb == Verb::Rset { self.reset(&reply) } else { self.greeted(&reply) };
             }
         }
-        let Some(flight) = self.flights.front_mut() else { return Err(unsolicited(code)) };
+        let Some(window) = self.windows.front_mut() else { return Err(unsolicited(code)) };
         if !reply.is_positive() {
             self.budget.record_rejections(count);
         }
         if verb == Verb::Mail {
-            flight.mail = Some(match reply.is_positive() {
+            window.mail = Some(match reply.is_positive() {
                 true => Ok(()),
                 false => Err(Arc::clone(self.handle.outcome(Verb::Mail, &reply, None))),
             });
             return Ok(false);
         }
-        if let Some(Err(mail)) = &flight.mail {
+        if let Some(Err(mail)) = &window.mail {
             let mail = Arc::clone(mail);
-            flight.answer(&mail, count, self.connection.last_read());
+            window.answer(&mail, count, self.connection.last_read());
             return Ok(false);
         }
         self.handle.watchdog.answered(count);
-        let question = &flight.questions[flight.answered];
+        let question = &window.questions[window.answered];
         let (mailbox, random) = (question.mailbox(), matches!(question, Question::CatchAll { .. }));
         let outcome = self.handle.outcome(Verb::Rcpt, &reply, Some(mailbox.as_str()));
         let status = outcome.verdict.status();
-        flight.answer(outcome, count, self.connection.last_read());
+        window.answer(outcome, count, self.connection.last_read());
         self.handle.harvest.read(status, count, random);
         if let Some(named) = self.handle.named() {
-            match flight.names(named, count) {
+            match window.names(named, count) {
                 Some(true) => self.prove(),
                 Some(false) => return Err(unsolicited(code)),
                 None => {}
@@ -412,9 +412,9 @@ impl<'a> Probe<'a> {
         match reply.code() {
             // The server does not know the command, and the transaction goes on: what was asked behind it is void.
             500 | 502 => {
-                self.unreset = true;
+                self.reset_refused = true;
                 self.handle.refuses_rset();
-                self.flights.iter_mut().skip(1).for_each(|flight| flight.void = true);
+                self.windows.iter_mut().skip(1).for_each(|window| window.void = true);
             }
             // RSET cannot fail otherwise (RFC 5321 4.1.1.5): this is the reply to something else.
             code if !reply.is_positive() || code == 221 => return Err(unsolicited(code)),
@@ -436,12 +436,12 @@ impl<'a> Probe<'a> {
             return Err(unsolicited(reply.code()));
         }
         self.prove();
-        let void = self.held.iter_mut().filter(|flight| flight.void);
-        let back = void.flat_map(|flight| mem::take(&mut flight.questions)).collect();
-        self.held.retain(|flight| !flight.void);
+        let void = self.held.iter_mut().filter(|window| window.void);
+        let back = void.flat_map(|window| mem::take(&mut window.questions)).collect();
+        self.held.retain(|window| !window.void);
         self.handle.take_back(back, false);
         // A server that refuses both RSET and a second greeting ends a transaction only with the connection.
-        self.unreset = false;
+        self.reset_refused = false;
         self.stopped |= matches!(self.connection.state(), State::Mail | State::Rcpt);
         Ok(false)
     }
@@ -458,22 +458,22 @@ impl<'a> Probe<'a> {
     /// Records that all replies so far are in step.
     fn prove(&mut self) {
         // Those before the last were proved with it, more often than not.
-        for flight in self.held.iter_mut().rev().take_while(|flight| !flight.is_proven()) {
-            flight.prove();
+        for window in self.held.iter_mut().rev().take_while(|window| !window.is_proven()) {
+            window.prove();
         }
-        if let Some(flight) = self.flights.front_mut() {
-            flight.prove();
+        if let Some(window) = self.windows.front_mut() {
+            window.prove();
         }
     }
 
     fn end_window(&mut self) {
-        let Some(flight) = self.flights.pop_front() else { return };
-        self.round_trip = self.connection.last_read().saturating_duration_since(flight.asked);
+        let Some(window) = self.windows.pop_front() else { return };
+        self.round_trip = self.connection.last_read().saturating_duration_since(window.asked);
         self.handle.latencies.record(self.round_trip);
         self.handle.transactions += 1;
-        self.expected -= flight.expected;
-        self.held.push(flight);
-        if self.flights.is_empty() {
+        self.expected -= window.expected;
+        self.held.push(window);
+        if self.windows.is_empty() {
             // To the bit, so that nothing is left of roundings.
             self.expected = ExpectedRejections::default();
         }
@@ -481,10 +481,10 @@ impl<'a> Probe<'a> {
 
     /// Lets the proved answers count.
     fn commit(&mut self) {
-        let proven = self.held.iter().take_while(|flight| flight.is_proven()).count();
-        let settled = self.handle.settle(self.held.drain(..proven));
-        self.stopped |= settled.stop;
-        if let Some(most) = settled.recipients {
+        let proven = self.held.iter().take_while(|window| window.is_proven()).count();
+        let effect = self.handle.settle(self.held.drain(..proven));
+        self.stopped |= effect.stop;
+        if let Some(most) = effect.recipients {
             self.budget.limit_recipients(most);
         }
     }

@@ -24,7 +24,7 @@ pub(super) enum Question {
 
 impl Question {
     /// Counts the loss of a connection; an error once there were too many.
-    pub(super) fn lose(mut self) -> Result<Self, Self> {
+    pub(super) fn count_loss(mut self) -> Result<Self, Self> {
         let (Self::Item(Item { losses, .. }) | Self::CatchAll { losses, .. } | Self::Control { losses, .. }) =
             &mut self;
         *losses += 1;
@@ -65,27 +65,27 @@ impl Question {
 }
 
 /// A question to be asked again; the soonest is the greatest, as a heap wants it.
-pub(super) struct Later {
+pub(super) struct DelayedQuestion {
     pub(super) due: Instant,
     pub(super) mx_set: usize,
     pub(super) question: Question,
 }
 
-impl PartialEq for Later {
+impl PartialEq for DelayedQuestion {
     fn eq(&self, other: &Self) -> bool {
         self.due == other.due
     }
 }
 
-impl Eq for Later {}
+impl Eq for DelayedQuestion {}
 
-impl PartialOrd for Later {
+impl PartialOrd for DelayedQuestion {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Later {
+impl Ord for DelayedQuestion {
     fn cmp(&self, other: &Self) -> Ordering {
         other.due.cmp(&self.due)
     }

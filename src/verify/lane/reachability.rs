@@ -96,12 +96,12 @@ impl LaneInner {
         }
     }
 
-    /// Takes note of a connection that broke, or was closed by the server, after `gained` answers; one of the suspects may
+    /// Takes note of a connection that broke, or was closed by the server, after `answer_count` answers; one of the suspects may
     /// be why.
     pub(super) fn lost(
         &mut self,
         source: &Source,
-        gained: u64,
+        answer_count: u64,
         outcome: &Outcome,
         suspects: Suspects,
         now: Instant,
@@ -111,14 +111,14 @@ impl LaneInner {
         let silent = outcome.verdict.sub_status == SubStatus::TimeoutExceeded;
         self.ask_again(source, suspects, outcome, now);
         let known = &mut self.mx_sets[source.mx_set];
-        known.poor = if gained < WORTH { known.poor + 1 } else { 0 };
-        known.fruitless = match gained {
+        known.poor = if answer_count < WORTH { known.poor + 1 } else { 0 };
+        known.fruitless = match answer_count {
             0 => known.fruitless + u32::from(silent || !narrowed),
             _ => 0,
         };
         known.borne = if known.poor > 0 { 0 } else { known.borne };
         // A limit of the connection blames us too; as long as connections are answered, the next one is welcome.
-        let unwelcome = gained == 0 && outcome.verdict.blame == Some(Blame::Us);
+        let unwelcome = answer_count == 0 && outcome.verdict.blame == Some(Blame::Us);
         known.turned_away = if unwelcome { known.turned_away + 1 } else { 0 };
         if known.poor > 0 {
             known.not_before = Some(now + PAUSE.saturating_mul(1 << known.poor.min(3)));
@@ -142,9 +142,9 @@ impl LaneInner {
         let batches = match suspects {
             Suspects::None => return,
             Suspects::Untested(batch) => vec![batch],
-            Suspects::One(batch) => vec![self.lose(source, batch, outcome, now)],
+            Suspects::One(batch) => vec![self.count_losses(source, batch, outcome, now)],
             Suspects::Around([before, next, behind]) => {
-                vec![before, self.lose(source, next, outcome, now), behind]
+                vec![before, self.count_losses(source, next, outcome, now), behind]
             }
             Suspects::Halves(halves) => halves.into(),
         };
@@ -152,10 +152,10 @@ impl LaneInner {
     }
 
     /// Counts the loss of a connection for each question; those that have lost enough are settled.
-    fn lose(&mut self, source: &Source, batch: Batch, outcome: &Outcome, now: Instant) -> Batch {
+    fn count_losses(&mut self, source: &Source, batch: Batch, outcome: &Outcome, now: Instant) -> Batch {
         let mut left = Vec::new();
         for question in batch {
-            match question.lose() {
+            match question.count_loss() {
                 Ok(question) => left.push(question),
                 Err(question) => {
                     self.mx_sets[source.mx_set].rates.record_unanswered(question.cohort());

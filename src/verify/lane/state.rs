@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     mx_set::MxSet,
-    question::{Later, Question},
+    question::{DelayedQuestion, Question},
     queue::Batch,
     status::{self, Block, LaneState},
 };
@@ -51,7 +51,7 @@ pub(in crate::verify) struct LaneInner {
     pub(super) mx_sets: Vec<MxSet>,
     /// MX sets that wait for a connection, in the order of their coming.
     line: VecDeque<usize>,
-    pub(super) later: BinaryHeap<Later>,
+    pub(super) delayed: BinaryHeap<DelayedQuestion>,
     pub(super) breaker: ProviderBreaker,
     pub(super) event_batch: EventBatch,
     pub(super) controller: ConcurrencyController,
@@ -84,7 +84,7 @@ impl Lane {
             context: Arc::clone(&context),
             mx_sets: Vec::new(),
             line: VecDeque::new(),
-            later: BinaryHeap::new(),
+            delayed: BinaryHeap::new(),
             breaker: ProviderBreaker::default(),
             event_batch: EventBatch::default(),
             controller: ConcurrencyController::new(limits.connections),
@@ -108,7 +108,7 @@ impl Lane {
     }
 
     /// Waits until there is something to ask at `mx_set`; false when that takes too long, or will never be.
-    pub(super) async fn more(&self, mx_set: usize, until: Instant) -> bool {
+    pub(super) async fn has_more(&self, mx_set: usize, until: Instant) -> bool {
         let wake = Arc::clone(&self.lock().mx_sets[mx_set].wake);
         loop {
             let told = wake.notified();
@@ -117,7 +117,7 @@ impl Lane {
                 if state.may_ask(mx_set, Instant::now()) {
                     return true;
                 }
-                if state.is_surplus() || state.input_ended && state.later.is_empty() {
+                if state.is_surplus() || state.input_ended && state.delayed.is_empty() {
                     return false;
                 }
             }
@@ -220,14 +220,14 @@ impl LaneInner {
 
     /// Whether all is answered, and nothing more will come in.
     pub(super) fn is_done(&self) -> bool {
-        self.ending && self.connections == 0 && self.waiting == 0 && self.later.is_empty()
+        self.ending && self.connections == 0 && self.waiting == 0 && self.delayed.is_empty()
     }
 
     /// Whether it has nothing to do, and knows nothing that the provider has to be spared for.
     pub(in crate::verify) fn is_idle(&mut self, now: Instant) -> bool {
         self.connections == 0
             && self.waiting == 0
-            && self.later.is_empty()
+            && self.delayed.is_empty()
             && self.event_batch.is_empty()
             && self.breaker.is_clear()
             && !self.mx_sets.iter().any(|mx_set| mx_set.harvest.has_lied())
@@ -318,8 +318,8 @@ impl LaneInner {
     /// Sees to all that time brings: what is due, what must not wait for servers that are left alone, and what can no
     /// longer be doubted.
     pub(super) fn tick(&mut self, now: Instant) {
-        while self.later.peek().is_some_and(|later| later.due <= now) {
-            let Some(Later { mx_set, question, .. }) = self.later.pop() else { break };
+        while self.delayed.peek().is_some_and(|later| later.due <= now) {
+            let Some(DelayedQuestion { mx_set, question, .. }) = self.delayed.pop() else { break };
             // Whose question it was does not answer any more.
             let moot = match &question {
                 Question::CatchAll { domain, .. } => !self.mx_sets[mx_set].is_asked(*domain),
@@ -347,7 +347,7 @@ impl LaneInner {
 
     /// When something will be due that nobody tells about.
     pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
-        let later = self.later.peek().map(|later| later.due);
+        let later = self.delayed.peek().map(|later| later.due);
         let waiting = self.mx_sets.iter().filter(|mx_set| !mx_set.is_empty());
         // Those that have passed hide none that is to come.
         let paused = waiting.filter_map(|mx_set| mx_set.not_before).filter(|&at| at > now).min();
@@ -393,7 +393,7 @@ impl LaneInner {
         status.state = state;
         (status.harvest_defences, status.sender_refusals) = (harvest_defences, sender_refusals);
         (status.waiting, status.answered, status.rate) =
-            ((self.waiting + self.later.len()) as u64, self.answers, rate);
+            ((self.waiting + self.delayed.len()) as u64, self.answers, rate);
         (status.connections, status.latency) = (self.connections, self.controller.latency);
         if changed {
             let event = crate::verify::Event::Lane(Box::new(status.clone()));
@@ -414,7 +414,7 @@ mod tests {
         proto::{ClientName, Mailbox},
         verify::{
             DomainFacts, Verifier, VerifierConfig,
-            lane::{handle::LaneHandle, next_window::Draw},
+            lane::{handle::LaneHandle, next_window::NextWindow},
             policy::rejection_rate::{Budget, Cohort, ExpectedRejections},
             verifier::RetryOwner,
         },
@@ -442,8 +442,8 @@ mod tests {
         state.take_in(mx_set, [item("jürgen@example.com")].into_iter());
         let budget = Budget::new(&lane.limits, None, None).remaining(ExpectedRejections::default());
         assert!(matches!(
-            state.draw(&mut handle, budget, 1..=100, true, false, Instant::now()),
-            Draw::Nothing
+            state.next_window(&mut handle, budget, 1..=100, true, false, Instant::now()),
+            NextWindow::Wait
         ));
         assert_eq!(event_batches.try_recv().map(|event_batch| event_batch.events.len()), Ok(1));
     }
@@ -457,9 +457,9 @@ mod tests {
             let (mut handle, lane) =
                 (LaneHandle::without_connection(Arc::clone(&lane), mx_set), Arc::clone(&lane));
             idle.spawn(async move {
-                let more = lane.more(mx_set, until).await;
+                let more = lane.has_more(mx_set, until).await;
                 let budget = Budget::new(&lane.limits, None, None).remaining(ExpectedRejections::default());
-                more && matches!(handle.draw(budget, 1..=100, true, false), Draw::Window(_))
+                more && matches!(handle.next_window(budget, 1..=100, true, false), NextWindow::Window(_))
             });
         }
         tokio::task::yield_now().await;
@@ -481,17 +481,17 @@ mod tests {
         let nearly_exhausted = {
             let (mut handle, lane) =
                 (LaneHandle::without_connection(Arc::clone(&lane), mx_set), Arc::clone(&lane));
-            (handle.gained, handle.pipelining) = (1, false);
+            (handle.answer_count, handle.pipelining) = (1, false);
             tokio::spawn(async move {
-                let more = lane.more(mx_set, until).await;
+                let more = lane.has_more(mx_set, until).await;
                 let budget = Budget::new(&limits, None, None).remaining(ExpectedRejections::default());
-                more && matches!(handle.draw(budget, 1..=100, true, true), Draw::Leave)
+                more && matches!(handle.next_window(budget, 1..=100, true, true), NextWindow::Close)
             })
         };
         tokio::task::yield_now().await;
         let next = tokio::spawn({
             let lane = Arc::clone(&lane);
-            async move { lane.more(mx_set, until).await }
+            async move { lane.has_more(mx_set, until).await }
         });
         tokio::task::yield_now().await;
         {
@@ -510,7 +510,7 @@ mod tests {
         let mut idle = JoinSet::new();
         for _ in 0..3 {
             let lane = Arc::clone(&lane);
-            idle.spawn(async move { lane.more(mx_set, until).await });
+            idle.spawn(async move { lane.has_more(mx_set, until).await });
         }
         tokio::task::yield_now().await;
         {
@@ -543,14 +543,15 @@ mod tests {
         let strangers = (0..200).map(|n| of(&format!("ann{n}@example.net"), 2));
         state.take_in(mx_set, known.chain(strangers).collect::<Vec<_>>().into_iter());
         let budget = Budget::new(&lane.limits, None, None).remaining(ExpectedRejections::default());
-        let mut draw = |sizes| match state.draw(&mut handle, budget, sizes, true, false, Instant::now()) {
-            Draw::Window(window) => window.questions.len(),
-            _ => 0,
-        };
-        assert_eq!(draw(50..=100), 100);
-        assert!((50..70).contains(&draw(50..=100)), "those who are left, and some strangers");
-        assert_eq!(draw(50..=100), 0, "strangers alone are too few");
-        assert_eq!(draw(1..=100), 9);
+        let mut next_window =
+            |sizes| match state.next_window(&mut handle, budget, sizes, true, false, Instant::now()) {
+                NextWindow::Window(window) => window.questions.len(),
+                _ => 0,
+            };
+        assert_eq!(next_window(50..=100), 100);
+        assert!((50..70).contains(&next_window(50..=100)), "those who are left, and some strangers");
+        assert_eq!(next_window(50..=100), 0, "strangers alone are too few");
+        assert_eq!(next_window(1..=100), 9);
     }
 
     fn item(address: &str) -> Item {

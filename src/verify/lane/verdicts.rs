@@ -8,10 +8,10 @@ use super::{
     catch_all::{Domain, random_mailbox},
     handle::{LaneHandle, Source},
     mx_set::Accepted,
-    pipeline::WINDOWS,
-    question::{Later, Question},
+    pipeline::MAX_WINDOWS_IN_FLIGHT,
+    question::{DelayedQuestion, Question},
     state::LaneInner,
-    window::{Answer, Flight},
+    window::{Answer, SentWindow},
 };
 use crate::verify::{
     Blame, CatchAll, Event, Record, Retry, Status, SubStatus,
@@ -26,11 +26,11 @@ use crate::verify::{
 };
 
 /// The share of temporary refusals in a flight of answers that is a sign of trouble.
-const TROUBLE: f64 = 0.2;
+const MAX_TEMPORARY_SHARE: f64 = 0.2;
 
 /// What a flight of answers means for its connection.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Settled {
+pub(super) struct BatchEffect {
     /// Ask nothing more on it.
     pub(super) stop: bool,
     /// The server takes no more recipients than this in a transaction.
@@ -39,7 +39,7 @@ pub(super) struct Settled {
 
 /// An answer, and its circumstances.
 #[derive(Clone, Copy)]
-pub(super) struct Said<'a> {
+pub(super) struct AnswerContext<'a> {
     pub(super) outcome: &'a Outcome,
     /// Recipients before it in its transaction.
     position: u32,
@@ -50,35 +50,35 @@ pub(super) struct Said<'a> {
 }
 
 /// Whether it says nothing of the recipient, who is asked about again without a pause.
-fn again_at_once(outcome: &Outcome) -> bool {
+fn is_immediate_retry(outcome: &Outcome) -> bool {
     use Retry as R;
     matches!(outcome.verdict.retry, Some(R::NextTransaction | R::NextConnection | R::OverIpv4))
 }
 
 impl LaneInner {
     /// Lets `count` answers count, those of `latencies`, and perhaps of parts of others.
-    pub(super) fn settle_all(
+    pub(super) fn apply_answers(
         &mut self,
         handle: &mut LaneHandle,
-        flights: vec::Drain<'_, Flight>,
+        windows: vec::Drain<'_, SentWindow>,
         count: usize,
         latencies: WindowLatencies,
-    ) -> Settled {
-        let (mut settled, mut back) = (Settled::default(), Vec::new());
+    ) -> BatchEffect {
+        let (mut effect, mut back) = (BatchEffect::default(), Vec::new());
         let (mut temporary, mut now) = (0, None);
         self.event_batch.events.reserve(count.min(BATCH_SIZE));
-        for mut flight in flights {
-            if flight.alone {
+        for mut window in windows {
+            if window.alone {
                 self.tested(handle.mx_set);
             }
-            let mut questions = mem::take(&mut flight.questions);
+            let mut questions = mem::take(&mut window.questions);
             let (mut rest, mut nth) = (questions.drain(..), 0);
-            for Answer { outcome, at, count } in &flight.answers {
+            for Answer { outcome, at, count } in &window.answers {
                 now = Some(*at);
                 let trouble = outcome.verdict.retry == Some(Retry::Later)
                     && matches!(outcome.verdict.blame, Some(Blame::Us | Blame::Server));
                 temporary += if trouble { *count } else { 0 };
-                if !again_at_once(outcome) {
+                if !is_immediate_retry(outcome) {
                     let rates = &mut self.mx_sets[handle.mx_set].rates;
                     for alike in rest.as_slice()[..*count].chunk_by(|one, next| one.cohort() == next.cohort())
                     {
@@ -86,8 +86,13 @@ impl LaneInner {
                     }
                 }
                 for question in rest.by_ref().take(*count) {
-                    let said = Said { outcome, position: flight.position(nth), asked: flight.asked, at: *at };
-                    back.extend(self.answer(handle, question, said, &mut settled));
+                    let answer = AnswerContext {
+                        outcome,
+                        position: window.position(nth),
+                        asked: window.asked,
+                        at: *at,
+                    };
+                    back.extend(self.apply_answer(handle, question, answer, &mut effect));
                     nth += 1;
                     if self.event_batch.events.len() >= BATCH_SIZE {
                         self.flush();
@@ -96,58 +101,58 @@ impl LaneInner {
                 }
             }
             drop(rest);
-            if handle.spare.len() < WINDOWS {
-                handle.spare.push(questions);
+            if handle.spare_buffers.len() < MAX_WINDOWS_IN_FLIGHT {
+                handle.spare_buffers.push(questions);
             }
         }
         for question in back.into_iter().rev() {
             self.mx_sets[handle.mx_set].rates.record_unanswered(question.cohort());
             self.put_back(handle.mx_set, question);
         }
-        if let Some(most) = settled.recipients {
+        if let Some(most) = effect.recipients {
             let known = &mut self.mx_sets[handle.mx_set].recipients;
             *known = Some(known.map_or(most, |known| known.min(most)));
         }
         let confirmed = self.breaker.take_confirmed(handle.mx_set);
         confirmed.into_iter().for_each(|verdict| self.report(verdict));
         if let Some(now) = now {
-            let clean = temporary as f64 <= TROUBLE * count as f64;
+            let clean = temporary as f64 <= MAX_TEMPORARY_SHARE * count as f64;
             self.controller.record_windows(latencies, clean, now);
             self.note(now);
         }
         self.flush();
-        settled
+        effect
     }
 
     /// Lets an answer count; the question if it is to be asked again at once.
-    fn answer(
+    fn apply_answer(
         &mut self,
         handle: &mut LaneHandle,
         question: Question,
-        said: Said<'_>,
-        settled: &mut Settled,
+        answer: AnswerContext<'_>,
+        effect: &mut BatchEffect,
     ) -> Option<Question> {
-        let Said { outcome, position, asked, at } = said;
+        let AnswerContext { outcome, position, asked, at } = answer;
         self.answers += 1;
         let domain = question.domain();
         // Whoever comes behind the first to meet a limit of the connection meets no other.
-        let echo = settled.stop && outcome.verdict.retry == Some(Retry::NextConnection);
+        let echo = effect.stop && outcome.verdict.retry == Some(Retry::NextConnection);
         let question = match outcome.verdict.retry {
             Some(Retry::NextTransaction) => {
-                let most = settled.recipients.unwrap_or(u32::MAX).min(position.max(1));
-                settled.recipients = Some(most);
+                let most = effect.recipients.unwrap_or(u32::MAX).min(position.max(1));
+                effect.recipients = Some(most);
                 if position > 0 {
                     return Some(question);
                 }
                 // The first one too many: a contradiction, or a limit that is not of the transaction.
-                match question.lose() {
+                match question.count_loss() {
                     Ok(question) => return Some(question),
                     Err(question) => question,
                 }
             }
             Some(Retry::NextConnection) => {
-                settled.stop = true;
-                match question.lose() {
+                effect.stop = true;
+                match question.count_loss() {
                     Ok(question) => return Some(question),
                     Err(question) => question,
                 }
@@ -155,8 +160,8 @@ impl LaneInner {
             Some(Retry::OverIpv4)
                 if self.mx_sets[handle.mx_set].use_ipv4(self.context.config.client.bind) =>
             {
-                settled.stop |= handle.ipv6;
-                match if handle.ipv6 { Ok(question) } else { question.lose() } {
+                effect.stop |= handle.ipv6;
+                match if handle.ipv6 { Ok(question) } else { question.count_loss() } {
                     Ok(question) => return Some(question),
                     // A server that says so over IPv4 as well contradicts itself.
                     Err(question) => question,
@@ -164,17 +169,17 @@ impl LaneInner {
             }
             _ => question,
         };
-        if again_at_once(outcome) {
+        if is_immediate_retry(outcome) {
             self.mx_sets[handle.mx_set].rates.record_answers(question.cohort(), !outcome.is_positive(), 1);
         }
         // There is no way over IPv4, or it was tried.
         let over_ipv6 = (outcome.verdict.retry == Some(Retry::OverIpv4)).then(|| outcome.without_ipv4());
         let outcome = over_ipv6.as_ref().unwrap_or(outcome);
-        let said = Said { outcome, ..said };
+        let answer = AnswerContext { outcome, ..answer };
         let control = matches!(question, Question::Control { .. });
         let random = matches!(question, Question::CatchAll { .. });
         if control {
-            self.settle_control(handle, domain, said, settled);
+            self.settle_control(handle, domain, answer, effect);
         } else {
             handle.set_origin(self.mx_sets[handle.mx_set].harvest.origin(&handle.harvest));
             self.settle(handle.source(), question, outcome, at);
@@ -183,8 +188,8 @@ impl LaneInner {
         if outcome.verdict.sub_status == SubStatus::Accepted {
             self.record_acceptance(handle, domain, asked);
         } else if !(echo && blamed || control && outcome.verdict.status() == Status::Undeliverable) {
-            let scope = self.record_refusal(handle, domain, random, said);
-            settled.stop |= scope != BlockScope::None;
+            let scope = self.record_refusal(handle, domain, random, answer);
+            effect.stop |= scope != BlockScope::None;
         }
         None
     }
@@ -283,7 +288,11 @@ impl LaneInner {
                     // A random mailbox is greylisted as others are; those who wait for its answer go on waiting.
                     Some(pause) => {
                         let question = Question::CatchAll { domain, probe, losses: 0, attempts };
-                        self.later.push(Later { due: at + pause, mx_set: source.mx_set, question });
+                        self.delayed.push(DelayedQuestion {
+                            due: at + pause,
+                            mx_set: source.mx_set,
+                            question,
+                        });
                     }
                     None => self.settle_domain(source, domain, probe.domain(), outcome),
                 }
@@ -307,7 +316,11 @@ impl LaneInner {
             item.losses = 0;
             item.start(self.context.timestamp(at));
             self.context.release_permit(&mut item);
-            self.later.push(Later { due: at + pause, mx_set: source.mx_set, question: Question::Item(item) });
+            self.delayed.push(DelayedQuestion {
+                due: at + pause,
+                mx_set: source.mx_set,
+                question: Question::Item(item),
+            });
             return;
         }
         let mut record = self.record(&mut item, outcome, at);
@@ -325,7 +338,7 @@ impl LaneInner {
                 let lies = self.mx_sets[source.mx_set].harvest.defence();
                 match self.breaker.distrust_reason(item.domain).or(lies).cloned() {
                     Some(outcome) => self.replace_verdict(source.mx_set, item, record, &outcome, at),
-                    None => self.settle_negative(source, item, record, at),
+                    None => self.settle_refused(source, item, record, at),
                 }
             }
             None => self.context.done(&item, record, &mut self.event_batch),
@@ -333,7 +346,7 @@ impl LaneInner {
     }
 
     /// A verdict that stands once the next acceptance shows that the server is honest with us.
-    fn settle_negative(&mut self, source: &Source, mut item: Item, record: Record, at: Instant) {
+    fn settle_refused(&mut self, source: &Source, mut item: Item, record: Record, at: Instant) {
         let mx_set = source.mx_set;
         // A caller may think that it is done, and the attempts of what it takes back begin anew.
         let lied = self.mx_sets[mx_set].harvest.has_lied();

@@ -17,7 +17,7 @@ pub(super) struct Answer {
 }
 
 /// A window that was sent. Its questions stay where they are, from the lane and back to it.
-pub(super) struct Flight {
+pub(super) struct SentWindow {
     pub(super) questions: Vec<Question>,
     /// To the first of the questions.
     pub(super) answers: Vec<Answer>,
@@ -37,7 +37,7 @@ pub(super) struct Flight {
     pub(super) expected: ExpectedRejections,
 }
 
-impl Flight {
+impl SentWindow {
     pub(super) fn new(questions: Vec<Question>, expected: ExpectedRejections, alone: bool) -> Self {
         Self {
             questions,
@@ -119,12 +119,12 @@ mod tests {
     use super::*;
     use crate::{proto::Mailbox, verify::Unreachable};
 
-    fn flight(names: &[&str]) -> Flight {
+    fn window(names: &[&str]) -> SentWindow {
         let question = |name: &&str| {
             let probe = Mailbox::parse(&format!("{name}@example.com")).unwrap();
             Question::CatchAll { domain: 0, probe, losses: 0, attempts: 0 }
         };
-        Flight::new(names.iter().map(question).collect(), ExpectedRejections::default(), false)
+        SentWindow::new(names.iter().map(question).collect(), ExpectedRejections::default(), false)
     }
 
     fn outcome(code: u16) -> Arc<Outcome> {
@@ -134,41 +134,41 @@ mod tests {
 
     #[test]
     fn answers_behind_the_last_proof_are_given_up() {
-        let (mut flight, now) = (flight(&["a", "b", "c", "d", "e"]), Instant::now());
+        let (mut window, now) = (window(&["a", "b", "c", "d", "e"]), Instant::now());
         let (yes, no) = (outcome(250), outcome(550));
-        flight.answer(&yes, 3, now);
-        flight.proven = 2;
-        flight.answer(&no, 1, now);
+        window.answer(&yes, 3, now);
+        window.proven = 2;
+        window.answer(&no, 1, now);
         assert_eq!(
-            (flight.next_unproven(false), flight.next_unproven(true)),
+            (window.next_unproven(false), window.next_unproven(true)),
             (2, 1),
             "d closed, or e was next"
         );
         let rest: Vec<_> =
-            flight.cut().iter().map(|question| question.mailbox().local_part().to_owned()).collect();
+            window.cut().iter().map(|question| question.mailbox().local_part().to_owned()).collect();
         assert_eq!(rest, ["c", "d", "e"]);
-        assert_eq!((flight.answered, flight.answers.len(), flight.answers[0].count), (2, 1, 2));
-        assert!(flight.is_proven(), "what is left of it");
+        assert_eq!((window.answered, window.answers.len(), window.answers[0].count), (2, 1, 2));
+        assert!(window.is_proven(), "what is left of it");
     }
 
     #[test]
     fn a_void_window_is_never_proved() {
-        let mut flight = flight(&["a"]);
-        flight.answer(&outcome(250), 1, Instant::now());
-        flight.void = true;
-        flight.prove();
-        assert!(!flight.is_proven());
-        assert_eq!(flight.cut().len(), 1);
+        let mut window = window(&["a"]);
+        window.answer(&outcome(250), 1, Instant::now());
+        window.void = true;
+        window.prove();
+        assert!(!window.is_proven());
+        assert_eq!(window.cut().len(), 1);
     }
 
     #[test]
     fn a_reply_that_names_another_recipient_of_the_window_is_known() {
-        let mut flight = flight(&["ann", "bob", "ann"]);
-        flight.answer(&outcome(550), 1, Instant::now());
-        assert_eq!(flight.names(b"Ann@example.com", 1), Some(true));
-        assert_eq!(flight.names(b"bob@example.com", 1), Some(false));
-        assert_eq!(flight.names(b"alias@internal.example", 1), None);
-        flight.answer(&outcome(550), 1, Instant::now());
-        assert_eq!(flight.names(b"ann@example.com", 2), Some(false), "said to bob as well");
+        let mut window = window(&["ann", "bob", "ann"]);
+        window.answer(&outcome(550), 1, Instant::now());
+        assert_eq!(window.names(b"Ann@example.com", 1), Some(true));
+        assert_eq!(window.names(b"bob@example.com", 1), Some(false));
+        assert_eq!(window.names(b"alias@internal.example", 1), None);
+        window.answer(&outcome(550), 1, Instant::now());
+        assert_eq!(window.names(b"ann@example.com", 2), Some(false), "said to bob as well");
     }
 }

@@ -23,7 +23,7 @@ use super::{
     fence::Fence,
     handle::LaneHandle,
     mx_set::MxSet,
-    pipeline::{End, Probe},
+    pipeline::{Pipeline, PipelineEnd},
     state::Lane,
     watchdog::Watchdog,
 };
@@ -129,13 +129,13 @@ async fn work(mut hired: Hired) {
     // Whether it has stood idle, so that the server may have closed it meanwhile.
     let mut reused = false;
     loop {
-        let before = handle.gained;
-        let probe =
-            Probe::new(&mut connection, &mut budget, &mut fence, &lane.context.config.from, &mut handle);
-        let end = probe.run().await;
-        let gained = handle.gained - before;
+        let before = handle.answer_count;
+        let pipeline =
+            Pipeline::new(&mut connection, &mut budget, &mut fence, &lane.context.config.from, &mut handle);
+        let end = pipeline.run().await;
+        let answer_count = handle.answer_count - before;
         let (outcome, suspects) = match end {
-            End::Idle => {
+            PipelineEnd::Idle => {
                 lane.lock().went_well(mx_set);
                 reused = true;
                 let idle = if lane.lock().holds_verdicts_back(mx_set) { IDLE_WITH_DOUBTS } else { IDLE };
@@ -143,7 +143,7 @@ async fn work(mut hired: Hired) {
                 let more = tokio::select! {
                     biased;
                     () = watchdog.asked_back() => false,
-                    more = lane.more(mx_set, Instant::now() + idle) => more,
+                    more = lane.has_more(mx_set, Instant::now() + idle) => more,
                 };
                 if !more {
                     return goodbye(connection, &lane).await;
@@ -154,15 +154,15 @@ async fn work(mut hired: Hired) {
                 }
                 continue;
             }
-            End::Spent => {
+            PipelineEnd::Exhausted => {
                 lane.lock().went_well(mx_set);
                 return goodbye(connection, &lane).await;
             }
-            End::Expired => return,
-            End::Closed(reply, suspects) => {
+            PipelineEnd::Expired => return,
+            PipelineEnd::Closed(reply, suspects) => {
                 (Outcome::of_reply(lane.context.config.classifier(), Verb::Rcpt, &reply), suspects)
             }
-            End::Broken(error, suspects) => {
+            PipelineEnd::Broken(error, suspects) => {
                 if matches!(error, SessionError::Dialogue(_)) {
                     lane.lock().went_out_of_step(mx_set);
                 }
@@ -171,8 +171,8 @@ async fn work(mut hired: Hired) {
         };
         drop(connection);
         // Servers close idle connections as they like: that says nothing.
-        if gained > 0 || !reused {
-            lane.lock().lost(handle.source(), gained, &outcome, suspects, Instant::now());
+        if answer_count > 0 || !reused {
+            lane.lock().lost(handle.source(), answer_count, &outcome, suspects, Instant::now());
         } else {
             handle.take_back(suspects.into_questions(), false);
         }
