@@ -109,7 +109,7 @@ impl LaneInner {
         let due = known.harvest.wants_last_control(None, true)
             && !known.harvest.needs_control()
             && self.breaker.has_provisional(mx_set)
-            && known.resting(now).is_none()
+            && known.pause_reason(now).is_none()
             && self.breaker.blocked(now).is_none();
         if due {
             self.put_control(mx_set);
@@ -126,7 +126,7 @@ impl LaneInner {
     /// told; true if there was any.
     pub(super) fn ask_again_at_rest(&mut self, mx_set: usize, now: Instant) -> bool {
         let known = &self.mx_sets[mx_set];
-        let rests = known.resting(now).is_some() || self.breaker.blocked(now).is_some();
+        let rests = known.pause_reason(now).is_some() || self.breaker.blocked(now).is_some();
         if rests || !self.breaker.has_provisional(mx_set) || !self.mx_sets[mx_set].harvest.asks_again() {
             return false;
         }
@@ -177,7 +177,7 @@ impl LaneInner {
         if outcome.verdict.status() == Status::Undeliverable {
             self.mx_sets[handle.mx_set].harvest.refused(&mut handle.harvest, domain, random);
         }
-        let others = || self.mx_sets.iter().any(|mx_set| mx_set.has_other_than(domain));
+        let others = || self.mx_sets.iter().any(|mx_set| mx_set.has_other_domain(domain));
         let scope = self.breaker.record_refusal(domain, outcome, others, at);
         self.apply_block(scope, domain, outcome, at);
         scope

@@ -68,7 +68,7 @@ impl LaneHandle {
         let tls = connection.tls_info().map(|tls| tls.version);
         let (refuses_rset, harvest) = {
             let mut state = lane.lock();
-            if !state.connected(mx_set, &host) {
+            if !state.record_connected(mx_set, &host) {
                 return None;
             }
             let known = &mut state.mx_sets[mx_set];
@@ -77,7 +77,7 @@ impl LaneHandle {
         };
         let source = Source { mx_set, origin: Origin::default(), host: Some(host), tls };
         let (smtputf8, pipelining) = (connection.extensions().smtputf8, connection.extensions().pipelining);
-        watchdog.opened();
+        watchdog.record_opened();
         Some(Self {
             lane,
             mx_set,
@@ -171,7 +171,7 @@ impl LaneHandle {
         let latencies = mem::take(&mut self.latencies);
         let mut state = lane.lock();
         let effect = state.apply_answers(self, windows, count, latencies);
-        let wanted = effect.stop || state.wants_more();
+        let wanted = effect.stop || state.may_open_more();
         drop(state);
         if wanted {
             lane.changed.notify_one();

@@ -20,9 +20,9 @@ use crate::verify::{
 };
 
 /// Within this time a failure to connect is the same trouble as the one before; the usual schedule has an hour's pause.
-const SAME_TROUBLE: Duration = Duration::from_secs(2 * 3600);
+const SAME_FAILURE_WITHIN: Duration = Duration::from_secs(2 * 3600);
 /// For how long an exchanger that could not be reached is tried last.
-const REMEMBERED: Duration = Duration::from_secs(120);
+const FAILURE_REMEMBERED: Duration = Duration::from_secs(120);
 
 /// An address that was accepted, and the record it will have once it is known what that is worth.
 pub(super) type Accepted = (Item, Record);
@@ -48,7 +48,7 @@ pub(super) struct MxSet {
     /// Whether it is asked over IPv4 alone: it refused IPv6.
     pub(super) ipv4_only: bool,
     /// Whether QUIT is sent by itself: behind a last window it was not answered as it should be.
-    pub(super) quits_apart: bool,
+    pub(super) sends_quit_alone: bool,
     /// Who answered last; what is known of domains is known by its answers.
     pub(super) answering: Option<Arc<str>>,
     /// Exchangers that could not be reached, and until when that is remembered.
@@ -58,21 +58,21 @@ pub(super) struct MxSet {
     /// Connections on their way.
     pub(super) connecting: u32,
     /// Connections that the server has borne at once, since it last made trouble.
-    pub(super) borne: u32,
+    pub(super) proven_connections: u32,
     /// Connections in a row that broke without an answer.
     pub(super) fruitless: u32,
     /// Connections in a row that broke after few answers.
-    pub(super) poor: u32,
+    pub(super) unproductive: u32,
     /// Connections in a row that were closed with blame on us, and without an answer.
-    pub(super) turned_away: u32,
+    pub(super) blamed_closes: u32,
     /// No way to the servers: until when, and why.
-    pub(super) rest: Option<(Instant, Outcome)>,
+    pub(super) paused: Option<(Instant, Outcome)>,
     /// When no server could be connected to the last time, and what became of it.
     unreached: Option<(Instant, SubStatus)>,
     /// No new connection before this.
     pub(super) not_before: Option<Instant>,
     /// Whether it stands in the line of those that need a connection.
-    pub(super) in_line: bool,
+    pub(super) is_queued: bool,
     /// Told when there may be something to ask.
     pub(super) wake: Arc<Notify>,
     /// How far the exchangers lag behind the floor.
@@ -93,19 +93,19 @@ impl MxSet {
             refuses_rset: false,
             out_of_step: 0,
             ipv4_only: false,
-            quits_apart: false,
+            sends_quit_alone: false,
             answering: None,
             failures: HashMap::default(),
             live: 0,
             connecting: 0,
-            borne: 0,
+            proven_connections: 0,
             fruitless: 0,
-            poor: 0,
-            turned_away: 0,
-            rest: None,
+            unproductive: 0,
+            blamed_closes: 0,
+            paused: None,
             unreached: None,
             not_before: None,
-            in_line: false,
+            is_queued: false,
             wake: Arc::default(),
             lag: SharedLag::new(Instant::now()),
         }
@@ -124,7 +124,7 @@ impl MxSet {
     }
 
     /// Whether the next question is not about an address of the list.
-    pub(super) fn asks_for_a_domain(&self) -> bool {
+    pub(super) fn next_is_catch_all(&self) -> bool {
         matches!(self.queue.next().next(), Some(Question::CatchAll { .. }))
     }
 
@@ -139,7 +139,7 @@ impl MxSet {
     }
 
     /// Tells whether anybody of another domain waits.
-    pub(super) fn has_other_than(&self, domain: u32) -> bool {
+    pub(super) fn has_other_domain(&self, domain: u32) -> bool {
         self.queue.next().any(|question| question.domain() != domain)
     }
 
@@ -149,13 +149,13 @@ impl MxSet {
     }
 
     /// Why the exchangers are left alone, if they are.
-    pub(super) fn resting(&self, now: Instant) -> Option<&Outcome> {
-        self.rest.as_ref().filter(|(until, _)| now < *until).map(|(_, outcome)| outcome)
+    pub(super) fn pause_reason(&self, now: Instant) -> Option<&Outcome> {
+        self.paused.as_ref().filter(|(until, _)| now < *until).map(|(_, outcome)| outcome)
     }
 
     /// Takes note of who answers from now on, and gives those up whose domain was asked about elsewhere: what one
     /// exchanger refuses, another of the same domain may accept whatever it is, as backups do.
-    pub(super) fn answers(&mut self, host: &Arc<str>) -> Vec<Accepted> {
+    pub(super) fn set_answering(&mut self, host: &Arc<str>) -> Vec<Accepted> {
         self.failures.remove(host);
         if self.answering.as_ref() == Some(host) {
             return Vec::new();
@@ -172,7 +172,7 @@ impl MxSet {
     }
 
     /// Whether it is being asked whether any domain accepts anything.
-    pub(super) fn asks(&self) -> bool {
+    pub(super) fn asks_catch_all(&self) -> bool {
         self.domains.values().any(|domain| matches!(domain, Domain::Asked(_)))
     }
 
@@ -195,7 +195,7 @@ impl MxSet {
 
     /// In which order to try the exchangers: by preference, those last that failed a while ago. Where one of them answers,
     /// no other is asked beside it, since backups often accept anything.
-    pub(super) fn order(&self, now: Instant) -> Vec<usize> {
+    pub(super) fn exchanger_order(&self, now: Instant) -> Vec<usize> {
         let only = self.answering.as_ref().filter(|_| self.live > 0);
         let hosts = self.exchangers.iter().map(|exchanger| &exchanger.host).enumerate();
         let mut order: Vec<_> = hosts.filter(|(_, host)| only.is_none_or(|only| only == *host)).collect();
@@ -205,30 +205,30 @@ impl MxSet {
 
     /// Forgets how far the exchangers lag, before something to ask comes in while there is nothing: what was long ago says
     /// nothing of now.
-    pub(super) fn begin_anew(&mut self) {
+    pub(super) fn forget_old_lag(&mut self) {
         if self.is_empty() && self.live + self.connecting == 0 {
             self.lag.lock().reset(Instant::now());
         }
     }
 
     /// Takes note of a connection that is open.
-    pub(super) fn reached(&mut self) {
-        (self.rest, self.unreached) = (None, None);
+    pub(super) fn record_reached(&mut self) {
+        (self.paused, self.unreached) = (None, None);
     }
 
     /// Takes note that no exchanger could be connected to.
-    pub(super) fn not_reached(&mut self, sub_status: SubStatus, now: Instant) {
+    pub(super) fn record_not_reached(&mut self, sub_status: SubStatus, now: Instant) {
         self.unreached = Some((now, sub_status));
     }
 
     /// Whether the same became of it the time before: then it is no accident.
-    pub(super) fn failed_alike(&self, sub_status: SubStatus, now: Instant) -> bool {
-        self.unreached.is_some_and(|(at, before)| before == sub_status && now < at + SAME_TROUBLE)
+    pub(super) fn failed_the_same(&self, sub_status: SubStatus, now: Instant) -> bool {
+        self.unreached.is_some_and(|(at, before)| before == sub_status && now < at + SAME_FAILURE_WITHIN)
     }
 
     /// Takes note that an exchanger could not be reached.
-    pub(super) fn failed(&mut self, host: &Arc<str>, now: Instant) {
-        self.failures.insert(Arc::clone(host), now + REMEMBERED);
+    pub(super) fn record_failure(&mut self, host: &Arc<str>, now: Instant) {
+        self.failures.insert(Arc::clone(host), now + FAILURE_REMEMBERED);
     }
 
     /// The most preferred exchanger.
@@ -246,13 +246,13 @@ mod tests {
     fn only_the_same_failure_not_long_ago_is_no_accident() {
         let (mut mx_set, now) = (MxSet::new(Vec::new()), Instant::now());
         let (timeout, refused) = (SubStatus::TimeoutExceeded, SubStatus::FailedSmtpConnection);
-        assert!(!mx_set.failed_alike(timeout, now));
-        mx_set.not_reached(timeout, now);
-        assert!(mx_set.failed_alike(timeout, now + Duration::from_secs(3600)));
-        assert!(!mx_set.failed_alike(refused, now), "another trouble");
-        assert!(!mx_set.failed_alike(timeout, now + SAME_TROUBLE), "long ago");
-        mx_set.reached();
-        assert!(!mx_set.failed_alike(timeout, now), "it was well between");
+        assert!(!mx_set.failed_the_same(timeout, now));
+        mx_set.record_not_reached(timeout, now);
+        assert!(mx_set.failed_the_same(timeout, now + Duration::from_secs(3600)));
+        assert!(!mx_set.failed_the_same(refused, now), "another trouble");
+        assert!(!mx_set.failed_the_same(timeout, now + SAME_FAILURE_WITHIN), "long ago");
+        mx_set.record_reached();
+        assert!(!mx_set.failed_the_same(timeout, now), "it was well between");
     }
 
     #[test]
@@ -260,16 +260,16 @@ mod tests {
         let exchanger = |host: &str| Endpoint { host: host.into(), addrs: Vec::new() };
         let mut mx_set = MxSet::new(vec![exchanger("mx1"), exchanger("mx2"), exchanger("mx3")]);
         let now = Instant::now();
-        assert_eq!(mx_set.order(now), [0, 1, 2]);
-        mx_set.failed(&"mx1".into(), now);
-        assert_eq!(mx_set.order(now), [1, 2, 0]);
-        assert_eq!(mx_set.order(now + REMEMBERED), [0, 1, 2]);
-        mx_set.answers(&"mx2".into());
+        assert_eq!(mx_set.exchanger_order(now), [0, 1, 2]);
+        mx_set.record_failure(&"mx1".into(), now);
+        assert_eq!(mx_set.exchanger_order(now), [1, 2, 0]);
+        assert_eq!(mx_set.exchanger_order(now + FAILURE_REMEMBERED), [0, 1, 2]);
+        mx_set.set_answering(&"mx2".into());
         mx_set.live = 1;
-        assert_eq!(mx_set.order(now), [1]);
+        assert_eq!(mx_set.exchanger_order(now), [1]);
         mx_set.live = 0;
-        mx_set.answers(&"mx1".into());
-        assert_eq!(mx_set.order(now), [0, 1, 2], "it is back");
+        mx_set.set_answering(&"mx1".into());
+        assert_eq!(mx_set.exchanger_order(now), [0, 1, 2], "it is back");
     }
 
     #[tokio::test(start_paused = true)]
@@ -279,11 +279,11 @@ mod tests {
         mx_set.lag.lock().begin(Instant::now());
         mx_set.live = 1;
         tokio::time::advance(minute).await;
-        mx_set.begin_anew();
+        mx_set.forget_old_lag();
         assert_eq!(mx_set.lag.lock().at(Instant::now()), minute);
         mx_set.live = 0;
         mx_set.lag.lock().end(Instant::now());
-        mx_set.begin_anew();
+        mx_set.forget_old_lag();
         assert_eq!(mx_set.lag.lock().at(Instant::now()), Duration::ZERO);
     }
 }

@@ -52,11 +52,12 @@ impl LaneInner {
     ) -> NextWindow {
         // Nobody else is told: until this connection is closed, the others are as many too many.
         let refused = handle.ipv6 && self.mx_sets[handle.mx_set].ipv4_only;
-        if self.breaker.blocked(now).is_some() || self.is_surplus() || refused {
+        if self.breaker.blocked(now).is_some() || self.has_surplus_connections() || refused {
             return NextWindow::Close;
         }
         let allowed = self.rate_limiter.allowed(now);
-        if self.mx_sets[handle.mx_set].is_empty() || allowed < self.enough(self.mx_sets[handle.mx_set].len())
+        if self.mx_sets[handle.mx_set].is_empty()
+            || allowed < self.min_window(self.mx_sets[handle.mx_set].len())
         {
             return NextWindow::Wait;
         }
@@ -91,10 +92,10 @@ impl LaneInner {
         // Not so whether a domain accepts anything, which is worth one: others wait for it, and who answers the next
         // connection may be another exchanger.
         let nearly_exhausted = nearly_exhausted && count < most && (count as usize) < waiting;
-        let last = nearly_exhausted && handle.pipelining && !self.mx_sets[handle.mx_set].quits_apart;
+        let last = nearly_exhausted && handle.pipelining && !self.mx_sets[handle.mx_set].sends_quit_alone;
         let few = nearly_exhausted
             && count <= MIN_WORTHWHILE_RECIPIENTS
-            && !(count > 0 && (last || self.mx_sets[handle.mx_set].asks_for_a_domain()));
+            && !(count > 0 && (last || self.mx_sets[handle.mx_set].next_is_catch_all()));
         if handle.answer_count > 0 && few {
             self.wake_another(handle.mx_set);
             return NextWindow::Close;

@@ -126,7 +126,7 @@ impl<'a> Pipeline<'a> {
             (ended, self.closing, self.stopped) = (Ok(()), None, true);
         }
         if self.quitting && ended.is_err() {
-            self.handle.lane.lock().mx_sets[self.handle.mx_set].quits_apart = true;
+            self.handle.lane.lock().mx_sets[self.handle.mx_set].sends_quit_alone = true;
         }
         if ended.as_ref().is_err_and(SessionError::is_cut) && !unproven {
             self.windows.iter_mut().take(1).for_each(SentWindow::trust_first_refusal);
@@ -390,7 +390,7 @@ impl<'a> Pipeline<'a> {
             window.answer(&mail, count, self.connection.last_read());
             return Ok(false);
         }
-        self.handle.watchdog.answered(count);
+        self.handle.watchdog.record_answers(count);
         let question = &window.questions[window.answered];
         let (mailbox, random) = (question.mailbox(), matches!(question, Question::CatchAll { .. }));
         let outcome = self.handle.outcome(Verb::Rcpt, &reply, Some(mailbox.as_str()));

@@ -34,7 +34,7 @@ use crate::verify::{
 };
 
 /// Addresses that make another connection worth its while.
-const WORTH: usize = 30;
+const ADDRESSES_PER_EXTRA_CONNECTION: usize = 30;
 
 /// What the connections of a lane share.
 pub(in crate::verify) struct Lane {
@@ -50,7 +50,7 @@ pub(in crate::verify) struct LaneInner {
     pub(super) context: Arc<Context>,
     pub(super) mx_sets: Vec<MxSet>,
     /// MX sets that wait for a connection, in the order of their coming.
-    line: VecDeque<usize>,
+    connection_queue: VecDeque<usize>,
     pub(super) delayed: BinaryHeap<DelayedQuestion>,
     pub(super) breaker: ProviderBreaker,
     pub(super) event_batch: EventBatch,
@@ -61,7 +61,7 @@ pub(in crate::verify) struct LaneInner {
     /// Questions that wait, in all MX sets.
     pub(super) waiting: usize,
     /// Until when some exchangers are left alone.
-    pub(super) rest_until: Option<Instant>,
+    pub(super) paused_until: Option<Instant>,
     /// How far a host of the lane lags, and until when that is known.
     pub(super) slow: Option<(Instant, Duration)>,
     /// Answers so far.
@@ -83,7 +83,7 @@ impl Lane {
         let state = LaneInner {
             context: Arc::clone(&context),
             mx_sets: Vec::new(),
-            line: VecDeque::new(),
+            connection_queue: VecDeque::new(),
             delayed: BinaryHeap::new(),
             breaker: ProviderBreaker::default(),
             event_batch: EventBatch::default(),
@@ -91,7 +91,7 @@ impl Lane {
             rate_limiter: RateLimiter::new(&limits, now),
             connections: 0,
             waiting: 0,
-            rest_until: None,
+            paused_until: None,
             slow: None,
             answers: 0,
             rate: (0, now, 0.0),
@@ -117,7 +117,7 @@ impl Lane {
                 if state.may_ask(mx_set, Instant::now()) {
                     return true;
                 }
-                if state.is_surplus() || state.input_ended && state.delayed.is_empty() {
+                if state.has_surplus_connections() || state.input_ended && state.delayed.is_empty() {
                     return false;
                 }
             }
@@ -139,7 +139,7 @@ impl LaneInner {
     pub(in crate::verify) fn take_in(&mut self, mx_set: usize, items: impl ExactSizeIterator<Item = Item>) {
         self.waiting += items.len();
         let known = &mut self.mx_sets[mx_set];
-        known.begin_anew();
+        known.forget_old_lag();
         items.for_each(|item| known.queue.push(Question::Item(item)));
         self.wake(mx_set);
     }
@@ -199,9 +199,9 @@ impl LaneInner {
         let known = &mut self.mx_sets[mx_set];
         if known.live > 0 {
             known.wake.notify_one();
-        } else if known.connecting == 0 && !known.in_line {
-            known.in_line = true;
-            self.line.push_back(mx_set);
+        } else if known.connecting == 0 && !known.is_queued {
+            known.is_queued = true;
+            self.connection_queue.push_back(mx_set);
         }
     }
 
@@ -241,69 +241,70 @@ impl LaneInner {
     }
 
     /// Whether there are more connections than there should be.
-    pub(super) fn is_surplus(&self) -> bool {
+    pub(super) fn has_surplus_connections(&self) -> bool {
         self.connections > self.controller.connections(Instant::now())
     }
 
     /// Whether another connection may be of use.
-    pub(super) fn wants_more(&self) -> bool {
+    pub(super) fn may_open_more(&self) -> bool {
         self.waiting > 0 && self.connections < self.controller.connections(Instant::now())
     }
 
     fn may_ask(&mut self, mx_set: usize, now: Instant) -> bool {
         let waiting = self.mx_sets[mx_set].len();
         let held = self.mx_sets[mx_set].waits_for_control();
-        waiting > 0 && !held && !self.is_surplus() && self.breaker.blocked(now).is_none() && {
-            let enough = self.enough(waiting);
-            self.rate_limiter.allowed(now) >= enough
+        waiting > 0 && !held && !self.has_surplus_connections() && self.breaker.blocked(now).is_none() && {
+            let min_window = self.min_window(waiting);
+            self.rate_limiter.allowed(now) >= min_window
         }
     }
 
     /// How many recipients must be allowed at once to be worth a round trip, with so many waiting.
-    pub(super) fn enough(&self, waiting: usize) -> u32 {
+    pub(super) fn min_window(&self, waiting: usize) -> u32 {
         u32::try_from(waiting).unwrap_or(u32::MAX).clamp(1, 10).min(self.rate_limiter.burst())
     }
 
     /// An MX set that needs a connection and may have one, which is counted from now on.
-    pub(super) fn hire(&mut self, now: Instant) -> Option<usize> {
+    pub(super) fn open_next(&mut self, now: Instant) -> Option<usize> {
         if self.connections >= self.controller.connections(now) || self.breaker.blocked(now).is_some() {
             return None;
         }
-        for _ in 0..self.line.len() {
-            let Some(mx_set) = self.line.pop_front() else { break };
+        for _ in 0..self.connection_queue.len() {
+            let Some(mx_set) = self.connection_queue.pop_front() else { break };
             let known = &mut self.mx_sets[mx_set];
-            known.in_line = false;
+            known.is_queued = false;
             if known.is_empty() || known.live + known.connecting > 0 {
                 continue;
             }
             let ready = known.not_before.is_none_or(|at| at <= now);
-            let enough = self.enough(self.mx_sets[mx_set].len());
-            if ready && self.rate_limiter.allowed(now) >= enough {
-                return Some(self.hired(mx_set));
+            let min_window = self.min_window(self.mx_sets[mx_set].len());
+            if ready && self.rate_limiter.allowed(now) >= min_window {
+                return Some(self.count_opening(mx_set));
             }
-            self.mx_sets[mx_set].in_line = true;
-            self.line.push_back(mx_set);
+            self.mx_sets[mx_set].is_queued = true;
+            self.connection_queue.push_back(mx_set);
         }
         // Where there is more to ask than the connections at work are good for, and none is just being opened that the
         // server has not borne before.
         let busy = |mx_set: &MxSet| {
             let open = mx_set.live + mx_set.connecting;
-            let sure = mx_set.connecting == 0 || open < mx_set.borne;
+            let sure = mx_set.connecting == 0 || open < mx_set.proven_connections;
             let ready = mx_set.not_before.is_none_or(|at| at <= now);
-            open > 0 && sure && ready && mx_set.len() > WORTH * open as usize
+            open > 0 && sure && ready && mx_set.len() > ADDRESSES_PER_EXTRA_CONNECTION * open as usize
         };
         let mx_set = self.mx_sets.iter().position(busy)?;
-        (self.rate_limiter.allowed(now) >= self.enough(WORTH)).then(|| self.hired(mx_set))
+        (self.rate_limiter.allowed(now) >= self.min_window(ADDRESSES_PER_EXTRA_CONNECTION))
+            .then(|| self.count_opening(mx_set))
     }
 
-    fn hired(&mut self, mx_set: usize) -> usize {
+    fn count_opening(&mut self, mx_set: usize) -> usize {
         self.mx_sets[mx_set].connecting += 1;
         self.connections += 1;
         mx_set
     }
 
     /// A connection is closed, or could not be opened.
-    pub(super) fn dismissed(&mut self, mx_set: usize, was_live: bool) {
+    pub(super) fn closed(&mut self, mx_set: usize, was_live: bool) {
         let known = &mut self.mx_sets[mx_set];
         match was_live {
             true => known.live = known.live.saturating_sub(1),
@@ -327,7 +328,7 @@ impl LaneInner {
             };
             if !moot {
                 self.waiting += 1;
-                self.mx_sets[mx_set].begin_anew();
+                self.mx_sets[mx_set].forget_old_lag();
                 self.mx_sets[mx_set].queue.push(question);
                 self.wake(mx_set);
             }
@@ -369,7 +370,7 @@ impl LaneInner {
     }
 
     /// Lets everybody know how the lane is doing.
-    pub(super) fn note(&mut self, now: Instant) {
+    pub(super) fn update_status(&mut self, now: Instant) {
         let (harvest_defences, sender_refusals) =
             (self.breaker.harvest_defences, self.breaker.sender_refusals);
         let (before, at, mut rate) = self.rate;
@@ -383,7 +384,7 @@ impl LaneInner {
         let lagging = |lag| LaneState::Slow { given_up_in: self.context.deadlines.given_up_after(lag, rate) };
         let state = match self.breaker.last_block() {
             Some(outcome) => LaneState::Blocked(Block::of(outcome)),
-            None if self.rest_until.is_some_and(|until| now < until) => LaneState::Unreachable,
+            None if self.paused_until.is_some_and(|until| now < until) => LaneState::Unreachable,
             None if self.waiting > 0 && self.rate_limiter.allowed(now) == 0 => LaneState::Limited,
             None => lag.map_or(LaneState::Open, lagging),
         };
@@ -521,7 +522,7 @@ mod tests {
         assert!(!idle.join_next().await.unwrap().unwrap(), "the one too many");
         tokio::task::yield_now().await;
         assert!(idle.try_join_next().is_none(), "it counts until it has said goodbye");
-        lane.lock().dismissed(mx_set, true);
+        lane.lock().closed(mx_set, true);
         assert!(idle.join_next().await.unwrap().unwrap());
         assert!(Instant::now() < until, "nobody waited in vain");
     }
@@ -601,12 +602,12 @@ mod tests {
         let mx_set = state.add(ends.to_vec());
         let [first, backup] = ["mx1", "mx2"].map(Arc::from);
         // Two were on their way at once, and the backup was slower.
-        assert!(state.connected(mx_set, &first));
-        assert!(!state.connected(mx_set, &backup));
-        assert!(state.connected(mx_set, &first));
+        assert!(state.record_connected(mx_set, &first));
+        assert!(!state.record_connected(mx_set, &backup));
+        assert!(state.record_connected(mx_set, &first));
         assert_eq!((state.mx_sets[mx_set].live, &state.mx_sets[mx_set].answering), (2, &Some(first)));
         // It may take over.
         state.mx_sets[mx_set].live = 0;
-        assert!(state.connected(mx_set, &backup));
+        assert!(state.record_connected(mx_set, &backup));
     }
 }

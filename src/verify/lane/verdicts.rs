@@ -118,7 +118,7 @@ impl LaneInner {
         if let Some(now) = now {
             let clean = temporary as f64 <= MAX_TEMPORARY_SHARE * count as f64;
             self.controller.record_windows(latencies, clean, now);
-            self.note(now);
+            self.update_status(now);
         }
         self.flush();
         effect
@@ -232,14 +232,14 @@ impl LaneInner {
     /// Whoever waits for servers that are left alone gets the reason.
     pub(super) fn settle_unasked(&mut self, now: Instant) {
         let blocked = self.breaker.blocked(now).cloned();
-        if blocked.is_none() && self.rest_until.is_none_or(|until| until <= now) {
+        if blocked.is_none() && self.paused_until.is_none_or(|until| until <= now) {
             return;
         }
         for mx_set in 0..self.mx_sets.len() {
             if self.mx_sets[mx_set].queue.total() == 0 {
                 continue;
             }
-            let outcome = match (&blocked, self.mx_sets[mx_set].resting(now)) {
+            let outcome = match (&blocked, self.mx_sets[mx_set].pause_reason(now)) {
                 (Some(outcome), _) => outcome.clone(),
                 (None, Some(outcome)) => outcome.clone(),
                 (None, None) => continue,

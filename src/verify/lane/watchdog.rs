@@ -39,7 +39,7 @@ impl Watchdog {
         let lag = lane.lock().mx_sets[mx_set].lag.clone();
         let slow = lag.lock().is_slow(lane.context.deadlines.slow_after, Instant::now());
         let permit = lane.context.permits.acquire(slow).await;
-        lane.lock().is_wanted(mx_set).then(|| Arc::new(Self::new(Arc::clone(lane), mx_set, lag, permit)))
+        lane.lock().is_useful(mx_set).then(|| Arc::new(Self::new(Arc::clone(lane), mx_set, lag, permit)))
     }
 
     fn new(lane: Arc<Lane>, mx_set: usize, lag: SharedLag, permit: Permit) -> Self {
@@ -66,19 +66,19 @@ impl Watchdog {
     }
 
     /// Records that the connection is open.
-    pub(super) fn opened(&self) {
+    pub(super) fn record_opened(&self) {
         let now = Instant::now();
         let mut progress = self.progress();
         self.lag.lock().opens_slowly = now.duration_since(progress.at) >= self.deadlines.slow_after;
         progress.open = true;
         drop(progress);
-        self.answered(1);
+        self.record_answers(1);
         self.count(now);
     }
 
     /// Records so many answers. Called by the task of the connection alone.
     #[inline]
-    pub(super) fn answered(&self, answers: usize) {
+    pub(super) fn record_answers(&self, answers: usize) {
         let before = self.answers.load(Ordering::Relaxed);
         self.answers.store(before + answers as u64, Ordering::Relaxed);
     }
@@ -137,16 +137,16 @@ impl Watchdog {
         let slow = stalled || lag >= self.deadlines.slow_after;
         self.permit.set_slow(slow);
         let mut state = self.lane.lock();
-        if state.mx_sets[self.mx_set].resting(now).is_some() {
+        if state.mx_sets[self.mx_set].pause_reason(now).is_some() {
             // Another connection to the host was the last straw.
             return true;
         }
         if lag >= self.deadlines.lag {
-            state.too_slow(self.mx_set, now);
+            state.give_up_slow_host(self.mx_set, now);
             return true;
         }
         if lag >= self.deadlines.slow_after {
-            state.lags(lag, now);
+            state.record_lag(lag, now);
         }
         false
     }
@@ -246,7 +246,7 @@ mod tests {
         let [Event::Done { record, .. }, ..] = &events[..] else { panic!("{events:#?}") };
         assert_eq!(record.sub_status, SubStatus::TimeoutExceeded);
         // Nobody is asked now, and those whose questions come back get the same answer.
-        assert!(lane.lock().mx_sets[0].resting(Instant::now()).is_some());
+        assert!(lane.lock().mx_sets[0].pause_reason(Instant::now()).is_some());
     }
 
     #[tokio::test(start_paused = true)]
@@ -254,11 +254,11 @@ mod tests {
         for (pause, given_up) in [(5, false), (8, true)] {
             let (lane, _lots) = lane();
             let watchdog = Watchdog::admit(&lane, 0).await.unwrap();
-            watchdog.opened();
+            watchdog.record_opened();
             let answers = async {
                 loop {
                     sleep(Duration::from_secs(pause)).await;
-                    watchdog.answered(1);
+                    watchdog.record_answers(1);
                 }
             };
             let hour = Duration::from_secs(3_600);
@@ -276,7 +276,7 @@ mod tests {
     async fn the_time_that_a_connection_has_nothing_to_ask_does_not_count() {
         let (lane, _lots) = lane();
         let watchdog = Watchdog::admit(&lane, 0).await.unwrap();
-        watchdog.opened();
+        watchdog.record_opened();
         watchdog.set_idle(true);
         sleep(Duration::from_secs(3_600)).await;
         watchdog.set_idle(false);
@@ -290,8 +290,8 @@ mod tests {
         for (takes, slow) in [(1, false), (20, true), (1, false)] {
             let watchdog = Watchdog::admit(&lane, 0).await.unwrap();
             sleep(Duration::from_secs(takes)).await;
-            watchdog.opened();
-            watchdog.answered(100);
+            watchdog.record_opened();
+            watchdog.record_answers(100);
             drop(watchdog);
             assert_eq!(is_slow(&lane), slow, "{takes} s");
         }
@@ -316,7 +316,7 @@ mod tests {
             async move { Watchdog::admit(&lane, 0).await.is_some() }
         });
         tokio::task::yield_now().await;
-        lane.lock().leave_alone(0, None, &Outcome::too_slow(Duration::ZERO), Instant::now());
+        lane.lock().pause_mx_set(0, None, &Outcome::too_slow(Duration::ZERO), Instant::now());
         drop(first);
         assert!(!second.await.unwrap());
     }

@@ -35,7 +35,7 @@ use crate::{
         Limits, Retry, Unreachable,
         outcome::Outcome,
         policy::{
-            deadlines::{Deadlines, RECONNECT_PAUSE, SEVERAL_PACKETS},
+            deadlines::{Deadlines, ONE_LOST_PACKET, RECONNECT_PAUSE},
             rejection_rate::Budget,
         },
     },
@@ -54,14 +54,14 @@ pub(in crate::verify) async fn run(lane: Arc<Lane>) {
         let due = {
             let mut state = lane.lock();
             state.tick(now);
-            while let Some(mx_set) = state.hire(now) {
-                connections.spawn(work(Hired { lane: Arc::clone(&lane), mx_set, live: false }));
+            while let Some(mx_set) = state.open_next(now) {
+                connections.spawn(work(ConnectionGuard { lane: Arc::clone(&lane), mx_set, live: false }));
             }
-            state.note(now);
+            state.update_status(now);
             state.flush();
             if state.is_done() {
                 debug_assert!(
-                    !state.mx_sets.iter().any(MxSet::asks),
+                    !state.mx_sets.iter().any(MxSet::asks_catch_all),
                     "somebody waits for an answer that will not come"
                 );
                 break;
@@ -77,21 +77,21 @@ pub(in crate::verify) async fn run(lane: Arc<Lane>) {
 }
 
 /// A connection that counts as one of the lane's until this is dropped.
-struct Hired {
+struct ConnectionGuard {
     lane: Arc<Lane>,
     mx_set: usize,
     live: bool,
 }
 
-impl Drop for Hired {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.lane.lock().dismissed(self.mx_set, self.live);
+        self.lane.lock().closed(self.mx_set, self.live);
     }
 }
 
 /// One connection, from its opening to its end.
-async fn work(mut hired: Hired) {
-    let (lane, mx_set) = (Arc::clone(&hired.lane), hired.mx_set);
+async fn work(mut guard: ConnectionGuard) {
+    let (lane, mx_set) = (Arc::clone(&guard.lane), guard.mx_set);
     let Some(watchdog) = Watchdog::admit(&lane, mx_set).await else { return };
     let connected = tokio::select! {
         biased;
@@ -100,14 +100,14 @@ async fn work(mut hired: Hired) {
     };
     let mut connection = match connected {
         Ok(connection) => connection,
-        Err(NoWay { host, outcome, all }) => {
+        Err(ConnectFailure { host, outcome, all }) => {
             let (mut state, now) = (lane.lock(), Instant::now());
             if all {
                 state.mx_sets[mx_set].lag.lock().reset(now);
-                state.mx_sets[mx_set].not_reached(outcome.verdict.sub_status, now);
-                state.unreachable(mx_set, &host, &outcome, now);
+                state.mx_sets[mx_set].record_not_reached(outcome.verdict.sub_status, now);
+                state.record_unreachable(mx_set, &host, &outcome, now);
             } else {
-                state.one_too_many(mx_set, now);
+                state.record_connection_refused(mx_set, now);
             }
             return;
         }
@@ -115,9 +115,9 @@ async fn work(mut hired: Hired) {
     let limits = connection.extensions().limits;
     let Some(mut handle) = LaneHandle::join(Arc::clone(&lane), mx_set, &connection, Arc::clone(&watchdog))
     else {
-        return goodbye(connection, &lane).await;
+        return quit(connection, &lane).await;
     };
-    hired.live = true;
+    guard.live = true;
     let (mut budget, mut fence) = {
         let known = &lane.lock().mx_sets[mx_set];
         let recipients = limits.rcpt_max.into_iter().chain(known.recipients).min();
@@ -136,7 +136,7 @@ async fn work(mut hired: Hired) {
         let answer_count = handle.answer_count - before;
         let (outcome, suspects) = match end {
             PipelineEnd::Idle => {
-                lane.lock().went_well(mx_set);
+                lane.lock().record_good_end(mx_set);
                 reused = true;
                 let idle = if lane.lock().holds_verdicts_back(mx_set) { IDLE_WITH_DOUBTS } else { IDLE };
                 watchdog.set_idle(true);
@@ -146,7 +146,7 @@ async fn work(mut hired: Hired) {
                     more = lane.has_more(mx_set, Instant::now() + idle) => more,
                 };
                 if !more {
-                    return goodbye(connection, &lane).await;
+                    return quit(connection, &lane).await;
                 }
                 watchdog.set_idle(false);
                 if connection.check_quiet().is_err() {
@@ -155,8 +155,8 @@ async fn work(mut hired: Hired) {
                 continue;
             }
             PipelineEnd::Exhausted => {
-                lane.lock().went_well(mx_set);
-                return goodbye(connection, &lane).await;
+                lane.lock().record_good_end(mx_set);
+                return quit(connection, &lane).await;
             }
             PipelineEnd::Expired => return,
             PipelineEnd::Closed(reply, suspects) => {
@@ -164,7 +164,7 @@ async fn work(mut hired: Hired) {
             }
             PipelineEnd::Broken(error, suspects) => {
                 if matches!(error, SessionError::Dialogue(_)) {
-                    lane.lock().went_out_of_step(mx_set);
+                    lane.lock().record_out_of_step(mx_set);
                 }
                 (Outcome::of_session_error(&error), suspects)
             }
@@ -172,7 +172,7 @@ async fn work(mut hired: Hired) {
         drop(connection);
         // Servers close idle connections as they like: that says nothing.
         if answer_count > 0 || !reused {
-            lane.lock().lost(handle.source(), answer_count, &outcome, suspects, Instant::now());
+            lane.lock().record_lost(handle.source(), answer_count, &outcome, suspects, Instant::now());
         } else {
             handle.take_back(suspects.into_questions(), false);
         }
@@ -181,7 +181,7 @@ async fn work(mut hired: Hired) {
 }
 
 /// Why there is no connection.
-struct NoWay {
+struct ConnectFailure {
     host: Arc<str>,
     outcome: Outcome,
     /// Whether every exchanger was tried.
@@ -191,16 +191,16 @@ struct NoWay {
 /// Connects to the most preferred exchanger that lets us in (RFC 5321 5.1).
 ///
 /// Dropping the future ends the attempt.
-async fn connect(lane: &Lane, mx_set: usize) -> Result<PooledConnection, NoWay> {
+async fn connect(lane: &Lane, mx_set: usize) -> Result<PooledConnection, ConnectFailure> {
     let started = Instant::now();
     let connected = try_exchangers(lane, mx_set).await;
     // One lost packet must not decide about everybody who waits; a refusal that is meant may, and so may what was the
     // same the time before, or a silence in which several packets were lost.
     match &connected {
-        Err(NoWay { outcome: Outcome { verdict, .. }, all: true, .. })
+        Err(ConnectFailure { outcome: Outcome { verdict, .. }, all: true, .. })
             if verdict.retry.is_some()
-                && started.elapsed() < SEVERAL_PACKETS
-                && !lane.lock().mx_sets[mx_set].failed_alike(verdict.sub_status, Instant::now()) =>
+                && started.elapsed() < ONE_LOST_PACKET
+                && !lane.lock().mx_sets[mx_set].failed_the_same(verdict.sub_status, Instant::now()) =>
         {
             sleep(RECONNECT_PAUSE).await;
             try_exchangers(lane, mx_set).await
@@ -209,24 +209,24 @@ async fn connect(lane: &Lane, mx_set: usize) -> Result<PooledConnection, NoWay> 
     }
 }
 
-async fn try_exchangers(lane: &Lane, mx_set: usize) -> Result<PooledConnection, NoWay> {
+async fn try_exchangers(lane: &Lane, mx_set: usize) -> Result<PooledConnection, ConnectFailure> {
     match try_addresses(lane, mx_set).await {
-        Err(no_way) if no_way.outcome.verdict.retry == Some(Retry::OverIpv4) => {
+        Err(failure) if failure.outcome.verdict.retry == Some(Retry::OverIpv4) => {
             let bind = lane.context.config.client.bind;
             let before = lane.lock().mx_sets[mx_set].ipv4_only;
             if !before && lane.lock().mx_sets[mx_set].use_ipv4(bind) {
                 return try_addresses(lane, mx_set).await;
             }
-            Err(NoWay { outcome: no_way.outcome.without_ipv4(), ..no_way })
+            Err(ConnectFailure { outcome: failure.outcome.without_ipv4(), ..failure })
         }
         connected => connected,
     }
 }
 
-async fn try_addresses(lane: &Lane, mx_set: usize) -> Result<PooledConnection, NoWay> {
+async fn try_addresses(lane: &Lane, mx_set: usize) -> Result<PooledConnection, ConnectFailure> {
     let (exchangers, order, ipv4_only) = {
         let known = &lane.lock().mx_sets[mx_set];
-        (Arc::clone(&known.exchangers), known.order(Instant::now()), known.ipv4_only)
+        (Arc::clone(&known.exchangers), known.exchanger_order(Instant::now()), known.ipv4_only)
     };
     let (all, mut left) = (order.len() == exchangers.len(), order.len());
     let until = Instant::now() + lane.context.deadlines.exchangers;
@@ -236,14 +236,14 @@ async fn try_addresses(lane: &Lane, mx_set: usize) -> Result<PooledConnection, N
             true => over_ipv4(exchanger).map(Cow::Owned),
             false => Some(Cow::Borrowed(exchanger)),
         };
-        let limit = Deadlines::part(until.saturating_duration_since(Instant::now()), left);
+        let limit = Deadlines::share(until.saturating_duration_since(Instant::now()), left);
         left -= 1;
         let Some(exchanger) = exchanger else { continue };
         match lane.context.connect(&exchanger, limit).await {
             Ok(connection) => return Ok(connection),
             Err(outcome) => {
                 tracing::debug!(host = %exchanger, sub_status = %outcome.verdict.sub_status, "cannot connect");
-                lane.lock().mx_sets[mx_set].failed(&exchanger.host, Instant::now());
+                lane.lock().mx_sets[mx_set].record_failure(&exchanger.host, Instant::now());
                 // Words of a server say more than a way that could not be found, and the preferred one counts.
                 match &failure {
                     Some((_, known)) if known.code.is_some() || outcome.code.is_none() => {}
@@ -254,11 +254,11 @@ async fn try_addresses(lane: &Lane, mx_set: usize) -> Result<PooledConnection, N
     }
     let (host, outcome) =
         failure.unwrap_or_else(|| ("".into(), Outcome::of_unreachable(&Unreachable::NoDnsEntries)));
-    Err(NoWay { host, outcome, all })
+    Err(ConnectFailure { host, outcome, all })
 }
 
 /// QUIT, unless it was said, and no more than a moment for its answer and the closing.
-async fn goodbye(mut connection: PooledConnection, lane: &Lane) {
+async fn quit(mut connection: PooledConnection, lane: &Lane) {
     let said = connection.state() == State::Closed;
     match timeout(lane.context.deadlines.slow_after, connection.quit()).await {
         Ok(Err(error)) if !said => tracing::trace!(kind = error.kind(), "no answer to QUIT"),

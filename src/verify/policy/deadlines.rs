@@ -14,7 +14,7 @@ use crate::client::Timeouts;
 /// No limit is longer, so that sums of them are times that a clock can show.
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 /// A failure to connect that took longer is not the loss of one packet: SYN was sent at 0, 1 and 3 s.
-pub(in crate::verify) const SEVERAL_PACKETS: Duration = Duration::from_secs(5);
+pub(in crate::verify) const ONE_LOST_PACKET: Duration = Duration::from_secs(5);
 /// The pause before exchangers that cannot be reached are tried once more.
 pub(in crate::verify) const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -46,7 +46,7 @@ impl Deadlines {
 
     /// The time for one exchanger, of what is left until the whole set has had its time, with so many to be tried: an
     /// equal part, so that the last is tried as well.
-    pub(in crate::verify) fn part(left: Duration, exchangers: usize) -> Duration {
+    pub(in crate::verify) fn share(left: Duration, exchangers: usize) -> Duration {
         left / u32::try_from(exchangers).unwrap_or(u32::MAX).max(1)
     }
 
@@ -62,7 +62,7 @@ impl Deadlines {
     pub(in crate::verify) fn longest(&self, addresses: u64, attempts: u32) -> Duration {
         let addresses = u32::try_from(addresses).unwrap_or(u32::MAX);
         let answers = self.per_answer.saturating_mul(addresses);
-        let opening = SEVERAL_PACKETS + RECONNECT_PAUSE + self.exchangers;
+        let opening = ONE_LOST_PACKET + RECONNECT_PAUSE + self.exchangers;
         opening.saturating_add(self.lag).saturating_add(answers).saturating_mul(attempts)
     }
 }
@@ -96,10 +96,10 @@ mod tests {
     #[test]
     fn each_exchanger_gets_an_equal_part_of_what_is_left() {
         let seconds = Duration::from_secs;
-        assert_eq!(Deadlines::part(seconds(120), 8), seconds(15));
-        assert_eq!(Deadlines::part(seconds(119), 7), seconds(17));
-        assert_eq!(Deadlines::part(seconds(7), 1), seconds(7));
-        assert_eq!(Deadlines::part(Duration::ZERO, 3), Duration::ZERO);
+        assert_eq!(Deadlines::share(seconds(120), 8), seconds(15));
+        assert_eq!(Deadlines::share(seconds(119), 7), seconds(17));
+        assert_eq!(Deadlines::share(seconds(7), 1), seconds(7));
+        assert_eq!(Deadlines::share(Duration::ZERO, 3), Duration::ZERO);
     }
 
     #[test]
