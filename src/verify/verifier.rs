@@ -68,7 +68,7 @@ impl Item {
         self.mailbox_of(&self.address)
     }
 
-    /// Takes note of the first time that it is asked about.
+    /// Records the first time that it is asked about.
     pub(super) fn start(&mut self, at: Timestamp) {
         self.started = self.started.or(NonZeroI64::new(at.as_millisecond()));
     }

@@ -33,7 +33,8 @@ pub(super) enum ControlStep {
 }
 
 impl LaneInner {
-    /// Puts a control before the questions that wait, if one is due. A connection that is `exhausted` has its own at its end.
+    /// Puts a control before the questions that wait, if one is due. A connection that is `exhausted` has its own at its
+    /// end.
     pub(super) fn control_step(
         &mut self,
         handle: &mut LaneHandle,
@@ -69,8 +70,8 @@ impl LaneInner {
         if harvest.wants_sample(&handle.harvest) { self.control_on(handle) } else { None }
     }
 
-    /// Returns a window with a control alone in the place of `next_window`, if nothing more is to be asked on the connection and
-    /// a control is due.
+    /// Returns a window with a control alone in the place of `next_window`, if nothing more is to be asked on the
+    /// connection and a control is due.
     pub(super) fn closing_control(
         &mut self,
         handle: &mut LaneHandle,

@@ -128,8 +128,8 @@ impl LaneHandle {
         self.source.origin = origin;
     }
 
-    /// The next window, of so many recipients, while so many rejections are left; if the connection is `nearly_exhausted`, perhaps
-    /// its last.
+    /// The next window, of so many recipients, while so many rejections are left; if the connection is
+    /// `nearly_exhausted`, perhaps its last.
     pub(super) fn next_window(
         &mut self,
         budget: RemainingBudget,

@@ -153,7 +153,7 @@ impl MxSet {
         self.paused.as_ref().filter(|(until, _)| now < *until).map(|(_, outcome)| outcome)
     }
 
-    /// Takes note of who answers from now on, and gives those up whose domain was asked about elsewhere: what one
+    /// Records who answers from now on, and gives those up whose domain was asked about elsewhere: what one
     /// exchanger refuses, another of the same domain may accept whatever it is, as backups do.
     pub(super) fn set_answering(&mut self, host: &Arc<str>) -> Vec<Accepted> {
         self.failures.remove(host);
@@ -211,12 +211,12 @@ impl MxSet {
         }
     }
 
-    /// Takes note of a connection that is open.
+    /// Records a connection that is open.
     pub(super) fn record_reached(&mut self) {
         (self.paused, self.unreached) = (None, None);
     }
 
-    /// Takes note that no exchanger could be connected to.
+    /// Records that no exchanger could be connected to.
     pub(super) fn record_not_reached(&mut self, sub_status: SubStatus, now: Instant) {
         self.unreached = Some((now, sub_status));
     }
@@ -226,7 +226,7 @@ impl MxSet {
         self.unreached.is_some_and(|(at, before)| before == sub_status && now < at + SAME_FAILURE_WITHIN)
     }
 
-    /// Takes note that an exchanger could not be reached.
+    /// Records that an exchanger could not be reached.
     pub(super) fn record_failure(&mut self, host: &Arc<str>, now: Instant) {
         self.failures.insert(Arc::clone(host), now + FAILURE_REMEMBERED);
     }

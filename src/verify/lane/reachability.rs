@@ -26,7 +26,7 @@ const RECONNECT_DELAY: Duration = Duration::from_millis(60);
 const MAX_BLAMED_CLOSES: u32 = 3;
 
 impl LaneInner {
-    /// Takes note of a connection that is open; false if another exchanger came first and is being asked, beside which
+    /// Records a connection that is open; false if another exchanger came first and is being asked, beside which
     /// this one must not be.
     #[must_use]
     pub(super) fn record_connected(&mut self, mx_set: usize, host: &Arc<str>) -> bool {
@@ -45,7 +45,7 @@ impl LaneInner {
         true
     }
 
-    /// Takes note of a connection that ended as it should.
+    /// Records a connection that ended as it should.
     pub(super) fn record_good_end(&mut self, mx_set: usize) {
         let known = &mut self.mx_sets[mx_set];
         (known.fruitless, known.unproductive, known.blamed_closes) = (0, 0, 0);
@@ -57,7 +57,7 @@ impl LaneInner {
         self.mx_sets[mx_set].out_of_step += 2;
     }
 
-    /// Takes note that no connection to `host`, or to any other exchanger, could be opened.
+    /// Records that no connection to `host`, or to any other exchanger, could be opened.
     pub(super) fn record_unreachable(
         &mut self,
         mx_set: usize,
@@ -97,7 +97,7 @@ impl LaneInner {
         }
     }
 
-    /// Takes note that a server that others are connected to refused one more: as many as it bears are there.
+    /// Records that a server that others are connected to refused one more: as many as it bears are there.
     pub(super) fn record_connection_refused(&mut self, mx_set: usize, now: Instant) {
         let live = self.mx_sets[mx_set].live;
         self.mx_sets[mx_set].proven_connections = live;
@@ -106,8 +106,8 @@ impl LaneInner {
         }
     }
 
-    /// Takes note of a connection that broke, or was closed by the server, after `answer_count` answers; one of the suspects may
-    /// be why.
+    /// Records a connection that broke, or was closed by the server, after `answer_count` answers; one of the suspects
+    /// may be why.
     pub(super) fn record_lost(
         &mut self,
         source: &Source,

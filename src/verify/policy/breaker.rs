@@ -160,7 +160,7 @@ impl ProviderBreaker {
         self.domains.get(&domain)
     }
 
-    /// Takes note that a recipient was accepted who was `asked` about at a time: whatever was said before was meant.
+    /// Records that a recipient was accepted who was `asked` about at a time: whatever was said before was meant.
     /// Connections read their answers when they like, and hand them in late, so that an acceptance proves nothing about
     /// what was said after its question; nor, unless `everywhere`, about what was said on another connection.
     pub(in crate::verify) fn record_acceptance(
@@ -336,7 +336,7 @@ impl ProviderBreaker {
         self.take_provisional(None)
     }
 
-    /// Takes note of an answer with blame on us, about a recipient of `domain`.
+    /// Records an answer with blame on us, about a recipient of `domain`.
     fn record_blame(&mut self, domain: u32, outcome: &Outcome, now: Instant) -> BlockScope {
         let several = self.row.0 > 0 && self.row.1 != Some(domain);
         self.row = (self.row.0 + 1, (!several).then_some(domain));

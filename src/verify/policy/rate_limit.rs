@@ -65,7 +65,7 @@ impl RateLimiter {
         self.0.iter().fold(u32::MAX, |least, bucket| least.min(bucket.tokens as u32))
     }
 
-    /// Takes note that so many are asked about.
+    /// Records that so many are asked about.
     pub(in crate::verify) fn take(&mut self, recipients: u32) {
         self.0.iter_mut().for_each(|bucket| bucket.tokens -= f64::from(recipients));
     }
@@ -133,7 +133,7 @@ impl ConcurrencyController {
         self.target.min(most).max(1.0) as u32
     }
 
-    /// Takes note of windows, and of whether they were free of temporary refusals.
+    /// Records windows, and whether they were free of temporary refusals.
     pub(in crate::verify) fn record_windows(&mut self, windows: WindowLatencies, clean: bool, now: Instant) {
         let WindowLatencies { count, latency } = windows;
         if count == 0 {
@@ -161,7 +161,7 @@ impl ConcurrencyController {
         self.target = 1.0;
     }
 
-    /// Takes note of a sign of trouble: temporary refusals, 421, a connection that broke.
+    /// Records a sign of trouble: temporary refusals, 421, a connection that broke.
     pub(in crate::verify) fn record_trouble(&mut self, now: Instant) {
         if self.decreased.is_none_or(|at| now.saturating_duration_since(at) >= MIN_DECREASE_INTERVAL) {
             self.decreased = Some(now);
@@ -169,7 +169,7 @@ impl ConcurrencyController {
         }
     }
 
-    /// Takes note that the server refused one more connection beside `open` others.
+    /// Records that the server refused one more connection beside `open` others.
     pub(in crate::verify) fn record_refusal(&mut self, open: u32, now: Instant) {
         self.record_trouble(now);
         self.ceiling = Some((f64::from(open.max(1)), now + CEILING_DURATION));

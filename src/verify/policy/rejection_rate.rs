@@ -191,21 +191,21 @@ impl RejectionRates {
         self.domains.retain(|_, known| known.open > 0);
     }
 
-    /// Takes note that so many recipients are asked about.
+    /// Records that so many recipients are asked about.
     pub(in crate::verify) fn record_asked(&mut self, cohort: Cohort, count: u32) {
         if !cohort.is_random() {
             self.domains.entry(cohort).or_default().open += count;
         }
     }
 
-    /// Takes note that one that was asked about got no answer.
+    /// Records that one that was asked about got no answer.
     pub(in crate::verify) fn record_unanswered(&mut self, cohort: Cohort) {
         if let Some(known) = self.domains.get_mut(&cohort) {
             known.open = known.open.saturating_sub(1);
         }
     }
 
-    /// Takes note of the answers to so many that were asked about.
+    /// Records the answers to so many that were asked about.
     pub(in crate::verify) fn record_answers(&mut self, cohort: Cohort, rejected: bool, count: u32) {
         let all = &mut self.all[usize::from(cohort.attempts)];
         if cohort.is_random() {
@@ -274,12 +274,12 @@ impl Budget {
         }
     }
 
-    /// Takes note of refusals, whatever was refused.
+    /// Records refusals, whatever was refused.
     pub(in crate::verify) fn record_rejections(&mut self, count: usize) {
         self.rejections = self.rejections.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
-    /// Takes note of a transaction that begins.
+    /// Records a transaction that begins.
     pub(in crate::verify) fn record_transaction(&mut self) {
         self.transactions = self.transactions.saturating_sub(1);
     }
@@ -289,7 +289,7 @@ impl Budget {
         self.recipients
     }
 
-    /// Takes note that the server takes no more than so many recipients in a transaction.
+    /// Records that the server takes no more than so many recipients in a transaction.
     pub(in crate::verify) fn limit_recipients(&mut self, most: u32) {
         self.recipients = self.recipients.min(most.max(1));
     }
