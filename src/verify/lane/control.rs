@@ -56,9 +56,9 @@ impl LaneInner {
                 return ControlStep::Close;
             }
             // The next connection is asked, unless an acceptance comes first.
-            mx_set.harvest.withdraw();
+            mx_set.harvest.withdraw_control();
             self.pop(handle.mx_set);
-        } else if !exhausted && mx_set.harvest.wants_control(&handle.harvest) {
+        } else if !exhausted && mx_set.harvest.is_control_due(&handle.harvest) {
             self.put_control(handle.mx_set);
         }
         ControlStep::None
@@ -67,7 +67,7 @@ impl LaneInner {
     /// Returns a control for the end of the last window of a connection, if one is due there.
     pub(super) fn last_control(&mut self, handle: &mut LaneHandle) -> Option<Question> {
         let harvest = &self.mx_sets[handle.mx_set].harvest;
-        if harvest.wants_sample(&handle.harvest) { self.control_on(handle) } else { None }
+        if harvest.is_sample_due(&handle.harvest) { self.control_on(handle) } else { None }
     }
 
     /// Returns a window with a control alone in the place of `next_window`, if nothing more is to be asked on the
@@ -79,7 +79,7 @@ impl LaneInner {
         now: Instant,
     ) -> NextWindow {
         let mx_set = &self.mx_sets[handle.mx_set];
-        let due = mx_set.harvest.wants_last_control(Some(&handle.harvest), mx_set.is_empty());
+        let due = mx_set.harvest.is_last_control_due(Some(&handle.harvest), mx_set.is_empty());
         if !due || self.breaker.blocked(now).is_some() {
             return next_window;
         }
@@ -98,7 +98,7 @@ impl LaneInner {
     }
 
     fn control_on(&mut self, handle: &mut LaneHandle) -> Option<Question> {
-        let (domain, mailbox) = self.mx_sets[handle.mx_set].harvest.ask()?;
+        let (domain, mailbox) = self.mx_sets[handle.mx_set].harvest.take_control()?;
         handle.harvest.controlled = true;
         Some(Question::Control { domain, mailbox, losses: 0 })
     }
@@ -107,7 +107,7 @@ impl LaneInner {
     /// if it did.
     pub(super) fn control_at_rest(&mut self, mx_set: usize, now: Instant) -> bool {
         let known = &self.mx_sets[mx_set];
-        let due = known.harvest.wants_last_control(None, true)
+        let due = known.harvest.is_last_control_due(None, true)
             && !known.harvest.needs_control()
             && self.breaker.has_provisional(mx_set)
             && known.pause_reason(now).is_none()
@@ -128,11 +128,14 @@ impl LaneInner {
     pub(super) fn ask_again_at_rest(&mut self, mx_set: usize, now: Instant) -> bool {
         let known = &self.mx_sets[mx_set];
         let rests = known.pause_reason(now).is_some() || self.breaker.blocked(now).is_some();
-        if rests || !self.breaker.has_provisional(mx_set) || !self.mx_sets[mx_set].harvest.asks_again() {
+        if rests
+            || !self.breaker.has_provisional(mx_set)
+            || !self.mx_sets[mx_set].harvest.start_asking_again()
+        {
             return false;
         }
         let harvest = &self.mx_sets[mx_set].harvest;
-        let provisional = self.breaker.take_unconfirmed(mx_set, |refusals| harvest.doubts(refusals));
+        let provisional = self.breaker.take_unconfirmed(mx_set, |refusals| harvest.is_improbable(refusals));
         let mut asked = false;
         for verdict in provisional.into_iter().rev() {
             if let ProvisionalVerdict::Held(held) = verdict {
@@ -147,13 +150,13 @@ impl LaneInner {
     }
 
     /// Gives up a control that got no answer, so that it is never one of the questions that may have broken a connection.
-    pub(super) fn withdraw(&mut self, mx_set: usize) {
-        self.mx_sets[mx_set].harvest.withdraw();
+    pub(super) fn withdraw_control(&mut self, mx_set: usize) {
+        self.mx_sets[mx_set].harvest.withdraw_control();
         self.wake(mx_set);
     }
 
     fn put_control(&mut self, mx_set: usize) {
-        if let Some((domain, mailbox)) = self.mx_sets[mx_set].harvest.ask() {
+        if let Some((domain, mailbox)) = self.mx_sets[mx_set].harvest.take_control() {
             self.put_next(mx_set, Question::Control { domain, mailbox, losses: 0 });
         }
     }
@@ -161,7 +164,7 @@ impl LaneInner {
     /// Records that a recipient was accepted who was `asked` about at a time.
     pub(super) fn record_acceptance(&mut self, handle: &mut LaneHandle, domain: u32, asked: Instant) {
         let harvest = &mut self.mx_sets[handle.mx_set].harvest;
-        harvest.accepted(&mut handle.harvest, asked);
+        harvest.record_acceptance(&mut handle.harvest, asked);
         let everywhere = harvest.trusts_connections();
         self.breaker.record_acceptance(handle.mx_set, handle.harvest.number, everywhere, domain, asked);
     }
@@ -176,7 +179,7 @@ impl LaneInner {
     ) -> BlockScope {
         let AnswerContext { outcome, at, .. } = answer;
         if outcome.verdict.status() == Status::Undeliverable {
-            self.mx_sets[handle.mx_set].harvest.refused(&mut handle.harvest, domain, random);
+            self.mx_sets[handle.mx_set].harvest.record_refusal(&mut handle.harvest, domain, random);
         }
         let others = || self.mx_sets.iter().any(|mx_set| mx_set.has_other_domain(domain));
         let scope = self.breaker.record_refusal(domain, outcome, others, at);
@@ -197,13 +200,13 @@ impl LaneInner {
         match outcome.verdict.status() {
             Status::Deliverable => {
                 // The next connection has a control left for its own refusals.
-                effect.stop |= harvest.defence().is_some();
-                harvest.control_accepted();
+                effect.stop |= harvest.active_defence().is_some();
+                harvest.record_control_accepted();
             }
             // While it is known to lie, only an acceptance shows that it does not any more.
-            status if status == Status::Undeliverable || harvest.defence().is_some() => {
+            status if status == Status::Undeliverable || harvest.active_defence().is_some() => {
                 let defence = Outcome::harvest_defence();
-                if harvest.control_refused(domain, &defence, at) {
+                if harvest.record_control_refused(domain, &defence, at) {
                     self.breaker.harvest_defences += 1;
                 }
                 if self.breaker.blocked(at).is_none() {
@@ -215,7 +218,7 @@ impl LaneInner {
                 self.replace_provisional(provisional, &defence, at);
                 effect.stop = true;
             }
-            _ => harvest.control_lost(),
+            _ => harvest.record_control_lost(),
         }
     }
 
@@ -300,11 +303,11 @@ mod tests {
     fn doubtful(state: &mut LaneInner, handle: &mut LaneHandle) {
         state.take_in(handle.mx_set, (0..10).map(item));
         let harvest = &mut state.mx_sets[handle.mx_set].harvest;
-        handle.harvest = harvest.connected(9);
+        handle.harvest = harvest.record_connection(9);
         let ann = Mailbox::parse("ann@example.com").unwrap();
-        harvest.remember(1, ann.borrowed(), Some(CatchAll::Refused));
-        (0..50).for_each(|_| harvest.accepted(&mut handle.harvest, Instant::now()));
-        (0..10).for_each(|_| harvest.refused(&mut handle.harvest, 1, false));
+        harvest.add_control(1, ann.borrowed(), Some(CatchAll::Refused));
+        (0..50).for_each(|_| harvest.record_acceptance(&mut handle.harvest, Instant::now()));
+        (0..10).for_each(|_| harvest.record_refusal(&mut handle.harvest, 1, false));
     }
 
     fn next_window(state: &mut LaneInner, lane: &Lane, handle: &mut LaneHandle) -> NextWindow {
@@ -329,10 +332,10 @@ mod tests {
         };
         let (asked, waiting) = (window.questions.len(), state.waiting);
         assert_eq!(controls(&window.questions), 1);
-        assert!(handle.harvest.controlled && state.mx_sets[mx_set].harvest.is_asking());
+        assert!(handle.harvest.controlled && state.mx_sets[mx_set].harvest.is_control_pending());
         state.put_back_suspects(mx_set, [window.questions]);
         assert_eq!((state.waiting, state.mx_sets[mx_set].queue.total()), (waiting + asked - 1, 10));
-        assert!(!state.mx_sets[mx_set].harvest.is_asking());
+        assert!(!state.mx_sets[mx_set].harvest.is_control_pending());
         // Whoever was asked about a control leaves it to the next connection, and takes nobody else for it.
         let NextWindow::Window(window) = next_window(&mut state, &lane, &mut handle) else {
             panic!("nothing is drawn")
@@ -354,7 +357,7 @@ mod tests {
         let batch = (0..2).filter_map(|_| state.pop(mx_set)).collect();
         state.put_back_suspects(mx_set, [batch]);
         let defence = Outcome::harvest_defence();
-        assert!(state.mx_sets[mx_set].harvest.control_refused(1, &defence, Instant::now()));
+        assert!(state.mx_sets[mx_set].harvest.record_control_refused(1, &defence, Instant::now()));
         let NextWindow::Window(window) = next_window(&mut state, &lane, &mut first) else {
             panic!("nothing is drawn")
         };

@@ -15,7 +15,7 @@ use crate::{
     verify::{
         outcome::{Outcome, ReplyCache},
         policy::{
-            harvest_defence::{OnConnection, Origin},
+            harvest_defence::{ConnectionRefusals, RefusalOrigin},
             rate_limit::WindowLatencies,
             rejection_rate::RemainingBudget,
         },
@@ -26,7 +26,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     pub(super) mx_set: usize,
-    pub(super) origin: Origin,
+    pub(super) origin: RefusalOrigin,
     pub(super) host: Option<Arc<str>>,
     pub(super) tls: Option<TlsVersion>,
 }
@@ -40,7 +40,7 @@ pub(super) struct LaneHandle {
     pub(super) pipelining: bool,
     pub(super) ipv6: bool,
     /// What tells whether its refusals are true.
-    pub(super) harvest: OnConnection,
+    pub(super) harvest: ConnectionRefusals,
     /// Answers so far, to tell whether the connection was of any use.
     pub(super) answer_count: u64,
     /// Transactions so far.
@@ -73,9 +73,9 @@ impl LaneHandle {
             }
             let known = &mut state.mx_sets[mx_set];
             let rejections = known.harvest.rejections(lane.limits.rejections);
-            (known.refuses_rset, known.harvest.connected(rejections))
+            (known.refuses_rset, known.harvest.record_connection(rejections))
         };
-        let source = Source { mx_set, origin: Origin::default(), host: Some(host), tls };
+        let source = Source { mx_set, origin: RefusalOrigin::default(), host: Some(host), tls };
         let (smtputf8, pipelining) = (connection.extensions().smtputf8, connection.extensions().pipelining);
         watchdog.record_opened();
         Some(Self {
@@ -99,7 +99,7 @@ impl LaneHandle {
     /// A handle without a connection.
     #[cfg(test)]
     pub(super) fn without_connection(lane: Arc<Lane>, mx_set: usize) -> Self {
-        let source = Source { mx_set, origin: Origin::default(), host: None, tls: None };
+        let source = Source { mx_set, origin: RefusalOrigin::default(), host: None, tls: None };
         let watchdog = Watchdog::without_connection(Arc::clone(&lane), mx_set);
         Self {
             lane,
@@ -108,7 +108,7 @@ impl LaneHandle {
             smtputf8: false,
             pipelining: true,
             ipv6: false,
-            harvest: OnConnection::default(),
+            harvest: ConnectionRefusals::default(),
             answer_count: 0,
             transactions: 0,
             refuses_rset: false,
@@ -124,7 +124,7 @@ impl LaneHandle {
     }
 
     /// Says where the next answer comes from.
-    pub(super) fn set_origin(&mut self, origin: Origin) {
+    pub(super) fn set_origin(&mut self, origin: RefusalOrigin) {
         self.source.origin = origin;
     }
 

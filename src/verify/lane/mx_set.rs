@@ -13,7 +13,7 @@ use crate::verify::{
     dns::resolver::Exchangers,
     outcome::Outcome,
     policy::{
-        harvest_defence::Harvest,
+        harvest_defence::HarvestDetector,
         rejection_rate::{ExpectedRejections, RejectionRates, RemainingBudget},
     },
     verifier::Item,
@@ -34,7 +34,7 @@ pub(super) struct MxSet {
     pub(super) domains: HashMap<u32, Domain<Accepted>>,
     pub(super) rates: RejectionRates,
     /// Whether its refusals are true.
-    pub(super) harvest: Harvest,
+    pub(super) harvest: HarvestDetector,
     /// Recipients that the server takes in a transaction, as far as it has shown.
     pub(super) recipients: Option<u32>,
     /// Transactions that the server takes on a connection, as far as it has shown.
@@ -86,7 +86,7 @@ impl MxSet {
             queue: Queue::default(),
             domains: HashMap::default(),
             rates: RejectionRates::default(),
-            harvest: Harvest::default(),
+            harvest: HarvestDetector::default(),
             recipients: None,
             transactions: None,
             proves_by_greeting: true,
@@ -135,7 +135,7 @@ impl MxSet {
 
     /// Tells whether nothing may be asked until a control has its answer.
     pub(super) fn waits_for_control(&self) -> bool {
-        self.harvest.needs_control() && self.harvest.is_asking()
+        self.harvest.needs_control() && self.harvest.is_control_pending()
     }
 
     /// Tells whether anybody of another domain waits.

@@ -396,7 +396,7 @@ impl<'a> Pipeline<'a> {
         let outcome = self.handle.outcome(Verb::Rcpt, &reply, Some(mailbox.as_str()));
         let status = outcome.verdict.status();
         window.answer(outcome, count, self.connection.last_read());
-        self.handle.harvest.read(status, count, random);
+        self.handle.harvest.record_answers(status, count, random);
         if let Some(named) = self.handle.named() {
             match window.names(named, count) {
                 Some(true) => self.prove(),

@@ -9,7 +9,7 @@ use super::{
     queue::{Batch, Suspects},
     state::LaneInner,
 };
-use crate::verify::{Blame, CatchAll, SubStatus, outcome::Outcome, policy::harvest_defence::Origin};
+use crate::verify::{Blame, CatchAll, SubStatus, outcome::Outcome, policy::harvest_defence::RefusalOrigin};
 
 /// How long exchangers that could not be reached are left alone.
 const UNREACHABLE_PAUSE: Duration = Duration::from_secs(60);
@@ -91,7 +91,7 @@ impl LaneInner {
             .map_or(UNREACHABLE_PAUSE, |scheduled| scheduled.min(UNREACHABLE_PAUSE));
         self.mx_sets[mx_set].paused = Some((now + pause, outcome.clone()));
         self.paused_until = self.paused_until.max(Some(now + pause));
-        let source = Source { mx_set, origin: Origin::default(), host, tls: None };
+        let source = Source { mx_set, origin: RefusalOrigin::default(), host, tls: None };
         for question in self.take(mx_set) {
             self.settle(&source, question, outcome, now);
         }

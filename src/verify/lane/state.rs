@@ -161,7 +161,7 @@ impl LaneInner {
     /// Puts a question back, to be asked next, unless it is a control.
     pub(super) fn put_back(&mut self, mx_set: usize, question: Question) {
         match question {
-            Question::Control { .. } => self.withdraw(mx_set),
+            Question::Control { .. } => self.withdraw_control(mx_set),
             question => self.put_next(mx_set, question),
         }
     }
@@ -181,7 +181,7 @@ impl LaneInner {
             let before = batch.len();
             batch.retain(|question| !matches!(question, Question::Control { .. }));
             if batch.len() < before {
-                self.withdraw(mx_set);
+                self.withdraw_control(mx_set);
             }
             self.waiting += batch.len();
         }
@@ -230,7 +230,7 @@ impl LaneInner {
             && self.delayed.is_empty()
             && self.event_batch.is_empty()
             && self.breaker.is_clear()
-            && !self.mx_sets.iter().any(|mx_set| mx_set.harvest.has_lied())
+            && !self.mx_sets.iter().any(|mx_set| mx_set.harvest.was_detected())
             && self.rate_limiter.allowed(now) >= self.rate_limiter.burst()
     }
 

@@ -18,7 +18,7 @@ use crate::verify::{
     outcome::Outcome,
     policy::{
         breaker::{BlockScope, HeldVerdict, ProvisionalVerdict},
-        harvest_defence::Origin,
+        harvest_defence::RefusalOrigin,
         rate_limit::WindowLatencies,
     },
     run::BATCH_SIZE,
@@ -225,7 +225,8 @@ impl LaneInner {
         item.address = record.address;
         // The attempt that is taken back.
         item.attempts -= u32::from(outcome.verdict.retry.is_some());
-        let source = Source { mx_set, origin: Origin::default(), host: record.mx_host, tls: record.tls };
+        let source =
+            Source { mx_set, origin: RefusalOrigin::default(), host: record.mx_host, tls: record.tls };
         self.settle_unreached(&source, Question::Item(item), outcome, now);
     }
 
@@ -245,7 +246,7 @@ impl LaneInner {
                 (None, None) => continue,
             };
             let host = self.mx_sets[mx_set].preferred().cloned();
-            let source = Source { mx_set, origin: Origin::default(), host, tls: None };
+            let source = Source { mx_set, origin: RefusalOrigin::default(), host, tls: None };
             for question in self.take(mx_set) {
                 self.settle_unreached(&source, question, &outcome, now);
             }
@@ -297,7 +298,7 @@ impl LaneInner {
                     None => self.settle_domain(source, domain, probe.domain(), outcome),
                 }
             }
-            Question::Control { .. } => self.mx_sets[source.mx_set].harvest.control_lost(),
+            Question::Control { .. } => self.mx_sets[source.mx_set].harvest.record_control_lost(),
         }
     }
 
@@ -335,7 +336,7 @@ impl LaneInner {
         match pause {
             Some(after) => self.context.later(&item, record, after, &mut self.event_batch),
             None if record.status == Status::Undeliverable => {
-                let lies = self.mx_sets[source.mx_set].harvest.defence();
+                let lies = self.mx_sets[source.mx_set].harvest.active_defence();
                 match self.breaker.distrust_reason(item.domain).or(lies).cloned() {
                     Some(outcome) => self.replace_verdict(source.mx_set, item, record, &outcome, at),
                     None => self.settle_refused(source, item, record, at),
@@ -349,7 +350,7 @@ impl LaneInner {
     fn settle_refused(&mut self, source: &Source, mut item: Item, record: Record, at: Instant) {
         let mx_set = source.mx_set;
         // A caller may think that it is done, and the attempts of what it takes back begin anew.
-        let lied = self.mx_sets[mx_set].harvest.has_lied();
+        let lied = self.mx_sets[mx_set].harvest.was_detected();
         let keep = self.context.retry_owner == RetryOwner::Engine || lied || source.origin.doubtful;
         let verdict = match keep {
             true => {
@@ -379,7 +380,7 @@ impl LaneInner {
             None => match random_mailbox(mailbox.domain()) {
                 Ok(probe) => {
                     let domain = item.domain;
-                    mx_set.harvest.remember(domain, mailbox, None);
+                    mx_set.harvest.add_control(domain, mailbox, None);
                     mx_set.domains.insert(domain, Domain::Asked(vec![(item, record)]));
                     let question = Question::CatchAll { domain, probe, losses: 0, attempts: 0 };
                     self.put_back(source.mx_set, question);
@@ -393,7 +394,7 @@ impl LaneInner {
     }
 
     fn settle_domain(&mut self, source: &Source, domain: u32, name: &str, outcome: &Outcome) {
-        let lies = self.mx_sets[source.mx_set].harvest.defence().is_some();
+        let lies = self.mx_sets[source.mx_set].harvest.active_defence().is_some();
         let catch_all = match outcome.verdict.sub_status {
             SubStatus::Accepted => CatchAll::Accepted,
             SubStatus::MailboxNotFound | SubStatus::MailboxDisabled if !lies => CatchAll::Refused,
@@ -420,7 +421,7 @@ impl LaneInner {
 
     fn accept(&mut self, mx_set: usize, item: &Item, mut record: Record, catch_all: CatchAll) {
         let mailbox = item.mailbox_of(&record.address);
-        self.mx_sets[mx_set].harvest.remember(item.domain, mailbox, Some(catch_all));
+        self.mx_sets[mx_set].harvest.add_control(item.domain, mailbox, Some(catch_all));
         self.context.accepted(&mut record, catch_all);
         self.context.done(item, record, &mut self.event_batch);
     }

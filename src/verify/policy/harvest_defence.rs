@@ -9,8 +9,8 @@
 //!
 //! | when | because |
 //! |---|---|
-//! | the refusals since the last acceptance are an improbable run ([`RUN`]) | the server may refuse all of us |
-//! | no more is to be asked on the connection, and they are no probable run ([`LAST_RUN`]) | no acceptance will follow |
+//! | the refusals since the last acceptance are an improbable run ([`CONTROL_RUN`]) | the server may refuse all of us |
+//! | no more is to be asked on the connection, and they are no probable run ([`LAST_CONTROL_RUN`]) | no acceptance will follow |
 //! | at the end of a connection that had many refusals, until enough connections were honest after theirs | the server may refuse everybody on connections with many refusals |
 //! | before anything else, after the server was found to lie | it may still do so |
 //! | at the end of each connection from then on | it may do so again |
@@ -31,12 +31,12 @@ use crate::{
 };
 
 /// A run that is worth a control while there is more to ask.
-const RUN: Threshold = Threshold { probability: 1e-4, length: 8 };
+const CONTROL_RUN: Threshold = Threshold { probability: 1e-4, length: 8 };
 /// A run that is worth a control, and a round trip for it, once there is no more to ask. A defence begins with a true
 /// refusal, so one refusal alone is true.
-const LAST_RUN: Threshold = Threshold { probability: 0.5, length: 2 };
+const LAST_CONTROL_RUN: Threshold = Threshold { probability: 0.5, length: 2 };
 /// Refusals by a server before a defence is to be expected.
-const FEW: u32 = 3;
+const MIN_REFUSALS: u32 = 3;
 /// Connections that accept a recipient after all refusals that they may have, or more connections after fewer: from then
 /// on an acceptance on one connection proves the refusals on others.
 const HONEST_CONNECTIONS: u32 = 5;
@@ -47,7 +47,7 @@ const RENEWAL: u32 = 64;
 
 /// What a connection needs to know of itself: from the replies that it has read, whether they count by now or not.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::verify) struct OnConnection {
+pub(in crate::verify) struct ConnectionRefusals {
     /// Its number among those to its exchangers.
     pub(in crate::verify) number: u32,
     refused: u32,
@@ -65,9 +65,9 @@ pub(in crate::verify) struct OnConnection {
     counted: u32,
 }
 
-impl OnConnection {
+impl ConnectionRefusals {
     /// Records so many answers to RCPT, about recipients of the list or `random` ones.
-    pub(in crate::verify) fn read(&mut self, status: Status, count: usize, random: bool) {
+    pub(in crate::verify) fn record_answers(&mut self, status: Status, count: usize, random: bool) {
         match status {
             Status::Deliverable => {
                 self.run.accepted();
@@ -86,7 +86,7 @@ impl OnConnection {
 
 /// Where a refusal comes from, as far as its truth is concerned.
 #[derive(Clone, Copy, Debug, Default)]
-pub(in crate::verify) struct Origin {
+pub(in crate::verify) struct RefusalOrigin {
     /// The number of the connection among those to its exchangers; 0 for none.
     pub(in crate::verify) connection: u32,
     /// Whether a control may be asked about it without any further question.
@@ -95,7 +95,7 @@ pub(in crate::verify) struct Origin {
 
 /// What is known of a set of exchangers.
 #[derive(Default)]
-pub(in crate::verify) struct Harvest {
+pub(in crate::verify) struct HarvestDetector {
     run: RefusalRun,
     refusals: u32,
     /// The domain of the last refusal.
@@ -123,15 +123,21 @@ pub(in crate::verify) struct Harvest {
     connections: u32,
 }
 
-impl Harvest {
+impl HarvestDetector {
     /// Records a connection that may have so many `rejections`.
-    pub(in crate::verify) fn connected(&mut self, rejections: u32) -> OnConnection {
+    pub(in crate::verify) fn record_connection(&mut self, rejections: u32) -> ConnectionRefusals {
         self.connections = self.connections.wrapping_add(1);
         let mut run = self.run;
         run.explained();
         self.rejections = rejections;
         let many = rejections.div_ceil(2).max(1);
-        OnConnection { number: self.connections, run, settled: run, many, ..OnConnection::default() }
+        ConnectionRefusals {
+            number: self.connections,
+            run,
+            settled: run,
+            many,
+            ..ConnectionRefusals::default()
+        }
     }
 
     /// Forgets what was learnt from another exchanger of the set.
@@ -151,7 +157,7 @@ impl Harvest {
     }
 
     /// Records that a recipient was accepted who was `asked` about at a time.
-    pub(in crate::verify) fn accepted(&mut self, on: &mut OnConnection, asked: Instant) {
+    pub(in crate::verify) fn record_acceptance(&mut self, on: &mut ConnectionRefusals, asked: Instant) {
         self.run.accepted();
         on.settled.accepted();
         if on.before >= on.many {
@@ -164,7 +170,12 @@ impl Harvest {
     }
 
     /// Records that a recipient of the list, or a random one, does not exist.
-    pub(in crate::verify) fn refused(&mut self, on: &mut OnConnection, domain: u32, random: bool) {
+    pub(in crate::verify) fn record_refusal(
+        &mut self,
+        on: &mut ConnectionRefusals,
+        domain: u32,
+        random: bool,
+    ) {
         self.refusals = self.refusals.saturating_add(1);
         if !random {
             self.run.refused();
@@ -175,7 +186,7 @@ impl Harvest {
 
     /// Remembers a mailbox that was accepted, at a domain of which it is known, or not yet, whether it accepts any local
     /// part.
-    pub(in crate::verify) fn remember(
+    pub(in crate::verify) fn add_control(
         &mut self,
         domain: u32,
         mailbox: Mailbox<&str>,
@@ -201,12 +212,18 @@ impl Harvest {
     }
 
     /// Tells whether a control is due on the connection.
-    pub(in crate::verify) fn wants_control(&self, on: &OnConnection) -> bool {
-        !on.controlled && self.can_ask() && (self.run.is_improbable(RUN) || on.run.is_improbable(RUN))
+    pub(in crate::verify) fn is_control_due(&self, on: &ConnectionRefusals) -> bool {
+        !on.controlled
+            && self.can_ask()
+            && (self.run.is_improbable(CONTROL_RUN) || on.run.is_improbable(CONTROL_RUN))
     }
 
     /// Tells whether a control is due because there is no more to ask: on a connection, or also on others (`at_rest`).
-    pub(in crate::verify) fn wants_last_control(&self, on: Option<&OnConnection>, at_rest: bool) -> bool {
+    pub(in crate::verify) fn is_last_control_due(
+        &self,
+        on: Option<&ConnectionRefusals>,
+        at_rest: bool,
+    ) -> bool {
         let refusals = self.refusals.max(on.map_or(0, |on| on.refused));
         let due = |run: &RefusalRun| self.is_due(run, refusals);
         let tail = on.is_some_and(|on| (at_rest || !self.trusts_connections()) && due(&on.run));
@@ -215,43 +232,43 @@ impl Harvest {
     }
 
     fn is_due(&self, run: &RefusalRun, refusals: u32) -> bool {
-        match self.has_lied() {
+        match self.was_detected() {
             true => run.len() > 0,
-            false => refusals >= FEW && run.is_improbable(LAST_RUN),
+            false => refusals >= MIN_REFUSALS && run.is_improbable(LAST_CONTROL_RUN),
         }
     }
 
     /// Returns the origin of the next answer of a connection, in case that it is a refusal.
-    pub(in crate::verify) fn origin(&self, on: &OnConnection) -> Origin {
+    pub(in crate::verify) fn origin(&self, on: &ConnectionRefusals) -> RefusalOrigin {
         let refusals = self.refusals.saturating_add(1);
         let doubtful = [self.run, on.settled].into_iter().any(|mut run| {
             run.refused();
             self.is_due(&run, refusals)
         });
         // As long as nobody was accepted, there is no control, and yet it may be too late for one.
-        let doubtful = doubtful || refusals >= FEW && !self.run.has_acceptances();
-        Origin { connection: on.number, doubtful }
+        let doubtful = doubtful || refusals >= MIN_REFUSALS && !self.run.has_acceptances();
+        RefusalOrigin { connection: on.number, doubtful }
     }
 
     /// Tells whether refusals that nothing proved are to be asked again, which is once.
-    pub(in crate::verify) fn asks_again(&mut self) -> bool {
+    pub(in crate::verify) fn start_asking_again(&mut self) -> bool {
         let asks = !self.asked_again && self.has_control() && !self.trusts_connections();
         self.asked_again |= asks;
         asks
     }
 
     /// Tells whether so many refusals at the end of a connection are no probable run.
-    pub(in crate::verify) fn doubts(&self, refusals: usize) -> bool {
+    pub(in crate::verify) fn is_improbable(&self, refusals: usize) -> bool {
         let mut run = self.run;
         run.explained();
         (0..refusals).for_each(|_| run.refused());
-        self.refusals >= FEW && run.is_improbable(LAST_RUN)
+        self.refusals >= MIN_REFUSALS && run.is_improbable(LAST_CONTROL_RUN)
     }
 
     /// Tells whether a control is due in the last window of the connection.
-    pub(in crate::verify) fn wants_sample(&self, on: &OnConnection) -> bool {
+    pub(in crate::verify) fn is_sample_due(&self, on: &ConnectionRefusals) -> bool {
         let unknown = !self.trusts_connections() && on.refused >= on.many;
-        (unknown || self.has_lied()) && !on.controlled && self.can_ask()
+        (unknown || self.was_detected()) && !on.controlled && self.can_ask()
     }
 
     fn has_control(&self) -> bool {
@@ -268,7 +285,7 @@ impl Harvest {
     }
 
     /// Returns a mailbox to ask about: of the domain of the last refusal, if there is one, or else the latest.
-    pub(in crate::verify) fn ask(&mut self) -> Option<(u32, Mailbox)> {
+    pub(in crate::verify) fn take_control(&mut self) -> Option<(u32, Mailbox)> {
         let at = self.controls.iter().position(|(domain, _)| Some(*domain) == self.refused).unwrap_or(0);
         let control = self.controls.get(at).or(self.fallback.as_ref()).cloned()?;
         self.asking = true;
@@ -276,17 +293,22 @@ impl Harvest {
     }
 
     /// Tells whether a control waits for its answer.
-    pub(in crate::verify) fn is_asking(&self) -> bool {
+    pub(in crate::verify) fn is_control_pending(&self) -> bool {
         self.asking
     }
 
     /// Records that a control was accepted, which is to be recorded as any acceptance too.
-    pub(in crate::verify) fn control_accepted(&mut self) {
+    pub(in crate::verify) fn record_control_accepted(&mut self) {
         self.asking = false;
     }
 
     /// Records that a control was refused as one that does not exist; true if the server was honest until now.
-    pub(in crate::verify) fn control_refused(&mut self, domain: u32, outcome: &Outcome, at: Instant) -> bool {
+    pub(in crate::verify) fn record_control_refused(
+        &mut self,
+        domain: u32,
+        outcome: &Outcome,
+        at: Instant,
+    ) -> bool {
         self.asking = false;
         self.run.forget();
         self.honest = 0;
@@ -303,22 +325,22 @@ impl Harvest {
     }
 
     /// Records that a control got no answer that tells anything.
-    pub(in crate::verify) fn control_lost(&mut self) {
+    pub(in crate::verify) fn record_control_lost(&mut self) {
         (self.asking, self.inconclusive) = (false, true);
     }
 
     /// Takes a control back that was not asked.
-    pub(in crate::verify) fn withdraw(&mut self) {
+    pub(in crate::verify) fn withdraw_control(&mut self) {
         self.asking = false;
     }
 
     /// Returns what a refusal amounts to while the server is known to lie.
-    pub(in crate::verify) fn defence(&self) -> Option<&Outcome> {
+    pub(in crate::verify) fn active_defence(&self) -> Option<&Outcome> {
         self.defence.as_ref().map(|(outcome, _)| outcome)
     }
 
     /// Tells whether the server was ever found to lie.
-    pub(in crate::verify) fn has_lied(&self) -> bool {
+    pub(in crate::verify) fn was_detected(&self) -> bool {
         self.defences > 0
     }
 }
@@ -331,9 +353,9 @@ mod tests {
 
     const LIMIT: u32 = 9;
 
-    fn harvest() -> (Harvest, OnConnection) {
-        let mut harvest = Harvest::default();
-        let on = harvest.connected(LIMIT);
+    fn harvest() -> (HarvestDetector, ConnectionRefusals) {
+        let mut harvest = HarvestDetector::default();
+        let on = harvest.record_connection(LIMIT);
         (harvest, on)
     }
 
@@ -341,15 +363,15 @@ mod tests {
         Mailbox::parse(&format!("ann@d{domain}.example.com")).unwrap()
     }
 
-    fn accept(harvest: &mut Harvest, on: &mut OnConnection, count: u32) {
-        on.read(Status::Deliverable, 1, false);
-        (0..count).for_each(|_| harvest.accepted(on, Instant::now()));
-        harvest.remember(1, mailbox(1).borrowed(), Some(CatchAll::Refused));
+    fn accept(harvest: &mut HarvestDetector, on: &mut ConnectionRefusals, count: u32) {
+        on.record_answers(Status::Deliverable, 1, false);
+        (0..count).for_each(|_| harvest.record_acceptance(on, Instant::now()));
+        harvest.add_control(1, mailbox(1).borrowed(), Some(CatchAll::Refused));
     }
 
-    fn refuse(harvest: &mut Harvest, on: &mut OnConnection, count: u32) {
-        on.read(Status::Undeliverable, count as usize, false);
-        (0..count).for_each(|_| harvest.refused(on, 1, false));
+    fn refuse(harvest: &mut HarvestDetector, on: &mut ConnectionRefusals, count: u32) {
+        on.record_answers(Status::Undeliverable, count as usize, false);
+        (0..count).for_each(|_| harvest.record_refusal(on, 1, false));
     }
 
     #[test]
@@ -357,38 +379,38 @@ mod tests {
         let (mut harvest, mut on) = harvest();
         accept(&mut harvest, &mut on, 50);
         refuse(&mut harvest, &mut on, 7);
-        assert!(!harvest.wants_control(&on));
+        assert!(!harvest.is_control_due(&on));
         refuse(&mut harvest, &mut on, 1);
-        assert!(harvest.wants_control(&on));
-        assert_eq!(harvest.ask(), Some((1, mailbox(1))));
-        assert!(!harvest.wants_control(&on), "it is being asked");
-        harvest.control_lost();
+        assert!(harvest.is_control_due(&on));
+        assert_eq!(harvest.take_control(), Some((1, mailbox(1))));
+        assert!(!harvest.is_control_due(&on), "it is being asked");
+        harvest.record_control_lost();
         on.controlled = true;
-        assert!(!harvest.wants_control(&on), "one a connection");
-        let mut next = harvest.connected(LIMIT);
-        assert!(harvest.wants_control(&next));
-        harvest.ask();
-        harvest.control_accepted();
-        harvest.accepted(&mut next, Instant::now());
-        assert!(!harvest.wants_control(&next), "the run is over");
+        assert!(!harvest.is_control_due(&on), "one a connection");
+        let mut next = harvest.record_connection(LIMIT);
+        assert!(harvest.is_control_due(&next));
+        harvest.take_control();
+        harvest.record_control_accepted();
+        harvest.record_acceptance(&mut next, Instant::now());
+        assert!(!harvest.is_control_due(&next), "the run is over");
     }
 
     #[test]
     fn random_mailboxes_are_no_run() {
         let (mut harvest, mut on) = harvest();
         accept(&mut harvest, &mut on, 50);
-        on.read(Status::Undeliverable, 20, true);
-        (0..20).for_each(|_| harvest.refused(&mut on, 1, true));
-        assert!(!harvest.wants_control(&on) && !harvest.wants_last_control(Some(&on), true));
+        on.record_answers(Status::Undeliverable, 20, true);
+        (0..20).for_each(|_| harvest.record_refusal(&mut on, 1, true));
+        assert!(!harvest.is_control_due(&on) && !harvest.is_last_control_due(Some(&on), true));
     }
 
     #[test]
     fn without_an_acceptance_there_is_no_control() {
         let (mut harvest, mut on) = harvest();
         refuse(&mut harvest, &mut on, 100);
-        assert!(!harvest.wants_control(&on) && !harvest.wants_sample(&on));
-        assert!(!harvest.wants_last_control(Some(&on), true));
-        assert_eq!(harvest.ask(), None);
+        assert!(!harvest.is_control_due(&on) && !harvest.is_sample_due(&on));
+        assert!(!harvest.is_last_control_due(Some(&on), true));
+        assert_eq!(harvest.take_control(), None);
     }
 
     #[test]
@@ -397,13 +419,13 @@ mod tests {
         refuse(&mut harvest, &mut on, 1);
         accept(&mut harvest, &mut on, 5);
         refuse(&mut harvest, &mut on, 1);
-        assert!(!harvest.wants_last_control(Some(&on), true), "one begins a defence");
+        assert!(!harvest.is_last_control_due(Some(&on), true), "one begins a defence");
         refuse(&mut harvest, &mut on, 1);
-        assert!(harvest.wants_last_control(Some(&on), true) && harvest.wants_last_control(None, true));
+        assert!(harvest.is_last_control_due(Some(&on), true) && harvest.is_last_control_due(None, true));
         // Another connection proves nothing about this one.
-        let mut other = harvest.connected(LIMIT);
-        harvest.accepted(&mut other, Instant::now());
-        assert!(harvest.wants_last_control(Some(&on), false) && !harvest.wants_last_control(None, true));
+        let mut other = harvest.record_connection(LIMIT);
+        harvest.record_acceptance(&mut other, Instant::now());
+        assert!(harvest.is_last_control_due(Some(&on), false) && !harvest.is_last_control_due(None, true));
     }
 
     #[test]
@@ -411,16 +433,16 @@ mod tests {
         let (mut harvest, mut on) = harvest();
         accept(&mut harvest, &mut on, 1);
         for _ in 0..HONEST_CONNECTIONS {
-            on = harvest.connected(LIMIT);
+            on = harvest.record_connection(LIMIT);
             refuse(&mut harvest, &mut on, LIMIT / 2);
-            assert!(!harvest.wants_sample(&on), "few");
+            assert!(!harvest.is_sample_due(&on), "few");
             refuse(&mut harvest, &mut on, LIMIT - LIMIT / 2);
-            assert!(harvest.wants_sample(&on) && !harvest.trusts_connections());
+            assert!(harvest.is_sample_due(&on) && !harvest.trusts_connections());
             accept(&mut harvest, &mut on, 1);
         }
-        assert!(harvest.trusts_connections() && !harvest.wants_sample(&on));
+        assert!(harvest.trusts_connections() && !harvest.is_sample_due(&on));
         refuse(&mut harvest, &mut on, 3);
-        assert!(!harvest.wants_last_control(Some(&on), false), "the next connection proves it");
+        assert!(!harvest.is_last_control_due(Some(&on), false), "the next connection proves it");
     }
 
     #[test]
@@ -429,20 +451,20 @@ mod tests {
         let (now, defence) = (Instant::now(), Outcome::harvest_defence());
         let later = |seconds| now + Duration::from_secs(seconds);
         accept(&mut harvest, &mut on, 20);
-        harvest.remember(2, mailbox(2).borrowed(), Some(CatchAll::NotRun));
+        harvest.add_control(2, mailbox(2).borrowed(), Some(CatchAll::NotRun));
         refuse(&mut harvest, &mut on, 10);
-        assert_eq!(harvest.ask(), Some((1, mailbox(1))), "of the domain that refuses");
-        assert!(harvest.control_refused(1, &defence, later(5)));
-        assert!(harvest.needs_control() && harvest.has_lied() && harvest.defence().is_some());
+        assert_eq!(harvest.take_control(), Some((1, mailbox(1))), "of the domain that refuses");
+        assert!(harvest.record_control_refused(1, &defence, later(5)));
+        assert!(harvest.needs_control() && harvest.was_detected() && harvest.active_defence().is_some());
         assert_eq!((harvest.rejections(LIMIT), harvest.rejections(1)), (LIMIT / 2, 1));
-        harvest.accepted(&mut on, later(4));
+        harvest.record_acceptance(&mut on, later(4));
         assert!(harvest.needs_control(), "asked before");
-        assert_eq!(harvest.ask(), Some((2, mailbox(2))), "the other may be gone for good");
-        assert!(!harvest.control_refused(2, &defence, later(8)), "the same defence");
-        assert_eq!(harvest.ask(), Some((1, mailbox(1))));
-        harvest.control_accepted();
-        harvest.accepted(&mut on, later(9));
-        assert!(!harvest.needs_control() && harvest.has_lied());
+        assert_eq!(harvest.take_control(), Some((2, mailbox(2))), "the other may be gone for good");
+        assert!(!harvest.record_control_refused(2, &defence, later(8)), "the same defence");
+        assert_eq!(harvest.take_control(), Some((1, mailbox(1))));
+        harvest.record_control_accepted();
+        harvest.record_acceptance(&mut on, later(9));
+        assert!(!harvest.needs_control() && harvest.was_detected());
     }
 
     #[test]
@@ -451,19 +473,20 @@ mod tests {
         accept(&mut harvest, &mut on, 50);
         refuse(&mut harvest, &mut on, 8);
         harvest.exchanger_changed();
-        assert_eq!(harvest.ask(), None);
-        assert_eq!(harvest.connected(LIMIT).number, 2);
+        assert_eq!(harvest.take_control(), None);
+        assert_eq!(harvest.record_connection(LIMIT).number, 2);
     }
 
     #[test]
     fn a_domain_that_accepts_anything_is_the_last_choice() {
-        let mut harvest = Harvest::default();
-        harvest.remember(7, mailbox(7).borrowed(), None);
-        harvest.remember(8, mailbox(8).borrowed(), Some(CatchAll::Accepted));
-        assert_eq!(harvest.ask(), Some((7, mailbox(7))));
-        (0..20)
-            .for_each(|domain| harvest.remember(domain, mailbox(domain).borrowed(), Some(CatchAll::Refused)));
-        assert_eq!(harvest.ask(), Some((19, mailbox(19))), "the latest");
+        let mut harvest = HarvestDetector::default();
+        harvest.add_control(7, mailbox(7).borrowed(), None);
+        harvest.add_control(8, mailbox(8).borrowed(), Some(CatchAll::Accepted));
+        assert_eq!(harvest.take_control(), Some((7, mailbox(7))));
+        (0..20).for_each(|domain| {
+            harvest.add_control(domain, mailbox(domain).borrowed(), Some(CatchAll::Refused))
+        });
+        assert_eq!(harvest.take_control(), Some((19, mailbox(19))), "the latest");
         assert_eq!(harvest.controls.len(), MAX_CONTROLS);
     }
 }
