@@ -15,8 +15,8 @@ const AHEAD_OCTETS: usize = 1 << 20;
 
 /// What is shared by the thread that reads and the task that takes.
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct SharedInput {
+    state: Mutex<InputState>,
     /// Told when something can be taken, or nothing will come any more.
     filled: Notify,
     /// Told when there is room again, or nobody takes any more.
@@ -24,34 +24,34 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct InputState {
     items: Vec<String>,
     octets: usize,
     ended: bool,
     abandoned: bool,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl SharedInput {
+    fn lock(&self) -> MutexGuard<'_, InputState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Where the task takes from. Dropping it ends the reading.
 #[derive(Debug)]
-pub(super) struct Intake(Arc<Shared>);
+pub(super) struct InputReceiver(Arc<SharedInput>);
 
 /// Where the thread puts what it reads. Dropping it ends the input, also when the iterator panics.
 #[derive(Debug)]
-pub(super) struct Reader(Arc<Shared>);
+pub(super) struct InputReader(Arc<SharedInput>);
 
 /// Both ends.
-pub(super) fn intake() -> (Reader, Intake) {
-    let shared = Arc::new(Shared::default());
-    (Reader(Arc::clone(&shared)), Intake(shared))
+pub(super) fn input_channel() -> (InputReader, InputReceiver) {
+    let shared = Arc::new(SharedInput::default());
+    (InputReader(Arc::clone(&shared)), InputReceiver(shared))
 }
 
-impl Reader {
+impl InputReader {
     /// Reads until the iterator ends or nobody wants more; blocks the thread.
     pub(super) fn read(self, items: impl Iterator<Item = String>) {
         for item in items {
@@ -73,14 +73,14 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl Drop for InputReader {
     fn drop(&mut self) {
         self.0.lock().ended = true;
         self.0.filled.notify_one();
     }
 }
 
-impl Intake {
+impl InputReceiver {
     /// All that has been read since the last call, at least one; none when the input has ended.
     ///
     /// Cancellation-safe.
@@ -104,7 +104,7 @@ impl Intake {
     }
 }
 
-impl Drop for Intake {
+impl Drop for InputReceiver {
     fn drop(&mut self) {
         self.0.lock().abandoned = true;
         self.0.emptied.notify_one();
@@ -119,10 +119,10 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_lost_and_the_order_is_kept() {
-        let (reader, mut intake) = intake();
+        let (reader, mut input_channel) = input_channel();
         let thread = thread::spawn(move || reader.read((0..50_000).map(|n| n.to_string())));
         let mut next = 0;
-        while let Some(items) = intake.take().await {
+        while let Some(items) = input_channel.take().await {
             assert!(items.len() <= AHEAD);
             for item in items {
                 assert_eq!(item, next.to_string());
@@ -135,10 +135,10 @@ mod tests {
 
     #[tokio::test]
     async fn long_items_are_read_ahead_by_their_octets() {
-        let (reader, mut intake) = intake();
+        let (reader, mut input_channel) = input_channel();
         let thread = thread::spawn(move || reader.read((0..20).map(|_| "x".repeat(AHEAD_OCTETS / 4 + 1))));
         let mut items = 0;
-        while let Some(taken) = intake.take().await {
+        while let Some(taken) = input_channel.take().await {
             assert!(taken.len() <= 4, "{} items", taken.len());
             items += taken.len();
         }
@@ -148,31 +148,31 @@ mod tests {
 
     #[tokio::test]
     async fn an_item_is_there_before_the_next_one_is_read() {
-        let (reader, mut intake) = intake();
+        let (reader, mut input_channel) = input_channel();
         let (feed, fed) = mpsc::channel();
         let thread = thread::spawn(move || reader.read(fed.into_iter()));
         for n in 0..3 {
             feed.send(n.to_string()).unwrap();
-            assert_eq!(intake.take().await, Some(vec![n.to_string()]));
+            assert_eq!(input_channel.take().await, Some(vec![n.to_string()]));
         }
         drop(feed);
-        assert_eq!(intake.take().await, None);
+        assert_eq!(input_channel.take().await, None);
         thread.join().unwrap();
     }
 
     #[test]
     fn the_reading_ends_when_nobody_takes_any_more() {
-        let (reader, intake) = intake();
+        let (reader, input_channel) = input_channel();
         let thread = thread::spawn(move || reader.read((0..).map(|n: u64| n.to_string())));
-        drop(intake);
+        drop(input_channel);
         thread.join().unwrap();
     }
 
     #[tokio::test]
     async fn an_iterator_that_panics_ends_the_input() {
-        let (reader, mut intake) = intake();
+        let (reader, mut input_channel) = input_channel();
         let thread = thread::spawn(move || reader.read(std::iter::once_with(|| panic!("on purpose"))));
-        assert_eq!(intake.take().await, None);
+        assert_eq!(input_channel.take().await, None);
         assert!(thread.join().is_err());
     }
 }

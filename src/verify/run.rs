@@ -10,7 +10,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Event, LaneStatus, Record, Task, input::Intake, lane::status::Statuses};
+use super::{Event, LaneStatus, Record, Task, input::InputReceiver, lane::status::Statuses};
 
 /// Permits for addresses that are under way, events not yet taken included: some 50 MB of them. Most wait for the slow
 /// servers after a while, and the others should not run dry for that.
@@ -136,7 +136,7 @@ impl Tasks {
     }
 
     /// Passes on what is read.
-    pub(super) async fn feed(self, mut input: Intake) {
+    pub(super) async fn feed(self, mut input: InputReceiver) {
         let mut id = 0;
         while let Some(addresses) = input.take().await {
             let tasks = addresses.into_iter().map(|address| {

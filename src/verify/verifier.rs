@@ -24,7 +24,7 @@ use tokio::{
 
 use super::{
     CatchAll, DnsConfigError, DomainFacts, Event, Record, Resolver, SubStatus, VerifierConfig,
-    input::intake,
+    input::input_channel,
     lane::status::Statuses,
     outcome::Outcome,
     permits::Permits,
@@ -335,7 +335,7 @@ impl Verifier {
     {
         let addresses = addresses.into_iter();
         let (tasks, mut events) = self.run(RetryOwner::Engine, HashMap::default());
-        let (reader, input) = intake();
+        let (reader, input) = input_channel();
         events.tasks.spawn_blocking(move || reader.read(addresses));
         events.tasks.spawn(tasks.feed(input));
         Records(events)

@@ -25,20 +25,20 @@ const MAX_ADDRS: usize = 8;
 const MAX_ALIASES: usize = 8;
 
 /// The answers of a connection to a nameserver, [slim](slim).
-pub(super) struct Answers<S>(pub(super) S);
+pub(super) struct TrimmedAnswers<S>(pub(super) S);
 
-impl<S: Stream<Item = Result<DnsResponse, NetError>> + Unpin> Stream for Answers<S> {
+impl<S: Stream<Item = Result<DnsResponse, NetError>> + Unpin> Stream for TrimmedAnswers<S> {
     type Item = S::Item;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<S::Item>> {
         let next = Pin::new(&mut self.0).poll_next(context);
-        next.map(|next| next.map(|answer| answer.map(slim)))
+        next.map(|next| next.map(|answer| answer.map(trimmed)))
     }
 }
 
 /// The answer with the records that are looked at, in their order: aliases, the most preferred exchangers, and the first
 /// addresses. That a name has none is told by the SOA record.
-fn slim(mut response: DnsResponse) -> DnsResponse {
+fn trimmed(mut response: DnsResponse) -> DnsResponse {
     let asked = response.queries.first().map(|query| query.query_type());
     let (last, mut of_last) = last_preference(&response.answers);
     let (mut aliases, mut addrs) = (MAX_ALIASES, MAX_ADDRS);
@@ -121,7 +121,7 @@ mod tests {
         let many = (0..1_000).map(|n| mx(20, &format!("many{n}.test.")));
         let worse = (0..10).map(|n| mx(30, &format!("worse{n}.test.")));
         let best = (0..3).map(|n| mx(10, &format!("best{n}.test.")));
-        let kept = slim(answer(RecordType::MX, worse.chain(many).chain(best).collect()));
+        let kept = trimmed(answer(RecordType::MX, worse.chain(many).chain(best).collect()));
         let wanted: Vec<_> = (0..6)
             .map(|n| format!("many{n}.test."))
             .chain((0..3).map(|n| format!("best{n}.test.")))
@@ -129,10 +129,10 @@ mod tests {
         assert_eq!(hosts(&kept), wanted);
 
         let few: Vec<_> = (0..9).map(|n| mx(90 - n, &format!("mx{n}.test."))).collect();
-        assert_eq!(slim(answer(RecordType::MX, few.clone())).answers, few);
+        assert_eq!(trimmed(answer(RecordType::MX, few.clone())).answers, few);
         let same: Vec<_> = (0..20).map(|n| mx(7, &format!("mx{n}.test."))).collect();
-        assert_eq!(slim(answer(RecordType::MX, same.clone())).answers, same[..9]);
-        assert!(slim(answer(RecordType::MX, Vec::new())).answers.is_empty());
+        assert_eq!(trimmed(answer(RecordType::MX, same.clone())).answers, same[..9]);
+        assert!(trimmed(answer(RecordType::MX, Vec::new())).answers.is_empty());
     }
 
     #[test]
@@ -147,7 +147,7 @@ mod tests {
         let soa = SOA::new(name("ns.test."), name("x.test."), 1, 2, 3, 4, 5);
         long.authorities = vec![text.clone(), record(RData::SOA(soa.clone())), text.clone()];
         long.additionals = vec![text; 50];
-        let kept = slim(long);
+        let kept = trimmed(long);
         assert_eq!(kept.answers, [alias].into_iter().chain((0..8).map(address)).collect::<Vec<_>>());
         assert_eq!((&kept.authorities[..], kept.additionals.len()), (&[record(RData::SOA(soa))][..], 0));
     }

@@ -22,13 +22,13 @@ use hickory_resolver::{
     proto::op::DnsRequest,
 };
 
-use super::answers::Answers;
+use super::answers::TrimmedAnswers;
 
 /// How often a query is sent again over UDP before its attempt ends. Each copy keeps a socket of its own until then.
 const RETRANSMISSIONS: u8 = 1;
 
 /// A resolver whose queries ask for AD.
-pub(super) type Dns = Resolver<Connections>;
+pub(super) type DnsResolver = Resolver<Connections>;
 
 /// Opens connections to nameservers.
 #[derive(Clone, Default)]
@@ -69,12 +69,12 @@ impl ConnectionProvider for Connections {
 pub(super) struct Connection(DnsExchange<TokioRuntimeProvider>);
 
 impl DnsHandle for Connection {
-    type Response = Answers<<DnsExchange<TokioRuntimeProvider> as DnsHandle>::Response>;
+    type Response = TrimmedAnswers<<DnsExchange<TokioRuntimeProvider> as DnsHandle>::Response>;
     type Runtime = TokioRuntimeProvider;
 
     fn send(&self, mut request: DnsRequest) -> Self::Response {
         request.metadata.authentic_data = true;
-        Answers(self.0.send(request))
+        TrimmedAnswers(self.0.send(request))
     }
 }
 

@@ -32,10 +32,10 @@ const MAX_NAMES: usize = 64;
 
 /// The permits for queries, of all look-ups.
 #[derive(Debug)]
-pub(super) struct Queries(Arc<Permits>);
+pub(super) struct QueryLimiter(Arc<Permits>);
 
 /// One look-up.
-pub(super) struct Lookup {
+pub(super) struct DomainLookup {
     permits: Arc<Permits>,
     /// When its first query had a permit.
     began: OnceLock<Instant>,
@@ -43,13 +43,13 @@ pub(super) struct Lookup {
     names: Semaphore,
 }
 
-impl Queries {
+impl QueryLimiter {
     pub(super) fn new() -> Self {
         Self(Permits::new(QUERIES))
     }
 
-    pub(super) fn look_up(&self) -> Lookup {
-        Lookup {
+    pub(super) fn look_up(&self) -> DomainLookup {
+        DomainLookup {
             permits: Arc::clone(&self.0),
             began: OnceLock::new(),
             slow_since: OnceLock::new(),
@@ -58,7 +58,7 @@ impl Queries {
     }
 }
 
-impl Lookup {
+impl DomainLookup {
     /// How long it has taken, not counting the wait for its first permit.
     pub(super) fn elapsed(&self) -> Duration {
         self.began.get().map_or(Duration::ZERO, Instant::elapsed)
@@ -125,7 +125,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silent_look_ups_hold_the_others_up_for_seconds_and_not_for_their_deadlines() {
-        let (queries, mut silent) = (Queries::new(), JoinSet::new());
+        let (queries, mut silent) = (QueryLimiter::new(), JoinSet::new());
         for _ in 0..1_000 {
             let lookup = queries.look_up();
             silent.spawn(async move { lookup.ask(pending::<Found>).await });
@@ -148,7 +148,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_is_late_still_arrives() {
-        let (queries, asked) = (Queries::new(), AtomicUsize::new(0));
+        let (queries, asked) = (QueryLimiter::new(), AtomicUsize::new(0));
         let lookup = queries.look_up();
         let late = lookup.ask(|| {
             asked.fetch_add(1, Relaxed);
@@ -160,7 +160,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_query_whose_permit_is_needed_more_is_asked_again() {
-        let (queries, asked) = (Queries::new(), Arc::new(AtomicUsize::new(0)));
+        let (queries, asked) = (QueryLimiter::new(), Arc::new(AtomicUsize::new(0)));
         let mut slow = JoinSet::new();
         for _ in 0..QUERIES {
             let (lookup, asked) = (queries.look_up(), Arc::clone(&asked));
@@ -187,7 +187,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn all_queries_of_a_look_up_have_one_deadline() {
-        let queries = Queries::new();
+        let queries = QueryLimiter::new();
         let lookup = queries.look_up();
         let began = Instant::now();
         lookup.ask(|| answer(Duration::from_secs(10))).await.unwrap();
@@ -199,7 +199,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_wait_in_line_does_not_count() {
-        let queries = Queries::new();
+        let queries = QueryLimiter::new();
         let mut silent = JoinSet::new();
         for _ in 0..6_000 {
             let lookup = queries.look_up();
@@ -219,7 +219,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn two_names_are_asked_about_at_once_and_all_by_a_slow_look_up() {
-        let queries = Queries::new();
+        let queries = QueryLimiter::new();
         let lookup = queries.look_up();
         let first = (lookup.next_name().await, lookup.next_name().await);
         assert!(timeout(QUICK, lookup.next_name()).await.is_err());

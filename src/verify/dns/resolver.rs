@@ -24,8 +24,8 @@ use std::{
 };
 
 use super::{
-    dnssec::{Connections, Dns, is_authenticated},
-    queries::{Lookup, Queries},
+    dnssec::{Connections, DnsResolver, is_authenticated},
+    queries::{DomainLookup, QueryLimiter},
 };
 use crate::{
     client::Endpoint,
@@ -162,10 +162,10 @@ impl Routes {
 #[derive(Debug)]
 pub struct Resolver {
     routes: Routes,
-    dns: Dns,
+    dns: DnsResolver,
     port: u16,
     allow_private: bool,
-    queries: Queries,
+    queries: QueryLimiter,
     metrics: Arc<Metrics>,
 }
 
@@ -184,8 +184,8 @@ impl Resolver {
         let connections = Connections::default();
         let mut builder = if nameservers.is_empty() {
             // A system without configured servers is not an error as long as every domain has a route.
-            Dns::builder(connections.clone())
-                .unwrap_or_else(|_| Dns::builder_with_config(ResolverConfig::default(), connections))
+            DnsResolver::builder(connections.clone())
+                .unwrap_or_else(|_| DnsResolver::builder_with_config(ResolverConfig::default(), connections))
         } else {
             let servers = nameservers.iter().map(|server| {
                 let at = |mut connection: ConnectionConfig| {
@@ -199,7 +199,7 @@ impl Resolver {
                 )
             });
             let config = ResolverConfig::from_parts(None, vec![], servers.collect());
-            Dns::builder_with_config(config, connections)
+            DnsResolver::builder_with_config(config, connections)
         };
         let options = builder.options_mut();
         options.timeout = ATTEMPT;
@@ -211,7 +211,7 @@ impl Resolver {
         // What /etc/hosts says is for this machine, not for the mail of the world.
         options.use_hosts_file = ResolveHosts::Never;
         let dns = builder.build().map_err(|error| DnsConfigError(Box::new(error)))?;
-        Ok(Self { routes, dns, port, allow_private, queries: Queries::new(), metrics })
+        Ok(Self { routes, dns, port, allow_private, queries: QueryLimiter::new(), metrics })
     }
 
     /// The way to the mail of the domain, or the address literal, of `mailbox`, and what of it was authenticated.
@@ -246,7 +246,11 @@ impl Resolver {
     }
 
     /// The exchangers of a domain, and whether its MX records were authenticated.
-    async fn exchangers(&self, domain: &str, lookup: &Lookup) -> Result<(Vec<Exchanger>, bool), Unreachable> {
+    async fn exchangers(
+        &self,
+        domain: &str,
+        lookup: &DomainLookup,
+    ) -> Result<(Vec<Exchanger>, bool), Unreachable> {
         // The dot makes the name absolute, so that no search domain of the system is put behind it.
         let absolute = format!("{domain}.");
         let found = lookup.ask(|| self.dns.mx_lookup(absolute.as_str())).await;
@@ -307,7 +311,7 @@ impl Resolver {
 
     /// The addresses of both families, and whether all of them were authenticated; none only if neither family failed
     /// to be looked up.
-    async fn addresses(&self, name: &str, lookup: &Lookup) -> Result<(Vec<IpAddr>, bool), Unreachable> {
+    async fn addresses(&self, name: &str, lookup: &DomainLookup) -> Result<(Vec<IpAddr>, bool), Unreachable> {
         let _turn = lookup.next_name().await;
         let (v4, v6) = tokio::join!(
             lookup.ask(|| self.dns.ipv4_lookup(name)),

@@ -26,7 +26,7 @@ pub(super) fn random_mailbox(domain: &str) -> Result<Mailbox, AddressError> {
 
 /// What is known of a domain, and what waits for it.
 #[derive(Debug)]
-pub(super) enum Domain<T> {
+pub(super) enum CatchAllState<T> {
     /// The question is on its way; these were accepted meanwhile.
     Asked(Vec<T>),
     /// Answered.

@@ -7,7 +7,9 @@ use std::{mem, net::IpAddr, sync::Arc, time::Duration};
 use foldhash::HashMap;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{address_family::has_ipv4, catch_all::Domain, lag::SharedLag, question::Question, queue::Queue};
+use super::{
+    address_family::has_ipv4, catch_all::CatchAllState, lag::SharedLag, question::Question, queue::Queue,
+};
 use crate::verify::{
     Record, SubStatus,
     dns::resolver::Exchangers,
@@ -31,7 +33,7 @@ pub(super) type Accepted = (Item, Record);
 pub(super) struct MxSet {
     pub(super) exchangers: Arc<Exchangers>,
     pub(super) queue: Queue,
-    pub(super) domains: HashMap<u32, Domain<Accepted>>,
+    pub(super) domains: HashMap<u32, CatchAllState<Accepted>>,
     pub(super) rates: RejectionRates,
     /// Whether its refusals are true.
     pub(super) harvest: HarvestDetector,
@@ -165,26 +167,26 @@ impl MxSet {
         self.queue.retain(|question| matches!(question, Question::Item(_)));
         let known = mem::take(&mut self.domains).into_values();
         let asked = known.filter_map(|domain| match domain {
-            Domain::Asked(accepted) => Some(accepted),
-            Domain::Answered(_) => None,
+            CatchAllState::Asked(accepted) => Some(accepted),
+            CatchAllState::Answered(_) => None,
         });
         asked.flatten().collect()
     }
 
     /// Whether it is being asked whether any domain accepts anything.
     pub(super) fn asks_catch_all(&self) -> bool {
-        self.domains.values().any(|domain| matches!(domain, Domain::Asked(_)))
+        self.domains.values().any(|domain| matches!(domain, CatchAllState::Asked(_)))
     }
 
     /// Forgets what is known of domains, but for those that are being asked about.
     pub(super) fn forget_domains(&mut self) {
-        self.domains.retain(|_, domain| matches!(domain, Domain::Asked(_)));
+        self.domains.retain(|_, domain| matches!(domain, CatchAllState::Asked(_)));
         self.rates.forget_domains();
     }
 
     /// Whether it is being asked whether a domain accepts anything.
     pub(super) fn is_asked(&self, domain: u32) -> bool {
-        matches!(self.domains.get(&domain), Some(Domain::Asked(_)))
+        matches!(self.domains.get(&domain), Some(CatchAllState::Asked(_)))
     }
 
     /// Asks over IPv4 alone from now on; false if there is no way, as from the local address `bind`.

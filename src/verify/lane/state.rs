@@ -74,7 +74,7 @@ pub(in crate::verify) struct LaneInner {
     input_ended: bool,
     /// Nothing more will come in.
     ending: bool,
-    status: status::Shared,
+    status: status::SharedStatus,
 }
 
 impl Lane {

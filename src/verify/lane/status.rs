@@ -188,15 +188,15 @@ fn blocklist(words: &str) -> Option<&str> {
 const MAX_REFUSED: usize = 1_000;
 
 /// The status of a lane, shared by the lane and those who look at it.
-pub(super) type Shared = Arc<Mutex<LaneStatus>>;
+pub(super) type SharedStatus = Arc<Mutex<LaneStatus>>;
 
 /// The lanes of a run.
 #[derive(Clone, Debug, Default)]
-pub(in crate::verify) struct Statuses(Arc<Mutex<Vec<Shared>>>);
+pub(in crate::verify) struct Statuses(Arc<Mutex<Vec<SharedStatus>>>);
 
 impl Statuses {
     /// A new lane, which is open.
-    pub(super) fn add(&self, name: Arc<str>, limits: &Limits) -> Shared {
+    pub(super) fn add(&self, name: Arc<str>, limits: &Limits) -> SharedStatus {
         let status = LaneStatus {
             name,
             state: LaneState::Open,
@@ -209,7 +209,7 @@ impl Statuses {
             harvest_defences: 0,
             sender_refusals: 0,
         };
-        let status = Shared::new(Mutex::new(status));
+        let status = SharedStatus::new(Mutex::new(status));
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&status));
         status
     }
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn ended_lanes_that_refused_the_sender_are_told_of_up_to_a_limit() {
         let statuses = Statuses::default();
-        let lanes = |sender_refusals| -> Vec<Shared> {
+        let lanes = |sender_refusals| -> Vec<SharedStatus> {
             let lane = |_| statuses.add("mx.test".into(), &Limits::default());
             let lanes: Vec<_> = (0..MAX_REFUSED + 5).map(lane).collect();
             lanes.iter().for_each(|lane| lane.lock().unwrap().sender_refusals = sender_refusals);

@@ -5,7 +5,7 @@ use std::{mem, time::Duration, vec};
 use tokio::time::Instant;
 
 use super::{
-    catch_all::{Domain, random_mailbox},
+    catch_all::{CatchAllState, random_mailbox},
     handle::{LaneHandle, Source},
     mx_set::Accepted,
     pipeline::MAX_WINDOWS_IN_FLIGHT,
@@ -330,7 +330,9 @@ impl LaneInner {
             self.settle_accepted(source, item, record);
             return;
         }
-        if let Some(Domain::Answered(catch_all)) = self.mx_sets[source.mx_set].domains.get(&item.domain) {
+        if let Some(CatchAllState::Answered(catch_all)) =
+            self.mx_sets[source.mx_set].domains.get(&item.domain)
+        {
             record.catch_all = *catch_all;
         }
         match pause {
@@ -373,15 +375,15 @@ impl LaneInner {
         let told = !self.context.known.is_empty() && source.host.as_ref() == mx_set.preferred();
         let known = match mx_set.domains.get_mut(&item.domain) {
             _ if !self.context.config.catch_all => CatchAll::NotRun,
-            Some(Domain::Answered(catch_all)) => *catch_all,
-            Some(Domain::Asked(accepted)) => return accepted.push((item, record)),
+            Some(CatchAllState::Answered(catch_all)) => *catch_all,
+            Some(CatchAllState::Asked(accepted)) => return accepted.push((item, record)),
             // What earlier runs found out, they found out from the preferred exchanger.
             None if told && let Some(catch_all) = self.context.known.get(mailbox.domain()) => *catch_all,
             None => match random_mailbox(mailbox.domain()) {
                 Ok(probe) => {
                     let domain = item.domain;
                     mx_set.harvest.add_control(domain, mailbox, None);
-                    mx_set.domains.insert(domain, Domain::Asked(vec![(item, record)]));
+                    mx_set.domains.insert(domain, CatchAllState::Asked(vec![(item, record)]));
                     let question = Question::CatchAll { domain, probe, losses: 0, attempts: 0 };
                     self.put_back(source.mx_set, question);
                     return;
@@ -406,7 +408,9 @@ impl LaneInner {
             return;
         }
         let preferred = source.host.as_ref() == mx_set.preferred();
-        if let Some(Domain::Asked(accepted)) = mx_set.domains.insert(domain, Domain::Answered(catch_all)) {
+        if let Some(CatchAllState::Asked(accepted)) =
+            mx_set.domains.insert(domain, CatchAllState::Answered(catch_all))
+        {
             self.accept_all(source.mx_set, accepted, catch_all);
         }
         if preferred && catch_all != CatchAll::Inconclusive && self.context.retry_owner == RetryOwner::Caller
