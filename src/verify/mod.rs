@@ -18,10 +18,12 @@
 
 mod classify;
 mod config;
+mod context;
 mod dns;
 mod event;
 mod facts;
 mod input;
+mod item;
 mod lane;
 mod outcome;
 mod permits;

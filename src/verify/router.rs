@@ -17,11 +17,12 @@ use tokio::{
 use self::domains::{DomainTable, MAX_DOMAINS, MAX_LANES};
 use super::{
     DomainFacts, Event, MailRoute, Resolver, Task, Unreachable,
+    context::{Context, RetryOwner},
     dns::resolver::Exchangers,
+    item::Item,
     lane::{self, state::Lane},
     outcome::Outcome,
     run::{BATCH_SIZE, EventBatch, permits_for},
-    verifier::{Context, Item, RetryOwner},
 };
 use crate::proto::Mailbox;
 

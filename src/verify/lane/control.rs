@@ -12,12 +12,12 @@ use super::{
 };
 use crate::verify::{
     Event, Status,
+    context::RetryOwner,
     outcome::Outcome,
     policy::{
         breaker::{BlockScope, HeldVerdict, ProvisionalVerdict},
         rejection_rate::ExpectedRejections,
     },
-    verifier::RetryOwner,
 };
 
 /// What a connection may ask next, as far as controls are concerned.
@@ -267,8 +267,8 @@ mod tests {
         metrics::Metrics,
         proto::{ClientName, Mailbox},
         verify::{
-            CatchAll, DomainFacts, Limits, Verifier, VerifierConfig, lane::state::Lane,
-            policy::rejection_rate::Budget, verifier::Item,
+            CatchAll, DomainFacts, Limits, Verifier, VerifierConfig, item::Item, lane::state::Lane,
+            policy::rejection_rate::Budget,
         },
     };
 

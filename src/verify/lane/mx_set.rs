@@ -13,12 +13,12 @@ use super::{
 use crate::verify::{
     Record, SubStatus,
     dns::resolver::Exchangers,
+    item::Item,
     outcome::Outcome,
     policy::{
         harvest_defence::HarvestDetector,
         rejection_rate::{ExpectedRejections, RejectionRates, RemainingBudget},
     },
-    verifier::Item,
 };
 
 /// Within this time a failure to connect is the same trouble as the one before; the usual schedule has an hour's pause.

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     proto::Mailbox,
-    verify::{policy::rejection_rate::Cohort, verifier::Item},
+    verify::{item::Item, policy::rejection_rate::Cohort},
 };
 
 /// How often a question may lose its connection, or be sent to another one, before that is its answer.

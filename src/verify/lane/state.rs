@@ -24,13 +24,14 @@ use super::{
 };
 use crate::verify::{
     Limits,
+    context::Context,
     dns::resolver::Exchangers,
+    item::Item,
     policy::{
         breaker::ProviderBreaker,
         rate_limit::{ConcurrencyController, RateLimiter},
     },
     run::EventBatch,
-    verifier::{Context, Item},
 };
 
 /// Addresses that make another connection worth its while.
@@ -415,9 +416,9 @@ mod tests {
         proto::{ClientName, Mailbox},
         verify::{
             DomainFacts, Verifier, VerifierConfig,
+            context::RetryOwner,
             lane::{handle::LaneHandle, next_window::NextWindow},
             policy::rejection_rate::{Budget, Cohort, ExpectedRejections},
-            verifier::RetryOwner,
         },
     };
 

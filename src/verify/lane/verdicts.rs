@@ -15,6 +15,8 @@ use super::{
 };
 use crate::verify::{
     Blame, CatchAll, Event, Record, Retry, Status, SubStatus,
+    context::RetryOwner,
+    item::Item,
     outcome::Outcome,
     policy::{
         breaker::{BlockScope, HeldVerdict, ProvisionalVerdict},
@@ -22,7 +24,6 @@ use crate::verify::{
         rate_limit::WindowLatencies,
     },
     run::BATCH_SIZE,
-    verifier::{Item, RetryOwner},
 };
 
 /// The share of temporary refusals in a flight of answers that is a sign of trouble.

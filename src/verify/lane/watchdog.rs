@@ -191,10 +191,8 @@ mod tests {
         metrics::Metrics,
         proto::{ClientName, Mailbox},
         verify::{
-            DomainFacts, Event, LaneState, Limits, SubStatus, Verifier, VerifierConfig,
-            outcome::Outcome,
-            run::EventBatch,
-            verifier::{Item, RetryOwner},
+            DomainFacts, Event, LaneState, Limits, SubStatus, Verifier, VerifierConfig, context::RetryOwner,
+            item::Item, outcome::Outcome, run::EventBatch,
         },
     };
 

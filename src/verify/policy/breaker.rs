@@ -18,7 +18,7 @@ use foldhash::{HashMap, HashSet};
 use tokio::time::Instant;
 
 use super::refusal_run::{RefusalRun, Threshold};
-use crate::verify::{Blame, Record, SubStatus, Subject, outcome::Outcome, verifier::Item};
+use crate::verify::{Blame, Record, SubStatus, Subject, item::Item, outcome::Outcome};
 
 /// Refusals in a row with blame on us, after which nobody else is asked: the server has made itself clear.
 const MAX_REFUSALS_IN_A_ROW: u32 = 10;

@@ -145,8 +145,8 @@ mod tests {
         metrics::Metrics,
         proto::ClientName,
         verify::{
-            Event, LaneState, Resolver, Routes, SubStatus, Task, Verifier, VerifierConfig, run::Tasks,
-            verifier::RetryOwner,
+            Event, LaneState, Resolver, Routes, SubStatus, Task, Verifier, VerifierConfig,
+            context::RetryOwner, run::Tasks,
         },
     };
 
