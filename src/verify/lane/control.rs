@@ -5,10 +5,9 @@ use tokio::time::Instant;
 
 use super::{
     handle::LaneHandle,
-    next_window::{NextWindow, Window},
     question::Question,
     state::LaneInner,
-    verdicts::{AnswerContext, BatchEffect},
+    window::{AnswerContext, BatchEffect, NextWindow, Window},
 };
 use crate::verify::{
     Event, Status,

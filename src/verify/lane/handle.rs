@@ -5,8 +5,11 @@ use std::{mem, ops::RangeInclusive, sync::Arc, time::Duration, vec};
 use tokio::time::Instant;
 
 use super::{
-    address_family::is_ipv6, next_window::NextWindow, question::Question, state::Lane, verdicts::BatchEffect,
-    watchdog::Watchdog, window::SentWindow,
+    address_family::is_ipv6,
+    question::Question,
+    state::Lane,
+    watchdog::Watchdog,
+    window::{BatchEffect, NextWindow, SentWindow},
 };
 use crate::{
     client::Connection,

@@ -4,12 +4,14 @@ use std::ops::RangeInclusive;
 
 use tokio::time::Instant;
 
-use super::{control::ControlStep, handle::LaneHandle, question::Question, state::LaneInner};
-use crate::verify::{
-    outcome::Outcome,
-    policy::rejection_rate::{ExpectedRejections, RemainingBudget},
-    run::BATCH_SIZE,
+use super::{
+    control::ControlStep,
+    handle::LaneHandle,
+    question::Question,
+    state::LaneInner,
+    window::{NextWindow, Window},
 };
+use crate::verify::{outcome::Outcome, policy::rejection_rate::RemainingBudget, run::BATCH_SIZE};
 
 /// Recipients that are not worth a round trip of their own, if a new connection can ask more of them.
 const MIN_WORTHWHILE_RECIPIENTS: u32 = 2;
@@ -17,27 +19,6 @@ const MIN_WORTHWHILE_RECIPIENTS: u32 = 2;
 const PROBATION_WINDOW: u32 = 3;
 /// Recipients in a window to a host that lags: what is unanswered when it is given up is lost.
 const SLOW_WINDOW: u32 = 2;
-
-/// A window of questions.
-pub(super) struct Window {
-    pub(super) questions: Vec<Question>,
-    pub(super) expected: ExpectedRejections,
-    /// Whether one of them needs SMTPUTF8.
-    pub(super) smtputf8: bool,
-    /// Whether the connection is worth nothing more, and there is more to ask on another.
-    pub(super) last: bool,
-    /// Whether these are suspects, beside which nothing else is asked.
-    pub(super) alone: bool,
-}
-
-/// What a connection may do.
-pub(super) enum NextWindow {
-    Window(Window),
-    /// Nothing for now.
-    Wait,
-    /// Say goodbye.
-    Close,
-}
 
 impl LaneInner {
     /// A window of so many questions, of which no more are refused than there are rejections `left`.

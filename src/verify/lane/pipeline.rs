@@ -21,10 +21,9 @@ use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 use super::{
     fence::{Fence, OutOfStep, is_of_several_lines},
     handle::LaneHandle,
-    next_window::{NextWindow, Window},
     question::Question,
     queue::Suspects,
-    window::SentWindow,
+    window::{MAX_WINDOWS_IN_FLIGHT, NextWindow, SentWindow, Window},
 };
 use crate::{
     client::{Connection, SessionError},
@@ -32,8 +31,6 @@ use crate::{
     verify::policy::rejection_rate::{Budget, ExpectedRejections},
 };
 
-/// Windows in flight: beyond four, throughput hardly grows, and a refusal comes too late to be heeded.
-pub(super) const MAX_WINDOWS_IN_FLIGHT: usize = 4;
 /// For how many round trips answers may be held back before no new window is sent, so that the connection becomes quiet:
 /// that costs one of them.
 const HELD_ROUND_TRIPS: u32 = 64;

@@ -417,7 +417,7 @@ mod tests {
         verify::{
             DomainFacts, Verifier, VerifierConfig,
             context::RetryOwner,
-            lane::{handle::LaneHandle, next_window::NextWindow},
+            lane::{handle::LaneHandle, window::NextWindow},
             policy::rejection_rate::{Budget, Cohort, ExpectedRejections},
         },
     };

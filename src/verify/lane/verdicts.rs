@@ -8,10 +8,9 @@ use super::{
     catch_all::{CatchAllState, random_mailbox},
     handle::{LaneHandle, Source},
     mx_set::Accepted,
-    pipeline::MAX_WINDOWS_IN_FLIGHT,
     question::{DelayedQuestion, Question},
     state::LaneInner,
-    window::{Answer, SentWindow},
+    window::{Answer, AnswerContext, BatchEffect, MAX_WINDOWS_IN_FLIGHT, SentWindow},
 };
 use crate::verify::{
     Blame, CatchAll, Event, Record, Retry, Status, SubStatus,
@@ -28,27 +27,6 @@ use crate::verify::{
 
 /// The share of temporary refusals in a flight of answers that is a sign of trouble.
 const MAX_TEMPORARY_SHARE: f64 = 0.2;
-
-/// What a flight of answers means for its connection.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct BatchEffect {
-    /// Ask nothing more on it.
-    pub(super) stop: bool,
-    /// The server takes no more recipients than this in a transaction.
-    pub(super) recipients: Option<u32>,
-}
-
-/// An answer, and its circumstances.
-#[derive(Clone, Copy)]
-pub(super) struct AnswerContext<'a> {
-    pub(super) outcome: &'a Outcome,
-    /// Recipients before it in its transaction.
-    position: u32,
-    /// When it was asked for.
-    pub(super) asked: Instant,
-    /// When it came.
-    pub(super) at: Instant,
-}
 
 /// Whether it says nothing of the recipient, who is asked about again without a pause.
 fn is_immediate_retry(outcome: &Outcome) -> bool {

@@ -1,4 +1,5 @@
-//! A window of recipients that was sent: its questions, the answers to the first of them, and how far these are proved.
+//! A window of recipients: its questions, and once it was sent the answers to the first of them, how far these are proved,
+//! and what they lead to.
 
 use std::sync::Arc;
 
@@ -6,6 +7,30 @@ use tokio::time::Instant;
 
 use super::question::Question;
 use crate::verify::{outcome::Outcome, policy::rejection_rate::ExpectedRejections};
+
+/// Windows in flight: beyond four, throughput hardly grows, and a refusal comes too late to be heeded.
+pub(super) const MAX_WINDOWS_IN_FLIGHT: usize = 4;
+
+/// A window of questions.
+pub(super) struct Window {
+    pub(super) questions: Vec<Question>,
+    pub(super) expected: ExpectedRejections,
+    /// Whether one of them needs SMTPUTF8.
+    pub(super) smtputf8: bool,
+    /// Whether the connection is worth nothing more, and there is more to ask on another.
+    pub(super) last: bool,
+    /// Whether these are suspects, beside which nothing else is asked.
+    pub(super) alone: bool,
+}
+
+/// What a connection may do.
+pub(super) enum NextWindow {
+    Window(Window),
+    /// Nothing for now.
+    Wait,
+    /// Say goodbye.
+    Close,
+}
 
 /// An answer of the server, or several in a row that say the same.
 pub(super) struct Answer {
@@ -112,6 +137,27 @@ impl SentWindow {
         self.answered = self.proven;
         self.questions.split_off(self.proven)
     }
+}
+
+/// What a flight of answers means for its connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct BatchEffect {
+    /// Ask nothing more on it.
+    pub(super) stop: bool,
+    /// The server takes no more recipients than this in a transaction.
+    pub(super) recipients: Option<u32>,
+}
+
+/// An answer, and its circumstances.
+#[derive(Clone, Copy)]
+pub(super) struct AnswerContext<'a> {
+    pub(super) outcome: &'a Outcome,
+    /// Recipients before it in its transaction.
+    pub(super) position: u32,
+    /// When it was asked for.
+    pub(super) asked: Instant,
+    /// When it came.
+    pub(super) at: Instant,
 }
 
 #[cfg(test)]
