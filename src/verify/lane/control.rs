@@ -4,7 +4,7 @@
 use tokio::time::Instant;
 
 use super::{
-    handle::LaneHandle,
+    peer::Peer,
     question::Question,
     state::LaneInner,
     window::{AnswerContext, BatchEffect, NextWindow, Window},
@@ -34,71 +34,66 @@ pub(super) enum ControlStep {
 impl LaneInner {
     /// Puts a control before the questions that wait, if one is due. A connection that is `exhausted` has its own at its
     /// end.
-    pub(super) fn control_step(
-        &mut self,
-        handle: &mut LaneHandle,
-        exhausted: bool,
-        now: Instant,
-    ) -> ControlStep {
-        let mx_set = &mut self.mx_sets[handle.mx_set];
+    pub(super) fn control_step(&mut self, peer: &mut Peer, exhausted: bool, now: Instant) -> ControlStep {
+        let mx_set = &mut self.mx_sets[peer.mx_set];
         if mx_set.waits_for_control() {
             return ControlStep::Wait;
         }
         if mx_set.harvest.needs_control() {
-            if handle.harvest.controlled {
+            if peer.harvest.controlled {
                 return ControlStep::Close;
             }
-            return self.control_window(handle, now).map_or(ControlStep::None, ControlStep::Control);
+            return self.control_window(peer, now).map_or(ControlStep::None, ControlStep::Control);
         }
-        if mx_set.next_is_control() && handle.harvest.controlled {
+        if mx_set.next_is_control() && peer.harvest.controlled {
             if mx_set.len() == 1 {
                 return ControlStep::Close;
             }
             // The next connection is asked, unless an acceptance comes first.
             mx_set.harvest.withdraw_control();
-            self.pop(handle.mx_set);
-        } else if !exhausted && mx_set.harvest.is_control_due(&handle.harvest) {
-            self.put_control(handle.mx_set);
+            self.pop(peer.mx_set);
+        } else if !exhausted && mx_set.harvest.is_control_due(&peer.harvest) {
+            self.put_control(peer.mx_set);
         }
         ControlStep::None
     }
 
     /// Returns a control for the end of the last window of a connection, if one is due there.
-    pub(super) fn last_control(&mut self, handle: &mut LaneHandle) -> Option<Question> {
-        let harvest = &self.mx_sets[handle.mx_set].harvest;
-        if harvest.is_sample_due(&handle.harvest) { self.control_on(handle) } else { None }
+    pub(super) fn last_control(&mut self, peer: &mut Peer) -> Option<Question> {
+        let harvest = &self.mx_sets[peer.mx_set].harvest;
+        if harvest.is_sample_due(&peer.harvest) { self.control_on(peer) } else { None }
     }
 
     /// Returns a window with a control alone in the place of `next_window`, if nothing more is to be asked on the
     /// connection and a control is due.
     pub(super) fn closing_control(
         &mut self,
-        handle: &mut LaneHandle,
+        peer: &mut Peer,
         next_window: NextWindow,
         now: Instant,
     ) -> NextWindow {
-        let mx_set = &self.mx_sets[handle.mx_set];
-        let due = mx_set.harvest.is_last_control_due(Some(&handle.harvest), mx_set.is_empty());
+        let mx_set = &self.mx_sets[peer.mx_set];
+        let due = mx_set.harvest.is_last_control_due(Some(&peer.harvest), mx_set.is_empty());
         if !due || self.breaker.blocked(now).is_some() {
             return next_window;
         }
-        self.control_window(handle, now).map_or(next_window, NextWindow::Window)
+        self.control_window(peer, now).map_or(next_window, NextWindow::Window)
     }
 
     /// Returns a window with a control alone, as far as the rate allows it.
-    fn control_window(&mut self, handle: &mut LaneHandle, now: Instant) -> Option<Window> {
+    fn control_window(&mut self, peer: &mut Peer, now: Instant) -> Option<Window> {
         if !self.take_token(now) {
             return None;
         }
-        let control = self.control_on(handle)?;
-        self.mx_sets[handle.mx_set].rates.record_asked(control.cohort(), 1);
+        let control = self.control_on(peer)?;
+        self.mx_sets[peer.mx_set].rates.record_asked(control.cohort(), 1);
         let (questions, expected) = (vec![control], ExpectedRejections::default());
         Some(Window { questions, expected, smtputf8: false, last: false, alone: false })
     }
 
-    fn control_on(&mut self, handle: &mut LaneHandle) -> Option<Question> {
-        let (domain, mailbox) = self.mx_sets[handle.mx_set].harvest.take_control()?;
-        handle.harvest.controlled = true;
+    fn control_on(&mut self, peer: &mut Peer) -> Option<Question> {
+        let (domain, mailbox) = self.mx_sets[peer.mx_set].harvest.take_control()?;
+        peer.harvest.controlled = true;
         Some(Question::Control { domain, mailbox, losses: 0 })
     }
 
@@ -161,24 +156,24 @@ impl LaneInner {
     }
 
     /// Records that a recipient was accepted who was `asked` about at a time.
-    pub(super) fn record_acceptance(&mut self, handle: &mut LaneHandle, domain: u32, asked: Instant) {
-        let harvest = &mut self.mx_sets[handle.mx_set].harvest;
-        harvest.record_acceptance(&mut handle.harvest, asked);
+    pub(super) fn record_acceptance(&mut self, peer: &mut Peer, domain: u32, asked: Instant) {
+        let harvest = &mut self.mx_sets[peer.mx_set].harvest;
+        harvest.record_acceptance(&mut peer.harvest, asked);
         let everywhere = harvest.trusts_connections();
-        self.breaker.record_acceptance(handle.mx_set, handle.harvest.number, everywhere, domain, asked);
+        self.breaker.record_acceptance(peer.mx_set, peer.harvest.number, everywhere, domain, asked);
     }
 
     /// Records a refusal of a recipient, or of a `random` one, and what follows from it for others.
     pub(super) fn record_refusal(
         &mut self,
-        handle: &mut LaneHandle,
+        peer: &mut Peer,
         domain: u32,
         random: bool,
         answer: AnswerContext<'_>,
     ) -> BlockScope {
         let AnswerContext { outcome, at, .. } = answer;
         if outcome.verdict.status() == Status::Undeliverable {
-            self.mx_sets[handle.mx_set].harvest.record_refusal(&mut handle.harvest, domain, random);
+            self.mx_sets[peer.mx_set].harvest.record_refusal(&mut peer.harvest, domain, random);
         }
         let others = || self.mx_sets.iter().any(|mx_set| mx_set.has_other_domain(domain));
         let scope = self.breaker.record_refusal(domain, outcome, others, at);
@@ -189,13 +184,13 @@ impl LaneInner {
     /// Applies the answer to a control.
     pub(super) fn settle_control(
         &mut self,
-        handle: &mut LaneHandle,
+        peer: &mut Peer,
         domain: u32,
         answer: AnswerContext<'_>,
         effect: &mut BatchEffect,
     ) {
         let AnswerContext { outcome, at, .. } = answer;
-        let harvest = &mut self.mx_sets[handle.mx_set].harvest;
+        let harvest = &mut self.mx_sets[peer.mx_set].harvest;
         match outcome.verdict.status() {
             Status::Deliverable => {
                 // The next connection has a control left for its own refusals.
@@ -213,7 +208,7 @@ impl LaneInner {
                     self.breaker.block_for(first, &defence, at);
                     self.controller.reset();
                 }
-                let provisional = self.breaker.take_provisional_at(handle.mx_set);
+                let provisional = self.breaker.take_provisional_at(peer.mx_set);
                 self.replace_provisional(provisional, &defence, at);
                 effect.stop = true;
             }
@@ -299,19 +294,19 @@ mod tests {
     }
 
     /// A set of exchangers of which ten wait, and which accepted many and then refused ten.
-    fn doubtful(state: &mut LaneInner, handle: &mut LaneHandle) {
-        state.take_in(handle.mx_set, (0..10).map(item));
-        let harvest = &mut state.mx_sets[handle.mx_set].harvest;
-        handle.harvest = harvest.record_connection(9);
+    fn doubtful(state: &mut LaneInner, peer: &mut Peer) {
+        state.take_in(peer.mx_set, (0..10).map(item));
+        let harvest = &mut state.mx_sets[peer.mx_set].harvest;
+        peer.harvest = harvest.record_connection(9);
         let ann = Mailbox::parse("ann@example.com").unwrap();
         harvest.add_control(1, ann.borrowed(), Some(CatchAll::Refused));
-        (0..50).for_each(|_| harvest.record_acceptance(&mut handle.harvest, Instant::now()));
-        (0..10).for_each(|_| harvest.record_refusal(&mut handle.harvest, 1, false));
+        (0..50).for_each(|_| harvest.record_acceptance(&mut peer.harvest, Instant::now()));
+        (0..10).for_each(|_| harvest.record_refusal(&mut peer.harvest, 1, false));
     }
 
-    fn next_window(state: &mut LaneInner, lane: &Lane, handle: &mut LaneHandle) -> NextWindow {
+    fn next_window(state: &mut LaneInner, lane: &Lane, peer: &mut Peer) -> NextWindow {
         let budget = Budget::new(&lane.limits, None, None).remaining(ExpectedRejections::default());
-        state.next_window(handle, budget, 1..=100, true, false, Instant::now())
+        state.next_window(peer, budget, 1..=100, true, false, Instant::now())
     }
 
     fn controls(questions: &[Question]) -> usize {
@@ -323,20 +318,20 @@ mod tests {
         let lane = lane();
         let mut state = lane.lock();
         let mx_set = state.add(Vec::new());
-        let mut handle = LaneHandle::without_connection(Arc::clone(&lane), mx_set);
+        let mut peer = Peer::without_connection(mx_set);
         state.mx_sets[mx_set].live = 1;
-        doubtful(&mut state, &mut handle);
-        let NextWindow::Window(window) = next_window(&mut state, &lane, &mut handle) else {
+        doubtful(&mut state, &mut peer);
+        let NextWindow::Window(window) = next_window(&mut state, &lane, &mut peer) else {
             panic!("nothing is drawn")
         };
         let (asked, waiting) = (window.questions.len(), state.waiting);
         assert_eq!(controls(&window.questions), 1);
-        assert!(handle.harvest.controlled && state.mx_sets[mx_set].harvest.is_control_pending());
+        assert!(peer.harvest.controlled && state.mx_sets[mx_set].harvest.is_control_pending());
         state.put_back_suspects(mx_set, [window.questions]);
         assert_eq!((state.waiting, state.mx_sets[mx_set].queue.total()), (waiting + asked - 1, 10));
         assert!(!state.mx_sets[mx_set].harvest.is_control_pending());
         // Whoever was asked about a control leaves it to the next connection, and takes nobody else for it.
-        let NextWindow::Window(window) = next_window(&mut state, &lane, &mut handle) else {
+        let NextWindow::Window(window) = next_window(&mut state, &lane, &mut peer) else {
             panic!("nothing is drawn")
         };
         assert_eq!(controls(&window.questions), 0);
@@ -348,8 +343,7 @@ mod tests {
         let lane = lane();
         let mut state = lane.lock();
         let mx_set = state.add(Vec::new());
-        let [mut first, mut second] =
-            [(); 2].map(|()| LaneHandle::without_connection(Arc::clone(&lane), mx_set));
+        let [mut first, mut second] = [(); 2].map(|()| Peer::without_connection(mx_set));
         state.mx_sets[mx_set].live = 2;
         doubtful(&mut state, &mut first);
         // Suspects that wait for a window of their own are no reason to ask anything else.

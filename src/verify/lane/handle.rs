@@ -5,7 +5,7 @@ use std::{mem, ops::RangeInclusive, sync::Arc, time::Duration, vec};
 use tokio::time::Instant;
 
 use super::{
-    address_family::is_ipv6,
+    peer::{Peer, Source},
     question::Question,
     state::Lane,
     watchdog::Watchdog,
@@ -13,39 +13,19 @@ use super::{
 };
 use crate::{
     client::Connection,
-    net::TlsVersion,
     proto::{Reply, Verb},
     verify::{
         outcome::{Outcome, ReplyCache},
         policy::{
-            harvest_defence::{ConnectionRefusals, RefusalOrigin},
-            rate_limit::WindowLatencies,
-            rejection_rate::RemainingBudget,
+            harvest_defence::RefusalOrigin, rate_limit::WindowLatencies, rejection_rate::RemainingBudget,
         },
     },
 };
 
-/// Where an answer comes from, as records tell it.
-#[derive(Clone, Debug)]
-pub(super) struct Source {
-    pub(super) mx_set: usize,
-    pub(super) origin: RefusalOrigin,
-    pub(super) host: Option<Arc<str>>,
-    pub(super) tls: Option<TlsVersion>,
-}
-
 /// The handle of a connection to its lane.
 pub(super) struct LaneHandle {
     pub(super) lane: Arc<Lane>,
-    pub(super) mx_set: usize,
-    source: Source,
-    pub(super) smtputf8: bool,
-    pub(super) pipelining: bool,
-    pub(super) ipv6: bool,
-    /// What tells whether its refusals are true.
-    pub(super) harvest: ConnectionRefusals,
-    /// Answers so far, to tell whether the connection was of any use.
-    pub(super) answer_count: u64,
+    pub(super) peer: Peer,
     /// Transactions so far.
     pub(super) transactions: u32,
     /// Whether the server does not know RSET.
@@ -54,8 +34,6 @@ pub(super) struct LaneHandle {
     last_reply: Option<ReplyCache>,
     /// Those answered since answers last counted.
     pub(super) latencies: WindowLatencies,
-    /// Memory for windows to come.
-    pub(super) spare_buffers: Vec<Vec<Question>>,
     pub(super) watchdog: Arc<Watchdog>,
 }
 
@@ -79,22 +57,14 @@ impl LaneHandle {
             (known.refuses_rset, known.harvest.record_connection(rejections))
         };
         let source = Source { mx_set, origin: RefusalOrigin::default(), host: Some(host), tls };
-        let (smtputf8, pipelining) = (connection.extensions().smtputf8, connection.extensions().pipelining);
         watchdog.record_opened();
         Some(Self {
             lane,
-            mx_set,
-            source,
-            smtputf8,
-            pipelining,
-            ipv6: connection.peer_addr().is_ok_and(|addr| is_ipv6(addr.ip())),
-            harvest,
-            answer_count: 0,
+            peer: Peer::new(source, connection, harvest),
             transactions: 0,
             refuses_rset,
             last_reply: None,
             latencies: WindowLatencies::default(),
-            spare_buffers: Vec::new(),
             watchdog,
         })
     }
@@ -102,33 +72,16 @@ impl LaneHandle {
     /// A handle without a connection.
     #[cfg(test)]
     pub(super) fn without_connection(lane: Arc<Lane>, mx_set: usize) -> Self {
-        let source = Source { mx_set, origin: RefusalOrigin::default(), host: None, tls: None };
         let watchdog = Watchdog::without_connection(Arc::clone(&lane), mx_set);
         Self {
             lane,
-            mx_set,
-            source,
-            smtputf8: false,
-            pipelining: true,
-            ipv6: false,
-            harvest: ConnectionRefusals::default(),
-            answer_count: 0,
+            peer: Peer::without_connection(mx_set),
             transactions: 0,
             refuses_rset: false,
             last_reply: None,
             latencies: WindowLatencies::default(),
-            spare_buffers: Vec::new(),
             watchdog,
         }
-    }
-
-    pub(super) fn source(&self) -> &Source {
-        &self.source
-    }
-
-    /// Says where the next answer comes from.
-    pub(super) fn set_origin(&mut self, origin: RefusalOrigin) {
-        self.source.origin = origin;
     }
 
     /// The next window, of so many recipients, while so many rejections are left; if the connection is
@@ -140,27 +93,26 @@ impl LaneHandle {
         quiet: bool,
         nearly_exhausted: bool,
     ) -> NextWindow {
-        let lane = Arc::clone(&self.lane);
         let now = Instant::now();
-        let mut state = lane.lock();
-        let next_window = state.next_window(self, budget, sizes, quiet, nearly_exhausted, now);
+        let mut state = self.lane.lock();
+        let next_window = state.next_window(&mut self.peer, budget, sizes, quiet, nearly_exhausted, now);
         let over = match &next_window {
             NextWindow::Window(_) => false,
-            NextWindow::Wait => budget.is_exhausted() || state.mx_sets[self.mx_set].is_empty(),
+            NextWindow::Wait => budget.is_exhausted() || state.mx_sets[self.peer.mx_set].is_empty(),
             NextWindow::Close => true,
         };
-        if quiet && over { state.closing_control(self, next_window, now) } else { next_window }
+        if quiet && over { state.closing_control(&mut self.peer, next_window, now) } else { next_window }
     }
 
     /// Waits for a while until there is more to ask, and tells whether there is.
     pub(super) async fn has_more(&self, patience: Duration) -> bool {
-        self.lane.has_more(self.mx_set, Instant::now() + patience).await
+        self.lane.has_more(self.peer.mx_set, Instant::now() + patience).await
     }
 
     /// Records that the server does not know RSET.
     pub(super) fn refuses_rset(&mut self) {
         self.refuses_rset = true;
-        self.lane.lock().mx_sets[self.mx_set].refuses_rset = true;
+        self.lane.lock().mx_sets[self.peer.mx_set].refuses_rset = true;
     }
 
     /// Lets answers count.
@@ -169,15 +121,14 @@ impl LaneHandle {
         if count == 0 {
             return BatchEffect::default();
         }
-        let lane = Arc::clone(&self.lane);
-        self.answer_count += count as u64;
+        self.peer.answer_count += count as u64;
         let latencies = mem::take(&mut self.latencies);
-        let mut state = lane.lock();
-        let effect = state.apply_answers(self, windows, count, latencies);
+        let mut state = self.lane.lock();
+        let effect = state.apply_answers(&mut self.peer, windows, count, latencies);
         let wanted = effect.stop || state.may_open_more();
         drop(state);
         if wanted {
-            lane.changed.notify_one();
+            self.lane.changed.notify_one();
         }
         effect
     }
@@ -187,17 +138,17 @@ impl LaneHandle {
     pub(super) fn take_back(&mut self, questions: Vec<Question>, tested: bool) {
         let mut state = self.lane.lock();
         if tested {
-            state.tested(self.mx_set);
+            state.tested(self.peer.mx_set);
         }
         for question in questions.into_iter().rev() {
-            state.mx_sets[self.mx_set].rates.record_unanswered(question.cohort());
-            state.put_back(self.mx_set, question);
+            state.mx_sets[self.peer.mx_set].rates.record_unanswered(question.cohort());
+            state.put_back(self.peer.mx_set, question);
         }
     }
 
     /// Records that the server takes no more transactions on a connection than there were on this one.
     pub(super) fn limit_transactions(&mut self) {
-        let known = &mut self.lane.lock().mx_sets[self.mx_set].transactions;
+        let known = &mut self.lane.lock().mx_sets[self.peer.mx_set].transactions;
         let most = self.transactions.max(1);
         *known = Some(known.map_or(most, |known| known.min(most)));
     }

@@ -8,6 +8,7 @@ mod handle;
 mod lag;
 mod mx_set;
 mod next_window;
+mod peer;
 mod pipeline;
 mod question;
 mod queue;

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     control::ControlStep,
-    handle::LaneHandle,
+    peer::Peer,
     question::Question,
     state::LaneInner,
     window::{NextWindow, Window},
@@ -24,7 +24,7 @@ impl LaneInner {
     /// A window of so many questions, of which no more are refused than there are rejections `left`.
     pub(super) fn next_window(
         &mut self,
-        handle: &mut LaneHandle,
+        peer: &mut Peer,
         budget: RemainingBudget,
         sizes: RangeInclusive<u32>,
         quiet: bool,
@@ -32,19 +32,18 @@ impl LaneInner {
         now: Instant,
     ) -> NextWindow {
         // Nobody else is told: until this connection is closed, the others are as many too many.
-        let refused = handle.ipv6 && self.mx_sets[handle.mx_set].ipv4_only;
+        let refused = peer.ipv6 && self.mx_sets[peer.mx_set].ipv4_only;
         if self.breaker.blocked(now).is_some() || self.has_surplus_connections() || refused {
             return NextWindow::Close;
         }
         let allowed = self.rate_limiter.allowed(now);
-        if self.mx_sets[handle.mx_set].is_empty()
-            || allowed < self.min_window(self.mx_sets[handle.mx_set].len())
+        if self.mx_sets[peer.mx_set].is_empty() || allowed < self.min_window(self.mx_sets[peer.mx_set].len())
         {
             return NextWindow::Wait;
         }
         let slow = || {
             let slow_after = self.context.deadlines.slow_after;
-            self.mx_sets[handle.mx_set].lag.lock().at(now) >= slow_after
+            self.mx_sets[peer.mx_set].lag.lock().at(now) >= slow_after
         };
         let most = match () {
             () if self.breaker.is_on_probation(now) => PROBATION_WINDOW,
@@ -52,68 +51,68 @@ impl LaneInner {
             () => *sizes.end(),
         };
         let most = most.min(allowed);
-        let alone = self.mx_sets[handle.mx_set].queue.is_batch_next();
+        let alone = self.mx_sets[peer.mx_set].queue.is_batch_next();
         if alone && !quiet {
             return NextWindow::Wait;
         }
         if !alone {
-            self.settle_unaskable(handle, most, now);
+            self.settle_unaskable(peer, most, now);
         }
-        match self.control_step(handle, budget.is_exhausted(), now) {
+        match self.control_step(peer, budget.is_exhausted(), now) {
             ControlStep::None => {}
             ControlStep::Control(window) => return NextWindow::Window(window),
             ControlStep::Wait => return NextWindow::Wait,
             ControlStep::Close => return NextWindow::Close,
         }
-        let waiting = self.mx_sets[handle.mx_set].len();
-        let expected = self.mx_sets[handle.mx_set].max_window(budget, most);
+        let waiting = self.mx_sets[peer.mx_set].len();
+        let expected = self.mx_sets[peer.mx_set].max_window(budget, most);
         let count = expected.recipients;
         // Round trips for ever fewer recipients, until the last rejection is used up, take longer than to begin anew, where
         // there is more to ask: one more, in which goodbye is said, or none of one or two where it would not be understood.
         // Not so whether a domain accepts anything, which is worth one: others wait for it, and who answers the next
         // connection may be another exchanger.
         let nearly_exhausted = nearly_exhausted && count < most && (count as usize) < waiting;
-        let last = nearly_exhausted && handle.pipelining && !self.mx_sets[handle.mx_set].sends_quit_alone;
+        let last = nearly_exhausted && peer.pipelining && !self.mx_sets[peer.mx_set].sends_quit_alone;
         let few = nearly_exhausted
             && count <= MIN_WORTHWHILE_RECIPIENTS
-            && !(count > 0 && (last || self.mx_sets[handle.mx_set].next_is_catch_all()));
-        if handle.answer_count > 0 && few {
-            self.wake_another(handle.mx_set);
+            && !(count > 0 && (last || self.mx_sets[peer.mx_set].next_is_catch_all()));
+        if peer.answer_count > 0 && few {
+            self.wake_another(peer.mx_set);
             return NextWindow::Close;
         }
         if count == 0 || count < *sizes.start() {
             return NextWindow::Wait;
         }
         // Nobody does as a rule, and then nobody has to be looked at.
-        let smtputf8 = self.mx_sets[handle.mx_set].needs_smtputf8();
+        let smtputf8 = self.mx_sets[peer.mx_set].needs_smtputf8();
         let asked = self.context.timestamp(now);
-        let mut questions = handle.spare_buffers.pop().unwrap_or_default();
+        let mut questions = peer.spare_buffers.pop().unwrap_or_default();
         questions.reserve(count as usize);
         if alone {
-            self.mx_sets[handle.mx_set].queue.take_batch(count as usize, &mut questions);
+            self.mx_sets[peer.mx_set].queue.take_batch(count as usize, &mut questions);
             self.waiting -= questions.len();
         }
         while questions.len() < count as usize
-            && let Some(question) = self.pop(handle.mx_set)
+            && let Some(question) = self.pop(peer.mx_set)
         {
             questions.push(question);
         }
         for question in &mut questions {
             match question {
                 Question::Item(item) => item.start(asked),
-                Question::Control { .. } => handle.harvest.controlled = true,
+                Question::Control { .. } => peer.harvest.controlled = true,
                 Question::CatchAll { .. } => {}
             }
         }
         if last && !alone && questions.len() < most as usize {
-            questions.extend(self.last_control(handle));
+            questions.extend(self.last_control(peer));
         }
         let smtputf8 = smtputf8 && questions.iter().any(|question| question.needs_smtputf8());
         for alike in questions.chunk_by(|one, next| one.cohort() == next.cohort()) {
-            self.mx_sets[handle.mx_set].rates.record_asked(alike[0].cohort(), alike.len() as u32);
+            self.mx_sets[peer.mx_set].rates.record_asked(alike[0].cohort(), alike.len() as u32);
         }
         self.rate_limiter.take(questions.len() as u32);
-        self.wake_another(handle.mx_set);
+        self.wake_another(peer.mx_set);
         NextWindow::Window(Window { questions, expected, smtputf8, last, alone })
     }
 
@@ -133,19 +132,19 @@ impl LaneInner {
 
     /// Settles those that the server cannot be asked about, among as many of the next as make a window: so that it is
     /// whole, and nobody is in it of whom it was not reckoned with how many will be refused.
-    fn settle_unaskable(&mut self, handle: &LaneHandle, most: u32, now: Instant) {
-        let understood = handle.smtputf8 || !self.mx_sets[handle.mx_set].needs_smtputf8();
+    fn settle_unaskable(&mut self, peer: &Peer, most: u32, now: Instant) {
+        let understood = peer.smtputf8 || !self.mx_sets[peer.mx_set].needs_smtputf8();
         if understood && !self.breaker.blocks_any_domain() {
             return;
         }
         let mut askable = Vec::new();
         while askable.len() < most as usize
-            && let Some(question) = self.pop(handle.mx_set)
+            && let Some(question) = self.pop(peer.mx_set)
         {
             if let Some(outcome) = self.breaker.domain_block(question.domain()).cloned() {
-                self.settle_unreached(handle.source(), question, &outcome, now);
-            } else if !handle.smtputf8 && question.needs_smtputf8() {
-                self.settle(handle.source(), question, &Outcome::no_smtputf8(), now);
+                self.settle_unreached(peer.source(), question, &outcome, now);
+            } else if !peer.smtputf8 && question.needs_smtputf8() {
+                self.settle(peer.source(), question, &Outcome::no_smtputf8(), now);
             } else {
                 askable.push(question);
             }
@@ -154,7 +153,7 @@ impl LaneInner {
             }
         }
         self.waiting += askable.len();
-        askable.into_iter().rev().for_each(|question| self.mx_sets[handle.mx_set].queue.push_front(question));
+        askable.into_iter().rev().for_each(|question| self.mx_sets[peer.mx_set].queue.push_front(question));
         self.flush();
     }
 }

@@ -123,7 +123,7 @@ impl<'a> Pipeline<'a> {
             (ended, self.closing, self.stopped) = (Ok(()), None, true);
         }
         if self.quitting && ended.is_err() {
-            self.handle.lane.lock().mx_sets[self.handle.mx_set].sends_quit_alone = true;
+            self.handle.lane.lock().mx_sets[self.handle.peer.mx_set].sends_quit_alone = true;
         }
         if ended.as_ref().is_err_and(SessionError::is_cut) && !unproven {
             self.windows.iter_mut().take(1).for_each(SentWindow::trust_first_refusal);
@@ -141,7 +141,7 @@ impl<'a> Pipeline<'a> {
     /// Lets the proved answers count, and gives back all other questions, but for the suspects.
     fn give_up(&mut self, ended: &Result<(), SessionError>) -> Suspects {
         if self.greeting_owed && self.windows.is_empty() && ended.is_err() {
-            self.handle.lane.lock().mx_sets[self.handle.mx_set].proves_by_greeting = false;
+            self.handle.lane.lock().mx_sets[self.handle.peer.mx_set].proves_by_greeting = false;
         }
         let cut = ended.as_ref().is_err_and(SessionError::is_cut);
         let unproven = self.held.iter().any(|window| !window.is_proven());
@@ -152,7 +152,7 @@ impl<'a> Pipeline<'a> {
         }
         let (broken, mut suspects) = (self.held.len(), Suspects::None);
         self.held.extend(self.windows.drain(..));
-        let useful = self.handle.answer_count > 0 || self.held.iter().any(|window| window.proven > 0);
+        let useful = self.handle.peer.answer_count > 0 || self.held.iter().any(|window| window.proven > 0);
         let (mut back, mut unsure, mut tested) = (Vec::new(), Vec::new(), false);
         for (at, window) in self.held.iter_mut().enumerate() {
             let (next, began) = (window.next_unproven(cut), window.mail.is_some());
@@ -393,7 +393,7 @@ impl<'a> Pipeline<'a> {
         let outcome = self.handle.outcome(Verb::Rcpt, &reply, Some(mailbox.as_str()));
         let status = outcome.verdict.status();
         window.answer(outcome, count, self.connection.last_read());
-        self.handle.harvest.record_answers(status, count, random);
+        self.handle.peer.harvest.record_answers(status, count, random);
         if let Some(named) = self.handle.named() {
             match window.names(named, count) {
                 Some(true) => self.prove(),
@@ -429,7 +429,7 @@ impl<'a> Pipeline<'a> {
         self.greeting_owed = false;
         let repeats = self.connection.repeats_greeting(reply);
         if !self.fence.is_greeting(reply.code(), reply.as_bytes(), repeats) {
-            self.handle.lane.lock().mx_sets[self.handle.mx_set].proves_by_greeting = false;
+            self.handle.lane.lock().mx_sets[self.handle.peer.mx_set].proves_by_greeting = false;
             return Err(unsolicited(reply.code()));
         }
         self.prove();

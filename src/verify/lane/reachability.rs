@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    handle::Source,
+    peer::Source,
     queue::{Batch, Suspects},
     state::LaneInner,
 };

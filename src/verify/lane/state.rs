@@ -444,7 +444,7 @@ mod tests {
         state.take_in(mx_set, [item("jürgen@example.com")].into_iter());
         let budget = Budget::new(&lane.limits, None, None).remaining(ExpectedRejections::default());
         assert!(matches!(
-            state.next_window(&mut handle, budget, 1..=100, true, false, Instant::now()),
+            state.next_window(&mut handle.peer, budget, 1..=100, true, false, Instant::now()),
             NextWindow::Wait
         ));
         assert_eq!(event_batches.try_recv().map(|event_batch| event_batch.events.len()), Ok(1));
@@ -483,7 +483,7 @@ mod tests {
         let nearly_exhausted = {
             let (mut handle, lane) =
                 (LaneHandle::without_connection(Arc::clone(&lane), mx_set), Arc::clone(&lane));
-            (handle.answer_count, handle.pipelining) = (1, false);
+            (handle.peer.answer_count, handle.peer.pipelining) = (1, false);
             tokio::spawn(async move {
                 let more = lane.has_more(mx_set, until).await;
                 let budget = Budget::new(&limits, None, None).remaining(ExpectedRejections::default());
@@ -546,7 +546,7 @@ mod tests {
         state.take_in(mx_set, known.chain(strangers).collect::<Vec<_>>().into_iter());
         let budget = Budget::new(&lane.limits, None, None).remaining(ExpectedRejections::default());
         let mut next_window =
-            |sizes| match state.next_window(&mut handle, budget, sizes, true, false, Instant::now()) {
+            |sizes| match state.next_window(&mut handle.peer, budget, sizes, true, false, Instant::now()) {
                 NextWindow::Window(window) => window.questions.len(),
                 _ => 0,
             };

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::{
     catch_all::{CatchAllState, random_mailbox},
-    handle::{LaneHandle, Source},
     mx_set::Accepted,
+    peer::{Peer, Source},
     question::{DelayedQuestion, Question},
     state::LaneInner,
     window::{Answer, AnswerContext, BatchEffect, MAX_WINDOWS_IN_FLIGHT, SentWindow},
@@ -38,7 +38,7 @@ impl LaneInner {
     /// Lets `count` answers count, those of `latencies`, and perhaps of parts of others.
     pub(super) fn apply_answers(
         &mut self,
-        handle: &mut LaneHandle,
+        peer: &mut Peer,
         windows: vec::Drain<'_, SentWindow>,
         count: usize,
         latencies: WindowLatencies,
@@ -48,7 +48,7 @@ impl LaneInner {
         self.event_batch.events.reserve(count.min(BATCH_SIZE));
         for mut window in windows {
             if window.alone {
-                self.tested(handle.mx_set);
+                self.tested(peer.mx_set);
             }
             let mut questions = mem::take(&mut window.questions);
             let (mut rest, mut nth) = (questions.drain(..), 0);
@@ -58,7 +58,7 @@ impl LaneInner {
                     && matches!(outcome.verdict.blame, Some(Blame::Us | Blame::Server));
                 temporary += if trouble { *count } else { 0 };
                 if !is_immediate_retry(outcome) {
-                    let rates = &mut self.mx_sets[handle.mx_set].rates;
+                    let rates = &mut self.mx_sets[peer.mx_set].rates;
                     for alike in rest.as_slice()[..*count].chunk_by(|one, next| one.cohort() == next.cohort())
                     {
                         rates.record_answers(alike[0].cohort(), !outcome.is_positive(), alike.len() as u32);
@@ -71,7 +71,7 @@ impl LaneInner {
                         asked: window.asked,
                         at: *at,
                     };
-                    back.extend(self.apply_answer(handle, question, answer, &mut effect));
+                    back.extend(self.apply_answer(peer, question, answer, &mut effect));
                     nth += 1;
                     if self.event_batch.events.len() >= BATCH_SIZE {
                         self.flush();
@@ -80,19 +80,19 @@ impl LaneInner {
                 }
             }
             drop(rest);
-            if handle.spare_buffers.len() < MAX_WINDOWS_IN_FLIGHT {
-                handle.spare_buffers.push(questions);
+            if peer.spare_buffers.len() < MAX_WINDOWS_IN_FLIGHT {
+                peer.spare_buffers.push(questions);
             }
         }
         for question in back.into_iter().rev() {
-            self.mx_sets[handle.mx_set].rates.record_unanswered(question.cohort());
-            self.put_back(handle.mx_set, question);
+            self.mx_sets[peer.mx_set].rates.record_unanswered(question.cohort());
+            self.put_back(peer.mx_set, question);
         }
         if let Some(most) = effect.recipients {
-            let known = &mut self.mx_sets[handle.mx_set].recipients;
+            let known = &mut self.mx_sets[peer.mx_set].recipients;
             *known = Some(known.map_or(most, |known| known.min(most)));
         }
-        let confirmed = self.breaker.take_confirmed(handle.mx_set);
+        let confirmed = self.breaker.take_confirmed(peer.mx_set);
         confirmed.into_iter().for_each(|verdict| self.report(verdict));
         if let Some(now) = now {
             let clean = temporary as f64 <= MAX_TEMPORARY_SHARE * count as f64;
@@ -106,7 +106,7 @@ impl LaneInner {
     /// Lets an answer count; the question if it is to be asked again at once.
     fn apply_answer(
         &mut self,
-        handle: &mut LaneHandle,
+        peer: &mut Peer,
         question: Question,
         answer: AnswerContext<'_>,
         effect: &mut BatchEffect,
@@ -136,11 +136,9 @@ impl LaneInner {
                     Err(question) => question,
                 }
             }
-            Some(Retry::OverIpv4)
-                if self.mx_sets[handle.mx_set].use_ipv4(self.context.config.client.bind) =>
-            {
-                effect.stop |= handle.ipv6;
-                match if handle.ipv6 { Ok(question) } else { question.count_loss() } {
+            Some(Retry::OverIpv4) if self.mx_sets[peer.mx_set].use_ipv4(self.context.config.client.bind) => {
+                effect.stop |= peer.ipv6;
+                match if peer.ipv6 { Ok(question) } else { question.count_loss() } {
                     Ok(question) => return Some(question),
                     // A server that says so over IPv4 as well contradicts itself.
                     Err(question) => question,
@@ -149,7 +147,7 @@ impl LaneInner {
             _ => question,
         };
         if is_immediate_retry(outcome) {
-            self.mx_sets[handle.mx_set].rates.record_answers(question.cohort(), !outcome.is_positive(), 1);
+            self.mx_sets[peer.mx_set].rates.record_answers(question.cohort(), !outcome.is_positive(), 1);
         }
         // There is no way over IPv4, or it was tried.
         let over_ipv6 = (outcome.verdict.retry == Some(Retry::OverIpv4)).then(|| outcome.without_ipv4());
@@ -158,16 +156,16 @@ impl LaneInner {
         let control = matches!(question, Question::Control { .. });
         let random = matches!(question, Question::CatchAll { .. });
         if control {
-            self.settle_control(handle, domain, answer, effect);
+            self.settle_control(peer, domain, answer, effect);
         } else {
-            handle.set_origin(self.mx_sets[handle.mx_set].harvest.origin(&handle.harvest));
-            self.settle(handle.source(), question, outcome, at);
+            peer.set_origin(self.mx_sets[peer.mx_set].harvest.origin(&peer.harvest));
+            self.settle(peer.source(), question, outcome, at);
         }
         let blamed = outcome.verdict.blame == Some(Blame::Us);
         if outcome.verdict.sub_status == SubStatus::Accepted {
-            self.record_acceptance(handle, domain, asked);
+            self.record_acceptance(peer, domain, asked);
         } else if !(echo && blamed || control && outcome.verdict.status() == Status::Undeliverable) {
-            let scope = self.record_refusal(handle, domain, random, answer);
+            let scope = self.record_refusal(peer, domain, random, answer);
             effect.stop |= scope != BlockScope::None;
         }
         None

@@ -129,11 +129,11 @@ async fn work(mut guard: ConnectionGuard) {
     // Whether it has stood idle, so that the server may have closed it meanwhile.
     let mut reused = false;
     loop {
-        let before = handle.answer_count;
+        let before = handle.peer.answer_count;
         let pipeline =
             Pipeline::new(&mut connection, &mut budget, &mut fence, &lane.context.config.from, &mut handle);
         let end = pipeline.run().await;
-        let answer_count = handle.answer_count - before;
+        let answer_count = handle.peer.answer_count - before;
         let (outcome, suspects) = match end {
             PipelineEnd::Idle => {
                 lane.lock().record_good_end(mx_set);
@@ -172,7 +172,7 @@ async fn work(mut guard: ConnectionGuard) {
         drop(connection);
         // Servers close idle connections as they like: that says nothing.
         if answer_count > 0 || !reused {
-            lane.lock().record_lost(handle.source(), answer_count, &outcome, suspects, Instant::now());
+            lane.lock().record_lost(handle.peer.source(), answer_count, &outcome, suspects, Instant::now());
         } else {
             handle.take_back(suspects.into_questions(), false);
         }
