@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{
     peer::{Peer, Source},
     question::Question,
+    reply_cache::ReplyCache,
     state::Lane,
     watchdog::Watchdog,
     window::{BatchEffect, NextWindow, SentWindow},
@@ -15,7 +16,7 @@ use crate::{
     client::Connection,
     proto::{Reply, Verb},
     verify::{
-        outcome::{Outcome, ReplyCache},
+        outcome::Outcome,
         policy::{
             harvest_defence::RefusalOrigin, rate_limit::WindowLatencies, rejection_rate::RemainingBudget,
         },

@@ -13,6 +13,7 @@ mod pipeline;
 mod question;
 mod queue;
 mod reachability;
+mod reply_cache;
 mod slow_server;
 pub(super) mod state;
 pub(super) mod status;
