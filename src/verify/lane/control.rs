@@ -262,7 +262,7 @@ mod tests {
         proto::{ClientName, Mailbox},
         verify::{
             CatchAll, DomainFacts, Limits, Verifier, VerifierConfig, item::Item, lane::state::Lane,
-            policy::rejection_rate::Budget,
+            policy::rejection_budget::Budget,
         },
     };
 

@@ -18,7 +18,7 @@ use crate::{
     verify::{
         outcome::Outcome,
         policy::{
-            harvest_defence::RefusalOrigin, rate_limit::WindowLatencies, rejection_rate::RemainingBudget,
+            concurrency::WindowLatencies, harvest_defence::RefusalOrigin, rejection_rate::RemainingBudget,
         },
     },
 };

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     client::{Connection, SessionError},
     proto::{Command, DialogueError, MailParams, RcptParams, Reply, ReversePath, State, Verb},
-    verify::policy::rejection_rate::{Budget, ExpectedRejections},
+    verify::policy::{rejection_budget::Budget, rejection_rate::ExpectedRejections},
 };
 
 /// For how many round trips answers may be held back before no new window is sent, so that the connection becomes quiet:

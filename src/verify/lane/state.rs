@@ -27,10 +27,7 @@ use crate::verify::{
     context::Context,
     dns::resolver::Exchangers,
     item::Item,
-    policy::{
-        breaker::ProviderBreaker,
-        rate_limit::{ConcurrencyController, RateLimiter},
-    },
+    policy::{breaker::ProviderBreaker, concurrency::ConcurrencyController, rate_limit::RateLimiter},
     run::EventBatch,
 };
 
@@ -418,7 +415,10 @@ mod tests {
             DomainFacts, Verifier, VerifierConfig,
             context::RetryOwner,
             lane::{handle::LaneHandle, window::NextWindow},
-            policy::rejection_rate::{Budget, Cohort, ExpectedRejections},
+            policy::{
+                rejection_budget::Budget,
+                rejection_rate::{Cohort, ExpectedRejections},
+            },
         },
     };
 

@@ -19,8 +19,8 @@ use crate::verify::{
     outcome::Outcome,
     policy::{
         breaker::{BlockScope, HeldVerdict, ProvisionalVerdict},
+        concurrency::WindowLatencies,
         harvest_defence::RefusalOrigin,
-        rate_limit::WindowLatencies,
     },
     run::BATCH_SIZE,
 };

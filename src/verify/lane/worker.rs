@@ -36,7 +36,7 @@ use crate::{
         outcome::Outcome,
         policy::{
             deadlines::{Deadlines, ONE_LOST_PACKET, RECONNECT_PAUSE},
-            rejection_rate::Budget,
+            rejection_budget::Budget,
         },
     },
 };

@@ -20,8 +20,6 @@ use std::ops::{AddAssign, SubAssign};
 
 use foldhash::HashMap;
 
-use crate::verify::Limits;
-
 /// The rejections that few answers make one reckon with: those that most servers bear on one connection.
 const REJECTIONS: u32 = 9;
 /// Answers that the estimate of the rejection rate remembers.
@@ -95,8 +93,8 @@ impl SubAssign for ExpectedRejections {
 /// Rejections that a connection has left, of which those of what is in flight may use up some.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::verify) struct RemainingBudget {
-    rejections: u32,
-    in_flight: ExpectedRejections,
+    pub(super) rejections: u32,
+    pub(super) in_flight: ExpectedRejections,
 }
 
 impl RemainingBudget {
@@ -253,65 +251,6 @@ impl RejectionRate {
     }
 }
 
-/// What is left of one connection.
-#[derive(Clone, Debug)]
-pub(in crate::verify) struct Budget {
-    rejections: u32,
-    /// Those of a fresh connection.
-    all_rejections: u32,
-    transactions: u32,
-    recipients: u32,
-}
-
-impl Budget {
-    /// A fresh connection to a server that announced limits of transactions and recipients (RFC 9422), or did not.
-    pub(in crate::verify) fn new(limits: &Limits, mail_max: Option<u32>, rcpt_max: Option<u32>) -> Self {
-        Self {
-            rejections: limits.rejections,
-            all_rejections: limits.rejections,
-            transactions: limits.transactions.min(mail_max.unwrap_or(u32::MAX)),
-            recipients: limits.recipients.min(rcpt_max.unwrap_or(u32::MAX)),
-        }
-    }
-
-    /// Records refusals, whatever was refused.
-    pub(in crate::verify) fn record_rejections(&mut self, count: usize) {
-        self.rejections = self.rejections.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
-    }
-
-    /// Records a transaction that begins.
-    pub(in crate::verify) fn record_transaction(&mut self) {
-        self.transactions = self.transactions.saturating_sub(1);
-    }
-
-    /// The recipients that a transaction may have on this connection.
-    pub(in crate::verify) fn full_window(&self) -> u32 {
-        self.recipients
-    }
-
-    /// Records that the server takes no more than so many recipients in a transaction.
-    pub(in crate::verify) fn limit_recipients(&mut self, most: u32) {
-        self.recipients = self.recipients.min(most.max(1));
-    }
-
-    /// Whether the connection should say goodbye once everything in flight is answered.
-    pub(in crate::verify) fn is_exhausted(&self) -> bool {
-        self.rejections == 0 || self.transactions == 0
-    }
-
-    /// Whether more than half of its rejections are used up, or it has fewer than three. Of what is left, each window uses
-    /// up half again or less, and so has half the recipients of the one before: the next should be the last, where a new
-    /// connection takes more.
-    pub(in crate::verify) fn is_nearly_exhausted(&self) -> bool {
-        self.rejections < self.all_rejections.div_ceil(2).max(3)
-    }
-
-    /// The rejections that may still come, beside what is in flight; none where the connection is to retire.
-    pub(in crate::verify) fn remaining(&self, in_flight: ExpectedRejections) -> RemainingBudget {
-        RemainingBudget { rejections: if self.is_exhausted() { 0 } else { self.rejections }, in_flight }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{collections::VecDeque, iter};
@@ -319,6 +258,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::verify::{Limits, policy::rejection_budget::Budget};
 
     fn first(domain: u32) -> Cohort {
         Cohort::new(domain, 0)
@@ -462,17 +402,6 @@ mod tests {
             }
             assert!(too_many <= 200 && cut <= 10, "{too_many}, {cut} of 2,000, {share} of domains of {size}");
         }
-    }
-
-    #[test]
-    fn a_connection_is_worn_once_more_than_half_is_used_up() {
-        let mut budget = Budget::new(&Limits::default(), None, None);
-        budget.record_rejections(4);
-        assert!(!budget.is_nearly_exhausted());
-        budget.record_rejections(1);
-        assert!(budget.is_nearly_exhausted());
-        let few = Limits { rejections: 2, ..Limits::default() };
-        assert!(Budget::new(&few, None, None).is_nearly_exhausted());
     }
 
     #[test]
