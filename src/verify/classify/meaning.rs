@@ -13,9 +13,9 @@
 //! with the mailbox, and the mailbox last.
 
 use super::{
-    Retry, Stage, Verdict,
+    predicate::Predicate,
     sentence::{Assertion, Sentences, Who},
-    vocabulary::Predicate,
+    verdict::{Retry, Stage, Verdict},
 };
 use crate::{
     proto::EnhancedCode,

@@ -5,8 +5,8 @@ use std::{collections::HashMap, ops::Range};
 use aho_corasick::AhoCorasick;
 
 use super::{
+    predicate::{Meaning, Side},
     text::{self, Plain},
-    vocabulary::{Meaning, Side},
 };
 
 pub(super) const MAX_RULES: usize = 512;

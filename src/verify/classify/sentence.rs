@@ -7,10 +7,10 @@
 use std::{iter::Peekable, ops::Range};
 
 use super::{
-    Stage,
     phrases::Mention,
+    predicate::{Meaning, Predicate, Side},
     text::{Mark, Plain, is_unspaced},
-    vocabulary::{Meaning, Predicate, Side},
+    verdict::Stage,
 };
 use crate::verify::Subject;
 
