@@ -107,8 +107,8 @@ impl Context {
 
     /// Waits while the caller has too much to take. To be awaited before more is asked.
     #[inline]
-    pub(super) async fn room(&self) {
-        self.backlog.room().await;
+    pub(super) async fn wait_for_capacity(&self) {
+        self.backlog.wait_for_capacity().await;
     }
 
     /// Settles an address that no server was asked about.
@@ -194,7 +194,7 @@ impl Context {
     }
 
     /// What acceptance means for an address of a domain that does, or does not, accept anything.
-    pub(super) fn accepted(&self, record: &mut Record, catch_all: CatchAll) {
+    pub(super) fn apply_catch_all(&self, record: &mut Record, catch_all: CatchAll) {
         record.catch_all = catch_all;
         let risky = &self.config.risky;
         record.sub_status = match catch_all {

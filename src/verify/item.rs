@@ -34,7 +34,7 @@ impl Item {
     }
 
     /// Records the first time that it is asked about.
-    pub(super) fn start(&mut self, at: Timestamp) {
+    pub(super) fn record_start(&mut self, at: Timestamp) {
         self.started = self.started.or(NonZeroI64::new(at.as_millisecond()));
     }
 

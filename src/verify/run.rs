@@ -66,7 +66,7 @@ impl Backlog {
     ///
     /// Cancellation-safe.
     #[inline]
-    pub(super) async fn room(&self) {
+    pub(super) async fn wait_for_capacity(&self) {
         while self.octets.load(Relaxed) >= MAX_BACKLOG {
             // Told from here on, whether it is polled or not.
             let shrunk = self.shrunk.notified();
@@ -329,16 +329,16 @@ mod tests {
     async fn nobody_is_asked_while_too_many_replies_were_not_taken() {
         let backlog = Backlog::default();
         backlog.add(MAX_BACKLOG - 1);
-        backlog.room().await;
+        backlog.wait_for_capacity().await;
         backlog.add(1_000);
-        assert!(timeout(Duration::from_secs(60), backlog.room()).await.is_err());
+        assert!(timeout(Duration::from_secs(60), backlog.wait_for_capacity()).await.is_err());
         let taken = async {
             tokio::task::yield_now().await;
             backlog.take(500);
             tokio::task::yield_now().await;
             backlog.take(500);
         };
-        tokio::join!(backlog.room(), backlog.room(), taken);
+        tokio::join!(backlog.wait_for_capacity(), backlog.wait_for_capacity(), taken);
         assert_eq!(backlog.octets.load(Relaxed), MAX_BACKLOG - 1);
     }
 }

@@ -58,7 +58,7 @@ mod tests;
 
 use std::sync::LazyLock;
 
-use self::{meaning::Context, rules::Table};
+use self::{meaning::ReplyContext, rules::Table};
 use super::{Status, SubStatus, Subject};
 use crate::proto::EnhancedCode;
 
@@ -150,7 +150,7 @@ impl Classifier {
         if !(400..600).contains(&code) {
             return by_code(stage, code);
         }
-        let context = Context { stage, code, enhanced };
+        let context = ReplyContext { stage, code, enhanced };
         let quoted = (stage.knows_recipient() && quote::is_likely(text))
             .then(|| self.quoted(context, &text::without_addresses(text), QUOTES))
             .flatten();
@@ -159,9 +159,9 @@ impl Classifier {
 
     /// What a reply means that quotes the reply of another server, or tells why it could not ask one; `None` if there
     /// is nothing of that kind, or if the sender is looked up and not the recipient.
-    fn quoted(&self, context: Context, text: &str, depth: u8) -> Option<Explanation<'_>> {
+    fn quoted(&self, context: ReplyContext, text: &str, depth: u8) -> Option<Explanation<'_>> {
         use SubStatus as S;
-        let Context { stage, code, enhanced } = context;
+        let ReplyContext { stage, code, enhanced } = context;
         let depth = depth.checked_sub(1)?;
         let quote = quote::find(text);
         let before = quote.as_ref().map_or(text, |quote| quote.before).to_ascii_lowercase();
@@ -184,7 +184,7 @@ impl Classifier {
                 // Exchange Online's own code for a recipient that the next server does not know.
                 let known = enhanced.filter(|code| (code.subject, code.detail) == (1, 351));
                 let enhanced = quote.enhanced.or(known);
-                (Context { stage: quote.stage, code: quote.code, enhanced }, quote.text, quote.code)
+                (ReplyContext { stage: quote.stage, code: quote.code, enhanced }, quote.text, quote.code)
             }
             None => (context, quote::looked_up(text).filter(|_| of_recipient)?, code),
         };

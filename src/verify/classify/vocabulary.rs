@@ -9,7 +9,7 @@ use serde::{
 
 use super::{
     error::RulesError,
-    phrases::Builder,
+    phrases::PhraseBuilder,
     predicate::{Meaning, Side},
 };
 
@@ -25,7 +25,7 @@ pub(super) fn compile(
     predicates: &Sections,
     statements: &BTreeMap<String, Sections>,
     others: &Sections,
-    phrases: &mut Builder,
+    phrases: &mut PhraseBuilder,
 ) -> Result<(), RulesError> {
     for (name, words) in subjects {
         let section = format!("subject.{name}");
@@ -71,7 +71,7 @@ fn refused(section: &str, problem: impl Into<String>) -> RulesError {
 
 /// Adds the phrases of one section; a `~` at an end of a phrase is the place of its subject.
 fn add(
-    phrases: &mut Builder,
+    phrases: &mut PhraseBuilder,
     section: &str,
     words: &Words,
     meaning: impl Fn(Side) -> Meaning,

@@ -28,15 +28,15 @@ use super::answers::TrimmedAnswers;
 const RETRANSMISSIONS: u8 = 1;
 
 /// A resolver whose queries ask for AD.
-pub(super) type DnsResolver = Resolver<Connections>;
+pub(super) type DnsResolver = Resolver<NameserverConnections>;
 
 /// Opens connections to nameservers.
 #[derive(Clone, Default)]
-pub(super) struct Connections(TokioRuntimeProvider);
+pub(super) struct NameserverConnections(TokioRuntimeProvider);
 
-impl ConnectionProvider for Connections {
-    type Conn = Connection;
-    type FutureConn = Pin<Box<dyn Future<Output = Result<Connection, NetError>> + Send>>;
+impl ConnectionProvider for NameserverConnections {
+    type Conn = NameserverConnection;
+    type FutureConn = Pin<Box<dyn Future<Output = Result<NameserverConnection, NetError>> + Send>>;
     type RuntimeProvider = TokioRuntimeProvider;
 
     fn new_connection(
@@ -53,10 +53,10 @@ impl ConnectionProvider for Connections {
                 .avoid_local_ports(options.avoid_local_udp_ports.clone())
                 .with_bind_addr(config.bind_addr)
                 .with_max_retries(RETRANSMISSIONS);
-            return Ok(Box::pin(async { Ok(Connection(exchange.exchange())) }));
+            return Ok(Box::pin(async { Ok(NameserverConnection(exchange.exchange())) }));
         }
         let opening = self.0.new_connection(ip, config, context)?;
-        Ok(Box::pin(async { opening.await.map(Connection) }))
+        Ok(Box::pin(async { opening.await.map(NameserverConnection) }))
     }
 
     fn runtime_provider(&self) -> &TokioRuntimeProvider {
@@ -66,9 +66,9 @@ impl ConnectionProvider for Connections {
 
 /// A connection to a nameserver.
 #[derive(Clone)]
-pub(super) struct Connection(DnsExchange<TokioRuntimeProvider>);
+pub(super) struct NameserverConnection(DnsExchange<TokioRuntimeProvider>);
 
-impl DnsHandle for Connection {
+impl DnsHandle for NameserverConnection {
     type Response = TrimmedAnswers<<DnsExchange<TokioRuntimeProvider> as DnsHandle>::Response>;
     type Runtime = TokioRuntimeProvider;
 

@@ -24,7 +24,7 @@ use std::{
 };
 
 use super::{
-    dnssec::{Connections, DnsResolver, is_authenticated},
+    dnssec::{DnsResolver, NameserverConnections, is_authenticated},
     queries::{DomainLookup, QueryLimiter},
 };
 use crate::{
@@ -181,7 +181,7 @@ impl Resolver {
         allow_private: bool,
         metrics: Arc<Metrics>,
     ) -> Result<Self, DnsConfigError> {
-        let connections = Connections::default();
+        let connections = NameserverConnections::default();
         let mut builder = if nameservers.is_empty() {
             // A system without configured servers is not an error as long as every domain has a route.
             DnsResolver::builder(connections.clone())

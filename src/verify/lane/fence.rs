@@ -25,7 +25,7 @@ const MAX_HEARD: usize = 128;
 
 /// What is known of the words for RSET.
 #[derive(Debug, Default, PartialEq, Eq)]
-enum Reset {
+enum ResetReply {
     /// Nothing yet.
     #[default]
     Unknown,
@@ -40,7 +40,7 @@ enum Reset {
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct Fence {
-    reset: Reset,
+    reset: ResetReply,
     /// Hashes of the replies to MAIL and RCPT, while the words for RSET are not known.
     heard: Vec<u64>,
     /// MAIL or RCPT was answered by a code for commands that are not understood.
@@ -56,17 +56,17 @@ impl Fence {
     /// For a fresh connection, which may be greeted again unless that has proved nothing before.
     pub(super) fn new(may_greet: bool) -> Self {
         let greetings = if may_greet { GREETINGS } else { 0 };
-        Self { reset: Reset::Unknown, heard: Vec::new(), heard_misunderstood: false, greetings }
+        Self { reset: ResetReply::Unknown, heard: Vec::new(), heard_misunderstood: false, greetings }
     }
 
     /// Records a reply that stands in the place of one to MAIL or RCPT.
     #[inline]
-    pub(super) fn hear(&mut self, code: u16, words: &[u8]) -> Result<(), OutOfStep> {
+    pub(super) fn record_reply(&mut self, code: u16, words: &[u8]) -> Result<(), OutOfStep> {
         self.heard_misunderstood |= is_misunderstood(code);
         match &self.reset {
-            Reset::Known(reset) if **reset == *words => return Err(OutOfStep),
-            Reset::Known(_) | Reset::Ambiguous => return Ok(()),
-            Reset::Unknown | Reset::Likely(_) => {}
+            ResetReply::Known(reset) if **reset == *words => return Err(OutOfStep),
+            ResetReply::Known(_) | ResetReply::Ambiguous => return Ok(()),
+            ResetReply::Unknown | ResetReply::Likely(_) => {}
         }
         let hash = hash(words);
         if self.heard.last() != Some(&hash) {
@@ -85,14 +85,14 @@ impl Fence {
     /// Whether a reply in the place of one to RSET is a fence.
     #[inline]
     pub(super) fn is_known_reset(&self, words: &[u8]) -> bool {
-        matches!(&self.reset, Reset::Known(reset) if **reset == *words)
+        matches!(&self.reset, ResetReply::Known(reset) if **reset == *words)
     }
 
     /// Records a positive reply in the place of one to RSET, which is no fence yet.
     pub(super) fn learn_reset(&mut self, words: &[u8]) {
         match &self.reset {
-            Reset::Likely(reset) if **reset == *words => {}
-            Reset::Unknown => self.reset = Reset::Likely(words.into()),
+            ResetReply::Likely(reset) if **reset == *words => {}
+            ResetReply::Unknown => self.reset = ResetReply::Likely(words.into()),
             _ => self.make_ambiguous(),
         }
     }
@@ -105,18 +105,20 @@ impl Fence {
             true if is_of_several_lines(words) => true,
             // Replies are no longer remembered once the words for RSET are known, or never will be.
             true => {
-                matches!(self.reset, Reset::Unknown | Reset::Likely(_))
+                matches!(self.reset, ResetReply::Unknown | ResetReply::Likely(_))
                     && !heard
                     && !self.is_reset_alike(words)
             }
             false => is_misunderstood(code) && !self.heard_misunderstood,
         };
         self.reset = match mem::take(&mut self.reset) {
-            Reset::Likely(reset) if proves && !self.heard.contains(&hash(&reset)) => Reset::Known(reset),
-            Reset::Likely(_) => Reset::Ambiguous,
+            ResetReply::Likely(reset) if proves && !self.heard.contains(&hash(&reset)) => {
+                ResetReply::Known(reset)
+            }
+            ResetReply::Likely(_) => ResetReply::Ambiguous,
             known => known,
         };
-        if !matches!(self.reset, Reset::Unknown) {
+        if !matches!(self.reset, ResetReply::Unknown) {
             self.heard = Vec::new();
         }
         proves
@@ -133,16 +135,16 @@ impl Fence {
     }
 
     /// Records that the connection is greeted again.
-    pub(super) fn greet(&mut self) {
+    pub(super) fn record_greeting(&mut self) {
         self.greetings = self.greetings.saturating_sub(1);
     }
 
     fn is_reset_alike(&self, words: &[u8]) -> bool {
-        matches!(&self.reset, Reset::Likely(reset) if **reset == *words)
+        matches!(&self.reset, ResetReply::Likely(reset) if **reset == *words)
     }
 
     fn make_ambiguous(&mut self) {
-        (self.reset, self.heard) = (Reset::Ambiguous, Vec::new());
+        (self.reset, self.heard) = (ResetReply::Ambiguous, Vec::new());
     }
 }
 
@@ -179,10 +181,10 @@ mod tests {
     /// A first window with the replies given, and a fence behind it.
     fn after(mail: &[u8], rcpt: &[u8], reset: &[u8]) -> Fence {
         let mut fence = Fence::new(true);
-        assert_eq!(fence.hear(250, mail), Ok(()));
-        assert_eq!(fence.hear(250, rcpt), Ok(()));
+        assert_eq!(fence.record_reply(250, mail), Ok(()));
+        assert_eq!(fence.record_reply(250, rcpt), Ok(()));
         assert!(!is_reset(&mut fence, reset), "nothing is known of it");
-        fence.greet();
+        fence.record_greeting();
         assert!(fence.is_greeting(250, EHLO, true));
         fence
     }
@@ -190,10 +192,10 @@ mod tests {
     #[test]
     fn words_for_reset_alone_are_a_fence_once_a_greeting_has_shown_them() {
         let mut fence = after(MAIL, RCPT, RSET);
-        assert_eq!(fence.hear(250, RCPT), Ok(()));
+        assert_eq!(fence.record_reply(250, RCPT), Ok(()));
         assert!(is_reset(&mut fence, RSET));
         // A surplus reply shifts: the answer to RSET comes in the place of MAIL's, and RCPT's in that of RSET.
-        assert_eq!(fence.hear(250, RSET), Err(OutOfStep));
+        assert_eq!(fence.record_reply(250, RSET), Err(OutOfStep));
         assert!(!is_reset(&mut fence, RCPT));
         assert!(!is_reset(&mut fence, RSET), "what differs from time to time tells nothing");
     }
@@ -205,13 +207,13 @@ mod tests {
         }
         // Later on as well: then it is known that something is wrong.
         let mut fence = after(MAIL, RCPT, RSET);
-        assert_eq!(fence.hear(250, RSET), Err(OutOfStep));
+        assert_eq!(fence.record_reply(250, RSET), Err(OutOfStep));
     }
 
     #[test]
     fn words_are_learnt_from_several_resets_only_if_all_are_alike() {
         let mut fence = Fence::new(true);
-        assert_eq!(fence.hear(250, MAIL), Ok(()));
+        assert_eq!(fence.record_reply(250, MAIL), Ok(()));
         assert!(!is_reset(&mut fence, RSET) && !is_reset(&mut fence, b"250 2.0.0 Flushed\r\n"));
         assert!(fence.is_greeting(250, EHLO, true), "the greeting is a fence all the same");
         assert!(!is_reset(&mut fence, RSET));
@@ -220,7 +222,7 @@ mod tests {
     #[test]
     fn a_shifted_reply_is_no_greeting_and_spoils_what_was_learnt() {
         let mut fence = Fence::new(true);
-        assert_eq!(fence.hear(250, MAIL), Ok(()));
+        assert_eq!(fence.record_reply(250, MAIL), Ok(()));
         assert!(!is_reset(&mut fence, RCPT));
         assert!(!fence.is_greeting(250, RSET, false));
         assert!(!is_reset(&mut fence, RCPT));
@@ -230,12 +232,12 @@ mod tests {
     fn a_refused_greeting_is_a_fence_unless_recipients_are_refused_alike() {
         let refused = b"503 5.5.1 Duplicate HELO/EHLO\r\n";
         let mut fence = Fence::new(true);
-        assert_eq!(fence.hear(250, MAIL), Ok(()));
+        assert_eq!(fence.record_reply(250, MAIL), Ok(()));
         assert!(!is_reset(&mut fence, RSET));
         assert!(fence.is_greeting(503, refused, false));
         assert!(is_reset(&mut fence, RSET));
         let mut fence = Fence::new(true);
-        assert_eq!(fence.hear(503, b"503 5.5.1 need MAIL\r\n"), Ok(()));
+        assert_eq!(fence.record_reply(503, b"503 5.5.1 need MAIL\r\n"), Ok(()));
         assert!(!fence.is_greeting(503, refused, false));
         assert!(!Fence::new(true).is_greeting(550, b"550 5.1.1 no\r\n", false));
     }
@@ -244,11 +246,11 @@ mod tests {
     fn a_greeting_of_one_line_proves_only_what_no_other_reply_says() {
         let ok = b"250 OK\r\n";
         let mut fence = Fence::new(true);
-        assert_eq!(fence.hear(250, MAIL), Ok(()));
+        assert_eq!(fence.record_reply(250, MAIL), Ok(()));
         assert!(!is_reset(&mut fence, ok));
         assert!(!fence.is_greeting(250, ok, true), "said to RSET as well");
         let mut fence = Fence::new(true);
-        assert_eq!(fence.hear(250, ok), Ok(()));
+        assert_eq!(fence.record_reply(250, ok), Ok(()));
         assert!(!fence.is_greeting(250, ok, true), "said to MAIL as well");
         assert!(Fence::new(true).is_greeting(250, b"250 mx\r\n", true));
     }
@@ -257,7 +259,7 @@ mod tests {
     fn memory_is_bounded() {
         let mut fence = Fence::new(true);
         for n in 0..10_000 {
-            assert_eq!(fence.hear(550, format!("550 <user{n}> unknown").as_bytes()), Ok(()));
+            assert_eq!(fence.record_reply(550, format!("550 <user{n}> unknown").as_bytes()), Ok(()));
         }
         assert!(fence.heard.len() <= MAX_HEARD);
         assert!(!is_reset(&mut fence, RSET));
@@ -269,7 +271,7 @@ mod tests {
     fn a_connection_is_greeted_again_three_times() {
         let mut fence = Fence::new(true);
         assert!(fence.is_fresh());
-        (0..GREETINGS).for_each(|_| fence.greet());
+        (0..GREETINGS).for_each(|_| fence.record_greeting());
         assert!(!fence.may_greet() && !fence.is_fresh());
         assert!(!Fence::new(false).may_greet());
     }

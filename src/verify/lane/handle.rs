@@ -5,7 +5,7 @@ use std::{mem, ops::RangeInclusive, sync::Arc, time::Duration, vec};
 use tokio::time::Instant;
 
 use super::{
-    peer::{Peer, Source},
+    peer::{AnswerSource, Peer},
     question::Question,
     reply_cache::ReplyCache,
     state::Lane,
@@ -57,7 +57,7 @@ impl LaneHandle {
             let rejections = known.harvest.rejections(lane.limits.rejections);
             (known.refuses_rset, known.harvest.record_connection(rejections))
         };
-        let source = Source { mx_set, origin: RefusalOrigin::default(), host: Some(host), tls };
+        let source = AnswerSource { mx_set, origin: RefusalOrigin::default(), host: Some(host), tls };
         watchdog.record_opened();
         Some(Self {
             lane,
@@ -111,7 +111,7 @@ impl LaneHandle {
     }
 
     /// Records that the server does not know RSET.
-    pub(super) fn refuses_rset(&mut self) {
+    pub(super) fn record_rset_refused(&mut self) {
         self.refuses_rset = true;
         self.lane.lock().mx_sets[self.peer.mx_set].refuses_rset = true;
     }
@@ -155,8 +155,8 @@ impl LaneHandle {
     }
 
     /// The mailbox that the last reply names.
-    pub(super) fn named(&self) -> Option<&[u8]> {
-        self.last_reply.as_ref()?.named()
+    pub(super) fn named_mailbox(&self) -> Option<&[u8]> {
+        self.last_reply.as_ref()?.named_mailbox()
     }
 
     /// What the reply means, about a mailbox if it answers RCPT; looked up anew only where it is not like the one before.

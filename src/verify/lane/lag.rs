@@ -46,19 +46,19 @@ impl Lag {
     }
 
     /// Records that one more connection waits for the host.
-    pub(super) fn begin(&mut self, now: Instant) {
+    pub(super) fn record_wait(&mut self, now: Instant) {
         self.grow(now);
         self.waiting += 1;
     }
 
     /// Records that a connection does not wait any more.
-    pub(super) fn end(&mut self, now: Instant) {
+    pub(super) fn record_wait_over(&mut self, now: Instant) {
         self.grow(now);
         self.waiting = self.waiting.saturating_sub(1);
     }
 
     /// Records so many answers, each of which may take `per_answer`.
-    pub(super) fn answered(&mut self, answers: u64, per_answer: Duration, now: Instant) {
+    pub(super) fn record_answers(&mut self, answers: u64, per_answer: Duration, now: Instant) {
         self.grow(now);
         let answers = u32::try_from(answers).unwrap_or(u32::MAX);
         self.lag = self.lag.saturating_sub(per_answer.saturating_mul(answers));
@@ -102,12 +102,12 @@ mod tests {
         let start = Instant::now();
         let mut lag = Lag::new(start);
         assert_eq!(lag.at(after(start, 100)), Duration::ZERO);
-        lag.begin(after(start, 100));
+        lag.record_wait(after(start, 100));
         assert_eq!(lag.at(after(start, 110)).as_secs(), 10);
         // Two connections that wait at once wait once.
-        lag.begin(after(start, 110));
-        lag.end(after(start, 120));
-        lag.end(after(start, 130));
+        lag.record_wait(after(start, 110));
+        lag.record_wait_over(after(start, 120));
+        lag.record_wait_over(after(start, 130));
         assert_eq!(lag.at(after(start, 1_000)).as_secs(), 30);
     }
 
@@ -115,10 +115,10 @@ mod tests {
     fn answers_take_it_off_and_are_not_saved_up() {
         let start = Instant::now();
         let mut lag = Lag::new(start);
-        lag.begin(start);
-        lag.answered(1_000_000, PER_ANSWER, after(start, 20));
+        lag.record_wait(start);
+        lag.record_answers(1_000_000, PER_ANSWER, after(start, 20));
         assert_eq!(lag.at(after(start, 20)), Duration::ZERO);
-        lag.answered(1, PER_ANSWER, after(start, 40));
+        lag.record_answers(1, PER_ANSWER, after(start, 40));
         assert_eq!(lag.at(after(start, 40)).as_secs(), 14);
     }
 
@@ -129,12 +129,12 @@ mod tests {
         for seconds_an_answer in [1, 5, 6, 7, 10, 29, 500] {
             let start = Instant::now();
             let mut lag = Lag::new(start);
-            lag.begin(start);
+            lag.record_wait(start);
             let (mut now, mut answers) = (start, 0);
             while lag.at(now) < limit && answers < 1_000 {
                 now += Duration::from_secs(1);
                 if now.duration_since(start).as_secs().is_multiple_of(seconds_an_answer) {
-                    lag.answered(1, PER_ANSWER, now);
+                    lag.record_answers(1, PER_ANSWER, now);
                     answers += 1;
                 }
             }

@@ -278,13 +278,13 @@ mod tests {
     async fn the_lag_of_a_host_with_nothing_to_ask_is_forgotten_and_that_of_one_at_work_is_not() {
         let minute = Duration::from_secs(60);
         let mut mx_set = MxSet::new(Vec::new());
-        mx_set.lag.lock().begin(Instant::now());
+        mx_set.lag.lock().record_wait(Instant::now());
         mx_set.live = 1;
         tokio::time::advance(minute).await;
         mx_set.forget_old_lag();
         assert_eq!(mx_set.lag.lock().at(Instant::now()), minute);
         mx_set.live = 0;
-        mx_set.lag.lock().end(Instant::now());
+        mx_set.lag.lock().record_wait_over(Instant::now());
         mx_set.forget_old_lag();
         assert_eq!(mx_set.lag.lock().at(Instant::now()), Duration::ZERO);
     }

@@ -99,7 +99,7 @@ impl LaneInner {
         }
         for question in &mut questions {
             match question {
-                Question::Item(item) => item.start(asked),
+                Question::Item(item) => item.record_start(asked),
                 Question::Control { .. } => peer.harvest.controlled = true,
                 Question::CatchAll { .. } => {}
             }

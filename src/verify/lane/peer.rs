@@ -11,7 +11,7 @@ use crate::{
 
 /// Where an answer comes from, as records tell it.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
+pub(super) struct AnswerSource {
     pub(super) mx_set: usize,
     pub(super) origin: RefusalOrigin,
     pub(super) host: Option<Arc<str>>,
@@ -21,7 +21,7 @@ pub(super) struct Source {
 /// See the [module](self).
 pub(super) struct Peer {
     pub(super) mx_set: usize,
-    source: Source,
+    source: AnswerSource,
     pub(super) smtputf8: bool,
     pub(super) pipelining: bool,
     pub(super) ipv6: bool,
@@ -35,7 +35,7 @@ pub(super) struct Peer {
 
 impl Peer {
     /// Returns the peer of a connection that has just joined its lane.
-    pub(super) fn new(source: Source, connection: &Connection, harvest: ConnectionRefusals) -> Self {
+    pub(super) fn new(source: AnswerSource, connection: &Connection, harvest: ConnectionRefusals) -> Self {
         Self {
             mx_set: source.mx_set,
             source,
@@ -53,7 +53,7 @@ impl Peer {
     pub(super) fn without_connection(mx_set: usize) -> Self {
         Self {
             mx_set,
-            source: Source { mx_set, origin: RefusalOrigin::default(), host: None, tls: None },
+            source: AnswerSource { mx_set, origin: RefusalOrigin::default(), host: None, tls: None },
             smtputf8: false,
             pipelining: true,
             ipv6: false,
@@ -63,7 +63,7 @@ impl Peer {
         }
     }
 
-    pub(super) fn source(&self) -> &Source {
+    pub(super) fn source(&self) -> &AnswerSource {
         &self.source
     }
 

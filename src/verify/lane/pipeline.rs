@@ -263,7 +263,7 @@ impl<'a> Pipeline<'a> {
     }
 
     async fn send_window(&mut self, window: Window) -> Result<(), SessionError> {
-        self.handle.lane.context.room().await;
+        self.handle.lane.context.wait_for_capacity().await;
         let Window { questions, expected, smtputf8, last, alone } = window;
         let count = questions.len();
         self.budget.record_transaction();
@@ -328,7 +328,7 @@ impl<'a> Pipeline<'a> {
     }
 
     fn greet(&mut self) -> Result<(), SessionError> {
-        self.fence.greet();
+        self.fence.record_greeting();
         self.greeting_owed = true;
         let name = self.handle.lane.context.config.client.name.clone();
         let greeting = match self.connection.greeted_by() {
@@ -358,7 +358,7 @@ impl<'a> Pipeline<'a> {
         let code = reply.code();
         match verb {
             Verb::Mail | Verb::Rcpt => {
-                self.fence.hear(code, reply.as_bytes()).map_err(|OutOfStep| unsolicited(code))?;
+                self.fence.record_reply(code, reply.as_bytes()).map_err(|OutOfStep| unsolicited(code))?;
             }
             Verb::Rset if self.fence.is_known_reset(reply.as_bytes()) => {
                 self.end_window();
@@ -394,7 +394,7 @@ impl<'a> Pipeline<'a> {
         let status = outcome.verdict.status();
         window.answer(outcome, count, self.connection.last_read());
         self.handle.peer.harvest.record_answers(status, count, random);
-        if let Some(named) = self.handle.named() {
+        if let Some(named) = self.handle.named_mailbox() {
             match window.names(named, count) {
                 Some(true) => self.prove(),
                 Some(false) => return Err(unsolicited(code)),
@@ -410,7 +410,7 @@ impl<'a> Pipeline<'a> {
             // The server does not know the command, and the transaction goes on: what was asked behind it is void.
             500 | 502 => {
                 self.reset_refused = true;
-                self.handle.refuses_rset();
+                self.handle.record_rset_refused();
                 self.windows.iter_mut().skip(1).for_each(|window| window.void = true);
             }
             // RSET cannot fail otherwise (RFC 5321 4.1.1.5): this is the reply to something else.

@@ -16,20 +16,20 @@ use std::{collections::VecDeque, fmt, mem};
 use super::question::Question;
 
 /// Questions that are asked again together, in a window of their own.
-pub(super) type Batch = Vec<Question>;
+pub(super) type QuestionBatch = Vec<Question>;
 
 /// Which questions may have broken a connection.
 pub(super) enum Suspects {
     /// None.
     None,
     /// A batch that was to be asked, and was not.
-    Untested(Batch),
+    Untested(QuestionBatch),
     /// This one, which was alone.
-    One(Batch),
+    One(QuestionBatch),
     /// The one in the middle, which was next to be answered; or else one of those before or behind it.
-    Around([Batch; 3]),
+    Around([QuestionBatch; 3]),
     /// Any of them.
-    Halves([Batch; 2]),
+    Halves([QuestionBatch; 2]),
 }
 
 impl Suspects {
@@ -74,7 +74,7 @@ impl Suspects {
 
 impl fmt::Debug for Suspects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sizes = |batches: &[Batch]| batches.iter().map(Vec::len).collect::<Vec<_>>();
+        let sizes = |batches: &[QuestionBatch]| batches.iter().map(Vec::len).collect::<Vec<_>>();
         match self {
             Self::None => f.write_str("None"),
             Self::Untested(batch) => f.debug_tuple("Untested").field(&batch.len()).finish(),
@@ -89,7 +89,7 @@ impl fmt::Debug for Suspects {
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: VecDeque<Question>,
-    batches: VecDeque<Batch>,
+    batches: VecDeque<QuestionBatch>,
     /// Whether a batch is being asked; no other is until that is over.
     testing: bool,
     /// Of all, those that need SMTPUTF8.
@@ -150,7 +150,7 @@ impl Queue {
         self.next_batch().is_some()
     }
 
-    fn next_batch(&self) -> Option<&Batch> {
+    fn next_batch(&self) -> Option<&QuestionBatch> {
         // What is known of the server comes before all that it is asked.
         let control = matches!(self.waiting.front(), Some(Question::Control { .. }));
         self.batches.front().filter(|_| !self.testing && !control)
@@ -175,7 +175,7 @@ impl Queue {
     }
 
     /// Adds suspects to be asked next, each batch in a window of its own; empty ones are left out.
-    pub(super) fn suspect(&mut self, batches: impl DoubleEndedIterator<Item = Batch>) {
+    pub(super) fn suspect(&mut self, batches: impl DoubleEndedIterator<Item = QuestionBatch>) {
         for batch in batches.rev().filter(|batch| !batch.is_empty()) {
             self.utf8 += batch.iter().filter(|question| question.needs_smtputf8()).count();
             self.batches.push_front(batch);
@@ -192,7 +192,7 @@ impl Queue {
 
     /// Gives the questions up that `keep` does not hold.
     pub(super) fn retain(&mut self, keep: impl Fn(&Question) -> bool) {
-        let all = |batches: &VecDeque<Batch>, waiting: &VecDeque<Question>| {
+        let all = |batches: &VecDeque<QuestionBatch>, waiting: &VecDeque<Question>| {
             batches.iter().flatten().chain(waiting).filter(|question| question.needs_smtputf8()).count()
         };
         self.waiting.retain(&keep);

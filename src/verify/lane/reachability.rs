@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    peer::Source,
-    queue::{Batch, Suspects},
+    peer::AnswerSource,
+    queue::{QuestionBatch, Suspects},
     state::LaneInner,
 };
 use crate::verify::{Blame, CatchAll, SubStatus, outcome::Outcome, policy::harvest_defence::RefusalOrigin};
@@ -91,7 +91,7 @@ impl LaneInner {
             .map_or(UNREACHABLE_PAUSE, |scheduled| scheduled.min(UNREACHABLE_PAUSE));
         self.mx_sets[mx_set].paused = Some((now + pause, outcome.clone()));
         self.paused_until = self.paused_until.max(Some(now + pause));
-        let source = Source { mx_set, origin: RefusalOrigin::default(), host, tls: None };
+        let source = AnswerSource { mx_set, origin: RefusalOrigin::default(), host, tls: None };
         for question in self.take(mx_set) {
             self.settle(&source, question, outcome, now);
         }
@@ -110,7 +110,7 @@ impl LaneInner {
     /// may be why.
     pub(super) fn record_lost(
         &mut self,
-        source: &Source,
+        source: &AnswerSource,
         answer_count: u64,
         outcome: &Outcome,
         suspects: Suspects,
@@ -151,7 +151,7 @@ impl LaneInner {
 
     /// Has suspects asked about again. The one that was next to be answered, or was alone, has lost a connection: twice,
     /// and that is its answer.
-    fn ask_again(&mut self, source: &Source, suspects: Suspects, outcome: &Outcome, now: Instant) {
+    fn ask_again(&mut self, source: &AnswerSource, suspects: Suspects, outcome: &Outcome, now: Instant) {
         let batches = match suspects {
             Suspects::None => return,
             Suspects::Untested(batch) => vec![batch],
@@ -165,7 +165,13 @@ impl LaneInner {
     }
 
     /// Counts the loss of a connection for each question; those that have lost enough are settled.
-    fn count_losses(&mut self, source: &Source, batch: Batch, outcome: &Outcome, now: Instant) -> Batch {
+    fn count_losses(
+        &mut self,
+        source: &AnswerSource,
+        batch: QuestionBatch,
+        outcome: &Outcome,
+        now: Instant,
+    ) -> QuestionBatch {
         let mut left = Vec::new();
         for question in batch {
             match question.count_loss() {

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Replies up to this length are compared without their mailbox; of longer ones the classifier may not see the end.
-const MAX_CACHED_OCTETS: usize = 1024;
+const MAX_COMPARED_OCTETS: usize = 1024;
 /// Longer replies are not remembered: each connection would hold on to one of up to 64 KiB.
 const MAX_REMEMBERED_OCTETS: usize = 4096;
 
@@ -85,7 +85,7 @@ impl ReplyCache {
 
     /// The mailbox that the reply names between its first angle brackets, if it names one.
     #[inline]
-    pub(super) fn named(&self) -> Option<&[u8]> {
+    pub(super) fn named_mailbox(&self) -> Option<&[u8]> {
         let named = match &self.mailbox {
             Some(mailbox) => &self.words[mailbox.clone()],
             None => {
@@ -104,7 +104,7 @@ fn bracketed(words: &[u8], mailbox: &str) -> Option<Range<usize>> {
     let there = words.get(start..end)? == mailbox.as_bytes() && words.get(end) == Some(&b'>');
     // A quoted local part may hold brackets and blanks itself.
     let plain = !mailbox.starts_with('"');
-    (there && plain && words.len() <= MAX_CACHED_OCTETS).then_some(start..end)
+    (there && plain && words.len() <= MAX_COMPARED_OCTETS).then_some(start..end)
 }
 
 #[cfg(test)]
@@ -149,7 +149,7 @@ mod tests {
         for (lines, remembered) in [(1, true), (3, true), (60, false)] {
             let mut said = ReplyCache::new(classifier, Verb::Rcpt, &of(lines), None);
             assert!(said.words.len() <= MAX_REMEMBERED_OCTETS);
-            assert_eq!(said.named(), Some(&b"ann@a.test"[..]), "{lines} lines");
+            assert_eq!(said.named_mailbox(), Some(&b"ann@a.test"[..]), "{lines} lines");
             assert_eq!(said.is_repeated(Verb::Rcpt, &of(lines), None), remembered, "{lines} lines");
         }
     }

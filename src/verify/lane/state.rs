@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     mx_set::MxSet,
     question::{DelayedQuestion, Question},
-    queue::Batch,
+    queue::QuestionBatch,
     status::{self, Block, LaneState},
 };
 use crate::verify::{
@@ -172,7 +172,11 @@ impl LaneInner {
     }
 
     /// Puts suspects back, to be asked next, each batch by itself.
-    pub(super) fn put_back_suspects(&mut self, mx_set: usize, batches: impl IntoIterator<Item = Batch>) {
+    pub(super) fn put_back_suspects(
+        &mut self,
+        mx_set: usize,
+        batches: impl IntoIterator<Item = QuestionBatch>,
+    ) {
         let mut batches: Vec<_> = batches.into_iter().collect();
         for batch in &mut batches {
             batch.iter().for_each(|question| self.mx_sets[mx_set].rates.record_unanswered(question.cohort()));

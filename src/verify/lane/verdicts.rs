@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{
     catch_all::{CatchAllState, random_mailbox},
     mx_set::Accepted,
-    peer::{Peer, Source},
+    peer::{AnswerSource, Peer},
     question::{DelayedQuestion, Question},
     state::LaneInner,
     window::{Answer, AnswerContext, BatchEffect, MAX_WINDOWS_IN_FLIGHT, SentWindow},
@@ -203,7 +203,7 @@ impl LaneInner {
         // The attempt that is taken back.
         item.attempts -= u32::from(outcome.verdict.retry.is_some());
         let source =
-            Source { mx_set, origin: RefusalOrigin::default(), host: record.mx_host, tls: record.tls };
+            AnswerSource { mx_set, origin: RefusalOrigin::default(), host: record.mx_host, tls: record.tls };
         self.settle_unreached(&source, Question::Item(item), outcome, now);
     }
 
@@ -223,7 +223,7 @@ impl LaneInner {
                 (None, None) => continue,
             };
             let host = self.mx_sets[mx_set].preferred().cloned();
-            let source = Source { mx_set, origin: RefusalOrigin::default(), host, tls: None };
+            let source = AnswerSource { mx_set, origin: RefusalOrigin::default(), host, tls: None };
             for question in self.take(mx_set) {
                 self.settle_unreached(&source, question, &outcome, now);
             }
@@ -233,7 +233,7 @@ impl LaneInner {
     /// Settles a question that its server could not be asked: as an attempt if asking again may help.
     pub(super) fn settle_unreached(
         &mut self,
-        source: &Source,
+        source: &AnswerSource,
         question: Question,
         outcome: &Outcome,
         now: Instant,
@@ -257,7 +257,13 @@ impl LaneInner {
     }
 
     /// Puts an outcome to its question.
-    pub(super) fn settle(&mut self, source: &Source, question: Question, outcome: &Outcome, at: Instant) {
+    pub(super) fn settle(
+        &mut self,
+        source: &AnswerSource,
+        question: Question,
+        outcome: &Outcome,
+        at: Instant,
+    ) {
         match question {
             Question::Item(item) => self.settle_item(source, item, outcome, at),
             Question::CatchAll { domain, probe, attempts, .. } => {
@@ -285,14 +291,14 @@ impl LaneInner {
         self.context.config.pause(attempts)
     }
 
-    fn settle_item(&mut self, source: &Source, mut item: Item, outcome: &Outcome, at: Instant) {
+    fn settle_item(&mut self, source: &AnswerSource, mut item: Item, outcome: &Outcome, at: Instant) {
         item.attempts += 1;
         let pause = self.pause(outcome, item.attempts);
         if let Some(pause) = pause
             && self.context.retry_owner == RetryOwner::Engine
         {
             item.losses = 0;
-            item.start(self.context.timestamp(at));
+            item.record_start(self.context.timestamp(at));
             self.context.release_permit(&mut item);
             self.delayed.push(DelayedQuestion {
                 due: at + pause,
@@ -326,7 +332,7 @@ impl LaneInner {
     }
 
     /// A verdict that stands once the next acceptance shows that the server is honest with us.
-    fn settle_refused(&mut self, source: &Source, mut item: Item, record: Record, at: Instant) {
+    fn settle_refused(&mut self, source: &AnswerSource, mut item: Item, record: Record, at: Instant) {
         let mx_set = source.mx_set;
         // A caller may think that it is done, and the attempts of what it takes back begin anew.
         let lied = self.mx_sets[mx_set].harvest.was_detected();
@@ -346,7 +352,7 @@ impl LaneInner {
     }
 
     /// What acceptance is worth depends on whether the domain accepts just anything.
-    fn settle_accepted(&mut self, source: &Source, item: Item, record: Record) {
+    fn settle_accepted(&mut self, source: &AnswerSource, item: Item, record: Record) {
         let mailbox = item.mailbox_of(&record.address);
         let mx_set = &mut self.mx_sets[source.mx_set];
         let told = !self.context.known.is_empty() && source.host.as_ref() == mx_set.preferred();
@@ -372,7 +378,7 @@ impl LaneInner {
         self.accept(source.mx_set, &item, record, known);
     }
 
-    fn settle_domain(&mut self, source: &Source, domain: u32, name: &str, outcome: &Outcome) {
+    fn settle_domain(&mut self, source: &AnswerSource, domain: u32, name: &str, outcome: &Outcome) {
         let lies = self.mx_sets[source.mx_set].harvest.active_defence().is_some();
         let catch_all = match outcome.verdict.sub_status {
             SubStatus::Accepted => CatchAll::Accepted,
@@ -403,7 +409,7 @@ impl LaneInner {
     fn accept(&mut self, mx_set: usize, item: &Item, mut record: Record, catch_all: CatchAll) {
         let mailbox = item.mailbox_of(&record.address);
         self.mx_sets[mx_set].harvest.add_control(item.domain, mailbox, Some(catch_all));
-        self.context.accepted(&mut record, catch_all);
+        self.context.apply_catch_all(&mut record, catch_all);
         self.context.done(item, record, &mut self.event_batch);
     }
 }

@@ -20,11 +20,11 @@ pub(super) struct Watchdog {
     permit: Permit,
     /// Answers so far, that the connection is open being one.
     answers: AtomicU64,
-    progress: Mutex<Progress>,
+    progress: Mutex<AnswerProgress>,
 }
 
 /// What the watchdog has seen.
-struct Progress {
+struct AnswerProgress {
     /// Answers that were taken off the lag.
     counted: u64,
     /// When the last of them was seen.
@@ -44,8 +44,8 @@ impl Watchdog {
 
     fn new(lane: Arc<Lane>, mx_set: usize, lag: SharedLag, permit: Permit) -> Self {
         let now = Instant::now();
-        lag.lock().begin(now);
-        let progress = Progress { counted: 0, at: now, open: false, idle: false };
+        lag.lock().record_wait(now);
+        let progress = AnswerProgress { counted: 0, at: now, open: false, idle: false };
         let (deadlines, answers) = (lane.context.deadlines, AtomicU64::new(0));
         Self { lane, mx_set, deadlines, lag, permit, answers, progress: Mutex::new(progress) }
     }
@@ -90,8 +90,8 @@ impl Watchdog {
         let mut progress = self.progress();
         (progress.at, progress.idle) = (now, idle);
         match idle {
-            true => self.lag.lock().end(now),
-            false => self.lag.lock().begin(now),
+            true => self.lag.lock().record_wait_over(now),
+            false => self.lag.lock().record_wait(now),
         }
         drop(progress);
         self.permit.set_slow(false);
@@ -158,11 +158,11 @@ impl Watchdog {
         let more = answers - progress.counted;
         if more > 0 {
             (progress.counted, progress.at) = (answers, now);
-            self.lag.lock().answered(more, self.deadlines.per_answer, now);
+            self.lag.lock().record_answers(more, self.deadlines.per_answer, now);
         }
     }
 
-    fn progress(&self) -> MutexGuard<'_, Progress> {
+    fn progress(&self) -> MutexGuard<'_, AnswerProgress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -172,7 +172,7 @@ impl Drop for Watchdog {
         let now = Instant::now();
         self.count(now);
         if !self.progress().idle {
-            self.lag.lock().end(now);
+            self.lag.lock().record_wait_over(now);
         }
     }
 }

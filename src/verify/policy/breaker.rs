@@ -78,7 +78,7 @@ pub(in crate::verify) enum BlockScope {
 
 /// Why and until when a provider is left alone.
 #[derive(Clone, Debug)]
-struct Blocked {
+struct ProviderBlock {
     outcome: Outcome,
     until: Instant,
 }
@@ -124,7 +124,7 @@ pub(in crate::verify) struct ProviderBreaker {
     /// Provisional verdicts of all MX sets, and octets of their texts.
     provisional: usize,
     octets: usize,
-    blocked: Option<Blocked>,
+    blocked: Option<ProviderBlock>,
     trips: u32,
     /// Domains that do not want us.
     domains: HashMap<u32, Outcome>,
@@ -189,7 +189,7 @@ impl ProviderBreaker {
     /// Records that a recipient was accepted, or refused for its own sake.
     fn record_recipient_answer(&mut self, domain: u32) {
         let PolicyRun { run, row, judged } = &mut self.policy;
-        run.accepted();
+        run.record_acceptance();
         *row = (0, None);
         if judged.1 != Some(domain) {
             judged.0.insert(domain);
@@ -238,7 +238,7 @@ impl ProviderBreaker {
     ) -> BlockScope {
         let probation = self.is_on_probation(now);
         let PolicyRun { run, row, judged } = &mut self.policy;
-        run.refused();
+        run.record_refusal();
         let several = row.0 > 0 && row.1 != Some(domain);
         *row = (row.0 + 1, (!several).then_some(domain));
         let nothing_else = judged.0.is_empty();
@@ -362,7 +362,7 @@ impl ProviderBreaker {
     pub(in crate::verify) fn block_for(&mut self, first: Option<Duration>, outcome: &Outcome, now: Instant) {
         let first = first.map_or(BLOCK_DURATION.0, |first| first.min(BLOCK_DURATION.0));
         let alone = first.saturating_mul(1 << self.trips.min(8)).min(BLOCK_DURATION.1);
-        self.blocked = Some(Blocked { outcome: outcome.clone(), until: now + alone });
+        self.blocked = Some(ProviderBlock { outcome: outcome.clone(), until: now + alone });
         self.trips += 1;
         self.row = (0, None);
     }

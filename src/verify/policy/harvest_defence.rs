@@ -70,13 +70,13 @@ impl ConnectionRefusals {
     pub(in crate::verify) fn record_answers(&mut self, status: Status, count: usize, random: bool) {
         match status {
             Status::Deliverable => {
-                self.run.accepted();
+                self.run.record_acceptance();
                 self.before = self.refused;
             }
             Status::Undeliverable => {
                 self.refused = self.refused.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
                 if !random {
-                    (0..count).for_each(|_| self.run.refused());
+                    (0..count).for_each(|_| self.run.record_refusal());
                 }
             }
             _ => {}
@@ -158,8 +158,8 @@ impl HarvestDetector {
 
     /// Records that a recipient was accepted who was `asked` about at a time.
     pub(in crate::verify) fn record_acceptance(&mut self, on: &mut ConnectionRefusals, asked: Instant) {
-        self.run.accepted();
-        on.settled.accepted();
+        self.run.record_acceptance();
+        on.settled.record_acceptance();
         if on.before >= on.many {
             self.honest = self.honest.saturating_add(on.before.saturating_sub(on.counted));
             on.counted = on.before;
@@ -178,8 +178,8 @@ impl HarvestDetector {
     ) {
         self.refusals = self.refusals.saturating_add(1);
         if !random {
-            self.run.refused();
-            on.settled.refused();
+            self.run.record_refusal();
+            on.settled.record_refusal();
             (self.refused, self.inconclusive) = (Some(domain), false);
         }
     }
@@ -242,7 +242,7 @@ impl HarvestDetector {
     pub(in crate::verify) fn origin(&self, on: &ConnectionRefusals) -> RefusalOrigin {
         let refusals = self.refusals.saturating_add(1);
         let doubtful = [self.run, on.settled].into_iter().any(|mut run| {
-            run.refused();
+            run.record_refusal();
             self.is_due(&run, refusals)
         });
         // As long as nobody was accepted, there is no control, and yet it may be too late for one.
@@ -261,7 +261,7 @@ impl HarvestDetector {
     pub(in crate::verify) fn is_improbable(&self, refusals: usize) -> bool {
         let mut run = self.run;
         run.explained();
-        (0..refusals).for_each(|_| run.refused());
+        (0..refusals).for_each(|_| run.record_refusal());
         self.refusals >= MIN_REFUSALS && run.is_improbable(LAST_CONTROL_RUN)
     }
 

@@ -76,11 +76,11 @@ pub struct ProvidersError {
 /// The file, as written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct ProvidersFile {
     #[serde(default)]
     default: WrittenLimits,
     #[serde(default)]
-    provider: Vec<Written>,
+    provider: Vec<WrittenProvider>,
 }
 
 #[derive(Default, Deserialize)]
@@ -98,7 +98,7 @@ struct WrittenLimits {
 /// The same keys again: serde cannot flatten what denies unknown fields.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct WrittenProvider {
     name: Spanned<String>,
     mx: Spanned<Vec<Spanned<String>>>,
     connections: Option<NonZeroU32>,
@@ -180,7 +180,7 @@ impl Providers {
             let before = text.get(..span.start).unwrap_or_default();
             ProvidersError { line: before.matches('\n').count() + 1, problem }
         };
-        let file: File = toml::from_str(text)
+        let file: ProvidersFile = toml::from_str(text)
             .map_err(|error| at(error.span().unwrap_or_default(), error.message().replace('\n', ", ")))?;
         let default = Limits::UNKNOWN.with(&file.default);
         let (mut known, mut by_suffix) = (Vec::<Provider>::new(), HashMap::<Box<str>, usize>::new());

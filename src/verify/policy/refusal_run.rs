@@ -42,13 +42,13 @@ impl Default for RefusalRun {
 
 impl RefusalRun {
     /// Records an acceptance, which ends the run.
-    pub(super) fn accepted(&mut self) {
+    pub(super) fn record_acceptance(&mut self) {
         self.explained();
         self.accepted += 1.0;
     }
 
     /// Records a refusal.
-    pub(super) fn refused(&mut self) {
+    pub(super) fn record_refusal(&mut self) {
         let before = f64::from(self.length);
         self.probability *= (self.refused + before + 1.0) / (self.accepted + self.refused + before + 2.0);
         self.length = self.length.saturating_add(1);
@@ -96,8 +96,8 @@ mod tests {
 
     fn history(accepted: u32, refused: u32) -> RefusalRun {
         let mut run = RefusalRun::default();
-        (0..refused).for_each(|_| run.refused());
-        (0..accepted).for_each(|_| run.accepted());
+        (0..refused).for_each(|_| run.record_refusal());
+        (0..accepted).for_each(|_| run.record_acceptance());
         run
     }
 
@@ -119,7 +119,7 @@ mod tests {
         ] {
             let mut run = history(accepted, refused);
             let found = (1..=1_000).find(|_| {
-                run.refused();
+                run.record_refusal();
                 run.is_improbable(THRESHOLD)
             });
             assert_eq!(found, length, "after {accepted} acceptances and {refused} refusals");
@@ -130,14 +130,14 @@ mod tests {
     fn an_explained_run_is_history_and_a_forgotten_one_is_not() {
         let (mut explained, mut forgotten) = (history(10, 0), history(10, 0));
         for run in [&mut explained, &mut forgotten] {
-            (0..10).for_each(|_| run.refused());
+            (0..10).for_each(|_| run.record_refusal());
             assert!(run.is_improbable(THRESHOLD));
         }
         explained.explained();
         forgotten.forget();
         for run in [&mut explained, &mut forgotten] {
             assert_eq!(run.len(), 0);
-            (0..8).for_each(|_| run.refused());
+            (0..8).for_each(|_| run.record_refusal());
         }
         assert!(forgotten.is_improbable(THRESHOLD) && !explained.is_improbable(THRESHOLD));
     }
@@ -150,10 +150,10 @@ mod tests {
             let mut suspected = 0;
             for _ in 0..20_000 {
                 if random.f64() >= share {
-                    run.accepted();
+                    run.record_acceptance();
                     continue;
                 }
-                run.refused();
+                run.record_refusal();
                 if run.is_improbable(THRESHOLD) {
                     run.explained();
                     suspected += 1;
@@ -171,11 +171,11 @@ mod tests {
             seed: u64,
         ) {
             let (mut random, mut run) = (fastrand::Rng::with_seed(seed), RefusalRun::default());
-            (0..before).for_each(|_| if random.f64() < share { run.refused() } else { run.accepted() });
-            run.accepted();
+            (0..before).for_each(|_| if random.f64() < share { run.record_refusal() } else { run.record_acceptance() });
+            run.record_acceptance();
             let enough = (24.0 / (1.0 - share)).ceil() as u32;
             let found = (1..=enough).any(|_| {
-                run.refused();
+                run.record_refusal();
                 run.is_improbable(THRESHOLD)
             });
             prop_assert!(found, "not within {enough} refusals, where {share} are refused");
