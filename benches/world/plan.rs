@@ -5,7 +5,7 @@ use std::time::Duration;
 use smtp_pool::{
     proto::Mailbox,
     sandbox::{
-        Blocked, Delay, DomainConfig, ErrorLimits, Extension, HostConfig, Sandbox, Stage, Tarpit, Truth,
+        Blocked, Delay, DomainConfig, ErrorLimits, Extension, FaultStage, HostConfig, Sandbox, Tarpit, Truth,
         World,
     },
 };
@@ -83,14 +83,14 @@ impl Plan {
             errors: Some(ErrorLimits::default()),
             greylist: (host.kind == Kind::Greylist).then(|| Delay::from(GREYLIST)),
             blocked: (host.kind == Kind::Blocker).then_some(Blocked {
-                at: Stage::Rcpt,
+                at: FaultStage::Rcpt,
                 after: 100,
                 vague: 15,
             }),
             rcpts_per_transaction: (host.kind == Kind::Limits).then_some(5),
             announce_limits: host.kind == Kind::Limits,
             tarpit: (host.kind == Kind::Tarpit)
-                .then(|| Tarpit { octet: Delay::from(Duration::from_secs(1)), from: Stage::Connect }),
+                .then(|| Tarpit { octet: Delay::from(Duration::from_secs(1)), from: FaultStage::Connect }),
             ..HostConfig::default()
         });
         let mut users = vec![Vec::new(); self.domains];

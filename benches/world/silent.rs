@@ -23,7 +23,7 @@ use smtp_pool::{
     client::Timeouts,
     metrics::Metrics,
     proto::{ClientName, Mailbox},
-    sandbox::{DomainConfig, ErrorLimits, Extension, HostConfig, Sandbox, Stage, Tarpit, Truth, World},
+    sandbox::{DomainConfig, ErrorLimits, Extension, FaultStage, HostConfig, Sandbox, Tarpit, Truth, World},
     verify::{Record, Status, SubStatus, Verifier, VerifierConfig},
 };
 use tokio::{
@@ -108,7 +108,7 @@ impl Size {
             max_connections: Some(2),
             errors: Some(ErrorLimits::default()),
             tarpit: (Self::kind(n) == Kind::Tarpit)
-                .then(|| Tarpit { octet: OCTET.into(), from: Stage::Rcpt }),
+                .then(|| Tarpit { octet: OCTET.into(), from: FaultStage::Rcpt }),
             ..HostConfig::default()
         });
         let mut users = vec![Vec::new(); self.domains];

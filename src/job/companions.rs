@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    error::{ErrorContext, JobError, Result},
+    error::{FileErrorContext, JobError, Result},
     schema::{APPLICATION_ID, DRAFT_ID},
 };
 

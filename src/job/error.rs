@@ -140,11 +140,11 @@ impl From<rusqlite::Error> for JobError {
 pub(super) type Result<T> = std::result::Result<T, JobError>;
 
 /// Says what was being done when the system said no.
-pub(super) trait ErrorContext<T> {
+pub(super) trait FileErrorContext<T> {
     fn context(self, what: &'static str) -> Result<T>;
 }
 
-impl<T> ErrorContext<T> for io::Result<T> {
+impl<T> FileErrorContext<T> for io::Result<T> {
     fn context(self, what: &'static str) -> Result<T> {
         self.map_err(|error| JobError::Io { doing: what, error })
     }

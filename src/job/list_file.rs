@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
     digest::Digest,
-    error::{ErrorContext, Result},
+    error::{FileErrorContext, Result},
     input::Shape,
 };
 

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     companions::{canonical_path, companion_path, open_plain},
-    error::{ErrorContext, JobError, Result},
+    error::{FileErrorContext, JobError, Result},
 };
 
 /// Before the number of the process.

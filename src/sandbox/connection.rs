@@ -10,7 +10,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
-    Does, Stage,
+    Does, FaultStage,
     session::{Mx, ServerSession, Step},
     transport::{ReplyTiming, Reset, Transport},
 };
@@ -99,7 +99,7 @@ async fn handshake(
     session: &mut ServerSession,
     open: &mut Option<Open<'_>>,
 ) -> io::Result<Option<TlsStream<TcpStream>>> {
-    if let Some(does) = session.fault(Stage::Tls, None) {
+    if let Some(does) = session.fault(FaultStage::Tls, None) {
         // Not before the client began: octets behind the reply to STARTTLS would be an injection, another fault.
         stream.readable().await?;
         let mut transport = Transport::new(stream, &mx.config, session.rng.fork());

@@ -14,7 +14,7 @@ const LONG_LINE: usize = 10_000_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "named after the commands")]
-pub enum Stage {
+pub enum FaultStage {
     /// The banner.
     #[default]
     Connect,
@@ -41,14 +41,14 @@ pub enum Stage {
     Any,
 }
 
-impl Stage {
+impl FaultStage {
     /// Whether a description that names this stage means `reached`.
     pub(super) fn covers(self, reached: Self) -> bool {
         self == reached || (self == Self::Any && reached != Self::Tls)
     }
 }
 
-impl From<Verb> for Stage {
+impl From<Verb> for FaultStage {
     fn from(verb: Verb) -> Self {
         match verb {
             Verb::Connect => Self::Connect,
@@ -77,7 +77,7 @@ impl From<Verb> for Stage {
 pub struct Fault {
     /// Whose reply it concerns.
     #[serde(default)]
-    pub at: Stage,
+    pub at: FaultStage,
     /// Only RCPT for this recipient: a local part in any domain, or an address; both without regard to case and
     /// quoting. For the stages `rcpt` and `any`.
     #[serde(default)]
@@ -96,7 +96,7 @@ pub struct Fault {
 impl Fault {
     /// The fault, every time the stage is reached.
     #[must_use]
-    pub fn new(at: Stage, does: Does) -> Self {
+    pub fn new(at: FaultStage, does: Does) -> Self {
         Self { at, to: None, nth: None, every: None, does }
     }
 
@@ -119,7 +119,7 @@ impl Fault {
     }
 
     /// Whether the stage and the recipient fit.
-    pub(super) fn concerns(&self, stage: Stage, to: Option<&Mailbox>) -> bool {
+    pub(super) fn concerns(&self, stage: FaultStage, to: Option<&Mailbox>) -> bool {
         self.at.covers(stage) && self.to.as_deref().is_none_or(|name| to.is_some_and(|to| names(name, to)))
     }
 
@@ -137,7 +137,7 @@ impl Fault {
 
     /// Whether it can ever happen.
     pub(super) fn is_possible(&self) -> bool {
-        let names_recipients = matches!(self.at, Stage::Rcpt | Stage::Any);
+        let names_recipients = matches!(self.at, FaultStage::Rcpt | FaultStage::Any);
         self.nth != Some(0) && self.every != Some(0) && (self.to.is_none() || names_recipients)
     }
 }
@@ -154,7 +154,7 @@ fn names(name: &str, mailbox: &Mailbox) -> bool {
 
 /// What a server does that should not.
 ///
-/// At [`Stage::Tls`] only silence, EOF and reset differ; anything else is octets that are not TLS.
+/// At [`FaultStage::Tls`] only silence, EOF and reset differ; anything else is octets that are not TLS.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Does {

@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Delay, Fault, Stage};
+use super::{Delay, Fault, FaultStage};
 
 /// An MX host: one listening socket, and a server behind it. The default is a quick, patient server that offers
 /// every extension.
@@ -190,7 +190,7 @@ impl Default for ErrorLimits {
 #[serde(default, deny_unknown_fields)]
 pub struct Blocked {
     /// Which reply says so: `connect`, which closes too, or `ehlo`, `mail`, `rcpt`, …
-    pub at: Stage,
+    pub at: FaultStage,
     /// Only after the host has been asked for so many recipients, over all connections.
     pub after: u64,
     /// The first so many refusals of recipients do not say what is meant, but `550 5.1.1 … User unknown`, as some servers
@@ -226,5 +226,5 @@ pub struct Tarpit {
     pub octet: Delay,
     /// The first reply that is slow; all that follow are.
     #[serde(default)]
-    pub from: Stage,
+    pub from: FaultStage,
 }

@@ -25,7 +25,7 @@
 //!
 //! # Faults
 //!
-//! Each entry of `faults` says where ([`Stage`]), for which recipient, how often ([`Fault`]), and what ([`Does`]):
+//! Each entry of `faults` says where ([`FaultStage`]), for which recipient, how often ([`Fault`]), and what ([`Does`]):
 //!
 //! | field | value | meaning |
 //! |---|---|---|
@@ -119,7 +119,7 @@ mod tests;
 pub use self::{
     delay::{Delay, DelayError},
     directory::Truth,
-    fault::{Does, Fault, Stage},
+    fault::{Does, Fault, FaultStage},
     host::{Blocked, ErrorLimits, Extension, HarvestDefence, HostConfig, Tarpit},
     server::{HostRoute, Sandbox},
     stats::HostStats,

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{Classifier, Lists, Providers, Routes, deadlines::Deadlines};
+use super::{Classifier, Lists, Providers, Routes, policy::deadlines::Deadlines};
 use crate::{
     client::{ClientConfig, Timeouts},
     proto::{ClientName, ReversePath},

@@ -1,57 +1,38 @@
 //! Does this mailbox exist? MX, EHLO, MAIL, RCPT and never a message, for any number of addresses.
 //!
 //! ```text
-//! intake ─▶ run ─▶ router ─▶ mx ─▶ lane ─▶ probe (throttle) ─▶ outcome (classify) ─▶ record ─▶ run
-//!                                   └ queue (catch_all)
+//! input ─▶ run ─▶ router ─▶ dns/resolver ─▶ lane/worker ─▶ lane/pipeline ─▶ lane/verdicts ─▶ run
+//!                                           └ lane/state   └ outcome        └ record
 //! ```
+//!
+//! | folder | what it holds |
+//! |---|---|
+//! | `classify/` | the meaning of replies |
+//! | `dns/` | the mail servers of a domain |
+//! | `facts/` | what an address tells without its server |
+//! | `lane/` | the connections, queues and verdicts of one provider |
+//! | `policy/` | limits, budgets and breakers, without I/O |
 //!
 //! [`Verifier`] is the whole: [`verify_all`](Verifier::verify_all) for a list, and [`start`](Verifier::start) for a
 //! caller that keeps its own books, of a durable job for example; [`Classifier`] is of use by itself for people with bounce logs.
 
-mod answers;
-mod catch_all;
 mod classify;
 mod config;
-mod control;
-mod deadlines;
-mod desk;
-mod dnssec;
-mod draw;
-mod engine;
+mod context;
+mod dns;
 mod event;
 mod facts;
-mod family;
-mod fence;
-mod flight;
-mod group;
-mod harvest;
-mod intake;
-mod lag;
+mod input;
+mod item;
 mod lane;
-mod mx;
 mod outcome;
-mod pace;
 mod permits;
-mod probe;
-mod provider;
-mod queries;
-mod question;
-mod queue;
-mod reachability;
+mod policy;
 mod record;
-mod refusal_run;
-mod route;
 mod router;
 mod run;
-mod seat;
-mod settle;
-mod slow;
-mod spelling;
-mod standing;
-mod status;
-mod throttle;
 mod verdict;
-mod watchdog;
+mod verifier;
 
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -68,14 +49,16 @@ pub use self::{
         reply_text,
     },
     config::{RiskPolicy, VerifierConfig},
-    engine::{Verifier, VerifierError},
+    dns::resolver::{DnsConfigError, Exchangers, MailRoute, Resolved, Resolver, Routes, Unreachable},
     event::{Event, Task},
-    facts::{DomainFacts, Lists, is_role},
-    mx::{DnsConfigError, Exchangers, MailRoute, Resolved, Resolver, Routes, Unreachable},
-    provider::{Limits, Provider, Providers, ProvidersError},
+    facts::{
+        lists::{DomainFacts, Lists, is_role},
+        spelling::{did_you_mean, normal_form},
+    },
+    lane::status::{Block, BlockCause, LaneState, LaneStatus},
+    policy::provider::{Provider, ProviderLimits, Providers, ProvidersError},
     record::{CatchAll, MAX_TEXT, Record},
     run::{Ended, Events, Lanes, Records, Tasks},
-    spelling::{did_you_mean, normal_form},
-    status::{Block, BlockCause, LaneState, LaneStatus},
     verdict::{Blame, Status, SubStatus, Subject},
+    verifier::{Verifier, VerifierError},
 };

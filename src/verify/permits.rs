@@ -27,7 +27,7 @@ const SLOW_SHARE: usize = 4;
 
 /// So many permits; see the [module](self).
 #[derive(Debug)]
-pub(super) struct Permits(Mutex<Core>);
+pub(super) struct Permits(Mutex<PermitTable>);
 
 /// A permit, or a place in line for one. Dropping it releases it.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(super) struct Permit {
 
 impl Permits {
     pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Core::new(most))))
+        Arc::new(Self(Mutex::new(PermitTable::new(most))))
     }
 
     /// Waits for a permit, for what is `slow` as far as is known.
@@ -49,11 +49,11 @@ impl Permits {
         let signal = Arc::new(Signal::default());
         let id = self.lock().join(slow, Arc::clone(&signal));
         let permit = Permit { permits: Arc::clone(self), id, signal };
-        permit.signal.reached(State::Held).await;
+        permit.signal.reached(PermitState::Held).await;
         permit
     }
 
-    fn lock(&self) -> MutexGuard<'_, Core> {
+    fn lock(&self) -> MutexGuard<'_, PermitTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -72,14 +72,14 @@ impl Permit {
     /// Whether the permit is to be given back, as others wait for it.
     #[cfg(test)]
     fn is_asked_back(&self) -> bool {
-        self.signal.has_reached(State::AskedBack)
+        self.signal.has_reached(PermitState::AskedBack)
     }
 
     /// Waits until the permit is to be given back.
     ///
     /// Nothing is lost if the future is dropped.
     pub(super) async fn asked_back(&self) {
-        self.signal.reached(State::AskedBack).await;
+        self.signal.reached(PermitState::AskedBack).await;
     }
 }
 
@@ -92,7 +92,7 @@ impl Drop for Permit {
 /// How far a permit has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-enum State {
+enum PermitState {
     Waiting,
     Held,
     AskedBack,
@@ -106,16 +106,16 @@ struct Signal {
 }
 
 impl Signal {
-    fn set(&self, state: State) {
+    fn set(&self, state: PermitState) {
         self.state.store(state as u8, Ordering::Release);
         self.changed.notify_waiters();
     }
 
-    fn has_reached(&self, state: State) -> bool {
+    fn has_reached(&self, state: PermitState) -> bool {
         self.state.load(Ordering::Acquire) >= state as u8
     }
 
-    async fn reached(&self, state: State) {
+    async fn reached(&self, state: PermitState) {
         while !self.has_reached(state) {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
@@ -129,23 +129,23 @@ impl Signal {
 
 /// What is known of a permit.
 #[derive(Debug)]
-struct Entry {
-    state: State,
+struct PermitEntry {
+    state: PermitState,
     idle: bool,
     slow: bool,
-    /// Where it stands in [`Core::slow`].
+    /// Where it stands in [`PermitTable::slow`].
     since: u64,
     signal: Arc<Signal>,
 }
 
 /// All permits and who waits for them, without a clock and without waiting.
 #[derive(Debug)]
-struct Core {
+struct PermitTable {
     free: usize,
     share: usize,
     next: u64,
     /// Waiting or held, by number.
-    entries: BTreeMap<u64, Entry>,
+    entries: BTreeMap<u64, PermitEntry>,
     quick_waiting: VecDeque<u64>,
     slow_waiting: VecDeque<u64>,
     /// Held by slow hosts.
@@ -158,7 +158,7 @@ struct Core {
     asked: usize,
 }
 
-impl Core {
+impl PermitTable {
     fn new(most: usize) -> Self {
         let most = most.max(1);
         Self {
@@ -182,7 +182,8 @@ impl Core {
 
     fn join(&mut self, slow: bool, signal: Arc<Signal>) -> u64 {
         let id = self.number();
-        self.entries.insert(id, Entry { state: State::Waiting, idle: false, slow, since: 0, signal });
+        self.entries
+            .insert(id, PermitEntry { state: PermitState::Waiting, idle: false, slow, since: 0, signal });
         if slow { &mut self.slow_waiting } else { &mut self.quick_waiting }.push_back(id);
         self.balance();
         id
@@ -191,13 +192,13 @@ impl Core {
     fn release(&mut self, id: u64) {
         let Some(entry) = self.entries.remove(&id) else { return };
         match entry.state {
-            State::Waiting => {
+            PermitState::Waiting => {
                 let line = if entry.slow { &mut self.slow_waiting } else { &mut self.quick_waiting };
                 line.retain(|waiting| *waiting != id);
             }
-            State::Held | State::AskedBack => {
+            PermitState::Held | PermitState::AskedBack => {
                 self.free += 1;
-                self.asked -= usize::from(entry.state == State::AskedBack);
+                self.asked -= usize::from(entry.state == PermitState::AskedBack);
                 self.slow_held -= usize::from(entry.slow);
                 self.slow.remove(&(entry.since, id));
                 self.idle.remove(&id);
@@ -209,14 +210,14 @@ impl Core {
     fn set_slow(&mut self, id: u64, slow: bool) {
         let since = self.number();
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        if entry.slow == slow || entry.state == State::Waiting {
+        if entry.slow == slow || entry.state == PermitState::Waiting {
             return;
         }
         entry.slow = slow;
         if slow {
             entry.since = since;
             self.slow_held += 1;
-            if entry.state == State::Held {
+            if entry.state == PermitState::Held {
                 self.slow.insert((since, id));
             }
         } else {
@@ -229,7 +230,7 @@ impl Core {
     fn set_idle(&mut self, id: u64, idle: bool) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         entry.idle = idle;
-        if idle && entry.state == State::Held {
+        if idle && entry.state == PermitState::Held {
             self.idle.insert(id);
             self.balance();
         } else {
@@ -264,13 +265,13 @@ impl Core {
         let since = self.number();
         let Some(entry) = self.entries.get_mut(&id) else { return };
         self.free -= 1;
-        entry.state = State::Held;
+        entry.state = PermitState::Held;
         if entry.slow {
             entry.since = since;
             self.slow_held += 1;
             self.slow.insert((since, id));
         }
-        entry.signal.set(State::Held);
+        entry.signal.set(PermitState::Held);
     }
 
     fn ask_back(&mut self) {
@@ -293,11 +294,11 @@ impl Core {
 
     fn ask(&mut self, id: u64) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        entry.state = State::AskedBack;
+        entry.state = PermitState::AskedBack;
         self.asked += 1;
         self.slow.remove(&(entry.since, id));
         self.idle.remove(&id);
-        entry.signal.set(State::AskedBack);
+        entry.signal.set(PermitState::AskedBack);
     }
 }
 
@@ -442,7 +443,7 @@ mod tests {
         /// theirs to decide, and nobody waits beside a permit that he might have.
         #[test]
         fn permits_are_conserved(most in 1usize..12, steps in prop::collection::vec((0u8..6, any::<u16>()), 0..200)) {
-            let mut core = Core::new(most);
+            let mut core = PermitTable::new(most);
             let mut ids = Vec::new();
             for (step, which) in steps {
                 let id = (!ids.is_empty()).then(|| ids[which as usize % ids.len()]);
@@ -457,12 +458,12 @@ mod tests {
                     _ => {}
                 }
                 let of = |state| core.entries.values().filter(|entry| entry.state == state).count();
-                let (held, asked) = (of(State::Held), of(State::AskedBack));
+                let (held, asked) = (of(PermitState::Held), of(PermitState::AskedBack));
                 prop_assert_eq!(core.free + held + asked, most);
                 prop_assert_eq!(core.asked, asked);
-                let slow = |entry: &&Entry| entry.slow && entry.state != State::Waiting;
+                let slow = |entry: &&PermitEntry| entry.slow && entry.state != PermitState::Waiting;
                 prop_assert_eq!(core.slow_held, core.entries.values().filter(slow).count());
-                let waiting = of(State::Waiting);
+                let waiting = of(PermitState::Waiting);
                 prop_assert_eq!(core.quick_waiting.len() + core.slow_waiting.len(), waiting);
                 prop_assert!(core.free == 0 || waiting == 0);
                 if core.quick_waiting.len() > asked {

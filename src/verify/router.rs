@@ -1,10 +1,16 @@
 //! The router: each address to the lane of its domain, whose way is looked up once, and again as the DNS has it.
 //!
-//! It never waits for a lane: what a lane is given waits in its queue, and the places of the run bound all of it together.
+//! It never waits for a lane: what a lane is given waits in its queue, and the permits of the run bound all of it together.
+//!
+//! A list may have any number of domains, and the DNS gives each of them any servers.
+//!
+//! Once so many domains were met, or so many lanes opened, the router forgets all domains but those that are being looked
+//! up, and ends the lanes that have nothing to do. A domain that comes again is a new one: it is looked up in the cache of
+//! the resolver, gets a new number, and is asked once more whether it accepts any local part.
 
-mod forget;
+mod domains;
 
-use std::{borrow::Cow, mem, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::HashSet, mem, sync::Arc, time::Duration};
 
 use foldhash::HashMap;
 use memchr::memrchr;
@@ -14,47 +20,40 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use self::forget::{Domains, MAX_DOMAINS, MAX_LANES};
+use self::domains::{DomainState, DomainTable, MAX_DOMAINS};
 use super::{
     DomainFacts, Event, MailRoute, Resolver, Task, Unreachable,
-    desk::Desk,
-    engine::{Books, Context, Item},
-    lane,
-    mx::Exchangers,
+    context::{Context, RetryOwner},
+    dns::resolver::Exchangers,
+    item::Item,
+    lane::{self, state::Lane},
     outcome::Outcome,
-    run::{Lot, TOGETHER, places},
+    run::{BATCH_SIZE, EventBatch, permits_for},
 };
 use crate::proto::Mailbox;
 
 /// How long what the resolver said stands before it is asked again. Its cache knows how long the DNS lets it stand; and a
 /// failure, of which it knows nothing, is worth a new attempt then.
-const STANDS: Duration = Duration::from_secs(60);
+const ROUTE_VALIDITY: Duration = Duration::from_secs(60);
 
-/// A domain that was met: its place among those known, and its facts.
-type Met = (u32, DomainFacts);
+/// Lanes that may be idle beside those at work: some 10 KB each, with their servers in the pool.
+const MAX_LANES: usize = 4_096;
 
-/// What is known of a domain.
-enum Known {
-    /// Its way is being looked up; these wait.
-    Soon(Vec<Item>),
-    /// Its group, until this time.
-    Group(usize, Instant),
-    /// Nobody to ask, until this time or ever.
-    Nowhere(Outcome, Option<Instant>),
-}
+/// The number of a domain, and its facts.
+type DomainEntry = (u32, DomainFacts);
 
-/// A group of a lane.
-struct Group {
-    desk: Arc<Desk>,
+/// An MX set of a lane.
+struct LaneRef {
+    lane: Arc<Lane>,
     at: usize,
-    /// The parcel that gathers for it, if one does.
-    parcel: Option<usize>,
+    /// The batch that gathers for it, if one does.
+    item_batch: Option<usize>,
 }
 
-/// Items that travel to a group together.
+/// Items that go to an MX set together.
 #[derive(Default)]
-struct Parcel {
-    group: usize,
+struct ItemBatch {
+    lane_ref: usize,
     items: Vec<Item>,
 }
 
@@ -62,18 +61,18 @@ struct Parcel {
 pub(super) struct Router {
     context: Arc<Context>,
     resolver: Arc<Resolver>,
-    domains: HashMap<Box<str>, Met>,
-    known: Domains,
+    domains: HashMap<Box<str>, DomainEntry>,
+    domain_states: DomainTable,
     by_exchangers: HashMap<Exchangers, usize>,
     by_provider: HashMap<usize, usize>,
-    groups: Vec<Group>,
+    lane_refs: Vec<LaneRef>,
     /// Of which the first so many have something in them; the others keep their memory for the next time.
-    parcels: Vec<Parcel>,
-    packed: usize,
-    lanes: Vec<Arc<Desk>>,
+    item_batches: Vec<ItemBatch>,
+    batches_in_use: usize,
+    lanes: Vec<Arc<Lane>>,
     running: JoinSet<()>,
     lookups: JoinSet<(u32, MailRoute)>,
-    lot: Lot,
+    event_batch: EventBatch,
     /// Whether no more tasks will come.
     input_ended: bool,
     /// When the last came in.
@@ -90,16 +89,16 @@ impl Router {
             context,
             resolver,
             domains: HashMap::default(),
-            known: Domains::default(),
+            domain_states: DomainTable::default(),
             by_exchangers: HashMap::default(),
             by_provider: HashMap::default(),
-            groups: Vec::new(),
-            parcels: Vec::new(),
-            packed: 0,
+            lane_refs: Vec::new(),
+            item_batches: Vec::new(),
+            batches_in_use: 0,
             lanes: Vec::new(),
             running: JoinSet::new(),
             lookups: JoinSet::new(),
-            lot: Lot::default(),
+            event_batch: EventBatch::default(),
             input_ended: false,
             now: Instant::now(),
             most_domains: MAX_DOMAINS,
@@ -146,19 +145,19 @@ impl Router {
             None => match Mailbox::parse_lent(&address) {
                 Ok(mailbox) => {
                     let known = self.domains.get(mailbox.domain()).copied();
-                    let known = known.unwrap_or_else(|| self.meet(&mailbox));
+                    let known = known.unwrap_or_else(|| self.add_domain(&mailbox));
                     (mailbox, known)
                 }
                 Err(error) => {
-                    self.lot.places += places(&address);
+                    self.event_batch.permits += permits_for(&address);
                     let record = self.context.syntax_error(address, Outcome::of_syntax(error));
-                    self.lot.events.push(Event::Done { id, record });
+                    self.event_batch.events.push(Event::Done { id, record });
                     return;
                 }
             },
         };
-        // An address may be longer as it was written; from here on it has one place.
-        self.lot.places += places(&address) - 1;
+        // An address may be longer as it was written; from here on it has one permit.
+        self.event_batch.permits += permits_for(&address) - 1;
         let needs_smtputf8 = mailbox.needs_smtputf8();
         let (text, at) = mailbox.into_parts();
         let wire = match text {
@@ -167,15 +166,26 @@ impl Router {
         };
         // A mailbox has 254 octets at the most.
         let at = u8::try_from(at).unwrap_or(u8::MAX);
-        let (losses, started, placed) = (0, None, true);
-        let item =
-            Item { id, address, wire, at, needs_smtputf8, domain, facts, attempts, losses, started, placed };
+        let (losses, started, holds_permit) = (0, None, true);
+        let item = Item {
+            id,
+            address,
+            wire,
+            at,
+            needs_smtputf8,
+            domain,
+            facts,
+            attempts,
+            losses,
+            started,
+            holds_permit,
+        };
         self.route(item);
     }
 
     /// An address whose domain was met before, and is written as it goes on the wire.
     #[inline]
-    fn recognise<'a>(&self, address: &'a str) -> Option<(Mailbox<Cow<'a, str>>, Met)> {
+    fn recognise<'a>(&self, address: &'a str) -> Option<(Mailbox<Cow<'a, str>>, DomainEntry)> {
         let at = memrchr(b'@', address.as_bytes())?;
         let known = self.domains.get(&address[at + 1..])?;
         Some((Mailbox::parse_at(address, at)?, *known))
@@ -185,35 +195,36 @@ impl Router {
     #[inline]
     fn route(&mut self, item: Item) {
         let domain = item.domain;
-        match self.known.get_mut(domain) {
-            Some(Known::Soon(items)) => items.push(item),
-            Some(Known::Group(group, until)) if self.now < *until => {
-                let group = *group;
-                let parcel = *self.groups[group].parcel.get_or_insert_with(|| {
-                    self.packed += 1;
-                    self.parcels.resize_with(self.packed.max(self.parcels.len()), Parcel::default);
-                    self.parcels[self.packed - 1].group = group;
-                    self.packed - 1
+        match self.domain_states.get_mut(domain) {
+            Some(DomainState::Resolving(items)) => items.push(item),
+            Some(DomainState::Routed(lane_ref, until)) if self.now < *until => {
+                let lane_ref = *lane_ref;
+                let item_batch = *self.lane_refs[lane_ref].item_batch.get_or_insert_with(|| {
+                    self.batches_in_use += 1;
+                    self.item_batches
+                        .resize_with(self.batches_in_use.max(self.item_batches.len()), ItemBatch::default);
+                    self.item_batches[self.batches_in_use - 1].lane_ref = lane_ref;
+                    self.batches_in_use - 1
                 });
-                self.parcels[parcel].items.push(item);
+                self.item_batches[item_batch].items.push(item);
             }
-            Some(Known::Nowhere(outcome, until)) if until.is_none_or(|until| self.now < until) => {
-                self.context.settle(item, outcome, Instant::now(), &mut self.lot);
+            Some(DomainState::Unroutable(outcome, until)) if until.is_none_or(|until| self.now < until) => {
+                self.context.settle(item, outcome, Instant::now(), &mut self.event_batch);
             }
             _ => {
                 let mailbox = item.mailbox().shared();
-                self.known.set(domain, Known::Soon(vec![item]));
+                self.domain_states.set(domain, DomainState::Resolving(vec![item]));
                 self.look_up(domain, mailbox);
             }
         }
     }
 
     /// A domain seen for the first time.
-    fn meet(&mut self, mailbox: &Mailbox<Cow<'_, str>>) -> Met {
+    fn add_domain(&mut self, mailbox: &Mailbox<Cow<'_, str>>) -> DomainEntry {
         let facts = self.context.config.lists.domain(mailbox.domain());
         let id = match self.context.config.probe {
-            true => self.known.add(Known::Soon(Vec::new())),
-            false => self.known.add(Known::Nowhere(Outcome::not_asked(), None)),
+            true => self.domain_states.add(DomainState::Resolving(Vec::new())),
+            false => self.domain_states.add(DomainState::Unroutable(Outcome::not_asked(), None)),
         };
         self.domains.insert(mailbox.domain().into(), (id, facts));
         if self.context.config.probe {
@@ -231,7 +242,8 @@ impl Router {
                 attempts += 1;
                 match context.config.pause(attempts) {
                     Some(pause)
-                        if context.books == Books::Ours && matches!(route, Err(Unreachable::Dns { .. })) =>
+                        if context.retry_owner == RetryOwner::Engine
+                            && matches!(route, Err(Unreachable::Dns { .. })) =>
                     {
                         sleep(pause).await;
                     }
@@ -242,25 +254,25 @@ impl Router {
     }
 
     fn resolved(&mut self, domain: u32, route: MailRoute) {
-        let until = self.now + STANDS;
+        let until = self.now + ROUTE_VALIDITY;
         let known = match route {
-            Ok(exchangers) => Known::Group(self.group(exchangers), until),
-            Err(unreachable) => Known::Nowhere(Outcome::of_unreachable(&unreachable), Some(until)),
+            Ok(exchangers) => DomainState::Routed(self.lane_ref(exchangers), until),
+            Err(unreachable) => DomainState::Unroutable(Outcome::of_unreachable(&unreachable), Some(until)),
         };
-        if let Some(Known::Soon(items)) = self.known.set(domain, known) {
+        if let Some(DomainState::Resolving(items)) = self.domain_states.set(domain, known) {
             items.into_iter().for_each(|item| self.route(item));
         }
     }
 
-    /// The group of a set of exchangers, in the lane of their provider or in one of its own.
-    fn group(&mut self, exchangers: Exchangers) -> usize {
-        if let Some(group) = self.by_exchangers.get(&exchangers) {
-            return *group;
+    /// The reference to a set of exchangers, in the lane of their provider or in one of its own.
+    fn lane_ref(&mut self, exchangers: Exchangers) -> usize {
+        if let Some(lane_ref) = self.by_exchangers.get(&exchangers) {
+            return *lane_ref;
         }
         let host = exchangers.first().map_or_else(|| "".into(), |exchanger| Arc::clone(&exchanger.host));
         let providers = self.context.config.providers();
         let provider = providers.index(&host);
-        let desk = match provider.and_then(|provider| self.by_provider.get(&provider)) {
+        let lane = match provider.and_then(|provider| self.by_provider.get(&provider)) {
             Some(lane) => Arc::clone(&self.lanes[*lane]),
             None => {
                 let known = provider.and_then(|provider| providers.get(provider));
@@ -268,34 +280,175 @@ impl Router {
                     || (host, providers.default_limits()),
                     |provider| (Arc::clone(&provider.name), provider.limits),
                 );
-                let desk = Arc::new(Desk::new(Arc::clone(&self.context), name, limits));
-                self.running.spawn(lane::run(Arc::clone(&desk)));
+                let lane = Arc::new(Lane::new(Arc::clone(&self.context), name, limits));
+                self.running.spawn(lane::run(Arc::clone(&lane)));
                 self.by_provider.extend(provider.map(|provider| (provider, self.lanes.len())));
-                self.lanes.push(Arc::clone(&desk));
-                desk
+                self.lanes.push(Arc::clone(&lane));
+                lane
             }
         };
         let at = {
-            let mut state = desk.lock();
+            let mut state = lane.lock();
             if self.input_ended {
                 state.end_input();
             }
             state.add(exchangers.clone())
         };
-        self.groups.push(Group { desk, at, parcel: None });
-        self.by_exchangers.insert(exchangers, self.groups.len() - 1);
-        self.groups.len() - 1
+        self.lane_refs.push(LaneRef { lane, at, item_batch: None });
+        self.by_exchangers.insert(exchangers, self.lane_refs.len() - 1);
+        self.lane_refs.len() - 1
     }
 
     /// Sends what has gathered.
     fn flush(&mut self) {
-        for Parcel { group, items } in self.parcels.iter_mut().take(mem::take(&mut self.packed)) {
-            let Group { desk, at, parcel } = &mut self.groups[*group];
-            *parcel = None;
-            desk.lock().take_in(*at, items.drain(..));
-            desk.changed.notify_one();
-            items.shrink_to(TOGETHER);
+        for ItemBatch { lane_ref, items } in
+            self.item_batches.iter_mut().take(mem::take(&mut self.batches_in_use))
+        {
+            let LaneRef { lane, at, item_batch } = &mut self.lane_refs[*lane_ref];
+            *item_batch = None;
+            lane.lock().take_in(*at, items.drain(..));
+            lane.changed.notify_one();
+            items.shrink_to(BATCH_SIZE);
         }
-        self.context.deliver(mem::take(&mut self.lot));
+        self.context.deliver(mem::take(&mut self.event_batch));
+    }
+
+    /// Forgets what is too much to be remembered. Nothing may be on its way to a lane.
+    fn forget_some(&mut self) {
+        debug_assert_eq!(self.batches_in_use, 0, "batches name MX sets by their numbers");
+        if self.domain_states.len() < self.most_domains && self.lanes.len() < self.lanes_to_forget {
+            return;
+        }
+        self.domain_states.forget();
+        let known = &self.domain_states;
+        self.domains.retain(|_, (domain, _)| known.is_known(*domain));
+        self.end_idle_lanes();
+        // Those that are busy are not looked at with every task.
+        self.lanes_to_forget = self.most_lanes.max(2 * self.lanes.len());
+    }
+
+    /// Ends the lanes that have nothing to do, but for those of providers: their limits hold for the whole run.
+    fn end_idle_lanes(&mut self) {
+        let of_providers: HashSet<usize> = self.by_provider.values().copied().collect();
+        let now = Instant::now();
+        let mut ended: HashSet<*const Lane> = HashSet::new();
+        for (at, lane) in self.lanes.iter().enumerate() {
+            let mut state = lane.lock();
+            state.forget_domains();
+            if !of_providers.contains(&at) && state.is_idle(now) {
+                state.end();
+                lane.changed.notify_one();
+                ended.insert(Arc::as_ptr(lane));
+            }
+        }
+        let mut new_places = Vec::new();
+        let mut lane_refs = Vec::new();
+        for LaneRef { lane, at, .. } in mem::take(&mut self.lane_refs) {
+            let stays = !ended.contains(&Arc::as_ptr(&lane));
+            new_places.push(stays.then_some(lane_refs.len()));
+            if stays {
+                lane_refs.push(LaneRef { lane, at, item_batch: None });
+            }
+        }
+        self.lane_refs = lane_refs;
+        self.by_exchangers.retain(|_, lane_ref| match new_places.get(*lane_ref).copied().flatten() {
+            Some(place) => {
+                *lane_ref = place;
+                true
+            }
+            None => false,
+        });
+        let mut new_places = Vec::new();
+        let mut lanes = Vec::new();
+        for lane in mem::take(&mut self.lanes) {
+            new_places.push(lanes.len());
+            if !ended.contains(&Arc::as_ptr(&lane)) {
+                lanes.push(lane);
+            }
+        }
+        self.lanes = lanes;
+        for lane in self.by_provider.values_mut() {
+            *lane = new_places.get(*lane).copied().unwrap_or_default();
+        }
+        // Those that ended before, and so have let go of their status.
+        while self.running.try_join_next().is_some() {}
+        self.context.statuses.forget_ended();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::{
+        client::{Endpoint, Timeouts},
+        metrics::Metrics,
+        proto::ClientName,
+        verify::{LaneState, Routes, SubStatus, Verifier, VerifierConfig, run::Tasks},
+    };
+
+    /// A run of so many domains, each with an exchanger of its own behind which nobody listens, and every third without.
+    #[tokio::test(start_paused = true)]
+    async fn any_number_of_domains_is_met_and_few_are_remembered() {
+        const DOMAINS: usize = 600;
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut routes = Routes::new();
+        for n in 0..DOMAINS {
+            let route = match n % 3 {
+                0 => Err(Unreachable::NullMx),
+                _ => Ok(vec![Endpoint { host: format!("mx{n}.test").into(), addrs: vec![free] }]),
+            };
+            routes.insert(&format!("d{n}.test"), route);
+        }
+        let mut config = VerifierConfig::new(ClientName::parse("verifier.example.org").unwrap());
+        config.client.timeouts = Timeouts::all(Duration::from_secs(2));
+        config.schedule = Vec::new();
+        let metrics = Arc::new(Metrics::new());
+        let verifier = Verifier::new(config, Arc::clone(&metrics)).unwrap();
+        let (context, mut received) = verifier.context(RetryOwner::Caller, HashMap::default());
+        let (tasks, input) = Tasks::new(Arc::clone(&context.pending));
+        let statuses = context.statuses.clone();
+        let resolver = Resolver::new(&[], routes, 25, false, metrics).unwrap();
+        let mut router = Router::new(context.into(), resolver.into());
+        (router.most_domains, router.most_lanes, router.lanes_to_forget) = (50, 20, 20);
+        let run = tokio::spawn(router.run(input));
+        let mut found = vec![0; 2 * DOMAINS];
+        let mut most = 0;
+        // Twice, so that what was forgotten comes again.
+        for id in 0..2 * DOMAINS {
+            let address = format!("ann@d{}.test", id % DOMAINS);
+            tasks.send(vec![Task { id: id as u64, address, attempts: 0 }]).await.unwrap();
+            // One after the other: the lanes before are idle then.
+            let event_batch = timeout(Duration::from_secs(20), received.recv()).await.unwrap().unwrap();
+            for event in event_batch.events {
+                match event {
+                    Event::Done { id, record } => {
+                        found[id as usize] += 1;
+                        let wanted = match id % 3 {
+                            0 => SubStatus::DoesNotAcceptMail,
+                            _ => SubStatus::FailedSmtpConnection,
+                        };
+                        assert_eq!(record.sub_status, wanted);
+                    }
+                    Event::Lane(status) => assert_ne!(status.state, LaneState::Open),
+                    other => panic!("{other:?}"),
+                }
+            }
+            most = most.max(statuses.snapshot().len());
+        }
+        drop(tasks);
+        while let Some(event_batch) = received.recv().await {
+            for event in event_batch.events {
+                if let Event::Done { id, .. } = event {
+                    found[id as usize] += 1;
+                }
+            }
+        }
+        run.await.unwrap();
+        assert!(found.iter().all(|count| *count == 1), "each has one answer");
+        assert!(most < 100, "{most} of {DOMAINS} lanes are remembered");
     }
 }

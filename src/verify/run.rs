@@ -10,35 +10,35 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Event, LaneStatus, Record, Task, intake::Intake, status::Statuses};
+use super::{Event, LaneStatus, Record, Task, input::InputReceiver, lane::status::Statuses};
 
-/// Places for addresses that are under way, events not yet taken included: some 50 MB of them. Most wait for the slow
+/// Permits for addresses that are under way, events not yet taken included: some 50 MB of them. Most wait for the slow
 /// servers after a while, and the others should not run dry for that.
 pub(super) const MAX_PENDING: usize = 262_144;
-/// Octets of an address to a place, so that all of them together hold 64 MiB of addresses at the most.
-const PLACE: usize = 256;
-/// Places that tasks take at once, at the most.
-const MOST_PLACES: usize = MAX_PENDING / 4;
+/// Octets of an address to a permit, so that all of them together hold 64 MiB of addresses at the most.
+const OCTETS_PER_PERMIT: usize = 256;
+/// Permits that tasks take at once, at the most.
+const MAX_PERMITS_AT_ONCE: usize = MAX_PENDING / 4;
 /// Octets of replies in events that were not yet taken, 32 MiB: while there are more, no server is asked.
 const MAX_BACKLOG: usize = 32 << 20;
 
 /// Tasks and events that travel together: enough that the way costs little, and so few that the memory for them comes
-/// from the allocator's own and not from the system, page by page, and that parcels for lanes can keep theirs.
-pub(super) const TOGETHER: usize = 256;
+/// from the allocator's own and not from the system, page by page, and that batches for lanes can keep theirs.
+pub(super) const BATCH_SIZE: usize = 256;
 
-/// Events on their way, and the places among [`MAX_PENDING`] that become free when they are taken.
+/// Events on their way, and the permits among [`MAX_PENDING`] that become free when they are taken.
 #[derive(Debug, Default)]
-pub(super) struct Lot {
+pub(super) struct EventBatch {
     pub(super) events: Vec<Event>,
-    pub(super) places: usize,
+    pub(super) permits: usize,
     /// Octets of the replies in them.
     pub(super) octets: usize,
 }
 
-/// The places that an address takes: one, and one more for each 256 octets. What is no address may have any length.
+/// The permits that an address takes: one, and one more for each 256 octets. What is no address may have any length.
 #[inline]
-pub(super) fn places(address: &str) -> usize {
-    (1 + address.len() / PLACE).min(MOST_PLACES)
+pub(super) fn permits_for(address: &str) -> usize {
+    (1 + address.len() / OCTETS_PER_PERMIT).min(MAX_PERMITS_AT_ONCE)
 }
 
 /// The replies in events that were not yet taken. Servers decide how much they write, and the caller when it takes the
@@ -66,7 +66,7 @@ impl Backlog {
     ///
     /// Cancellation-safe.
     #[inline]
-    pub(super) async fn room(&self) {
+    pub(super) async fn wait_for_capacity(&self) {
         while self.octets.load(Relaxed) >= MAX_BACKLOG {
             // Told from here on, whether it is polled or not.
             let shrunk = self.shrunk.notified();
@@ -89,9 +89,9 @@ pub struct Tasks {
 #[error("the run is over")]
 pub struct Ended;
 
-impl Lot {
+impl EventBatch {
     pub(super) fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.places == 0
+        self.events.is_empty() && self.permits == 0
     }
 }
 
@@ -111,15 +111,15 @@ impl Tasks {
     /// If the future is dropped, a first part of the tasks may have been handed over: send no more than 256 at
     /// once, or what should not be lost.
     pub async fn send(&self, tasks: Vec<Task>) -> Result<(), Ended> {
-        let wanted = tasks.iter().map(|task| places(&task.address)).sum();
+        let wanted = tasks.iter().map(|task| permits_for(&task.address)).sum();
         // Large batches do not wait for the run to be empty.
-        if tasks.len() <= TOGETHER && wanted <= MOST_PLACES {
+        if tasks.len() <= BATCH_SIZE && wanted <= MAX_PERMITS_AT_ONCE {
             return self.send_at_once(tasks, wanted).await;
         }
         let (mut part, mut wanted) = (Vec::new(), 0);
         for task in tasks {
-            let more = places(&task.address);
-            if part.len() == TOGETHER || wanted + more > MOST_PLACES {
+            let more = permits_for(&task.address);
+            if part.len() == BATCH_SIZE || wanted + more > MAX_PERMITS_AT_ONCE {
                 self.send_at_once(std::mem::take(&mut part), std::mem::take(&mut wanted)).await?;
             }
             part.push(task);
@@ -128,15 +128,15 @@ impl Tasks {
         self.send_at_once(part, wanted).await
     }
 
-    async fn send_at_once(&self, tasks: Vec<Task>, places: usize) -> Result<(), Ended> {
-        let places = u32::try_from(places).unwrap_or(u32::MAX);
+    async fn send_at_once(&self, tasks: Vec<Task>, permits: usize) -> Result<(), Ended> {
+        let permits = u32::try_from(permits).unwrap_or(u32::MAX);
         // Given back with the event of each task.
-        self.pending.acquire_many(places).await.map_err(|_| Ended)?.forget();
+        self.pending.acquire_many(permits).await.map_err(|_| Ended)?.forget();
         self.sender.send(tasks).map_err(|_| Ended)
     }
 
     /// Passes on what is read.
-    pub(super) async fn feed(self, mut input: Intake) {
+    pub(super) async fn feed(self, mut input: InputReceiver) {
         let mut id = 0;
         while let Some(addresses) = input.take().await {
             let tasks = addresses.into_iter().map(|address| {
@@ -145,7 +145,7 @@ impl Tasks {
             });
             let mut tasks = tasks.peekable();
             while tasks.peek().is_some() {
-                if self.send(tasks.by_ref().take(TOGETHER).collect()).await.is_err() {
+                if self.send(tasks.by_ref().take(BATCH_SIZE).collect()).await.is_err() {
                     return;
                 }
             }
@@ -156,7 +156,7 @@ impl Tasks {
 /// What comes out of a run. Dropping it abandons the run.
 #[derive(Debug)]
 pub struct Events {
-    received: mpsc::UnboundedReceiver<Lot>,
+    received: mpsc::UnboundedReceiver<EventBatch>,
     ready: std::vec::IntoIter<Event>,
     pending: Arc<Semaphore>,
     backlog: Arc<Backlog>,
@@ -167,7 +167,7 @@ pub struct Events {
 
 impl Events {
     pub(super) fn new(
-        received: mpsc::UnboundedReceiver<Lot>,
+        received: mpsc::UnboundedReceiver<EventBatch>,
         pending: Arc<Semaphore>,
         backlog: Arc<Backlog>,
         statuses: Statuses,
@@ -185,7 +185,7 @@ impl Events {
             if let Some(event) = self.ready.next() {
                 return Some(event);
             }
-            self.ready = self.next_lot().await?.into_iter();
+            self.ready = self.next_event_batch().await?.into_iter();
         }
     }
 
@@ -195,7 +195,7 @@ impl Events {
     /// As [`next`](Self::next).
     pub async fn next_many(&mut self) -> Option<Vec<Event>> {
         match self.ready.as_slice() {
-            [] => self.next_lot().await,
+            [] => self.next_event_batch().await,
             _ => Some(std::mem::take(&mut self.ready).collect()),
         }
     }
@@ -206,19 +206,19 @@ impl Events {
         Lanes(self.statuses.clone())
     }
 
-    async fn next_lot(&mut self) -> Option<Vec<Event>> {
+    async fn next_event_batch(&mut self) -> Option<Vec<Event>> {
         loop {
-            let lot = self.received.recv().await?;
-            self.pending.add_permits(lot.places);
-            self.backlog.take(lot.octets);
-            if !lot.events.is_empty() {
-                return Some(lot.events);
+            let event_batch = self.received.recv().await?;
+            self.pending.add_permits(event_batch.permits);
+            self.backlog.take(event_batch.octets);
+            if !event_batch.events.is_empty() {
+                return Some(event_batch.events);
             }
         }
     }
 }
 
-/// Nobody waits for a place any more.
+/// Nobody waits for a permit any more.
 impl Drop for Events {
     fn drop(&mut self) {
         self.pending.close();
@@ -261,7 +261,7 @@ impl Records {
             match self.0.ready.next() {
                 Some(Event::Done { id, record }) => return Some((id, record)),
                 Some(_) => {}
-                None => self.0.ready = self.0.next_lot().await?.into_iter(),
+                None => self.0.ready = self.0.next_event_batch().await?.into_iter(),
             }
         }
     }
@@ -287,8 +287,11 @@ mod tests {
 
     #[test]
     fn an_address_takes_a_place_for_each_256_octets() {
-        assert_eq!([0, 255, 256, 1_023, 1_024].map(|octets| places(&"x".repeat(octets))), [1, 1, 2, 4, 5]);
-        assert_eq!(places(&"x".repeat(PLACE * MAX_PENDING)), MOST_PLACES);
+        assert_eq!(
+            [0, 255, 256, 1_023, 1_024].map(|octets| permits_for(&"x".repeat(octets))),
+            [1, 1, 2, 4, 5]
+        );
+        assert_eq!(permits_for(&"x".repeat(OCTETS_PER_PERMIT * MAX_PENDING)), MAX_PERMITS_AT_ONCE);
     }
 
     #[tokio::test(start_paused = true)]
@@ -298,9 +301,9 @@ mod tests {
         let sender =
             tokio::spawn(async move { tasks.send((0..100).map(|n| task(n, 1 << 20)).collect()).await });
         let (mut octets, mut next) = (0, 0);
-        while let Ok(Some(lot)) = timeout(Duration::from_secs(1), received.recv()).await {
-            octets += lot.iter().map(|task| task.address.len()).sum::<usize>();
-            for task in lot {
+        while let Ok(Some(event_batch)) = timeout(Duration::from_secs(1), received.recv()).await {
+            octets += event_batch.iter().map(|task| task.address.len()).sum::<usize>();
+            for task in event_batch {
                 assert_eq!(task.id, next);
                 next += 1;
             }
@@ -308,10 +311,13 @@ mod tests {
         assert!((48..=64).contains(&(octets >> 20)), "{octets} octets are under way");
         while next < 100 {
             // As events give them back.
-            pending.add_permits(MOST_PLACES);
-            let lot = received.recv().await.unwrap();
-            assert!(lot.iter().map(|task| places(&task.address)).sum::<usize>() <= MOST_PLACES);
-            for task in lot {
+            pending.add_permits(MAX_PERMITS_AT_ONCE);
+            let event_batch = received.recv().await.unwrap();
+            assert!(
+                event_batch.iter().map(|task| permits_for(&task.address)).sum::<usize>()
+                    <= MAX_PERMITS_AT_ONCE
+            );
+            for task in event_batch {
                 assert_eq!(task.id, next);
                 next += 1;
             }
@@ -323,16 +329,16 @@ mod tests {
     async fn nobody_is_asked_while_too_many_replies_were_not_taken() {
         let backlog = Backlog::default();
         backlog.add(MAX_BACKLOG - 1);
-        backlog.room().await;
+        backlog.wait_for_capacity().await;
         backlog.add(1_000);
-        assert!(timeout(Duration::from_secs(60), backlog.room()).await.is_err());
+        assert!(timeout(Duration::from_secs(60), backlog.wait_for_capacity()).await.is_err());
         let taken = async {
             tokio::task::yield_now().await;
             backlog.take(500);
             tokio::task::yield_now().await;
             backlog.take(500);
         };
-        tokio::join!(backlog.room(), backlog.room(), taken);
+        tokio::join!(backlog.wait_for_capacity(), backlog.wait_for_capacity(), taken);
         assert_eq!(backlog.octets.load(Relaxed), MAX_BACKLOG - 1);
     }
 }

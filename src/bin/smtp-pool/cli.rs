@@ -45,14 +45,14 @@ pub(crate) fn parse() -> Result<Cli, Exit> {
 #[command(name = "smtp-pool", version, propagate_version = true, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: CliCommand,
     /// Log what happens to standard error; twice for every detail. RUST_LOG overrides it
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 }
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum CliCommand {
     Verify(Box<VerifyArgs>),
     Plan(Box<PlanArgs>),
     Job(JobArgs),

@@ -28,7 +28,7 @@ mod verify;
 use std::process::ExitCode;
 
 use crate::{
-    cli::{Cli, Command},
+    cli::{Cli, CliCommand},
     exit::{ErrorContext, Exit, Result},
     terminal::Terminal,
 };
@@ -52,23 +52,23 @@ fn run(cli: Cli) -> Result<Exit> {
     let logging = log::start(cli.verbose);
     raise_open_files();
     match cli.command {
-        Command::Verify(args) => {
+        CliCommand::Verify(args) => {
             let plan = verify::VerifyPlan::new(&args, logging)?;
             on_runtime(verify::run(plan))
         }
-        Command::Plan(args) => on_runtime(plan::run(&args, logging)),
-        Command::Job(args) => job::run(&args),
-        Command::Report(args) => report::run(&args),
-        Command::Explain(args) => explain::run(&args),
-        Command::Probe(args) => {
+        CliCommand::Plan(args) => on_runtime(plan::run(&args, logging)),
+        CliCommand::Job(args) => job::run(&args),
+        CliCommand::Report(args) => report::run(&args),
+        CliCommand::Explain(args) => explain::run(&args),
+        CliCommand::Probe(args) => {
             let plan = probe::ProbePlan::new(&args)?;
             on_runtime(probe::run(plan))
         }
-        Command::Doctor(args) => {
+        CliCommand::Doctor(args) => {
             let plan = doctor::DoctorPlan::new(&args)?;
             on_runtime(doctor::run(plan))
         }
-        Command::Sandbox(args) => match sandbox::SandboxPlan::new(&args)? {
+        CliCommand::Sandbox(args) => match sandbox::SandboxPlan::new(&args)? {
             Some(plan) => on_runtime(sandbox::run(plan)),
             None => Ok(Exit::Done),
         },

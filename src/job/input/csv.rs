@@ -7,7 +7,7 @@ use super::{
     fields::{CsvRecord, CsvState},
     lines::{Line, Lines},
 };
-use crate::job::error::{ErrorContext, JobError, Result};
+use crate::job::error::{FileErrorContext, JobError, Result};
 
 /// A quoted field that spans lines spans no more than this.
 const MAX_RECORD: usize = 64 * 1024;

@@ -14,7 +14,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::job::{
     digest::Digest,
-    error::{ErrorContext, JobError, Result},
+    error::{FileErrorContext, JobError, Result},
     format::{self, Compression},
 };
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::job::{
     digest::Digest,
-    error::{ErrorContext, JobError, Result},
+    error::{FileErrorContext, JobError, Result},
 };
 
 /// Bad rows that are reported each by itself.

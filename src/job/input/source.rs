@@ -16,7 +16,7 @@ use super::{
 use crate::{
     job::{
         digest::Digest,
-        error::{ErrorContext, JobError, Result},
+        error::{FileErrorContext, JobError, Result},
         format,
     },
     proto::Mailbox,

@@ -6,7 +6,7 @@ use super::{
     ServerSession, Step,
     phase::{BodyEnd, MessageBody, Phase},
 };
-use crate::sandbox::{Extension, Stage};
+use crate::sandbox::{Extension, FaultStage};
 
 impl ServerSession {
     pub(super) fn data(&mut self, out: &mut BytesMut) -> Step {
@@ -35,10 +35,10 @@ impl ServerSession {
         self.phase = Phase::Command;
         let step = match end {
             BodyEnd::Data { octets } => {
-                self.answer(Stage::Message, None, out, |session, out| session.deliver(octets, out))
+                self.answer(FaultStage::Message, None, out, |session, out| session.deliver(octets, out))
             }
             BodyEnd::Chunk { size, last } => {
-                self.answer(Stage::Bdat, None, out, |session, out| session.end_chunk(size, last, out))
+                self.answer(FaultStage::Bdat, None, out, |session, out| session.end_chunk(size, last, out))
             }
         };
         if step == Step::Next { self.limit_errors(out) } else { step }

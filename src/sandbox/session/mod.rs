@@ -34,7 +34,7 @@ use memchr::memchr;
 
 use self::{errors::Errors, nonmail::Nonmail, phase::Phase};
 use super::{
-    Delay, Extension, HostConfig, Stage, chance, directory::Directory, greylist::Greylist,
+    Delay, Extension, FaultStage, HostConfig, chance, directory::Directory, greylist::Greylist,
     harvest::HarvestCounter, stats::Counters, transport::ReplyTiming,
 };
 use crate::proto::{Command, CommandError, ReversePath, Verb};
@@ -141,7 +141,7 @@ impl ServerSession {
 
     /// The server speaks first.
     pub(super) fn banner(&mut self, out: &mut BytesMut) -> Step {
-        self.answer(Stage::Connect, None, out, |session, out| {
+        self.answer(FaultStage::Connect, None, out, |session, out| {
             let name = &session.mx.config.name;
             session.plain(out, 220, format_args!("{name} ESMTP Postfix (sandbox)"))
         })
@@ -188,7 +188,7 @@ impl ServerSession {
             return self.refuse(out, 500, "5.5.2", format_args!("Error: line too long"));
         }
         if let Phase::Auth(_) = self.phase {
-            return self.answer(Stage::Auth, None, out, |session, out| session.auth_response(line, out));
+            return self.answer(FaultStage::Auth, None, out, |session, out| session.auth_response(line, out));
         }
         self.commands += 1;
         self.mx.counters.commands.increment();

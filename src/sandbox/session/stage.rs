@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     proto::Mailbox,
-    sandbox::{Does, Stage, fault, transport::ReplyTiming},
+    sandbox::{Does, FaultStage, fault, transport::ReplyTiming},
 };
 
 /// How long [`Does::Swap`] waits for another reply.
@@ -20,7 +20,7 @@ impl ServerSession {
     /// Answers, unless what the host does at this stage is something else. For RCPT, `to` is the recipient.
     pub(super) fn answer(
         &mut self,
-        stage: Stage,
+        stage: FaultStage,
         to: Option<&Mailbox>,
         out: &mut BytesMut,
         execute: impl FnOnce(&mut Self, &mut BytesMut) -> Step,
@@ -80,7 +80,7 @@ impl ServerSession {
             }
             Does::Reply(text) => {
                 let step = match text.as_bytes() {
-                    [b'3', b'5', b'4', ..] if stage == Stage::Data => {
+                    [b'3', b'5', b'4', ..] if stage == FaultStage::Data => {
                         self.phase = Phase::Body(MessageBody::data());
                         Step::Next
                     }
@@ -97,7 +97,7 @@ impl ServerSession {
     }
 
     /// What goes wrong at this stage, this time.
-    pub(in crate::sandbox) fn fault(&mut self, stage: Stage, to: Option<&Mailbox>) -> Option<Does> {
+    pub(in crate::sandbox) fn fault(&mut self, stage: FaultStage, to: Option<&Mailbox>) -> Option<Does> {
         let mut happens = None;
         for (fault, count) in self.mx.config.faults.iter().zip(&mut self.counts) {
             if fault.concerns(stage, to) {
@@ -133,7 +133,7 @@ impl ServerSession {
         mem::take(&mut self.timing)
     }
 
-    fn is_blocked(&self, stage: Stage) -> bool {
+    fn is_blocked(&self, stage: FaultStage) -> bool {
         let counters = &self.mx.counters;
         self.mx
             .config
@@ -141,9 +141,9 @@ impl ServerSession {
             .is_some_and(|blocked| blocked.at.covers(stage) && counters.rcpts.get() >= blocked.after)
     }
 
-    fn refuse_blocked(&mut self, stage: Stage, out: &mut BytesMut) -> Step {
+    fn refuse_blocked(&mut self, stage: FaultStage, out: &mut BytesMut) -> Step {
         let refusals = self.mx.counters.blocked.increment();
-        if stage == Stage::Rcpt {
+        if stage == FaultStage::Rcpt {
             self.mx.counters.rcpts.increment();
             if self.mx.config.blocked.is_some_and(|blocked| refusals <= blocked.vague) {
                 return self.refuse(
@@ -157,15 +157,15 @@ impl ServerSession {
         let peer = self.peer;
         let text = format_args!("Service unavailable; Client host [{peer}] blocked using zen.sandbox.test");
         self.refuse(out, 554, "5.7.1", text);
-        if stage == Stage::Connect { Step::Close } else { Step::Next }
+        if stage == FaultStage::Connect { Step::Close } else { Step::Next }
     }
 
-    fn refused(&mut self, stage: Stage) -> Step {
-        if stage == Stage::Rcpt {
+    fn refused(&mut self, stage: FaultStage) -> Step {
+        if stage == FaultStage::Rcpt {
             self.mx.counters.rcpts.increment();
         }
         self.count_error();
-        if stage == Stage::Connect { Step::Close } else { Step::Next }
+        if stage == FaultStage::Connect { Step::Close } else { Step::Next }
     }
 }
 

@@ -10,7 +10,7 @@ async fn with(fault: Fault) -> Sandbox {
 
 #[tokio::test]
 async fn garbage_is_no_reply() {
-    let sandbox = with(Fault::new(Stage::Mail, Does::Garbage)).await;
+    let sandbox = with(Fault::new(FaultStage::Mail, Does::Garbage)).await;
     let mut client = Client::greeted(&sandbox).await;
     client.send("MAIL FROM:<>\r\nNOOP\r\n").await;
     let mut line = Vec::new();
@@ -22,7 +22,7 @@ async fn garbage_is_no_reply() {
 
 #[tokio::test]
 async fn silence_is_never_broken() {
-    let sandbox = with(Fault::new(Stage::Rcpt, Does::Silence).nth(2)).await;
+    let sandbox = with(Fault::new(FaultStage::Rcpt, Does::Silence).nth(2)).await;
     let mut client = Client::greeted(&sandbox).await;
     client.script(&ENVELOPE).await;
     client.send("RCPT TO:<bob@good.test>\r\nNOOP\r\n").await;
@@ -31,7 +31,7 @@ async fn silence_is_never_broken() {
 
 #[tokio::test]
 async fn a_skipped_reply_leaves_the_dialogue_out_of_step() {
-    let sandbox = with(Fault::new(Stage::Rcpt, Does::Skip).nth(2)).await;
+    let sandbox = with(Fault::new(FaultStage::Rcpt, Does::Skip).nth(2)).await;
     let mut client = Client::greeted(&sandbox).await;
     client.script(&ENVELOPE).await;
     client.send("RCPT TO:<bob@good.test>\r\nNOOP\r\n").await;
@@ -42,15 +42,15 @@ async fn a_skipped_reply_leaves_the_dialogue_out_of_step() {
 #[tokio::test]
 async fn end_of_file_at_every_point() {
     let dialogue = [
-        (Stage::Connect, ""),
-        (Stage::Ehlo, "EHLO client.test"),
-        (Stage::Mail, "MAIL FROM:<>"),
-        (Stage::Rcpt, "RCPT TO:<ann@good.test>"),
-        (Stage::Rset, "RSET"),
-        (Stage::Noop, "NOOP"),
-        (Stage::Vrfy, "VRFY x"),
-        (Stage::StartTls, "STARTTLS"),
-        (Stage::Quit, "QUIT"),
+        (FaultStage::Connect, ""),
+        (FaultStage::Ehlo, "EHLO client.test"),
+        (FaultStage::Mail, "MAIL FROM:<>"),
+        (FaultStage::Rcpt, "RCPT TO:<ann@good.test>"),
+        (FaultStage::Rset, "RSET"),
+        (FaultStage::Noop, "NOOP"),
+        (FaultStage::Vrfy, "VRFY x"),
+        (FaultStage::StartTls, "STARTTLS"),
+        (FaultStage::Quit, "QUIT"),
     ];
     for does in [Does::Eof, Does::Truncate] {
         for (n, (stage, last)) in dialogue.iter().enumerate() {
@@ -75,18 +75,18 @@ async fn end_of_file_at_every_point() {
 
 #[tokio::test]
 async fn end_of_file_around_a_message() {
-    for stage in [Stage::Data, Stage::Message] {
+    for stage in [FaultStage::Data, FaultStage::Message] {
         let sandbox = with(Fault::new(stage, Does::Eof)).await;
         let mut client = Client::greeted(&sandbox).await;
         client.script(&ENVELOPE).await;
         client.send("DATA\r\n").await;
-        if stage == Stage::Message {
+        if stage == FaultStage::Message {
             assert!(client.reply().await.starts_with("354"));
             client.send("hello\r\n.\r\n").await;
         }
         client.expect_end().await;
     }
-    let sandbox = with(Fault::new(Stage::Bdat, Does::Eof).nth(2)).await;
+    let sandbox = with(Fault::new(FaultStage::Bdat, Does::Eof).nth(2)).await;
     let mut client = Client::greeted(&sandbox).await;
     client.script(&ENVELOPE).await;
     client.script(&[("BDAT 3\r\na", "250")]).await;
@@ -96,7 +96,7 @@ async fn end_of_file_around_a_message() {
 
 #[tokio::test]
 async fn replies_without_end_and_without_measure() {
-    let sandbox = with(Fault::new(Stage::Ehlo, Does::EndlessContinuation)).await;
+    let sandbox = with(Fault::new(FaultStage::Ehlo, Does::EndlessContinuation)).await;
     let mut client = Client::connect(&sandbox).await;
     client.reply().await;
     client.send("EHLO client.test\r\n").await;
@@ -104,7 +104,7 @@ async fn replies_without_end_and_without_measure() {
         assert_eq!(client.line().await, "250-and one more thing");
     }
 
-    let sandbox = with(Fault::new(Stage::Noop, Does::LongLine)).await;
+    let sandbox = with(Fault::new(FaultStage::Noop, Does::LongLine)).await;
     let mut client = Client::greeted(&sandbox).await;
     client.send("NOOP\r\nQUIT\r\n").await;
     assert_eq!(client.line().await.len(), 10_000_000 - 2);
@@ -114,25 +114,25 @@ async fn replies_without_end_and_without_measure() {
 #[tokio::test]
 async fn tls_that_cannot_be_had() {
     for does in [Does::Garbage, Does::Eof] {
-        let sandbox = with(Fault::new(Stage::Tls, does)).await;
+        let sandbox = with(Fault::new(FaultStage::Tls, does)).await;
         let mut client = Client::greeted(&sandbox).await;
         client.script(&[("STARTTLS", "220")]).await;
         assert!(client.secure(&sandbox).await.is_err());
         assert_eq!(sandbox.stats(NAME).unwrap().handshakes, 0);
     }
-    let sandbox = with(Fault::new(Stage::Tls, Does::Silence)).await;
+    let sandbox = with(Fault::new(FaultStage::Tls, Does::Silence)).await;
     let mut client = Client::greeted(&sandbox).await;
     client.script(&[("STARTTLS", "220")]).await;
     assert!(timeout(Duration::from_millis(100), client.secure(&sandbox)).await.is_err());
     let refusal = Does::Reply("454 4.7.0 TLS not available due to local reason".into());
-    let sandbox = with(Fault::new(Stage::StartTls, refusal)).await;
+    let sandbox = with(Fault::new(FaultStage::StartTls, refusal)).await;
     let mut client = Client::greeted(&sandbox).await;
     client.script(&[("STARTTLS", "454 4.7.0 TLS not"), ("MAIL FROM:<>", "250")]).await;
 }
 
 #[tokio::test]
 async fn plaintext_injected_behind_starttls() {
-    let sandbox = with(Fault::new(Stage::StartTls, Does::ExtraReply)).await;
+    let sandbox = with(Fault::new(FaultStage::StartTls, Does::ExtraReply)).await;
     let mut client = Client::greeted(&sandbox).await;
     client.script(&[("STARTTLS", "220 2.0.0 Ready")]).await;
     // The handshake would succeed: it is for the client to notice.
@@ -144,11 +144,11 @@ async fn plaintext_injected_behind_starttls() {
 async fn a_scripted_reply_takes_effect_if_it_says_so() {
     let reply = |text: &str| Does::Reply(text.into());
     let faults = vec![
-        Fault::new(Stage::Connect, reply("220 ****2***")),
-        Fault::new(Stage::Mail, reply("250 sender ok")).nth(1),
-        Fault::new(Stage::Mail, reply("451 4.3.0 later")),
-        Fault::new(Stage::Rcpt, reply("550-no\r\n550 such user")),
-        Fault::new(Stage::Data, reply("354 go on")),
+        Fault::new(FaultStage::Connect, reply("220 ****2***")),
+        Fault::new(FaultStage::Mail, reply("250 sender ok")).nth(1),
+        Fault::new(FaultStage::Mail, reply("451 4.3.0 later")),
+        Fault::new(FaultStage::Rcpt, reply("550-no\r\n550 such user")),
+        Fault::new(FaultStage::Data, reply("354 go on")),
     ];
     let sandbox = start(HostConfig { faults, ..host() }).await;
     let mut client = Client::connect(&sandbox).await;
@@ -168,7 +168,7 @@ async fn a_scripted_reply_takes_effect_if_it_says_so() {
     let stats = sandbox.stats(NAME).unwrap();
     assert_eq!((stats.errors, stats.rcpts, stats.transactions), (4, 2, 1));
 
-    let sandbox = with(Fault::new(Stage::Connect, reply("554 5.7.1 No"))).await;
+    let sandbox = with(Fault::new(FaultStage::Connect, reply("554 5.7.1 No"))).await;
     let mut client = Client::connect(&sandbox).await;
     assert_eq!(client.reply().await, "554 5.7.1 No");
     client.expect_end().await;
@@ -321,7 +321,7 @@ async fn a_fault_tied_to_one_recipient() {
         ("\"bob\"", true),
         ("bob@other.test", false),
     ] {
-        let fault = Fault::new(Stage::Rcpt, Does::Reply("000 no code at all".into())).to(to);
+        let fault = Fault::new(FaultStage::Rcpt, Does::Reply("000 no code at all".into())).to(to);
         let sandbox = with(fault).await;
         let mut client = Client::greeted(&sandbox).await;
         client.script(&ENVELOPE).await;

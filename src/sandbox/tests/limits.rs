@@ -114,7 +114,8 @@ async fn a_blocked_client_hears_it_where_the_host_says() {
     client.expect_end().await;
 
     let sandbox =
-        start(HostConfig { blocked: Some(Blocked { at: Stage::Rcpt, after: 2, vague: 1 }), ..host() }).await;
+        start(HostConfig { blocked: Some(Blocked { at: FaultStage::Rcpt, after: 2, vague: 1 }), ..host() })
+            .await;
     let mut client = Client::greeted(&sandbox).await;
     client.script(&[("MAIL FROM:<>", "250"), ("RCPT TO:<ann@good.test>", "250")]).await;
     client
@@ -145,7 +146,7 @@ async fn too_many_connections() {
 #[tokio::test]
 async fn who_has_read_any_of_the_goodbye_may_come_again() {
     // The rest of the goodbye takes long, as it does where the thread is busy with others.
-    let tarpit = Some(Tarpit { octet: ms(20), from: Stage::Quit });
+    let tarpit = Some(Tarpit { octet: ms(20), from: FaultStage::Quit });
     let sandbox = start(HostConfig { max_connections: Some(1), tarpit, ..host() }).await;
     let mut first = Client::greeted(&sandbox).await;
     first.send("QUIT\r\n").await;
@@ -158,7 +159,7 @@ async fn who_has_read_any_of_the_goodbye_may_come_again() {
 #[tokio::test]
 async fn whose_handshake_is_spoilt_may_come_again() {
     for does in [Does::Eof, Does::Garbage] {
-        let faults = vec![Fault::new(Stage::Tls, does.clone())];
+        let faults = vec![Fault::new(FaultStage::Tls, does.clone())];
         let sandbox = start(HostConfig { max_connections: Some(1), faults, ..host() }).await;
         let mut first = Client::greeted(&sandbox).await;
         first.script(&[("STARTTLS", "220")]).await;
@@ -236,7 +237,7 @@ async fn flights_overlap_on_a_long_line() {
 
 #[tokio::test]
 async fn a_tarpit_sends_octet_by_octet() {
-    let tarpit = Some(Tarpit { octet: ms(2), from: Stage::Mail });
+    let tarpit = Some(Tarpit { octet: ms(2), from: FaultStage::Mail });
     let sandbox = start(HostConfig { tarpit, ..host() }).await;
     let mut client = Client::greeted(&sandbox).await;
     let start = Instant::now();

@@ -13,9 +13,9 @@
 //! with the mailbox, and the mailbox last.
 
 use super::{
-    Retry, Stage, Verdict,
+    predicate::Predicate,
     sentence::{Assertion, Sentences, Who},
-    vocabulary::Predicate,
+    verdict::{Retry, Stage, Verdict},
 };
 use crate::{
     proto::EnhancedCode,
@@ -24,7 +24,7 @@ use crate::{
 
 /// What is known of a reply beside its words.
 #[derive(Clone, Copy)]
-pub(super) struct Context {
+pub(super) struct ReplyContext {
     pub(super) stage: Stage,
     pub(super) code: u16,
     pub(super) enhanced: Option<EnhancedCode>,
@@ -32,13 +32,13 @@ pub(super) struct Context {
 
 /// What a reply says, and of whom.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Finding {
+pub(super) struct Decision {
     pub(super) verdict: Verdict,
     pub(super) predicate: Predicate,
 }
 
 /// The assertion that decides.
-pub(super) fn decide(sentences: &Sentences, context: Context) -> Option<Finding> {
+pub(super) fn decide(sentences: &Sentences, context: ReplyContext) -> Option<Decision> {
     let said: Vec<Assertion> = sentences.assertions().map(|said| context.at_stage(said)).collect();
     let found = said.iter().filter_map(|said| Some((*said, context.meaning(said, sentences)?)));
     let (said, meaning) = found.min_by_key(|(_, meaning)| meaning.rank)?;
@@ -49,11 +49,11 @@ pub(super) fn decide(sentences: &Sentences, context: Context) -> Option<Finding>
     if context.code == 421 && verdict.retry == Some(Retry::NextTransaction) {
         verdict.retry = Some(Retry::NextConnection);
     }
-    Some(Finding { verdict, predicate: said.predicate })
+    Some(Decision { verdict, predicate: said.predicate })
 }
 
 /// What one assertion means.
-struct Meaning {
+struct RankedMeaning {
     rank: u8,
     sub_status: SubStatus,
     blame: Option<Blame>,
@@ -62,7 +62,7 @@ struct Meaning {
     subject: Option<Subject>,
 }
 
-impl Meaning {
+impl RankedMeaning {
     fn new(rank: u8, sub_status: SubStatus) -> Self {
         Self { rank, sub_status, blame: None, retry: None, subject: None }
     }
@@ -100,7 +100,7 @@ mod rank {
     pub(super) const REJECTED: u8 = 16;
 }
 
-impl Context {
+impl ReplyContext {
     fn is_permanent(self) -> bool {
         self.code >= 500 && self.enhanced.is_none_or(|code| code.class != 4)
     }
@@ -139,75 +139,79 @@ impl Context {
         Assertion { who: if ours { Some(Who::new(us)) } else { who }, ..said }
     }
 
-    fn meaning(self, said: &Assertion, sentences: &Sentences) -> Option<Meaning> {
+    fn meaning(self, said: &Assertion, sentences: &Sentences) -> Option<RankedMeaning> {
         use Predicate as P;
         use SubStatus as S;
         use Subject as W;
         let who = said.who.map(|who| who.subject);
         Some(match (said.predicate, who) {
-            (P::TooMany | P::Full, Some(W::Transaction)) => Meaning::new(rank::TRANSACTION, S::RateLimited)
-                .blame(Blame::Server)
-                .retry(Retry::NextTransaction),
+            (P::TooMany | P::Full, Some(W::Transaction)) => {
+                RankedMeaning::new(rank::TRANSACTION, S::RateLimited)
+                    .blame(Blame::Server)
+                    .retry(Retry::NextTransaction)
+            }
             (P::TooMany, Some(W::Recipient)) => {
-                Meaning::new(rank::RATE, S::RateLimited).blame(Blame::Recipient)
+                RankedMeaning::new(rank::RATE, S::RateLimited).blame(Blame::Recipient)
             }
             (P::TooMany, Some(W::Server | W::RemoteServer)) => {
-                Meaning::new(rank::RATE, S::RateLimited).blame(Blame::Server)
+                RankedMeaning::new(rank::RATE, S::RateLimited).blame(Blame::Server)
             }
             (P::TooMany, _) | (P::Full, Some(W::Client | W::Sender | W::Connection)) => {
-                Meaning::new(rank::RATE, S::RateLimited)
+                RankedMeaning::new(rank::RATE, S::RateLimited)
             }
-            (P::Required, Some(W::Client | W::Sender)) => Meaning::new(rank::CONNECTION, S::Blocked),
-            (P::Required, _) => Meaning::new(rank::CONNECTION, S::PolicyRejected).of(W::Connection),
-            (P::Temporary, Some(W::Sender)) if self.is_permanent() => Meaning::new(rank::SENDER, S::Blocked),
+            (P::Required, Some(W::Client | W::Sender)) => RankedMeaning::new(rank::CONNECTION, S::Blocked),
+            (P::Required, _) => RankedMeaning::new(rank::CONNECTION, S::PolicyRejected).of(W::Connection),
+            (P::Temporary, Some(W::Sender)) if self.is_permanent() => {
+                RankedMeaning::new(rank::SENDER, S::Blocked)
+            }
             (P::Temporary, Some(W::Client)) if self.is_permanent() && !self.stage.knows_recipient() => {
-                Meaning::new(rank::REFUSED, S::Blocked)
+                RankedMeaning::new(rank::REFUSED, S::Blocked)
             }
             (P::Temporary, Some(W::Client | W::Content) | None) => self.trouble().of(W::Server),
             (P::Temporary, _) => self.trouble(),
             (P::Listed, Some(W::Content)) if said.gap == Some(0) && !said.crossed => {
-                Meaning::new(rank::CONTENT, S::PolicyRejected)
+                RankedMeaning::new(rank::CONTENT, S::PolicyRejected)
             }
             (P::Listed, Some(W::Recipient)) if said.who.is_some_and(|who| !who.someone) => {
-                Meaning::new(rank::POLICY, S::PolicyRejected)
+                RankedMeaning::new(rank::POLICY, S::PolicyRejected)
             }
-            (P::Listed, Some(W::Sender)) => Meaning::new(rank::CLIENT, S::Blocked),
-            (P::Listed, _) => Meaning::new(rank::CLIENT, S::Blocked).of(W::Client),
+            (P::Listed, Some(W::Sender)) => RankedMeaning::new(rank::CLIENT, S::Blocked),
+            (P::Listed, _) => RankedMeaning::new(rank::CLIENT, S::Blocked).of(W::Client),
             // "Connection refused: too many connections from your IP" is a limit.
             (P::Denied | P::Rejected | P::Unavailable, Some(W::Client)) => {
-                Meaning::new(rank::REFUSED, S::Blocked)
+                RankedMeaning::new(rank::REFUSED, S::Blocked)
             }
-            (_, Some(W::Client)) => Meaning::new(rank::CLIENT, S::Blocked),
-            (_, Some(W::Sender)) => Meaning::new(rank::SENDER, S::Blocked),
-            (P::Spam, _) => Meaning::new(rank::CONTENT, S::PolicyRejected).of(W::Content),
+            (_, Some(W::Client)) => RankedMeaning::new(rank::CLIENT, S::Blocked),
+            (_, Some(W::Sender)) => RankedMeaning::new(rank::SENDER, S::Blocked),
+            (P::Spam, _) => RankedMeaning::new(rank::CONTENT, S::PolicyRejected).of(W::Content),
             (P::Full, Some(W::Server | W::RemoteServer | W::RecipientDomain)) => {
-                Meaning { rank: rank::FULL, ..self.trouble() }
+                RankedMeaning { rank: rank::FULL, ..self.trouble() }
             }
-            (P::Full, Some(W::Content)) => Meaning::new(rank::CONTENT, S::Other),
-            (P::Full, Some(W::List)) => Meaning::new(rank::FULL, S::Other),
+            (P::Full, Some(W::Content)) => RankedMeaning::new(rank::CONTENT, S::Other),
+            (P::Full, Some(W::List)) => RankedMeaning::new(rank::FULL, S::Other),
             (P::Full, None) if !self.stage.knows_recipient() => {
-                Meaning { rank: rank::FULL, ..self.trouble().of(W::Server) }
+                RankedMeaning { rank: rank::FULL, ..self.trouble().of(W::Server) }
             }
             // 4.3.1: the disk of the server.
             (P::Full, None) if matches!(self.detail(), Some((3, _))) => {
-                Meaning { rank: rank::FULL, ..self.trouble().of(W::Server) }
+                RankedMeaning { rank: rank::FULL, ..self.trouble().of(W::Server) }
             }
             // Not "maximum number of users reached", unless the code says it.
             (P::Full, Some(_)) if said.gap.is_none_or(|gap| gap > 1) && !self.says_full() => {
                 self.doubtful(said)
             }
-            (P::Full, _) => Meaning::new(rank::FULL, S::MailboxQuotaExceeded).of(W::Recipient),
+            (P::Full, _) => RankedMeaning::new(rank::FULL, S::MailboxQuotaExceeded).of(W::Recipient),
             (P::Disabled | P::Unavailable | P::TakesNoMail, Some(W::Connection)) => self.trouble(),
-            (_, Some(W::Connection)) => Meaning::new(rank::CONNECTION, S::Blocked),
+            (_, Some(W::Connection)) => RankedMeaning::new(rank::CONNECTION, S::Blocked),
             (P::TakesNoMail, Some(W::Server)) if matches!(self.code, 521 | 556) && !said.restricted => {
-                Meaning::new(rank::DISABLED, S::DoesNotAcceptMail)
+                RankedMeaning::new(rank::DISABLED, S::DoesNotAcceptMail)
             }
             (P::Denied | P::Blocked | P::Rejected, Some(W::Server | W::RemoteServer)) => {
-                Meaning::new(rank::POLICY, S::PolicyRejected)
+                RankedMeaning::new(rank::POLICY, S::PolicyRejected)
             }
             (_, Some(W::Server | W::RemoteServer)) => self.trouble(),
             (P::Disabled | P::TakesNoMail, Some(W::RecipientDomain)) => match self.is_certain(said) {
-                true => Meaning::new(rank::DISABLED, S::DoesNotAcceptMail),
+                true => RankedMeaning::new(rank::DISABLED, S::DoesNotAcceptMail),
                 false => self.doubtful(said),
             },
             (P::Unavailable, Some(W::RecipientDomain)) => self.trouble(),
@@ -215,25 +219,25 @@ impl Context {
             (P::Denied | P::Blocked | P::Rejected, Some(W::RecipientDomain))
                 if said.who.is_some_and(|who| who.someone) =>
             {
-                Meaning::new(rank::POLICY, S::PolicyRejected)
+                RankedMeaning::new(rank::POLICY, S::PolicyRejected)
             }
-            (_, Some(W::RecipientDomain)) => Meaning::new(rank::RELAY, S::Other),
-            (_, Some(W::List)) => Meaning::new(rank::POLICY, S::PolicyRejected),
-            (P::Denied | P::Blocked, Some(W::Content)) => Meaning::new(rank::POLICY, S::PolicyRejected),
-            (P::Rejected, Some(W::Content)) => Meaning::new(rank::REJECTED, S::PolicyRejected),
-            (_, Some(W::Content | W::Transaction)) => Meaning::new(rank::CONTENT, S::Other),
+            (_, Some(W::RecipientDomain)) => RankedMeaning::new(rank::RELAY, S::Other),
+            (_, Some(W::List)) => RankedMeaning::new(rank::POLICY, S::PolicyRejected),
+            (P::Denied | P::Blocked, Some(W::Content)) => RankedMeaning::new(rank::POLICY, S::PolicyRejected),
+            (P::Rejected, Some(W::Content)) => RankedMeaning::new(rank::REJECTED, S::PolicyRejected),
+            (_, Some(W::Content | W::Transaction)) => RankedMeaning::new(rank::CONTENT, S::Other),
             (P::Rejected, Some(W::Recipient)) if self.says_not_found() && sentences.is_bare() => {
                 self.recipient(said, rank::NOT_FOUND, S::MailboxNotFound)
             }
             (P::Rejected, _) if !self.is_permanent() => return None,
-            (P::Rejected, _) => Meaning::new(rank::REJECTED, S::PolicyRejected),
+            (P::Rejected, _) => RankedMeaning::new(rank::REJECTED, S::PolicyRejected),
             // An address may be blocked that is an IP address.
             (P::Blocked, Some(W::Recipient))
                 if self.is_certain(said) && !said.crossed && said.who.is_some_and(|who| !who.someone) =>
             {
                 self.recipient(said, rank::DISABLED, S::MailboxDisabled)
             }
-            (P::Denied | P::Blocked, _) => Meaning::new(rank::POLICY, S::PolicyRejected),
+            (P::Denied | P::Blocked, _) => RankedMeaning::new(rank::POLICY, S::PolicyRejected),
             (_, None) => return None,
             (P::NotFound, Some(W::Recipient)) => self.recipient(said, rank::NOT_FOUND, S::MailboxNotFound),
             (P::Disabled | P::TakesNoMail, Some(W::Recipient)) => {
@@ -248,25 +252,25 @@ impl Context {
     }
 
     /// What is said of the recipient for certain; of a temporary reply it is none of its doing.
-    fn recipient(self, said: &Assertion, rank: u8, sub_status: SubStatus) -> Meaning {
+    fn recipient(self, said: &Assertion, rank: u8, sub_status: SubStatus) -> RankedMeaning {
         match (self.is_permanent(), self.is_certain(said)) {
             (false, _) => self.trouble(),
-            (true, true) => Meaning::new(rank, sub_status),
+            (true, true) => RankedMeaning::new(rank, sub_status),
             (true, false) => self.doubtful(said),
         }
     }
 
     /// The recipient or its domain is spoken of, and it is not certain what is said.
-    fn doubtful(self, said: &Assertion) -> Meaning {
+    fn doubtful(self, said: &Assertion) -> RankedMeaning {
         let sub_status = if said.restricted { SubStatus::PolicyRejected } else { SubStatus::Other };
-        Meaning::new(rank::DOUBTFUL, sub_status)
+        RankedMeaning::new(rank::DOUBTFUL, sub_status)
     }
 
     /// Something fails that is not the mailbox: temporary, or to be asked again later.
-    fn trouble(self) -> Meaning {
+    fn trouble(self) -> RankedMeaning {
         match self.is_permanent() {
-            true => Meaning::new(rank::SERVER, SubStatus::Other).retry(Retry::Later),
-            false => Meaning::new(rank::TEMPORARY, SubStatus::MailServerTemporaryError),
+            true => RankedMeaning::new(rank::SERVER, SubStatus::Other).retry(Retry::Later),
+            false => RankedMeaning::new(rank::TEMPORARY, SubStatus::MailServerTemporaryError),
         }
     }
 

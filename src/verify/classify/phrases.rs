@@ -5,8 +5,8 @@ use std::{collections::HashMap, ops::Range};
 use aho_corasick::AhoCorasick;
 
 use super::{
+    predicate::{Meaning, Side},
     text::{self, Plain},
-    vocabulary::{Meaning, Side},
 };
 
 pub(super) const MAX_RULES: usize = 512;
@@ -66,12 +66,12 @@ struct Phrase {
 
 /// The phrases of a file while it is read, each once.
 #[derive(Default)]
-pub(super) struct Builder {
+pub(super) struct PhraseBuilder {
     list: Vec<Phrase>,
     known: HashMap<(String, (bool, bool)), u16>,
 }
 
-impl Builder {
+impl PhraseBuilder {
     /// The number of the phrase as written in a file.
     pub(super) fn intern(&mut self, written: &str) -> Result<u16, String> {
         let open = (written.starts_with('*'), written.ends_with('*'));

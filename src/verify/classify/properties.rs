@@ -1,10 +1,14 @@
 //! What holds for the verdict on any reply, and for any file of rules or providers, said once for `cargo test` and for
 //! `fuzz/`. Panics where it does not hold.
 
-use super::{Blame, Classifier, Explanation, Retry, RulesError, Stage, Status, SubStatus, Subject, blames};
+use super::{
+    Classifier,
+    error::RulesError,
+    verdict::{Explanation, Retry, Stage, blames},
+};
 use crate::{
     proto::{Domain, EnhancedCode},
-    verify::Providers,
+    verify::{Blame, Providers, Status, SubStatus, Subject},
 };
 
 /// Every reply has a verdict, the same each time and in any case of letters, whose parts do not contradict each other:

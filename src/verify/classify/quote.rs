@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 
 use aho_corasick::AhoCorasick;
 
-use super::Stage;
+use super::verdict::Stage;
 use crate::proto::EnhancedCode;
 
 /// A quoted reply.

@@ -3,56 +3,28 @@
 use serde::Deserialize;
 
 use super::{
-    Explanation, Retry, Stage, Verdict, blames,
-    meaning::{self, Context},
-    phrases::{Builder, MAX_RULES, PhraseSet, Phrases, RuleSet},
+    error::RulesError,
+    meaning::{self, ReplyContext},
+    phrases::{MAX_RULES, PhraseBuilder, PhraseSet, Phrases, RuleSet},
+    predicate::Predicate,
     sentence::Sentences,
     text,
-    vocabulary::{self, Predicate},
+    verdict::{Explanation, Retry, Stage, Verdict, blames},
+    vocabulary,
 };
-use crate::proto::EnhancedCode;
-use crate::verify::{Blame, Status, SubStatus, Subject};
-
-/// Why a table of rules was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum RulesError {
-    /// Not TOML, an unknown key, a missing one, or a value of the wrong kind; the message gives the line.
-    #[error("the rules are not well-formed: {0}")]
-    Syntax(String),
-    /// There is nothing in it.
-    #[error("there is no rule in the table, and no word")]
-    Empty,
-    /// A rule that makes no sense.
-    #[error("rule `{id}`, key `{key}`: {problem}")]
-    Rule {
-        /// The rule's `id`.
-        id: String,
-        /// The key at fault.
-        key: &'static str,
-        /// What is wrong.
-        problem: String,
-    },
-    /// Words that make no sense.
-    #[error("`{section}`: {problem}")]
-    Words {
-        /// The section of the file, and the language.
-        section: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// More rules or phrases than the engine has room for.
-    #[error("too many {0}: at most {1}")]
-    TooMany(&'static str, usize),
-}
+use crate::{
+    proto::EnhancedCode,
+    verify::{Blame, Status, SubStatus, Subject},
+};
 
 /// The file, as written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct RulesFile {
     #[serde(default)]
-    rule: Vec<Written>,
+    rule: Vec<WrittenRule>,
     #[serde(default)]
-    fallback: Vec<Written>,
+    fallback: Vec<WrittenRule>,
     #[serde(default)]
     subject: vocabulary::Sections,
     #[serde(default)]
@@ -66,7 +38,7 @@ struct File {
 /// A rule, as written; `rules.toml` explains the keys.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct WrittenRule {
     id: String,
     verdict: SubStatus,
     blame: Option<Blame>,
@@ -147,7 +119,7 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn parse(text: &str) -> Result<Self, RulesError> {
-        let file: File =
+        let file: RulesFile =
             toml::from_str(text).map_err(|e| RulesError::Syntax(e.to_string().trim().to_owned()))?;
         let fallback = file.rule.len();
         let has_words = [&file.subject, &file.predicate, &file.other].iter().any(|words| !words.is_empty());
@@ -156,7 +128,7 @@ impl Table {
             n if n > MAX_RULES => return Err(RulesError::TooMany("rules", MAX_RULES)),
             _ => {}
         }
-        let mut phrases = Builder::default();
+        let mut phrases = PhraseBuilder::default();
         let mut rules: Vec<Rule> = Vec::with_capacity(fallback);
         let mut unworded = RuleSet::default();
         for written in file.rule.into_iter().chain(file.fallback) {
@@ -189,12 +161,12 @@ impl Table {
     }
 
     /// What the words and the codes say: a rule, then who is spoken of and what is said, then the rules for the rest.
-    pub(super) fn explain(&self, context: Context, text: &str) -> Option<Explanation<'_>> {
-        let Context { stage, code, enhanced } = context;
+    pub(super) fn explain(&self, context: ReplyContext, text: &str) -> Option<Explanation<'_>> {
+        let ReplyContext { stage, code, enhanced } = context;
         let text = text::plain(text);
         // A code out of its place counts if it agrees with the reply: a quoted `450 4.1.1` says nothing of a 550.
         let mentioned = text.code.filter(|c| u16::from(c.class) == code / 100);
-        let context = Context { enhanced: enhanced.or(mentioned), ..context };
+        let context = ReplyContext { enhanced: enhanced.or(mentioned), ..context };
         let scan = self.phrases.scan(&text);
         let mut candidates = self.unworded.clone();
         candidates.extend(&scan.rules);
@@ -222,8 +194,8 @@ impl Table {
 }
 
 impl Rule {
-    fn fits(&self, context: Context, found: &PhraseSet, sentences: &Sentences) -> bool {
-        let Context { stage, code, enhanced } = context;
+    fn fits(&self, context: ReplyContext, found: &PhraseSet, sentences: &Sentences) -> bool {
+        let ReplyContext { stage, code, enhanced } = context;
         self.stages & (1 << stage as u8) != 0
             && (self.codes.is_empty() || self.codes.iter().any(|&range| within(code, range)))
             && self.fits_enhanced(enhanced)
@@ -276,8 +248,8 @@ fn fault(id: &str, key: &'static str, problem: impl Into<String>) -> RulesError 
     RulesError::Rule { id: id.to_owned(), key, problem: problem.into() }
 }
 
-fn compile(written: Written, phrases: &mut Builder) -> Result<Rule, RulesError> {
-    let Written { id, verdict, .. } = written;
+fn compile(written: WrittenRule, phrases: &mut PhraseBuilder) -> Result<Rule, RulesError> {
+    let WrittenRule { id, verdict, .. } = written;
     if id.is_empty() {
         return Err(fault(&id, "id", "it is empty"));
     }

@@ -7,16 +7,16 @@
 use std::{iter::Peekable, ops::Range};
 
 use super::{
-    Stage,
     phrases::Mention,
+    predicate::{Meaning, Predicate, Side},
     text::{Mark, Plain, is_unspaced},
-    vocabulary::{Meaning, Predicate, Side},
+    verdict::Stage,
 };
 use crate::verify::Subject;
 
 /// One piece of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Item {
+enum SentenceItem {
     Meaning(Meaning),
     /// A mailbox or path that was taken out.
     Address,
@@ -73,7 +73,7 @@ struct Bound {
 /// A text, cut into items.
 #[derive(Debug)]
 pub(super) struct Sentences {
-    items: Vec<Item>,
+    items: Vec<SentenceItem>,
     stage: Stage,
     /// There were more items.
     is_cut: bool,
@@ -102,8 +102,8 @@ impl Sentences {
                 .any(|name| name.start <= mention.range.start && mention.range.end <= name.end);
             sentences.items.push(match mention.meaning {
                 // The key of a value, a word in quotes.
-                Meaning::Subject(_) | Meaning::Someone | Meaning::Filler if named => Item::Name,
-                meaning => Item::Meaning(meaning),
+                Meaning::Subject(_) | Meaning::Someone | Meaning::Filler if named => SentenceItem::Name,
+                meaning => SentenceItem::Meaning(meaning),
             });
             while marks.next_if(|(place, _)| *place < mention.range.end).is_some() {}
             at = mention.range.end;
@@ -117,9 +117,9 @@ impl Sentences {
 
     fn mark(&mut self, mark: Mark) {
         self.items.push(match mark {
-            Mark::Stop => Item::Stop,
-            Mark::Pause => Item::Pause,
-            Mark::Address => Item::Address,
+            Mark::Stop => SentenceItem::Stop,
+            Mark::Pause => SentenceItem::Pause,
+            Mark::Address => SentenceItem::Address,
         });
     }
 
@@ -146,7 +146,7 @@ impl Sentences {
                 (text.words[..start].chars().next_back(), text.words[start + word.len()..].chars().next());
             let attached =
                 word.is_ascii() && [ends.0, ends.1].iter().flatten().any(char::is_ascii_alphanumeric);
-            let item = if named || attached { Some(Item::Name) } else { unmentioned(word) };
+            let item = if named || attached { Some(SentenceItem::Name) } else { unmentioned(word) };
             self.items.extend(item);
         }
     }
@@ -154,23 +154,25 @@ impl Sentences {
     /// Whether the text says nothing but that a recipient is rejected, so that its code decides.
     pub(super) fn is_bare(&self) -> bool {
         self.items.iter().all(|item| match item {
-            Item::Meaning(meaning) => matches!(
+            SentenceItem::Meaning(meaning) => matches!(
                 meaning,
                 Meaning::Someone
                     | Meaning::Subject(Subject::Recipient)
                     | Meaning::Predicate(Predicate::Rejected, _)
                     | Meaning::Filler
             ),
-            Item::Unknown | Item::Ip => false,
+            SentenceItem::Unknown | SentenceItem::Ip => false,
             _ => true,
         })
     }
 
     /// Whether the text restricts what it says, or names us.
     pub(super) fn is_restricted(&self) -> bool {
-        let restricts = |item: &Item| match item {
-            Item::Meaning(Meaning::Qualifier) => true,
-            Item::Meaning(Meaning::Subject(subject) | Meaning::Statement(subject, _)) => is_us(*subject),
+        let restricts = |item: &SentenceItem| match item {
+            SentenceItem::Meaning(Meaning::Qualifier) => true,
+            SentenceItem::Meaning(Meaning::Subject(subject) | Meaning::Statement(subject, _)) => {
+                is_us(*subject)
+            }
             _ => false,
         };
         self.is_cut || self.items.iter().any(restricts)
@@ -179,14 +181,14 @@ impl Sentences {
     /// All that the text says.
     pub(super) fn assertions(&self) -> impl Iterator<Item = Assertion> {
         self.items.iter().enumerate().filter_map(|(at, item)| {
-            let Item::Meaning(meaning) = item else { return None };
+            let SentenceItem::Meaning(meaning) = item else { return None };
             let (predicate, bound) = match *meaning {
                 Meaning::Predicate(predicate, side) => (predicate, self.bind(at, side, predicate)),
                 Meaning::Statement(subject, predicate) => {
                     // "no such list owner", "access list not found".
                     let beside = [at.checked_sub(1), Some(at + 1)].into_iter().flatten();
                     let beside = || beside.clone().filter_map(|n| self.items.get(n));
-                    let unknown = beside().filter(|item| **item == Item::Unknown).count() as u32;
+                    let unknown = beside().filter(|item| **item == SentenceItem::Unknown).count() as u32;
                     let gap = (!beside().any(|item| is_foreign(*item))).then_some(unknown);
                     (predicate, Some(Bound { who: Who::new(subject), gap, crossed: false }))
                 }
@@ -195,10 +197,11 @@ impl Sentences {
             let who = bound.map(|bound| bound.who);
             let (start, end) = self.sentence(at);
             let rest = &self.items[at + 1..end];
-            let restricts = |item: &Item| is_restriction(*item, who.map(|who| who.subject));
+            let restricts = |item: &SentenceItem| is_restriction(*item, who.map(|who| who.subject));
             let restricted = self.is_cut || self.items[start..end].iter().any(restricts) || strays(rest);
             let clause = rest.iter().take_while(|item| !ends_clause(**item));
-            let goes_on = rest.contains(&Item::Unknown) || clause.into_iter().any(|item| says_more(*item));
+            let goes_on =
+                rest.contains(&SentenceItem::Unknown) || clause.into_iter().any(|item| says_more(*item));
             let gap = bound.and_then(|bound| bound.gap);
             let crossed = bound.is_some_and(|bound| bound.crossed);
             Some(Assertion { predicate, who, gap, restricted, goes_on, crossed })
@@ -207,14 +210,17 @@ impl Sentences {
 
     /// The sentence around an item.
     fn sentence(&self, at: usize) -> (usize, usize) {
-        let start = self.items[..at].iter().rposition(|item| *item == Item::Stop).map_or(0, |stop| stop + 1);
-        let end =
-            self.items[at..].iter().position(|item| *item == Item::Stop).map_or(self.items.len(), |n| at + n);
+        let start =
+            self.items[..at].iter().rposition(|item| *item == SentenceItem::Stop).map_or(0, |stop| stop + 1);
+        let end = self.items[at..]
+            .iter()
+            .position(|item| *item == SentenceItem::Stop)
+            .map_or(self.items.len(), |n| at + n);
         (start, end)
     }
 
     /// The items of the clause around an item, without itself, from the nearest on.
-    fn clause(&self, at: usize) -> impl Iterator<Item = Item> {
+    fn clause(&self, at: usize) -> impl Iterator<Item = SentenceItem> {
         let before = self.items[..at].iter().rev().take_while(|item| !ends_clause(**item));
         before.chain(self.items[at + 1..].iter().take_while(|item| !ends_clause(**item))).copied()
     }
@@ -264,14 +270,18 @@ impl Sentences {
 
     /// The noun behind a predicate: "no such user"; if nothing stands before it, also behind a colon.
     fn after(&self, at: usize, alone: bool) -> Option<Bound> {
-        let skipped =
-            |item: &Item| matches!(item, Item::Meaning(Meaning::Filler) | Item::Name | Item::Address);
+        let skipped = |item: &SentenceItem| {
+            matches!(
+                item,
+                SentenceItem::Meaning(Meaning::Filler) | SentenceItem::Name | SentenceItem::Address
+            )
+        };
         let mut first = at + 1 + self.items[at + 1..].iter().position(|item| !skipped(item))?;
         // "not found: user ann", but not "catch-all disabled, user unknown".
         let opens = || {
             !self.items[..at].iter().rev().take_while(|item| !ends_clause(**item)).any(|item| !skipped(item))
         };
-        let crossed = alone && self.items[first] == Item::Pause && opens();
+        let crossed = alone && self.items[first] == SentenceItem::Pause && opens();
         if crossed {
             first += 1 + self.items[first + 1..].iter().position(|item| !skipped(item))?;
         }
@@ -281,9 +291,9 @@ impl Sentences {
             match (item, who(item)) {
                 // "invalid message recipient" is a recipient, "invalid recipient domain" a domain.
                 (_, Some(next)) => found = if of { foreigner(found, next) } else { head(found, next) },
-                (Item::Meaning(Meaning::Preposition), _) => of = true,
-                (Item::Meaning(Meaning::Filler) | Item::Name | Item::Address, _) => {}
-                (Item::Unknown, _) => {
+                (SentenceItem::Meaning(Meaning::Preposition), _) => of = true,
+                (SentenceItem::Meaning(Meaning::Filler) | SentenceItem::Name | SentenceItem::Address, _) => {}
+                (SentenceItem::Unknown, _) => {
                     gap = u32::from(!of);
                     break;
                 }
@@ -303,13 +313,13 @@ impl Sentences {
                 return Some(Bound { who: found, gap: Some(gap + more), crossed });
             }
             match item {
-                Item::Meaning(Meaning::Filler) | Item::Name => {}
-                Item::Meaning(Meaning::Predicate(..)) => {}
-                Item::Address => address = true,
-                Item::Meaning(Meaning::Preposition) => of = true,
-                Item::Pause => crossed = true,
-                Item::Unknown if gap < 2 => gap += 1,
-                Item::Stop => break,
+                SentenceItem::Meaning(Meaning::Filler) | SentenceItem::Name => {}
+                SentenceItem::Meaning(Meaning::Predicate(..)) => {}
+                SentenceItem::Address => address = true,
+                SentenceItem::Meaning(Meaning::Preposition) => of = true,
+                SentenceItem::Pause => crossed = true,
+                SentenceItem::Unknown if gap < 2 => gap += 1,
+                SentenceItem::Stop => break,
                 _ => return None,
             }
         }
@@ -331,12 +341,12 @@ impl Sentences {
                     of = false;
                 }
                 (_, Some(before)) => found = head(before, found),
-                (Item::Meaning(Meaning::Preposition), _) => of = true,
-                (Item::Meaning(Meaning::Filler), _) => direct = false,
-                (Item::Name | Item::Address, _) => {}
+                (SentenceItem::Meaning(Meaning::Preposition), _) => of = true,
+                (SentenceItem::Meaning(Meaning::Filler), _) => direct = false,
+                (SentenceItem::Name | SentenceItem::Address, _) => {}
                 // "token for this address", "posting address".
-                (Item::Unknown | Item::Meaning(Meaning::Predicate(..)), _) => {
-                    return (found, u32::from(of || (direct && item == Item::Unknown)));
+                (SentenceItem::Unknown | SentenceItem::Meaning(Meaning::Predicate(..)), _) => {
+                    return (found, u32::from(of || (direct && item == SentenceItem::Unknown)));
                 }
                 _ => break,
             }
@@ -346,9 +356,9 @@ impl Sentences {
 }
 
 /// A word without a meaning in any vocabulary.
-fn unmentioned(word: &str) -> Option<Item> {
+fn unmentioned(word: &str) -> Option<SentenceItem> {
     if word.starts_with("{ip}") {
-        return Some(Item::Ip);
+        return Some(SentenceItem::Ip);
     }
     let letters = word.trim_matches(|c: char| !c.is_alphanumeric());
     let quoted = word.starts_with('\'') && word.trim_end_matches('.').ends_with('\'') && word.len() > 2;
@@ -364,26 +374,26 @@ fn unmentioned(word: &str) -> Option<Item> {
         // "l'", "d'", "'s".
         _ if word.starts_with('\'') || word.ends_with('\'') && word.len() < 4 => {
             if quoted {
-                Item::Name
+                SentenceItem::Name
             } else {
-                Item::Meaning(Meaning::Filler)
+                SentenceItem::Meaning(Meaning::Filler)
             }
         }
-        _ if dotted(letters) => Item::Host,
-        _ if letters.contains(|c: char| c.is_ascii_digit() || c == '_') => Item::Name,
-        _ if letters.chars().nth(1).is_none() && !letters.contains(is_unspaced) => Item::Name,
-        _ => Item::Unknown,
+        _ if dotted(letters) => SentenceItem::Host,
+        _ if letters.contains(|c: char| c.is_ascii_digit() || c == '_') => SentenceItem::Name,
+        _ if letters.chars().nth(1).is_none() && !letters.contains(is_unspaced) => SentenceItem::Name,
+        _ => SentenceItem::Unknown,
     })
 }
 
 /// Whom a noun names.
-fn who(item: Item) -> Option<Who> {
+fn who(item: SentenceItem) -> Option<Who> {
     match item {
-        Item::Meaning(Meaning::Subject(Subject::Recipient)) => Some(RECIPIENT),
-        Item::Meaning(Meaning::Subject(subject)) => Some(Who { subject, someone: false }),
-        Item::Meaning(Meaning::Someone) => Some(SOMEONE),
-        Item::Host => Some(Who { subject: Subject::RecipientDomain, someone: true }),
-        Item::Ip => Some(Who { subject: Subject::Client, someone: true }),
+        SentenceItem::Meaning(Meaning::Subject(Subject::Recipient)) => Some(RECIPIENT),
+        SentenceItem::Meaning(Meaning::Subject(subject)) => Some(Who { subject, someone: false }),
+        SentenceItem::Meaning(Meaning::Someone) => Some(SOMEONE),
+        SentenceItem::Host => Some(Who { subject: Subject::RecipientDomain, someone: true }),
+        SentenceItem::Ip => Some(Who { subject: Subject::Client, someone: true }),
         _ => None,
     }
 }
@@ -416,19 +426,19 @@ fn head(first: Who, last: Who) -> Who {
     }
 }
 
-fn ends_clause(item: Item) -> bool {
-    matches!(item, Item::Pause | Item::Stop)
+fn ends_clause(item: SentenceItem) -> bool {
+    matches!(item, SentenceItem::Pause | SentenceItem::Stop)
 }
 
-fn is_foreign(item: Item) -> bool {
+fn is_foreign(item: SentenceItem) -> bool {
     who(item).is_some_and(|who| who.subject != Subject::Recipient && !who.someone)
 }
 
 /// Whether an item makes a sentence say less of its subject than it seems to.
-fn is_restriction(item: Item, about: Option<Subject>) -> bool {
+fn is_restriction(item: SentenceItem, about: Option<Subject>) -> bool {
     match item {
-        Item::Meaning(Meaning::Qualifier) => true,
-        Item::Meaning(Meaning::Subject(subject) | Meaning::Statement(subject, _)) => {
+        SentenceItem::Meaning(Meaning::Qualifier) => true,
+        SentenceItem::Meaning(Meaning::Subject(subject) | Meaning::Statement(subject, _)) => {
             !matches!(subject, Subject::Recipient | Subject::Content) && Some(subject) != about
         }
         _ => false,
@@ -436,21 +446,23 @@ fn is_restriction(item: Item, about: Option<Subject>) -> bool {
 }
 
 /// Whether an item behind a predicate is more than a name for its subject.
-fn says_more(item: Item) -> bool {
-    let Item::Meaning(meaning) = item else { return false };
+fn says_more(item: SentenceItem) -> bool {
+    let SentenceItem::Meaning(meaning) = item else { return false };
     let names =
         [Meaning::Subject(Subject::Recipient), Meaning::Subject(Subject::RecipientDomain), Meaning::Someone];
     meaning != Meaning::Filler && !names.contains(&meaning)
 }
 
 /// Whether the rest of a sentence leads away from the recipient: "for visitors", "in newsletters".
-fn strays(rest: &[Item]) -> bool {
+fn strays(rest: &[SentenceItem]) -> bool {
     let mut of = false;
     for item in rest {
         match item {
-            Item::Meaning(Meaning::Preposition) => of = true,
-            Item::Meaning(Meaning::Filler) | Item::Name => {}
-            Item::Unknown | Item::Meaning(Meaning::Subject(Subject::Content)) if of => return true,
+            SentenceItem::Meaning(Meaning::Preposition) => of = true,
+            SentenceItem::Meaning(Meaning::Filler) | SentenceItem::Name => {}
+            SentenceItem::Unknown | SentenceItem::Meaning(Meaning::Subject(Subject::Content)) if of => {
+                return true;
+            }
             _ => of = false,
         }
     }

@@ -9,7 +9,7 @@ use smtp_pool::{
     client::Timeouts,
     pool::{CheckoutError, Envelope, Key, Pool, PooledConnection},
     proto::{Command, Mailbox, ReversePath},
-    sandbox::{Does, Fault, HostConfig, Sandbox, Stage, World},
+    sandbox::{Does, Fault, FaultStage, HostConfig, Sandbox, World},
 };
 use tokio::time::{sleep, timeout};
 
@@ -47,15 +47,20 @@ impl Call {
     ];
 
     /// Where a fault can meet it.
-    fn stages(self) -> &'static [Stage] {
+    fn stages(self) -> &'static [FaultStage] {
         match self {
-            Self::Get | Self::GetTimeout | Self::CheckFresh => &[Stage::Connect, Stage::Ehlo],
-            Self::GetAsked | Self::CheckIdle => &[Stage::Noop],
-            Self::Verify => &[Stage::Ehlo, Stage::Mail, Stage::Rcpt, Stage::Rset],
-            Self::Send => {
-                &[Stage::Connect, Stage::Mail, Stage::Rcpt, Stage::Data, Stage::Message, Stage::Quit]
-            }
-            Self::Close => &[Stage::Quit],
+            Self::Get | Self::GetTimeout | Self::CheckFresh => &[FaultStage::Connect, FaultStage::Ehlo],
+            Self::GetAsked | Self::CheckIdle => &[FaultStage::Noop],
+            Self::Verify => &[FaultStage::Ehlo, FaultStage::Mail, FaultStage::Rcpt, FaultStage::Rset],
+            Self::Send => &[
+                FaultStage::Connect,
+                FaultStage::Mail,
+                FaultStage::Rcpt,
+                FaultStage::Data,
+                FaultStage::Message,
+                FaultStage::Quit,
+            ],
+            Self::Close => &[FaultStage::Quit],
         }
     }
 
@@ -96,7 +101,7 @@ impl Call {
 #[derive(Clone, PartialEq)]
 struct Case {
     call: Call,
-    fault: Option<(Stage, Does)>,
+    fault: Option<(FaultStage, Does)>,
     crowded: bool,
 }
 
@@ -193,7 +198,7 @@ async fn trial(sandbox: &Sandbox, case: &Case, polls: usize) -> bool {
     settled(&pool).await;
     let mut idle = Vec::new();
     while let Some(mut connection) = pool.try_get(&server) {
-        if case.fault.as_ref().is_none_or(|(stage, _)| *stage != Stage::Noop) {
+        if case.fault.as_ref().is_none_or(|(stage, _)| *stage != FaultStage::Noop) {
             let answer = connection.command(&Command::Noop).await;
             assert!(
                 answer.as_ref().is_ok_and(|reply| reply.is_positive()),
@@ -214,7 +219,7 @@ async fn trial(sandbox: &Sandbox, case: &Case, polls: usize) -> bool {
     ended
 }
 
-fn name(fault: Option<&(Stage, Does)>) -> String {
+fn name(fault: Option<&(FaultStage, Does)>) -> String {
     match fault {
         None => "good".to_owned(),
         Some((stage, does)) => format!("{stage:?}-{does:?}").to_lowercase(),
@@ -226,7 +231,7 @@ async fn sandbox() -> Sandbox {
     let mut world =
         World::from_toml("[[domain]]\nname = \"good.test\"\nusers = [\"ann\"]\n[[host]]\nname = \"good\"")
             .unwrap();
-    let mut stages: Vec<Stage> = Vec::new();
+    let mut stages: Vec<FaultStage> = Vec::new();
     for stage in Call::ALL.into_iter().flat_map(Call::stages) {
         if !stages.contains(stage) {
             stages.push(*stage);
@@ -249,7 +254,7 @@ async fn sandbox() -> Sandbox {
 async fn every_call_may_be_dropped_anywhere_under_any_fault() {
     let sandbox = sandbox().await;
     for call in Call::ALL {
-        let at = |stage: &Stage| FAULTS.map(|does| Some((*stage, does)));
+        let at = |stage: &FaultStage| FAULTS.map(|does| Some((*stage, does)));
         let faults = call.stages().iter().flat_map(at).chain([None]);
         for (fault, crowded) in faults.flat_map(|fault| [(fault.clone(), false), (fault, true)]) {
             let case = Case { call, fault, crowded };

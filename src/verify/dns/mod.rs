@@ -1,0 +1,7 @@
+//! The mail servers of a domain, from the DNS or from given routes.
+
+mod answers;
+mod dnssec;
+mod queries;
+pub(super) mod resolver;
+mod route;

@@ -1,0 +1,52 @@
+//! The resolver as the pool's way from a mailbox to the servers that take its mail.
+
+use std::io;
+
+use crate::{
+    pool::{Key, Route, RouteFuture},
+    proto::Mailbox,
+    verify::{Resolver, Unreachable},
+};
+
+/// ```
+/// # #[cfg(feature = "sandbox")]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use smtp_pool::{metrics::Metrics, pool::Pool, verify::{Resolver, Routes}};
+/// # use smtp_pool::{client::Endpoint, sandbox::{Sandbox, World}};
+/// # let sandbox = Sandbox::start(World::demo()).await?;
+/// # let addrs = vec![sandbox.addr("mx.good.test").ok_or("no such host")?];
+/// let mut routes = Routes::new(); // none: everything is looked up
+/// # routes.insert("good.test", Ok(vec![Endpoint { host: "mx.good.test".into(), addrs }]));
+/// let resolver = Resolver::new(&[], routes, 25, false, Metrics::new().into())?;
+/// let pool = Pool::builder().route(resolver).build()?;
+/// assert!(pool.verify_email("ann@good.test").await?.is_accepted());
+/// # Ok(()) }
+/// # #[cfg(not(feature = "sandbox"))]
+/// # fn main() {}
+/// ```
+impl Route for Resolver {
+    fn route<'a>(&'a self, mailbox: &'a Mailbox) -> RouteFuture<'a> {
+        Box::pin(async {
+            let found = self.resolve(mailbox).await.map_err(io::Error::from)?;
+            Ok(found.exchangers.iter().map(Key::at).collect())
+        })
+    }
+}
+
+impl From<Unreachable> for io::Error {
+    fn from(unreachable: Unreachable) -> Self {
+        let (kind, text) = match unreachable {
+            Unreachable::NullMx => (io::ErrorKind::NotFound, "the domain takes no mail (RFC 7505)".into()),
+            Unreachable::NoDnsEntries => {
+                (io::ErrorKind::NotFound, "neither MX nor address in the DNS".into())
+            }
+            Unreachable::Unroutable => {
+                (io::ErrorKind::AddrNotAvailable, "its servers have private addresses only".into())
+            }
+            Unreachable::Dns { timeout: true, reason } => (io::ErrorKind::TimedOut, reason.to_string()),
+            Unreachable::Dns { timeout: false, reason } => (io::ErrorKind::Other, reason.to_string()),
+        };
+        Self::new(kind, text)
+    }
+}

@@ -1,0 +1,53 @@
+//! Does a domain accept just any local part? Asked once per domain, after a first acceptance, with a name that nobody
+//! has and that does not look machine-made, since servers that smell a probe answer it differently.
+
+use crate::{
+    proto::{AddressError, Mailbox},
+    verify::CatchAll,
+};
+
+const FIRST: [&str; 24] = [
+    "alma", "bastian", "celia", "dorian", "elsbeth", "fabrice", "gundula", "henrik", "isolde", "joris",
+    "katrin", "lennart", "malwina", "norbert", "ottilie", "pascal", "quirin", "rosalind", "sixten", "tamara",
+    "ulrika", "valentin", "wendela", "yannick",
+];
+const ONSET: [&str; 12] = ["br", "d", "f", "gr", "h", "kl", "l", "m", "st", "t", "v", "w"];
+const RHYME: [&str; 12] = [
+    "ackel", "amper", "elling", "endor", "erstad", "ickert", "ingham", "olzen", "onder", "ossberg", "ulver",
+    "unsel",
+];
+
+/// A mailbox at `domain` that is as good as certain not to exist.
+pub(super) fn random_mailbox(domain: &str) -> Result<Mailbox, AddressError> {
+    let pick = |names: &[&'static str]| names[fastrand::usize(..names.len())];
+    let surname = [pick(&ONSET), pick(&RHYME), pick(&ONSET), pick(&RHYME)].concat();
+    Mailbox::parse(&format!("{}.{surname}{}@{domain}", pick(&FIRST), fastrand::u8(11..99)))
+}
+
+/// What is known of a domain, and what waits for it.
+#[derive(Debug)]
+pub(super) enum CatchAllState<T> {
+    /// The question is on its way; these were accepted meanwhile.
+    Asked(Vec<T>),
+    /// Answered.
+    Answered(CatchAll),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_differ_and_are_plain_names() {
+        let (a, b) = (random_mailbox("example.com").unwrap(), random_mailbox("example.com").unwrap());
+        assert_ne!(a, b);
+        assert!(a.local_part().bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.'));
+        assert!(a.local_part().len() <= 40, "{a}");
+    }
+
+    #[test]
+    fn a_probe_fits_any_domain() {
+        let label = "d".repeat(60);
+        assert!(random_mailbox(&format!("{label}.{label}.{label}.example")).is_ok());
+    }
+}

@@ -1,0 +1,368 @@
+//! Puts the controls of [`harvest_defence`](crate::verify::policy::harvest_defence) into windows, and applies what they
+//! and other answers tell of verdicts in doubt.
+
+use tokio::time::Instant;
+
+use super::{
+    peer::Peer,
+    question::Question,
+    state::LaneInner,
+    window::{AnswerContext, BatchEffect, NextWindow, Window},
+};
+use crate::verify::{
+    Event, Status,
+    context::RetryOwner,
+    outcome::Outcome,
+    policy::{
+        breaker::{BlockScope, HeldVerdict, ProvisionalVerdict},
+        rejection_rate::ExpectedRejections,
+    },
+};
+
+/// What a connection may ask next, as far as controls are concerned.
+pub(super) enum ControlStep {
+    /// What waits.
+    None,
+    /// A control, and nothing beside it.
+    Control(Window),
+    /// Nothing until the control has its answer.
+    Wait,
+    /// Nothing more: it was asked about a control already, and another one is due.
+    Close,
+}
+
+impl LaneInner {
+    /// Puts a control before the questions that wait, if one is due. A connection that is `exhausted` has its own at its
+    /// end.
+    pub(super) fn control_step(&mut self, peer: &mut Peer, exhausted: bool, now: Instant) -> ControlStep {
+        let mx_set = &mut self.mx_sets[peer.mx_set];
+        if mx_set.waits_for_control() {
+            return ControlStep::Wait;
+        }
+        if mx_set.harvest.needs_control() {
+            if peer.harvest.controlled {
+                return ControlStep::Close;
+            }
+            return self.control_window(peer, now).map_or(ControlStep::None, ControlStep::Control);
+        }
+        if mx_set.next_is_control() && peer.harvest.controlled {
+            if mx_set.len() == 1 {
+                return ControlStep::Close;
+            }
+            // The next connection is asked, unless an acceptance comes first.
+            mx_set.harvest.withdraw_control();
+            self.pop(peer.mx_set);
+        } else if !exhausted && mx_set.harvest.is_control_due(&peer.harvest) {
+            self.put_control(peer.mx_set);
+        }
+        ControlStep::None
+    }
+
+    /// Returns a control for the end of the last window of a connection, if one is due there.
+    pub(super) fn last_control(&mut self, peer: &mut Peer) -> Option<Question> {
+        let harvest = &self.mx_sets[peer.mx_set].harvest;
+        if harvest.is_sample_due(&peer.harvest) { self.control_on(peer) } else { None }
+    }
+
+    /// Returns a window with a control alone in the place of `next_window`, if nothing more is to be asked on the
+    /// connection and a control is due.
+    pub(super) fn closing_control(
+        &mut self,
+        peer: &mut Peer,
+        next_window: NextWindow,
+        now: Instant,
+    ) -> NextWindow {
+        let mx_set = &self.mx_sets[peer.mx_set];
+        let due = mx_set.harvest.is_last_control_due(Some(&peer.harvest), mx_set.is_empty());
+        if !due || self.breaker.blocked(now).is_some() {
+            return next_window;
+        }
+        self.control_window(peer, now).map_or(next_window, NextWindow::Window)
+    }
+
+    /// Returns a window with a control alone, as far as the rate allows it.
+    fn control_window(&mut self, peer: &mut Peer, now: Instant) -> Option<Window> {
+        if !self.take_token(now) {
+            return None;
+        }
+        let control = self.control_on(peer)?;
+        self.mx_sets[peer.mx_set].rates.record_asked(control.cohort(), 1);
+        let (questions, expected) = (vec![control], ExpectedRejections::default());
+        Some(Window { questions, expected, smtputf8: false, last: false, alone: false })
+    }
+
+    fn control_on(&mut self, peer: &mut Peer) -> Option<Question> {
+        let (domain, mailbox) = self.mx_sets[peer.mx_set].harvest.take_control()?;
+        peer.harvest.controlled = true;
+        Some(Question::Control { domain, mailbox, losses: 0 })
+    }
+
+    /// Puts a control before the questions of a set of exchangers that is at rest, if refusals there are in doubt; true
+    /// if it did.
+    pub(super) fn control_at_rest(&mut self, mx_set: usize, now: Instant) -> bool {
+        let known = &self.mx_sets[mx_set];
+        let due = known.harvest.is_last_control_due(None, true)
+            && !known.harvest.needs_control()
+            && self.breaker.has_provisional(mx_set)
+            && known.pause_reason(now).is_none()
+            && self.breaker.blocked(now).is_none();
+        if due {
+            self.put_control(mx_set);
+        }
+        due
+    }
+
+    /// Tells whether a caller that keeps its own books waits for refusals that are in doubt.
+    pub(super) fn holds_verdicts_back(&self, mx_set: usize) -> bool {
+        self.context.retry_owner == RetryOwner::Caller && self.breaker.holds_any(mx_set)
+    }
+
+    /// Asks again, on other connections, what nothing proved at a set of exchangers that is at rest, as far as it was not
+    /// told; true if there was any.
+    pub(super) fn ask_again_at_rest(&mut self, mx_set: usize, now: Instant) -> bool {
+        let known = &self.mx_sets[mx_set];
+        let rests = known.pause_reason(now).is_some() || self.breaker.blocked(now).is_some();
+        if rests || !self.breaker.has_provisional(mx_set) {
+            return false;
+        }
+        let harvest = &mut self.mx_sets[mx_set].harvest;
+        let most = harvest.ask_again();
+        let provisional =
+            self.breaker.take_unconfirmed(mx_set, most, |refusals| harvest.is_improbable(refusals));
+        let mut asked = false;
+        for verdict in provisional.into_iter().rev() {
+            if let ProvisionalVerdict::Held(held) = verdict {
+                let HeldVerdict { mut item, record, .. } = *held;
+                item.address = record.address;
+                item.attempts -= 1;
+                self.put_back(mx_set, Question::Item(item));
+                asked = true;
+            }
+        }
+        asked
+    }
+
+    /// Gives up a control that got no answer, so that it is never one of the questions that may have broken a connection.
+    pub(super) fn withdraw_control(&mut self, mx_set: usize) {
+        self.mx_sets[mx_set].harvest.withdraw_control();
+        self.wake(mx_set);
+    }
+
+    fn put_control(&mut self, mx_set: usize) {
+        if let Some((domain, mailbox)) = self.mx_sets[mx_set].harvest.take_control() {
+            self.put_next(mx_set, Question::Control { domain, mailbox, losses: 0 });
+        }
+    }
+
+    /// Records that a recipient was accepted who was `asked` about at a time.
+    pub(super) fn record_acceptance(&mut self, peer: &mut Peer, domain: u32, asked: Instant) {
+        let harvest = &mut self.mx_sets[peer.mx_set].harvest;
+        harvest.record_acceptance(&mut peer.harvest, asked);
+        let everywhere = harvest.trusts_connections();
+        self.breaker.record_acceptance(peer.mx_set, peer.harvest.number, everywhere, domain, asked);
+    }
+
+    /// Records a refusal of a recipient, or of a `random` one, and what follows from it for others.
+    pub(super) fn record_refusal(
+        &mut self,
+        peer: &mut Peer,
+        domain: u32,
+        random: bool,
+        answer: AnswerContext<'_>,
+    ) -> BlockScope {
+        let AnswerContext { outcome, at, .. } = answer;
+        if outcome.verdict.status() == Status::Undeliverable {
+            self.mx_sets[peer.mx_set].harvest.record_refusal(&mut peer.harvest, domain, random);
+        }
+        let others = || self.mx_sets.iter().any(|mx_set| mx_set.has_other_domain(domain));
+        let scope = self.breaker.record_refusal(domain, outcome, others, at);
+        self.apply_block(scope, domain, outcome, at);
+        scope
+    }
+
+    /// Applies the answer to a control.
+    pub(super) fn settle_control(
+        &mut self,
+        peer: &mut Peer,
+        domain: u32,
+        answer: AnswerContext<'_>,
+        effect: &mut BatchEffect,
+    ) {
+        let AnswerContext { outcome, at, .. } = answer;
+        let harvest = &mut self.mx_sets[peer.mx_set].harvest;
+        match outcome.verdict.status() {
+            Status::Deliverable => {
+                // The next connection has a control left for its own refusals.
+                effect.stop |= harvest.active_defence().is_some();
+                harvest.record_control_accepted();
+            }
+            // While it is known to lie, only an acceptance shows that it does not any more.
+            status if status == Status::Undeliverable || harvest.active_defence().is_some() => {
+                let defence = Outcome::harvest_defence();
+                if harvest.record_control_refused(domain, &defence, at) {
+                    self.breaker.harvest_defences += 1;
+                }
+                if self.breaker.blocked(at).is_none() {
+                    let first = self.context.config.pause(1);
+                    self.breaker.block_for(first, &defence, at);
+                    self.controller.reset();
+                }
+                let provisional = self.breaker.take_provisional_at(peer.mx_set);
+                self.replace_provisional(provisional, &defence, at);
+                effect.stop = true;
+            }
+            _ => harvest.record_control_lost(),
+        }
+    }
+
+    /// Puts `outcome` in the place of verdicts that are in doubt.
+    pub(super) fn replace_provisional(
+        &mut self,
+        provisional: Vec<ProvisionalVerdict>,
+        outcome: &Outcome,
+        now: Instant,
+    ) {
+        let (mut ids, mut held) = (Vec::new(), Vec::new());
+        for verdict in provisional {
+            match verdict {
+                ProvisionalVerdict::Reported { id, .. } => ids.push(id),
+                ProvisionalVerdict::Held(verdict) => held.push(verdict),
+            }
+        }
+        // First, so that the caller does not think that everything is done.
+        if !ids.is_empty() {
+            self.event_batch.events.push(Event::Reopened { ids });
+        }
+        for HeldVerdict { mx_set, item, record } in held.into_iter().map(|held| *held) {
+            self.replace_verdict(mx_set, item, record, outcome, now);
+        }
+    }
+
+    /// Nothing more will cast doubt on what was kept back.
+    pub(super) fn report_provisional(&mut self) {
+        let confirmed = self.breaker.take_all();
+        confirmed.into_iter().for_each(|verdict| self.report(verdict));
+    }
+
+    pub(super) fn report(&mut self, verdict: ProvisionalVerdict) {
+        if let ProvisionalVerdict::Held(held) = verdict {
+            self.context.done(&held.item, held.record, &mut self.event_batch);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        metrics::Metrics,
+        proto::{ClientName, Mailbox},
+        verify::{
+            CatchAll, DomainFacts, ProviderLimits, Verifier, VerifierConfig, item::Item, lane::state::Lane,
+            policy::rejection_budget::Budget,
+        },
+    };
+
+    fn lane() -> Arc<Lane> {
+        let config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
+        let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
+        let (context, _) = verifier.context(RetryOwner::Caller, foldhash::HashMap::default());
+        Lane::new(context.into(), "lane".into(), ProviderLimits::default()).into()
+    }
+
+    fn item(n: usize) -> Item {
+        let address = format!("user{n}@example.com");
+        let at = address.find('@').unwrap().try_into().unwrap();
+        let (facts, wire, started) = (DomainFacts::default(), None, None);
+        let (needs_smtputf8, holds_permit) = (false, false);
+        Item {
+            id: 0,
+            address,
+            wire,
+            at,
+            needs_smtputf8,
+            domain: 1,
+            facts,
+            attempts: 0,
+            losses: 0,
+            started,
+            holds_permit,
+        }
+    }
+
+    /// A set of exchangers of which ten wait, and which accepted many and then refused ten.
+    fn doubtful(state: &mut LaneInner, peer: &mut Peer) {
+        state.take_in(peer.mx_set, (0..10).map(item));
+        let harvest = &mut state.mx_sets[peer.mx_set].harvest;
+        peer.harvest = harvest.record_connection(9);
+        let ann = Mailbox::parse("ann@example.com").unwrap();
+        harvest.add_control(1, ann.borrowed(), Some(CatchAll::Refused));
+        (0..50).for_each(|_| harvest.record_acceptance(&mut peer.harvest, Instant::now()));
+        (0..10).for_each(|_| harvest.record_refusal(&mut peer.harvest, 1, false));
+    }
+
+    fn next_window(state: &mut LaneInner, lane: &Lane, peer: &mut Peer) -> NextWindow {
+        let budget = Budget::new(&lane.limits, None, None).remaining(ExpectedRejections::default());
+        state.next_window(peer, budget, 1..=100, true, false, Instant::now())
+    }
+
+    fn controls(questions: &[Question]) -> usize {
+        questions.iter().filter(|question| matches!(question, Question::Control { .. })).count()
+    }
+
+    #[tokio::test]
+    async fn a_control_that_loses_its_connection_is_given_up_and_nothing_with_it() {
+        let lane = lane();
+        let mut state = lane.lock();
+        let mx_set = state.add(Vec::new());
+        let mut peer = Peer::without_connection(mx_set);
+        state.mx_sets[mx_set].live = 1;
+        doubtful(&mut state, &mut peer);
+        let NextWindow::Window(window) = next_window(&mut state, &lane, &mut peer) else {
+            panic!("nothing is drawn")
+        };
+        let (asked, waiting) = (window.questions.len(), state.waiting);
+        assert_eq!(controls(&window.questions), 1);
+        assert!(peer.harvest.controlled && state.mx_sets[mx_set].harvest.is_control_pending());
+        state.put_back_suspects(mx_set, [window.questions]);
+        assert_eq!((state.waiting, state.mx_sets[mx_set].queue.total()), (waiting + asked - 1, 10));
+        assert!(!state.mx_sets[mx_set].harvest.is_control_pending());
+        // Whoever was asked about a control leaves it to the next connection, and takes nobody else for it.
+        let NextWindow::Window(window) = next_window(&mut state, &lane, &mut peer) else {
+            panic!("nothing is drawn")
+        };
+        assert_eq!(controls(&window.questions), 0);
+        assert_eq!(window.questions.len() + state.waiting, 10);
+    }
+
+    #[tokio::test]
+    async fn while_a_server_is_known_to_lie_a_control_is_asked_alone_and_the_others_wait() {
+        let lane = lane();
+        let mut state = lane.lock();
+        let mx_set = state.add(Vec::new());
+        let [mut first, mut second] = [(); 2].map(|()| Peer::without_connection(mx_set));
+        state.mx_sets[mx_set].live = 2;
+        doubtful(&mut state, &mut first);
+        // Suspects that wait for a window of their own are no reason to ask anything else.
+        let batch = (0..2).filter_map(|_| state.pop(mx_set)).collect();
+        state.put_back_suspects(mx_set, [batch]);
+        let defence = Outcome::harvest_defence();
+        assert!(state.mx_sets[mx_set].harvest.record_control_refused(1, &defence, Instant::now()));
+        let NextWindow::Window(window) = next_window(&mut state, &lane, &mut first) else {
+            panic!("nothing is drawn")
+        };
+        assert_eq!((window.questions.len(), controls(&window.questions), window.alone), (1, 1, false));
+        assert!(matches!(next_window(&mut state, &lane, &mut second), NextWindow::Wait));
+        assert!(state.mx_sets[mx_set].waits_for_control());
+        window.questions.into_iter().for_each(|question| state.put_back(mx_set, question));
+        assert!(!state.mx_sets[mx_set].waits_for_control());
+        assert!(matches!(next_window(&mut state, &lane, &mut first), NextWindow::Close), "one a connection");
+        let NextWindow::Window(window) = next_window(&mut state, &lane, &mut second) else {
+            panic!("nothing is drawn")
+        };
+        assert_eq!(controls(&window.questions), 1);
+        assert_eq!((state.waiting, state.mx_sets[mx_set].queue.total()), (10, 10));
+    }
+}

@@ -1,0 +1,150 @@
+//! How far a host lags behind the least rate of answers that is worth waiting for.
+//!
+//! ```text
+//! lag     ▁▂▃▄▅▆▇█ grows with each second that a connection waits for the host, whatever for
+//! answer  ▇▁       takes off what an answer may take, down to zero: an answer in time is not saved up
+//! ```
+//!
+//! The lag of a host is bounded, and so is the time that it can hold connections: the limit, and for each answer what an
+//! answer may take.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// The lag of a host, shared by those who watch its connections.
+#[derive(Clone, Debug)]
+pub(super) struct SharedLag(Arc<Mutex<Lag>>);
+
+impl SharedLag {
+    pub(super) fn new(now: Instant) -> Self {
+        Self(Arc::new(Mutex::new(Lag::new(now))))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Lag> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The lag of one host, or set of exchangers, over all connections to it; see the [module](self).
+#[derive(Clone, Debug)]
+pub(super) struct Lag {
+    /// Connections that wait for the host.
+    waiting: u32,
+    since: Instant,
+    lag: Duration,
+    /// Whether the last connection took long to open.
+    pub(super) opens_slowly: bool,
+}
+
+impl Lag {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { waiting: 0, since: now, lag: Duration::ZERO, opens_slowly: false }
+    }
+
+    /// Records that one more connection waits for the host.
+    pub(super) fn record_wait(&mut self, now: Instant) {
+        self.grow(now);
+        self.waiting += 1;
+    }
+
+    /// Records that a connection does not wait any more.
+    pub(super) fn record_wait_over(&mut self, now: Instant) {
+        self.grow(now);
+        self.waiting = self.waiting.saturating_sub(1);
+    }
+
+    /// Records so many answers, each of which may take `per_answer`.
+    pub(super) fn record_answers(&mut self, answers: u64, per_answer: Duration, now: Instant) {
+        self.grow(now);
+        let answers = u32::try_from(answers).unwrap_or(u32::MAX);
+        self.lag = self.lag.saturating_sub(per_answer.saturating_mul(answers));
+    }
+
+    /// Whether the host is slow, as far as is known: it lags, or its last connection took long to open.
+    pub(super) fn is_slow(&self, slow_after: Duration, now: Instant) -> bool {
+        self.opens_slowly || self.at(now) >= slow_after
+    }
+
+    /// Forgets the lag, of a host that was given up.
+    pub(super) fn reset(&mut self, now: Instant) {
+        (self.since, self.lag) = (now, Duration::ZERO);
+    }
+
+    /// How far it lags.
+    pub(super) fn at(&self, now: Instant) -> Duration {
+        match self.waiting {
+            0 => self.lag,
+            _ => self.lag + now.saturating_duration_since(self.since),
+        }
+    }
+
+    fn grow(&mut self, now: Instant) {
+        (self.lag, self.since) = (self.at(now), now.max(self.since));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PER_ANSWER: Duration = Duration::from_secs(6);
+
+    fn after(start: Instant, seconds: u64) -> Instant {
+        start + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn it_grows_while_the_host_is_waited_for_and_not_between() {
+        let start = Instant::now();
+        let mut lag = Lag::new(start);
+        assert_eq!(lag.at(after(start, 100)), Duration::ZERO);
+        lag.record_wait(after(start, 100));
+        assert_eq!(lag.at(after(start, 110)).as_secs(), 10);
+        // Two connections that wait at once wait once.
+        lag.record_wait(after(start, 110));
+        lag.record_wait_over(after(start, 120));
+        lag.record_wait_over(after(start, 130));
+        assert_eq!(lag.at(after(start, 1_000)).as_secs(), 30);
+    }
+
+    #[test]
+    fn answers_take_it_off_and_are_not_saved_up() {
+        let start = Instant::now();
+        let mut lag = Lag::new(start);
+        lag.record_wait(start);
+        lag.record_answers(1_000_000, PER_ANSWER, after(start, 20));
+        assert_eq!(lag.at(after(start, 20)), Duration::ZERO);
+        lag.record_answers(1, PER_ANSWER, after(start, 40));
+        assert_eq!(lag.at(after(start, 40)).as_secs(), 14);
+    }
+
+    /// Whatever a host does, the time it is waited for is bounded by the limit and its answers.
+    #[test]
+    fn the_time_under_a_limit_is_bounded_by_the_answers() {
+        let limit = Duration::from_secs(120);
+        for seconds_an_answer in [1, 5, 6, 7, 10, 29, 500] {
+            let start = Instant::now();
+            let mut lag = Lag::new(start);
+            lag.record_wait(start);
+            let (mut now, mut answers) = (start, 0);
+            while lag.at(now) < limit && answers < 1_000 {
+                now += Duration::from_secs(1);
+                if now.duration_since(start).as_secs().is_multiple_of(seconds_an_answer) {
+                    lag.record_answers(1, PER_ANSWER, now);
+                    answers += 1;
+                }
+            }
+            let most = limit + PER_ANSWER * (answers + 1);
+            assert!(
+                now.duration_since(start) <= most,
+                "{seconds_an_answer}: {:?}",
+                now.duration_since(start)
+            );
+            assert_eq!(seconds_an_answer <= 6, answers == 1_000, "{seconds_an_answer} s an answer");
+        }
+    }
+}

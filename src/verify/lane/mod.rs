@@ -1,0 +1,25 @@
+//! A lane: the connections, queues and verdicts of one provider, or of one set of exchangers.
+
+mod address_family;
+mod catch_all;
+mod control;
+mod fence;
+mod handle;
+mod lag;
+mod mx_set;
+mod next_window;
+mod peer;
+mod pipeline;
+mod question;
+mod queue;
+mod reachability;
+mod reply_cache;
+mod slow_server;
+pub(super) mod state;
+pub(super) mod status;
+mod verdicts;
+mod watchdog;
+mod window;
+mod worker;
+
+pub(super) use self::worker::run;

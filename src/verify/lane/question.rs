@@ -1,0 +1,111 @@
+//! What a server is asked: about an address of the list, about a domain, or whether it is honest; now or later.
+
+use std::cmp::Ordering;
+
+use tokio::time::Instant;
+
+use crate::{
+    proto::Mailbox,
+    verify::{item::Item, policy::rejection_rate::Cohort},
+};
+
+/// How often a question may lose its connection, or be sent to another one, before that is its answer.
+const LOSSES: u8 = 2;
+
+/// One thing to ask a server.
+pub(super) enum Question {
+    /// An address of the list.
+    Item(Item),
+    /// Whether a domain accepts just any local part.
+    CatchAll { domain: u32, probe: Mailbox, losses: u8, attempts: u32 },
+    /// Whether a mailbox that was accepted before still is. Its answer is nobody's record.
+    Control { domain: u32, mailbox: Mailbox, losses: u8 },
+}
+
+impl Question {
+    /// Counts the loss of a connection; an error once there were too many.
+    pub(super) fn count_loss(mut self) -> Result<Self, Self> {
+        let (Self::Item(Item { losses, .. }) | Self::CatchAll { losses, .. } | Self::Control { losses, .. }) =
+            &mut self;
+        *losses += 1;
+        if *losses < LOSSES { Ok(self) } else { Err(self) }
+    }
+
+    pub(super) fn mailbox(&self) -> Mailbox<&str> {
+        match self {
+            Self::Item(item) => item.mailbox(),
+            Self::CatchAll { probe, .. } => probe.borrowed(),
+            Self::Control { mailbox, .. } => mailbox.borrowed(),
+        }
+    }
+
+    pub(super) fn needs_smtputf8(&self) -> bool {
+        match self {
+            Self::Item(item) => item.needs_smtputf8,
+            Self::CatchAll { probe, .. } => probe.needs_smtputf8(),
+            Self::Control { mailbox, .. } => mailbox.needs_smtputf8(),
+        }
+    }
+
+    pub(super) fn domain(&self) -> u32 {
+        match self {
+            Self::Item(item) => item.domain,
+            Self::CatchAll { domain, .. } | Self::Control { domain, .. } => *domain,
+        }
+    }
+
+    /// By whom it is judged how likely it is that the answer is a refusal.
+    pub(super) fn cohort(&self) -> Cohort {
+        match self {
+            Self::Item(item) => Cohort::new(item.domain, item.attempts),
+            Self::CatchAll { domain, .. } => Cohort::random(*domain),
+            Self::Control { domain, .. } => Cohort::new(*domain, 0),
+        }
+    }
+}
+
+/// A question to be asked again; the soonest is the greatest, as a heap wants it.
+pub(super) struct DelayedQuestion {
+    pub(super) due: Instant,
+    pub(super) mx_set: usize,
+    pub(super) question: Question,
+}
+
+impl PartialEq for DelayedQuestion {
+    fn eq(&self, other: &Self) -> bool {
+        self.due == other.due
+    }
+}
+
+impl Eq for DelayedQuestion {}
+
+impl PartialOrd for DelayedQuestion {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for DelayedQuestion {
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.due.cmp(&self.due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_random_mailbox_is_not_taken_for_an_address_of_its_domain() {
+        let probe = Mailbox::parse("x7@example.com").unwrap();
+        let question = Question::CatchAll { domain: 3, probe, losses: 0, attempts: 0 };
+        assert_eq!(question.cohort(), Cohort::random(3));
+        assert_ne!(question.cohort(), Cohort::new(3, 0));
+    }
+
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn a_question_fits_a_line_of_the_cache() {
+        assert!(size_of::<Question>() <= 64);
+    }
+}

@@ -1,0 +1,321 @@
+//! The questions of a set of exchangers that wait: those that may be asked together, and the suspects, one of which may
+//! have broken a connection.
+//!
+//! A recipient whose answer breaks the connection (a reply that is none, a reset, silence) must not take the others with
+//! it. So the questions of the window that broke become *suspects*. They are asked again in batches, each in a window of
+//! its own with nothing else in flight, and a batch that breaks its connection is halved:
+//!
+//! ```text
+//! window that broke        a b c D e f g h      D was next to be answered
+//! batches                  a b c │ D │ e f g h
+//! a batch that breaks      e f │ g h            until one recipient is alone
+//! ```
+
+use std::{collections::VecDeque, fmt, mem};
+
+use super::question::Question;
+
+/// Questions that are asked again together, in a window of their own.
+pub(super) type QuestionBatch = Vec<Question>;
+
+/// Which questions may have broken a connection.
+pub(super) enum Suspects {
+    /// None.
+    None,
+    /// A batch that was to be asked, and was not.
+    Untested(QuestionBatch),
+    /// This one, which was alone.
+    One(QuestionBatch),
+    /// The one in the middle, which was next to be answered; or else one of those before or behind it.
+    Around([QuestionBatch; 3]),
+    /// Any of them.
+    Halves([QuestionBatch; 2]),
+}
+
+impl Suspects {
+    /// Questions that have nothing to do with it: a batch stays one, and others go `back`.
+    pub(super) fn untested(questions: Vec<Question>, alone: bool, back: &mut Vec<Question>) -> Self {
+        if alone {
+            return Self::Untested(questions);
+        }
+        back.extend(questions);
+        Self::None
+    }
+
+    /// Questions of which any may be the one that broke the connection.
+    pub(super) fn any_of(mut questions: Vec<Question>) -> Self {
+        if questions.len() == 1 {
+            return Self::One(questions);
+        }
+        let second = questions.split_off(questions.len().div_ceil(2));
+        Self::Halves([questions, second])
+    }
+
+    /// Questions of a window that broke when the `next` of them was to be answered.
+    pub(super) fn around(mut questions: Vec<Question>, next: usize) -> Self {
+        if questions.len() == 1 {
+            return Self::One(questions);
+        }
+        let mut rest = questions.split_off(next.min(questions.len()));
+        let behind = rest.split_off(rest.len().min(1));
+        Self::Around([questions, rest, behind])
+    }
+
+    /// All of the questions, in their order.
+    pub(super) fn into_questions(self) -> Vec<Question> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Untested(batch) | Self::One(batch) => batch,
+            Self::Around(batches) => batches.into_iter().flatten().collect(),
+            Self::Halves(batches) => batches.into_iter().flatten().collect(),
+        }
+    }
+}
+
+impl fmt::Debug for Suspects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sizes = |batches: &[QuestionBatch]| batches.iter().map(Vec::len).collect::<Vec<_>>();
+        match self {
+            Self::None => f.write_str("None"),
+            Self::Untested(batch) => f.debug_tuple("Untested").field(&batch.len()).finish(),
+            Self::One(_) => f.write_str("One"),
+            Self::Around(batches) => f.debug_tuple("Around").field(&sizes(batches)).finish(),
+            Self::Halves(batches) => f.debug_tuple("Halves").field(&sizes(batches)).finish(),
+        }
+    }
+}
+
+/// See the [module](self).
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: VecDeque<Question>,
+    batches: VecDeque<QuestionBatch>,
+    /// Whether a batch is being asked; no other is until that is over.
+    testing: bool,
+    /// Of all, those that need SMTPUTF8.
+    utf8: usize,
+}
+
+impl Queue {
+    /// Questions that may be asked now.
+    pub(super) fn len(&self) -> usize {
+        if self.testing { self.waiting.len() } else { self.total() }
+    }
+
+    /// Whether no question may be asked now.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All questions, those included that may not be asked yet.
+    pub(super) fn total(&self) -> usize {
+        self.waiting.len() + self.batches.iter().map(Vec::len).sum::<usize>()
+    }
+
+    /// Whether any question needs SMTPUTF8.
+    pub(super) fn needs_smtputf8(&self) -> bool {
+        self.utf8 > 0
+    }
+
+    /// Adds a question behind the others.
+    #[inline]
+    pub(super) fn push(&mut self, question: Question) {
+        self.utf8 += usize::from(question.needs_smtputf8());
+        self.waiting.push_back(question);
+    }
+
+    /// Adds a question to be asked next.
+    pub(super) fn push_front(&mut self, question: Question) {
+        self.utf8 += usize::from(question.needs_smtputf8());
+        self.waiting.push_front(question);
+    }
+
+    /// The next question that is no suspect.
+    #[inline]
+    pub(super) fn pop(&mut self) -> Option<Question> {
+        let question = self.waiting.pop_front()?;
+        self.utf8 -= usize::from(question.needs_smtputf8());
+        Some(question)
+    }
+
+    /// The questions that come next, in their order: those of the next batch, or those that wait.
+    pub(super) fn next(&self) -> impl Iterator<Item = &Question> {
+        let batch = self.next_batch().map(|batch| batch.iter()).into_iter().flatten();
+        let waiting = self.next_batch().is_none().then_some(self.waiting.iter()).into_iter().flatten();
+        batch.chain(waiting)
+    }
+
+    /// Whether a batch of suspects comes next.
+    pub(super) fn is_batch_next(&self) -> bool {
+        self.next_batch().is_some()
+    }
+
+    fn next_batch(&self) -> Option<&QuestionBatch> {
+        // What is known of the server comes before all that it is asked.
+        let control = matches!(self.waiting.front(), Some(Question::Control { .. }));
+        self.batches.front().filter(|_| !self.testing && !control)
+    }
+
+    /// Takes up to `most` questions of the next batch, to be asked with nothing beside them; what is left of the batch
+    /// stays next. [`tested`](Self::tested) tells that it is over.
+    pub(super) fn take_batch(&mut self, most: usize, questions: &mut Vec<Question>) {
+        let Some(batch) = self.batches.front_mut() else { return };
+        let count = batch.len().min(most);
+        questions.extend(batch.drain(..count));
+        if batch.is_empty() {
+            self.batches.pop_front();
+        }
+        self.utf8 -= questions.iter().filter(|question| question.needs_smtputf8()).count();
+        self.testing = true;
+    }
+
+    /// Records that the batch that was taken is no longer being asked.
+    pub(super) fn tested(&mut self) {
+        self.testing = false;
+    }
+
+    /// Adds suspects to be asked next, each batch in a window of its own; empty ones are left out.
+    pub(super) fn suspect(&mut self, batches: impl DoubleEndedIterator<Item = QuestionBatch>) {
+        for batch in batches.rev().filter(|batch| !batch.is_empty()) {
+            self.utf8 += batch.iter().filter(|question| question.needs_smtputf8()).count();
+            self.batches.push_front(batch);
+        }
+    }
+
+    /// All questions, suspects first.
+    pub(super) fn take(&mut self) -> VecDeque<Question> {
+        self.utf8 = 0;
+        let mut all: VecDeque<_> = mem::take(&mut self.batches).into_iter().flatten().collect();
+        all.append(&mut self.waiting);
+        all
+    }
+
+    /// Gives the questions up that `keep` does not hold.
+    pub(super) fn retain(&mut self, keep: impl Fn(&Question) -> bool) {
+        let all = |batches: &VecDeque<QuestionBatch>, waiting: &VecDeque<Question>| {
+            batches.iter().flatten().chain(waiting).filter(|question| question.needs_smtputf8()).count()
+        };
+        self.waiting.retain(&keep);
+        self.batches.iter_mut().for_each(|batch| batch.retain(&keep));
+        self.batches.retain(|batch| !batch.is_empty());
+        self.utf8 = all(&self.batches, &self.waiting);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{proto::Mailbox, verify::lane::question::Question};
+
+    fn question(name: u32) -> Question {
+        let probe = Mailbox::parse(&format!("u{name}@example.com")).unwrap();
+        Question::CatchAll { domain: name, probe, losses: 0, attempts: 0 }
+    }
+
+    fn questions(names: impl IntoIterator<Item = u32>) -> Vec<Question> {
+        names.into_iter().map(question).collect()
+    }
+
+    fn names<'a>(questions: impl IntoIterator<Item = &'a Question>) -> Vec<u32> {
+        questions.into_iter().map(Question::domain).collect()
+    }
+
+    fn taken(queue: &mut Queue, most: usize) -> Vec<Question> {
+        let mut questions = Vec::new();
+        queue.take_batch(most, &mut questions);
+        questions
+    }
+
+    #[test]
+    fn suspects_come_first_a_batch_at_a_time() {
+        let mut queue = Queue::default();
+        questions(0..3).into_iter().for_each(|question| queue.push(question));
+        queue.suspect([questions([7, 8]), questions([]), questions([9])].into_iter());
+        assert_eq!((queue.len(), queue.total(), queue.is_batch_next()), (6, 6, true));
+        assert_eq!(names(queue.next()), [7, 8]);
+        assert_eq!(names(&taken(&mut queue, 100)), [7, 8]);
+        // Others are asked meanwhile, but no suspects.
+        assert_eq!((queue.len(), queue.total(), queue.is_batch_next()), (3, 4, false));
+        assert_eq!(names(queue.next()), [0, 1, 2]);
+        assert_eq!(queue.pop().map(|question| question.domain()), Some(0));
+        queue.tested();
+        assert_eq!(names(queue.next()), [9]);
+        assert_eq!(names(&queue.take()), [9, 1, 2]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn what_is_left_of_a_batch_stays_next() {
+        let mut queue = Queue::default();
+        queue.suspect([questions(0..5)].into_iter());
+        assert_eq!(names(&taken(&mut queue, 2)), [0, 1]);
+        queue.tested();
+        assert_eq!(names(&taken(&mut queue, 9)), [2, 3, 4]);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn the_one_that_was_next_is_asked_by_itself() {
+        let Suspects::Around(batches) = Suspects::around(questions(0..9), 3) else { panic!("not around it") };
+        assert_eq!(batches.each_ref().map(names), [vec![0, 1, 2], vec![3], vec![4, 5, 6, 7, 8]]);
+        let Suspects::Around(batches) = Suspects::around(questions(0..2), 2) else { panic!("not around it") };
+        assert_eq!(batches.each_ref().map(names), [vec![0, 1], vec![], vec![]]);
+        assert!(matches!(Suspects::around(questions([4]), 0), Suspects::One(_)));
+    }
+
+    /// However many are suspected, the one that breaks connections is found in so many more connections.
+    #[test]
+    fn halving_finds_one_of_many_soon() {
+        for count in 1..=128 {
+            for bad in 0..count {
+                let mut queue = Queue::default();
+                queue.suspect([questions(0..count)].into_iter());
+                let (mut broken, mut alone) = (0, false);
+                while queue.is_batch_next() {
+                    let batch = taken(&mut queue, 100);
+                    queue.tested();
+                    if !names(&batch).contains(&bad) {
+                        continue;
+                    }
+                    broken += 1;
+                    match Suspects::any_of(batch) {
+                        Suspects::Halves(halves) => queue.suspect(halves.into_iter()),
+                        Suspects::One(batch) => alone = names(&batch) == [bad],
+                        suspects => panic!("{suspects:?}"),
+                    }
+                }
+                assert!(alone && broken <= count.ilog2() + 2, "{bad} of {count}: {broken}");
+            }
+        }
+    }
+
+    #[test]
+    fn all_of_them_come_back_in_order() {
+        for suspects in [Suspects::around(questions(0..9), 3), Suspects::any_of(questions(0..9))] {
+            assert_eq!(names(&suspects.into_questions()), (0..9).collect::<Vec<_>>());
+        }
+        let mut back = Vec::new();
+        assert!(matches!(Suspects::untested(questions(0..3), false, &mut back), Suspects::None));
+        assert_eq!(names(&back), [0, 1, 2]);
+        let batch = Suspects::untested(questions(0..3), true, &mut back).into_questions();
+        assert_eq!((batch.len(), back.len()), (3, 3));
+    }
+
+    #[test]
+    fn those_that_need_smtputf8_are_counted_wherever_they_wait() {
+        let utf8 = || Question::CatchAll {
+            domain: 1,
+            probe: Mailbox::parse("jürgen@example.com").unwrap(),
+            losses: 0,
+            attempts: 0,
+        };
+        let mut queue = Queue::default();
+        queue.push(utf8());
+        queue.suspect([vec![utf8(), question(2)]].into_iter());
+        assert_eq!(queue.utf8, 2);
+        drop(taken(&mut queue, 1));
+        assert_eq!(queue.utf8, 1);
+        queue.retain(|question| !question.needs_smtputf8());
+        assert!(!queue.needs_smtputf8() && queue.total() == 1);
+    }
+}

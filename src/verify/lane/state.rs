@@ -1,0 +1,618 @@
+//! A lane: the one place where its connections fetch questions and leave answers, each under a lock that is
+//! held for a window or a flight of answers, never across an await.
+//!
+//! What an answer means is decided in `verdicts`; here is who may ask what, and when.
+
+use std::{
+    collections::{BinaryHeap, VecDeque},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    mx_set::MxSet,
+    question::{DelayedQuestion, Question},
+    queue::QuestionBatch,
+    status::{self, Block, LaneState},
+};
+use crate::verify::{
+    ProviderLimits,
+    context::Context,
+    dns::resolver::Exchangers,
+    item::Item,
+    policy::{breaker::ProviderBreaker, concurrency::ConcurrencyController, rate_limit::RateLimiter},
+    run::EventBatch,
+};
+
+/// Addresses that make another connection worth its while.
+const ADDRESSES_PER_EXTRA_CONNECTION: usize = 30;
+
+/// What the connections of a lane share.
+pub(in crate::verify) struct Lane {
+    pub(super) context: Arc<Context>,
+    pub(super) limits: ProviderLimits,
+    state: Mutex<LaneInner>,
+    /// Told when the lane may have something to do.
+    pub(in crate::verify) changed: Notify,
+}
+
+/// What is under the lock.
+pub(in crate::verify) struct LaneInner {
+    pub(super) context: Arc<Context>,
+    pub(super) mx_sets: Vec<MxSet>,
+    /// MX sets that wait for a connection, in the order of their coming.
+    connection_queue: VecDeque<usize>,
+    pub(super) delayed: BinaryHeap<DelayedQuestion>,
+    pub(super) breaker: ProviderBreaker,
+    pub(super) event_batch: EventBatch,
+    pub(super) controller: ConcurrencyController,
+    pub(super) rate_limiter: RateLimiter,
+    /// Connections open, or on their way.
+    connections: u32,
+    /// Questions that wait, in all MX sets.
+    pub(super) waiting: usize,
+    /// Until when some exchangers are left alone.
+    pub(super) paused_until: Option<Instant>,
+    /// How far a host of the lane lags, and until when that is known.
+    pub(super) slow: Option<(Instant, Duration)>,
+    /// Answers so far.
+    pub(super) answers: u64,
+    /// Answers at the last look, when that was, and how many a second there were before it.
+    rate: (u64, Instant, f64),
+    /// The time of the last record, and its form in records.
+    pub(super) checked: (Instant, Timestamp),
+    /// Nothing more will come in, but for what is still being looked up.
+    input_ended: bool,
+    /// Nothing more will come in.
+    ending: bool,
+    status: status::SharedStatus,
+}
+
+impl Lane {
+    pub(in crate::verify) fn new(context: Arc<Context>, name: Arc<str>, limits: ProviderLimits) -> Self {
+        let now = Instant::now();
+        let state = LaneInner {
+            context: Arc::clone(&context),
+            mx_sets: Vec::new(),
+            connection_queue: VecDeque::new(),
+            delayed: BinaryHeap::new(),
+            breaker: ProviderBreaker::default(),
+            event_batch: EventBatch::default(),
+            controller: ConcurrencyController::new(limits.connections),
+            rate_limiter: RateLimiter::new(&limits, now),
+            connections: 0,
+            waiting: 0,
+            paused_until: None,
+            slow: None,
+            answers: 0,
+            rate: (0, now, 0.0),
+            checked: (now, context.timestamp(now)),
+            input_ended: false,
+            ending: false,
+            status: context.statuses.add(name, &limits),
+        };
+        Self { context, limits, state: Mutex::new(state), changed: Notify::new() }
+    }
+
+    pub(in crate::verify) fn lock(&self) -> MutexGuard<'_, LaneInner> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is something to ask at `mx_set`; false when that takes too long, or will never be.
+    pub(super) async fn has_more(&self, mx_set: usize, until: Instant) -> bool {
+        let wake = Arc::clone(&self.lock().mx_sets[mx_set].wake);
+        loop {
+            let told = wake.notified();
+            {
+                let mut state = self.lock();
+                if state.may_ask(mx_set, Instant::now()) {
+                    return true;
+                }
+                if state.has_surplus_connections() || state.input_ended && state.delayed.is_empty() {
+                    return false;
+                }
+            }
+            if timeout_at(until, told).await.is_err() {
+                return self.lock().may_ask(mx_set, Instant::now());
+            }
+        }
+    }
+}
+
+impl LaneInner {
+    /// A new set of exchangers.
+    pub(in crate::verify) fn add(&mut self, exchangers: Exchangers) -> usize {
+        self.mx_sets.push(MxSet::new(exchangers));
+        self.mx_sets.len() - 1
+    }
+
+    /// Addresses to ask about.
+    pub(in crate::verify) fn take_in(&mut self, mx_set: usize, items: impl ExactSizeIterator<Item = Item>) {
+        self.waiting += items.len();
+        let known = &mut self.mx_sets[mx_set];
+        known.forget_old_lag();
+        items.for_each(|item| known.queue.push(Question::Item(item)));
+        self.wake(mx_set);
+    }
+
+    /// The next question of an MX set.
+    pub(super) fn pop(&mut self, mx_set: usize) -> Option<Question> {
+        let question = self.mx_sets[mx_set].queue.pop()?;
+        self.waiting -= 1;
+        Some(question)
+    }
+
+    /// All questions of an MX set.
+    pub(super) fn take(&mut self, mx_set: usize) -> VecDeque<Question> {
+        let questions = self.mx_sets[mx_set].queue.take();
+        self.waiting -= questions.len();
+        questions
+    }
+
+    /// Puts a question back, to be asked next, unless it is a control.
+    pub(super) fn put_back(&mut self, mx_set: usize, question: Question) {
+        match question {
+            Question::Control { .. } => self.withdraw_control(mx_set),
+            question => self.put_next(mx_set, question),
+        }
+    }
+
+    /// Puts a question before those that wait.
+    pub(super) fn put_next(&mut self, mx_set: usize, question: Question) {
+        self.waiting += 1;
+        self.mx_sets[mx_set].queue.push_front(question);
+        self.wake(mx_set);
+    }
+
+    /// Puts suspects back, to be asked next, each batch by itself.
+    pub(super) fn put_back_suspects(
+        &mut self,
+        mx_set: usize,
+        batches: impl IntoIterator<Item = QuestionBatch>,
+    ) {
+        let mut batches: Vec<_> = batches.into_iter().collect();
+        for batch in &mut batches {
+            batch.iter().for_each(|question| self.mx_sets[mx_set].rates.record_unanswered(question.cohort()));
+            let before = batch.len();
+            batch.retain(|question| !matches!(question, Question::Control { .. }));
+            if batch.len() < before {
+                self.withdraw_control(mx_set);
+            }
+            self.waiting += batch.len();
+        }
+        self.mx_sets[mx_set].queue.suspect(batches.into_iter());
+        self.wake(mx_set);
+    }
+
+    /// Suspects are no longer being asked about, and the next may be.
+    pub(super) fn tested(&mut self, mx_set: usize) {
+        self.mx_sets[mx_set].queue.tested();
+        self.wake(mx_set);
+    }
+
+    pub(super) fn wake(&mut self, mx_set: usize) {
+        let known = &mut self.mx_sets[mx_set];
+        if known.live > 0 {
+            known.wake.notify_one();
+        } else if known.connecting == 0 && !known.is_queued {
+            known.is_queued = true;
+            self.connection_queue.push_back(mx_set);
+        }
+    }
+
+    /// Nothing more will come in.
+    pub(in crate::verify) fn end(&mut self) {
+        self.ending = true;
+        self.end_input();
+    }
+
+    /// Nothing more will come in, but for what is still being looked up: a connection that has nothing to ask need not wait
+    /// for that.
+    pub(in crate::verify) fn end_input(&mut self) {
+        self.input_ended = true;
+        self.mx_sets.iter().for_each(|mx_set| mx_set.wake.notify_waiters());
+    }
+
+    /// Whether all is answered, and nothing more will come in.
+    pub(super) fn is_done(&self) -> bool {
+        self.ending && self.connections == 0 && self.waiting == 0 && self.delayed.is_empty()
+    }
+
+    /// Whether it has nothing to do, and knows nothing that the provider has to be spared for.
+    pub(in crate::verify) fn is_idle(&mut self, now: Instant) -> bool {
+        self.connections == 0
+            && self.waiting == 0
+            && self.delayed.is_empty()
+            && self.event_batch.is_empty()
+            && self.breaker.is_clear()
+            && !self.mx_sets.iter().any(|mx_set| mx_set.harvest.was_detected())
+            && self.rate_limiter.allowed(now) >= self.rate_limiter.burst()
+    }
+
+    /// Forgets what is known of domains, all of which get new numbers from here on.
+    pub(in crate::verify) fn forget_domains(&mut self) {
+        self.mx_sets.iter_mut().for_each(MxSet::forget_domains);
+        self.breaker.forget_domains();
+    }
+
+    /// Whether there are more connections than there should be.
+    pub(super) fn has_surplus_connections(&self) -> bool {
+        self.connections > self.controller.connections(Instant::now())
+    }
+
+    /// Whether another connection may be of use.
+    pub(super) fn may_open_more(&self) -> bool {
+        self.waiting > 0 && self.connections < self.controller.connections(Instant::now())
+    }
+
+    fn may_ask(&mut self, mx_set: usize, now: Instant) -> bool {
+        let waiting = self.mx_sets[mx_set].len();
+        let held = self.mx_sets[mx_set].waits_for_control();
+        waiting > 0 && !held && !self.has_surplus_connections() && self.breaker.blocked(now).is_none() && {
+            let min_window = self.min_window(waiting);
+            self.rate_limiter.allowed(now) >= min_window
+        }
+    }
+
+    /// How many recipients must be allowed at once to be worth a round trip, with so many waiting.
+    pub(super) fn min_window(&self, waiting: usize) -> u32 {
+        u32::try_from(waiting).unwrap_or(u32::MAX).clamp(1, 10).min(self.rate_limiter.burst())
+    }
+
+    /// An MX set that needs a connection and may have one, which is counted from now on.
+    pub(super) fn open_next(&mut self, now: Instant) -> Option<usize> {
+        if self.connections >= self.controller.connections(now) || self.breaker.blocked(now).is_some() {
+            return None;
+        }
+        for _ in 0..self.connection_queue.len() {
+            let Some(mx_set) = self.connection_queue.pop_front() else { break };
+            let known = &mut self.mx_sets[mx_set];
+            known.is_queued = false;
+            if known.is_empty() || known.live + known.connecting > 0 {
+                continue;
+            }
+            let ready = known.not_before.is_none_or(|at| at <= now);
+            let min_window = self.min_window(self.mx_sets[mx_set].len());
+            if ready && self.rate_limiter.allowed(now) >= min_window {
+                return Some(self.count_opening(mx_set));
+            }
+            self.mx_sets[mx_set].is_queued = true;
+            self.connection_queue.push_back(mx_set);
+        }
+        // Where there is more to ask than the connections at work are good for, and none is just being opened that the
+        // server has not borne before.
+        let busy = |mx_set: &MxSet| {
+            let open = mx_set.live + mx_set.connecting;
+            let sure = mx_set.connecting == 0 || open < mx_set.proven_connections;
+            let ready = mx_set.not_before.is_none_or(|at| at <= now);
+            open > 0 && sure && ready && mx_set.len() > ADDRESSES_PER_EXTRA_CONNECTION * open as usize
+        };
+        let mx_set = self.mx_sets.iter().position(busy)?;
+        (self.rate_limiter.allowed(now) >= self.min_window(ADDRESSES_PER_EXTRA_CONNECTION))
+            .then(|| self.count_opening(mx_set))
+    }
+
+    fn count_opening(&mut self, mx_set: usize) -> usize {
+        self.mx_sets[mx_set].connecting += 1;
+        self.connections += 1;
+        mx_set
+    }
+
+    /// A connection is closed, or could not be opened.
+    pub(super) fn closed(&mut self, mx_set: usize, was_live: bool) {
+        let known = &mut self.mx_sets[mx_set];
+        match was_live {
+            true => known.live = known.live.saturating_sub(1),
+            false => known.connecting = known.connecting.saturating_sub(1),
+        }
+        self.connections = self.connections.saturating_sub(1);
+        if !self.mx_sets[mx_set].is_empty() {
+            self.wake(mx_set);
+        }
+    }
+
+    /// Sees to all that time brings: what is due, what must not wait for servers that are left alone, and what can no
+    /// longer be doubted.
+    pub(super) fn tick(&mut self, now: Instant) {
+        while self.delayed.peek().is_some_and(|later| later.due <= now) {
+            let Some(DelayedQuestion { mx_set, question, .. }) = self.delayed.pop() else { break };
+            // Whose question it was does not answer any more.
+            let moot = match &question {
+                Question::CatchAll { domain, .. } => !self.mx_sets[mx_set].is_asked(*domain),
+                Question::Item(_) | Question::Control { .. } => false,
+            };
+            if !moot {
+                self.waiting += 1;
+                self.mx_sets[mx_set].forget_old_lag();
+                self.mx_sets[mx_set].queue.push(question);
+                self.wake(mx_set);
+            }
+        }
+        self.settle_unasked(now);
+        // A lane that is at rest is as sure as it will be.
+        if self.connections == 0 && self.waiting == 0 {
+            let mx_sets = 0..self.mx_sets.len();
+            let due = mx_sets.fold(false, |due, mx_set| {
+                due | (self.control_at_rest(mx_set, now) || self.ask_again_at_rest(mx_set, now))
+            });
+            if !due {
+                self.report_provisional();
+            }
+        }
+    }
+
+    /// When something will be due that nobody tells about.
+    pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
+        let later = self.delayed.peek().map(|later| later.due);
+        let waiting = self.mx_sets.iter().filter(|mx_set| !mx_set.is_empty());
+        // Those that have passed hide none that is to come.
+        let paused = waiting.filter_map(|mx_set| mx_set.not_before).filter(|&at| at > now).min();
+        let rate = if self.waiting > 0 { self.rate_limiter.ready_at(10) } else { None };
+        let free = if self.waiting > 0 { self.breaker.blocked_until() } else { None };
+        [later, paused, rate, free].into_iter().flatten().filter(|&at| at > now).min()
+    }
+
+    /// Lets those who hold a connection know that the time has come to ask.
+    pub(super) fn wake_idle(&mut self) {
+        for mx_set in self.mx_sets.iter().filter(|mx_set| mx_set.live > 0 && !mx_set.is_empty()) {
+            mx_set.wake.notify_waiters();
+        }
+    }
+
+    /// Hands events over.
+    pub(super) fn flush(&mut self) {
+        self.context.deliver(mem::take(&mut self.event_batch));
+    }
+
+    /// Lets everybody know how the lane is doing.
+    pub(super) fn update_status(&mut self, now: Instant) {
+        let (harvest_defences, sender_refusals) =
+            (self.breaker.harvest_defences, self.breaker.sender_refusals);
+        let (before, at, mut rate) = self.rate;
+        let passed = now.saturating_duration_since(at);
+        if passed >= Duration::from_secs(1) {
+            let current = (self.answers - before) as f64 / passed.as_secs_f64();
+            rate = if before == 0 { current } else { rate * 0.7 + current * 0.3 };
+            self.rate = (self.answers, now, rate);
+        }
+        let lag = self.slow.filter(|(until, _)| self.waiting > 0 && now < *until).map(|(_, lag)| lag);
+        let lagging = |lag| LaneState::Slow { given_up_in: self.context.deadlines.given_up_after(lag, rate) };
+        let state = match self.breaker.last_block() {
+            Some(outcome) => LaneState::Blocked(Block::of(outcome)),
+            None if self.paused_until.is_some_and(|until| now < until) => LaneState::Unreachable,
+            None if self.waiting > 0 && self.rate_limiter.allowed(now) == 0 => LaneState::Limited,
+            None => lag.map_or(LaneState::Open, lagging),
+        };
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = |state: &LaneState| matches!(state, LaneState::Blocked(_) | LaneState::Unreachable);
+        let changed = status.state != state && (told(&status.state) || told(&state));
+        status.state = state;
+        (status.harvest_defences, status.sender_refusals) = (harvest_defences, sender_refusals);
+        (status.waiting, status.answered, status.rate) =
+            ((self.waiting + self.delayed.len()) as u64, self.answers, rate);
+        (status.connections, status.latency) = (self.connections, self.controller.latency);
+        if changed {
+            let event = crate::verify::Event::Lane(Box::new(status.clone()));
+            drop(status);
+            self.event_batch.events.push(event);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{sync::mpsc::UnboundedReceiver, task::JoinSet};
+
+    use super::*;
+    use crate::{
+        client::Endpoint,
+        metrics::Metrics,
+        proto::{ClientName, Mailbox},
+        verify::{
+            DomainFacts, Verifier, VerifierConfig,
+            context::RetryOwner,
+            lane::{handle::LaneHandle, window::NextWindow},
+            policy::{
+                rejection_budget::Budget,
+                rejection_rate::{Cohort, ExpectedRejections},
+            },
+        },
+    };
+
+    fn lane() -> Lane {
+        lane_and_events().0
+    }
+
+    fn lane_and_events() -> (Lane, UnboundedReceiver<EventBatch>) {
+        let config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
+        let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
+        let (context, event_batches) = verifier.context(RetryOwner::Caller, foldhash::HashMap::default());
+        (Lane::new(context.into(), "lane".into(), ProviderLimits::default()), event_batches)
+    }
+
+    #[tokio::test]
+    async fn what_a_server_cannot_be_asked_is_told_at_once_where_nothing_is_asked_beside_it() {
+        let (lane, mut event_batches) = lane_and_events();
+        let lane = Arc::new(lane);
+        let mut state = lane.lock();
+        let mx_set = state.add(Vec::new());
+        let mut handle = LaneHandle::without_connection(Arc::clone(&lane), mx_set);
+        state.connections = 1;
+        state.take_in(mx_set, [item("jürgen@example.com")].into_iter());
+        let budget = Budget::new(&lane.limits, None, None).remaining(ExpectedRejections::default());
+        assert!(matches!(
+            state.next_window(&mut handle.peer, budget, 1..=100, true, false, Instant::now()),
+            NextWindow::Wait
+        ));
+        assert_eq!(event_batches.try_recv().map(|event_batch| event_batch.events.len()), Ok(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_at_once_is_asked_over_all_connections_that_stand_idle() {
+        let lane = Arc::new(lane());
+        let (mx_set, until) = (lane.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
+        let mut idle = JoinSet::new();
+        for _ in 0..4 {
+            let (mut handle, lane) =
+                (LaneHandle::without_connection(Arc::clone(&lane), mx_set), Arc::clone(&lane));
+            idle.spawn(async move {
+                let more = lane.has_more(mx_set, until).await;
+                let budget = Budget::new(&lane.limits, None, None).remaining(ExpectedRejections::default());
+                more && matches!(handle.next_window(budget, 1..=100, true, false), NextWindow::Window(_))
+            });
+        }
+        tokio::task::yield_now().await;
+        {
+            let mut state = lane.lock();
+            (state.connections, state.mx_sets[mx_set].live) = (1, 4);
+            let strangers = (0..100).map(|n| item(&format!("ann{n}@example.com")));
+            state.take_in(mx_set, strangers.collect::<Vec<_>>().into_iter());
+        }
+        assert_eq!(idle.join_all().await, [true; 4]);
+        assert!(Instant::now() < until, "nobody waited in vain");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_woken_and_worn_leaves_the_question_to_the_next() {
+        let lane = Arc::new(lane());
+        let (mx_set, until) = (lane.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
+        let limits = ProviderLimits { rejections: 1, ..lane.limits };
+        let nearly_exhausted = {
+            let (mut handle, lane) =
+                (LaneHandle::without_connection(Arc::clone(&lane), mx_set), Arc::clone(&lane));
+            (handle.peer.answer_count, handle.peer.pipelining) = (1, false);
+            tokio::spawn(async move {
+                let more = lane.has_more(mx_set, until).await;
+                let budget = Budget::new(&limits, None, None).remaining(ExpectedRejections::default());
+                more && matches!(handle.next_window(budget, 1..=100, true, true), NextWindow::Close)
+            })
+        };
+        tokio::task::yield_now().await;
+        let next = tokio::spawn({
+            let lane = Arc::clone(&lane);
+            async move { lane.has_more(mx_set, until).await }
+        });
+        tokio::task::yield_now().await;
+        {
+            let mut state = lane.lock();
+            (state.connections, state.mx_sets[mx_set].live) = (1, 2);
+            state.take_in(mx_set, ["ann@example.com", "bob@example.com"].map(item).into_iter());
+        }
+        assert!(nearly_exhausted.await.unwrap() && next.await.unwrap());
+        assert!(Instant::now() < until, "nobody waited in vain");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_there_is_one_connection_too_many_one_leaves_and_the_others_ask() {
+        let lane = Arc::new(lane());
+        let (mx_set, until) = (lane.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
+        let mut idle = JoinSet::new();
+        for _ in 0..3 {
+            let lane = Arc::clone(&lane);
+            idle.spawn(async move { lane.has_more(mx_set, until).await });
+        }
+        tokio::task::yield_now().await;
+        {
+            let mut state = lane.lock();
+            (state.connections, state.mx_sets[mx_set].live) = (2, 3);
+            state.take_in(mx_set, [item("ann@example.com")].into_iter());
+        }
+        assert!(!idle.join_next().await.unwrap().unwrap(), "the one too many");
+        tokio::task::yield_now().await;
+        assert!(idle.try_join_next().is_none(), "it counts until it has said goodbye");
+        lane.lock().closed(mx_set, true);
+        assert!(idle.join_next().await.unwrap().unwrap());
+        assert!(Instant::now() < until, "nobody waited in vain");
+    }
+
+    #[tokio::test]
+    async fn who_cannot_be_asked_takes_no_place_and_gives_none_to_others() {
+        let lane = Arc::new(lane());
+        let mut state = lane.lock();
+        let mx_set = state.add(Vec::new());
+        let mut handle = LaneHandle::without_connection(Arc::clone(&lane), mx_set);
+        state.connections = 1;
+        let of = |address: &str, domain| Item { domain, ..item(address) };
+        // Of the first domain few are refused; of the second nothing is known.
+        state.mx_sets[mx_set].rates.record_answers(Cohort::new(1, 0), false, 200);
+        let known = (0..3_000).map(|n| match n % 20 {
+            0 => of(&format!("ann{n}@example.com"), 1),
+            _ => of(&format!("jürgen{n}@example.com"), 1),
+        });
+        let strangers = (0..200).map(|n| of(&format!("ann{n}@example.net"), 2));
+        state.take_in(mx_set, known.chain(strangers).collect::<Vec<_>>().into_iter());
+        let budget = Budget::new(&lane.limits, None, None).remaining(ExpectedRejections::default());
+        let mut next_window =
+            |sizes| match state.next_window(&mut handle.peer, budget, sizes, true, false, Instant::now()) {
+                NextWindow::Window(window) => window.questions.len(),
+                _ => 0,
+            };
+        assert_eq!(next_window(50..=100), 100);
+        assert!((50..70).contains(&next_window(50..=100)), "those who are left, and some strangers");
+        assert_eq!(next_window(50..=100), 0, "strangers alone are too few");
+        assert_eq!(next_window(1..=100), 9);
+    }
+
+    fn item(address: &str) -> Item {
+        let (_, at) = Mailbox::parse_lent(address).unwrap().into_parts();
+        Item {
+            id: 0,
+            address: address.into(),
+            wire: None,
+            at: at.try_into().unwrap(),
+            needs_smtputf8: !address.is_ascii(),
+            domain: 0,
+            facts: DomainFacts::default(),
+            attempts: 0,
+            losses: 0,
+            started: None,
+            holds_permit: false,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_pause_is_waited_for_beside_pauses_that_are_over_and_connections_that_work() {
+        let (lane, now) = (lane(), Instant::now());
+        let mut state = lane.lock();
+        let mx_sets = ["mx1", "mx2", "mx3"].map(|host| {
+            let mx_set = state.add(vec![Endpoint { host: host.into(), addrs: Vec::new() }]);
+            state.take_in(mx_set, [item("ann@example.com")].into_iter());
+            mx_set
+        });
+        assert_eq!(state.next_due(now), None);
+        let soon = now + Duration::from_millis(480);
+        state.mx_sets[mx_sets[0]].not_before = Some(now - Duration::from_millis(1));
+        state.mx_sets[mx_sets[1]].not_before = Some(soon);
+        state.mx_sets[mx_sets[1]].live = 1;
+        assert_eq!(state.next_due(now), Some(soon));
+        state.mx_sets[mx_sets[2]].not_before = Some(now + Duration::from_millis(120));
+        assert_eq!(state.next_due(now), Some(now + Duration::from_millis(120)));
+        // Nobody waits for it.
+        state.take(mx_sets[2]);
+        assert_eq!(state.next_due(now), Some(soon));
+    }
+
+    #[tokio::test]
+    async fn no_exchanger_is_asked_beside_another_of_its_mx_set() {
+        let lane = lane();
+        let mut state = lane.lock();
+        let ends = ["mx1", "mx2"].map(|host| Endpoint { host: host.into(), addrs: Vec::new() });
+        let mx_set = state.add(ends.to_vec());
+        let [first, backup] = ["mx1", "mx2"].map(Arc::from);
+        // Two were on their way at once, and the backup was slower.
+        assert!(state.record_connected(mx_set, &first));
+        assert!(!state.record_connected(mx_set, &backup));
+        assert!(state.record_connected(mx_set, &first));
+        assert_eq!((state.mx_sets[mx_set].live, &state.mx_sets[mx_set].answering), (2, &Some(first)));
+        // It may take over.
+        state.mx_sets[mx_set].live = 0;
+        assert!(state.record_connected(mx_set, &backup));
+    }
+}

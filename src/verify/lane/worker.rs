@@ -1,0 +1,268 @@
+//! A lane: all addresses whose mail goes to the same provider, or to the same exchangers, asked over as many connections
+//! as the provider's rule allows and its servers bear.
+//!
+//! ```text
+//! router ─▶ lane ─┬─▶ connection ─▶ probe ─┬─ idle ──▶ waits for more, for a moment
+//!   ▲ lane hires ─┘        │               ├─ spent ─▶ QUIT
+//!   │                      ▼ no way        └─ broken, closed: what was not answered is asked again
+//!   └─── waits ◀─── everybody who waits gets the reason
+//! ```
+//!
+//! An address is never judged by the trouble of another: only when connections keep breaking without a single answer
+//! does their breaking become the answer.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::{
+    address_family::over_ipv4,
+    fence::{Fence, transactions_by},
+    handle::LaneHandle,
+    mx_set::MxSet,
+    pipeline::{Pipeline, PipelineEnd},
+    state::Lane,
+    watchdog::Watchdog,
+};
+use crate::{
+    client::SessionError,
+    pool::PooledConnection,
+    proto::{State, Verb},
+    verify::{
+        ProviderLimits, Retry, Unreachable,
+        outcome::Outcome,
+        policy::{
+            deadlines::{Deadlines, ONE_LOST_PACKET, RECONNECT_PAUSE},
+            rejection_budget::Budget,
+        },
+    },
+};
+
+/// How long a connection without work is kept.
+const IDLE: Duration = Duration::from_secs(2);
+/// How long it is kept while a caller waits for refusals that are in doubt until the lane is at rest.
+const IDLE_WITH_DOUBTS: Duration = Duration::from_millis(250);
+
+/// Hires connections until the input has ended and everything is answered.
+pub(in crate::verify) async fn run(lane: Arc<Lane>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let now = Instant::now();
+        let due = {
+            let mut state = lane.lock();
+            state.tick(now);
+            while let Some(mx_set) = state.open_next(now) {
+                connections.spawn(work(ConnectionGuard { lane: Arc::clone(&lane), mx_set, live: false }));
+            }
+            state.update_status(now);
+            state.flush();
+            if state.is_done() {
+                debug_assert!(
+                    !state.mx_sets.iter().any(MxSet::asks_catch_all),
+                    "somebody waits for an answer that will not come"
+                );
+                break;
+            }
+            state.next_due(now)
+        };
+        tokio::select! {
+            () = lane.changed.notified() => {}
+            Some(_) = connections.join_next() => {}
+            () = sleep_until(due.unwrap_or(now)), if due.is_some() => lane.lock().wake_idle(),
+        }
+    }
+}
+
+/// A connection that counts as one of the lane's until this is dropped.
+struct ConnectionGuard {
+    lane: Arc<Lane>,
+    mx_set: usize,
+    live: bool,
+}
+
+impl Drop for ConnectionGuard {
+    fn drop(&mut self) {
+        self.lane.lock().closed(self.mx_set, self.live);
+    }
+}
+
+/// One connection, from its opening to its end.
+async fn work(mut guard: ConnectionGuard) {
+    let (lane, mx_set) = (Arc::clone(&guard.lane), guard.mx_set);
+    let Some(watchdog) = Watchdog::admit(&lane, mx_set).await else { return };
+    let connected = tokio::select! {
+        biased;
+        connected = connect(&lane, mx_set) => connected,
+        () = watchdog.expired() => return,
+    };
+    let mut connection = match connected {
+        Ok(connection) => connection,
+        Err(ConnectFailure { host, outcome, all }) => {
+            let (mut state, now) = (lane.lock(), Instant::now());
+            if all {
+                state.mx_sets[mx_set].lag.lock().reset(now);
+                state.mx_sets[mx_set].record_not_reached(outcome.verdict.sub_status, now);
+                state.record_unreachable(mx_set, &host, &outcome, now);
+            } else {
+                state.record_connection_refused(mx_set, now);
+            }
+            return;
+        }
+    };
+    let limits = connection.extensions().limits;
+    let Some(mut handle) = LaneHandle::join(Arc::clone(&lane), mx_set, &connection, Arc::clone(&watchdog))
+    else {
+        return quit(connection, &lane).await;
+    };
+    guard.live = true;
+    let (mut budget, mut fence) = {
+        let known = &lane.lock().mx_sets[mx_set];
+        let recipients = limits.rcpt_max.into_iter().chain(known.recipients).min();
+        let by_banner = transactions_by(connection.banner().as_bytes());
+        let transactions = limits.mail_max.into_iter().chain(known.transactions).chain(by_banner).min();
+        let rejections = known.harvest.rejections(lane.limits.rejections);
+        let budget = Budget::new(&ProviderLimits { rejections, ..lane.limits }, transactions, recipients);
+        (budget, Fence::new(known.proves_by_greeting))
+    };
+    // Whether it has stood idle, so that the server may have closed it meanwhile.
+    let mut reused = false;
+    loop {
+        let before = handle.peer.answer_count;
+        let pipeline =
+            Pipeline::new(&mut connection, &mut budget, &mut fence, &lane.context.config.from, &mut handle);
+        let end = pipeline.run().await;
+        let answer_count = handle.peer.answer_count - before;
+        let (outcome, suspects) = match end {
+            PipelineEnd::Idle => {
+                lane.lock().record_good_end(mx_set);
+                reused = true;
+                let idle = if lane.lock().holds_verdicts_back(mx_set) { IDLE_WITH_DOUBTS } else { IDLE };
+                watchdog.set_idle(true);
+                let more = tokio::select! {
+                    biased;
+                    () = watchdog.asked_back() => false,
+                    more = lane.has_more(mx_set, Instant::now() + idle) => more,
+                };
+                if !more {
+                    return quit(connection, &lane).await;
+                }
+                watchdog.set_idle(false);
+                if connection.check_quiet().is_err() {
+                    return;
+                }
+                continue;
+            }
+            PipelineEnd::Exhausted => {
+                lane.lock().record_good_end(mx_set);
+                return quit(connection, &lane).await;
+            }
+            PipelineEnd::Expired => return,
+            PipelineEnd::Closed(reply, suspects) => {
+                (Outcome::of_reply(lane.context.config.classifier(), Verb::Rcpt, &reply), suspects)
+            }
+            PipelineEnd::Broken(error, suspects) => {
+                if matches!(error, SessionError::Dialogue(_)) {
+                    lane.lock().record_out_of_step(mx_set);
+                }
+                (Outcome::of_session_error(&error), suspects)
+            }
+        };
+        drop(connection);
+        // Servers close idle connections as they like: that says nothing.
+        if answer_count > 0 || !reused {
+            lane.lock().record_lost(handle.peer.source(), answer_count, &outcome, suspects, Instant::now());
+        } else {
+            handle.take_back(suspects.into_questions(), false);
+        }
+        return;
+    }
+}
+
+/// Why there is no connection.
+struct ConnectFailure {
+    host: Arc<str>,
+    outcome: Outcome,
+    /// Whether every exchanger was tried.
+    all: bool,
+}
+
+/// Connects to the most preferred exchanger that lets us in (RFC 5321 5.1).
+///
+/// Dropping the future ends the attempt.
+async fn connect(lane: &Lane, mx_set: usize) -> Result<PooledConnection, ConnectFailure> {
+    let started = Instant::now();
+    let connected = try_exchangers(lane, mx_set).await;
+    // One lost packet must not decide about everybody who waits; a refusal that is meant may, and so may what was the
+    // same the time before, or a silence in which several packets were lost.
+    match &connected {
+        Err(ConnectFailure { outcome: Outcome { verdict, .. }, all: true, .. })
+            if verdict.retry.is_some()
+                && started.elapsed() < ONE_LOST_PACKET
+                && !lane.lock().mx_sets[mx_set].failed_the_same(verdict.sub_status, Instant::now()) =>
+        {
+            sleep(RECONNECT_PAUSE).await;
+            try_exchangers(lane, mx_set).await
+        }
+        _ => connected,
+    }
+}
+
+async fn try_exchangers(lane: &Lane, mx_set: usize) -> Result<PooledConnection, ConnectFailure> {
+    match try_addresses(lane, mx_set).await {
+        Err(failure) if failure.outcome.verdict.retry == Some(Retry::OverIpv4) => {
+            let bind = lane.context.config.client.bind;
+            let before = lane.lock().mx_sets[mx_set].ipv4_only;
+            if !before && lane.lock().mx_sets[mx_set].use_ipv4(bind) {
+                return try_addresses(lane, mx_set).await;
+            }
+            Err(ConnectFailure { outcome: failure.outcome.without_ipv4(), ..failure })
+        }
+        connected => connected,
+    }
+}
+
+async fn try_addresses(lane: &Lane, mx_set: usize) -> Result<PooledConnection, ConnectFailure> {
+    let (exchangers, order, ipv4_only) = {
+        let known = &lane.lock().mx_sets[mx_set];
+        (Arc::clone(&known.exchangers), known.exchanger_order(Instant::now()), known.ipv4_only)
+    };
+    let (all, mut left) = (order.len() == exchangers.len(), order.len());
+    let until = Instant::now() + lane.context.deadlines.exchangers;
+    let mut failure: Option<(Arc<str>, Outcome)> = None;
+    for exchanger in order.into_iter().filter_map(|at| exchangers.get(at)) {
+        let exchanger = match ipv4_only {
+            true => over_ipv4(exchanger).map(Cow::Owned),
+            false => Some(Cow::Borrowed(exchanger)),
+        };
+        let limit = Deadlines::share(until.saturating_duration_since(Instant::now()), left);
+        left -= 1;
+        let Some(exchanger) = exchanger else { continue };
+        match lane.context.connect(&exchanger, limit).await {
+            Ok(connection) => return Ok(connection),
+            Err(outcome) => {
+                tracing::debug!(host = %exchanger, sub_status = %outcome.verdict.sub_status, "cannot connect");
+                lane.lock().mx_sets[mx_set].record_failure(&exchanger.host, Instant::now());
+                // Words of a server say more than a way that could not be found, and the preferred one counts.
+                match &failure {
+                    Some((_, known)) if known.code.is_some() || outcome.code.is_none() => {}
+                    _ => failure = Some((Arc::clone(&exchanger.host), outcome)),
+                }
+            }
+        }
+    }
+    let (host, outcome) =
+        failure.unwrap_or_else(|| ("".into(), Outcome::of_unreachable(&Unreachable::NoDnsEntries)));
+    Err(ConnectFailure { host, outcome, all })
+}
+
+/// QUIT, unless it was said, and no more than a moment for its answer and the closing.
+async fn quit(mut connection: PooledConnection, lane: &Lane) {
+    let said = connection.state() == State::Closed;
+    match timeout(lane.context.deadlines.slow_after, connection.quit()).await {
+        Ok(Err(error)) if !said => tracing::trace!(kind = error.kind(), "no answer to QUIT"),
+        _ => {}
+    }
+}

@@ -1,0 +1,482 @@
+//! How much a connection may still be asked, so that the server never loses its patience.
+//!
+//! Postfix delays each reply after 10 errors and disconnects at 20, counts refused recipients as errors, and RSET as
+//! junk of which it takes 100; other servers have such counters too. So a connection is retired at nine rejections, or
+//! what the provider's rule says, and no more recipients are in flight than the rejections left allow: nine while
+//! nothing is known, more as acceptances come in, fewer as soon as refusals do. Postfix takes a second for each command
+//! after the tenth error, so it must be rare that more are refused than were reckoned with.
+//!
+//! What is known is known of a domain. Lists are sorted by domain more often than not, and behind one server a domain
+//! with good addresses, or one that accepts anything, is next to one that nobody is left at. Only the first few
+//! recipients of a domain are judged by the other domains of the server, or else a lane of many small domains would
+//! never get beyond nine; and as if all of them went the same way, since a domain of which nobody is left refuses all.
+//!
+//! Nor does the share of one attempt tell anything of the next. A greylist puts off everybody the first time and answers
+//! the second time, and those who are left for the third are the ones whose mailbox is full: one attempt after the other
+//! is good, bad, or worse throughout. So recipients are judged by those who were asked about as often, and the random
+//! mailboxes of domains, which hardly any server knows, by each other.
+
+use std::ops::{AddAssign, SubAssign};
+
+use foldhash::HashMap;
+
+/// The rejections that few answers make one reckon with: those that most servers bear on one connection.
+const REJECTIONS: u32 = 9;
+/// Answers that the estimate of the rejection rate remembers.
+const MEMORY: f32 = 256.0;
+/// Recipients of a domain that are judged by other domains, and count for those. A domain that is nothing like them
+/// costs no more than these and the nine: together less than the twenty at which Postfix disconnects. Several of them
+/// cost more: where one domain of eight recipients in ten is dead as a whole, Postfix ends one connection in 200.
+const FIRST: u32 = 8;
+/// Standard deviations to reckon with beyond the rejections that are expected: one connection in fifty is refused more at
+/// the most, or one in ten where small domains are dead as a whole. With two it is at least twice as many, and each costs
+/// seconds; with three, small windows cost more.
+const DEVIATIONS: f32 = 2.5;
+/// Attempts that are judged apart: one more than the usual schedule has.
+const ATTEMPTS: usize = 6;
+/// In the place of attempts: a mailbox that is there only if all are.
+const RANDOM: u8 = ATTEMPTS as u8;
+
+/// Recipients that are judged by each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::verify) struct Cohort {
+    domain: u32,
+    /// Attempts before this one, of which the last of [`ATTEMPTS`] stands for all further ones; or [`RANDOM`].
+    attempts: u8,
+}
+
+impl Cohort {
+    pub(in crate::verify) fn new(domain: u32, attempts: u32) -> Self {
+        Self { domain, attempts: attempts.min(ATTEMPTS as u32 - 1) as u8 }
+    }
+
+    pub(in crate::verify) fn random(domain: u32) -> Self {
+        Self { domain, attempts: RANDOM }
+    }
+
+    fn is_random(self) -> bool {
+        self.attempts == RANDOM
+    }
+}
+
+/// Recipients in flight, and how many of them will be refused: so many are expected, give or take.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::verify) struct ExpectedRejections {
+    pub(in crate::verify) recipients: u32,
+    mean: f32,
+    variance: f32,
+}
+
+impl ExpectedRejections {
+    /// The rejections to reckon with: [`DEVIATIONS`] more than expected, but not more than there are recipients.
+    fn rejections(self) -> f32 {
+        (self.recipients as f32).min(self.mean + DEVIATIONS * self.variance.max(0.0).sqrt())
+    }
+}
+
+impl AddAssign for ExpectedRejections {
+    fn add_assign(&mut self, other: Self) {
+        self.recipients += other.recipients;
+        self.mean += other.mean;
+        self.variance += other.variance;
+    }
+}
+
+impl SubAssign for ExpectedRejections {
+    fn sub_assign(&mut self, other: Self) {
+        self.recipients = self.recipients.saturating_sub(other.recipients);
+        self.mean -= other.mean;
+        self.variance -= other.variance;
+    }
+}
+
+/// Rejections that a connection has left, of which those of what is in flight may use up some.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::verify) struct RemainingBudget {
+    pub(super) rejections: u32,
+    pub(super) in_flight: ExpectedRejections,
+}
+
+impl RemainingBudget {
+    /// Tells whether nothing more may be asked.
+    pub(in crate::verify) fn is_exhausted(self) -> bool {
+        self.rejections == 0
+    }
+}
+
+/// The share of recipients that the domains of a server refuse, as seen so far, over all connections to it.
+#[derive(Clone, Debug, Default)]
+pub(in crate::verify) struct RejectionRates {
+    /// By attempts, and at last the random ones, whose domains are asked about once and have no rate of their own.
+    all: [RejectionRate; ATTEMPTS + 1],
+    domains: HashMap<Cohort, DomainRate>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct DomainRate {
+    rate: RejectionRate,
+    answered: u32,
+    /// In flight, or answered and not yet noted.
+    open: u32,
+}
+
+/// A domain that recipients of a window are of.
+struct CohortTally {
+    cohort: Cohort,
+    answered: u32,
+    /// In flight already, or in the window.
+    open: u32,
+    own: ExpectedRejections,
+}
+
+impl CohortTally {
+    fn new(cohort: Cohort, known: Option<&DomainRate>) -> Self {
+        let (answered, open) = known.map_or((0, 0), |known| (known.answered, known.open));
+        let own = known.map_or_else(|| RejectionRate::default().expected(), |known| known.rate.expected());
+        Self { cohort, answered, open, own }
+    }
+
+    /// The risk of the next recipient, where that of other domains is known.
+    ///
+    /// Domains are dead or alive as a whole more often than not. The number refused of `k` that all go the same way has
+    /// `k` squared times the variance of one, to which the next adds `2 k + 1` times.
+    fn next(&mut self, others: ExpectedRejections) -> ExpectedRejections {
+        let before = self.open;
+        self.open += 1;
+        if self.answered.saturating_add(before) < FIRST && others.mean < self.own.mean {
+            ExpectedRejections { variance: others.variance * (2 * before + 1) as f32, ..others }
+        } else {
+            self.own
+        }
+    }
+}
+
+impl RejectionRates {
+    /// The risk of as many of `recipients`, in this order, as may be asked while so many rejections are left.
+    pub(in crate::verify) fn max_window(
+        &self,
+        budget: RemainingBudget,
+        recipients: impl Iterator<Item = Cohort>,
+    ) -> ExpectedRejections {
+        let mut expected = ExpectedRejections::default();
+        let all = self.all.each_ref().map(RejectionRate::expected);
+        // Few domains as a rule, and mostly the one before.
+        let mut tallies: Vec<CohortTally> = Vec::new();
+        for cohort in recipients {
+            let others = all[usize::from(cohort.attempts)];
+            let next = if cohort.is_random() {
+                others
+            } else {
+                let at = tallies.iter().rposition(|known| known.cohort == cohort).unwrap_or_else(|| {
+                    tallies.push(CohortTally::new(cohort, self.domains.get(&cohort)));
+                    tallies.len() - 1
+                });
+                tallies[at].next(others)
+            };
+            let (mut with_next, mut in_flight) = (expected, budget.in_flight);
+            with_next += next;
+            in_flight += with_next;
+            if in_flight.rejections() > budget.rejections as f32 {
+                break;
+            }
+            expected = with_next;
+        }
+        expected
+    }
+
+    /// Forgets the rates of domains nobody of whom is being asked about.
+    pub(in crate::verify) fn forget_domains(&mut self) {
+        self.domains.retain(|_, known| known.open > 0);
+    }
+
+    /// Records that so many recipients are asked about.
+    pub(in crate::verify) fn record_asked(&mut self, cohort: Cohort, count: u32) {
+        if !cohort.is_random() {
+            self.domains.entry(cohort).or_default().open += count;
+        }
+    }
+
+    /// Records that one that was asked about got no answer.
+    pub(in crate::verify) fn record_unanswered(&mut self, cohort: Cohort) {
+        if let Some(known) = self.domains.get_mut(&cohort) {
+            known.open = known.open.saturating_sub(1);
+        }
+    }
+
+    /// Records the answers to so many that were asked about.
+    pub(in crate::verify) fn record_answers(&mut self, cohort: Cohort, rejected: bool, count: u32) {
+        let all = &mut self.all[usize::from(cohort.attempts)];
+        if cohort.is_random() {
+            return all.record(rejected, count);
+        }
+        let known = self.domains.entry(cohort).or_default();
+        known.open = known.open.saturating_sub(count);
+        known.rate.record(rejected, count);
+        all.record(rejected, count.min(FIRST.saturating_sub(known.answered)));
+        known.answered = known.answered.saturating_add(count);
+    }
+}
+
+/// A share of recipients that are refused.
+#[derive(Clone, Debug, Default)]
+struct RejectionRate {
+    asked: f32,
+    rejected: f32,
+}
+
+impl RejectionRate {
+    fn record(&mut self, rejected: bool, count: u32) {
+        let mut left = count as f32;
+        while left > 0.0 {
+            if self.asked >= MEMORY {
+                self.asked *= 0.5;
+                self.rejected *= 0.5;
+            }
+            let next = left.min((MEMORY - self.asked).max(1.0));
+            self.asked += next;
+            self.rejected += if rejected { next } else { 0.0 };
+            left -= next;
+        }
+    }
+
+    /// The risk of one recipient: by the rule of succession, and a few answers are not trusted to tell it: doubt goes with
+    /// the square of the answers seen.
+    ///
+    /// The variance is that of a coin whose sides are known; in doubt that of rare events, which is no less.
+    fn expected(&self) -> ExpectedRejections {
+        let mean = (self.rejected + 1.0) / (self.asked + 1.0);
+        let doubt = REJECTIONS as f32 / (REJECTIONS as f32 + self.asked * self.asked / 32.0);
+        let mean = mean.max(doubt / 2.0);
+        ExpectedRejections { recipients: 1, mean, variance: mean * (1.0 - mean * (1.0 - doubt)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, iter};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::verify::{ProviderLimits, policy::rejection_budget::Budget};
+
+    fn first(domain: u32) -> Cohort {
+        Cohort::new(domain, 0)
+    }
+
+    /// Recipients of one domain that may be asked about, in one transaction.
+    fn max_window(budget: &Budget, rates: &RejectionRates, in_flight: u32, cohort: Cohort) -> u32 {
+        let in_flight = ExpectedRejections { recipients: in_flight, mean: in_flight as f32, variance: 0.0 };
+        let recipients = iter::repeat_n(cohort, budget.full_window() as usize);
+        rates.max_window(budget.remaining(in_flight), recipients).recipients
+    }
+
+    #[test]
+    fn an_unknown_server_is_asked_no_more_than_it_may_refuse() {
+        let budget = Budget::new(&ProviderLimits::default(), None, None);
+        assert_eq!(max_window(&budget, &RejectionRates::default(), 0, first(1)), 9);
+        assert_eq!(max_window(&budget, &RejectionRates::default(), 5, first(1)), 4);
+    }
+
+    #[test]
+    fn a_domain_that_accepts_is_asked_a_hundred_at_a_time_and_another_is_not() {
+        let mut rates = RejectionRates::default();
+        (0..200).for_each(|_| rates.record_answers(first(1), false, 1));
+        let budget = Budget::new(&ProviderLimits::default(), None, None);
+        assert_eq!(max_window(&budget, &rates, 0, first(1)), 100);
+        assert!(max_window(&budget, &rates, 0, first(2)) < 20);
+    }
+
+    #[test]
+    fn small_domains_are_judged_by_each_other() {
+        let mut rates = RejectionRates::default();
+        (0..200).for_each(|domain| rates.record_answers(first(domain), false, 1));
+        let budget = Budget::new(&ProviderLimits::default(), None, None);
+        let strangers = (1_000..1_100).map(first);
+        assert_eq!(
+            rates.max_window(budget.remaining(ExpectedRejections::default()), strangers).recipients,
+            100
+        );
+    }
+
+    #[test]
+    fn one_attempt_tells_nothing_of_another() {
+        let (mut rates, budget) =
+            (RejectionRates::default(), Budget::new(&ProviderLimits::default(), None, None));
+        let again = Cohort::new(1, 1);
+        (0..50).for_each(|_| rates.record_answers(first(1), true, 1));
+        (0..200).for_each(|_| rates.record_answers(again, false, 1));
+        assert_eq!(max_window(&budget, &rates, 0, again), 100);
+        assert_eq!(max_window(&budget, &rates, 0, first(1)), 9);
+        assert_eq!(max_window(&budget, &rates, 0, Cohort::new(1, 2)), 9);
+    }
+
+    #[test]
+    fn random_mailboxes_are_judged_by_each_other() {
+        let (mut rates, budget) =
+            (RejectionRates::default(), Budget::new(&ProviderLimits::default(), None, None));
+        (0..200).for_each(|domain| rates.record_answers(first(domain), false, 1));
+        let max_window = |rates: &RejectionRates| {
+            rates
+                .max_window(budget.remaining(ExpectedRejections::default()), (0..100).map(Cohort::random))
+                .recipients
+        };
+        assert_eq!(max_window(&rates), 9, "nothing is known of them");
+        (0..50).for_each(|domain| rates.record_answers(Cohort::random(domain), true, 1));
+        assert_eq!(max_window(&rates), 9);
+        (0..1_000).for_each(|domain| rates.record_answers(Cohort::random(domain), false, 1));
+        assert_eq!(max_window(&rates), 100, "a server of catch-alls");
+    }
+
+    #[test]
+    fn what_is_nearly_certain_to_be_refused_is_no_risk_beyond_itself() {
+        let (mut rates, budget) =
+            (RejectionRates::default(), Budget::new(&ProviderLimits::default(), None, None));
+        rates.record_answers(first(1), false, 200);
+        (0..200).for_each(|domain| rates.record_answers(Cohort::random(domain), true, 1));
+        let window = |random| {
+            let recipients = (0..random).map(Cohort::random).chain(iter::repeat(first(1))).take(100);
+            rates.max_window(budget.remaining(ExpectedRejections::default()), recipients).recipients
+        };
+        assert_eq!(window(4), 100);
+        assert!((20..100).contains(&window(7)), "{}", window(7));
+        assert_eq!(window(20), 9);
+    }
+
+    #[test]
+    fn hardly_any_connection_meets_more_refusals_than_were_reckoned_with() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for share in [0.05, 0.1, 0.3] {
+            let (mut rates, mut too_many) = (RejectionRates::default(), 0);
+            // The first find out how many are refused.
+            for connection in 0..2_100 {
+                let mut budget = Budget::new(&ProviderLimits::default(), None, None);
+                let mut refused = 0;
+                while !budget.is_exhausted() {
+                    let last = budget.is_nearly_exhausted();
+                    for _ in 0..max_window(&budget, &rates, 0, first(1)) {
+                        let rejected = random.f64() < share;
+                        rates.record_answers(first(1), rejected, 1);
+                        refused += u32::from(rejected);
+                        budget.record_rejections(usize::from(rejected));
+                    }
+                    if last {
+                        break;
+                    }
+                }
+                too_many += u32::from(connection >= 100 && refused > 9);
+            }
+            assert!(too_many <= 40, "{too_many} of 2,000 connections where {share} are refused");
+        }
+    }
+
+    #[test]
+    fn domains_that_are_dead_as_a_whole_bring_hardly_any_connection_to_its_end() {
+        let mut random = fastrand::Rng::with_seed(11);
+        for (size, share) in
+            [(2, 0.1), (4, 0.1), (4, 0.3), (8, 0.1), (8, 0.2), (8, 0.3), (20, 0.1), (50, 0.2)]
+        {
+            let (mut rates, mut list) = (RejectionRates::default(), VecDeque::new());
+            let (mut domain, mut too_many, mut cut) = (0, 0, 0);
+            // The first find out how many are refused.
+            for connection in 0..2_200 {
+                let mut budget = Budget::new(&ProviderLimits::default(), None, None);
+                let mut refused = 0;
+                while !budget.is_exhausted() {
+                    while list.len() < 100 {
+                        domain += 1;
+                        list.extend(iter::repeat_n((first(domain), random.f64() < share), size));
+                    }
+                    let last = budget.is_nearly_exhausted();
+                    let waiting = list.iter().take(100).map(|(cohort, _)| *cohort);
+                    let window =
+                        rates.max_window(budget.remaining(ExpectedRejections::default()), waiting).recipients;
+                    for (cohort, dead) in list.drain(..window as usize) {
+                        rates.record_answers(cohort, dead, 1);
+                        refused += u32::from(dead);
+                        budget.record_rejections(usize::from(dead));
+                    }
+                    if last {
+                        break;
+                    }
+                }
+                too_many += u32::from(connection >= 200 && refused > 9);
+                cut += u32::from(connection >= 200 && refused >= 20);
+            }
+            assert!(too_many <= 200 && cut <= 10, "{too_many}, {cut} of 2,000, {share} of domains of {size}");
+        }
+    }
+
+    #[test]
+    fn announced_limits_hold() {
+        let mut budget = Budget::new(&ProviderLimits::default(), Some(1), Some(3));
+        assert_eq!(max_window(&budget, &RejectionRates::default(), 0, first(1)), 3);
+        budget.record_transaction();
+        assert!(budget.is_exhausted());
+    }
+
+    #[test]
+    fn outlooks_one_recipient_per_transaction_is_learnt() {
+        let mut budget = Budget::new(&ProviderLimits::default(), None, None);
+        budget.limit_recipients(1);
+        assert_eq!(max_window(&budget, &RejectionRates::default(), 0, first(1)), 1);
+    }
+
+    proptest! {
+        /// A list sorted by domain, each domain of any quality, in random order and perhaps behind a greylist, never
+        /// brings a connection to the twentieth error, with every refusal asked about once or twice more.
+        #[test]
+        fn postfix_never_disconnects(
+            domains in prop::collection::vec(
+                (prop_oneof![Just(0.0), Just(1.0), 0.0..1.0f64], any::<bool>()), 1..8
+            ),
+            size in 1..400usize,
+            patience in 1..400usize,
+            seed: u64,
+        ) {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut rates = RejectionRates::default();
+            let firsts = |domain| iter::repeat_n(first(domain as u32), size);
+            let mut list: VecDeque<Cohort> = (0..domains.len()).flat_map(firsts).collect();
+            // Whoever was put off or refused, and after how many others they come again.
+            let mut later = VecDeque::new();
+            let mut asked = 0;
+            while !list.is_empty() || !later.is_empty() {
+                let mut budget = Budget::new(&ProviderLimits::default(), None, None);
+                let mut errors = 0;
+                while !budget.is_exhausted() {
+                    while later.front().is_some_and(|&(due, _)| due <= asked || list.is_empty()) {
+                        list.extend(later.pop_front().map(|(_, cohort)| cohort));
+                    }
+                    if list.is_empty() {
+                        break;
+                    }
+                    let waiting = list.iter().take(budget.full_window() as usize).copied();
+                    let window = rates.max_window(budget.remaining(ExpectedRejections::default()), waiting).recipients;
+                    prop_assert!(window > 0, "a connection with a budget can go on");
+                    budget.record_transaction();
+                    for cohort in list.drain(..window as usize) {
+                        let (quality, greylists) = domains[cohort.domain as usize];
+                        let rejected = match (greylists, cohort.attempts) {
+                            (true, 0) => true,
+                            (false, 0) | (true, 1) => random.f64() >= quality,
+                            // They are still who they were.
+                            _ => true,
+                        };
+                        rates.record_answers(cohort, rejected, 1);
+                        asked += 1;
+                        if rejected && cohort.attempts < 2 {
+                            let again = Cohort::new(cohort.domain, u32::from(cohort.attempts) + 1);
+                            later.push_back((asked + patience, again));
+                        }
+                        if rejected {
+                            budget.record_rejections(1);
+                            errors += 1;
+                        }
+                    }
+                }
+                prop_assert!(errors < 20, "{errors} errors on one connection");
+            }
+        }
+    }
+}
