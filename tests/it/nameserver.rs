@@ -1,7 +1,8 @@
 //! A DNS server on loopback that answers from a function. What it says lives for five minutes, or for a second if the name
-//! begins with `brief.`. Names with a label `silent` get no answer.
+//! begins with `brief.`. Names with a label `silent` get no answer, and the first query for each type of a name with a label
+//! `lost` gets none.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use hickory_resolver::proto::{
     op::{Message, MessageType, OpCode, ResponseCode},
@@ -57,6 +58,7 @@ impl Drop for Nameserver {
 
 async fn serve(socket: Arc<UdpSocket>, zone: Zone, signed: Signed, delay: Duration) {
     let mut buf = [0; 1500];
+    let mut lost = HashSet::new();
     loop {
         let (n, peer) = socket.recv_from(&mut buf).await.unwrap();
         let query = Message::from_vec(&buf[..n]).unwrap();
@@ -67,6 +69,10 @@ async fn serve(socket: Arc<UdpSocket>, zone: Zone, signed: Signed, delay: Durati
         let name: Name = question.name().clone();
         let text = name.to_ascii().to_ascii_lowercase();
         if text.split('.').any(|label| label == "silent") {
+            continue;
+        }
+        if text.split('.').any(|label| label == "lost") && lost.insert((text.clone(), question.query_type()))
+        {
             continue;
         }
         // RFC 6840 5.8: said to those only who want to know.

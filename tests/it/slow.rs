@@ -242,6 +242,16 @@ async fn a_look_up_has_one_deadline_for_all_of_its_queries() {
 }
 
 #[tokio::test]
+async fn a_lost_datagram_makes_no_look_up_slow() {
+    let nameserver = Nameserver::start(zone).await;
+    let resolver = Resolver::new(&[nameserver.addr], Routes::new(), 25, true, Metrics::new().into()).unwrap();
+    let mailbox = Mailbox::parse("ann@lost.good.test").unwrap();
+    // The first datagram for the MX is lost, and then the first for each type of address.
+    let found = timeout(Duration::from_secs(3), resolver.resolve(&mailbox)).await.expect("in time").unwrap();
+    assert_eq!(&*found.exchangers[0].host, "mx.lost.good.test");
+}
+
+#[tokio::test]
 async fn an_answer_that_is_late_still_arrives() {
     let nameserver = Nameserver::start_slow(zone, Duration::from_secs(3)).await;
     let resolver = Resolver::new(&[nameserver.addr], Routes::new(), 25, true, Metrics::new().into()).unwrap();

@@ -7,6 +7,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     pin::Pin,
+    time::Duration,
 };
 
 use hickory_resolver::{
@@ -24,8 +25,11 @@ use hickory_resolver::{
 
 use super::answers::TrimmedAnswers;
 
-/// How often a query is sent again over UDP before its attempt ends. Each copy keeps a socket of its own until then.
-const RETRANSMISSIONS: u8 = 1;
+/// How often a query is sent over UDP in one attempt. Each copy keeps a socket of its own until the attempt ends.
+const TRANSMISSIONS: u8 = 2;
+/// The longest wait for an answer before a query is sent again. It is shorter than the time after which a look-up is
+/// slow, so that one lost datagram makes none slow.
+const RETRANSMIT_AFTER: Duration = Duration::from_millis(400);
 
 /// A resolver whose queries ask for AD.
 pub(super) type DnsResolver = Resolver<NameserverConnections>;
@@ -52,7 +56,7 @@ impl ConnectionProvider for NameserverConnections {
                 .with_os_port_selection(options.os_port_selection)
                 .avoid_local_ports(options.avoid_local_udp_ports.clone())
                 .with_bind_addr(config.bind_addr)
-                .with_max_retries(RETRANSMISSIONS);
+                .with_max_retries(TRANSMISSIONS);
             return Ok(Box::pin(async { Ok(NameserverConnection(exchange.exchange())) }));
         }
         let opening = self.0.new_connection(ip, config, context)?;
@@ -74,6 +78,9 @@ impl DnsHandle for NameserverConnection {
 
     fn send(&self, mut request: DnsRequest) -> Self::Response {
         request.metadata.authentic_data = true;
+        // hickory waits longer after time-outs, and most of those are the fault of other name servers.
+        let options = request.options_mut();
+        options.retry_interval = options.retry_interval.min(RETRANSMIT_AFTER);
         TrimmedAnswers(self.0.send(request))
     }
 }
