@@ -134,7 +134,15 @@ pub(super) struct GaugeSources(Mutex<Vec<Weak<dyn Gauges>>>);
 
 impl GaugeSources {
     pub(super) fn add(&self, source: Weak<dyn Gauges>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(source);
+        let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A weak reference keeps the memory of what it refers to. The others at least double what there is room for, so that
+        // few are looked at for each that is added.
+        if sources.len() == sources.capacity() {
+            sources.retain(|source| source.strong_count() > 0);
+            let live = sources.len();
+            sources.reserve(live + 1);
+        }
+        sources.push(source);
     }
 
     /// All of them together, `None` if there are none.
@@ -184,6 +192,22 @@ mod tests {
         drop(one);
         assert_eq!(watch.sizes(), None);
         assert_eq!(watch.sizes(), None);
+    }
+
+    #[test]
+    fn pools_that_are_gone_are_forgotten_without_a_snapshot() {
+        let watch = Watch::default();
+        let add = |_: usize| {
+            let pool = Arc::new(Pool(Sizes { max: 1, ..Sizes::default() }));
+            let weak: Weak<Pool> = Arc::downgrade(&pool);
+            watch.add(weak);
+            pool
+        };
+        let kept: Vec<_> =
+            (0_usize..10_000).filter_map(|n| Some(add(n)).filter(|_| n.is_multiple_of(100))).collect();
+        let known = watch.0.lock().unwrap().len();
+        assert!(known < 400, "{known} are remembered");
+        assert_eq!(watch.ask().map(|sizes| sizes.max), Some(kept.len()));
     }
 
     #[test]
