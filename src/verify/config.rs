@@ -43,7 +43,7 @@ pub struct VerifierConfig {
     /// DNS servers; those of the system by default.
     pub nameservers: Vec<SocketAddr>,
     /// Connections that may be open at once, to all servers together: 256, a quarter of the usual limit of open files.
-    /// Hosts that are slow, to connect, to greet or to answer, get a quarter of them at most while others wait.
+    /// Hosts that are slow, to connect, to greet or to answer, get a sixteenth of them while others wait, and at least one.
     pub max_connections: usize,
     /// Providers and what they are asked at the most; without, those that are compiled in.
     pub providers: Option<Arc<Providers>>,

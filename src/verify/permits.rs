@@ -1,5 +1,5 @@
-//! Permits for what there may be only so much of, connections or queries to the DNS: a quarter of them for what turned out
-//! to be slow, while others wait.
+//! Permits for what there may be only so much of, connections or queries to the DNS: a share of them for what turned out to
+//! be slow, while others wait.
 //!
 //! ```text
 //!            quick ─▶ first come, first served ─┐
@@ -22,9 +22,6 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// What slow hosts may hold while others wait, as a part of all permits; at least one.
-const SLOW_SHARE: usize = 4;
-
 /// So many permits; see the [module](self).
 #[derive(Debug)]
 pub(super) struct Permits(Mutex<PermitTable>);
@@ -38,8 +35,9 @@ pub(super) struct Permit {
 }
 
 impl Permits {
-    pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(PermitTable::new(most))))
+    /// Returns so many permits. Of these, what is slow may hold `share` while others wait, and at least one.
+    pub(super) fn new(most: usize, share: usize) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(PermitTable::new(most, share))))
     }
 
     /// Waits for a permit, for what is `slow` as far as is known.
@@ -159,11 +157,11 @@ struct PermitTable {
 }
 
 impl PermitTable {
-    fn new(most: usize) -> Self {
+    fn new(most: usize, share: usize) -> Self {
         let most = most.max(1);
         Self {
             free: most,
-            share: (most / SLOW_SHARE).max(1),
+            share: share.max(1),
             next: 0,
             entries: BTreeMap::new(),
             quick_waiting: VecDeque::new(),
@@ -340,20 +338,20 @@ mod tests {
 
     #[test]
     fn the_slow_hold_everything_while_nobody_waits() {
-        let permits = Permits::new(8);
+        let permits = Permits::new(8, 2);
         let slow: Vec<_> = (0..8).map(|_| held(&permits, true)).collect();
         assert!(slow.iter().all(|permit| !permit.is_asked_back()));
     }
 
     #[test]
-    fn what_the_slow_hold_beyond_a_quarter_is_asked_back_for_those_who_wait_the_newest_first() {
-        let permits = Permits::new(8);
+    fn what_the_slow_hold_beyond_their_share_is_asked_back_for_those_who_wait_the_newest_first() {
+        let permits = Permits::new(8, 2);
         let slow: Vec<_> = (0..8).map(|_| held(&permits, true)).collect();
         let asked = || slow.iter().map(Permit::is_asked_back).collect::<Vec<_>>();
         let first = waits!(permits, false);
         assert_eq!(asked(), [false, false, false, false, false, false, false, true]);
         let others: Vec<_> = (0..20).map(|_| waits!(permits, false)).collect();
-        assert_eq!(asked(), [false, false, true, true, true, true, true, true], "a quarter stays");
+        assert_eq!(asked(), [false, false, true, true, true, true, true, true], "their share stays");
         let mut slow = slow;
         slow.truncate(7);
         let first = is_served!(first);
@@ -363,7 +361,7 @@ mod tests {
 
     #[test]
     fn who_turns_slow_while_others_wait_gives_way_once_the_share_is_used_up() {
-        let permits = Permits::new(8);
+        let permits = Permits::new(8, 2);
         let holders: Vec<_> = (0..8).map(|_| held(&permits, false)).collect();
         let waiter = waits!(permits, false);
         holders[3].set_slow(true);
@@ -384,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_slow_host_waits_for_the_share_while_a_quick_one_waits_and_gets_its_turn_within_it() {
-        let permits = Permits::new(8);
+        let permits = Permits::new(8, 2);
         let mut quick: Vec<_> = (0..6).map(|_| held(&permits, false)).collect();
         let slow: Vec<_> = (0..2).map(|_| held(&permits, true)).collect();
         let third = waits!(permits, true);
@@ -402,7 +400,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_makes_room_before_a_slow_one() {
-        let permits = Permits::new(4);
+        let permits = Permits::new(4, 1);
         let holders: Vec<_> = (0..4).map(|_| held(&permits, false)).collect();
         holders[0].set_slow(true);
         holders[1].set_slow(true);
@@ -416,7 +414,7 @@ mod tests {
 
     #[test]
     fn a_single_permit_is_held_by_turns() {
-        let permits = Permits::new(1);
+        let permits = Permits::new(1, 1);
         let slow = held(&permits, true);
         let waiter = waits!(permits, false);
         assert!(!slow.is_asked_back(), "one is the share at the least");
@@ -426,7 +424,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_asked_back_is_woken() {
-        let permits = Permits::new(1);
+        let permits = Permits::new(1, 1);
         let idle = permits.acquire(false).await;
         let waiter = tokio::spawn({
             let permits = Arc::clone(&permits);
@@ -442,8 +440,8 @@ mod tests {
         /// Whatever happens in whatever order, no permit is lost or made, the slow stay within their share as far as it is
         /// theirs to decide, and nobody waits beside a permit that he might have.
         #[test]
-        fn permits_are_conserved(most in 1usize..12, steps in prop::collection::vec((0u8..6, any::<u16>()), 0..200)) {
-            let mut core = PermitTable::new(most);
+        fn permits_are_conserved(most in 1usize..12, share in 0usize..4, steps in prop::collection::vec((0u8..6, any::<u16>()), 0..200)) {
+            let mut core = PermitTable::new(most, share);
             let mut ids = Vec::new();
             for (step, which) in steps {
                 let id = (!ids.is_empty()).then(|| ids[which as usize % ids.len()]);

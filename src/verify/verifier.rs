@@ -25,6 +25,8 @@ use crate::{
     pool::{self, BuildError, Pool},
 };
 
+/// Slow hosts get one in so many connections while others wait, and at least one.
+const SLOW_SHARE: usize = 16;
 /// How long a connection is waited for while as many as there may be are open: as long as it takes.
 const PATIENCE: Duration = Duration::from_secs(24 * 3_600);
 
@@ -75,7 +77,7 @@ impl Verifier {
             Arc::clone(&metrics),
         )?;
         let pool = pool(&config, metrics)?;
-        let permits = Permits::new(config.max_connections);
+        let permits = Permits::new(config.max_connections, config.max_connections / SLOW_SHARE);
         Ok(Self { config, pool, permits, resolver: resolver.into() })
     }
 

@@ -18,9 +18,12 @@ use tokio::{
 
 use crate::verify::permits::Permits;
 
-/// Queries at once. Each has two sockets at most while it waits, which leaves some of the usual 1,024 open files to 256
-/// connections.
-const QUERIES: usize = 320;
+/// Queries at once. So many small datagrams fit into the receive buffer of a nameserver, which is 212,992 octets on Linux
+/// where nobody has set it. Each has two sockets at most while it waits, which leaves some of the usual 1,024 open files to
+/// 256 connections.
+const QUERIES: usize = 256;
+/// What slow look-ups may hold of them while others wait.
+const SLOW_QUERIES: usize = QUERIES / 4;
 /// How long a query may wait before its look-up is slow: most of those that are answered at all are answered by then.
 const QUICK: Duration = Duration::from_secs(1);
 /// How long a slow look-up may take with all of its queries; together with [`QUICK`] three attempts at one of them.
@@ -45,7 +48,7 @@ pub(super) struct DomainLookup {
 
 impl QueryLimiter {
     pub(super) fn new() -> Self {
-        Self(Permits::new(QUERIES))
+        Self(Permits::new(QUERIES, SLOW_QUERIES))
     }
 
     pub(super) fn look_up(&self) -> DomainLookup {

@@ -216,7 +216,7 @@ impl Resolver {
 
     /// The way to the mail of the domain, or the address literal, of `mailbox`, and what of it was authenticated.
     ///
-    /// A look-up ends after 15 s, and at most 320 queries go on at once, of all look-ups. Of these permits, the look-ups that
+    /// A look-up ends after 15 s, and at most 256 queries go on at once, of all look-ups. Of these permits, the look-ups that
     /// take longer than a second have a quarter while others wait: domains whose name servers are silent do not keep the
     /// others waiting.
     ///

@@ -55,7 +55,7 @@ impl Watchdog {
     pub(super) fn without_connection(lane: Arc<Lane>, mx_set: usize) -> Arc<Self> {
         use std::{pin::pin, task};
         let lag = SharedLag::new(Instant::now());
-        let permits = crate::verify::permits::Permits::new(1);
+        let permits = crate::verify::permits::Permits::new(1, 1);
         let mut permit = pin!(permits.acquire(false));
         loop {
             let mut context = task::Context::from_waker(task::Waker::noop());

@@ -170,7 +170,7 @@ pub(crate) struct VerifyArgs {
     /// The port of mail exchangers
     #[arg(long, default_value_t = 25, help_heading = "Connections")]
     pub(crate) port: u16,
-    /// Connections that may be open at once, to all servers together; slow hosts get a quarter while others wait
+    /// Connections that may be open at once, to all servers together; slow hosts get a sixteenth while others wait
     #[arg(long, value_name = "N", default_value = "256", help_heading = "Connections")]
     pub(crate) max_connections: NonZeroUsize,
 }
