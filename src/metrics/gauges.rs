@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn pools_that_are_gone_are_forgotten_without_a_snapshot() {
-        let watch = Watch::default();
+        let watch = GaugeSources::default();
         let add = |_: usize| {
             let pool = Arc::new(Pool(Sizes { max: 1, ..Sizes::default() }));
             let weak: Weak<Pool> = Arc::downgrade(&pool);
@@ -207,7 +207,7 @@ mod tests {
             (0_usize..10_000).filter_map(|n| Some(add(n)).filter(|_| n.is_multiple_of(100))).collect();
         let known = watch.0.lock().unwrap().len();
         assert!(known < 400, "{known} are remembered");
-        assert_eq!(watch.ask().map(|sizes| sizes.max), Some(kept.len()));
+        assert_eq!(watch.sizes().map(|sizes| sizes.max), Some(kept.len()));
     }
 
     #[test]

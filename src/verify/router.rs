@@ -15,7 +15,7 @@ use std::{borrow::Cow, collections::HashSet, mem, sync::Arc, time::Duration};
 use foldhash::HashMap;
 use memchr::memrchr;
 use tokio::{
-    sync::mpsc,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -36,11 +36,18 @@ use crate::proto::Mailbox;
 /// failure, of which it knows nothing, is worth a new attempt then.
 const ROUTE_VALIDITY: Duration = Duration::from_secs(60);
 
-/// Lanes that may be idle beside those at work: some 10 KB each, with their servers in the pool.
+/// Lanes that may be idle beside those at work: some 4 KB each, with their servers in the pool.
 const MAX_LANES: usize = 4_096;
+
+/// Lanes that may wait for their first connection, those whose domains are being looked up included. Without this bound,
+/// tens of thousands of domains with a server each would have as many lanes at once, since the DNS is quicker than servers.
+const MAX_OPENING_LANES: usize = 4_096;
 
 /// The number of a domain, and its facts.
 type DomainEntry = (u32, DomainFacts);
+
+/// One of the permits for lanes that wait for their first connection.
+type OpeningPermit = Option<OwnedSemaphorePermit>;
 
 /// An MX set of a lane.
 struct LaneRef {
@@ -71,7 +78,9 @@ pub(super) struct Router {
     batches_in_use: usize,
     lanes: Vec<Arc<Lane>>,
     running: JoinSet<()>,
-    lookups: JoinSet<(u32, MailRoute)>,
+    lookups: JoinSet<(u32, MailRoute, OpeningPermit)>,
+    /// A look-up takes one. The lane that it opens keeps it until the first connection.
+    opening_permits: Arc<Semaphore>,
     event_batch: EventBatch,
     /// Whether no more tasks will come.
     input_ended: bool,
@@ -98,6 +107,7 @@ impl Router {
             lanes: Vec::new(),
             running: JoinSet::new(),
             lookups: JoinSet::new(),
+            opening_permits: Arc::new(Semaphore::new(MAX_OPENING_LANES)),
             event_batch: EventBatch::default(),
             input_ended: false,
             now: Instant::now(),
@@ -121,9 +131,9 @@ impl Router {
                         self.lanes.iter().for_each(|lane| lane.lock().end_input());
                     }
                 },
-                Some(Ok((domain, route))) = self.lookups.join_next() => {
+                Some(Ok((domain, route, permit))) = self.lookups.join_next() => {
                     self.now = Instant::now();
-                    self.resolved(domain, route);
+                    self.resolved(domain, route, permit);
                 }
             }
             self.flush();
@@ -235,28 +245,32 @@ impl Router {
 
     fn look_up(&mut self, domain: u32, mailbox: Mailbox) {
         let (context, resolver) = (Arc::clone(&self.context), Arc::clone(&self.resolver));
+        let permits = Arc::clone(&self.opening_permits);
         self.lookups.spawn(async move {
             let mut attempts = 0;
             loop {
-                let route = resolver.resolve(&mailbox).await.map(|found| found.exchangers);
+                let permit = Arc::clone(&permits).acquire_owned().await.ok();
+                // Boxed, so that those that wait for a permit take little memory.
+                let route = Box::pin(resolver.resolve(&mailbox)).await.map(|found| found.exchangers);
                 attempts += 1;
                 match context.config.pause(attempts) {
                     Some(pause)
                         if context.retry_owner == RetryOwner::Engine
                             && matches!(route, Err(Unreachable::Dns { .. })) =>
                     {
+                        drop(permit);
                         sleep(pause).await;
                     }
-                    _ => return (domain, route),
+                    _ => return (domain, route, permit),
                 }
             }
         });
     }
 
-    fn resolved(&mut self, domain: u32, route: MailRoute) {
+    fn resolved(&mut self, domain: u32, route: MailRoute, permit: OpeningPermit) {
         let until = self.now + ROUTE_VALIDITY;
         let known = match route {
-            Ok(exchangers) => DomainState::Routed(self.lane_ref(exchangers), until),
+            Ok(exchangers) => DomainState::Routed(self.lane_ref(exchangers, permit), until),
             Err(unreachable) => DomainState::Unroutable(Outcome::of_unreachable(&unreachable), Some(until)),
         };
         if let Some(DomainState::Resolving(items)) = self.domain_states.set(domain, known) {
@@ -264,8 +278,9 @@ impl Router {
         }
     }
 
-    /// The reference to a set of exchangers, in the lane of their provider or in one of its own.
-    fn lane_ref(&mut self, exchangers: Exchangers) -> usize {
+    /// Returns the reference to a set of exchangers, in the lane of their provider or in one of its own. A new lane keeps
+    /// the permit until its first connection.
+    fn lane_ref(&mut self, exchangers: Exchangers, permit: OpeningPermit) -> usize {
         if let Some(lane_ref) = self.by_exchangers.get(&exchangers) {
             return *lane_ref;
         }
@@ -281,6 +296,7 @@ impl Router {
                     |provider| (Arc::clone(&provider.name), provider.limits),
                 );
                 let lane = Arc::new(Lane::new(Arc::clone(&self.context), name, limits));
+                lane.lock().opening_permit = permit;
                 self.running.spawn(lane::run(Arc::clone(&lane)));
                 self.by_provider.extend(provider.map(|provider| (provider, self.lanes.len())));
                 self.lanes.push(Arc::clone(&lane));
@@ -450,5 +466,42 @@ mod tests {
         run.await.unwrap();
         assert!(found.iter().all(|count| *count == 1), "each has one answer");
         assert!(most < 100, "{most} of {DOMAINS} lanes are remembered");
+    }
+
+    /// A run of so many domains, all given at once, each with an exchanger of its own behind which nobody listens.
+    #[tokio::test(start_paused = true)]
+    async fn few_lanes_wait_for_their_first_connection() {
+        const DOMAINS: usize = 600;
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut routes = Routes::new();
+        for n in 0..DOMAINS {
+            let exchanger = Endpoint { host: format!("mx{n}.test").into(), addrs: vec![free] };
+            routes.insert(&format!("d{n}.test"), Ok(vec![exchanger]));
+        }
+        let mut config = VerifierConfig::new(ClientName::parse("verifier.example.org").unwrap());
+        // The pause before the second attempt is not so long that the host is slow.
+        config.client.timeouts = Timeouts::all(Duration::from_secs(30));
+        (config.schedule, config.max_connections) = (Vec::new(), 4);
+        let metrics = Arc::new(Metrics::new());
+        let verifier = Verifier::new(config, Arc::clone(&metrics)).unwrap();
+        let (context, mut received) = verifier.context(RetryOwner::Caller, HashMap::default());
+        let (tasks, input) = Tasks::new(Arc::clone(&context.pending));
+        let statuses = context.statuses.clone();
+        let resolver = Resolver::new(&[], routes, 25, false, metrics).unwrap();
+        let mut router = Router::new(context.into(), resolver.into());
+        (router.most_domains, router.most_lanes, router.lanes_to_forget) = (50, 20, 20);
+        router.opening_permits = Arc::new(Semaphore::new(20));
+        let run = tokio::spawn(router.run(input));
+        let task = |id| Task { id: id as u64, address: format!("ann@d{id}.test"), attempts: 0 };
+        tasks.send((0..DOMAINS).map(task).collect()).await.unwrap();
+        drop(tasks);
+        let (mut done, mut most) = (0, 0);
+        while let Some(batch) = received.recv().await {
+            done += batch.events.iter().filter(|event| matches!(event, Event::Done { .. })).count();
+            most = most.max(statuses.snapshot().len());
+        }
+        run.await.unwrap();
+        assert_eq!(done, DOMAINS);
+        assert!(most < 200, "{most} of {DOMAINS} lanes at once");
     }
 }

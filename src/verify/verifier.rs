@@ -182,8 +182,8 @@ fn pool(config: &VerifierConfig, metrics: Arc<Metrics>) -> Result<Pool, BuildErr
         max_retries: 0,
         breaker_failures: 0,
         // The lanes remember what is known of a server, and there may be any number of servers.
-        server_ttl: Duration::from_secs(60),
-        cleanup_interval: Duration::from_secs(30),
+        server_ttl: Duration::from_secs(5),
+        cleanup_interval: Duration::from_secs(5),
         helo: client.name.clone(),
         bind: client.bind,
         tls: client.tls,

@@ -8,8 +8,9 @@ use super::state::LaneInner;
 use crate::verify::{SubStatus, outcome::Outcome};
 
 impl LaneInner {
-    /// Whether a connection that has just got its permit is still of use.
-    pub(super) fn is_useful(&self, mx_set: usize) -> bool {
+    /// Records that the lane has got a permit for a connection, and returns whether the connection is still of use.
+    pub(super) fn record_permit(&mut self, mx_set: usize) -> bool {
+        self.opening_permit = None;
         !self.mx_sets[mx_set].is_empty() && self.breaker.blocked(Instant::now()).is_none()
     }
 

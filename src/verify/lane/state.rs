@@ -12,7 +12,7 @@ use std::{
 
 use jiff::Timestamp;
 use tokio::{
-    sync::Notify,
+    sync::{Notify, OwnedSemaphorePermit},
     time::{Instant, timeout_at},
 };
 
@@ -68,6 +68,8 @@ pub(in crate::verify) struct LaneInner {
     rate: (u64, Instant, f64),
     /// The time of the last record, and its form in records.
     pub(super) checked: (Instant, Timestamp),
+    /// The router's, until the lane gets its first connection.
+    pub(in crate::verify) opening_permit: Option<OwnedSemaphorePermit>,
     /// Nothing more will come in, but for what is still being looked up.
     input_ended: bool,
     /// Nothing more will come in.
@@ -94,6 +96,7 @@ impl Lane {
             answers: 0,
             rate: (0, now, 0.0),
             checked: (now, context.timestamp(now)),
+            opening_permit: None,
             input_ended: false,
             ending: false,
             status: context.statuses.add(name, &limits),
@@ -129,6 +132,10 @@ impl Lane {
 impl LaneInner {
     /// A new set of exchangers.
     pub(in crate::verify) fn add(&mut self, exchangers: Exchangers) -> usize {
+        // Most lanes have one only, and a vector that grows by itself has room for four.
+        if self.mx_sets.is_empty() {
+            self.mx_sets.reserve_exact(1);
+        }
         self.mx_sets.push(MxSet::new(exchangers));
         self.mx_sets.len() - 1
     }

@@ -39,7 +39,7 @@ impl Watchdog {
         let lag = lane.lock().mx_sets[mx_set].lag.clone();
         let slow = lag.lock().is_slow(lane.context.deadlines.slow_after, Instant::now());
         let permit = lane.context.permits.acquire(slow).await;
-        lane.lock().is_useful(mx_set).then(|| Arc::new(Self::new(Arc::clone(lane), mx_set, lag, permit)))
+        lane.lock().record_permit(mx_set).then(|| Arc::new(Self::new(Arc::clone(lane), mx_set, lag, permit)))
     }
 
     fn new(lane: Arc<Lane>, mx_set: usize, lag: SharedLag, permit: Permit) -> Self {
