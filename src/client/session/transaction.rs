@@ -5,7 +5,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Session, stop_and_wait::unambiguous};
 use crate::{
     client::{EnvelopeReplies, SessionError},
-    proto::{Command, MailParams, Mailbox, RcptParams, Reply, ReversePath, State, Verb},
+    proto::{Command, DialogueError, MailParams, Mailbox, RcptParams, Reply, ReversePath, State, Verb},
 };
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
@@ -50,9 +50,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     ///
     /// Where the server refuses RSET, the transaction stays: the answer is good, and the session is not idle.
     ///
+    /// Replies are matched to commands by their order alone, so a server that sends one reply too many shifts those behind
+    /// it. This call finds such a shift by a reply that arrived before its command, and by codes that cannot belong to their
+    /// commands. It is no proof: without PIPELINING, a surplus refusal may stand in the place of the reply to MAIL, and
+    /// several surplus replies may add up to a dialogue that looks right. The verifier of lists proves by a second EHLO
+    /// or by QUIT that replies are in step.
+    ///
     /// # Errors
     /// As [`queue`](Self::queue) and [`reply`](Self::reply); [`SessionError::Ambiguous`] where the lines of the reply
-    /// carry different codes, after RSET.
+    /// carry different codes, after RSET; [`DialogueError::Unsolicited`] where replies are out of step, and the session is
+    /// of no further use.
     pub async fn verify_email(
         &mut self,
         from: &ReversePath,
@@ -66,7 +73,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             if mail.1.is_positive() {
                 self.queue_rcpt(to, &RcptParams::default())?;
                 let rcpt = self.reply().await?;
-                self.command(&Command::Rset).await?;
+                let reset = self.command(&Command::Rset).await?;
+                self.check_codes(&mail.1, &rcpt.1, &reset)?;
                 return self.answer(rcpt);
             }
             // MAIL that was answered by two codes may have begun a transaction.
@@ -79,13 +87,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.queue(&Command::Rset)?;
         let mail = self.reply().await?;
         let rcpt = self.reply().await?;
-        self.reply().await?;
+        let (_, reset) = self.reply().await?;
+        self.check_codes(&mail.1, &rcpt.1, &reset)?;
         self.answer(if mail.1.is_positive() { rcpt } else { mail })
     }
 
     fn answer(&mut self, (verb, reply): (Verb, Reply)) -> Result<(Verb, Reply), SessionError> {
         self.check_answered()?;
         Ok((verb, unambiguous(verb, reply)?))
+    }
+
+    /// Checks that the replies may be those to MAIL, RCPT and RSET, in this order. RCPT is not accepted without MAIL
+    /// (RFC 5321 3.3). RSET is not refused for the sake of a recipient: what is not understood has a code of its own, and a
+    /// refusal of all commands, as 530 before STARTTLS (RFC 3207 4), has the code of that of MAIL.
+    fn check_codes(&mut self, mail: &Reply, rcpt: &Reply, reset: &Reply) -> Result<(), SessionError> {
+        let is_reset = reset.is_positive()
+            || reset.has_mixed_codes()
+            || reset.is_closing()
+            || matches!(reset.code(), 500..=504)
+            || reset.code() == mail.code();
+        if !is_reset {
+            return Err(self.fail(Verb::Rset, DialogueError::Unsolicited(reset.code()).into()));
+        }
+        if rcpt.is_positive() && !mail.is_positive() && !mail.has_mixed_codes() {
+            return Err(self.fail(Verb::Rcpt, DialogueError::Unsolicited(rcpt.code()).into()));
+        }
+        Ok(())
     }
 
     /// Nothing is owed. If there is another answer, then one of those before it was a surplus one, and those behind that

@@ -109,6 +109,63 @@ async fn a_late_surplus_reply_gives_no_mailbox_the_verdict_of_another() {
     }
 }
 
+/// The round trip is not known, as on a loopback.
+#[tokio::test(start_paused = true)]
+async fn no_mailbox_is_accepted_or_refused_by_the_reply_to_another_command() {
+    for pipelining in [true, false] {
+        for (at, nth) in [("MAIL", 0), ("RCPT", 0), ("RSET", 0), ("MAIL", 1), ("RCPT", 1), ("RSET", 1)] {
+            for late in [0, 2, 8] {
+                let mut count = 0;
+                let stream = distant(move |line| {
+                    let reply = reply_to(line, pipelining);
+                    let mut answers = vec![(ms(0), reply.clone())];
+                    if line.starts_with(at) {
+                        if count == nth {
+                            answers.push((ms(late), reply));
+                        }
+                        count += 1;
+                    }
+                    answers
+                });
+                let mut session = open(stream);
+                session.banner().await.unwrap();
+                session.greet(&ehlo()).await.unwrap();
+                for (n, mailbox) in mailboxes(8).iter().enumerate() {
+                    let case = format!("{at} {nth}, {late} ms late, pipelining {pipelining}, user{n}");
+                    match session.verify_email(&ReversePath::Null, mailbox).await {
+                        Ok((Verb::Rcpt, reply)) => {
+                            assert_eq!(reply.is_positive(), n % 2 == 0, "{case}: {reply}");
+                        }
+                        Ok((verb, reply)) => assert!(verb == Verb::Mail && !pipelining, "{case}: {reply}"),
+                        Err(error) => {
+                            assert!(matches!(error, SessionError::Dialogue(_)), "{case}: {error:?}");
+                            assert!(!session.is_idle(), "{case}");
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// 530 to everything but EHLO, NOOP, STARTTLS and QUIT (RFC 3207 4), and a server that does not know RSET.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_rset_that_is_meant_leaves_the_answer_good() {
+    for pipelining in [true, false] {
+        for (refused, code, verb) in [("MAIL RCPT RSET", "530", Verb::Mail), ("RSET", "502", Verb::Rcpt)] {
+            let stream = distant(move |line| {
+                let is_refused = refused.split(' ').any(|verb| line.starts_with(verb));
+                let reply = if is_refused { format!("{code} no") } else { reply_to(line, pipelining) };
+                vec![(ms(0), reply)]
+            });
+            let mut session = greeted(stream, AWAY).await;
+            let answer = session.verify_email(&ReversePath::Null, &mailboxes(1)[0]).await.unwrap();
+            assert_eq!((answer.0, answer.1.is_positive()), (verb, verb == Verb::Rcpt), "{refused}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_surplus_reply_delivers_no_message_and_opens_no_session() {
     for (at, late, wanted) in [("RCPT", 2, 250), ("MAIL", 2, 250), ("DATA", 2, 354)] {
