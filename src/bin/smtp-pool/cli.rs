@@ -1,4 +1,5 @@
-//! The command line: the commands, and the options that all of them have. The arguments of each command are beside it.
+//! The command line: the commands, and the options that every command has. The arguments of each command are in its own
+//! folder.
 
 use std::{ffi::OsString, path::Path};
 
@@ -18,35 +19,34 @@ use crate::{
     verify::VerifyArgs,
 };
 
-/// Parses the arguments; if they are wrong, or ask for help, this has told so.
+/// Parses the arguments. If they are wrong or ask for help, prints the error or the help, and returns the exit code.
 pub(crate) fn parse() -> Result<Cli, Exit> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let error = match Cli::try_parse_from(&arguments) {
         Ok(cli) => return Ok(cli),
         Err(error) => error,
     };
-    // The message repeats arguments, which may be names of files that `*` stands for.
+    // The message quotes arguments. These may be hostile file names that a shell put in place of `*`.
     let escaped: Vec<String> =
         arguments.iter().map(|argument| FileName(Path::new(argument)).to_string()).collect();
     let told = match Cli::try_parse_from(&escaped) {
         Err(same) if same.kind() == error.kind() => same.print(),
-        // It repeats no argument.
+        // This message quotes no argument.
         _ if error.kind() == ErrorKind::InvalidUtf8 => error.print(),
         _ => Terminal::err().line(error.to_string().trim_end()),
     };
-    // Where nobody reads there is nobody to tell.
+    // If nothing reads the output, the error cannot be reported anywhere.
     drop(told);
     Err(if error.use_stderr() { Exit::Usage } else { Exit::Done })
 }
 
-/// Verify e-mail addresses in bulk and politely: over pooled, pipelined SMTP connections, and without ever sending a
-/// message.
+/// Verify e-mail addresses in bulk over pooled, pipelined SMTP connections, without sending a message
 #[derive(Debug, Parser)]
 #[command(name = "smtp-pool", version, propagate_version = true, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    pub(crate) command: CliCommand,
-    /// Log what happens to standard error; twice for every detail. RUST_LOG overrides it
+    pub(crate) command: Command,
+    /// Log to standard error; give it twice for every detail. RUST_LOG overrides it
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 }

@@ -1,36 +1,38 @@
-//! Text that was not written here, as it may be shown. Servers, the DNS, lists and file names are hostile, so each character that a terminal obeys or
-//! does not show is escaped, the line feed too: no value can end a line and begin one of its own.
+//! Escapes text that comes from servers, the DNS, lists and file names, all of which may be hostile.
+//!
+//! Each character that a terminal obeys or does not show is escaped, also the line feed. So no value can end a line and
+//! forge the next.
 //!
 //! | what | shown as |
 //! |---|---|
 //! | line feed, carriage return, tab | `\n`, `\r`, `\t` |
 //! | other C0 control characters, DEL | `\x1b` |
-//! | C1 control characters, bidirectional controls, line and paragraph separators, what has no width | `\u{202e}` |
+//! | C1 control characters, bidirectional controls, line and paragraph separators, characters without width | `\u{202e}` |
 //! | an octet of a file name that is not UTF-8 | `\xff` |
 //!
-//! A backslash stays as it is. So text that was escaped once does not change when it is escaped again.
+//! A backslash stays as it is. So escaping a text twice gives the same as escaping it once.
 
 use std::{
     fmt::{self, Write as _},
     path::Path,
 };
 
-/// Whether a terminal obeys the character, or does not show it: what [`Escaped`] and [`json`] write as an escape.
+/// Returns whether a terminal obeys the character or does not show it. [`Escaped`] and [`json`] escape these.
 pub(crate) fn is_hidden(c: char) -> bool {
     match c {
         ' '..='~' => false,
         c if c.is_control() => true,
-        // The characters of the category Cf (Unicode 17), but for the signs of Arabic and Egyptian that are visible.
+        // The characters of the category Cf (Unicode 17), without the visible signs of Arabic and Egyptian.
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' => true,
         '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' => true,
         '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}' => true,
-        // Line and paragraph separator.
+        // The line separator and the paragraph separator.
         '\u{2028}' | '\u{2029}' => true,
         _ => false,
     }
 }
 
-/// Displays as one line without a character that a terminal obeys or does not show.
+/// Displays the value as one line, without a character that a terminal obeys or does not show.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Escaped<T>(pub(crate) T);
 
@@ -60,7 +62,7 @@ impl fmt::Write for Escape<'_, '_> {
     }
 }
 
-/// Displays the name of a file like [`Escaped`], with the octets that are not UTF-8.
+/// Displays the name of a file like [`Escaped`], also octets that are not UTF-8.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FileName<'a>(pub(crate) &'a Path);
 
@@ -80,17 +82,17 @@ mod tests {
 
     use super::*;
 
-    /// Much of what nothing shown may have.
+    /// Many of the characters that must never be shown.
     const HOSTILE: &str = "[\\p{Cc}\\p{Cf}\\p{Zl}\\p{Zp}a\\\\é中]{0,20}";
 
-    /// Whether a terminal may obey it, or put text in another order.
+    /// Returns whether a terminal may obey the character, or change the order of text because of it.
     fn steers(c: char) -> bool {
         let bidi = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         c.is_control() || bidi || matches!(c, '\u{2028}' | '\u{2029}')
     }
 
     #[test]
-    fn what_is_escaped_can_be_read() {
+    fn escapes_are_readable() {
         let shown = |text: &str| Escaped(text).to_string();
         assert_eq!(shown("a\nb\r\tc\u{1b}[2J\0\u{7f}"), r"a\nb\r\tc\x1b[2J\x00\x7f");
         assert_eq!(
@@ -103,14 +105,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_shown_is_one_line_that_steers_nothing(text in prop_oneof![any::<String>(), HOSTILE]) {
+        fn any_text_becomes_one_line_without_control_characters(text in prop_oneof![any::<String>(), HOSTILE]) {
             let shown = Escaped(&text).to_string();
             prop_assert!(!shown.chars().any(|c| steers(c) || is_hidden(c)), "{shown:?}");
             prop_assert_eq!(Escaped(&shown).to_string(), shown, "escaped once is enough");
         }
 
         #[test]
-        fn what_is_not_hidden_stays(text in any::<String>()) {
+        fn visible_characters_stay(text in any::<String>()) {
             let kept: String = text.chars().filter(|c| !is_hidden(*c)).collect();
             prop_assert_eq!(Escaped(&kept).to_string(), kept);
         }

@@ -7,24 +7,24 @@ use smtp_pool::job::JobError;
 
 use crate::escape::Escaped;
 
-/// The exit codes, as every `--help` tells them.
+/// The exit codes, as every `--help` lists them.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
-  0    done, whatever the verdicts
-  1    something else failed: a file could not be written, a server could not be reached
-  2    bad usage, configuration or input; whatever came before the bad input is written
-  3    done, but providers did not want us to the end: their addresses are unknown, and may be asked again later
-  130  interrupted; whatever was known is kept";
+  0    done; the verdicts do not matter
+  1    something else failed: a file could not be written, or a server could not be reached
+  2    wrong usage, configuration or input; everything before the wrong input is written
+  3    done, but at least one provider blocked us until the end; its addresses are unknown: ask again later
+  130  interrupted; everything known so far is kept";
 
-/// How it ended.
+/// How the command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     Done = 0,
     Failed = 1,
     Usage = 2,
-    /// Lanes stayed blocked.
+    /// At least one lane was blocked until the end.
     Blocked = 3,
-    /// 128 and the number of SIGINT, as shells have it.
+    /// 128 and the number of SIGINT, as shells report it.
     Interrupted = 130,
 }
 
@@ -34,12 +34,12 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// An error on its way to the user.
+/// An error that the command shows and then ends with.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
     error: anyhow::Error,
-    /// More lines about it, as a pointer to the place in a file.
+    /// More lines about the error, such as the line of a file with a pointer to the fault.
     detail: Vec<String>,
     hint: Option<String>,
 }
@@ -51,17 +51,17 @@ impl Failure {
         Self { exit, error, detail: Vec::new(), hint: None }
     }
 
-    /// The user can mend it.
+    /// Returns an error that the user can correct.
     pub(crate) fn usage(message: impl fmt::Display) -> Self {
         Self::new(Exit::Usage, anyhow!("{message}"))
     }
 
-    /// The user cannot, or not here.
+    /// Returns an error that the user cannot correct, or not here.
     pub(crate) fn failed(message: impl fmt::Display) -> Self {
         Self::new(Exit::Failed, anyhow!("{message}"))
     }
 
-    /// The same, with the place in front.
+    /// Puts the place in front of the message.
     pub(crate) fn within(self, place: impl fmt::Display) -> Self {
         Self { error: self.error.context(place.to_string()), ..self }
     }
@@ -76,8 +76,8 @@ impl Failure {
     }
 }
 
-/// The error with all its causes in one line: those of the library never print the next. Details and hint have lines of
-/// their own.
+/// Displays the error with all its causes on one line. Details and hint have lines of their own. Errors of the library
+/// never print their cause themselves.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Escaped(format_args!("{:#}", self.error)).fmt(f)?;
@@ -103,11 +103,11 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// Names the place of an error: a flag, a file, a line of it.
+/// Names the place of an error: an option, a file, a line of it.
 pub(crate) trait ErrorContext<T> {
-    /// The user gave something wrong at `place`.
+    /// Reports wrong input of the user at `place`.
     fn usage_at(self, place: impl fmt::Display) -> Result<T>;
-    /// Something failed at `place`.
+    /// Reports a failure at `place`.
     fn failed_at(self, place: impl fmt::Display) -> Result<T>;
 }
 

@@ -1,7 +1,7 @@
-//! Who we say we are.
+//! The name in EHLO.
 //!
-//! The name that a client greets with must be its own: servers look it up, and blocklists list those who borrow
-//! another's. So there is no default but what this machine is called.
+//! A client must greet with its own name. Servers look it up, and blocklists list clients that use the name of another.
+//! So the only default is the name of this machine.
 
 use std::{process::Command, time::Duration};
 
@@ -17,23 +17,23 @@ use crate::{
     progress::Screen,
 };
 
-/// Who will hear the name.
+/// The servers that get the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ServerScope {
-    /// Servers that the user runs, or nobody.
+    /// Only servers that the user runs, or none.
     Own,
-    /// Servers that the user has routes to, and perhaps others.
+    /// Servers that the user has routes to, and perhaps public ones.
     Routed,
-    /// Anybody's servers.
+    /// Public servers.
     Public,
 }
 
-/// The name given, or that of this machine.
+/// Returns the given name, or the name of this machine.
 pub(crate) fn client_name(given: Option<&str>, scope: ServerScope) -> Result<ClientName> {
     if let Some(name) = given {
         return ClientName::parse(name)
             .usage_at(format_args!("--helo {name}"))
-            .map_err(|failure| failure.hint("a domain name, or an address literal as in [192.0.2.1]"));
+            .map_err(|failure| failure.hint("give a domain name, or an address literal as in [192.0.2.1]"));
     }
     let name = match scope {
         ServerScope::Own => Some("localhost".into()),
@@ -42,12 +42,12 @@ pub(crate) fn client_name(given: Option<&str>, scope: ServerScope) -> Result<Cli
         ServerScope::Public => qualified_name(),
     };
     name.and_then(|name| ClientName::parse(&name).ok()).ok_or_else(|| {
-        Failure::usage("this machine has no fully qualified name to greet mail servers with")
-            .hint("give one that resolves to its address: --helo mail.example.org")
+        Failure::usage("this machine has no fully qualified name for EHLO")
+            .hint("give a name that resolves to its address: --helo mail.example.org")
     })
 }
 
-/// What the system says the fully qualified name is, if there is one. The standard library cannot tell.
+/// Returns the fully qualified name of this machine, if it has one. The standard library has no function for that.
 fn qualified_name() -> Option<String> {
     let output = Command::new("hostname").arg("-f").output().ok()?;
     let name = String::from_utf8(output.stdout).ok()?.trim().trim_end_matches('.').to_ascii_lowercase();
@@ -56,13 +56,13 @@ fn qualified_name() -> Option<String> {
     qualified.then_some(name)
 }
 
-/// Tells the user about a name that servers will mind.
+/// Warns the user about a name that servers may refuse.
 pub(crate) async fn warn_about_name(name: &ClientName, screen: &Screen) {
     const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
     let Host::Domain(domain) = name.host() else { return };
     if DomainFacts::of(domain).free {
         screen.print_line(format_args!(
-            "warning: --helo {name}: a mail provider's name, not ours; servers block who greets with it"
+            "warning: --helo {name}: this is the name of a mail provider, not ours; servers block clients that use it"
         ));
         return;
     }
@@ -72,7 +72,7 @@ pub(crate) async fn warn_about_name(name: &ClientName, screen: &Screen) {
     };
     if !found {
         screen.print_line(format_args!(
-            "warning: --helo {name}: does not resolve to a public address; many servers refuse such a name"
+            "warning: --helo {name}: the name does not resolve to a public address; many servers refuse it"
         ));
     }
 }

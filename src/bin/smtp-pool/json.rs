@@ -1,5 +1,5 @@
-//! JSON that may be looked at: C1 control characters, DEL and what a terminal does not show are escaped, as all of C0
-//! is in any JSON. A reader gets the same text back.
+//! JSON without hidden characters. As in any JSON, C0 control characters are escaped; here also C1, DEL and what a
+//! terminal does not show. A parser gets the same text back.
 
 use std::io::{self, Write as _};
 
@@ -14,16 +14,16 @@ pub(crate) fn to_vec(value: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(json)
 }
 
-/// Appends the value to JSON that [`escape`] is called on later.
+/// Appends the value to JSON. The caller calls [`escape`] on all of it later.
 pub(crate) fn append(json: &mut Vec<u8>, value: &impl Serialize) -> io::Result<()> {
     Ok(serde_json::to_writer(json, value)?)
 }
 
-/// Escapes what stands in the strings of JSON: nowhere else does it have characters beyond ASCII, or DEL.
+/// Escapes hidden characters in the strings of JSON. Only strings have DEL, or characters beyond ASCII.
 ///
-/// Nearly all records are ASCII, and for them this is one pass of a few nanoseconds.
+/// Nearly all records are ASCII. For them this is one pass of a few nanoseconds.
 pub(crate) fn escape(json: &mut Vec<u8>) {
-    // Without an early end, so that the compiler takes many octets at once.
+    // There is no early end, so that the compiler vectorizes the loop.
     if json.iter().fold(0, |most: u8, octet| most.max(*octet)) < 0x7f {
         return;
     }

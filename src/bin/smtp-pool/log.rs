@@ -1,4 +1,4 @@
-//! What `-v` and `RUST_LOG` show on standard error.
+//! The log on standard error: `-v` and `RUST_LOG`.
 
 use std::{
     fmt,
@@ -17,7 +17,7 @@ use tracing_subscriber::{
 
 use crate::escape::Escaped;
 
-/// Logs to standard error if the user asks for it, and returns whether it does.
+/// Logs to standard error if the user asks for it. Returns whether it does.
 pub(crate) fn start(verbose: u8) -> bool {
     let asked = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
     let filter = match (&asked, verbose) {
@@ -35,7 +35,7 @@ pub(crate) fn start(verbose: u8) -> bool {
     true
 }
 
-/// Formats the fields of events and spans, which may hold the words of servers; nothing else of a line does.
+/// Returns the format of the fields of events and spans. Only these may hold text from servers.
 fn fields() -> impl for<'writer> FormatFields<'writer> {
     format::debug_fn(|out: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| match field.name() {
         "message" => write!(out, "{}", Escaped(format_args!("{value:?}"))),

@@ -1,7 +1,7 @@
-//! The command `smtp-pool`: arguments become a plan, and a plan is run.
+//! The command `smtp-pool`. Each command makes a plan from its arguments, and then runs the plan.
 //!
-//! Everything that can be wrong is found while planning, and named with its place and a hint. The only part of the
-//! crate that knows a command line, a terminal, or files; it uses nothing of the library that is not public.
+//! Making the plan finds every error of usage, and names its place and a hint. Only this part of the crate knows a
+//! command line, a terminal or files of the user. It uses only public items of the library.
 
 mod cli;
 mod doctor;
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            // Where standard error is gone there is nobody left to tell.
+            // If standard error is closed, the error cannot be reported anywhere.
             let _ = Terminal::err().lines(format_args!("error: {failure}"));
             failure.exit.into()
         }
@@ -76,24 +76,24 @@ fn run(cli: Cli) -> Result<Exit> {
 }
 
 fn on_runtime(work: impl Future<Output = Result<Exit>>) -> Result<Exit> {
-    let runtime = tokio::runtime::Runtime::new().failed_at("the runtime cannot start")?;
+    let runtime = tokio::runtime::Runtime::new().failed_at("cannot start the runtime")?;
     let exit = runtime.block_on(work);
-    // Somebody may still be reading standard input, which nothing can interrupt.
+    // A thread may still read standard input, which nothing can interrupt.
     runtime.shutdown_background();
     exit
 }
 
-/// Raises the limit of open files, as far as the system lets us: a connection takes one, and a query to the DNS two.
+/// Raises the limit of open files as far as the system allows. A connection needs one file, a DNS query two.
 fn raise_open_files() {
     #[cfg(unix)]
     {
         use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
         const WANTED: u64 = 16_384;
         let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-        // None is no limit.
+        // `None` means that there is no limit.
         let wanted = maximum.map_or(WANTED, |most| most.min(WANTED));
         if current.is_some_and(|now| now < wanted) {
-            // With fewer it works as well, with fewer connections.
+            // A lower limit allows fewer connections, so an error does not matter.
             let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
         }
     }

@@ -1,4 +1,4 @@
-//! What several commands take from their arguments, and the files that options name.
+//! Options that several commands share, and the files that options name.
 
 use std::{
     fs::File,
@@ -25,10 +25,10 @@ use crate::{
 /// How lists are read.
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// The format of the lists, by default told by their extension or first line: text, csv or jsonl
+    /// The format of the lists: text, csv or jsonl [default: by their extension or first line]
     #[arg(long, help_heading = "Input")]
-    pub(crate) format: Option<InputFormat>,
-    /// The column, or JSON field, with the addresses: its name, or its number from 1; guessed by default
+    pub(crate) format: Option<Format>,
+    /// The column, or JSON field, with the addresses: its name, or its number from 1 [default: guessed]
     #[arg(long, value_name = "NAME", help_heading = "Input")]
     pub(crate) column: Option<String>,
 }
@@ -60,48 +60,50 @@ impl From<TlsMode> for TlsPolicy {
 pub(crate) fn nameserver(text: &str) -> std::result::Result<SocketAddr, String> {
     let with_port = text.parse().ok();
     let bare = || Some(SocketAddr::new(text.trim_matches(['[', ']']).parse().ok()?, 53));
-    with_port.or_else(bare).ok_or_else(|| "not an IP address, as in 192.0.2.53 or [2001:db8::53]:5353".into())
+    with_port.or_else(bare).ok_or_else(|| {
+        "not an IP address with or without a port, as in 192.0.2.53 or [2001:db8::53]:5353".into()
+    })
 }
 
 pub(crate) fn hints(args: &ListArgs) -> Hints {
     Hints { format: args.format, column: args.column.clone() }
 }
 
-/// The job beside an output.
+/// Returns the path of the job of an output.
 pub(crate) fn job_of(output: &Path) -> PathBuf {
     let mut path = output.as_os_str().to_owned();
     path.push(".job");
     path.into()
 }
 
-/// The longest file of rules, providers, names, or of a world, 16 MiB.
+/// The maximum size of a file of rules, providers, names, or of a world: 16 MiB.
 const MAX_TEXT: u64 = 16 << 20;
 
-/// Reads a file that is kept in memory.
+/// Reads a whole file into memory.
 pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(MAX_TEXT + 1).read_to_string(&mut text)?;
     match text.len() as u64 <= MAX_TEXT {
         true => Ok(text),
-        false => Err(io::Error::other("longer than 16 MiB")),
+        false => Err(io::Error::other("the file is longer than 16 MiB")),
     }
 }
 
 pub(crate) fn read_world(path: &Path) -> Result<World> {
-    from_toml(path, World::from_toml, "`smtp-pool sandbox --print-world` prints one that works")
+    from_toml(path, World::from_toml, "`smtp-pool sandbox --print-world` prints a valid file")
 }
 
 pub(crate) fn rules(path: &Path) -> Result<Arc<Classifier>> {
-    let hint = "`smtp-pool explain --print-rules` prints the built-in rules";
+    let hint = "`smtp-pool explain --print-rules` prints a valid file, the built-in rules";
     from_toml(path, Classifier::from_toml, hint).map(Arc::new)
 }
 
 pub(crate) fn providers(path: &Path) -> Result<Arc<Providers>> {
-    let hint = "`smtp-pool plan --print-providers` prints the built-in file";
+    let hint = "`smtp-pool plan --print-providers` prints a valid file, the built-in providers";
     from_toml(path, Providers::from_toml, hint).map(Arc::new)
 }
 
-/// Reads a file of TOML. The parser points to a fault with several lines, which stand below the message.
+/// Reads a file of TOML. The TOML parser points to a fault on several lines, which stand below the message.
 fn from_toml<T, E: std::error::Error + Send + Sync + 'static>(
     path: &Path,
     parse: impl FnOnce(&str) -> std::result::Result<T, E>,
@@ -120,19 +122,21 @@ fn from_toml<T, E: std::error::Error + Send + Sync + 'static>(
     })
 }
 
-/// A span of time from the command line.
+/// Parses a number of seconds from the command line. It must be at least `least`, and at most a year.
 pub(crate) fn seconds(flag: &str, value: f64, least: f64) -> Result<Duration> {
     match Duration::try_from_secs_f64(value) {
         Ok(duration) if (least..=31_536_000.0).contains(&value) => Ok(duration),
-        _ => Err(Failure::usage(format_args!("{flag} {value}: not a usable number of seconds"))),
+        _ => Err(Failure::usage(format_args!(
+            "{flag} {value}: not a number of seconds from {least} to 31536000"
+        ))),
     }
 }
 
 pub(crate) fn sources(inputs: &[String]) -> Result<Vec<Source>> {
     use std::io::IsTerminal;
     match inputs {
-        [] if std::io::stdin().is_terminal() => Err(Failure::usage("nothing to verify")
-            .hint("name a list or an address; see smtp-pool verify --help")),
+        [] if std::io::stdin().is_terminal() => Err(Failure::usage("no list or address is given")
+            .hint("name one, as in smtp-pool verify list.csv; smtp-pool verify --help shows more")),
         [] => Ok(vec![Source::Stdin]),
         inputs => Ok(Source::of_arguments(inputs)?),
     }

@@ -1,4 +1,4 @@
-//! `HOST:PORT` and `DOMAIN=HOST:PORT`, as typed.
+//! Parses `HOST:PORT` and `DOMAIN=HOST:PORT`.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
@@ -10,10 +10,12 @@ use smtp_pool::{
 
 use crate::exit::{ErrorContext, Failure, Result};
 
-/// Splits `HOST[:PORT]`; an IPv6 address is bare, or in brackets if a port follows.
+/// Splits `HOST[:PORT]`. An IPv6 address with a port stands in brackets.
 pub(crate) fn host_and_port(text: &str, default_port: u16) -> Result<(&str, u16)> {
-    let wrong =
-        || Failure::usage("not HOST[:PORT]").hint("as in mx.example.com:25, 192.0.2.1 or [2001:db8::25]:25");
+    let wrong = || {
+        Failure::usage("this is not HOST[:PORT]")
+            .hint("give a host as in mx.example.com:25, 192.0.2.1 or [2001:db8::25]:25")
+    };
     let port = |text: &str| text.parse().ok().filter(|port| *port != 0).ok_or_else(wrong);
     let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((host, "")) => (host, default_port),
@@ -28,7 +30,7 @@ pub(crate) fn host_and_port(text: &str, default_port: u16) -> Result<(&str, u16)
     if host.is_empty() || !host.chars().all(plausible) { Err(wrong()) } else { Ok((host, port)) }
 }
 
-/// A host and its addresses, by the resolver of the system.
+/// Returns a host with its addresses, which the resolver of the system looks up.
 pub(crate) fn endpoint(text: &str, default_port: u16) -> Result<Endpoint> {
     let (host, port) = host_and_port(text, default_port)?;
     let addrs: Vec<SocketAddr> = match host.parse::<IpAddr>() {
@@ -36,12 +38,12 @@ pub(crate) fn endpoint(text: &str, default_port: u16) -> Result<Endpoint> {
         Err(_) => (host, port).to_socket_addrs().usage_at(format_args!("cannot resolve {host}"))?.collect(),
     };
     if addrs.is_empty() {
-        return Err(Failure::usage(format_args!("{host} has no address")));
+        return Err(Failure::usage(format_args!("the host {host} has no address")));
     }
     Ok(Endpoint { host: host.into(), addrs })
 }
 
-/// The routes of the command line. Several for one domain are its exchangers, in their order.
+/// Returns the routes of the command line. Several hosts for one domain are its mail servers, in their order.
 pub(crate) fn routes(typed: &[String], default_port: u16) -> Result<Routes> {
     let mut routes: Vec<(String, MailRoute)> = Vec::new();
     for text in typed {
@@ -64,17 +66,19 @@ pub(crate) fn routes(typed: &[String], default_port: u16) -> Result<Routes> {
 }
 
 fn contradiction(domain: &str) -> Failure {
-    Failure::usage(format_args!("--route {domain}=.: the domain takes no mail, and yet has a host"))
+    Failure::usage(format_args!(
+        "--route {domain}=.: another --route gives the domain a host, so it cannot refuse all mail"
+    ))
 }
 
 fn route(text: &str, default_port: u16) -> Result<(String, MailRoute)> {
     let Some((domain, host)) = text.split_once('=') else {
-        return Err(Failure::usage("not DOMAIN=HOST[:PORT]")
-            .hint("as in example.com=127.0.0.1:2525; `*` is every other domain"));
+        return Err(Failure::usage("this is not DOMAIN=HOST[:PORT]")
+            .hint("give a route as in example.com=127.0.0.1:2525; `*` is every other domain"));
     };
     let domain = match domain {
         "*" => domain.to_owned(),
-        _ => Domain::parse(domain).usage_at("not a domain")?.as_str().to_owned(),
+        _ => Domain::parse(domain).usage_at("this is not a domain")?.as_str().to_owned(),
     };
     let route = if host == "." { Err(Unreachable::NullMx) } else { Ok(vec![endpoint(host, default_port)?]) };
     Ok((domain, route))
@@ -116,8 +120,11 @@ mod tests {
     #[test]
     fn errors_name_the_route() {
         let error = |text: &str| routes(&[text.to_owned()], 25).unwrap_err().to_string();
-        assert!(error("good.test").starts_with("--route good.test: not DOMAIN=HOST[:PORT]\n  hint: as in"));
-        assert!(error("good..test=::1").starts_with("--route good..test=::1: not a domain: "));
+        assert!(
+            error("good.test")
+                .starts_with("--route good.test: this is not DOMAIN=HOST[:PORT]\n  hint: give a route as in")
+        );
+        assert!(error("good..test=::1").starts_with("--route good..test=::1: this is not a domain: "));
         let both = ["a.test=.", "a.test=::1"].map(String::from);
         assert!(routes(&both, 25).is_err());
     }

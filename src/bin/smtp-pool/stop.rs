@@ -1,10 +1,10 @@
-//! The wish to end.
+//! Waits for the signal to stop.
 
 use std::future::pending;
 
 use tokio::signal;
 
-/// Waits for Ctrl-C, or on Unix for SIGTERM, by which services are ended.
+/// Waits for Ctrl-C, or on Unix for SIGTERM, with which service managers stop a service.
 pub(crate) async fn requested() {
     let interrupt = async {
         if signal::ctrl_c().await.is_err() {

@@ -1,4 +1,4 @@
-//! Standard output and standard error, for everything but records: no value ends a line, and nothing steers a terminal.
+//! Standard output and standard error, for everything but records. No value can end a line or control the terminal.
 
 use std::{
     fmt,
@@ -19,7 +19,7 @@ impl Terminal<io::Stdout> {
         Self::new(io::stdout())
     }
 
-    /// Returns the same, which gathers what is written until it is flushed.
+    /// Returns standard output that gathers what is written until it is flushed.
     pub(crate) fn buffered(self) -> Terminal<io::BufWriter<io::Stdout>> {
         Terminal::new(io::BufWriter::new(self.0))
     }
@@ -37,20 +37,19 @@ impl<W: Write> Terminal<W> {
         Self(out)
     }
 
-    /// Writes one line, whatever is in it.
+    /// Writes one line. Its values are escaped.
     pub(crate) fn line(&mut self, line: impl fmt::Display) -> io::Result<()> {
         self.0.write_all(format!("{}\n", Escaped(line)).as_bytes())
     }
 
-    /// Writes text of several lines that were made here, as tables. A value in it that was not made here has to be
-    /// [`Escaped`].
+    /// Writes text of several lines, such as tables. The caller escapes foreign values in it with [`Escaped`].
     pub(crate) fn lines(&mut self, text: impl fmt::Display) -> io::Result<()> {
         let text = text.to_string();
         let lines: String = text.lines().map(|line| format!("{}\n", Escaped(line))).collect();
         self.0.write_all(lines.as_bytes())
     }
 
-    /// Writes a file that is built in, as it is.
+    /// Writes a built-in file unchanged.
     pub(crate) fn built_in(&mut self, text: &'static str) -> io::Result<()> {
         self.0.write_all(text.as_bytes())
     }

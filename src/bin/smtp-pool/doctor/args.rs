@@ -6,45 +6,44 @@ use clap::Args;
 
 use crate::{exit::EXIT_CODES, options::nameserver};
 
-/// Find out whether this machine is fit to ask mail servers, and what to do where it is not
+/// Check whether this machine is fit to ask mail servers, and say what to do where it is not
 ///
-/// Looked at: whether port 25 is open outward; whether our name resolves to our address, and the address to the name;
-/// whether the address is on blocklists; how many files and ports there are to work with; the clock. No message is
-/// sent: a server is connected to, greeted, and left.
+/// Checks outgoing port 25, our name and our address, blocklists, the limits of files and ports, and the clock. It
+/// connects to a mail server, greets it and leaves. It sends no message.
 ///
-/// It ends with 1 if something is wrong that keeps addresses from being verified.
+/// The exit code is 1 if something prevents verification.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(crate) struct DoctorArgs {
-    /// Our own name, for EHLO; by default the fully qualified name of this machine
+    /// Our own name, for EHLO [default: the fully qualified name of this machine]
     #[arg(long, value_name = "NAME")]
     pub(crate) helo: Option<String>,
     /// The local address to connect from
     #[arg(long, value_name = "IP")]
     pub(crate) bind: Option<IpAddr>,
-    /// Our address as others see it; by default what a server says of it, or that of the connection
+    /// Our address as others see it [default: what a server reports, or the address of the connection]
     #[arg(long, value_name = "IP")]
     pub(crate) ip: Option<IpAddr>,
-    /// A mail server to reach; the port is 25 unless given
+    /// A mail server to reach; the default port is 25
     #[arg(
         long = "server",
         value_name = "HOST[:PORT]",
         default_values = ["gmail-smtp-in.l.google.com", "mx-eu.mail.am0.yahoodns.net"]
     )]
     pub(crate) servers: Vec<String>,
-    /// A DNS blocklist to look our address up in
+    /// A DNS blocklist to look up our address in
     #[arg(long = "blocklist", value_name = "ZONE", default_values = ["zen.spamhaus.org", "bl.spamcop.net"])]
     pub(crate) blocklists: Vec<String>,
-    /// A time server to compare the clock with; the port is 123 unless given
+    /// A time server to compare the clock with; the default port is 123
     #[arg(long, value_name = "HOST[:PORT]", default_value = "pool.ntp.org")]
     pub(crate) ntp: String,
-    /// A DNS server, instead of those of the system
+    /// A DNS server, instead of the DNS servers of the system
     #[arg(long = "nameserver", value_name = "IP[:PORT]", value_parser = nameserver)]
     pub(crate) nameservers: Vec<SocketAddr>,
     /// How long to wait for each step, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0, allow_negative_numbers = true)]
     pub(crate) timeout: f64,
-    /// One JSON object for each finding instead of text
+    /// Print one JSON object for each finding instead of text
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -1,4 +1,4 @@
-//! Whether the clock is right: retries, greylists and certificates all go by it. One question by SNTP (RFC 4330).
+//! Checks the clock, which retries, greylisting and certificates depend on. It asks one SNTP question (RFC 4330).
 
 use std::{
     net::SocketAddr,
@@ -9,19 +9,20 @@ use tokio::{net::UdpSocket, time::timeout};
 
 use super::{finding::Finding, plan::DoctorPlan};
 
-/// Seconds from 1900, where NTP begins to count, to 1970.
+/// Seconds from 1900, the epoch of NTP, to 1970.
 const TO_UNIX: f64 = 2_208_988_800.0;
-/// Up to 2036 the highest bit is set; from then on it counts anew (3).
+/// Seconds in an era of NTP. The highest bit of a time stamp is set until 2036, when the next era begins (3).
 const ERA: f64 = 4_294_967_296.0;
-/// Off by this much nothing notices, by more than that certificates may.
-const GOOD: f64 = 2.0;
-const BAD: f64 = 300.0;
+/// Up to this many seconds the clock counts as right.
+const MAX_GOOD_OFFSET: f64 = 2.0;
+/// From this many seconds on, certificates may seem expired or not yet valid.
+const MIN_BAD_OFFSET: f64 = 300.0;
 
 pub(super) async fn check(plan: &DoctorPlan) -> Finding {
     let (host, port) = &plan.ntp;
     match offset(plan, host, *port).await {
         Err(error) => Finding::unknown("clock", format_args!("{host}:{port}: {error}"))
-            .advise("compare it with a time server that answers: --ntp"),
+            .advise("name a time server that answers with --ntp"),
         Ok(offset) => judge(offset),
     }
 }
@@ -29,15 +30,15 @@ pub(super) async fn check(plan: &DoctorPlan) -> Finding {
 fn judge(offset: f64) -> Finding {
     let by =
         format!("{:.3} s {} the time server", offset.abs(), if offset > 0.0 { "behind" } else { "ahead of" });
-    let advice = "let a time service keep it: chrony, systemd-timesyncd";
+    let advice = "run a time service, such as chrony or systemd-timesyncd";
     match offset.abs() {
-        off if off <= GOOD => Finding::ok("clock", by),
-        off if off <= BAD => Finding::warning("clock", by).advise(advice),
+        off if off <= MAX_GOOD_OFFSET => Finding::ok("clock", by),
+        off if off <= MIN_BAD_OFFSET => Finding::warning("clock", by).advise(advice),
         _ => Finding::failed("clock", by).advise(advice),
     }
 }
 
-/// How much our clock is behind, in seconds.
+/// Returns by how many seconds our clock is behind. A negative number means that it is ahead.
 async fn offset(plan: &DoctorPlan, host: &str, port: u16) -> Result<f64, String> {
     let ips = plan.dns.addresses(host).await?;
     let Some(&ip) = ips.first() else { return Err("no such host".into()) };
@@ -51,7 +52,7 @@ async fn offset(plan: &DoctorPlan, host: &str, port: u16) -> Result<f64, String>
         let mut answer = [0; 128];
         loop {
             let read = socket.recv(&mut answer).await?;
-            // What answers another question is not for us.
+            // An answer to another question is skipped.
             if read >= 48 && answer[24..32] == question[40..48] {
                 break std::io::Result::Ok((sent, SystemTime::now(), answer));
             }
@@ -59,15 +60,15 @@ async fn offset(plan: &DoctorPlan, host: &str, port: u16) -> Result<f64, String>
     };
     let answered = timeout(plan.timeout, ask).await.map_err(|_| "no answer in time".to_owned())?;
     let (sent, received, answer) = answered.map_err(|error| error.to_string())?;
-    // Stratum 0 is a refusal, and a leap indicator of 3 a clock that is not set itself (4, 8).
+    // Stratum 0 is a refusal. A leap indicator of 3 means that the clock of the server is not set (4, 8).
     if answer[1] == 0 || answer[0] >> 6 == 3 {
-        return Err("the time server does not know the time".into());
+        return Err("the time server's own clock is not set".into());
     }
     let (theirs_in, theirs_out) = (stamp(&answer[32..40]), stamp(&answer[40..48]));
     Ok(((theirs_in - unix(sent)) + (theirs_out - unix(received))) / 2.0)
 }
 
-/// Version 4, client; our time stands where it comes back from, to tell our answer from others.
+/// Returns a request of version 4, mode client. The answer repeats our time, which identifies it.
 fn question(now: SystemTime) -> [u8; 48] {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     let mut question = [0; 48];
@@ -81,7 +82,7 @@ fn unix(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs_f64()
 }
 
-/// Seconds since 1970 of a time stamp: 32 bits of seconds, 32 of their fraction.
+/// Returns the seconds since 1970 of a time stamp: 32 bits of seconds, 32 bits of their fraction.
 fn stamp(octets: &[u8]) -> f64 {
     let number = |octets: &[u8]| f64::from(octets.iter().fold(0_u32, |n, &octet| n << 8 | u32::from(octet)));
     let (seconds, fraction) = (number(&octets[..4]), number(&octets[4..8]));

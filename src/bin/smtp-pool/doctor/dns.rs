@@ -1,4 +1,4 @@
-//! The few questions that are asked of the DNS here.
+//! The DNS queries of `doctor`.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -18,11 +18,11 @@ pub(super) struct Dns {
     resolver: TokioResolver,
 }
 
-/// Why there is no answer, in words; that there is nothing is an answer.
+/// The records found, which may be none, or the reason why the DNS gave no answer.
 pub(super) type DnsResult<T> = std::result::Result<Vec<T>, String>;
 
 impl Dns {
-    /// Asks `servers`, or those of the system.
+    /// Asks `servers`, or the DNS servers of the system if there are none.
     pub(super) fn new(servers: &[SocketAddr], timeout: Duration) -> Result<Self> {
         let provider = TokioRuntimeProvider::default();
         let mut builder = if servers.is_empty() {
@@ -38,12 +38,12 @@ impl Dns {
         };
         let options = builder.options_mut();
         (options.timeout, options.attempts) = (timeout, 2);
-        // What others see is asked for, not what this machine has been told.
+        // Only what others see counts, so the hosts file is not read.
         options.use_hosts_file = ResolveHosts::Never;
         Ok(Self { resolver: builder.build().failed_at("the DNS resolver")? })
     }
 
-    /// The addresses of a host; those of an address are itself.
+    /// Returns the addresses of a host. An address literal is its own address.
     pub(super) async fn addresses(&self, host: &str) -> DnsResult<IpAddr> {
         if let Ok(ip) = host.parse() {
             return Ok(vec![ip]);
@@ -54,13 +54,13 @@ impl Dns {
         );
         match (v4, v6) {
             (Ok(v4), Ok(v6)) => Ok([v4, v6].concat()),
-            // One family is better than none.
+            // The addresses of one family are enough.
             (Ok(ips), Err(_)) | (Err(_), Ok(ips)) if !ips.is_empty() => Ok(ips),
             (Err(error), _) | (_, Err(error)) => Err(error),
         }
     }
 
-    /// The names of an address.
+    /// Returns the names of an address.
     pub(super) async fn names(&self, ip: IpAddr) -> DnsResult<String> {
         let name = |data: &RData| match data {
             RData::PTR(name) => Some(name.0.to_ascii().trim_end_matches('.').to_ascii_lowercase()),
@@ -69,12 +69,12 @@ impl Dns {
         self.ask(&format!("{}{}", reversed(ip), suffix(ip)), RecordType::PTR, name).await
     }
 
-    /// What `zone` has to say of an address: codes, as addresses in 127.0.0.0/8 (RFC 5782 2.1).
+    /// Returns the codes of `zone` for an address, as addresses in 127.0.0.0/8 (RFC 5782 2.1).
     pub(super) async fn listing(&self, ip: IpAddr, zone: &str) -> DnsResult<IpAddr> {
         self.ask(&format!("{}{zone}", reversed(ip)), RecordType::A, RData::ip_addr).await
     }
 
-    /// Why, as the list has it in words.
+    /// Returns the reason for the listing in the words of the blocklist.
     pub(super) async fn reason(&self, ip: IpAddr, zone: &str) -> Option<String> {
         let text = |data: &RData| match data {
             RData::TXT(text) => Some(text.to_string()),
@@ -99,7 +99,8 @@ impl Dns {
     }
 }
 
-/// The address backwards, octet by octet or nibble by nibble, each with a dot behind (RFC 1035 3.5, RFC 3596 2.5).
+/// Returns the address backwards, octet by octet or nibble by nibble, each followed by a dot (RFC 1035 3.5, RFC 3596
+/// 2.5).
 fn reversed(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(ip) => ip.octets().iter().rev().map(|octet| format!("{octet}.")).collect(),

@@ -1,4 +1,4 @@
-//! What was found, and what to do about it.
+//! A finding and the advice that belongs to it.
 
 use std::{
     fmt,
@@ -14,11 +14,11 @@ use crate::terminal::Terminal;
 pub(super) enum CheckState {
     /// As it should be.
     Ok,
-    /// It will do, but some servers will mind.
+    /// It works, but some servers may refuse us.
     Warning,
-    /// Addresses cannot be verified like this.
+    /// It prevents verification.
     Failed,
-    /// It could not be found out.
+    /// It could not be checked.
     Unknown,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct Finding {
     check: &'static str,
     pub(super) state: CheckState,
     detail: String,
-    /// What to do; none where there is nothing to.
+    /// What to do about the finding, if anything can be done.
     advice: Option<String>,
 }
 

@@ -1,8 +1,7 @@
-//! `smtp-pool doctor`: whether this machine is fit to ask mail servers, and what to do where it is not.
+//! `smtp-pool doctor`: checks whether this machine is fit to ask mail servers, and says what to do where it is not.
 //!
-//! Servers judge whoever connects before they answer anything: by the address, its name, and the name given in EHLO. What
-//! they will find is looked up here the way they look it up, and nothing is asked of anybody that a mail server is not
-//! asked all day.
+//! Mail servers judge a client by its address, the name of the address, and the name in EHLO. `doctor` looks these up
+//! as a mail server does. It asks no more of others than a mail client does.
 
 mod args;
 mod blocklist;

@@ -1,4 +1,4 @@
-//! Whether our name and our address know each other: what servers compare before anything else.
+//! Checks that our name and our address resolve to each other, which mail servers compare first.
 
 use std::net::IpAddr;
 
@@ -17,26 +17,26 @@ async fn helo(plan: &DoctorPlan, ip: IpAddr) -> Finding {
         Host::Ipv4(literal) if IpAddr::V4(literal) == ip => return literal_warning(),
         Host::Ipv6(literal) if IpAddr::V6(literal) == ip => return literal_warning(),
         _ => {
-            return Finding::failed("helo", format_args!("{name} is not our address, {ip}"))
-                .advise("greet with a name of this machine: --helo mail.example.org");
+            return Finding::failed("helo", format_args!("EHLO names {name}, but our address is {ip}"))
+                .advise("give a name of this machine: --helo mail.example.org");
         }
     };
     if DomainFacts::of(domain).free {
         return Finding::failed("helo", format_args!("{domain} is the name of a mail provider, not ours"))
-            .advise("greet with a name of this machine; blocklists list whoever borrows another's");
+            .advise("give a name of this machine with --helo; blocklists list clients that use the name of another");
     }
     match plan.dns.addresses(domain).await {
         Err(error) => Finding::unknown("helo", format_args!("{domain}: {error}")),
         Ok(ips) if ips.contains(&ip) => Finding::ok("helo", format_args!("{domain} resolves to {ip}")),
         Ok(ips) if ips.is_empty() => Finding::failed("helo", format_args!("{domain} does not resolve"))
             .advise(format_args!(
-                "give {domain} an address record with {ip}, or greet with another name: --helo"
+                "add an address record with {ip} to {domain}, or give another name with --helo"
             )),
         Ok(ips) => {
             let list = ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             Finding::warning("helo", format_args!("{domain} resolves to {list}, not to {ip}")).advise(
                 format_args!(
-                    "add an address record with {ip} to {domain}, or greet with a name that has it: --helo"
+                    "add an address record with {ip} to {domain}, or give a name that has one with --helo"
                 ),
             )
         }
@@ -44,8 +44,8 @@ async fn helo(plan: &DoctorPlan, ip: IpAddr) -> Finding {
 }
 
 fn literal_warning() -> Finding {
-    Finding::warning("helo", "an address instead of a name; many servers refuse that")
-        .advise("greet with a name that resolves to the address: --helo mail.example.org")
+    Finding::warning("helo", "EHLO names an address instead of a domain; many servers refuse that")
+        .advise("give a name that resolves to the address: --helo mail.example.org")
 }
 
 async fn ptr(plan: &DoctorPlan, ip: IpAddr) -> Finding {
@@ -54,11 +54,10 @@ async fn ptr(plan: &DoctorPlan, ip: IpAddr) -> Finding {
         Err(error) => return Finding::unknown("ptr", format_args!("{ip}: {error}")),
         Ok(names) => names,
     };
-    let advice = || {
-        format!("whoever the address belongs to, mostly the hosting provider, sets its PTR record: {name}")
-    };
+    let advice =
+        || format!("ask the owner of the address, mostly the hosting provider, for a PTR record with {name}");
     if names.is_empty() {
-        return Finding::failed("ptr", format_args!("{ip} has no name")).advise(advice());
+        return Finding::failed("ptr", format_args!("{ip} has no PTR record")).advise(advice());
     }
     let list = names.join(", ");
     let mut confirmed = false;
@@ -66,11 +65,14 @@ async fn ptr(plan: &DoctorPlan, ip: IpAddr) -> Finding {
         confirmed |= plan.dns.addresses(name).await.is_ok_and(|ips| ips.contains(&ip));
     }
     match (confirmed, names.iter().any(|found| found == name)) {
-        (true, true) => Finding::ok("ptr", format_args!("{ip} is {name}, and back")),
+        (true, true) => Finding::ok("ptr", format_args!("{ip} resolves to {name}, and {name} to {ip}")),
         (true, false) => {
-            Finding::warning("ptr", format_args!("{ip} is {list}, and not {name}")).advise(advice())
+            Finding::warning("ptr", format_args!("{ip} resolves to {list}, not to {name}")).advise(advice())
         }
-        (false, _) => Finding::failed("ptr", format_args!("{ip} is {list}, which does not lead back to it"))
-            .advise(format_args!("{}, and {name} an address record with {ip}", advice())),
+        (false, _) => Finding::failed(
+            "ptr",
+            format_args!("{ip} resolves to {list}, but none of these names resolves to {ip}"),
+        )
+        .advise(format_args!("{}, and add an address record with {ip} to {name}", advice())),
     }
 }

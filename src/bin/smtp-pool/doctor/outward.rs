@@ -1,4 +1,4 @@
-//! Whether mail servers can be reached, and as whom they see us.
+//! Checks whether mail servers can be reached, and finds out our address as they see it.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,15 +13,15 @@ use super::{finding::Finding, plan::DoctorPlan};
 
 pub(super) struct ReachResult {
     pub(super) findings: Vec<Finding>,
-    /// Our address, as a server said or as the connection has it.
+    /// Our address, as a server reported it or as the connection has it.
     pub(super) ours: Option<IpAddr>,
 }
 
-/// A server that spoke.
+/// A server that answered.
 struct GreetedServer {
     banner: Reply,
     local: Option<IpAddr>,
-    /// What it called us in its answer to EHLO.
+    /// Our address, if the answer to EHLO names it.
     seen: Option<IpAddr>,
 }
 
@@ -35,14 +35,14 @@ pub(super) async fn check(plan: &DoctorPlan) -> ReachResult {
                 let ours = greeted.seen.or(greeted.local);
                 reached.ours = reached.ours.filter(|&ip| is_public(ip)).or(ours);
                 if greeted.banner.is_positive() {
-                    Finding::ok("outward", format_args!("{host}:{port} says {}", greeted.banner))
+                    Finding::ok("outward", format_args!("{host}:{port} answered: {}", greeted.banner))
                 } else {
                     Finding::warning(
                         "outward",
-                        format_args!("{host}:{port} does not want us: {}", greeted.banner),
+                        format_args!("{host}:{port} refused us: {}", greeted.banner),
                     )
                     .advise(
-                        "see what is said below of our address and its name, and ask the server's postmaster",
+                        "see the findings below about our address and its name, or ask the postmaster of the server",
                     )
                 }
             }
@@ -52,16 +52,16 @@ pub(super) async fn check(plan: &DoctorPlan) -> ReachResult {
     }
     let ports = if plan.servers.iter().all(|(_, port)| *port == 25) { "port 25" } else { "that port" };
     reached.findings.push(match open {
-        true => Finding::ok("port", "open outward"),
+        true => Finding::ok("port", "outgoing connections work"),
         false => Finding::failed("port", "no server could be reached").advise(format_args!(
-            "outgoing {ports} is closed at home and in most clouds: ask the provider to open it, or verify from \
-             another machine; without a connection at all, mend that first"
+            "home connections and most clouds block connections to {ports}: ask your provider to open it, or \
+             use another machine; first make sure that this machine is online"
         )),
     });
     reached
 }
 
-/// Connects, greets, and leaves.
+/// Connects, greets the server, and quits.
 async fn greet(plan: &DoctorPlan, host: &str, port: u16) -> Result<GreetedServer, String> {
     let ips = plan.dns.addresses(host).await?;
     if ips.is_empty() {
@@ -75,7 +75,7 @@ async fn greet(plan: &DoctorPlan, host: &str, port: u16) -> Result<GreetedServer
     let (_, banner) = session.reply().await.map_err(|error| chain(&error))?;
     let mut seen = None;
     if banner.is_positive() {
-        // A server that refuses to be greeted has been reached all the same.
+        // A server that refuses EHLO has been reached.
         seen =
             session.greet(&Command::Ehlo(plan.name.clone())).await.ok().and_then(|reply| own_address(&reply));
         let _ = session.quit().await;
@@ -83,14 +83,14 @@ async fn greet(plan: &DoctorPlan, host: &str, port: u16) -> Result<GreetedServer
     Ok(GreetedServer { banner, local, seen })
 }
 
-/// Our address in what a server answers to EHLO: `mx.example.com at your service, [192.0.2.7]`.
+/// Returns our address from an answer to EHLO: `mx.example.com at your service, [192.0.2.7]`.
 fn own_address(reply: &Reply) -> Option<IpAddr> {
     let first = String::from_utf8_lossy(reply.lines().next()?).into_owned();
     let words = first.split(|c: char| c.is_whitespace() || matches!(c, '[' | ']' | '(' | ')' | ',' | ';'));
     words.filter_map(|word| word.trim_start_matches("IPv6:").parse().ok()).find(|&ip| is_public(ip))
 }
 
-/// An error with its causes.
+/// Returns the error with its causes on one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn servers_tell_whom_they_see() {
+    fn servers_report_our_address() {
         let seen = |line: &str| {
             own_address(&Reply::parse(format!("250-{line}\r\n250 SIZE\r\n").as_bytes()).unwrap())
         };

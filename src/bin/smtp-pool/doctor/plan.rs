@@ -1,4 +1,4 @@
-//! What a run of `doctor` will look at, with everything found out that can be wrong before it starts.
+//! The plan of a run of `doctor`. Making it finds every error of usage before the run starts.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -49,7 +49,7 @@ impl DoctorPlan {
     }
 }
 
-/// Returns the zone of a blocklist, without the dot at its end.
+/// Returns the zone of a blocklist without the dot at its end.
 fn zone_name(name: &str) -> Result<String> {
     let domain = Domain::parse(name.trim_end_matches('.')).usage_at(format_args!("--blocklist {name}"))?;
     Ok(domain.as_str().to_owned())

@@ -1,4 +1,4 @@
-//! Looks at one thing after the other, and prints each finding as it comes.
+//! Makes one check after the other, and prints each finding at once.
 
 use smtp_pool::net::is_public;
 
@@ -29,10 +29,9 @@ pub(crate) async fn run(plan: DoctorPlan) -> Result<Exit> {
             print(name::check(&plan, ip).await)?;
             print(blocklist::check(&plan, ip).await)?;
         }
-        None => print(vec![
-            Finding::unknown("address", "what our address is to others could not be found out")
-                .advise("give it with --ip, so that its name and the blocklists can be looked up"),
-        ])?,
+        None => print(vec![Finding::unknown("address", "no server reported our address").advise(
+            "give your public address with --ip, so that its name and the blocklists can be checked",
+        )])?,
     }
     print(limits::check())?;
     print(vec![clock::check(&plan).await])?;

@@ -1,4 +1,4 @@
-//! The reply in a line of a bounce or a log, or why there was none.
+//! Finds the reply in a line of a bounce or a log, or the reason why there was none.
 //!
 //! | written by | line |
 //! |---|---|
@@ -12,7 +12,7 @@
 //! | Exim, receiving | `H=mx [192.0.2.1] F=<> rejected RCPT <ann@x.test>: Unknown user` |
 //! | Sendmail | `… dsn=5.1.1, stat=User unknown`, `stat=Deferred: Connection timed out with mx.x.test.`, `<<< 550 5.1.1 …` |
 //!
-//! Logs also tell which command was refused, which is worth knowing.
+//! Log lines also name the command that was refused.
 
 use smtp_pool::{
     proto::{DecodeError, MAX_LINE, Reply},
@@ -24,11 +24,11 @@ use super::no_reply::{self, NoReply};
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) result: DeliveryResult,
-    /// The command that it answers, if the line tells.
+    /// The command that the reply answers, if the line names it.
     pub(super) stage: Option<Stage>,
 }
 
-/// What became of a delivery.
+/// The result of a delivery attempt.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum DeliveryResult {
     Reply(Reply),
@@ -37,7 +37,7 @@ pub(super) enum DeliveryResult {
 }
 
 impl Found {
-    /// The reply, or the line that tells why there is none.
+    /// Returns the reply as text, or the line with the reason why there is none.
     pub(super) fn words(&self, line: &str) -> String {
         match &self.result {
             DeliveryResult::Reply(reply) => shown(reply),
@@ -46,7 +46,7 @@ impl Found {
     }
 }
 
-/// Code, enhanced code and text on one line, whatever its character set.
+/// Returns code, enhanced code and text on one line. The text is decoded.
 fn shown(reply: &Reply) -> String {
     let enhanced = reply.enhanced().map(|code| format!(" {code}")).unwrap_or_default();
     let text = reply_text(reply);
@@ -54,9 +54,9 @@ fn shown(reply: &Reply) -> String {
     format!("{}{enhanced}{gap}{text}", reply.code())
 }
 
-/// What stands in front of replies.
+/// Words that stand in front of a reply.
 const MARKS: [&str; 6] = ["said:", "refused to talk to me:", "smtp;", "<<<", "response:", "reject="];
-/// What tells the command, as Postfix, Exim and Sendmail write it.
+/// Words that name the command, as Postfix, Exim and Sendmail write them.
 const STAGES: [(&str, Stage); 24] = [
     ("refused to talk to me:", Stage::Banner),
     ("after initial connection", Stage::Banner),
@@ -83,7 +83,7 @@ const STAGES: [(&str, Stage); 24] = [
     ("in reply to end of data", Stage::Data),
     ("after end of data", Stage::Data),
 ];
-/// Where a log begins to tell what became of a delivery, and the reply code that goes with it where it gives no other.
+/// Words in front of the result of a delivery, with the reply code to use if the log has none.
 const REASONS: [(&str, u16); 10] = [
     ("status=bounced (", 550),
     ("status=undeliverable (", 550),
@@ -97,7 +97,7 @@ const REASONS: [(&str, u16); 10] = [
     ("stat=", 550),
 ];
 
-/// Finds the reply; `\r\n` and `\n` may be written literally.
+/// Finds the reply. Line ends may be written literally as `\r\n` and `\n`.
 pub(super) fn find(text: &str) -> Result<Found, DecodeError> {
     let text = text.replace("\\r\\n", "\r\n").replace("\\n", "\r\n");
     let text = text.trim();
@@ -117,7 +117,7 @@ pub(super) fn find(text: &str) -> Result<Found, DecodeError> {
     Ok(Found { result, stage })
 }
 
-/// The command that the line names. Postfix names it behind the reply, which may quote another one.
+/// Returns the command that the line names. Postfix names it behind the reply, which may quote another reply.
 fn stage(lower: &str) -> Option<Stage> {
     let places = |place: fn(&str, &str) -> Option<usize>| {
         STAGES.iter().filter_map(move |(words, stage)| Some((place(lower, words)?, *stage)))
@@ -127,7 +127,7 @@ fn stage(lower: &str) -> Option<Stage> {
     last.max_by_key(|(at, _)| *at).or_else(first).map(|(_, stage)| stage)
 }
 
-/// The reply in a text that has one somewhere.
+/// Returns the first reply in the text.
 fn in_text(text: &str, lower: &str) -> Option<Result<Reply, DecodeError>> {
     let marked = MARKS
         .iter()
@@ -136,12 +136,12 @@ fn in_text(text: &str, lower: &str) -> Option<Result<Reply, DecodeError>> {
         .find(|rest| starts_reply(rest));
     let start = marked.or_else(|| with_enhanced(text)).or_else(|| with_code(text));
     let start = start.map(|start| without_remark(start).to_owned());
-    // What connects to nobody has an enhanced code of the log's own.
+    // A failed connection has an enhanced code that the log itself made up.
     let alone = || no_reply::find(lower).is_none().then(|| enhanced_alone(text)).flatten();
     start.or_else(alone).map(|text| read(&text))
 }
 
-/// Why a delivery ended as it did, in the words of the log, and the code that goes with it.
+/// Returns why a delivery ended as it did, in the words of the log, and the reply code that belongs to it.
 fn reason<'a>(text: &'a str, lower: &str) -> Option<(&'a str, u16)> {
     let (start, mark, code) =
         REASONS.iter().find_map(|(mark, code)| Some((lower.find(mark)? + mark.len(), *mark, *code)))?;
@@ -154,7 +154,7 @@ fn reason<'a>(text: &'a str, lower: &str) -> Option<(&'a str, u16)> {
         rest
     };
     let first = rest.split([' ', ':']).next().unwrap_or_default().to_ascii_lowercase();
-    // Sendmail's own words.
+    // The words of Sendmail.
     Some(match (mark, &*first) {
         ("stat=", "deferred") => (rest["deferred".len()..].trim_start_matches([':', ' ']), 450),
         ("stat=", "sent") => (rest, 250),
@@ -162,7 +162,7 @@ fn reason<'a>(text: &'a str, lower: &str) -> Option<(&'a str, u16)> {
     })
 }
 
-/// What a log means by its reason, with the code of its `dsn=`.
+/// Returns what the reason of a log means, with the code of its `dsn=`.
 fn of_reason(reason: &str, code: u16, dsn: Option<&str>) -> Result<DeliveryResult, DecodeError> {
     let lower = reason.to_ascii_lowercase();
     // "host mx said: 550 …" has a reply; "connect to mx[192.0.2.1]:25: Connection timed out" has none.
@@ -185,12 +185,12 @@ fn of_reason(reason: &str, code: u16, dsn: Option<&str>) -> Result<DeliveryResul
     Ok(DeliveryResult::Reply(read(&format!("{code} {dsn}{reason}"))?))
 }
 
-/// The enhanced code that a log gives a delivery.
+/// Returns the enhanced code of the delivery in the log line.
 fn dsn(lower: &str) -> Option<&str> {
     enhanced(&lower[lower.find("dsn=")? + "dsn=".len()..])
 }
 
-/// Reads a reply that a log may have folded, cut, or left without its last line.
+/// Reads a reply. A log may have folded it, cut it, or left out its last line.
 fn read(text: &str) -> Result<Reply, DecodeError> {
     let lines: Vec<&str> = text.lines().map(|line| &line[..line.floor_char_boundary(MAX_LINE - 2)]).collect();
     let strict = Reply::parse(lines.join("\r\n").as_bytes());
@@ -205,7 +205,7 @@ fn read(text: &str) -> Result<Reply, DecodeError> {
     }
 }
 
-/// A code, and then neither a longer number nor a time.
+/// Returns whether the text begins with a reply code, and not with a longer number or a time.
 fn starts_reply(text: &str) -> bool {
     match text.as_bytes() {
         [b'2'..=b'5', b'0'..=b'9', b'0'..=b'9', rest @ ..] => rest
@@ -215,7 +215,7 @@ fn starts_reply(text: &str) -> bool {
     }
 }
 
-/// Where words begin.
+/// Returns the rest of the text from each start of a word.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let is_start = |at: usize| {
         at == 0
@@ -227,7 +227,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.char_indices().filter(move |(at, _)| is_start(*at)).map(|(at, _)| &text[at..])
 }
 
-/// `550 5.1.1` and `550-5.1.1` are hardly anything else.
+/// Returns the text from the first `550 5.1.1` or `550-5.1.1`, which is hardly anything but a reply.
 fn with_enhanced(text: &str) -> Option<&str> {
     let has_code = |rest: &str| rest.get(4..).and_then(enhanced).is_some();
     words(text).find(|rest| {
@@ -235,14 +235,14 @@ fn with_enhanced(text: &str) -> Option<&str> {
     })
 }
 
-/// `550 ` may be something else, so a refusal comes before a success.
+/// Returns the text from the first `550 `. It may be something else, so a refusal is preferred to a success.
 fn with_code(text: &str) -> Option<&str> {
     let is_code = |rest: &&str| starts_reply(rest) && matches!(rest.as_bytes()[3..], [] | [b' ' | b'-', ..]);
     let mut refusals = words(text).filter(is_code).filter(|rest| rest.starts_with(['4', '5']));
     refusals.next().or_else(|| words(text).find(|rest| is_code(rest) && rest.starts_with('2')))
 }
 
-/// The reply code that goes with an enhanced code where a bounce has nothing else.
+/// Returns a reply for an enhanced code without a reply code.
 fn enhanced_alone(text: &str) -> Option<String> {
     let rest = words(text).find(|rest| enhanced(rest).is_some())?;
     let code = match rest.as_bytes()[0] {
@@ -253,7 +253,7 @@ fn enhanced_alone(text: &str) -> Option<String> {
     Some(format!("{code} {}", without_remark(rest)))
 }
 
-/// The enhanced code at the start of `text`.
+/// Returns the enhanced code at the start of `text`.
 fn enhanced(text: &str) -> Option<&str> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let code = text[..end].trim_end_matches('.');
@@ -261,10 +261,10 @@ fn enhanced(text: &str) -> Option<&str> {
     (is_class && code.parse::<smtp_pool::proto::EnhancedCode>().is_ok()).then_some(code)
 }
 
-/// Takes off what Postfix adds behind a reply: the command, or the envelope.
+/// Removes what Postfix adds behind a reply: the command, or the envelope.
 fn without_remark(text: &str) -> &str {
     let text = text.split("; from=<").next().unwrap_or(text);
-    // A quoted reply has a remark of its own inside of it, which counts.
+    // A quoted reply has a remark of its own, which stays.
     match text.rsplit_once(" (in reply to ") {
         Some((reply, _)) => reply,
         None => text,

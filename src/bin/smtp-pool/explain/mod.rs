@@ -1,4 +1,4 @@
-//! `smtp-pool explain`: what replies mean, who they speak of, and which rule says so.
+//! `smtp-pool explain`: what replies mean, who they speak about, and which rule decides.
 
 mod args;
 mod find;

@@ -1,17 +1,17 @@
-//! Why a delivery has no reply: the server was not found, not reached, or did not answer.
+//! Finds out why a delivery has no reply: the server was not found, was not reached, or did not answer.
 
 use smtp_pool::verify::{Blame, SubStatus};
 
-/// What was found instead of a reply.
+/// The result of a delivery without a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NoReply {
     pub(super) sub_status: SubStatus,
     pub(super) blame: Blame,
-    /// As `rule` in the output.
+    /// The name of the reason, which is `rule` in the output.
     pub(super) rule: &'static str,
 }
 
-/// The words of Postfix, Exim, Sendmail and the operating system, in lower case; the first that is found decides.
+/// Words of Postfix, Exim, Sendmail and operating systems, in lower case. The first match decides.
 const REASONS: [(&str, NoReply); 33] = {
     use SubStatus as S;
     const fn of(sub_status: SubStatus, blame: Blame, rule: &'static str) -> NoReply {
@@ -61,7 +61,7 @@ const REASONS: [(&str, NoReply); 33] = {
     ]
 };
 
-/// Why there is no reply, by a line of a log in lower case.
+/// Returns why there is no reply, from a log line in lower case.
 pub(super) fn find(lower: &str) -> Option<NoReply> {
     REASONS.iter().find(|(words, _)| lower.contains(words)).map(|(_, reason)| *reason)
 }

@@ -1,4 +1,4 @@
-//! Explains the replies of the arguments or of standard input.
+//! Explains the replies in the arguments or on standard input.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<Exit> {
     }
 }
 
-/// Whoever read the output may have had enough, like `head`.
+/// Ignores the error of a pipe that its reader has closed, as `head` does.
 fn ignore_closed_pipe(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
 }
@@ -50,16 +50,15 @@ fn explain(args: &ExplainArgs, out: &mut Terminal<impl Write>) -> Result<Exit> {
     let classifier = own.as_deref().unwrap_or_else(|| Classifier::builtin());
     let explainer = Explainer { classifier, stage, json: args.json };
     match &args.replies[..] {
-        [] if io::stdin().is_terminal() => {
-            Err(Failure::usage("nothing to explain").hint("smtp-pool explain '550 5.1.1 User unknown'"))
-        }
+        [] if io::stdin().is_terminal() => Err(Failure::usage("no reply is given")
+            .hint("name one, as in smtp-pool explain '550 5.1.1 User unknown'")),
         [] => explainer.lines(out),
         [dash] if dash == "-" => explainer.lines(out),
         replies => explainer.arguments(&join_arguments(replies), out),
     }
 }
 
-/// `explain 550 5.1.1 User unknown` without quotes is one reply.
+/// Joins the arguments if they are one reply without quotes, as in `explain 550 5.1.1 User unknown`.
 fn join_arguments(arguments: &[String]) -> Vec<String> {
     match arguments {
         [code, _, ..] if code.len() == 3 && code.bytes().all(|octet| octet.is_ascii_digit()) => {
@@ -69,17 +68,17 @@ fn join_arguments(arguments: &[String]) -> Vec<String> {
     }
 }
 
-/// In place of a rule, for a reply whose lines carry different codes.
+/// The rule in the output for a reply whose lines have different codes.
 const MIXED_CODES: &str = "codes-differ";
 
 struct Explainer<'a> {
     classifier: &'a Classifier,
-    /// Where the input does not say.
+    /// The command that a reply answers, if the input does not say.
     stage: Stage,
     json: bool,
 }
 
-/// A line of input that is an object; whatever else is in it does not matter.
+/// A line of input that is a JSON object. Other fields are ignored.
 #[derive(Deserialize)]
 struct ReplyQuery {
     reply: String,
@@ -94,11 +93,11 @@ struct Explanation<'a> {
     sub_status: SubStatus,
     blame: Option<Blame>,
     retry: Option<Retry>,
-    /// None where there was no reply to explain.
+    /// `None` if there was no reply to explain.
     rule: Option<&'a str>,
-    /// Who is spoken of.
+    /// Who the reply speaks about.
     subject: Option<Subject>,
-    /// What is said, where the words for it decided.
+    /// What it says about them, if its words decided.
     predicate: Option<Predicate>,
 }
 
@@ -126,12 +125,12 @@ impl<'a> Explainer<'a> {
         Ok(exit)
     }
 
-    /// One line of output for each line of input that is not blank.
+    /// Writes one line of output for each line of input that is not blank.
     fn lines(&self, out: &mut Terminal<impl Write>) -> Result<Exit> {
         let mut lines = Lines::new(io::BufReader::new(io::stdin()));
         let mut exit = Exit::Done;
         loop {
-            // Before a read that may wait: the other side may be waiting for the answer.
+            // Output is flushed before a read that may wait: the other side may need the answer first.
             if !lines.input().buffer().contains(&b'\n') {
                 out.flush().or_else(ignore_closed_pipe).failed_at("standard output")?;
             }
@@ -200,14 +199,14 @@ impl<'a> Explainer<'a> {
 }
 
 impl Explanation<'_> {
-    /// For what is no reply; what is wrong with it goes to standard error.
+    /// Returns the explanation for input that is no reply. Standard error says what is wrong with it.
     fn none() -> Self {
         let sub_status = SubStatus::ProtocolError;
         let status = sub_status.status();
         Self { status, sub_status, blame: None, retry: None, rule: None, subject: None, predicate: None }
     }
 
-    /// For a line of a log that tells why there was no reply.
+    /// Returns the explanation for a log line that says why there was no reply.
     fn without_reply(reason: &NoReply) -> Self {
         Self {
             status: reason.sub_status.status(),
@@ -228,7 +227,7 @@ impl Explanation<'_> {
             variant_name(&self.sub_status),
             self.subject.map_or("nobody".into(), |subject| subject.as_str().replace('_', " ")),
             self.predicate
-                .map_or("told by the rule".into(), |predicate| predicate.as_str().replace('_', " ")),
+                .map_or("as the rule says".into(), |predicate| predicate.as_str().replace('_', " ")),
             self.blamed(),
             self.retried(),
             Escaped(self.rule.unwrap_or_default()),
@@ -239,7 +238,7 @@ impl Explanation<'_> {
         match self.blame {
             Some(Blame::Recipient) => "the recipient (the mailbox or its domain)",
             Some(Blame::Us) => "the sender's side (IP address, name, reputation or rate)",
-            Some(Blame::Policy) => "a policy (on sender or content, whoever asks)",
+            Some(Blame::Policy) => "a policy on senders or content (it applies to every client)",
             Some(Blame::Server) => "the server (broken, busy or shutting down)",
             Some(Blame::Network) => "the network",
             None => "nobody",
@@ -258,6 +257,6 @@ impl Explanation<'_> {
 }
 
 fn report_error(place: impl std::fmt::Display, error: &str) {
-    // Where standard error is gone there is nobody left to tell.
+    // If standard error is closed, the error cannot be reported anywhere.
     let _ = Terminal::err().line(format_args!("{place}: {error}"));
 }

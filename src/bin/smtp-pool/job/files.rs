@@ -1,4 +1,4 @@
-//! The files of a job: its own, its lists, and what it is read into.
+//! The files of a job: its own, its lists, and its output.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::{
     output::{Destination, OutputRow, Target, Written},
 };
 
-/// The path of a job, or of the job of an output.
+/// Returns the path of a job, given the job or its output.
 pub(crate) fn path_of(given: &Path) -> PathBuf {
     let beside = job_of(given);
     let is_job = given.extension().is_some_and(|extension| extension == "job");
@@ -23,12 +23,16 @@ pub(crate) fn open(given: &Path) -> Result<Job> {
     Job::open(&path).map_err(|error| {
         let has_hint = error.hint().is_some();
         let failure = Failure::from(error).within(FileName(&path));
-        if has_hint { failure } else { failure.hint("`smtp-pool verify LIST -o OUT` makes OUT.job") }
+        if has_hint {
+            failure
+        } else {
+            failure.hint("name a job; `smtp-pool verify LIST -o OUT` makes OUT.job")
+        }
     })
 }
 
-/// Never writes over a job, what may lie beside it, or its lists.
-pub(crate) fn protect_job_and_lists(destination: &mut Destination, job: &Path, about: &JobInfo) {
+/// Protects the job, the files beside it, and its lists from being replaced.
+pub(crate) fn protect_job_and_lists(destination: &mut Destination, job: &Path, about: &About) {
     protect_job(destination, job);
     for origin in &about.lists {
         match &origin.identity {
@@ -47,9 +51,9 @@ pub(crate) fn protect_job(destination: &mut Destination, job: &Path) {
     }
 }
 
-/// The job, and what lies beside it while it is worked on.
+/// Returns the job, and the files beside it while it runs.
 pub(crate) fn files_of(job: &Path) -> impl Iterator<Item = PathBuf> {
-    // SQLite looks for its own where the job really is.
+    // SQLite puts its files beside the file that a symbolic link leads to.
     let real = job.canonicalize().unwrap_or_else(|_| job.into());
     ["", "-wal", "-shm", "-journal", "-lock"].into_iter().map(move |suffix| {
         let mut path = real.clone().into_os_string();
@@ -58,7 +62,7 @@ pub(crate) fn files_of(job: &Path) -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// Writes rows in their order.
+/// Writes the wanted rows in their order.
 pub(crate) fn write_rows(job: &Job, target: &Target, wanted: impl Fn(&JobRow) -> bool) -> Result<Written> {
     let mut output = target.open(&job.shapes())?;
     for rows in job.rows() {

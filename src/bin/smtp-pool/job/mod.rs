@@ -1,4 +1,4 @@
-//! `smtp-pool job`: looking at a job, or changing what it has to do, also while it runs.
+//! `smtp-pool job`: shows or changes a job, also while it runs.
 
 mod args;
 mod files;

@@ -1,4 +1,4 @@
-//! Looks at a job, or changes what it has to do.
+//! Shows a job, or changes it.
 
 use std::{collections::BTreeMap, io, path::Path};
 
@@ -92,8 +92,8 @@ fn status(job: &Path, as_json: bool) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Rows that nothing is known of.
-fn unanswered_rows(standing: &JobProgress) -> u64 {
+/// Returns how many rows have no verdict yet.
+fn unanswered_rows(standing: &Standing) -> u64 {
     standing.rows - standing.done() - standing.postponed
 }
 
@@ -115,8 +115,8 @@ fn retry(job: &Path, wanted: &[String]) -> Result<Exit> {
     let wanted: Vec<(Option<Status>, Option<SubStatus>)> = wanted
         .iter()
         .map(|name| match (named(name), serde_json::from_value(name.as_str().into()).ok()) {
-            (None, None) => Err(Failure::usage(format_args!("--status {name}: no such verdict"))
-                .hint("a status or a sub-status of a record, as in unknown or greylisted")),
+            (None, None) => Err(Failure::usage(format_args!("--status {name}: there is no such verdict"))
+                .hint("name a status or a sub-status of a record, as in unknown or greylisted")),
             either => Ok(either),
         })
         .collect::<Result<_>>()?;
@@ -124,7 +124,7 @@ fn retry(job: &Path, wanted: &[String]) -> Result<Exit> {
         wanted.contains(&(Some(record.status), None)) || wanted.contains(&(None, Some(record.sub_status)))
     });
     let rows = rows.map_err(|error| Failure::from(error).within(FileName(&path)))?;
-    print(format_args!("{rows} rows are to be asked again; the command that made the job does so"))?;
+    print(format_args!("{rows} rows are to be asked again; to ask, give the command that made the job"))?;
     Ok(Exit::Done)
 }
 

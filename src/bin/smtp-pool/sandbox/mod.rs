@@ -1,4 +1,4 @@
-//! `smtp-pool sandbox`: a world of mail servers to try things on.
+//! `smtp-pool sandbox`: a world of mail servers for tests of other software.
 
 mod args;
 mod run;

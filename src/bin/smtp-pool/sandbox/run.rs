@@ -18,7 +18,7 @@ pub(crate) struct SandboxPlan {
 }
 
 impl SandboxPlan {
-    /// None if printing the embedded world was all.
+    /// Makes the plan, or prints the built-in world and returns `None`.
     pub(crate) fn new(args: &SandboxArgs) -> Result<Option<Self>> {
         if args.print_world {
             Terminal::out().built_in(World::DEMO).failed_at("standard output")?;
@@ -30,11 +30,11 @@ impl SandboxPlan {
 }
 
 pub(crate) async fn run(plan: SandboxPlan) -> Result<Exit> {
-    let sandbox = Sandbox::start(plan.world).await.failed_at("the sandbox cannot start")?;
+    let sandbox = Sandbox::start(plan.world).await.failed_at("cannot start the sandbox")?;
     let mut stopped = pin!(stop::requested());
     let describing = async { Terminal::out().lines(describe(&sandbox)) };
     select! {
-        // First, so that it listens before anybody is told that it runs.
+        // The servers listen before the output says that they run.
         biased;
         () = &mut stopped => return Ok(Exit::Done),
         written = describing => written.failed_at("standard output")?,
@@ -43,17 +43,17 @@ pub(crate) async fn run(plan: SandboxPlan) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The hosts, and a line of routes for each domain, to paste.
+/// Returns the hosts as comments, and the options `--route` for each domain.
 fn describe(sandbox: &Sandbox) -> String {
     let mut text = String::from("# Hosts\n");
     for (host, addr) in sandbox.hosts() {
         text.push_str(&format!("# {addr}  {host}\n"));
     }
-    text.push_str("# Domains, and where their mail goes: options for `smtp-pool verify`\n");
+    text.push_str("# Routes of the domains: options for `smtp-pool verify`\n");
     let mut lines: Vec<String> = sandbox.routes().map(|(domain, route)| options(domain, route)).collect();
     lines.sort();
     text.push_str(&lines.concat());
-    text.push_str("# Ctrl-C ends it.\n");
+    text.push_str("# Ctrl-C ends the sandbox.\n");
     text
 }
 

@@ -49,7 +49,7 @@ fn no_reply_is_an_error() {
 
 #[test]
 fn replies_of_each_server_are_found_in_its_log() {
-    // A reply that quotes another one keeps the remark of that one.
+    // The remark of a quoted reply stays.
     check(
         "status=bounced (host mx[192.0.2.1] said: 550 5.1.1 <a@b.test>: undeliverable address: host in[192.0.2.2] \
          said: 554 No (in reply to MAIL FROM command) (in reply to RCPT TO command))",
