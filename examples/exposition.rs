@@ -1,10 +1,10 @@
-//! Every metric there is, once, as Prometheus would scrape it: `cargo run --example exposition | promtool check metrics`.
+//! Prints every metric once, as Prometheus scrapes it: `cargo run --example exposition | promtool check metrics`.
 
 use std::{error::Error, io::Write, sync::Arc, time::Duration};
 
 use smtp_pool::metrics::{BreakerState, Gauges, HealthResult, Metrics, Operation, Sizes};
 
-/// A pool; those of this crate register themselves.
+/// Sizes of a pool that does not exist. A real pool registers itself.
 pub(crate) struct Pool;
 
 impl Gauges for Pool {
@@ -13,12 +13,12 @@ impl Gauges for Pool {
     }
 }
 
-/// Metrics with a value in each family, for every value of each label that is known beforehand.
+/// Returns metrics with a sample in each family, for each value of a label that is known in advance.
 pub(crate) fn everything(pool: &Arc<dyn Gauges>) -> Metrics {
     let ms = Duration::from_millis;
     let metrics = Metrics::new();
     metrics.record(Operation::Dns, ms(3));
-    // The second name is what nobody's should be, and some caller's is.
+    // The second name is hostile: a caller may pass any text.
     for (name, pace) in [("mx.example.com", 1), ("back\\slash, \"quote\" and\nline", 40)] {
         let server = metrics.server(name);
         server.watch(Arc::downgrade(pool));

@@ -1,6 +1,6 @@
-//! Is the server well? `cargo run --example health --features sandbox [-- HOST[:PORT]]`.
+//! Shows the health checks of a pool: `cargo run --example health --features sandbox [-- HOST[:PORT]]`.
 
-#![expect(clippy::print_stdout, reason = "an example shows something")]
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 
 mod support;
 
@@ -8,7 +8,7 @@ use std::{error::Error, time::Duration};
 
 use smtp_pool::pool::{HealthManager, Pool};
 
-/// What a readiness endpoint answers: nobody is asked for it, so it may be called as often as one likes.
+/// Returns the HTTP status for a readiness endpoint. It asks no server, so it may be called as often as you like.
 fn ready(pool: &Pool) -> u16 {
     if pool.health().ready { 200 } else { 503 }
 }
@@ -17,12 +17,12 @@ fn ready(pool: &Pool) -> u16 {
 async fn main() -> Result<(), Box<dyn Error>> {
     let (server, _, sandbox) = support::target().await?;
     let pool = Pool::builder().connection_timeout(Duration::from_secs(5)).build()?;
-    // A pool knows the servers that it has been asked for.
+    // A pool checks the servers that it was asked for.
     drop(pool.get(&server).await?);
 
-    // From now on, each is checked once a minute …
+    // Each of them is now checked once a minute …
     let health = HealthManager::new(&pool, Duration::from_secs(60)).start();
-    // … and here at once, so that there is something to see.
+    // … and here at once, so that the example shows a result.
     pool.check_health().await;
     for report in health.results() {
         println!("{report}");

@@ -1,7 +1,7 @@
-//! Tasks that share the connections of a pool: `cargo run --example pool_async --features sandbox`, or with
-//! `-- HOST[:PORT] ADDRESS…` about mailboxes of a server of yours.
+//! Shares the connections of a pool among tasks: `cargo run --example pool_async --features sandbox`, or with `--
+//! HOST[:PORT] ADDRESS…` for mailboxes of a server of yours.
 
-#![expect(clippy::print_stdout, reason = "an example shows something")]
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 
 mod support;
 
@@ -18,7 +18,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (server, addresses, sandbox) = support::target().await?;
     let pool = Pool::builder().max_connections(2).server(Key::parse(&server)?).build()?;
 
-    // Ask: a pool is cheap to clone, and who comes when all connections are lent waits for the next.
+    // Verify. A pool is cheap to clone. If all connections are lent, the next caller waits.
     let mut tasks = JoinSet::new();
     for address in addresses {
         let pool = pool.clone();
@@ -31,14 +31,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     }
 
-    // Send, in the sandbox.
+    // Send a message, in the sandbox.
     if sandbox.is_some() {
         let envelope = Envelope { from: ReversePath::Null, to: vec![Mailbox::parse("ann@good.test")?] };
         let delivery = pool.send(&envelope, b"Subject: Hello\r\n\r\nHello, Ann.\r\n").await;
         println!("sent: {}", delivery.is_complete());
     }
 
-    // Or say what you like: the connection is yours until it is dropped.
+    // Send other commands. The connection belongs to the caller until it is dropped.
     let mut connection = pool.get(&server).await?;
     let reply = connection.command(&Command::Noop).await?;
     println!("{}: {reply}", connection.host());

@@ -1,8 +1,8 @@
-//! Threads that share the connections of a pool, without async: `cargo run --example pool_blocking --features
-//! blocking,sandbox`, or with `-- HOST[:PORT] ADDRESS…` about mailboxes of a server of yours. `SMTP_HELO=…` and all
-//! other settings of the pool are taken from the environment.
+//! Shares the connections of a pool among threads, without async: `cargo run --example pool_blocking --features
+//! blocking,sandbox`, or with `-- HOST[:PORT] ADDRESS…` for mailboxes of a server of yours. It reads the settings of
+//! the pool from the environment, such as `SMTP_HELO=…`.
 
-#![expect(clippy::print_stdout, reason = "an example shows something")]
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 
 mod support;
 
@@ -15,7 +15,7 @@ use smtp_pool::{
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // The sandbox is async; the pool needs no such thing.
+    // The sandbox needs a runtime. The pool does not.
     let runtime = tokio::runtime::Runtime::new()?;
     let (server, addresses, _sandbox) = runtime.block_on(support::target())?;
 

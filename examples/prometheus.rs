@@ -1,7 +1,7 @@
-//! Metrics where Prometheus can scrape them: `cargo run --example prometheus --features sandbox`, or with
-//! `-- HOST[:PORT] ADDRESS…` to go on until it is interrupted.
+//! Serves metrics for Prometheus: `cargo run --example prometheus --features sandbox`, or with `-- HOST[:PORT]
+//! ADDRESS…`, which runs until it is interrupted.
 
-#![expect(clippy::print_stdout, reason = "an example shows something")]
+#![expect(clippy::print_stdout, reason = "an example prints its results")]
 
 mod support;
 
@@ -16,7 +16,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// Answers every request by the metrics. Where your program has an HTTP server, this is one more route of it.
+/// Answers every request with the metrics. In a program with an HTTP server this is one of its routes.
 async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> io::Result<()> {
     loop {
         let (mut peer, _) = listener.accept().await?;
@@ -34,7 +34,7 @@ async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> io::Result<()> {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (server, addresses, sandbox) = support::target().await?;
-    // One `Metrics` for everything that deals with servers.
+    // One `Metrics` serves everything that talks to servers.
     let metrics = Arc::new(Metrics::new());
     let pool = Pool::builder().metrics(Arc::clone(&metrics)).server(Key::parse(&server)?).build()?;
 
@@ -49,7 +49,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 
     if in_sandbox {
-        // What Prometheus would do.
+        // This is the request of Prometheus.
         let mut scrape = TcpStream::connect(address).await?;
         scrape.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
         let mut answer = String::new();

@@ -1,11 +1,11 @@
-//! Who the examples talk to: a server that was named, or else one of the sandbox, inside of the example.
+//! The server that the examples use: one from the command line, or one of the sandbox.
 
 use std::{env, error::Error};
 
 use smtp_pool::sandbox::{Sandbox, World};
 
-/// A server, mailboxes to ask it about, and what keeps it alive: `HOST[:PORT] ADDRESS…` from the command line, or the
-/// sandbox.
+/// Returns a server, mailboxes to verify, and the sandbox if the server runs in it. `HOST[:PORT] ADDRESS…` on the
+/// command line names another server.
 pub(crate) async fn target() -> Result<(String, Vec<String>, Option<Sandbox>), Box<dyn Error>> {
     let mut args = env::args().skip(1);
     if let Some(server) = args.next() {

@@ -1,5 +1,5 @@
-//! Where records go: JSONL or CSV, in our words or those of another service, to a file or standard output, compressed by
-//! the extension.
+//! Writes records as JSONL or CSV, in our format or that of another service, to a file or standard output. The
+//! extension selects the compression.
 
 mod columns;
 mod destination;
@@ -38,7 +38,7 @@ pub(crate) enum OutputFormat {
     Csv,
 }
 
-/// Where to, and how.
+/// The destination and the format of an output.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) destination: Destination,
@@ -56,25 +56,25 @@ impl Target {
         let format = match &*extension {
             "jsonl" | "ndjson" | "json" => OutputFormat::Jsonl,
             "csv" => OutputFormat::Csv,
-            // A pipe or a device has seldom a name that tells.
+            // The name of a pipe or a device seldom tells the format.
             _ if destination.is_stream() => OutputFormat::Jsonl,
             _ => {
                 return Err(Failure::usage(format_args!(
-                    "--output {}: no format is known by this extension",
+                    "--output {}: the extension names no format",
                     destination.name()
                 ))
-                .hint("use .jsonl or .csv, with .gz or .zst behind it if you like"));
+                .hint("use .jsonl or .csv, with .gz or .zst behind it to compress the output"));
             }
         };
         Ok(Self { destination, format, compression, vocab, list_cells: ListCells::default() })
     }
 
-    /// The same, with the cells of the list escaped in CSV if `yes`; those of servers always are.
+    /// Escapes the cells of the list in CSV if `yes`. The cells with text from servers are always escaped.
     pub(crate) fn escape_formulas(self, yes: bool) -> Self {
         Self { list_cells: if yes { ListCells::Escaped } else { ListCells::Unchanged }, ..self }
     }
 
-    /// Begins the output, for rows of these shapes.
+    /// Starts an output for rows of these shapes.
     pub(crate) fn open(&self, shapes: &[Shape]) -> Result<Output> {
         let draft = self.destination.create()?;
         let open = || -> io::Result<Writer> {
@@ -102,7 +102,7 @@ impl Target {
             None => native::FIELDS.to_vec(),
         };
         let is_csv = self.format == OutputFormat::Csv;
-        // What the object of another service holds is known from the object alone.
+        // The object of another service shows which names it takes.
         let columns = Columns::new(shapes, if is_csv || vocab.is_none() { &fields } else { &[] }, is_csv);
         let scratch = Vec::new();
         let mut output = Output { name, is_stream, draft, writer, vocab, list_cells, columns, scratch };
@@ -111,7 +111,7 @@ impl Target {
     }
 }
 
-/// What became of a write.
+/// The result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Written {
     Yes,
@@ -119,7 +119,7 @@ pub(crate) enum Written {
     ReaderClosed,
 }
 
-/// Records on their way out.
+/// An output to which records are written.
 pub(crate) struct Output {
     name: String,
     is_stream: bool,
@@ -137,7 +137,7 @@ enum Writer {
 }
 
 impl Output {
-    /// Writes the header, which is there without any record as well.
+    /// Writes the header, also if no record follows.
     fn begin(&mut self, fields: &[&str]) -> Result<()> {
         let list_cells = self.list_cells;
         let Writer::Csv(csv) = &mut self.writer else { return Ok(()) };
@@ -164,7 +164,7 @@ impl Output {
         self.judge(done)
     }
 
-    /// Passes on what has gathered, for those who watch.
+    /// Writes out the records in the buffer, for readers that watch the output.
     pub(crate) fn flush(&mut self) -> Result<Written> {
         let done = match &mut self.writer {
             Writer::Jsonl(sink) => sink.flush(),
@@ -199,11 +199,11 @@ fn judge(done: io::Result<()>, is_stream: bool, name: &str) -> Result<Written> {
     match done {
         Ok(()) => Ok(Written::Yes),
         Err(error) if is_stream && error.kind() == ErrorKind::BrokenPipe => Ok(Written::ReaderClosed),
-        Err(error) => Err(error).failed_at(format_args!("{name}: cannot be written")),
+        Err(error) => Err(error).failed_at(format_args!("{name} cannot be written")),
     }
 }
 
-/// One object in the words of another service, with the fields of the row behind.
+/// Returns one object in the format of another service, with the fields of the row behind.
 fn object(
     vocab: Vocab,
     line: &OutputRow<'_>,
@@ -239,7 +239,7 @@ fn columns<W: Write>(
     Ok(())
 }
 
-/// A value as a field of CSV: lists with commas in between, and what is not there is empty.
+/// Returns a value as a field of CSV. A list is joined with commas, and a missing value is empty.
 fn plain(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => String::new(),

@@ -1,4 +1,4 @@
-//! What is to be seen while it runs: a live view on a terminal, lines where there is none, or lines of JSON.
+//! The progress on standard error: a live view on a terminal, else lines of text, or lines of JSON.
 
 use std::{
     collections::BTreeMap,
@@ -17,17 +17,17 @@ use smtp_pool::{
 
 use crate::{escape::Escaped, terminal::Terminal};
 
-/// How often a line is said where no line can move.
+/// The pause between lines of text, where the output is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 const JSON_INTERVAL: Duration = Duration::from_secs(1);
-/// Lanes that are shown.
+/// The maximum number of lanes in the live view.
 const SHOWN_LANES: usize = 6;
-/// Lanes that each list of an object names.
+/// The maximum number of lanes in each list of a JSON object.
 const MAX_NAMES: usize = 100;
-/// Over how long the rate is taken.
+/// The period that the rate is measured over.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
 
-/// What of it is shown.
+/// The kind of progress that is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ProgressMode {
     None,
@@ -35,12 +35,12 @@ pub(crate) enum ProgressMode {
     Json,
 }
 
-/// How it stands at a moment.
+/// The state of a run at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct RunProgress {
     pub(crate) verdicts: BTreeMap<SubStatus, u64>,
     pub(crate) postponed: u64,
-    /// How many rows there are, and whether that is certain.
+    /// The number of rows, and whether it is final.
     pub(crate) total: Option<(u64, bool)>,
     pub(crate) lanes: Vec<LaneStatus>,
 }
@@ -51,7 +51,7 @@ impl RunProgress {
     }
 }
 
-/// Standard error, shared by the progress and everything else that is said. Cheap to clone.
+/// Standard error, which the progress and all messages share. Cloning it is cheap.
 #[derive(Clone, Debug)]
 pub(crate) struct Screen {
     progress: ProgressMode,
@@ -59,10 +59,10 @@ pub(crate) struct Screen {
     meter: Arc<Mutex<RateMeter>>,
 }
 
-/// How fast it goes, and when something was last said.
+/// Measures the rate, and remembers when the last line was printed.
 #[derive(Debug, Default)]
 struct RateMeter {
-    /// The oldest first, over [`RATE_WINDOW`].
+    /// Times with the rows done by then, the oldest first, over [`RATE_WINDOW`].
     marks: std::collections::VecDeque<(Instant, u64)>,
     said: Option<Instant>,
 }
@@ -89,24 +89,24 @@ impl Screen {
         Self { progress, bar, meter: Arc::default() }
     }
 
-    /// Writes one line above the progress, whatever is in it.
+    /// Writes one line above the progress. Its values are escaped.
     pub(crate) fn print_line(&self, line: impl fmt::Display) {
-        // Where standard error is gone there is nobody left to tell.
+        // If standard error is closed, the message cannot be reported anywhere.
         self.bar.suspend(|| drop(Terminal::err().line(line)));
     }
 
-    /// Writes text of several lines that were made here, as tables.
+    /// Writes text of several lines, such as tables.
     pub(crate) fn print_lines(&self, text: impl fmt::Display) {
         self.bar.suspend(|| drop(Terminal::err().lines(text)));
     }
 
-    /// Says what is wrong with rows.
-    pub(crate) fn reporter(&self) -> RowFaultCallback {
+    /// Returns a function that reports faults of rows.
+    pub(crate) fn reporter(&self) -> Report {
         let screen = self.clone();
         Box::new(move |source, line, fault| screen.print_line(format_args!("{source}:{line}: {fault}")))
     }
 
-    /// Shows how it stands; `last` if it will not change any more.
+    /// Shows the state of the run. `last` means that it is final.
     pub(crate) fn show(&self, run: &RunProgress, last: bool) {
         let mut meter = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
@@ -137,9 +137,9 @@ impl Screen {
     }
 }
 
-/// How long it will take: by the pace of all, and no less than the slowest lane needs for what it has, at its pace or, if
-/// that is less, at what the limits of its provider allow in the long run. There is no pace yet at a provider that is to
-/// be asked ten times an hour; there is a limit. A host that is too slow needs no longer than until it is given up.
+/// Estimates the time that is left, from the rate of the whole run. It is at least what the slowest lane needs.
+///
+/// A lane that is asked ten times an hour has no measured rate yet. It has a limit, and the lower of the two counts.
 fn eta(run: &RunProgress, rate: f64) -> Option<Duration> {
     let (total, _) = run.total?;
     let left = total.saturating_sub(run.done());
@@ -148,7 +148,7 @@ fn eta(run: &RunProgress, rate: f64) -> Option<Duration> {
     Duration::try_from_secs_f64(needs).ok().filter(|_| left > 0)
 }
 
-/// The seconds that a lane needs for what waits, as far as can be told. A host that is too slow is given up before.
+/// Estimates the seconds that a lane needs for its waiting addresses. A host that is too slow is given up earlier.
 fn lane_needs(lane: &LaneStatus) -> Option<f64> {
     let meter = Some(lane.rate).filter(|rate| *rate > 0.0);
     let rate = meter.into_iter().chain(lane.most).reduce(f64::min);
@@ -169,7 +169,7 @@ fn head(run: &RunProgress) -> String {
     }
 }
 
-/// One line.
+/// Returns the progress as one line.
 fn line(run: &RunProgress, rate: f64) -> String {
     let mut line = format!("{} · {}/s", head(run), HumanCount(rate as u64));
     if let Some(eta) = eta(run, rate) {
@@ -188,7 +188,7 @@ fn line(run: &RunProgress, rate: f64) -> String {
     line
 }
 
-/// A bar, if there is something to measure it by.
+/// Returns a progress bar, if the number of rows is known.
 fn bar(run: &RunProgress) -> Option<String> {
     const WIDTH: u64 = 40;
     let (total, _) = run.total.filter(|(total, _)| *total > 0)?;
@@ -197,7 +197,7 @@ fn bar(run: &RunProgress) -> Option<String> {
     Some(format!("{}{} {percent:.1} %", "█".repeat(filled), "░".repeat(WIDTH as usize - filled)))
 }
 
-/// The whole view: a bar, a line, and the lanes that matter.
+/// Returns the live view: a bar, a line, and the lanes that matter.
 fn text(run: &RunProgress, rate: f64, bar: Option<String>) -> String {
     let mut text = match bar {
         Some(bar) => format!("{bar}\n{}", line(run, rate)),
@@ -223,7 +223,7 @@ fn text(run: &RunProgress, rate: f64, bar: Option<String>) -> String {
     text
 }
 
-/// The blocked first, then those that need the longest for what they have.
+/// Returns the blocked lanes first, and then those that need the most time.
 fn lanes_that_matter(lanes: &[LaneStatus]) -> Vec<&LaneStatus> {
     let need = |lane: &LaneStatus| lane_needs(lane).unwrap_or(lane.waiting as f64 * 10.0);
     let blocked = |lane: &LaneStatus| matches!(lane.state, LaneState::Blocked(_));

@@ -1,4 +1,4 @@
-//! The closing tables: verdicts, and how long everything took; and what servers did that people should know.
+//! The tables at the end of a run: verdicts and latencies. Below them stand refusals that verdicts do not show.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,10 +14,10 @@ use smtp_pool::{
 
 use crate::escape::Escaped;
 
-/// Lanes that are named.
+/// The maximum number of lanes in a list.
 const MAX_LANES: usize = 20;
 
-/// How many there were of each verdict.
+/// The number of rows of each verdict.
 #[derive(Debug, Default)]
 pub(crate) struct VerdictCounts {
     counts: BTreeMap<(Status, SubStatus), u64>,
@@ -51,7 +51,7 @@ impl VerdictCounts {
     }
 }
 
-/// The name of a verdict, as in the records.
+/// Returns the name of a verdict, as in the records.
 pub(crate) fn variant_name(value: &impl Serialize) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(variant_name)) => variant_name,
@@ -59,7 +59,7 @@ pub(crate) fn variant_name(value: &impl Serialize) -> String {
     }
 }
 
-/// Both tables, as one text; `done` of the tally were done in the time.
+/// Returns both tables as one text. `done` is the number of verdicts of this run, and `elapsed` its duration.
 pub(crate) fn tables(counts: &VerdictCounts, done: u64, snapshot: &Snapshot, elapsed: Duration) -> String {
     let mut text = verdicts(counts);
     if snapshot.latencies().next().is_some() {
@@ -87,7 +87,7 @@ pub(crate) fn verdicts(counts: &VerdictCounts) -> String {
     table.trim_fmt()
 }
 
-/// What a lane refused, and verdicts do not tell: the sender, or everybody for a while.
+/// Refusals of a lane that verdicts do not show: of the sender, or of every recipient for a while.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LaneRefusals<'a> {
     pub(crate) lane: &'a str,
@@ -95,17 +95,14 @@ pub(crate) struct LaneRefusals<'a> {
     pub(crate) harvest_defences: u32,
 }
 
-/// Names the lanes that refused the sender, or everybody for a while. Empty, or several lines.
+/// Returns a list of the lanes that refused the sender, or every recipient for a while. It is empty, or several lines.
 pub(crate) fn refusal_notes(lanes: &[LaneRefusals<'_>], from: &ReversePath) -> String {
     let mut refused: Vec<_> = lanes.iter().filter(|lane| lane.sender_refusals > 0).collect();
     refused.sort_by_key(|lane| std::cmp::Reverse(lane.sender_refusals));
     let refused = refused.iter().map(|lane| (*lane, format!("{} answers", HumanCount(lane.sender_refusals))));
     let head = match from.as_str() {
-        "" => {
-            "servers refused the null sender, MAIL FROM:<>; --from names a mailbox of your own in its place:"
-                .into()
-        }
-        from => format!("servers refused the sender of --from, {from}:"),
+        "" => "servers refused the null sender, MAIL FROM:<>; name a mailbox of your own with --from:".into(),
+        from => format!("servers refused the sender {from} of --from:"),
     };
     let mut text = lane_list(&head, refused);
     let times = |lane: &LaneRefusals<'_>| match lane.harvest_defences {
@@ -114,13 +111,13 @@ pub(crate) fn refusal_notes(lanes: &[LaneRefusals<'_>], from: &ReversePath) -> S
     };
     let defended = lanes.iter().filter(|lane| lane.harvest_defences > 0).map(|lane| (lane, times(lane)));
     text.push_str(&lane_list(
-        "servers refused everybody as unknown, as defences against directory harvesting do; these refusals do not count:",
+        "servers refused every recipient as unknown, a defence against directory harvesting; these refusals do not count:",
         defended,
     ));
     text
 }
 
-/// A head and the lanes under it, if there are any.
+/// Returns a head with the lanes under it, or nothing if there are no lanes.
 fn lane_list<'a>(head: &str, lanes: impl Iterator<Item = (&'a LaneRefusals<'a>, String)>) -> String {
     let mut lines: Vec<_> =
         lanes.map(|(lane, what)| Escaped(format_args!("  {}: {what}", lane.lane)).to_string()).collect();
@@ -145,7 +142,7 @@ fn latencies(snapshot: &Snapshot) -> String {
     table.trim_fmt()
 }
 
-/// A table with words in its first columns and numbers in the others.
+/// Returns a table with words in its first columns and numbers in the others.
 pub(crate) fn table(header: &[&str], words: usize) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header);
@@ -158,7 +155,7 @@ pub(crate) fn table(header: &[&str], words: usize) -> Table {
     table
 }
 
-/// Three digits, and the unit that fits.
+/// Returns the duration with three digits and a suitable unit.
 pub(crate) fn format_duration(duration: Duration) -> String {
     let (value, unit) = match duration.as_secs_f64() {
         s if s < 1e-3 => (s * 1e6, "µs"),
@@ -177,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_have_three_digits() {
+    fn durations_have_three_digits() {
         let spans =
             [(950, "950 µs"), (1_234, "1.23 ms"), (45_678, "45.7 ms"), (1_500_000, "1.50 s"), (0, "0.00 µs")];
         for (micros, text) in spans {

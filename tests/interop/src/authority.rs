@@ -1,18 +1,18 @@
-//! An authority that signs for the hosts of the tests, and that nobody else trusts.
+//! A certificate authority for the servers of the tests, which no other program trusts.
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
-/// The domain that all servers of the tests are in.
+/// The domain of all servers of the tests.
 const HOSTS: &str = "*.interop.test";
 
-/// A root certificate and its key; each one is another.
+/// A root certificate and its key. Each authority has its own.
 #[derive(Debug)]
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    /// Makes one.
+    /// Makes an authority.
     #[must_use]
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
@@ -22,13 +22,13 @@ impl Authority {
         Self { issuer: CertifiedIssuer::self_signed(params, key).expect("a root certificate") }
     }
 
-    /// The root certificate.
+    /// Returns the root certificate.
     #[must_use]
     pub fn pem(&self) -> String {
         self.issuer.pem()
     }
 
-    /// A key and a certificate for the servers, in the order that `smtpd_tls_chain_files` wants.
+    /// Returns a key and a certificate for the servers, in the order that `smtpd_tls_chain_files` needs.
     pub(crate) fn chain(&self) -> String {
         let key = KeyPair::generate().expect("a key pair");
         let leaf = CertificateParams::new([HOSTS.to_owned()])

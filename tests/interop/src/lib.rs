@@ -1,6 +1,7 @@
-//! Real mail servers, and a name server, on loopback, for tests: started, fed with users, watched, and gone when dropped.
+//! Real mail servers and a name server on loopback, for tests. A server is started with its users, observed, and killed
+//! when it is dropped.
 //!
-//! Everything here panics, with a reason, where a test could only fail.
+//! Every function here panics with the reason if a test could only fail.
 
 mod authority;
 mod exim;

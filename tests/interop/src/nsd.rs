@@ -1,4 +1,4 @@
-//! NSD, an authoritative name server: a zone with every kind of MX record, and one that it cannot load.
+//! NSD, an authoritative name server. It has a zone with every kind of MX record, and a zone that it cannot load.
 
 use std::{
     fs,
@@ -18,13 +18,13 @@ use crate::{
     postfix::{fill, source},
 };
 
-/// Outside of the PATH of some shells.
+/// The paths to try, because some shells have no `/usr/sbin` in their PATH.
 const NSD: [&str; 3] = ["nsd", "/usr/sbin/nsd", "/usr/local/sbin/nsd"];
 const DEADLINE: Duration = Duration::from_secs(30);
-/// Any question will do: the header and the name `test` of type SOA, behind the length that TCP wants.
+/// A query for the SOA record of `test`, behind the length that TCP needs. Any query would do.
 const QUESTION: &[u8] = b"\0\x16\0\x01\0\0\0\x01\0\0\0\0\0\0\x04test\0\0\x06\0\x01";
 
-/// A running NSD; killed and wiped away when dropped.
+/// A running NSD. It is killed and its files are deleted when it is dropped.
 #[derive(Debug)]
 pub struct Nsd {
     server: Child,
@@ -33,10 +33,10 @@ pub struct Nsd {
 }
 
 impl Nsd {
-    /// Starts it with the zones in `nsd/`.
+    /// Starts NSD with the zones in `nsd/`.
     ///
     /// # Panics
-    /// It is not installed, or does not start.
+    /// NSD is not installed, or does not start.
     #[must_use]
     pub fn start() -> Self {
         let dir = tempfile::Builder::new().prefix("smtp-pool-nsd-").tempdir().expect("a temporary directory");
@@ -65,7 +65,7 @@ impl Nsd {
         nsd
     }
 
-    /// Where it listens, over UDP and TCP.
+    /// Returns its address, for UDP and TCP.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr

@@ -1,4 +1,4 @@
-//! aiosmtpd, a server in Python that offers no PIPELINING.
+//! aiosmtpd, a server in Python without PIPELINING.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -13,14 +13,14 @@ use crate::{
     postfix::{routes, source},
 };
 
-/// How aiosmtpd behaves.
+/// The behaviour of aiosmtpd.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AiosmtpdOptions {
-    /// How often each command may be sent in a session; then comes 421 and the end.
+    /// How often a session may send each command. Then the server answers 421 and closes.
     pub command_call_limit: Option<u32>,
 }
 
-/// A running aiosmtpd; killed when dropped.
+/// A running aiosmtpd. It is killed when it is dropped.
 #[derive(Debug)]
 pub struct Aiosmtpd {
     server: Child,
@@ -28,10 +28,10 @@ pub struct Aiosmtpd {
 }
 
 impl Aiosmtpd {
-    /// Starts it with the users of `world`.
+    /// Starts aiosmtpd with the users of `world`.
     ///
     /// # Panics
-    /// It is not installed, or does not start.
+    /// aiosmtpd is not installed, or does not start.
     #[must_use]
     pub fn start(world: &World, options: AiosmtpdOptions) -> Self {
         let server = Command::new("python3")
@@ -41,7 +41,7 @@ impl Aiosmtpd {
             .spawn();
         let Ok(mut server) = server else { panic!("there is no python3, which aiosmtpd runs in") };
         let stdin = server.stdin.as_mut().expect("a pipe");
-        // Its end may come first, which the missing port tells as well.
+        // The process may have ended before. Then the port is missing, too.
         let _ = writeln!(stdin, "{}", config(world, options));
         let mut port = String::new();
         let stdout = server.stdout.as_mut().expect("a pipe");
@@ -53,13 +53,13 @@ impl Aiosmtpd {
         Self { server, addr: (Ipv4Addr::LOCALHOST, port).into() }
     }
 
-    /// The ways to the domains of the world, by way of it.
+    /// Returns routes for the domains of the world that lead to this server.
     #[must_use]
     pub fn routes(&self) -> Routes {
         routes(|_| self.addr)
     }
 
-    /// It as an exchanger to connect to.
+    /// Returns the server as an endpoint.
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {
         Endpoint { host: "mx1.interop.test".into(), addrs: vec![self.addr] }
@@ -74,7 +74,22 @@ impl Drop for Aiosmtpd {
 }
 
 fn config(world: &World, options: AiosmtpdOptions) -> String {
-    let mut config = world.directory();
-    config["command_call_limit"] = options.command_call_limit.into();
-    config.to_string()
+    let users = world.users(&crate::world::LISTED);
+    let users: Vec<&str> = users.lines().filter_map(|line| Some(line.split_once(' ')?.0)).collect();
+    let access = world.access();
+    // `REJECT` is a word of Postfix alone.
+    let coded = |(_, action): &(&str, &str)| action.starts_with(|first: char| first.is_ascii_digit());
+    let refused: serde_json::Map<_, _> = access
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .filter(coded)
+        .map(|(address, action)| (address.to_owned(), action.into()))
+        .collect();
+    serde_json::json!({
+        "users": users,
+        "catch_all": CATCH_ALL,
+        "refused": refused,
+        "command_call_limit": options.command_call_limit,
+    })
+    .to_string()
 }

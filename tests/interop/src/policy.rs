@@ -1,4 +1,4 @@
-//! Greylisting, as a policy service that Postfix asks (SMTPD_POLICY_README).
+//! Greylisting, as a policy service for Postfix (SMTPD_POLICY_README).
 
 use std::{
     collections::HashMap,
@@ -14,9 +14,9 @@ use tokio::{
     task::JoinSet,
 };
 
-/// A policy service that puts off each (client address, sender, recipient) until `delay` after it first came.
+/// A policy service that defers each (client address, sender, recipient) until `delay` after its first attempt.
 ///
-/// It serves as long as it lives.
+/// It runs until it is dropped.
 #[derive(Debug)]
 pub struct Greylist {
     port: u16,
@@ -33,7 +33,7 @@ struct Seen {
 }
 
 impl Greylist {
-    /// Starts it; `action` is what Postfix is told to do with those who came too early (access(5)).
+    /// Starts the service. `action` is the access(5) action for an attempt that is too early.
     pub async fn start(delay: Duration, action: &'static str) -> Self {
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port for the policy service");
@@ -44,20 +44,20 @@ impl Greylist {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let seen = Arc::clone(&seen);
-                // A connection that breaks is Postfix' affair: it connects again.
+                // Postfix connects again if a connection breaks.
                 connections.spawn(async move { drop(serve(stream, &seen).await) });
             }
         });
         Self { port, _server: server }
     }
 
-    /// Where it listens, on loopback.
+    /// Returns its port on loopback.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 }
 
-/// Requests of `name=value` lines, each ended by an empty line; one action in answer to each.
+/// Answers each request with one action. A request has `name=value` lines, and ends with an empty line.
 async fn serve(stream: TcpStream, seen: &Seen) -> io::Result<()> {
     let mut stream = BufReader::new(stream);
     let (mut request, mut line) = (HashMap::new(), String::new());

@@ -1,4 +1,4 @@
-//! Postfix: an instance of its own, with its own configuration, queue, ports and log.
+//! An instance of Postfix with its own configuration, queue, ports and log.
 
 use std::{
     fs,
@@ -19,19 +19,19 @@ use crate::{
     world::{self, ALIAS_DOMAINS, LOCAL_DOMAINS, RELAY_DOMAINS, VIRTUAL_DOMAINS},
 };
 
-/// The default of smtpd_soft_error_limit: from here on Postfix delays each reply of the session by a second.
+/// The default of smtpd_soft_error_limit. From here on Postfix delays each reply of the session by 1 s.
 pub const MAX_ERRORS: u32 = 10;
 
-/// Whom virtual(8) writes mailboxes as: nobody, and at any rate not root.
+/// The user that virtual(8) writes mailboxes as, which must not be root.
 const MAILBOX_OWNER: u32 = 65_534;
-/// Outside of the PATH of some root shells.
+/// The paths to try, because some root shells have no `/usr/sbin` in their PATH.
 const POSTFIX: [&str; 3] = ["postfix", "/usr/sbin/postfix", "/usr/local/sbin/postfix"];
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A port of the exchanger, and what is special about it; `postfix/master.cf` has the details.
+/// A port of the server with its own behaviour. `postfix/master.cf` has the details.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
-    /// Nothing: STARTTLS is offered.
+    /// The normal behaviour: STARTTLS is offered.
     Mx,
     /// No STARTTLS.
     Plain,
@@ -39,21 +39,21 @@ pub enum Service {
     Implicit,
     /// No TLS 1.3.
     Tls12,
-    /// Greylisting, unknown users refused at once.
+    /// Greylisting of known users. Unknown users are refused at once.
     Greylist,
-    /// Greylisting of unknown users as well.
+    /// Greylisting of known and unknown users.
     GreyAll,
-    /// The client is on a blocklist, said in answer to RCPT.
+    /// The client is on a blocklist, which the reply to RCPT says.
     Blocked,
-    /// The client is on a blocklist, said in the banner.
+    /// The client is on a blocklist, which the banner says.
     Shut,
-    /// No null sender.
+    /// The null sender is refused.
     NoNull,
-    /// Five recipients in a transaction.
+    /// A transaction may have five recipients.
     Few,
-    /// The directory of users is down.
+    /// The directory of users is not available.
     Down,
-    /// A client that says nothing for a second is sent away.
+    /// A client that is silent for 1 s is disconnected.
     Brief,
 }
 
@@ -72,7 +72,7 @@ const SERVICES: [(Service, &str); 12] = [
     (Service::Brief, "brief"),
 ];
 
-/// A running Postfix; killed and wiped away when dropped.
+/// A running Postfix. It is killed and its files are deleted when it is dropped.
 #[derive(Debug)]
 pub struct Postfix {
     dir: TempDir,
@@ -106,7 +106,7 @@ impl Postfix {
         );
         let dir =
             tempfile::Builder::new().prefix("smtp-pool-postfix-").tempdir().expect("a temporary directory");
-        // The daemons run as another user.
+        // The daemons run as another user, which must be able to enter the folder.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
         let ports = SERVICES.map(|(service, _)| (service, port::free()));
         let postfix = Self { dir, ports: ports.into(), authority: Authority::new() };
@@ -119,7 +119,7 @@ impl Postfix {
         let mail = self.dir.path().join("mail");
         fs::create_dir_all(&mail).expect("a directory for mail");
         chown(&mail, Some(MAILBOX_OWNER), Some(MAILBOX_OWNER)).expect("chown");
-        // What is inside of it Postfix creates.
+        // Postfix creates the folders in the queue.
         fs::create_dir_all(self.dir.path().join("queue")).expect("a directory for the queue");
         fs::create_dir_all(self.config_dir()).expect("a directory for the configuration");
         let dir = self.dir.path().to_str().expect("a path in UTF-8").to_owned();
@@ -151,18 +151,18 @@ impl Postfix {
         fs::write(self.config_dir().join(name), text).expect("writing the configuration");
     }
 
-    /// Starts it, for the first time or after [`kill`](Self::kill).
+    /// Starts Postfix, for the first time or after [`kill`](Self::kill).
     ///
     /// # Panics
     /// Postfix is not installed, or does not start.
     pub fn run(&self) {
-        // It says what went wrong on a terminal only; without one, in the log.
+        // Postfix writes errors of the start to a terminal, or else to the log.
         let done = self.postfix("start");
         let log = self.log();
         assert!(done, "Postfix does not start:\n{}", log.text());
     }
 
-    /// Stops it as an administrator does: sessions are cut.
+    /// Stops Postfix as an administrator does, which closes all sessions.
     pub fn stop(&self) {
         assert!(self.postfix("stop"), "Postfix does not stop:\n{}", self.log().text());
     }
@@ -171,7 +171,7 @@ impl Postfix {
         for program in POSTFIX {
             let mut postfix = Command::new(program);
             postfix.arg("-c").arg(self.config_dir()).arg(command);
-            // No terminal and no pipe of ours: the daemons would hold them open.
+            // The daemons must not inherit a terminal or a pipe of ours, which they would keep open.
             postfix.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             if let Ok(status) = postfix.status() {
                 return status.success();
@@ -183,14 +183,14 @@ impl Postfix {
         );
     }
 
-    /// Kills every process of it at once.
+    /// Kills all processes of this instance at once.
     ///
     /// # Panics
     /// It does not run.
     pub fn kill(&self) {
         let killed = self.master().is_some_and(|pid| kill_process_group(pid, Signal::KILL).is_ok());
         assert!(killed, "Postfix is not running:\n{}", self.log().text());
-        // The dead leave their ports before anybody can count on it, not their lock.
+        // A killed process frees its ports after an unknown time, but its lock at once.
         let started = Instant::now();
         while self.is_running() && started.elapsed() < DEADLINE {
             thread::sleep(Duration::from_millis(5));
@@ -201,13 +201,13 @@ impl Postfix {
         self.master().is_some_and(|pid| rustix::process::test_kill_process_group(pid).is_ok())
     }
 
-    /// The master, which leads the group of all its processes.
+    /// Returns the master process, which leads the group of all processes.
     fn master(&self) -> Option<Pid> {
         let pid = fs::read_to_string(self.dir.path().join("queue/pid/master.pid")).ok()?;
         Pid::from_raw(pid.trim().parse().ok()?)
     }
 
-    /// Where a service listens.
+    /// Returns the address of a service.
     ///
     /// # Panics
     /// Never: each service has a port.
@@ -217,31 +217,32 @@ impl Postfix {
         (Ipv4Addr::LOCALHOST, *port).into()
     }
 
-    /// A service as an exchanger to connect to.
+    /// Returns a service as an endpoint.
     #[must_use]
     pub fn endpoint(&self, service: Service) -> Endpoint {
         endpoint("mx1.interop.test", self.addr(service))
     }
 
-    /// The ways to the domains of the world, by way of a service.
+    /// Returns routes for the domains of the world that lead to a service.
     #[must_use]
     pub fn routes(&self, service: Service) -> Routes {
         self.routes_by(|_| service)
     }
 
-    /// The ways to the domains of the world, by way of a service for each of its exchangers.
+    /// Returns routes for the domains of the world, with a service for each of its mail servers.
     #[must_use]
     pub fn routes_by(&self, service: impl Fn(&str) -> Service) -> Routes {
         routes(|host| self.addr(service(host)))
     }
 
-    /// The authority that signed its certificate.
+    /// Returns the authority that signed its certificate.
     #[must_use]
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// The messages in the mailbox of a user of a virtual domain, oldest first as far as names tell.
+    /// Returns the messages in the mailbox of a user of a virtual domain, the oldest first as far as file names show
+    /// it.
     #[must_use]
     pub fn mailbox(&self, address: &str) -> Vec<Vec<u8>> {
         let dir = self.dir.path().join("mail").join(address).join("new");
@@ -251,18 +252,18 @@ impl Postfix {
         paths.iter().map(|path| fs::read(path).expect("a message in the mailbox")).collect()
     }
 
-    /// What it has logged so far.
+    /// Returns the log so far.
     #[must_use]
     pub fn log(&self) -> Log {
-        // None while nothing has been logged.
+        // Without any entry there is no file.
         Log(fs::read(self.dir.path().join("mail.log"))
             .map_or_else(|error| error.to_string(), |log| String::from_utf8_lossy(&log).into_owned()))
     }
 
-    /// The log once every session is over.
+    /// Returns the log when every session has ended.
     ///
     /// # Panics
-    /// Sessions are still open after half a minute.
+    /// Sessions are still open after 30 s.
     #[must_use]
     pub fn log_at_rest(&self) -> Log {
         let started = Instant::now();
@@ -284,13 +285,13 @@ impl Postfix {
 impl Drop for Postfix {
     fn drop(&mut self) {
         if let Some(pid) = self.master() {
-            // It may have ended by itself, or by the test's hand.
+            // The test may have stopped it.
             let _ = kill_process_group(pid, Signal::KILL);
         }
     }
 }
 
-/// Ways to the domains of the world, under several names as several exchangers have, by the address of each.
+/// Returns routes for the domains of the world. A server with several names has an address for each.
 pub(crate) fn routes(addr: impl Fn(&str) -> SocketAddr) -> Routes {
     let mut routes = Routes::new();
     for (domain, host) in world::exchangers() {
@@ -306,7 +307,7 @@ fn endpoint(host: &str, addr: SocketAddr) -> Endpoint {
     Endpoint { host: host.into(), addrs: vec![addr] }
 }
 
-/// Replaces every `@name@`.
+/// Replaces every `@name@` in the template.
 pub(crate) fn fill(template: &str, values: &[(&str, String)]) -> String {
     let mut text = template.to_owned();
     for (name, value) in values {
@@ -315,17 +316,17 @@ pub(crate) fn fill(template: &str, values: &[(&str, String)]) -> String {
     text
 }
 
-/// Values that are paths of maildirs instead of addresses.
+/// Replaces each value by the path of a maildir.
 fn maildirs(users: &str) -> String {
     let path = |line: &str| line.split_once(' ').map(|(user, _)| format!("{user} {user}/\n"));
     users.lines().filter_map(path).collect()
 }
 
-/// Postfix's own account of what happened.
+/// The log of Postfix.
 #[derive(Clone, Debug)]
 pub struct Log(String);
 
-/// What a log says when a session ends otherwise than by QUIT, or is punished.
+/// Parts of log lines for a session that ended without QUIT, or that Postfix slowed down.
 const COMPLAINTS: [&str; 6] = [
     "too many errors",
     "lost connection",
@@ -336,40 +337,40 @@ const COMPLAINTS: [&str; 6] = [
 ];
 
 impl Log {
-    /// All of it.
+    /// Returns the whole log.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.0
     }
 
-    /// The end of it, for messages.
+    /// Returns the end of the log, for messages.
     #[must_use]
     pub fn tail(&self) -> &str {
         let from = self.0.len().saturating_sub(4000);
         &self.0[self.0.ceil_char_boundary(from)..]
     }
 
-    /// How many lines have `words`.
+    /// Returns how many lines have `words`.
     #[must_use]
     pub fn count(&self, words: &str) -> usize {
         self.0.lines().filter(|line| line.contains(words)).count()
     }
 
-    /// Lines that speak of a client that did not behave.
+    /// Returns the lines about clients with bad behaviour.
     #[must_use]
     pub fn complaints(&self) -> Vec<&str> {
         let lines = self.0.lines().filter(|line| line.contains("/smtpd["));
         lines.filter(|line| COMPLAINTS.iter().any(|words| line.contains(words))).collect()
     }
 
-    /// Sessions that ended other than by QUIT.
+    /// Returns the lines about sessions that ended without QUIT.
     #[must_use]
     pub fn unfinished(&self) -> Vec<&str> {
         let ends = self.0.lines().filter(|line| line.contains(": disconnect from "));
         ends.filter(|line| !line.contains(" quit=1 ")).collect()
     }
 
-    /// How often MAIL was accepted.
+    /// Returns how often MAIL was accepted.
     #[must_use]
     pub fn transactions(&self) -> u32 {
         let ends =
@@ -377,7 +378,7 @@ impl Log {
         ends.filter_map(|(_, tally)| tally.split([' ', '/']).next()?.parse::<u32>().ok()).sum()
     }
 
-    /// How many recipients were refused, by the tally at the end of each session.
+    /// Returns how many recipients were refused, by the summary line of each session.
     #[must_use]
     pub fn refused(&self) -> usize {
         let ends =
@@ -389,24 +390,24 @@ impl Log {
         ends.filter_map(|(_, tally)| refused(tally)).sum()
     }
 
-    /// How many commands were refused in each session.
+    /// Returns how many commands were refused in each session.
     #[must_use]
     pub fn errors(&self) -> Vec<u32> {
         let ends = self.0.lines().filter_map(|line| Some(line.split_once(": disconnect from ")?.1));
         ends.map(|tally| {
-            // `mail=1 rcpt=90/99`: of 99, 90 were accepted.
+            // `mail=1 rcpt=90/99`: of 99 commands, 90 were accepted.
             let refused = tally.split(' ').filter_map(|item| {
                 let (good, all) = item.split_once('=')?.1.split_once('/')?;
                 all.parse::<u32>().ok()?.checked_sub(good.parse().ok()?)
             });
-            // `commands=92/101` sums up.
+            // `commands=92/101` is the sum.
             refused.max().unwrap_or(0)
         })
         .collect()
     }
 }
 
-/// The path of a file beside the sources of these tests.
+/// Returns the path of a file in the folder of these tests.
 pub(crate) fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }

@@ -1,4 +1,4 @@
-//! Who exists: domains of every class, mailboxes in every condition, and the verdict that each address deserves.
+//! The users and domains: mailboxes in every state, and the right verdict on each address.
 
 use std::collections::BTreeSet;
 
@@ -12,53 +12,53 @@ pub(crate) const RELAY_DOMAINS: [&str; 2] = ["branch.test", "backup.test"];
 /// Domains with a directory of users.
 pub(crate) const LISTED: [&str; 7] =
     ["office.test", "campus.test", "shop.test", "club.test", "firm.test", "brand.test", "branch.test"];
-/// Domains that accept anything: a mailbox for all, and a backup exchanger that knows nobody.
+/// Domains that accept any address: one with a mailbox for all, and one with a backup server that knows no user.
 pub(crate) const CATCH_ALL: [&str; 2] = ["any.test", "backup.test"];
-/// A domain whose MX points to us without our knowing.
+/// A domain whose MX record names our server, which does not serve it.
 const FOREIGN: &str = "elsewhere.test";
 const NO_DOMAIN: &str = "nowhere.test";
 const NULL_MX: &str = "silent.test";
 
-/// What an address is.
+/// The kind of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
-    /// A user.
+    /// A known user.
     Known,
-    /// A user, with a `+tag`.
+    /// A known user, with a `+tag`.
     Tagged,
-    /// A user, in capitals.
+    /// A known user, in capital letters.
     Shouted,
-    /// A user whose name needs SMTPUTF8.
+    /// A known user whose name needs SMTPUTF8.
     Accented,
-    /// A role, which is a user as well.
+    /// A role, which is a known user as well.
     Role,
-    /// Nobody.
+    /// An unknown user.
     Unknown,
-    /// Nobody, with a name that needs quotes.
+    /// An unknown user whose name needs quotes.
     UnknownQuoted,
-    /// Nobody, with a name that needs SMTPUTF8.
+    /// An unknown user whose name needs SMTPUTF8.
     UnknownAccented,
-    /// Nobody, at a domain that accepts anything.
+    /// An unknown user at a domain that accepts any address.
     CatchAll,
-    /// A user over quota, for the time being.
+    /// A user over quota, refused with a temporary reply.
     Full,
-    /// A user over quota, refused for good.
+    /// A user over quota, refused with a permanent reply.
     FullForGood,
-    /// A user who has been locked out.
+    /// A user whose account is disabled.
     Disabled,
     /// A user who is refused without a reason.
     Rejected,
-    /// At a domain that the exchanger does not serve.
+    /// An address at a domain that the server does not serve.
     Foreign,
-    /// At a domain that does not exist.
+    /// An address at a domain that does not exist.
     NoDomain,
-    /// At a domain that takes no mail.
+    /// An address at a domain that takes no mail.
     NullMx,
-    /// Not an address.
+    /// A text that is no address.
     Malformed,
 }
 
-/// How many of a hundred.
+/// The share of each kind in percent.
 const MIX: [(Kind, usize); 17] = [
     (Kind::Known, 35),
     (Kind::Tagged, 3),
@@ -79,17 +79,17 @@ const MIX: [(Kind, usize); 17] = [
     (Kind::Malformed, 3),
 ];
 
-/// An address, and what it is.
+/// An address and its kind.
 #[derive(Clone, Debug)]
 pub struct Address {
     /// The address.
     pub text: String,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
 }
 
 impl Kind {
-    /// The verdict that it deserves from the exchanger as `postfix/main.cf` sets it up.
+    /// Returns the right verdict from the server of `postfix/main.cf`.
     #[must_use]
     pub fn verdict(self) -> (Status, SubStatus) {
         let sub_status = match self {
@@ -98,7 +98,7 @@ impl Kind {
             Self::CatchAll => SubStatus::CatchAll,
             Self::Full | Self::FullForGood => SubStatus::MailboxQuotaExceeded,
             Self::Disabled => SubStatus::MailboxDisabled,
-            // "Access denied" may be anything, and a wrong exchanger says nothing of the mailbox.
+            // "Access denied" has many causes. A wrong server proves nothing about the mailbox.
             Self::Rejected => SubStatus::PolicyRejected,
             Self::Foreign => SubStatus::Other,
             Self::NoDomain => SubStatus::NoDnsEntries,
@@ -108,7 +108,7 @@ impl Kind {
         (sub_status.status(), sub_status)
     }
 
-    /// Whether a server is asked about it.
+    /// Returns whether a server is asked about the address.
     #[must_use]
     pub fn is_asked(self) -> bool {
         !matches!(self, Self::NoDomain | Self::NullMx | Self::Malformed)
@@ -118,7 +118,7 @@ impl Kind {
         self.verdict().1 == SubStatus::Accepted
     }
 
-    /// What `check_recipient_access` says of it (access(5)).
+    /// Returns the result of `check_recipient_access` (access(5)).
     fn access(self) -> Option<&'static str> {
         match self {
             Self::Full => Some("452 4.2.2 Mailbox full"),
@@ -130,7 +130,7 @@ impl Kind {
     }
 }
 
-/// Addresses, all different, in an order as random as that of a real list.
+/// Addresses, all different, in random order like a real list.
 #[derive(Clone, Debug)]
 pub struct World {
     /// The addresses.
@@ -138,17 +138,17 @@ pub struct World {
 }
 
 impl World {
-    /// A list of mixed kinds at all domains.
+    /// Makes a list of mixed kinds at all domains.
     #[must_use]
     pub fn mixed(size: usize) -> Self {
         let kinds = MIX.iter().flat_map(|&(kind, share)| std::iter::repeat_n(kind, share));
         Self::of(size, kinds.collect::<Vec<_>>())
     }
 
-    /// A list of the kinds given, in equal parts.
+    /// Makes a list of the given kinds in equal parts.
     #[must_use]
     pub fn of(size: usize, kinds: impl AsRef<[Kind]>) -> Self {
-        // The same list each time, so that a failure can be repeated.
+        // The seed is fixed, so that a failure can be repeated.
         let mut random = Rng::with_seed(5321);
         let kinds = kinds.as_ref().iter().cycle().take(size).enumerate();
         let mut addresses: Vec<_> = kinds.map(|(n, &kind)| address(n, kind, &mut random)).collect();
@@ -156,41 +156,24 @@ impl World {
         Self { addresses }
     }
 
-    /// The text of all addresses.
+    /// Returns all addresses as text.
     #[must_use]
     pub fn texts(&self) -> Vec<String> {
         self.addresses.iter().map(|address| address.text.clone()).collect()
     }
 
-    /// Keys and values of `recipient_access`.
+    /// Returns the keys and values of `recipient_access`.
     pub(crate) fn access(&self) -> String {
         let line = |address: &Address| Some(format!("{} {}\n", address.text, address.kind.access()?));
         self.addresses.iter().filter_map(line).collect()
     }
 
-    /// Who is refused by a reply of its own, and that reply. `REJECT`, which is Postfix's own word, is left out.
-    pub(crate) fn refusals(&self) -> impl Iterator<Item = (&str, &'static str)> {
-        let replies =
-            self.addresses.iter().filter_map(|address| Some((&*address.text, address.kind.access()?)));
-        replies.filter(|(_, reply)| reply.starts_with(|first: char| first.is_ascii_digit()))
-    }
-
-    /// Who exists, as JSON for a server that is a script.
-    pub(crate) fn directory(&self) -> serde_json::Value {
-        let refused = self.refusals().map(|(address, reply)| (address.to_lowercase(), reply.into()));
-        serde_json::json!({
-            "users": self.user_list(&LISTED),
-            "catch_all": CATCH_ALL,
-            "refused": refused.collect::<serde_json::Map<_, _>>(),
-        })
-    }
-
-    /// The users of `domains`, in lower case and without tags.
-    pub(crate) fn user_list(&self, domains: &[&str]) -> BTreeSet<String> {
-        // A role is in the list as often as its tags are.
+    /// Returns the keys and values of the map with the users of `domains`, as Postfix reads it.
+    pub(crate) fn users(&self, domains: &[&str]) -> String {
+        // The list has a role once for each of its tags.
         let mut users = BTreeSet::new();
         for address in self.addresses.iter().filter(|address| address.kind.is_user()) {
-            // Postfix looks up in lower case, and without the tag if it does not find it with it.
+            // Postfix looks up the address in lower case, first with the tag and then without it.
             let (local, domain) = address.text.split_once('@').expect("a user has an address");
             let local = local.split_once('+').map_or(local, |(name, _)| name).to_lowercase();
             if domains.contains(&&*domain.to_lowercase()) {
@@ -246,9 +229,9 @@ fn address(n: usize, kind: Kind, random: &mut Rng) -> Address {
     Address { text, kind }
 }
 
-/// The way to each domain: its exchanger by name, or why there is none.
+/// Returns each domain with the name of its mail server.
 pub(crate) fn exchangers() -> impl Iterator<Item = (&'static str, &'static str)> {
-    // Three lanes.
+    // These make three lanes.
     let exchanger = |domain| match domain {
         "office.test" | "campus.test" | "any.test" => "mx1.interop.test",
         "shop.test" | "club.test" | "backup.test" | FOREIGN => "mx2.interop.test",

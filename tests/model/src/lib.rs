@@ -1,8 +1,7 @@
-//! A model of the pool: the very sources of `src/pool/{slots,wait_queue,idle}.rs`, with shuttle's atomics and locks in the
-//! place of those of the standard library, so that every order in which threads can take their steps is tried.
+//! A model of the pool, from the sources of `src/pool/{slots,line,idle}.rs`. Atomics and locks are those of shuttle,
+//! which tries the orders in which threads can take their steps.
 //!
-//! `just model` runs it. The queue of idle connections itself is crossbeam's, which is trusted: its operations are one
-//! step each.
+//! `just model` runs it. The queue of idle connections is crossbeam's, whose operations count as one step each.
 #![cfg(test)]
 #![allow(dead_code)]
 

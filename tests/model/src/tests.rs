@@ -1,5 +1,5 @@
-//! What must hold in every order of steps: never more connections than allowed, nobody waits for ever, no slot is lost,
-//! first come is first served.
+//! Checks what must hold in every order of steps: the limit of connections is kept, no user waits without end, no slot
+//! is lost, and users are served in order.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -20,9 +20,9 @@ use shuttle::{
 
 use crate::slots::{Occupant, Slots, TotalLimit};
 
-/// Orders tried for each test.
+/// The number of orders to try for each test.
 const SCHEDULES: usize = 20_000;
-/// Steps that may be put off in one run: what a bug of three interleaved steps needs.
+/// The number of steps that may be delayed in one run. A bug of three interleaved steps needs this many.
 const DEPTH: usize = 3;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +31,7 @@ enum Bad {
     Closed,
 }
 
-/// A connection, which is no more when it is dropped, and does not count any more when it is evicted.
+/// A connection. Dropping it closes it, and evicting it also frees its slot.
 #[derive(Debug)]
 struct Conn {
     world: Arc<World>,
@@ -56,12 +56,12 @@ impl Drop for Conn {
     }
 }
 
-/// One server, and a thread that does what the tasks of the pool would do.
+/// One server, and a thread that does the tasks of the pool.
 #[derive(Debug)]
 struct World {
     slots: Slots<Conn, Bad>,
     open: AtomicUsize,
-    /// The most that may be open; raised by a resize before, and lowered after it.
+    /// The maximum that may be open. A resize raises it before the change, and lowers it after.
     most: AtomicUsize,
     driver: Mutex<Option<Sender<()>>>,
 }
@@ -79,17 +79,17 @@ impl World {
         Conn { world: Arc::clone(self), evicted: false }
     }
 
-    /// As the pool checks out: whatever is idle, or a place in line. `patience` is how often to poll, if not until
-    /// served.
-    fn get(self: &Arc<Self>, patience: Option<usize>) -> Option<Result<Conn, Bad>> {
+    /// Checks out a connection as the pool does: any idle one, or a place in the queue. `polls` is how often to poll;
+    /// `None` polls until served.
+    fn get(self: &Arc<Self>, polls: Option<usize>) -> Option<Result<Conn, Bad>> {
         if let Some(conn) = self.slots.take() {
             return Some(Ok(conn));
         }
         let Some(turn) = self.slots.join() else { return Some(Err(Bad::Closed)) };
-        self.open_for_waiters();
-        let Some(patience) = patience else { return Some(block_on(turn)) };
+        self.see_to_demand();
+        let Some(polls) = polls else { return Some(block_on(turn)) };
         let mut turn = pin!(turn);
-        for _ in 0..patience {
+        for _ in 0..polls {
             if let Poll::Ready(got) = turn.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 return Some(got);
             }
@@ -103,7 +103,7 @@ impl World {
     }
 }
 
-/// Runs `act` in a world where one connect in `failing` fails, if any does, then checks that nothing is left behind.
+/// Runs `act` in a world, and then checks that nothing is left behind. One connect in `failing` fails, if given.
 fn run(max: usize, total: usize, failing: Option<u32>, act: impl FnOnce(&Arc<World>)) {
     let world = Arc::new(World {
         slots: Slots::new(max, std::sync::Arc::new(TotalLimit::new(total))),
@@ -131,7 +131,7 @@ fn run(max: usize, total: usize, failing: Option<u32>, act: impl FnOnce(&Arc<Wor
         })
     };
     act(&world);
-    // All tasks are done: nobody waits, and everything live is idle.
+    // All tasks are done, so no user waits and every live connection is idle.
     assert_eq!(world.slots.waiting(), 0);
     *world.driver.lock().unwrap() = None;
     driver.join().unwrap();
@@ -187,12 +187,12 @@ fn dead_connections_are_replaced() {
 }
 
 #[test]
-fn who_gives_up_takes_nothing_along() {
+fn a_user_that_gives_up_keeps_nothing() {
     check(|| {
         run(1, 9, None, |world| {
-            let impatient = [1, 2].map(|patience| {
+            let giving_up = [1, 2].map(|polls| {
                 spawn(world, move |world| {
-                    if let Some(Ok(conn)) = world.get(Some(patience)) {
+                    if let Some(Ok(conn)) = world.get(Some(polls)) {
                         world.put(conn);
                     }
                 })
@@ -201,7 +201,7 @@ fn who_gives_up_takes_nothing_along() {
                 let conn = world.get(None).unwrap().unwrap();
                 world.put(conn);
             });
-            impatient.into_iter().chain([patient]).for_each(|task| task.join().unwrap());
+            giving_up.into_iter().chain([patient]).for_each(|task| task.join().unwrap());
         });
     });
 }
@@ -256,7 +256,7 @@ fn reaping_and_resizing_lose_nothing() {
                 drop(world.slots.resize(1));
             });
             users.into_iter().chain([keeper]).for_each(|task| task.join().unwrap());
-            // What was returned while the limit was being lowered goes with the next look.
+            // The next check closes what was returned while the limit was being lowered.
             drop(world.slots.reap(|_| false));
             assert!(world.slots.live() <= 1);
         });
@@ -288,7 +288,7 @@ fn first_come_first_served() {
             let [one, two] = lent;
             let tasks = [
                 spawn(world, |world| world.put(one)),
-                // A newcomer, who takes nothing while others wait, and dies with a connection at most.
+                // A new user who takes nothing while others wait, and ends with at most one connection.
                 spawn(world, |world| drop(world.slots.take())),
             ];
             let mut first = pin!(first);
@@ -305,7 +305,7 @@ fn first_come_first_served() {
 }
 
 #[test]
-fn nobody_who_is_about_to_be_served_has_another_connection_opened() {
+fn no_connection_is_opened_for_a_user_that_is_about_to_be_served() {
     check(|| {
         run(3, 9, None, |world| {
             let first = world.slots.join().unwrap();
@@ -330,9 +330,9 @@ fn nobody_who_is_about_to_be_served_has_another_connection_opened() {
     });
 }
 
-/// The model has to find what it is there for: a connection that is announced before it can be taken.
+/// Checks that the model finds a planted bug: a connection is announced before it can be taken.
 #[test]
-fn signalling_before_publishing_is_found_out() {
+fn signalling_before_publishing_is_detected() {
     let found = catch_unwind(AssertUnwindSafe(|| {
         check(|| {
             run(1, 9, None, |world| {

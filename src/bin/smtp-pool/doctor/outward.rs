@@ -54,7 +54,7 @@ pub(super) async fn check(plan: &DoctorPlan) -> ReachResult {
     reached.findings.push(match open {
         true => Finding::ok("port", "outgoing connections work"),
         false => Finding::failed("port", "no server could be reached").advise(format_args!(
-            "home connections and most clouds block connections to {ports}: ask your provider to open it, or \
+            "home connections and most clouds block {ports}: ask your provider to open it, or \
              use another machine; first make sure that this machine is online"
         )),
     });

@@ -1,7 +1,7 @@
-//! The columns of the lists, passed on behind the fields of the records: what they are called there, and where each list
-//! has them.
+//! The columns of the lists, which stand behind the fields of the records: their names, and the place of each list's
+//! columns.
 //!
-//! All of it is settled before the first row, so that a row costs what its own columns do, however wide the lists are.
+//! Everything is computed before the first row. So a row costs only its own columns, however wide the other lists are.
 
 use std::{
     borrow::Cow,
@@ -15,29 +15,29 @@ use smtp_pool::job::input::Shape;
 use super::{formula::ListCells, row::OutputRow};
 use crate::json;
 
-/// The column of CSV for the rows of JSONL, whose fields nobody knows before the end.
+/// The CSV column for rows of JSONL, because their fields are not known before the end.
 const OBJECT: &str = "input";
 
 /// See the [module](self).
 pub(super) struct Columns {
     lists: Vec<List>,
-    /// What the columns of all lists together are called, in CSV.
+    /// The names of the columns of all lists together, in CSV.
     names: Vec<String>,
-    /// Which of them holds the objects of JSONL, if there are any.
+    /// The index of the column for objects of JSONL, if any list has them.
     object: Option<usize>,
 }
 
 struct List {
     shape: Shape,
-    /// What its columns are called where they stand by themselves.
+    /// The names of its columns in JSONL.
     names: Vec<String>,
-    /// The column of each of its fields among all columns, in CSV.
+    /// The index of each of its fields among all columns, in CSV.
     places: Vec<usize>,
 }
 
 impl Columns {
-    /// For rows of these shapes; `fields` are the names that the records take. Lists that have a column of the same name
-    /// share it in CSV.
+    /// Returns the columns for rows of these shapes. `fields` are the names that the records take. In CSV, lists with a
+    /// column of the same name share it.
     pub(super) fn new(shapes: &[Shape], fields: &[&str], csv: bool) -> Self {
         let lists = shapes.iter().map(|shape| match csv {
             true => List { shape: shape.clone(), names: Vec::new(), places: Vec::new() },
@@ -52,7 +52,7 @@ impl Columns {
 
     fn join(&mut self, shapes: &[Shape], fields: &[&str]) {
         let mut all: Vec<&str> = Vec::new();
-        // A list may have a name more than once.
+        // A list may have the same name more than once.
         let mut known: HashMap<(&str, usize), usize> = HashMap::new();
         for (list, shape) in self.lists.iter_mut().zip(shapes) {
             let mut counts: HashMap<&str, usize> = HashMap::new();
@@ -72,7 +72,7 @@ impl Columns {
         self.names = unique(&all, fields);
     }
 
-    /// What the columns are called, in CSV.
+    /// Returns the names of the columns in CSV.
     pub(super) fn names(&self) -> &[String] {
         &self.names
     }
@@ -81,7 +81,7 @@ impl Columns {
         self.lists.get(line.source as usize)
     }
 
-    /// Writes the columns of a row of CSV; those that it has not are empty.
+    /// Writes the columns of a row of CSV. Columns of other lists are empty.
     pub(super) fn csv<W: Write>(
         &self,
         line: &OutputRow<'_>,
@@ -90,7 +90,7 @@ impl Columns {
     ) -> csv::Result<()> {
         let Some(list) = self.list(line).filter(|_| !self.names.is_empty()) else { return Ok(()) };
         let mut fields = list.shape.texts(line.written);
-        // Those of the first list come in their order.
+        // The columns of the first list come in their order.
         if self.object.is_none() && list.places.iter().copied().eq(0..list.places.len()) {
             for _ in &list.places {
                 csv.write_field(cells.apply(&fields.next().unwrap_or_default()))?;
@@ -107,7 +107,7 @@ impl Columns {
         row.iter().try_for_each(|field| csv.write_field(cells.apply(field)))
     }
 
-    /// Writes the columns of a row, or the fields of its object, behind those of the object that is open in `out`.
+    /// Appends the columns of a row, or the fields of its object, to the open object in `out`.
     pub(super) fn json(&self, line: &OutputRow<'_>, fields: &[&str], out: &mut Vec<u8>) -> io::Result<()> {
         let Some(list) = self.list(line) else { return Ok(()) };
         for (name, text) in list.names.iter().zip(list.shape.texts(line.written)) {
@@ -121,7 +121,7 @@ impl Columns {
         Ok(())
     }
 
-    /// Puts the columns of a row, or the fields of its object, into an object.
+    /// Inserts the columns of a row, or the fields of its object, into an object.
     pub(super) fn insert(&self, line: &OutputRow<'_>, into: &mut Map<String, Value>) {
         let Some(list) = self.list(line) else { return };
         let mut put = |name: &str, value: Value| {
@@ -135,7 +135,7 @@ impl Columns {
     }
 }
 
-/// The row of JSONL, if it is one and an object.
+/// Returns the row if it is an object of JSONL, and else an empty object.
 fn object(shape: &Shape, written: &[u8]) -> Map<String, Value> {
     match shape {
         Shape::Jsonl => serde_json::from_slice(written).unwrap_or_default(),
@@ -150,7 +150,7 @@ fn member(out: &mut Vec<u8>, name: &str, value: &impl serde::Serialize) -> io::R
     json::append(out, value)
 }
 
-/// A name that is not taken: with `input_` before it, if it `is_taken`, as often as it takes.
+/// Returns the name, with `input_` in front as often as needed until no other field has it.
 fn renamed(name: &str, taken: impl Fn(&str) -> bool, is_taken: bool) -> Cow<'_, str> {
     let mut found = Cow::Borrowed(name);
     let mut again = is_taken;
@@ -161,8 +161,8 @@ fn renamed(name: &str, taken: impl Fn(&str) -> bool, is_taken: bool) -> Cow<'_, 
     found
 }
 
-/// The names, none of them one of `fields`, and none twice: one that is a field has `input_` before it, one that was there
-/// before a number behind it.
+/// Returns the names so that each occurs once and none is in `fields`. A name in `fields` gets `input_` in front. A
+/// repeated name gets a number behind.
 fn unique<N: AsRef<str>>(names: &[N], fields: &[&str]) -> Vec<String> {
     let is_field = |name: &str| fields.contains(&name);
     let mut used: HashSet<Cow<'_, str>> =
@@ -181,7 +181,7 @@ fn unique<N: AsRef<str>>(names: &[N], fields: &[&str]) -> Vec<String> {
             found.push(base.into_owned());
             continue;
         }
-        // The numbers go on from row to row, so that each name is tried once.
+        // The numbers continue from row to row, so that each name is tried once.
         let number = numbers.entry(base.clone()).or_insert(1);
         let numbered = loop {
             *number += 1;
@@ -204,7 +204,7 @@ mod tests {
     const FIELDS: [&str; 2] = ["address", "reply"];
 
     #[test]
-    fn no_name_is_there_twice() {
+    fn no_name_occurs_twice() {
         let check = |names: &[&str], found: &[&str]| assert_eq!(unique(names, &FIELDS), found, "{names:?}");
         check(&["id", "address", "note"], &["id", "input_address", "note"]);
         check(&["x", "x", "x"], &["x", "x_2", "x_3"]);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_thousand_names_take_no_time() {
+    fn a_hundred_thousand_names_take_linear_time() {
         let started = Instant::now();
         let many: Vec<String> = (0..100_000).map(|n| format!("column_{n}")).collect();
         assert_eq!(unique(&many, &FIELDS), many);
@@ -228,12 +228,12 @@ mod tests {
             (0..100_000).map(|n| if n % 2 == 0 { "x".into() } else { format!("x_{n}") }).collect();
         let found: HashSet<String> = unique(&between, &FIELDS).into_iter().collect();
         assert_eq!(found.len(), 100_000);
-        // A square of it would be minutes.
+        // Quadratic time would be minutes.
         assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     }
 
     #[test]
-    fn a_name_in_an_object_is_not_taken_twice() {
+    fn a_name_in_an_object_is_not_used_twice() {
         let object: Map<String, Value> =
             serde_json::from_str(r#"{"address":1,"input_address":2,"x":3}"#).unwrap();
         let taken = |name: &str| FIELDS.contains(&name) || object.contains_key(name);

@@ -1,9 +1,10 @@
-//! Where an output goes, and what it must not replace.
+//! The destination of an output, and the files that it must not replace.
 //!
-//! An output is written beside its place, under a random name. It gets its name when it is whole. Until then the old output
-//! stays. So an error, a full disk or a kill leaves the old output or the new one, and never half of one.
+//! An output is written beside its place, under a random name, and renamed when it is complete. Until then the old
+//! output stays. So after an error, a full disk or a kill there is the old output or the new one, and never a part of
+//! one.
 //!
-//! A list, a job, a file of options and any file that is no output of smtp-pool are never replaced.
+//! An output never replaces a list, a job, a file of options, or any other file that smtp-pool did not write.
 
 use std::{
     fs::{self, File, Metadata},
@@ -19,20 +20,20 @@ use crate::{
     exit::{ErrorContext, Failure, Result},
 };
 
-/// With what the name of a file ends that is being written.
+/// The suffix of a file while it is being written.
 const DRAFT_SUFFIX: &str = ".smtp-pool";
-/// Characters between the name of the output and that.
+/// The number of random characters between the name of the output and the suffix.
 const RANDOM_CHARS: usize = 6;
-/// A draft without a lock that was not written to for so long was left by a killed process.
+/// A draft without a lock that was last written this long ago belongs to a killed process.
 const ABANDONED_AFTER: Duration = Duration::from_secs(60);
-/// Symbolic links that are followed to a file that is not there.
+/// The maximum number of symbolic links to follow to a file that does not exist.
 const MAX_LINKS: u32 = 40;
 
-/// What is to be written, and where to.
+/// The place of an output, and the files that it must not replace.
 #[derive(Clone, Debug)]
 pub(crate) struct Destination {
     kind: DestinationKind,
-    /// As it was typed.
+    /// The name as the user typed it.
     path: PathBuf,
     name: String,
     protected: Vec<ProtectedFile>,
@@ -42,23 +43,23 @@ pub(crate) struct Destination {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum DestinationKind {
     Stdout,
-    /// A device or a pipe, which is written to as it is.
+    /// A device or a pipe, which is written to directly.
     Special(PathBuf),
-    /// A file, there or not, by its path without symbolic links.
+    /// A file that may or may not exist, by its path without symbolic links.
     File(PathBuf),
 }
 
-/// A file that is not to be written over.
+/// A file that no output may replace.
 #[derive(Clone, Debug)]
 struct ProtectedFile {
     what: &'static str,
     id: Option<Id>,
-    /// What it must have, if that is known.
+    /// The size that the file must have, if it is known.
     size: Option<u64>,
     path: PathBuf,
 }
 
-/// Whether two paths are names of one file, or would be if it were there.
+/// Returns whether two paths name the same file, also if it does not exist yet.
 pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
     let id = |path| fs::metadata(path).ok().and_then(|meta| id(&meta));
     match (id(one), id(other)) {
@@ -67,12 +68,12 @@ pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
     }
 }
 
-/// What two names of one file have in common, hard links too.
+/// The device and the inode, which all names of a file share, also hard links.
 type Id = (u64, u64);
 
 impl Destination {
-    /// Finds out what is at `path`; standard output if there is none. `is_output` tells whether a file is an earlier
-    /// output, which may be replaced.
+    /// Returns the destination at `path`, or standard output if there is none. `is_output` returns whether a file is an
+    /// earlier output, which may be replaced.
     pub(crate) fn new(path: Option<&Path>, is_output: fn(&Path) -> io::Result<bool>) -> Result<Self> {
         let name = path.map_or_else(|| "standard output".into(), |path| FileName(path).to_string());
         let kind = match path {
@@ -87,17 +88,17 @@ impl Destination {
         &self.name
     }
 
-    /// The file as it was typed, unless it is standard output, a device or a pipe.
+    /// Returns the file as the user typed it, unless it is standard output, a device or a pipe.
     pub(crate) fn file(&self) -> Option<&Path> {
         matches!(self.kind, DestinationKind::File(_)).then_some(&*self.path)
     }
 
-    /// Whether it is a stream, whose reader may close it before the end.
+    /// Returns whether the destination is a stream, whose reader may close it before the end.
     pub(crate) fn is_stream(&self) -> bool {
         self.file().is_none()
     }
 
-    /// Never writes over this file, under any of its names.
+    /// Protects this file from being replaced, under any of its names.
     pub(crate) fn protect(&mut self, what: &'static str, path: &Path) {
         let id = fs::metadata(path).ok().and_then(|meta| id(&meta));
         self.protected.push(ProtectedFile {
@@ -108,24 +109,24 @@ impl Destination {
         });
     }
 
-    /// Never writes over the file that once had this device, inode and size, under any name. If the file is gone, another
-    /// may have its inode now, but hardly one of the same size.
+    /// Protects the file that once had this device, inode and size, under any name. If that file is gone, a new file
+    /// may have its inode, but hardly its size.
     pub(crate) fn protect_moved(&mut self, what: &'static str, id: Id, size: u64) {
         let id = Some(id).filter(|id| *id != (0, 0));
         self.protected.push(ProtectedFile { what, id, size: Some(size), path: PathBuf::new() });
     }
 
-    /// Never writes over what standard input is read from.
+    /// Protects the file that standard input reads.
     pub(crate) fn protect_stdin(&mut self, what: &'static str) {
         if let Some(meta) = stdio(io::stdin()).filter(Metadata::is_file) {
             self.protected.push(ProtectedFile { what, id: id(&meta), size: None, path: PathBuf::new() });
         }
     }
 
-    /// Makes sure that nothing is lost by writing there.
+    /// Checks that the output would replace nothing but an earlier output.
     ///
     /// # Errors
-    /// The file is to be kept, or is no output of smtp-pool.
+    /// The file is protected, or smtp-pool did not write it.
     pub(crate) fn check(&self) -> Result<()> {
         let is_same =
             |protected: &&ProtectedFile, meta: Option<&Metadata>| match (protected.id, meta.and_then(id)) {
@@ -154,17 +155,17 @@ impl Destination {
             (DestinationKind::File(path), Some(_))
                 if !(self.is_output)(path).usage_at(format_args!("--output {}", self.name))? =>
             {
-                refuse("there is such a file, and smtp-pool did not write it".into())
-                    .map_err(|failure: Failure| failure.hint("write to another file, or move this one away"))
+                refuse("the file exists, and smtp-pool did not write it".into())
+                    .map_err(|failure: Failure| failure.hint("write to another file, or move this file away"))
             }
             _ => Ok(()),
         }
     }
 
-    /// Begins to write.
+    /// Starts to write.
     ///
     /// # Errors
-    /// As with [`check`](Self::check), or nothing can be written there.
+    /// Those of [`check`](Self::check), or nothing can be written there.
     pub(crate) fn create(&self) -> Result<OutputDraft> {
         self.check()?;
         let raw = match &self.kind {
@@ -179,7 +180,7 @@ impl Destination {
     }
 }
 
-/// An output that is being written. Dropped before it is finished, it leaves what was there.
+/// An output that is being written. If it is dropped before it is finished, the old output stays.
 pub(crate) struct OutputDraft {
     raw: Raw,
     destination: Destination,
@@ -192,7 +193,7 @@ enum Raw {
 }
 
 impl OutputDraft {
-    /// Where to write to.
+    /// Returns the writer of the output.
     pub(crate) fn writer(&self) -> io::Result<Box<dyn Write>> {
         Ok(match &self.raw {
             Raw::Stdout => Box::new(io::stdout()),
@@ -207,11 +208,12 @@ impl OutputDraft {
             return Ok(());
         };
         let failed =
-            |error| Err(error).failed_at(format_args!("{}: cannot be written", self.destination.name));
+            |error| Err(error).failed_at(format_args!("{} cannot be written", self.destination.name));
         if let Err(error) = file.as_file().sync_all() {
             return failed(error);
         }
-        // Not over what came meanwhile, unless it is an output again: of the same command, say, run twice at once.
+        // A file that came meanwhile is replaced only if it is an output, such as one of the same command run twice at
+        // once.
         let file = match path.exists() {
             true => file,
             false => match file.persist_noclobber(path) {
@@ -227,26 +229,31 @@ impl OutputDraft {
 }
 
 fn find(path: &Path) -> Result<DestinationKind> {
-    // By the names that shells and people use; to open it anew would lose the place in a file that it is appended to.
+    // These are the names that shells and people use. A second open would lose the position of a file that is appended
+    // to.
     if ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].map(Path::new).contains(&path) {
         return Ok(DestinationKind::Stdout);
     }
     match fs::metadata(path) {
-        Ok(meta) if meta.is_dir() => Err(Failure::usage("this is a folder").hint("name a file in it")),
+        Ok(meta) if meta.is_dir() => {
+            Err(Failure::usage("this is a folder, not a file").hint("name a file in it"))
+        }
         Ok(meta) if meta.is_file() => {
             Ok(DestinationKind::File(path.canonicalize().usage_at("cannot be opened")?))
         }
-        Ok(meta) if is_disk(&meta) => Err(Failure::usage("this is a disk")),
+        Ok(meta) if is_disk(&meta) => {
+            Err(Failure::usage("this is a disk, which smtp-pool does not write to"))
+        }
         Ok(_) => Ok(DestinationKind::Special(path.into())),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let resolved = resolved(path).usage_at("there is no such folder")?;
+            let resolved = resolved(path).usage_at("its folder cannot be opened")?;
             Ok(DestinationKind::File(resolved))
         }
         Err(error) => Err(error).usage_at("cannot be opened"),
     }
 }
 
-/// The path without symbolic links of a file that is there or not. A link that leads to nothing is followed as well.
+/// Returns the path without symbolic links of a file that may or may not exist. Broken links are followed, too.
 fn resolved(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -269,7 +276,7 @@ fn resolved(path: &Path) -> io::Result<PathBuf> {
     Err(ErrorKind::NotFound.into())
 }
 
-/// Makes a file beside `path`, readable by those who may read other files of this user, or the output before.
+/// Makes a file beside `path`. Its readers are those of other new files of this user, or those of the old output.
 fn draft(path: &Path) -> io::Result<NamedTempFile> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -280,16 +287,16 @@ fn draft(path: &Path) -> io::Result<NamedTempFile> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // Less the umask, as with any other new file.
+        // The umask reduces this, as for any new file.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
     let file = builder.tempfile_in(folder)?;
-    // The lock shows that the draft is being written. Where files cannot be locked, no draft is swept.
+    // The lock shows that a process is writing the draft. On a file system without locks, no draft is deleted.
     let _ = file.as_file().try_lock();
     Ok(file)
 }
 
-/// Deletes drafts of this output that killed processes left.
+/// Deletes the drafts of this output that killed processes left.
 fn delete_abandoned(folder: &Path, prefix: &str) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
@@ -312,7 +319,7 @@ fn is_abandoned(path: &Path) -> bool {
     meta.is_file() && is_old() && File::open(path).is_ok_and(|file| file.try_lock().is_ok())
 }
 
-/// Gives a file the permissions of that which it replaces, and its owner, as far as this process may.
+/// Copies permissions and owner of the replaced file, as far as this process may.
 fn copy_permissions(file: &File, from: &Path) {
     let Ok(meta) = fs::metadata(from) else { return };
     #[cfg(unix)]
@@ -347,7 +354,7 @@ fn is_disk(_: &Metadata) -> bool {
     false
 }
 
-/// What standard input or output is.
+/// Returns the metadata of standard input or output.
 #[cfg(unix)]
 fn stdio(stream: impl std::os::fd::AsFd) -> Option<Metadata> {
     File::from(stream.as_fd().try_clone_to_owned().ok()?).metadata().ok()
@@ -363,7 +370,7 @@ mod tests {
     use super::*;
 
     fn destination(path: &Path) -> Destination {
-        // A file that begins like this is an output.
+        // A file with this beginning is an output.
         Destination::new(Some(path), |path| Ok(fs::read(path)?.starts_with(b"ours"))).unwrap()
     }
 
@@ -373,7 +380,7 @@ mod tests {
         draft.finish()
     }
 
-    fn told(result: Result<()>) -> String {
+    fn message(result: Result<()>) -> String {
         result.unwrap_err().to_string()
     }
 
@@ -395,22 +402,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_output_is_left_alone_also_when_it_comes_late() {
+    fn a_foreign_file_is_not_replaced_even_if_it_appears_late() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("out.csv");
         fs::write(&path, "mine").unwrap();
-        assert!(told(write(&destination(&path), "ours")).contains("smtp-pool did not write it\n  hint: "));
+        assert!(message(write(&destination(&path), "ours")).contains("smtp-pool did not write it\n  hint: "));
         fs::remove_file(&path).unwrap();
         let draft = destination(&path).create().unwrap();
         fs::write(&path, "mine").unwrap();
-        assert!(told(draft.finish()).contains("smtp-pool did not write it"));
+        assert!(message(draft.finish()).contains("smtp-pool did not write it"));
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[cfg(unix)]
     #[test]
-    fn what_is_kept_is_found_under_each_of_its_names() {
+    fn a_protected_file_is_found_under_each_of_its_names() {
         use std::os::unix::fs::symlink;
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
@@ -423,13 +430,13 @@ mod tests {
             for protected in ["list", "hard", "softer"] {
                 let mut destination = destination(&at(name));
                 destination.protect("the list", &at(protected));
-                assert!(told(write(&destination, "ours")).contains("this is the list"), "{name}");
+                assert!(message(write(&destination, "ours")).contains("this is the list"), "{name}");
             }
         }
-        // What is not there yet, and may come.
+        // A file that does not exist yet.
         let mut destination = destination(&at("x/../out.job-wal"));
         destination.protect("of the job", &at("out.job-wal"));
-        assert!(told(write(&destination, "ours")).contains("this is of the job"));
+        assert!(message(write(&destination, "ours")).contains("this is of the job"));
         assert_eq!(fs::read_to_string(at("list")).unwrap(), "ours, and yet a list");
     }
 
@@ -448,7 +455,7 @@ mod tests {
             }
             fs::metadata(at("new")).unwrap().permissions().mode() & 0o777
         };
-        // With any umask the owner may read and write.
+        // The owner may read and write with any umask.
         assert_eq!(mode(None) & 0o711, 0o600);
         mode(Some(0o640));
         write(&destination(&at("link")), "ours again").unwrap();
@@ -458,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn drafts_of_the_dead_are_swept() {
+    fn drafts_of_killed_processes_are_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let long_ago = std::time::SystemTime::now() - 2 * ABANDONED_AFTER;

@@ -1,4 +1,4 @@
-//! Whether a file is an output of an earlier run, which the next may replace.
+//! Finds out whether a file is an output of an earlier run, which the next run may replace.
 
 use std::{
     fs::File,
@@ -12,12 +12,12 @@ use serde_json::Value;
 
 use super::{native, vocab::Vocab};
 
-/// The longest first line that is looked at: a record and the row that it passes on.
+/// The maximum size of the first line: a record and the row behind it.
 const MAX_LINE: u64 = 8 << 20;
-/// Fields that each record has had in each version.
+/// The number of fields that records have had in each version.
 const NATIVE_FIELDS: usize = 5;
 
-/// Whether the file is empty, or its first line is that of an output: the header of CSV, or a record.
+/// Returns whether the file is empty, or its first line is that of an output: a header of CSV, or a record.
 pub(super) fn is_output(path: &Path) -> io::Result<bool> {
     let mut file = BufReader::new(File::open(path)?);
     let head = file.fill_buf()?;
@@ -30,7 +30,7 @@ pub(super) fn is_output(path: &Path) -> io::Result<bool> {
         }
         _ => first_line(file, &mut line),
     };
-    // What cannot be decompressed is no output.
+    // A file that cannot be decompressed is no output.
     Ok(read.is_ok() && (line.is_empty() || is_first_line(&line)))
 }
 
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_written_here_is_told_apart() {
+    fn foreign_files_are_distinguished() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         let is = |octets: &[u8]| {

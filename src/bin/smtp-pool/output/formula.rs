@@ -1,23 +1,24 @@
-//! Cells of CSV that a spreadsheet runs, and how it is kept from that: by `'` in front, as OWASP has it for CSV
-//! injection.
+//! Escapes cells of CSV that a spreadsheet would run, with `'` in front. OWASP recommends this against CSV injection.
 //!
-//! A cell is run if it begins with `=`, `+`, `-` or `@`, in their wide forms too, or with these behind what an import
-//! passes over: white space, a byte order mark, control characters, quotes. A spreadsheet that is set to `;` or tab
-//! splits cells in the middle, so what follows those and line ends counts as a beginning as well.
+//! A spreadsheet runs a cell that begins with `=`, `+`, `-`, `@` or their wide forms. An import may skip white space, a
+//! byte order mark, control characters and quotes in front of them.
 //!
-//! A `'` that stands before such a sign already gets another one. So there is one way back: to take one away.
+//! A spreadsheet may also split cells at `;` or tab. So the text behind these, and behind line ends, counts as a
+//! beginning, too.
+//!
+//! If such a sign already has a `'` in front, it gets a second one. So removing one `'` restores the text.
 
 use std::borrow::Cow;
 
 use crate::escape::is_hidden;
 
-/// What happens to the cells that the list has brought: the address, what is made of it, and the other columns.
+/// How to write cells from the list: the address, values made of it, and the other columns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum ListCells {
-    /// They are written as they are: lists come from the user.
+    /// Unchanged, because lists come from the user.
     #[default]
     Unchanged,
-    /// They are escaped like those of servers.
+    /// Escaped, like cells with text from servers.
     Escaped,
 }
 
@@ -32,8 +33,8 @@ impl ListCells {
 
 /// Returns the cell with `'` in front of each part that a spreadsheet would run.
 pub(super) fn escaped(cell: &[u8]) -> Cow<'_, [u8]> {
-    // Nearly all cells: one part, which is no formula. Without an early end, so that the compiler takes many octets at
-    // once.
+    // Nearly all cells are one part, which is no formula. There is no early end, so that the compiler vectorizes the
+    // loop.
     if cell.iter().fold(true, |one, octet| one & (*octet >= b' ') & (*octet != b';')) && !is_run(cell) {
         return cell.into();
     }
@@ -57,13 +58,13 @@ pub(super) fn escaped(cell: &[u8]) -> Cow<'_, [u8]> {
     escaped.into()
 }
 
-/// A separator of some spreadsheet, but for the comma, which the writer of CSV quotes.
+/// Returns whether some spreadsheet splits cells at this octet. The comma is missing, because the CSV writer quotes it.
 fn is_separator(octet: &u8) -> bool {
     matches!(octet, b';' | b'\t' | b'\r' | b'\n')
 }
 
-/// Whether a sign begins the part, or what is passed over and then a sign. What lies behind a separator is a part of its
-/// own, so that no octet is looked at twice.
+/// Returns whether a spreadsheet would run the part: it begins with a sign, perhaps behind skipped characters. The part
+/// ends at the next separator, so that no octet is read twice.
 fn is_run(part: &[u8]) -> bool {
     let mut rest = part;
     while let Some(c) = first(rest) {
@@ -80,13 +81,13 @@ fn is_run(part: &[u8]) -> bool {
     false
 }
 
-/// Tab and line ends: some spreadsheets take what follows for the beginning, and OWASP names them with the signs.
+/// Returns whether the cell begins with a tab or a line end. Some spreadsheets skip it, and OWASP escapes it.
 fn begins_with_blank_line(cell: &[u8]) -> bool {
     let quotes = cell.iter().take_while(|octet| **octet == b'\'').count();
     matches!(cell.get(quotes), Some(b'\t' | b'\r' | b'\n'))
 }
 
-/// The first character; none at the end, or where it is not UTF-8.
+/// Returns the first character, or `None` at the end, or if it is not UTF-8.
 fn first(octets: &[u8]) -> Option<char> {
     if let Some(octet) = octets.first().filter(|octet| octet.is_ascii()) {
         return Some(char::from(*octet));
@@ -109,7 +110,7 @@ mod tests {
         String::from_utf8(escaped(cell.as_bytes()).into_owned()).unwrap()
     }
 
-    /// The way back, as docs/output.md has it.
+    /// Restores the cell as docs/output.md describes it.
     fn restored(cell: &str) -> String {
         let mut text = String::new();
         let mut start = 0;
@@ -171,7 +172,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_run_and_there_is_a_way_back(cell in "[=+\\-@＝'\" ;\t\r\n\u{feff}a,é]{0,12}") {
+        fn no_formula_is_left_and_the_text_can_be_restored(cell in "[=+\\-@＝'\" ;\t\r\n\u{feff}a,é]{0,12}") {
             let shown = shown(&cell);
             for part in shown.split([';', '\t', '\r', '\n']) {
                 let blank = |c: char| c.is_whitespace() || is_hidden(c) || c == '"';

@@ -1,4 +1,4 @@
-//! Records in our own words.
+//! Records in our own format.
 
 use std::io::{self, Write};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::json;
 
-/// The fields, in their order: those of [`Record`], and two facts on the address.
+/// The fields in their order: those of [`Record`], and two facts about the address.
 pub(super) const FIELDS: [&str; 18] = [
     "address",
     "status",
@@ -41,7 +41,7 @@ pub(super) fn json(
 ) -> io::Result<()> {
     scratch.clear();
     json::append(scratch, line.record)?;
-    // More fields of the same object.
+    // More fields of the same object follow.
     scratch.pop();
     for (name, value) in [("normal_form", line.normal_form()), ("did_you_mean", line.did_you_mean())] {
         write!(scratch, ",\"{name}\":")?;

@@ -1,18 +1,18 @@
-//! A record on its way out, with everything that is written beside it.
+//! A record with everything that is written beside it.
 
 use smtp_pool::{
     proto::Mailbox,
     verify::{CatchAll, Record, Status, SubStatus, did_you_mean, normal_form},
 };
 
-/// What is written for one row.
+/// One row of the output.
 pub(crate) struct OutputRow<'a> {
     pub(crate) record: &'a Record,
-    /// Facts that need no server; none if it is no address.
+    /// Facts about the address that need no server. `None` if the row is no address.
     pub(crate) mailbox: Option<Mailbox>,
-    /// Which of the lists the row is of,
+    /// The number of the list that the row is from.
     pub(crate) source: u32,
-    /// and the row as it was written there.
+    /// The row as it is written in the list.
     pub(crate) written: &'a [u8],
 }
 
@@ -33,7 +33,7 @@ impl<'a> OutputRow<'a> {
         self.mailbox.as_ref().map(normal_form)
     }
 
-    /// The address that was probably meant.
+    /// Returns the address that the user probably meant.
     pub(crate) fn did_you_mean(&self) -> Option<String> {
         let domain = did_you_mean(self.domain())?;
         Some(format!("{}@{domain}", self.local_part()))
@@ -58,7 +58,7 @@ impl<'a> OutputRow<'a> {
         self.record.catch_all == CatchAll::Accepted || self.record.sub_status == SubStatus::CatchAll
     }
 
-    /// Returns whether the server accepted the mailbox, also where that proves little.
+    /// Returns whether the server accepted the mailbox. For a catch-all domain this proves little.
     pub(super) fn was_accepted(&self) -> bool {
         self.record.status == Status::Deliverable
             || matches!(

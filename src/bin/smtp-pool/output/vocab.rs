@@ -1,7 +1,7 @@
-//! Records in the words of other services, so that what was written for them keeps working.
+//! Records in the format of other services, for software that was written for them.
 //!
-//! Field names and values are those that each service documents for its answers. What a service tells and we do not
-//! (a name, a gravatar, an age) is there and empty.
+//! Field names and values are those that each service documents for its answers. A field that smtp-pool knows nothing
+//! about (a name, a gravatar, an age) is present and empty.
 
 mod kickbox;
 mod neverbounce;
@@ -13,21 +13,21 @@ use serde_json::Value;
 
 use super::row::OutputRow;
 
-/// Whose words.
+/// The service whose field names and values are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Vocab {
-    /// Those of check-if-email-exists, also known as Reacher
+    /// check-if-email-exists, also known as Reacher
     Reacher,
-    /// Those of ZeroBounce, API v2
+    /// ZeroBounce, API v2
     Zerobounce,
-    /// Those of Kickbox, API v2
+    /// Kickbox, API v2
     Kickbox,
-    /// Those of NeverBounce, API v4
+    /// NeverBounce, API v4
     Neverbounce,
 }
 
 impl Vocab {
-    /// The object for one row.
+    /// Returns the object for one row.
     pub(super) fn object(self, line: &OutputRow<'_>) -> Value {
         match self {
             Self::Reacher => reacher::object(line),
@@ -37,7 +37,8 @@ impl Vocab {
         }
     }
 
-    /// Whether the field at a path is the address, a part of it, or made of it. All others may hold words of servers.
+    /// Returns whether the field at a path is the address, a part of it, or made of it. All other fields may hold text
+    /// from servers.
     pub(super) fn is_from_list(self, path: &str) -> bool {
         match self {
             Self::Reacher => reacher::FROM_LIST,
@@ -48,7 +49,7 @@ impl Vocab {
         .contains(&path)
     }
 
-    /// The columns of CSV, each the path of a field of the object.
+    /// Returns the columns of CSV, each with the path of a field of the object.
     pub(super) fn columns(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Reacher => reacher::COLUMNS,

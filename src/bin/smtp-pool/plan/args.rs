@@ -4,19 +4,19 @@ use clap::Args;
 
 use crate::{exit::EXIT_CODES, verify::VerifyArgs};
 
-/// Show what it would take to verify lists, without asking any mail server
+/// Show what it takes to verify lists, without asking any mail server
 ///
-/// Reads the lists, looks the mail exchangers of their domains up, and tells how many addresses each provider has.
+/// Reads the lists, looks up the mail servers of their domains, and counts the addresses of each provider.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(crate) struct PlanArgs {
-    /// One JSON object instead of tables
+    /// Print one JSON object instead of tables
     #[arg(long)]
     pub(crate) json: bool,
-    /// Providers that are listed each by itself
+    /// How many providers have a line of their own
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) top: usize,
-    /// Print the built-in providers with their limits, a start for your own, and end
+    /// Print the built-in providers with their limits, and end
     #[arg(long)]
     pub(crate) print_providers: bool,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! What verifying lists would take: addresses of each provider, and what its limits make of them.
+//! Computes what it takes to verify lists: the addresses of each provider, and the time that its limits require.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -28,22 +28,22 @@ use crate::{
     verify::{VerifyPlan, Work, start_sandbox},
 };
 
-/// Domains that wait to be looked up at once; the resolver decides how many are.
+/// The maximum number of domains that wait for a lookup. The resolver limits the lookups at once.
 const MAX_LOOKUPS: usize = 1_024;
 
-/// Addresses whose mail goes the same way.
+/// Addresses in one lane.
 #[derive(Debug, Default, Serialize)]
 struct ProviderForecast {
     provider: String,
     domains: u64,
     addresses: u64,
-    /// At the most, by the limits; none if there is no limit of rate.
+    /// The maximum number of addresses an hour, or `None` if the rate has no limit.
     per_hour: Option<u64>,
-    /// How long it takes at the least.
+    /// The minimum time, which the limits require.
     seconds: Option<u64>,
-    /// How long the host with the most addresses is waited for at the most, if it is silent or slow.
+    /// The maximum time that the host with the most addresses is waited for, if it is silent or slow.
     longest_seconds: u64,
-    /// Addresses of each set of exchangers.
+    /// The number of addresses of each set of mail servers.
     #[serde(skip)]
     sets: HashMap<Vec<Endpoint>, u64>,
 }
@@ -53,12 +53,12 @@ struct Forecast {
     rows: u64,
     invalid: u64,
     domains: u64,
-    /// Addresses that nobody has to be asked about, and why.
+    /// The number of addresses that need no server, by reason.
     unasked: BTreeMap<&'static str, u64>,
     lanes: Vec<ProviderForecast>,
-    /// What the slowest lane needs.
+    /// The minimum time of the slowest lane.
     seconds: Option<u64>,
-    /// How long any host is waited for at the most, if it is silent or slow.
+    /// The maximum time that any host is waited for, if it is silent or slow.
     longest_seconds: u64,
 }
 
@@ -88,7 +88,7 @@ pub(crate) async fn run(args: &PlanArgs, logging: bool) -> Result<Exit> {
         config.allow_private,
         Arc::new(Metrics::new()),
     );
-    let resolver = Arc::new(resolver.usage_at("the DNS cannot be asked")?);
+    let resolver = Arc::new(resolver.usage_at("cannot set up the DNS resolver")?);
     let mut lanes: HashMap<String, ProviderForecast> = HashMap::new();
     let mut lookups = JoinSet::new();
     let mut domains = domains.into_iter();
@@ -134,7 +134,7 @@ fn done(written: io::Result<()>) -> Result<Exit> {
 
 type DomainCounts = HashMap<String, (Mailbox, u64)>;
 
-/// The addresses of each domain, and one of them.
+/// Counts the addresses of each domain, and returns one of them with each count.
 fn count(rows: Rows) -> (Forecast, DomainCounts) {
     let mut forecast = Forecast::default();
     let mut domains = DomainCounts::new();
@@ -233,15 +233,13 @@ fn text(forecast: &Forecast, top: usize) -> String {
     }
     let total = match forecast.seconds {
         Some(seconds) => {
-            format!("the limits of the slowest provider make it {} at the least", span(seconds))
+            format!("the limits of the slowest provider require at least {}", span(seconds))
         }
-        None => "no provider limits the rate: it takes as long as the servers do".into(),
+        None => "no provider limits the rate: the time depends on the servers alone".into(),
     };
     if forecast.longest_seconds > 0 {
         let longest = span(forecast.longest_seconds);
-        text.push_str(&format!(
-            "\n\na host that is silent or too slow is given up after {longest} at the most"
-        ));
+        text.push_str(&format!("\n\na host that is silent or too slow is given up after at most {longest}"));
     }
     format!("{text}\n\n{total}")
 }

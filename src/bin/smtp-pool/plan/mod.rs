@@ -1,4 +1,4 @@
-//! `smtp-pool plan`: what it would take to verify lists. The DNS is asked, and no mail server.
+//! `smtp-pool plan`: shows what it takes to verify lists. It asks the DNS, and no mail server.
 
 mod args;
 mod forecast;

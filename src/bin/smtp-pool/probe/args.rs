@@ -4,23 +4,23 @@ use clap::Args;
 
 use crate::{exit::EXIT_CODES, options::TlsMode};
 
-/// Show what a mail server says of itself: banner, capabilities, TLS, certificate, and how long each step took
+/// Show banner, capabilities, TLS, certificate and timings of a mail server
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(crate) struct ProbeArgs {
-    /// The server itself, not a domain whose mail exchanger is to be looked up; the port is 25 unless given
+    /// The server itself, not a domain whose MX record is to be looked up; the default port is 25
     #[arg(value_name = "HOST[:PORT]")]
     pub(crate) host: String,
-    /// When to use TLS; opportunistic by default, implicit on port 465
+    /// When to use TLS [default: opportunistic, on port 465 implicit]
     #[arg(long, value_enum, value_name = "WHEN")]
     pub(crate) tls: Option<TlsMode>,
-    /// Our own name, for EHLO; by default the fully qualified name of this machine
+    /// Our own name, for EHLO [default: the fully qualified name of this machine]
     #[arg(long, value_name = "NAME")]
     pub(crate) helo: Option<String>,
     /// How long to wait for each step, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30.0, allow_negative_numbers = true)]
     pub(crate) timeout: f64,
-    /// One JSON object instead of text
+    /// Print one JSON object instead of text
     #[arg(long)]
     pub(crate) json: bool,
 }

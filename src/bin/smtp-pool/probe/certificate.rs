@@ -1,4 +1,4 @@
-//! What a certificate says.
+//! The parts of a certificate that `probe` shows.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use x509_parser::{extensions::GeneralName, parse_x509_certificate, time::ASN1Time};
 
-/// The parts of a certificate that people ask about.
+/// A certificate, as far as it is shown.
 #[derive(Debug, Serialize)]
 pub(super) struct Certificate {
     subject: String,
@@ -32,7 +32,7 @@ impl Certificate {
         })
     }
 
-    /// Labels and values, for people.
+    /// Returns labels and values as text.
     pub(super) fn lines(&self) -> [(&'static str, String); 4] {
         let day = |time: Option<Timestamp>| time.map_or_else(|| "?".into(), |time| time.to_string());
         let validity = format!("{} to {}", day(self.not_before), day(self.not_after));

@@ -1,4 +1,4 @@
-//! Connects to a server with TLS that is checked, and where the policy allows it with less.
+//! Connects to a server with verified TLS, or with less if the policy allows it.
 
 use std::sync::Arc;
 
@@ -16,19 +16,19 @@ use crate::{
     summary::variant_name,
 };
 
-/// A server that was reached.
+/// A server that answered.
 pub(super) struct ProbedServer {
     pub(super) connection: Connection,
     pub(super) starttls: bool,
-    /// Why the certificate is not to be trusted; `None` also where there is none.
+    /// Why the certificate is not trusted. `None` if it is trusted, or if there is none.
     pub(super) distrust: Option<String>,
-    /// Why there is no TLS although it is offered.
+    /// Why there is no TLS although the server offers it.
     pub(super) broken_tls: Option<String>,
     pub(super) timings: Snapshot,
 }
 
-/// Connects with as much trust as there is to be had, and with less where the policy allows it: what the matter is
-/// with a certificate can only be shown over a connection that took it.
+/// Connects with verified TLS, and with less only where the policy allows it. A fault of a certificate can only be
+/// shown over a connection that accepts the certificate.
 pub(super) async fn reach(plan: &ProbePlan, name: ClientName, endpoint: &Endpoint) -> Result<ProbedServer> {
     let strict = match plan.tls {
         TlsPolicy::Opportunistic => TlsPolicy::Required,
@@ -76,7 +76,7 @@ async fn connect(
     config.timeouts = Timeouts::all(plan.timeout);
     let connector = match Connector::new(config, Arc::clone(&metrics)) {
         Ok(connector) => connector,
-        // Mozilla's roots are compiled in, so that there is nothing left to go wrong.
+        // The roots of Mozilla are compiled in, so nothing is missing.
         Err(_) => return Err(ConnectError::NoStartTls),
     };
     let connection = connector.connect(endpoint).await?;
@@ -94,7 +94,7 @@ fn failure(error: ConnectError) -> Failure {
             let said = Classifier::builtin().classify(stage, reply.code(), reply.enhanced(), &reply.text());
             Some(format!("this means {} (rule {})", variant_name(&said.verdict.sub_status), said.rule))
         }
-        ConnectError::NoStartTls => Some("--tls opportunistic goes on without".into()),
+        ConnectError::NoStartTls => Some("--tls opportunistic continues without TLS".into()),
         _ => None,
     };
     let failure = Failure::from(anyhow::Error::new(error));
@@ -104,7 +104,7 @@ fn failure(error: ConnectError) -> Failure {
     }
 }
 
-/// An error with its causes.
+/// Returns the error with its causes on one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")

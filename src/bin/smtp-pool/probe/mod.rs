@@ -1,4 +1,4 @@
-//! `smtp-pool probe`: what a server says of itself.
+//! `smtp-pool probe`: shows what a mail server offers.
 
 mod args;
 mod certificate;

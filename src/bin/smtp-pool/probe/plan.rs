@@ -1,4 +1,4 @@
-//! What a run of `probe` will do, with everything found out that can be wrong before it starts.
+//! The plan of a run of `probe`. Making it finds every error of usage before the run starts.
 
 use std::time::Duration;
 

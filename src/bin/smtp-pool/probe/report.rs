@@ -1,4 +1,4 @@
-//! What was found, for people and for programs.
+//! The result of a probe, as text and as JSON.
 
 use std::{collections::BTreeMap, io, time::Duration};
 
@@ -15,9 +15,9 @@ pub(super) struct ProbeReport {
     banner: String,
     capabilities: Vec<String>,
     tls: Option<TlsReport>,
-    /// Why there is no TLS although it is offered.
+    /// Why there is no TLS although the server offers it.
     tls_error: Option<String>,
-    /// In ms, by the name of the step; `lookup` is that of the host.
+    /// The duration of each step in ms. `lookup` is the lookup of the host.
     timings_ms: BTreeMap<String, f64>,
     #[serde(skip)]
     timings: Vec<(String, Duration)>,
@@ -26,11 +26,11 @@ pub(super) struct ProbeReport {
 #[derive(Debug, Serialize)]
 struct TlsReport {
     version: String,
-    /// Rather than from the first octet.
+    /// Whether TLS began with STARTTLS, and not at the first octet.
     starttls: bool,
     cipher: &'static str,
     trusted: bool,
-    /// Why not.
+    /// Why the certificate is not trusted.
     reason: Option<String>,
     certificate: Option<Certificate>,
 }
@@ -77,7 +77,7 @@ impl ProbeReport {
         lines.extend(labelled("capabilities", capabilities.iter().cloned()));
         match (&self.tls, &self.tls_error) {
             (Some(tls), _) => lines.extend(tls.lines()),
-            (None, Some(error)) => lines.push(("tls", format!("offered, and broken: {error}"))),
+            (None, Some(error)) => lines.push(("tls", format!("offered, but it failed: {error}"))),
             (None, None) => lines.push(("tls", "none".into())),
         }
         lines.extend(labelled(
@@ -123,7 +123,7 @@ impl TlsReport {
     }
 }
 
-/// The label stands in front of the first value only.
+/// Puts the label in front of the first value only.
 fn labelled(label: &'static str, values: impl Iterator<Item = String>) -> Vec<(&'static str, String)> {
     values.enumerate().map(|(n, value)| (if n == 0 { label } else { "" }, value)).collect()
 }

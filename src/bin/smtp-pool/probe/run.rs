@@ -1,4 +1,4 @@
-//! Connects to the server, and prints what it said.
+//! Connects to the server, and prints its answers.
 
 use std::net::IpAddr;
 
@@ -27,13 +27,13 @@ pub(crate) async fn run(plan: ProbePlan) -> Result<Exit> {
     let ours = plan.helo.is_none() && addrs.iter().all(|addr| !is_public(addr.ip()));
     let scope = if ours { ServerScope::Own } else { ServerScope::Public };
     let name = identity::client_name(plan.helo.as_deref(), scope)?;
-    // A literal address has taken no time to look up.
+    // An address literal needs no lookup.
     let lookup = plan.host.parse::<IpAddr>().is_err().then_some(lookup);
     let endpoint = Endpoint { host: plan.host.as_str().into(), addrs };
     let mut probed = reach(&plan, name, &endpoint).await?;
     let report = report::ProbeReport::new(&probed, lookup);
     report.print(plan.json).failed_at("standard output")?;
-    // Good manners; whether they are returned does not matter.
+    // QUIT is polite. Its reply does not matter.
     let _ = probed.connection.quit().await;
     Ok(Exit::Done)
 }

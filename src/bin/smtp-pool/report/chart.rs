@@ -1,11 +1,11 @@
-//! The charts, as SVG.
+//! Draws the charts as SVG.
 
 use indicatif::HumanCount;
 use plotters::prelude::*;
 
 type SvgResult = std::result::Result<String, anyhow::Error>;
 
-/// One bar: what it is of, and its parts with their colours.
+/// One bar: its label, and its parts with their colours.
 pub(super) struct Bar {
     pub(super) label: String,
     pub(super) parts: Vec<(f64, RGBColor)>,
@@ -16,7 +16,7 @@ const LABELS: i32 = 260;
 const LINE: i32 = 24;
 const INK: RGBColor = RGBColor(40, 44, 52);
 
-/// Horizontal bars, each with its label before, its number and its share of `whole` behind.
+/// Draws horizontal bars. Each has its label in front, and its number and share of `whole` behind.
 pub(super) fn bars(bars: &[Bar], whole: u64) -> SvgResult {
     let sum = |bar: &Bar| bar.parts.iter().map(|(value, _)| value).sum::<f64>();
     let most = bars.iter().map(sum).fold(1.0, f64::max);
@@ -46,7 +46,7 @@ pub(super) fn bars(bars: &[Bar], whole: u64) -> SvgResult {
     Ok(svg)
 }
 
-/// A quantity over time, which is given in seconds.
+/// Draws a quantity over time. The times are in seconds.
 pub(super) fn over_time(points: &[(f64, f64)], unit: &str) -> SvgResult {
     let seconds = points.last().map_or(1.0, |(x, _)| x.max(1.0));
     let (name, of_unit) = match seconds {
@@ -82,7 +82,7 @@ pub(super) fn over_time(points: &[(f64, f64)], unit: &str) -> SvgResult {
     Ok(svg)
 }
 
-/// As people write it: with a decimal only where it is one.
+/// Returns the number as text, with decimals only if it has any.
 fn number(value: f64) -> String {
     match (value - value.round()).abs() < 1e-6 {
         true => HumanCount(value.round() as u64).to_string(),
@@ -90,7 +90,7 @@ fn number(value: f64) -> String {
     }
 }
 
-/// Quantiles of several things, on a logarithmic scale of milliseconds.
+/// Draws quantiles of several operations, on a logarithmic scale of milliseconds.
 pub(super) fn quantiles(lines: &[(String, [f64; 4])]) -> SvgResult {
     const NAMES: [&str; 4] = ["p50", "p90", "p99", "max"];
     let all = || lines.iter().flat_map(|(_, values)| values);

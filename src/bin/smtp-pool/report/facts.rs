@@ -1,4 +1,4 @@
-//! Gathers what the page shows from a job.
+//! Gathers the data of the page from a job.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,20 +10,20 @@ use smtp_pool::{
 
 use crate::exit::Result;
 
-/// Providers that are shown each by itself.
+/// The maximum number of providers with a bar of their own.
 const MAX_PROVIDERS: usize = 15;
-/// Points in time that are kept: where there are more, two become one.
+/// The maximum number of points in time. Above it, each two neighbours are joined.
 const MAX_POINTS: usize = 240;
 
-/// What the page is about.
+/// The data of the page.
 pub(super) struct ReportData {
     pub(super) about: JobInfo,
     pub(super) rows: u64,
     pub(super) postponed: u64,
     pub(super) verdicts: BTreeMap<(Status, SubStatus), u64>,
-    /// When the first and the last of them were known.
+    /// The times of the first and the last verdict.
     pub(super) when: Option<(Timestamp, Timestamp)>,
-    /// Rows of each provider by status, the largest first, and of all others together.
+    /// The rows of each provider by status, the largest provider first. The last entry is all other providers.
     pub(super) providers: Vec<(String, BTreeMap<Status, u64>)>,
     pub(super) throughput: Throughput,
     pub(super) took: Vec<LatencySummary>,
@@ -61,7 +61,7 @@ pub(super) fn gather(job: &Job) -> Result<ReportData> {
             facts.throughput.add(at.as_second());
             facts.when = Some(facts.when.map_or((at, at), |(first, last)| (first.min(at), last.max(at))));
             if let Some(host) = &record.mx_host {
-                // Some have an exchanger for each of their customers.
+                // Some providers have a mail server for each customer.
                 let name = Providers::builtin().of(host).map_or(&**host, |provider| &*provider.name);
                 let of_provider = match providers.get_mut(name) {
                     Some(of_provider) => of_provider,
@@ -85,10 +85,10 @@ pub(super) fn gather(job: &Job) -> Result<ReportData> {
     Ok(facts)
 }
 
-/// Verdicts over time, in few points however long it took.
+/// Verdicts over time, in at most [`MAX_POINTS`] points.
 #[derive(Debug, Default)]
 pub(super) struct Throughput {
-    /// The seconds of one point: a power of two.
+    /// The length of one point in seconds: a power of two.
     step: i64,
     points: BTreeMap<i64, u64>,
 }
@@ -105,14 +105,14 @@ impl Throughput {
         }
     }
 
-    /// The corners of steps: seconds from the first, and verdicts a second.
+    /// Returns the corners of a step chart: seconds since the first verdict, and verdicts a second.
     pub(super) fn rates(&self) -> Vec<(f64, f64)> {
         let Some((&first, _)) = self.points.first_key_value() else { return Vec::new() };
         let mut corners = Vec::new();
         let mut end = first;
         for (&point, &count) in &self.points {
             let x = |point: i64| ((point - first) * self.step) as f64;
-            // A silence is a line along the ground.
+            // A period without verdicts is a line at 0.
             if point > end {
                 corners.extend([(x(end), 0.0), (x(point), 0.0)]);
             }
@@ -129,7 +129,7 @@ mod tests {
     use super::{super::chart, *};
 
     #[test]
-    fn the_pace_keeps_few_points_and_every_verdict() {
+    fn the_throughput_has_few_points_and_every_verdict() {
         let mut throughput = Throughput::default();
         for second in 0..10_000 {
             throughput.add(1_700_000_000 + second);
@@ -142,9 +142,9 @@ mod tests {
         assert!(Throughput::default().rates().is_empty());
     }
 
-    /// A job may come from anywhere, and so may its times.
+    /// A job may come from anywhere, with any times.
     #[test]
-    fn absurd_times_make_a_chart_too() {
+    fn absurd_times_make_a_chart() {
         let mut throughput = Throughput::default();
         let (least, most) = (Timestamp::MIN.as_second(), Timestamp::MAX.as_second());
         [most, least, 0, most, least + 1].into_iter().for_each(|second| throughput.add(second));
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pace_is_made_of_steps_and_silences() {
+    fn the_throughput_has_steps_and_gaps() {
         let mut throughput = Throughput::default();
         [7, 7, 8, 12].into_iter().for_each(|second| throughput.add(second));
         let corners = [(0, 2), (1, 2), (1, 1), (2, 1), (2, 0), (5, 0), (5, 1), (6, 1)]

@@ -1,4 +1,4 @@
-//! `smtp-pool report`: one page about a job, with everything in it.
+//! `smtp-pool report`: writes one HTML page about a job, which loads nothing.
 
 mod args;
 mod chart;

@@ -1,4 +1,4 @@
-//! The page: HTML with its style and charts inside, and nothing that is fetched.
+//! The page: HTML that contains its style and charts, and loads nothing.
 
 use std::{
     collections::BTreeMap,
@@ -31,10 +31,10 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;color:#282c34;max-w
     td:first-child,th:first-child{text-align:left}svg{max-width:100%;height:auto}\
     .blocked{color:#b3261e}.key span{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 1em}.key span:first-child{margin-left:0}";
 
-/// How each page begins.
+/// The first line of each page.
 const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>smtp-pool report</title>";
 
-/// Whether a file is an earlier report, or empty.
+/// Returns whether a file is an earlier report, or empty.
 pub(super) fn is_page(path: &Path) -> io::Result<bool> {
     let mut head = Vec::new();
     File::open(path)?.take(HEAD.len() as u64).read_to_end(&mut head)?;
@@ -58,7 +58,7 @@ fn minute(at: Timestamp) -> impl fmt::Display {
     at.strftime("%Y-%m-%d %H:%M")
 }
 
-/// Text from lists and servers as HTML, which it may say anything in.
+/// Escapes text from lists and servers for HTML.
 fn escaped(text: impl fmt::Display) -> String {
     let mut html = String::new();
     for c in Escaped(text).to_string().chars() {
@@ -74,7 +74,7 @@ fn escaped(text: impl fmt::Display) -> String {
     html
 }
 
-/// The same within other text, whose order it leaves alone even if it is written from right to left.
+/// Escapes text for a place within other text. Text in a right-to-left script does not reorder what stands around it.
 fn isolated(text: impl fmt::Display) -> String {
     format!("<bdi>{}</bdi>", escaped(text))
 }

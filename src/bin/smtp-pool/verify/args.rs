@@ -14,66 +14,74 @@ use crate::{
 
 /// Verify addresses: does the mailbox exist?
 ///
-/// One record comes out for each address that goes in, in the order of the answers; a row that is no address is
-/// reported with its line number and gets a record with `failed_syntax_check`. Lists are text (an address a line; blank
-/// lines and lines that begin with `# ` are no rows), CSV (comma, semicolon or tab, with or without a header) or JSONL
-/// (objects, or bare strings), also compressed by gzip or Zstandard. Spaces around an address do not count. A row has at
-/// most 4 MiB, or 1 MiB in JSONL; what is no address, and a reply, is cut to 1 KiB and ends with `…`.
+/// Each address gets one record, in the order of the answers. A row without an address is reported with its line
+/// number. It gets a record with `failed_syntax_check`.
 ///
-/// Lists that are files, with an output that is one, make a job: `-o out.csv` keeps what is known in `out.csv.job`, and
-/// the same command goes on where it was, however it ended. The output is written at the end, in the order of the
-/// lists; `smtp-pool job results out.csv.job` has it at any time. A job asks about an address once, however often it
-/// is there; without one, rows are forgotten once they are answered, and each is asked about. A job knows its lists by
-/// their content, wherever they are, and is made for its owner to read alone.
+/// A list is text, CSV or JSONL, also compressed by gzip or Zstandard. Text has an address a line; blank lines and lines
+/// that begin with `# ` are skipped. CSV is separated by comma, semicolon or tab, with or without a header. JSONL has
+/// objects or bare strings.
 ///
-/// An output gets its name when it is whole; what was there stays until then. An earlier output is replaced. A list, a
-/// job and any other file that smtp-pool did not write are not.
+/// Spaces around an address are ignored. A row has at most 4 MiB, in JSONL 1 MiB. A reply, and a value that is no
+/// address, are cut after 1 KiB and end with `…`.
+///
+/// Lists that are files, with an output that is a file, make a job. `-o out.csv` keeps the verdicts in `out.csv.job`.
+/// The same command continues the job after any interruption. It writes the output at the end, in the order of the
+/// lists. `smtp-pool job results out.csv.job` shows the verdicts at any time.
+///
+/// A job asks once about an address that occurs several times. Without a job, each row is asked about. A job recognizes
+/// its lists by their content. Only its owner can read it.
+///
+/// An output gets its name when it is complete. Until then an earlier output stays. A list, a job or any other file
+/// that smtp-pool did not write is never replaced.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
 pub(crate) struct VerifyArgs {
-    /// Lists, addresses, or `-` for standard input: whatever has an `@` and is no file is an address
+    /// Lists, addresses, or `-` for standard input. An argument with an `@` that is no file is an address
     #[arg(value_name = "FILE|-|ADDRESS")]
     pub(crate) inputs: Vec<String>,
 
-    /// Where to write to, as JSONL or CSV by the extension, also with .gz or .zst; JSONL on standard output by default,
-    /// and to pipes and devices whose names tell no format
+    /// Where to write; the extension selects JSONL or CSV, also with .gz or .zst [default: JSONL on standard output]
+    ///
+    /// A pipe or a device whose name has no such extension gets JSONL.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Field names and values of another service, for what was written for it
+    /// Use the field names and values of another service
     #[arg(long, value_enum, value_name = "SERVICE", help_heading = "Output")]
     pub(crate) vocab: Option<Vocab>,
-    /// Write a `'` in front of formulas in the columns of your list too, as CSV always does for words of servers
+    /// Write `'` in front of formulas also in the columns of your list
     ///
-    /// Spreadsheets run cells that begin with `=`, `+`, `-`, `@`, a tab or a line end. To get the text back, take the
-    /// `'` away where one of these follows it. JSONL is never changed.
+    /// CSV always does so for text from servers. Spreadsheets run cells that begin with `=`, `+`, `-`, `@`, a tab or a
+    /// line end. To restore the text, remove a `'` in front of one of these. JSONL is never changed.
     #[arg(long, help_heading = "Output")]
     pub(crate) escape_formulas: bool,
-    /// Records in the order of the rows, as a job has them anyway; those that wait for others are kept in memory, and no
-    /// further row is read while they take 64 MiB
+    /// Write records in the order of the rows, as a job always does
+    ///
+    /// Records that wait for earlier rows stay in memory. Above 64 MiB, no further row is read until they are written.
     #[arg(long, help_heading = "Output")]
     pub(crate) keep_order: bool,
-    /// Begin the job anew, whatever is there of it
+    /// Start the job again from nothing
     #[arg(long, requires = "output", help_heading = "Output")]
     pub(crate) restart: bool,
 
     #[command(flatten)]
     pub(crate) lists: ListArgs,
 
-    /// Nothing on standard error but errors: no progress, no closing table
+    /// Write only errors to standard error: no progress, no tables
     #[arg(short, long, help_heading = "On the screen")]
     pub(crate) quiet: bool,
-    /// Progress as lines of JSON on standard error, one a second
+    /// Write progress to standard error as one JSON object a second
     #[arg(long, conflicts_with = "quiet", help_heading = "On the screen")]
     pub(crate) json_progress: bool,
-    /// Serve metrics for Prometheus at /metrics, and /health, while it runs; on 127.0.0.1 for this machine alone
+    /// Serve metrics for Prometheus at /metrics, and /health, during the run; use 127.0.0.1 for this machine alone
     #[arg(long, value_name = "ADDR:PORT", help_heading = "On the screen")]
     pub(crate) metrics: Option<SocketAddr>,
 
     /// Check the syntax only, without any network
     #[arg(long, conflicts_with_all = ["sandbox", "routes"], help_heading = "What to ask")]
     pub(crate) syntax_only: bool,
-    /// How often to ask while the answer is a temporary one: 5 times in a job, and else once; without a job, at most
-    /// 262,144 addresses wait for another attempt before the reading waits for them
+    /// How often to ask while the answer is temporary [default: 5 in a job, else 1]
+    ///
+    /// Without a job, at most 262,144 addresses wait for another attempt. Then no further row is read.
     #[arg(long, value_name = "N", help_heading = "What to ask")]
     pub(crate) attempts: Option<NonZeroU32>,
     /// The pauses between attempts, in seconds; the last holds for all that follow
@@ -89,29 +97,29 @@ pub(crate) struct VerifyArgs {
     /// Do not find out which domains accept any address
     #[arg(long, help_heading = "What to ask")]
     pub(crate) no_catch_all: bool,
-    /// Which accepted addresses are risky; disposable by default
+    /// Which accepted addresses are risky [default: disposable]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "KINDS", help_heading = "What to ask")]
     pub(crate) risky: Option<Vec<RiskKind>>,
-    /// More domains that hand out throw-away mailboxes, one a line
+    /// A file with more domains of throw-away mailboxes, one a line
     #[arg(long, value_name = "FILE", help_heading = "What to ask")]
     pub(crate) disposable: Vec<PathBuf>,
-    /// More domains where anybody has a mailbox for nothing, one a line
+    /// A file with more domains of free mailboxes, one a line
     #[arg(long, value_name = "FILE", help_heading = "What to ask")]
     pub(crate) free: Vec<PathBuf>,
-    /// More local parts that belong to roles, one a line
+    /// A file with more local parts of roles, one a line
     #[arg(long, value_name = "FILE", help_heading = "What to ask")]
     pub(crate) role: Vec<PathBuf>,
-    /// Rules for what replies mean, instead of the built-in ones (`smtp-pool explain --print-rules`)
+    /// Rules for the meaning of replies, instead of the built-in rules (`smtp-pool explain --print-rules`)
     #[arg(long, value_name = "FILE", help_heading = "What to ask")]
     pub(crate) rules: Option<PathBuf>,
-    /// Providers and their limits, instead of the built-in ones (`smtp-pool plan --print-providers`)
+    /// Providers and their limits, instead of the built-in providers (`smtp-pool plan --print-providers`)
     #[arg(long, value_name = "FILE", help_heading = "What to ask")]
     pub(crate) providers: Option<PathBuf>,
 
-    /// Our own name, for EHLO; by default the fully qualified name of this machine
+    /// Our own name, for EHLO [default: the fully qualified name of this machine]
     #[arg(long, value_name = "NAME", help_heading = "Who asks")]
     pub(crate) helo: Option<String>,
-    /// The sender that MAIL names; nobody (`<>`) by default
+    /// The sender in MAIL; `<>` is the null sender
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -124,32 +132,36 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "IP", help_heading = "Who asks")]
     pub(crate) bind: Option<IpAddr>,
 
-    /// Ask the servers of a sandbox: the embedded world, or that of the file
+    /// Ask the servers of a sandbox: the built-in world, or that of the file
     #[arg(
         long,
         value_name = "WORLD.toml",
         num_args = 0..=1,
         require_equals = true,
         conflicts_with = "routes",
-        help_heading = "Whom to ask"
+        help_heading = "Which servers"
     )]
     pub(crate) sandbox: Option<Option<PathBuf>>,
-    /// Where the mail of a domain goes, instead of the DNS; `*` is every other domain, several for one domain are tried
-    /// in order, `.` for a host says that the domain takes no mail
-    #[arg(long = "route", value_name = "DOMAIN=HOST[:PORT]", help_heading = "Whom to ask")]
+    /// Where the mail of a domain goes, instead of asking the DNS; `*` is every other domain
+    ///
+    /// Several hosts for one domain are tried in order. `.` as the host says that the domain takes no mail.
+    #[arg(long = "route", value_name = "DOMAIN=HOST[:PORT]", help_heading = "Which servers")]
     pub(crate) routes: Vec<String>,
-    /// A DNS server, instead of those of the system
-    #[arg(long = "nameserver", value_name = "IP[:PORT]", value_parser = nameserver, help_heading = "Whom to ask")]
+    /// A DNS server, instead of the DNS servers of the system
+    #[arg(long = "nameserver", value_name = "IP[:PORT]", value_parser = nameserver, help_heading = "Which servers")]
     pub(crate) nameservers: Vec<SocketAddr>,
-    /// Ask mail exchangers with private, loopback and link-local addresses as well
-    #[arg(long, help_heading = "Whom to ask")]
+    /// Ask mail servers with private, loopback and link-local addresses as well
+    #[arg(long, help_heading = "Which servers")]
     pub(crate) allow_private: bool,
 
     /// How long to wait for each reply, in seconds
     ///
-    /// To open a connection takes four times as long at most, over all exchangers of a domain, and TCP connect no more than
-    /// 30 s. A host that takes more than a fifth of it for an answer on average is given up once it lags behind by four
-    /// times as long. Addresses without an answer are `unknown`, `timeout_exceeded`; `smtp-pool plan` tells the bound.
+    /// Opening a connection takes at most four times this long, over all servers of a domain, and TCP connect at most
+    /// 30 s.
+    ///
+    /// A host is slow if an answer takes more than a fifth of this time on average. It is given up when its addresses
+    /// would take more than four times this long. `smtp-pool plan` shows the limit. Addresses without an answer are
+    /// `unknown`, `timeout_exceeded`.
     #[arg(
         long,
         value_name = "SECONDS",
@@ -167,22 +179,22 @@ pub(crate) struct VerifyArgs {
         help_heading = "Connections"
     )]
     pub(crate) tls: TlsMode,
-    /// The port of mail exchangers
+    /// The port of mail servers
     #[arg(long, default_value_t = 25, help_heading = "Connections")]
     pub(crate) port: u16,
-    /// Connections that may be open at once, to all servers together; slow hosts get a sixteenth while others wait
+    /// The maximum number of connections to all servers together; slow hosts get a quarter while others wait
     #[arg(long, value_name = "N", default_value = "256", help_heading = "Connections")]
     pub(crate) max_connections: NonZeroUsize,
 }
 
-/// What may make an accepted address risky.
+/// A kind of accepted address that counts as risky.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RiskKind {
-    /// Roles, as in info@
+    /// Mailboxes of roles, as in info@
     Role,
     /// Throw-away mailboxes
     Disposable,
-    /// Neither
+    /// No accepted address is risky
     None,
 }
 

@@ -1,4 +1,4 @@
-//! What a stream and a job have in common: what they run with, and what they say at the end.
+//! What a stream and a job share: their resources, and their messages at the end.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,10 +15,10 @@ use crate::{
     summary::{LaneRefusals, VerdictCounts, refusal_notes},
 };
 
-/// How often what is known is shown and passed on.
+/// The pause between updates of the progress.
 pub(super) const TICK: Duration = Duration::from_millis(250);
 
-/// What both ways of running have in hand.
+/// The resources of a run, as a stream or as a job.
 pub(super) struct RunContext {
     pub(super) verifier: Verifier,
     pub(super) metrics: Arc<Metrics>,
@@ -28,7 +28,7 @@ pub(super) struct RunContext {
 }
 
 impl RunContext {
-    /// Tells what servers did that the verdicts do not tell.
+    /// Prints the refusals that verdicts do not show.
     pub(super) fn print_refusal_notes<'a>(&self, lanes: impl Iterator<Item = LaneRefusals<'a>>) {
         let notes = refusal_notes(&lanes.collect::<Vec<_>>(), &self.from);
         if !self.quiet && !notes.is_empty() {
@@ -37,7 +37,7 @@ impl RunContext {
     }
 }
 
-/// Tells which lanes stayed blocked, and what that means for how the command ends.
+/// Prints the lanes that stayed blocked, and returns the exit code that follows.
 pub(super) fn report_blocked(lanes: &[LaneStatus], screen: &Screen) -> Exit {
     let blocked = lanes.iter().filter_map(|lane| match &lane.state {
         LaneState::Blocked(block) => Some((&*lane.name, format!("{} ({})", block.cause, block.reply))),
@@ -46,7 +46,7 @@ pub(super) fn report_blocked(lanes: &[LaneStatus], screen: &Screen) -> Exit {
     report_refused(blocked, screen)
 }
 
-/// Tells which providers refused us, and why.
+/// Prints the providers that refused us, and why.
 pub(super) fn report_refused<'a>(
     providers: impl Iterator<Item = (&'a str, String)>,
     screen: &Screen,
@@ -55,7 +55,7 @@ pub(super) fn report_refused<'a>(
     for (name, why) in providers {
         if exit == Exit::Done {
             screen.print_line("");
-            screen.print_line("providers that did not want us to the end:");
+            screen.print_line("these providers blocked us until the end; ask again later:");
         }
         exit = Exit::Blocked;
         screen.print_line(format_args!("  {name}: {why}"));
@@ -63,13 +63,13 @@ pub(super) fn report_refused<'a>(
     exit
 }
 
-/// Says how many addresses got no answer in time: nothing is known of them, and asking again may tell.
+/// Prints how many addresses got no answer in time. Nothing is known about these, and a later run may get an answer.
 pub(super) fn report_timeouts(counts: &VerdictCounts, screen: &Screen) {
     let count = counts.verdicts().get(&SubStatus::TimeoutExceeded).copied().unwrap_or(0);
     if count > 0 {
         screen.print_line("");
         screen.print_line(format_args!(
-            "{} addresses got no answer in time: their servers, or the DNS, are silent or too slow",
+            "{} addresses got no answer in time, because their servers or the DNS are silent or too slow",
             HumanCount(count)
         ));
     }

@@ -1,4 +1,4 @@
-//! A job: what is known is kept beside the output, and the output is written when all of it is.
+//! Runs a job. It keeps the verdicts beside the output, and writes the output when all rows have one.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -36,7 +36,7 @@ use crate::{
     summary::{LaneRefusals, VerdictCounts, format_duration, tables},
 };
 
-/// How long answers are waited for after an interruption.
+/// The maximum time to wait for answers after an interruption.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(
@@ -54,7 +54,7 @@ pub(super) async fn run(
     let before = standing.done();
     if !context.quiet && (before > 0 || standing.postponed > 0) {
         context.screen.print_line(format_args!(
-            "going on with {}: {before} of {} rows are done",
+            "continuing {}: {before} of {} rows are done",
             FileName(&path),
             standing.rows
         ));
@@ -73,20 +73,22 @@ pub(super) async fn run(
     if ended && standing.done() < standing.rows {
         let left = standing.rows - standing.done();
         return Err(Failure::failed(format_args!(
-            "{}: {left} rows have no verdict, and nothing in the job says that they are to be asked",
+            "{}: {left} rows have no verdict, and the job has no record that they are to be asked",
             FileName(&path)
         ))
-        .hint("the job is damaged: `smtp-pool job export` saves what is known, and --restart begins anew"));
+        .hint("the job is damaged; save its verdicts with `smtp-pool job export`, then start again with --restart"));
     }
     if !ended {
         screen.print_line(format_args!(
-            "interrupted: {} of {} rows have their verdict, kept in {}",
+            "interrupted: {} of {} rows have a verdict, which {} keeps",
             standing.done(),
             standing.rows,
             FileName(&path)
         ));
         let results = format_args!("`smtp-pool job results {}`", FileName(&path)).to_string();
-        screen.print_line(format_args!("  the same command goes on; {results} shows them"));
+        screen.print_line(format_args!(
+            "  to continue, give the same command again; {results} shows the verdicts"
+        ));
         return Ok(Exit::Interrupted);
     }
     let (written, lanes, totals) = tokio::task::block_in_place(|| -> Result<_> {
@@ -117,21 +119,21 @@ pub(super) async fn run(
     Ok(report_blocked(&lanes, &standing.verdicts, screen))
 }
 
-/// Tells which providers refused us in any run of the job, and have not been asked since about all that they refused.
-fn report_blocked(lanes: &[LaneSummary], verdicts: &BTreeMap<SubStatus, u64>, screen: &Screen) -> Exit {
+/// Prints the providers that refused us in any run of the job, unless all addresses that they refused were asked since.
+fn report_blocked(lanes: &[LaneNote], verdicts: &BTreeMap<SubStatus, u64>, screen: &Screen) -> Exit {
     let blocked = lanes.iter().filter(|lane| lane.is_blocked(verdicts));
     report_refused(blocked.filter_map(|lane| Some((lane.name.as_str(), lane.blocked.clone()?))), screen)
 }
 
-/// Notes what has changed about the lists since the last run, though not what is in them.
-fn record_lists(known_by: MatchedBy, path: &Path, sources: &[Source], context: &RunContext) -> Result<()> {
-    if known_by == MatchedBy::Identity {
+/// Records the new places of the lists since the last run. Their content is unchanged.
+fn record_lists(known_by: KnownBy, path: &Path, sources: &[Source], context: &RunContext) -> Result<()> {
+    if known_by == KnownBy::Place {
         return Ok(());
     }
     if known_by == MatchedBy::Time && !context.quiet {
         context.screen.print_line(format_args!(
-            "{} is of an earlier version, which knew its list by size and time: they fit, and from now on it is known by \
-             its content",
+            "{} was made by an earlier version, which recognized its list by size and time. Both are \
+             unchanged. From now on the job recognizes the list by its content",
             FileName(path)
         ));
     }
@@ -139,8 +141,8 @@ fn record_lists(known_by: MatchedBy, path: &Path, sources: &[Source], context: &
     remembered.map_err(|error| Failure::from(error).within(FileName(path)))
 }
 
-/// Imports the lists. Nobody has to wait for that to be interrupted: what was there before stays until it is done.
-async fn create_job(plan: JobPlan, screen: &Screen) -> Result<JobProgress> {
+/// Imports the lists. This can be interrupted at any time: an earlier job stays until the import is complete.
+async fn create_job(plan: JobPlan, screen: &Screen) -> Result<Standing> {
     let JobPlan { path, sources, hints, kind, .. } = plan;
     let rows = Rows::open(sources.clone(), &hints, screen.reporter())?;
     let tracker = rows.tracker();
@@ -164,8 +166,8 @@ fn import_progress(tracker: &Tracker) -> RunProgress {
     RunProgress { total: tracker.total(), ..RunProgress::default() }
 }
 
-/// Works on the job until all is done or the user has had enough, and tells which.
-async fn work(context: &RunContext, path: &Path, server: &MetricsServer) -> Result<(JobProgress, bool)> {
+/// Runs the job until all rows are done or the user stops it. Returns whether all rows are done.
+async fn work(context: &RunContext, path: &Path, server: &MetricsServer) -> Result<(Standing, bool)> {
     let RunContext { verifier, metrics, screen, .. } = context;
     let on_lane = lane_reporter(screen.clone(), context.quiet);
     let at = |failure: Failure| failure.within(FileName(path));
@@ -190,7 +192,7 @@ async fn work(context: &RunContext, path: &Path, server: &MetricsServer) -> Resu
                     run.give_up();
                 } else {
                     run.drain();
-                    screen.print_line("stopping: answers under way are waited for; once more to stop at once");
+                    screen.print_line("stopping: waiting for answers; give Ctrl-C again to stop at once");
                     given_up = Some(Instant::now() + DRAIN_TIMEOUT);
                 }
                 stopped.set(stop::requested());
@@ -211,8 +213,8 @@ async fn work(context: &RunContext, path: &Path, server: &MetricsServer) -> Resu
     Ok((run.progress(), given_up.is_none()))
 }
 
-/// Says when a lane is blocked, and when it is not any more.
-fn lane_reporter(screen: Screen, quiet: bool) -> LaneCallback {
+/// Returns a function that prints when a lane becomes blocked, and when the block ends.
+fn lane_reporter(screen: Screen, quiet: bool) -> OnLane {
     let mut blocked = HashSet::new();
     Box::new(move |lane| {
         let line = match &lane.state {
@@ -220,7 +222,7 @@ fn lane_reporter(screen: Screen, quiet: bool) -> LaneCallback {
                 format!("{}: blocked, {} ({})", lane.name, block.cause, block.reply)
             }
             LaneState::Open | LaneState::Limited if blocked.remove(&lane.name) => {
-                format!("{}: not blocked any more", lane.name)
+                format!("{}: no longer blocked", lane.name)
             }
             _ => return,
         };
@@ -230,7 +232,7 @@ fn lane_reporter(screen: Screen, quiet: bool) -> LaneCallback {
     })
 }
 
-/// Writes the output, which is there when it is whole.
+/// Writes the output, which gets its name when it is complete.
 fn export(job: &Job, target: &Target) -> Result<Written> {
     match target.destination.file() {
         Some(_) => write_rows(job, target, |_| true),

@@ -1,4 +1,4 @@
-//! Metrics for Prometheus, and health, over HTTP while it runs.
+//! Serves metrics for Prometheus, and health, over HTTP during a run.
 
 use std::{
     collections::VecDeque,
@@ -22,14 +22,15 @@ use crate::{
     progress::{RunProgress, Screen},
 };
 
-/// The time for a request and its answer.
+/// The maximum time for a request and its answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// The most octets of a request.
+/// The maximum size of a request.
 const MAX_REQUEST_OCTETS: usize = 8 * 1024;
-/// The most connections at once. One more closes the oldest, so that clients that do not finish keep nobody out.
+/// The maximum number of connections. A further one closes the oldest, so that unfinished requests cannot block the
+/// server.
 const MAX_CONNECTIONS: usize = 32;
 
-/// Serves until it is dropped.
+/// The server, which stops when this is dropped.
 pub(crate) struct MetricsServer {
     state: Arc<ServerState>,
     _tasks: JoinSet<()>,
@@ -37,7 +38,7 @@ pub(crate) struct MetricsServer {
 
 struct ServerState {
     metrics: Arc<Metrics>,
-    /// What the run itself counts, as text for Prometheus.
+    /// The counts of the run, in the text format of Prometheus.
     run: Mutex<String>,
 }
 
@@ -58,8 +59,8 @@ impl MetricsServer {
             ));
             if !bound.ip().to_canonical().is_loopback() {
                 screen.print_line(format_args!(
-                    "warning: --metrics {address}: other machines can read the metrics, which name the mail servers \
-                     that are asked; 127.0.0.1 is for this machine alone"
+                    "warning: --metrics {address}: other machines can read the metrics, which name the mail servers; \
+                     use 127.0.0.1 for this machine alone"
                 ));
             }
             tasks.spawn(accept(listener, Arc::clone(&state)));
@@ -67,7 +68,7 @@ impl MetricsServer {
         Ok(Self { state, _tasks: tasks })
     }
 
-    /// Takes note of how it stands.
+    /// Records the progress of the run.
     pub(crate) fn update(&self, progress: &RunProgress) {
         *self.state.run.lock().unwrap_or_else(PoisonError::into_inner) = exposition(progress);
     }
@@ -75,7 +76,7 @@ impl MetricsServer {
 
 async fn accept(listener: TcpListener, state: Arc<ServerState>) {
     let mut answers = JoinSet::new();
-    // The oldest first.
+    // The oldest connection stands first.
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         tokio::select! {
@@ -88,7 +89,7 @@ async fn accept(listener: TcpListener, state: Arc<ServerState>) {
                     let state = Arc::clone(&state);
                     open.push_back(answers.spawn(async move { serve(stream, &state).await }));
                 }
-                // Out of files, most likely: the scraper comes again.
+                // Most likely there is no free file. The scraper tries again later.
                 Err(_) => tokio::time::sleep(REQUEST_TIMEOUT).await,
             },
             Some(_) = answers.join_next() => {}
@@ -96,7 +97,7 @@ async fn accept(listener: TcpListener, state: Arc<ServerState>) {
     }
 }
 
-/// Answers one request, or closes the connection if that takes too long.
+/// Answers one request, or closes the connection after [`REQUEST_TIMEOUT`].
 async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: &ServerState) {
     // A client that is gone or too slow gets no answer.
     let _ = timeout(REQUEST_TIMEOUT, async {
@@ -110,7 +111,7 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: &ServerSt
     .await;
 }
 
-/// Reads the head of a request; none if it is longer than [`MAX_REQUEST_OCTETS`].
+/// Reads the head of a request. Returns `None` if it is longer than [`MAX_REQUEST_OCTETS`].
 async fn request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
     let mut octets = Vec::new();
     loop {
@@ -155,7 +156,7 @@ fn response(status: &str, kind: &str, body: &str, is_head: bool) -> String {
     if is_head { head } else { head + body }
 }
 
-/// The run in the text format of Prometheus.
+/// Returns the state of the run in the text format of Prometheus.
 fn exposition(progress: &RunProgress) -> String {
     let mut text = String::new();
     text.push_str(
@@ -197,7 +198,7 @@ mod tests {
 
     use super::*;
 
-    /// Serves one connection, and returns its other end and how long it will have been open.
+    /// Serves one connection. Returns its other end, and a task that returns how long the connection was open.
     fn served(room: usize) -> (DuplexStream, tokio::task::JoinHandle<Duration>) {
         let (client, server) = duplex(room);
         let task = tokio::spawn(async move {
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_that_nobody_reads_has_a_deadline() {
+    async fn an_answer_that_is_not_read_has_a_deadline() {
         let (mut client, task) = served(64);
         client.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").await.unwrap();
         assert_eq!(task.await.unwrap(), REQUEST_TIMEOUT);

@@ -1,4 +1,4 @@
-//! `smtp-pool verify`: addresses in, records out, as a stream or as a job.
+//! `smtp-pool verify`: reads addresses and writes records, as a stream or as a job.
 
 mod args;
 mod context;

@@ -1,4 +1,4 @@
-//! What a run of `verify` will do, with everything found out that can be wrong before it starts.
+//! The plan of a run of `verify`. Making it finds every error of usage before the run starts.
 
 use std::{
     collections::HashSet,
@@ -33,25 +33,25 @@ use crate::{
 
 pub(crate) struct VerifyPlan {
     pub(crate) config: VerifierConfig,
-    /// Runs in place of the Internet.
+    /// The world of a sandbox that takes the place of the Internet.
     pub(crate) world: Option<World>,
-    /// Who hears our name.
+    /// The servers that get our name.
     pub(crate) scope: ServerScope,
     pub(crate) work: Work,
     pub(crate) target: Target,
     pub(crate) screen: Screen,
     pub(crate) quiet: bool,
-    /// Whether some servers are there to block us.
+    /// Whether the built-in world is used, which has servers that block us.
     pub(crate) demo: bool,
-    /// Where to serve metrics.
+    /// The address of the metrics server.
     pub(crate) metrics: Option<SocketAddr>,
 }
 
-/// What to verify, and how to keep it.
+/// The rows to verify, and how to keep their verdicts.
 pub(crate) enum Work {
-    /// Rows as they come, and records as they come.
+    /// Reads rows and writes records as they come.
     Stream { rows: Rows, keep_order: bool },
-    /// A job in a file, which may be there.
+    /// Keeps the verdicts in a job, which may exist already.
     Job(JobPlan),
 }
 
@@ -59,17 +59,17 @@ pub(crate) struct JobPlan {
     pub(crate) path: PathBuf,
     pub(crate) sources: Vec<Source>,
     pub(crate) hints: Hints,
-    /// What it is for, as jobs keep it.
+    /// The kind of the job, as the job stores it.
     pub(crate) kind: &'static str,
-    /// By what its lists were known again, if it is there.
-    pub(crate) known_by: Option<MatchedBy>,
+    /// How the lists were recognized, if the job exists.
+    pub(crate) known_by: Option<KnownBy>,
 }
 
 impl VerifyPlan {
-    /// Inputs are opened last, since standard input may take its time.
+    /// Makes the plan. It opens the inputs last, because standard input may block.
     pub(crate) fn new(args: &VerifyArgs, logging: bool) -> Result<Self> {
         let (world, inputs) = world(args)?;
-        // `--sandbox world.toml`: the file is taken out of the inputs.
+        // In `--sandbox world.toml`, the file is not one of the inputs.
         let own_world = args.sandbox != Some(None) || inputs.len() < args.inputs.len();
         let mut target =
             Target::new(args.output.as_deref(), args.vocab)?.escape_formulas(args.escape_formulas);
@@ -89,7 +89,7 @@ impl VerifyPlan {
             () if world.is_some() => "for a sandbox",
             () => "to ask mail servers",
         };
-        // Log lines and a progress line do not go together.
+        // Log lines and a progress line cannot share a terminal.
         let progress = match () {
             () if args.json_progress => ProgressMode::Json,
             () if args.quiet || logging => ProgressMode::None,
@@ -100,8 +100,8 @@ impl VerifyPlan {
         let work = match job {
             Some(path) => Work::Job(job_plan(path, sources, hints, kind, args.restart)?),
             None if args.restart => {
-                return Err(Failure::usage("--restart: there is no job")
-                    .hint("a job is made from lists that are files, with an output that is one"));
+                return Err(Failure::usage("--restart: these inputs make no job")
+                    .hint("a job needs lists that are files, and an output that is a file"));
             }
             None => Work::Stream {
                 rows: Rows::open(sources, &hints, screen.reporter())?,
@@ -114,7 +114,7 @@ impl VerifyPlan {
     }
 }
 
-/// Never writes over what is read.
+/// Protects the input files from being replaced.
 fn protect_inputs(destination: &mut Destination, args: &VerifyArgs, sources: &[Source]) {
     for source in sources {
         match source {
@@ -128,13 +128,13 @@ fn protect_inputs(destination: &mut Destination, args: &VerifyArgs, sources: &[S
     for path in lists.chain(files) {
         destination.protect("a file of another option", path);
     }
-    // The world of the sandbox may be among the inputs.
+    // The file of the sandbox may be among the inputs.
     for path in args.inputs.iter().map(Path::new).filter(|path| path.is_file()) {
         destination.protect("one of the inputs", path);
     }
 }
 
-/// Where the job is kept, if lists and output are such that there can be one.
+/// Returns the path of the job. `None` if a list or the output is no file, so that there can be no job.
 fn job_path(target: &Target, sources: &[Source]) -> Result<Option<PathBuf>> {
     let is_list = |source: &Source| matches!(source, Source::File(path) if path.is_file());
     let Some(output) = target.destination.file().filter(|_| sources.iter().all(is_list)) else {
@@ -161,8 +161,10 @@ fn job_plan(
     for file in job::files_of(&path) {
         let is_list = |source: &Source| matches!(source, Source::File(list) if is_same(list, &file));
         if let Some(list) = sources.iter().find(|source| is_list(source)) {
-            return Err(Failure::usage(format_args!("{list}: the job would be there"))
-                .hint("write to another output"));
+            return Err(Failure::usage(format_args!(
+                "{list}: the job of this output would replace the list"
+            ))
+            .hint("name another output"));
         }
     }
     let mut known_by = None;
@@ -170,10 +172,10 @@ fn job_plan(
         let checked = Job::open(&path).and_then(|job| job.check(&sources, kind));
         known_by = Some(checked.map_err(|error| {
             let hint = match &error {
-                JobError::Foreign(_) => Some("move it away, or write to another output"),
-                JobError::Changed(_) | JobError::OtherKind(_) => {
-                    Some("--restart begins anew and forgets what is there; or write to another output")
-                }
+                JobError::Foreign(_) => Some("move it away, or name another output"),
+                JobError::Changed(_) | JobError::OtherKind(_) => Some(
+                    "start the job again with --restart, which deletes its verdicts, or name another output",
+                ),
                 _ => None,
             };
             let failure = Failure::from(error).within(FileName(&path));
@@ -186,14 +188,14 @@ fn job_plan(
     Ok(JobPlan { path, sources, hints, kind, known_by })
 }
 
-fn config(args: &VerifyArgs, scope: ServerScope, routes: Routes, patient: bool) -> Result<VerifierConfig> {
+fn config(args: &VerifyArgs, scope: ServerScope, routes: Routes, retries: bool) -> Result<VerifierConfig> {
     let name = identity::client_name(args.helo.as_deref(), scope)?;
     let mut config = VerifierConfig::new(name);
     config.client.bind = args.bind;
     config.client.tls = args.tls.into();
     config.client.timeouts = Timeouts::all(seconds("--timeout", args.timeout, 0.001)?);
     config.from = args.from.parse::<ReversePath>().usage_at(format_args!("--from {}", args.from))?;
-    config.schedule = schedule(args, patient)?;
+    config.schedule = schedule(args, retries)?;
     config.catch_all = !args.no_catch_all;
     config.risky = args.risky.as_deref().map_or(Ok(RiskPolicy::default()), risky)?;
     config.lists = Arc::new(lists(args)?);
@@ -208,17 +210,17 @@ fn config(args: &VerifyArgs, scope: ServerScope, routes: Routes, patient: bool) 
     Ok(config)
 }
 
-/// The pauses between attempts. Whoever waits at a terminal, or plays in a sandbox, wants to know at once.
-fn schedule(args: &VerifyArgs, patient: bool) -> Result<Vec<Duration>> {
+/// Returns the pauses between attempts. A stream and a sandbox ask once, because the user waits for the answer.
+fn schedule(args: &VerifyArgs, retries: bool) -> Result<Vec<Duration>> {
     let pauses = args.retry_after.iter().map(|pause| seconds("--retry-after", *pause, 0.0));
     let pauses = pauses.collect::<Result<Vec<_>>>()?;
     let attempts = args.attempts.map(|attempts| attempts.get().min(1_000) as usize);
-    let attempts = attempts.unwrap_or(if patient { pauses.len() + 1 } else { 1 });
+    let attempts = attempts.unwrap_or(if retries { pauses.len() + 1 } else { 1 });
     let last = pauses.last().copied().unwrap_or_default();
     Ok(pauses.into_iter().chain(std::iter::repeat(last)).take(attempts - 1).collect())
 }
 
-/// The user's own lists.
+/// Reads the lists of the user, which are added to the built-in ones.
 fn lists(args: &VerifyArgs) -> Result<Lists> {
     let mut lists = Lists::default();
     for (flag, paths, names, are_domains) in [
@@ -249,8 +251,8 @@ fn read_names(path: &Path, names: &mut HashSet<Box<str>>, are_domains: bool) -> 
     Ok(())
 }
 
-/// The world of `--sandbox`, and the inputs that remain. `--sandbox world.toml list.csv` is understood as well,
-/// although without `=` the value is an argument by itself: no list of addresses is TOML.
+/// Returns the world of `--sandbox`, and the remaining inputs. It also accepts `--sandbox world.toml list.csv`. There
+/// the value is an argument of its own, but no list of addresses is TOML.
 fn world(args: &VerifyArgs) -> Result<(Option<World>, &[String])> {
     let is_toml = |name: &&String| Path::new(name).extension().is_some_and(|extension| extension == "toml");
     match (&args.sandbox, args.inputs.split_first()) {
@@ -265,13 +267,13 @@ fn world(args: &VerifyArgs) -> Result<(Option<World>, &[String])> {
 
 fn risky(kinds: &[RiskKind]) -> Result<RiskPolicy> {
     if kinds.contains(&RiskKind::None) && kinds.iter().any(|kind| *kind != RiskKind::None) {
-        return Err(Failure::usage("--risky: none stands alone"));
+        return Err(Failure::usage("--risky: none cannot stand beside another kind"));
     }
     let has = |kind| kinds.contains(&kind);
     Ok(RiskPolicy { role: has(RiskKind::Role), disposable: has(RiskKind::Disposable) })
 }
 
-/// Whether no address can lead outside the routes, as far as can be told without reading a list.
+/// Returns whether every address is known to have a route. It reads no list.
 fn all_routed(sources: &[Source], routes: &Routes) -> bool {
     let routed =
         |address: &String| Mailbox::parse(address).map_or(true, |it| routes.get(it.domain()).is_some());

@@ -27,13 +27,13 @@ pub(crate) async fn run(plan: VerifyPlan) -> Result<Exit> {
     }
     let metrics = Arc::new(Metrics::new());
     let from = config.from.clone();
-    let verifier = Verifier::new(config, Arc::clone(&metrics)).usage_at("the verifier cannot be set up")?;
+    let verifier = Verifier::new(config, Arc::clone(&metrics)).usage_at("cannot set up the verifier")?;
     let server = metrics_server::MetricsServer::start(address, Arc::clone(&metrics), &screen).await?;
     let context = RunContext { verifier, metrics, screen, quiet, from };
     let exit = match work {
         Work::Stream { rows, keep_order } => stream::run(context, rows, keep_order, &target, &server).await?,
         Work::Job(plan) => job::run(context, plan, &target, &server).await?,
     };
-    // The world that is built in has servers that block us on purpose.
+    // The built-in world has servers that block us on purpose.
     Ok(if demo && exit == Exit::Blocked { Exit::Done } else { exit })
 }

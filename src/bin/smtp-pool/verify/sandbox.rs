@@ -1,4 +1,4 @@
-//! Has the mail of a run go to a sandbox.
+//! Sends the connections of a run to a sandbox.
 
 use smtp_pool::{
     client::Endpoint,
@@ -9,9 +9,9 @@ use smtp_pool::{
 
 use crate::exit::{ErrorContext, Result};
 
-/// Starts a world, and has all mail go there.
+/// Starts a world, and routes all mail to it.
 pub(crate) async fn start_sandbox(world: World, config: &mut VerifierConfig) -> Result<Sandbox> {
-    let sandbox = Sandbox::start(world).await.failed_at("the sandbox cannot start")?;
+    let sandbox = Sandbox::start(world).await.failed_at("cannot start the sandbox")?;
     config.routes.insert("*", Err(Unreachable::NoDnsEntries));
     for (domain, route) in sandbox.routes() {
         config.routes.insert(domain, mail_route(route));

@@ -1,4 +1,4 @@
-//! Records as they come, or in the order of the rows; nothing is kept.
+//! Writes records as they come, or in the order of the rows, and keeps nothing.
 
 mod pending_rows;
 
@@ -56,7 +56,7 @@ pub(super) async fn run(
     screen.show(&stream.progress(&records, &tracker), true);
     screen.clear();
     let ended = ended?;
-    // What waited for a row that will not come any more.
+    // Records that wait for an earlier row are written, because that row will not come.
     let ended = match stream.write_remaining()? {
         Written::Yes => ended,
         Written::ReaderClosed => Ended::ReaderClosed,
@@ -85,7 +85,7 @@ pub(super) async fn run(
     if ended == Ended::Stopped {
         let (rows, done) = (tracker.rows(), counts.total());
         screen.print_line(format_args!(
-            "interrupted: {done} records written, {} rows under way lost",
+            "interrupted: {done} records are written, {} rows in flight have none",
             rows.saturating_sub(done)
         ));
         return Ok(Exit::Interrupted);
@@ -94,7 +94,7 @@ pub(super) async fn run(
         Some(failure) => Err(failure.into()),
         None if tracker.rows() == counts.total() => Ok(report_blocked(&records.lanes().snapshot(), screen)),
         None => Err(Failure::failed(format_args!(
-            "{} rows went in and {} records came out; this is a bug",
+            "{} rows were read, but {} records were written; this is a bug, please report it",
             tracker.rows(),
             counts.total()
         ))),
@@ -105,9 +105,9 @@ pub(super) async fn run(
 enum Ended {
     /// Every address has its record.
     All,
-    /// By the user.
+    /// The user stopped the run.
     Stopped,
-    /// Nobody reads any more.
+    /// The reader of the output has closed it.
     ReaderClosed,
 }
 
@@ -115,9 +115,9 @@ struct StreamRun {
     output: Output,
     pending: Arc<PendingRows>,
     counts: VerdictCounts,
-    /// The number of the row whose turn it is.
+    /// The number of the row to be written next, if the order is kept.
     next: u64,
-    /// Records whose turn has not come, if there are turns.
+    /// Records that wait for an earlier row. `None` if the order is not kept.
     waiting: Option<BTreeMap<u64, Record>>,
 }
 

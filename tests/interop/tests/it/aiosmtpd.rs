@@ -1,4 +1,4 @@
-//! aiosmtpd: no PIPELINING, so that every command waits for its reply.
+//! aiosmtpd without PIPELINING, so that every command waits for its reply.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! From a domain to its exchangers by a real name server, held against what `dig` says of the same names.
+//! Routes from a real name server, compared with the answers of `dig`.
 
 use std::{net::SocketAddr, process::Command, sync::Arc};
 
@@ -12,7 +12,7 @@ use smtp_pool_interop::Nsd;
 
 use crate::support;
 
-/// What the resolver keeps of a long answer.
+/// The limits of the resolver for a long answer.
 const MAX_HOSTS: usize = 8;
 const MAX_ADDRS: usize = 4;
 
@@ -26,7 +26,8 @@ async fn route(resolver: &Resolver, domain: &str) -> MailRoute {
     resolver.resolve(&mailbox).await.map(|found| found.exchangers)
 }
 
-/// The exchangers with their addresses, sorted within each, since their order there is the server's choice.
+/// Returns the mail servers with their addresses. The addresses are sorted, because the name server chooses their
+/// order.
 fn hosts(route: &MailRoute) -> Vec<(String, Vec<String>)> {
     let endpoints = route.as_ref().expect("a way");
     let addrs = |addrs: &[SocketAddr]| {
@@ -37,7 +38,7 @@ fn hosts(route: &MailRoute) -> Vec<(String, Vec<String>)> {
     endpoints.iter().map(|endpoint| (endpoint.host.to_string(), addrs(&endpoint.addrs))).collect()
 }
 
-/// What `dig` says, a line for each record; names come in lower case.
+/// Returns the answer of `dig`, a line for each record, with names in lower case.
 fn dig(nsd: &Nsd, name: &str, record: &str) -> Vec<String> {
     let server = format!("@{}", nsd.addr().ip());
     let port = nsd.addr().port().to_string();
@@ -49,9 +50,9 @@ fn dig(nsd: &Nsd, name: &str, record: &str) -> Vec<String> {
     said.lines().map(str::to_ascii_lowercase).collect()
 }
 
-/// The exchangers of `domain` as whoever has `dig` and RFC 5321 5.1 finds them.
+/// Returns the mail servers of `domain` as `dig` and RFC 5321 5.1 find them.
 fn truth(nsd: &Nsd, domain: &str) -> Vec<(String, Vec<String>)> {
-    // Of an alias, `dig` says where it leads first.
+    // For an alias, `dig` first prints its target.
     let mx = dig(nsd, domain, "MX");
     let mut mx: Vec<(u16, &str)> = mx
         .iter()
@@ -99,7 +100,7 @@ async fn exchangers_are_those_that_dig_finds() {
 }
 
 #[tokio::test]
-async fn what_does_not_fit_a_datagram_comes_over_tcp() {
+async fn an_answer_that_does_not_fit_a_datagram_comes_over_tcp() {
     let nsd = Nsd::start();
     let resolver = resolver(&nsd);
     let found = hosts(&route(&resolver, "many.test").await);
@@ -114,7 +115,7 @@ async fn what_does_not_fit_a_datagram_comes_over_tcp() {
 }
 
 #[tokio::test]
-async fn no_way_has_its_reason() {
+async fn a_missing_route_has_its_reason() {
     let nsd = Nsd::start();
     let resolver = resolver(&nsd);
     for (domain, expected) in [
@@ -126,16 +127,16 @@ async fn no_way_has_its_reason() {
     ] {
         assert_eq!(route(&resolver, domain).await, Err(expected), "{domain}");
     }
-    // SERVFAIL of the domain, and of its only exchanger; REFUSED for a zone that the server does not have.
+    // SERVFAIL for the domain, and for its only mail server; REFUSED for a zone that the name server does not have.
     for domain in ["broken.test", "sub.broken.test", "onlybroken.test", "elsewhere.example"] {
         let found = route(&resolver, domain).await;
         assert!(matches!(found, Err(Unreachable::Dns { timeout: false, .. })), "{domain}: {found:?}");
     }
 }
 
-/// What is final, and what is to be asked again, in records.
+/// Checks which failures of the DNS are final, and which are asked again.
 #[tokio::test]
-async fn only_what_the_dns_says_for_certain_is_undeliverable() {
+async fn only_final_answers_of_the_dns_are_undeliverable() {
     let nsd = Nsd::start();
     let mut config = support::config(Routes::new());
     config.nameservers = vec![nsd.addr()];

@@ -1,4 +1,4 @@
-//! Servers that put strangers off: told apart from refusals, and asked again.
+//! Servers with greylisting: their deferrals are distinguished from refusals, and asked again.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use smtp_pool_interop::{Greylist, Kind, Postfix, Service, World};
 
 use crate::support::{Run, config, verify};
 
-/// What strangers have to wait, and what the verifier waits.
+/// The delay of the greylist, and the pause of the verifier.
 pub(crate) const DELAY: Duration = Duration::from_secs(2);
 pub(crate) const RETRY_AFTER: Duration = Duration::from_millis(2_700);
-/// As postgrey answers.
+/// The reply of postgrey.
 pub(crate) const POSTGREY: &str = "DEFER_IF_PERMIT Greylisted, see http://postgrey.interop.test/";
-/// As a table that wants to put off everybody does.
+/// The reply of an access table that defers every recipient.
 pub(crate) const EVERYBODY: &str = "450 4.7.1 Greylisted, please try again later";
 
 const KINDS: [Kind; 6] =
@@ -30,7 +30,7 @@ async fn verify_at(service: Service, world: &World, set: impl FnOnce(&mut Verifi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_answer_is_no_verdict() {
+async fn the_first_answer_gives_no_verdict() {
     let world = World::of(120, KINDS);
     let run = verify_at(Service::GreyAll, &world, |_| {}).await;
     run.assert_all(|_, record| {
@@ -49,18 +49,18 @@ async fn unknown_users_may_be_refused_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_second_answer_is() {
+async fn the_second_answer_gives_the_verdict() {
     let world = World::of(120, KINDS);
     for service in [Service::Greylist, Service::GreyAll] {
         let run = verify_at(service, &world, |config| config.schedule = vec![RETRY_AFTER]).await;
         run.assert_right();
-        assert!(run.took > DELAY, "nobody was put off");
+        assert!(run.took > DELAY, "no recipient was deferred");
         assert!(run.took < 3 * RETRY_AFTER, "{:?}", run.took);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_catch_all_domain_is_found_out_behind_a_greylist() {
+async fn a_catch_all_domain_is_detected_behind_a_greylist() {
     let world = World::of(40, [Kind::Known, Kind::CatchAll]);
     let run = verify_at(Service::GreyAll, &world, |config| config.schedule = vec![RETRY_AFTER]).await;
     run.assert_right();

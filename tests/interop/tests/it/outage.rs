@@ -1,4 +1,4 @@
-//! Postfix goes away in the middle of a run: no address pays for it with a verdict, and the run ends.
+//! Postfix stops in the middle of a run. No address gets a false verdict, and the run ends.
 
 use std::{thread, time::Duration};
 
@@ -8,14 +8,14 @@ use smtp_pool_interop::{Kind, Postfix, Service, World};
 use crate::support::{Run, config, verify_and};
 
 const SIZE: usize = 2_000;
-/// Records after which Postfix goes away.
+/// The number of records after which Postfix stops.
 const EARLY: usize = 300;
 
-/// Each verdict is right, or none; and there are some of either.
+/// Fails unless each verdict is right or `unknown`, and there are some of both.
 #[track_caller]
 fn assert_no_false_verdict(run: &Run) {
     run.assert_all(|address, record| {
-        // Accepted before the end, while whether the domain accepts anything was not answered: which it says.
+        // The address was accepted before the end, but the catch-all question was not answered. The record says so.
         let half = address.kind == Kind::CatchAll && record.catch_all == CatchAll::Inconclusive;
         half || record.status == Status::Unknown
             || (record.status, record.sub_status) == address.kind.verdict()
@@ -63,7 +63,7 @@ async fn back_again() {
     let world = World::mixed(SIZE);
     let postfix = Postfix::start(&world);
     let mut config = config(postfix.routes(Service::Mx));
-    // Starting takes Postfix a second or two.
+    // Postfix needs a second or two to start.
     config.schedule = vec![Duration::from_secs(3); 3];
     let run = thread::scope(|scope| {
         let mut running = true;
@@ -77,5 +77,5 @@ async fn back_again() {
         tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(run))
     });
     run.assert_right();
-    assert!(run.count(|record| record.attempts > 1) > 0, "nobody was asked twice");
+    assert!(run.count(|record| record.attempts > 1) > 0, "no recipient was asked twice");
 }

@@ -1,5 +1,7 @@
-//! A pool under steady load, while Postfix is killed, stays away, and is started again: no wrong answer, no error
-//! without a name, and traffic as soon as there is a server. And idle connections, which Postfix closes after a while.
+//! A pool under steady load, while Postfix is killed and later started again. No answer is wrong, every error has a
+//! known cause, and traffic resumes when the server is back.
+//!
+//! Idle connections, which Postfix closes after a while, are not lent.
 
 use std::{
     sync::{
@@ -22,13 +24,13 @@ use tokio::{
 
 use crate::support::name;
 
-/// The pause before a failed attempt to connect is repeated, and for which a server is left alone.
+/// The pause after a failed attempt to connect, in which no other attempt is made.
 const STEP: Duration = Duration::from_millis(500);
 const USERS: usize = 12;
 const WAITING: Duration = Duration::from_millis(5);
-/// For what is to happen at all.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// What a busy machine takes to connect and to answer.
+/// The maximum time for each step of a test.
+const DEADLINE: Duration = Duration::from_secs(60);
+/// The time that a busy machine may need to connect and to answer.
 const SLACK: Duration = Duration::from_secs(3);
 
 fn pool(postfix: &Postfix, service: Service) -> Pool {
@@ -38,7 +40,7 @@ fn pool(postfix: &Postfix, service: Service) -> Pool {
     builder.acquire_timeout(Duration::from_secs(20)).build().expect("a pool")
 }
 
-/// What the users have seen.
+/// The results that the users have seen.
 #[derive(Default)]
 struct Seen {
     answers: AtomicUsize,
@@ -46,12 +48,12 @@ struct Seen {
     errors: Mutex<Vec<String>>,
     wrong: Mutex<Vec<String>>,
     over: AtomicBool,
-    /// Told of each answer and each error.
+    /// Notified of each answer and each error.
     changed: Notify,
 }
 
 impl Seen {
-    /// Only what a server that goes away can be the reason of.
+    /// Records an error, which must be one that a stopped server can cause.
     fn failed(&self, error: &OperationError) {
         let named = match error {
             OperationError::Checkout(CheckoutError::Connect { source, .. }) => match &**source {
@@ -71,19 +73,19 @@ impl Seen {
         self.changed.notify_waiters();
     }
 
-    /// Waits until the users have seen that.
+    /// Waits until the users have seen a result.
     async fn until(&self, what: &str, is_seen: impl Fn(&Self) -> bool) {
-        let limit = Instant::now() + PATIENCE;
+        let limit = Instant::now() + DEADLINE;
         loop {
             let changed = self.changed.notified();
             if is_seen(self) {
                 return;
             }
-            assert!(timeout_at(limit, changed).await.is_ok(), "{what} within {PATIENCE:?}");
+            assert!(timeout_at(limit, changed).await.is_ok(), "{what} within {DEADLINE:?}");
         }
     }
 
-    /// An answer is right if it says what the mailbox is, or that the server is going away.
+    /// Records an answer. It is right if it fits the mailbox, or says that the server stops.
     fn answered(&self, known: bool, reply: &Reply, accepted: bool) {
         if !reply.is_closing() && accepted != known {
             self.wrong.lock().expect("a lock").push(format!("known: {known}, {reply}"));
@@ -93,7 +95,7 @@ impl Seen {
     }
 }
 
-/// Asks and sends, one after the other, until it is over.
+/// Verifies and sends by turns until the test ends.
 async fn user(pool: Pool, seen: Arc<Seen>, mailboxes: Vec<(Mailbox, bool)>, turn: usize) {
     for (n, (mailbox, known)) in mailboxes.iter().cycle().skip(turn * 7).enumerate() {
         if seen.over.load(Ordering::Relaxed) {
@@ -115,7 +117,7 @@ async fn user(pool: Pool, seen: Arc<Seen>, mailboxes: Vec<(Mailbox, bool)>, turn
                 Err(error) => seen.failed(&error),
             }
         }
-        // A steady load, and not as much as there can be.
+        // The load is steady, and below the maximum.
         sleep(WAITING).await;
     }
 }
@@ -146,7 +148,7 @@ async fn killed_and_started_again_under_load() {
             postfix.run();
             Instant::now()
         });
-        // How long the server is to be left alone yet.
+        // The time until the next attempt to connect.
         let step = match pool.get_timeout(&server, Duration::ZERO).await {
             Err(CheckoutError::CircuitOpen { retry_after, .. }) => retry_after,
             _ => STEP,
@@ -179,7 +181,7 @@ async fn idle_connections_that_postfix_closes_are_not_lent() {
         lent.push(pool.get(&server).await.expect("a connection"));
     }
     drop(lent);
-    // Postfix hangs up after a second by a clock of its own, which nothing here can hurry.
+    // Postfix closes the connection after 1 s, by a clock that the test cannot change.
     for _ in 0..4 {
         sleep(Duration::from_millis(1_500)).await;
         for _ in 0..6 {

@@ -1,4 +1,4 @@
-//! A refusal of us, or of our sender, says nothing of any mailbox.
+//! A refusal of the client or of the sender proves nothing about a mailbox.
 
 use smtp_pool::{
     proto::{Mailbox, ReversePath},
@@ -21,12 +21,12 @@ async fn a_blocklisted_client_learns_nothing() {
             (record.status, record.sub_status, record.blame)
                 == (Status::Unknown, SubStatus::Blocked, Some(Blame::Us))
         });
-        // Whoever goes on asking makes it worse.
+        // More connections would make the block worse.
         let opened = run.metrics.connections_opened();
-        assert!(opened < 10, "{service:?}: {opened} connections for a server that does not want us");
+        assert!(opened < 10, "{service:?}: {opened} connections for a server that blocks us");
     }
     let log = postfix.log_at_rest();
-    // A client that is refused by the banner hangs up, which Postfix notes.
+    // A client that is refused in the banner disconnects, which Postfix logs.
     let complaints =
         log.complaints().into_iter().filter(|line| !line.contains("lost connection after CONNECT"));
     assert_eq!(complaints.collect::<Vec<_>>(), Vec::<&str>::new());
@@ -45,7 +45,7 @@ async fn a_refused_null_sender_is_no_verdict_and_a_real_sender_helps() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory_that_is_down_is_the_servers_trouble() {
+async fn a_directory_that_is_down_blames_the_server() {
     let world = World::of(300, [Kind::Known, Kind::Unknown]);
     let postfix = Postfix::start(&world);
     let run = verify(config(postfix.routes(Service::Down)), &world).await;

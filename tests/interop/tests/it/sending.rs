@@ -1,4 +1,4 @@
-//! A message arrives as it was sent, dots and all.
+//! A message arrives exactly as it was sent.
 
 use std::{
     sync::Arc,
@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use crate::support::client;
 
-/// A world of users at a domain with mailboxes, and one of them.
+/// Returns one of the users of the world at a domain with mailboxes.
 fn user(world: &World) -> Mailbox {
     let user =
         world.addresses.iter().find(|user| user.text.ends_with("@shop.test")).expect("somebody at shop.test");
@@ -34,7 +34,7 @@ async fn delivered(postfix: &Postfix, user: &Mailbox, messages: usize) -> Vec<Ve
     }
 }
 
-/// Everything that dots and line ends can do to a message.
+/// Returns messages with every combination of dots and line ends.
 fn bodies() -> Vec<Vec<u8>> {
     let mut large = Vec::new();
     for n in 0..20_000 {
@@ -83,14 +83,14 @@ async fn every_octet_arrives() {
         let at = messages.iter().position(|message| find(message, subject.as_bytes()).is_some());
         let message = messages.swap_remove(at.expect("the message has arrived"));
         let start = find(&message, b"\n\n").expect("an empty line") + 2;
-        // In a maildir lines end as files do.
+        // A maildir has the line ends of files.
         let sent = String::from_utf8(body.clone()).expect("UTF-8").replace("\r\n", "\n");
         assert!(message[start..] == *sent.as_bytes(), "message {n} was changed on its way");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_recipient_no_message() {
+async fn without_a_recipient_no_message_is_sent() {
     let world = World::of(4, [Kind::Known]);
     let postfix = Postfix::start(&world);
     let nobody = Mailbox::parse("nobody.at.all@shop.test").expect("an address");

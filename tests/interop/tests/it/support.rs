@@ -1,4 +1,4 @@
-//! What several tests need.
+//! Functions that several tests use.
 
 use std::{
     collections::HashMap,
@@ -14,19 +14,19 @@ use smtp_pool::{
 };
 use smtp_pool_interop::{Address, World};
 
-/// Our own name.
+/// Returns the name of the client.
 pub(crate) fn name() -> ClientName {
     ClientName::parse("verifier.interop.test").expect("a name")
 }
 
-/// A client with deadlines that only a server in trouble misses, even on a busy machine.
+/// Returns a client with deadlines that only a failing server exceeds, even on a busy machine.
 pub(crate) fn client() -> ClientConfig {
     let mut client = ClientConfig::new(name());
     client.timeouts = Timeouts::all(Duration::from_secs(30));
     client
 }
 
-/// The defaults of the verifier, on its way to the servers here.
+/// Returns the defaults of the verifier, with routes to the servers of the tests.
 pub(crate) fn config(routes: Routes) -> VerifierConfig {
     let mut config = VerifierConfig::new(name());
     config.routes = routes;
@@ -34,7 +34,7 @@ pub(crate) fn config(routes: Routes) -> VerifierConfig {
     config
 }
 
-/// What came of a run.
+/// The result of a run.
 pub(crate) struct Run {
     /// Each address with its record, in the order of the list.
     pub(crate) records: Vec<(Address, Record)>,
@@ -42,12 +42,12 @@ pub(crate) struct Run {
     pub(crate) took: Duration,
 }
 
-/// Verifies the whole world.
+/// Verifies all addresses of the world.
 pub(crate) async fn verify(config: VerifierConfig, world: &World) -> Run {
     verify_and(config, world, |_| {}).await
 }
 
-/// Verifies the whole world, and tells `seen` how many records there are whenever another comes.
+/// Verifies all addresses of the world. Calls `seen` with the number of records at each new record.
 pub(crate) async fn verify_and(config: VerifierConfig, world: &World, mut seen: impl FnMut(usize)) -> Run {
     let metrics = Arc::new(Metrics::new());
     let verifier = Verifier::new(config, Arc::clone(&metrics)).expect("a verifier");
@@ -70,7 +70,7 @@ pub(crate) async fn verify_and(config: VerifierConfig, world: &World, mut seen: 
 }
 
 impl Run {
-    /// Fails unless every address got the verdict that it deserves.
+    /// Fails unless every address got the right verdict.
     #[track_caller]
     pub(crate) fn assert_right(&self) {
         self.assert_all(|address, record| (record.status, record.sub_status) == address.kind.verdict());
@@ -89,12 +89,12 @@ impl Run {
         assert!(wrong.is_empty(), "{} of {} are wrong, as\n{few}", wrong.len(), self.records.len());
     }
 
-    /// How many records pass.
+    /// Returns how many records pass.
     pub(crate) fn count(&self, passes: impl Fn(&Record) -> bool) -> usize {
         self.records.iter().filter(|(_, record)| passes(record)).count()
     }
 
-    /// Addresses per second, those included that nobody was asked about.
+    /// Returns the addresses per second, including those that no server was asked about.
     pub(crate) fn speed(&self) -> f64 {
         self.records.len() as f64 / self.took.as_secs_f64()
     }

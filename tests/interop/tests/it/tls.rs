@@ -14,7 +14,7 @@ use crate::support::{client, config, verify};
 
 const KINDS: [Kind; 4] = [Kind::Known, Kind::Unknown, Kind::CatchAll, Kind::Full];
 
-/// Verified against one root only.
+/// Returns a configuration that trusts one root only.
 fn trusting(policy: TlsPolicy, authority: &Authority) -> TlsConfig {
     let config = TlsConfig::for_policy(policy).roots(Roots::None);
     config.add_roots_pem(authority.pem().as_bytes()).expect("a root")
@@ -63,7 +63,7 @@ async fn a_wrong_root_is_a_failure_of_tls_and_no_verdict() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn required_where_there_is_none_is_a_failure_of_tls() {
+async fn required_without_starttls_is_a_failure_of_tls() {
     let world = World::of(80, KINDS);
     let postfix = Postfix::start(&world);
     let mut config = config(postfix.routes(Service::Plain));
@@ -72,7 +72,7 @@ async fn required_where_there_is_none_is_a_failure_of_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn opportunistic_takes_what_there_is() {
+async fn opportunistic_accepts_any_tls_or_none() {
     let world = World::of(80, KINDS);
     let postfix = Postfix::start(&world);
     for (service, tls) in [
@@ -84,7 +84,7 @@ async fn opportunistic_takes_what_there_is() {
         run.assert_right();
         run.assert_all(|_, record| record.tls == tls);
     }
-    // STARTTLS is offered, and the handshake cannot succeed.
+    // STARTTLS is offered, but the handshake cannot succeed.
     let mut config = config(postfix.routes(Service::Tls12));
     let tls = TlsConfig::for_policy(TlsPolicy::Opportunistic).min_version(TlsVersion::Tls13);
     config.client.tls_config = Some(tls);

@@ -1,4 +1,5 @@
-//! Tens of thousands of addresses over Postfix with its default limits: every verdict right, and no patience lost.
+//! Tens of thousands of addresses over Postfix with its default limits. Every verdict is right, and Postfix never slows
+//! us down.
 
 use std::sync::Arc;
 
@@ -32,12 +33,12 @@ async fn ten_thousand_addresses_get_the_right_verdict() {
         let accepted = record.smtp_code == Some(250) && asked_for_all(address.kind);
         !accepted || record.catch_all == catch_all(address.kind)
     });
-    assert_good_manners(&postfix);
+    assert_no_complaints(&postfix);
 }
 
-/// A third of the domains answers at once, a third puts off whom it knows, a third puts off everybody.
+/// Verifies at three kinds of domains: one answers at once, one defers known users, and one defers everybody.
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_thousand_get_theirs_with_greylists_among_the_servers() {
+async fn twenty_thousand_addresses_get_the_right_verdict_with_greylists() {
     let world = World::mixed(20_000);
     let greylist = Greylist::start(DELAY, POSTGREY).await;
     let all = Greylist::start(DELAY, EVERYBODY).await;
@@ -51,9 +52,9 @@ async fn twenty_thousand_get_theirs_with_greylists_among_the_servers() {
     let run = verify(config, &world).await;
     report("with greylists", &run, &postfix);
     run.assert_right();
-    assert_good_manners(&postfix);
+    assert_no_complaints(&postfix);
 
-    // That the log is the whole truth: its lines, the tallies of its sessions and our records tell the same.
+    // The lines of the log, the summaries of its sessions and our records must agree.
     let log = postfix.log_at_rest();
     let refusals = log.count(": reject: RCPT from ");
     assert_eq!(refusals, log.refused());
@@ -63,14 +64,13 @@ async fn twenty_thousand_get_theirs_with_greylists_among_the_servers() {
         let wanted = asked().filter(|(address, _)| wanted(address.kind));
         wanted.map(|(_, record)| record.attempts as usize - 1).sum::<usize>()
     };
-    // Besides, there are the mailboxes that tell whether a domain accepts anything, and a sample of the refusals before
-    // the first acceptance, which is asked again.
+    // The log also has the catch-all questions, and a sample of the refusals before the first acceptance.
     let few = 250;
     let known = refused + again(|_| true);
     assert!((known..known + few).contains(&refusals), "{refusals} refusals in the log, {known} in records");
-    // Those who are put off for another reason are over quota.
+    // Other deferred recipients are over quota.
     let (put_off, greylisted) = (again(|kind| kind != Kind::Full), log.count("Greylisted"));
-    assert!(put_off > 5_000, "only {put_off} were put off");
+    assert!(put_off > 5_000, "only {put_off} were deferred");
     assert!((put_off..known).contains(&greylisted), "{greylisted} in the log, {put_off} in records");
 }
 
@@ -84,17 +84,17 @@ async fn the_same_in_clear() {
     report("in clear", &run, &postfix);
     run.assert_right();
     run.assert_all(|_, record| record.tls.is_none());
-    assert_good_manners(&postfix);
+    assert_no_complaints(&postfix);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_of_nobodies_is_asked_in_peace() {
+async fn a_list_of_unknown_users_is_asked_without_delays() {
     let world = World::of(1_000, [Kind::Unknown]);
     let postfix = Postfix::start(&world);
     let run = verify(config(postfix.routes(Service::Mx)), &world).await;
     report("unknown users only", &run, &postfix);
     run.assert_right();
-    assert_good_manners(&postfix);
+    assert_no_complaints(&postfix);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -105,7 +105,7 @@ async fn few_recipients_in_a_transaction_cost_no_verdict() {
     report("five recipients in a transaction", &run, &postfix);
     run.assert_right();
 
-    // Whether it has the limit at all.
+    // Check that the server has the limit at all.
     let users = world.addresses.iter().filter(|user| user.kind == Kind::Known).take(7);
     let users: Vec<_> = users.map(|user| Mailbox::parse(&user.text).expect("an address")).collect();
     let connector = Connector::new(client(), Arc::new(Metrics::new())).expect("a connector");
@@ -114,12 +114,12 @@ async fn few_recipients_in_a_transaction_cost_no_verdict() {
     let codes: Vec<_> = envelope.expect("an envelope").rcpts.iter().map(Reply::code).collect();
     assert_eq!(codes, [250, 250, 250, 250, 250, 452, 452]);
     connection.quit().await.expect("an answer to QUIT");
-    assert_good_manners(&postfix);
+    assert_no_complaints(&postfix);
 }
 
-/// No session was cut, none ended without QUIT, and none was delayed but where the last window held too many refusals.
+/// Fails if a session was cut, or ended without QUIT, or was delayed although its last window held few refusals.
 #[track_caller]
-fn assert_good_manners(postfix: &Postfix) {
+fn assert_no_complaints(postfix: &Postfix) {
     let log = postfix.log_at_rest();
     assert_eq!(log.complaints(), Vec::<&str>::new());
     assert_eq!(log.unfinished(), Vec::<&str>::new());

@@ -21,7 +21,7 @@ pub(super) const COLUMNS: &[(&str, &str)] = &[
     ("message", "/message"),
 ];
 
-/// Of these, what is made of the address.
+/// The paths of the fields that are made of the address.
 pub(super) const FROM_LIST: &[&str] = &["/email", "/did_you_mean", "/user", "/domain"];
 
 fn reason(sub_status: SubStatus) -> &'static str {
@@ -43,7 +43,7 @@ fn reason(sub_status: SubStatus) -> &'static str {
     }
 }
 
-/// Their score of quality, which is theirs alone: here a step for each of their results.
+/// Returns a score for `sendex`, which is Kickbox's own measure of quality: one step for each result.
 fn sendex(status: Status) -> f64 {
     match status {
         Status::Deliverable => 1.0,

@@ -17,7 +17,7 @@ pub(super) const COLUMNS: &[(&str, &str)] = &[
     ("domain", "/address_info/domain"),
 ];
 
-/// Of these, what is made of the address.
+/// The paths of the fields that are made of the address.
 pub(super) const FROM_LIST: &[&str] = &[
     "/address_info/original",
     "/suggested_correction",

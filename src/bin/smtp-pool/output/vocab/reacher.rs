@@ -23,7 +23,7 @@ pub(super) const COLUMNS: &[(&str, &str)] = &[
     ("error", "/smtp/error/message"),
 ];
 
-/// Of these, what is made of the address.
+/// The paths of the fields that are made of the address.
 pub(super) const FROM_LIST: &[&str] = &["/input", "/syntax/domain", "/syntax/username"];
 
 pub(super) fn object(line: &OutputRow<'_>) -> Value {
@@ -32,7 +32,7 @@ pub(super) fn object(line: &OutputRow<'_>) -> Value {
         Status::Undeliverable => "invalid",
         Status::Risky => "risky",
         Status::Unknown => "unknown",
-        // There is no policy in theirs: these two are always a risk.
+        // Reacher has no such option: these two are always risky.
         Status::Deliverable if record.role || record.disposable => "risky",
         Status::Deliverable => "safe",
     };

@@ -27,10 +27,10 @@ pub(super) const COLUMNS: &[(&str, &str)] = &[
     ("processed_at", "/processed_at"),
 ];
 
-/// Of these, what is made of the address.
+/// The paths of the fields that are made of the address.
 pub(super) const FROM_LIST: &[&str] = &["/address", "/account", "/domain", "/did_you_mean"];
 
-/// Their status and sub-status.
+/// Returns the status and sub-status of ZeroBounce.
 fn verdict(line: &OutputRow<'_>) -> (&'static str, &'static str) {
     use SubStatus as S;
     let record = line.record;

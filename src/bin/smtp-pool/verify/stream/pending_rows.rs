@@ -1,4 +1,4 @@
-//! What the rows under way hold besides the address, in no more than so many octets of memory.
+//! The rows in flight, which hold everything but the address. Their memory is limited.
 
 use std::{
     collections::HashMap,
@@ -7,39 +7,38 @@ use std::{
 
 use smtp_pool::job::input::{Row, Rows};
 
-/// Octets of the rows under way, 64 MiB: while there are more, no further row is read. One row has 4 MiB at the most.
+/// The limit of the rows in flight, 64 MiB. Above it, no further row is read. One row has at most 4 MiB.
 const CAPACITY_OCTETS: usize = 64 << 20;
-/// The reading goes on below this, so that it does not stop and go with every row.
+/// Below this, reading resumes. The distance keeps it from stopping at each row.
 const RESUME_OCTETS: usize = CAPACITY_OCTETS - CAPACITY_OCTETS / 8;
-/// Octets that a row takes beside its own.
+/// Octets of memory for each row, besides its own text.
 const ROW_OVERHEAD_OCTETS: usize = 64;
-/// Octets that its record may take while it waits for its turn, where there are turns: most of them are those of the
-/// reply.
+/// Octets of memory for a record that waits for an earlier row. Most of them are the reply.
 const RECORD_OCTETS: usize = 1_536;
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(super) struct PendingRows {
     state: Mutex<PendingState>,
-    /// Told when there is room again, or nobody takes any more.
+    /// Notified when there is room again, or when the rows are closed.
     changed: Condvar,
-    /// Octets of each row beside those that were written.
+    /// Octets of memory for each row, besides its own text.
     each: usize,
 }
 
 #[derive(Debug, Default)]
 struct PendingState {
-    /// By number: the source, and the row as it was written.
+    /// The list and the text of each row, by its number.
     rows: HashMap<u64, (u32, Vec<u8>)>,
     octets: usize,
     closed: bool,
 }
 
-/// Ends the reading when dropped, which may wait for room.
+/// Closes the rows when dropped. This ends the reading, which may wait for room.
 pub(super) struct CloseOnDrop(Arc<PendingRows>);
 
 impl PendingRows {
-    /// Room for rows whose records are written as they come, or in their order.
+    /// Returns room for rows whose records are written as they come, or in the order of the rows.
     pub(super) fn new(keep_order: bool) -> Self {
         let each = if keep_order { ROW_OVERHEAD_OCTETS + RECORD_OCTETS } else { ROW_OVERHEAD_OCTETS };
         Self { state: Mutex::default(), changed: Condvar::new(), each }
@@ -49,9 +48,9 @@ impl PendingRows {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a row aside until its record is written, and waits for room before. False if nobody takes any more.
+    /// Waits for room, and stores a row until its record is written. Returns false if the rows are closed.
     fn put(&self, number: u64, source: u32, mut written: Vec<u8>) -> bool {
-        // Such a row is the address, which the verifier has.
+        // This row is only the address, which the verifier has.
         if written.is_empty() && self.each == ROW_OVERHEAD_OCTETS {
             return true;
         }
@@ -67,7 +66,7 @@ impl PendingRows {
         !state.closed
     }
 
-    /// The source and the row of a number, as it was written.
+    /// Removes a row, and returns its list and its text.
     pub(super) fn take(&self, number: u64) -> (u32, Vec<u8>) {
         let mut state = self.lock();
         let Some((source, written)) = state.rows.remove(&number) else { return Default::default() };
@@ -79,7 +78,7 @@ impl PendingRows {
         (source, written)
     }
 
-    /// To be dropped when nothing is taken any more.
+    /// Returns a guard that closes the rows.
     pub(super) fn close_on_drop(self: &Arc<Self>) -> CloseOnDrop {
         CloseOnDrop(Arc::clone(self))
     }
@@ -92,7 +91,7 @@ impl Drop for CloseOnDrop {
     }
 }
 
-/// The addresses of the rows; the rest of each is put aside until its record comes.
+/// Returns the addresses of the rows, and stores the rest of each row until its record comes.
 pub(super) fn addresses(
     rows: Rows,
     pending: Arc<PendingRows>,
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_waits_for_room_is_told_that_nobody_takes_any_more() {
+    fn closing_ends_the_wait_for_room() {
         let pending = Arc::new(PendingRows::new(false));
         assert!(pending.put(0, 0, vec![0; CAPACITY_OCTETS]));
         let reader = {
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_counts_while_it_waits_for_its_turn() {
+    fn a_record_counts_while_it_waits_for_earlier_rows() {
         let ordered = PendingRows::new(true);
         let rows = CAPACITY_OCTETS / (ROW_OVERHEAD_OCTETS + RECORD_OCTETS);
         assert!((0..rows as u64).all(|n| ordered.put(n, 0, Vec::new())));
