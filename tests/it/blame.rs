@@ -1,5 +1,5 @@
-//! A server that begins to refuse us: nobody is called undeliverable for it, whatever words it uses, and the rest of the
-//! world goes on.
+//! Servers that begin to refuse the client. No address becomes undeliverable by that, with any wording, and the other
+//! lanes continue.
 
 use std::{
     collections::HashMap,
@@ -18,11 +18,10 @@ use smtp_pool::{
 
 use crate::support::{config, sandbox};
 
-/// Addresses of each domain; every one exists.
+/// The number of addresses of each domain. All of them exist.
 const EACH: usize = 600;
 
-/// Hosts named as those of providers, each of which comes to dislike us after a while in its own way; and one that does
-/// not.
+/// Hosts with the names of providers. Each begins to refuse the client after a while with its own wording, except one.
 const HOSTS: [(&str, &str); 8] = [
     ("aspmx.l.google.com", "at = \"rcpt\", after = 150"),
     ("mx.tenant-one.mail.protection.outlook.com", "at = \"rcpt\", after = 150, vague = 60"),
@@ -37,7 +36,7 @@ const HOSTS: [(&str, &str); 8] = [
 async fn world() -> Sandbox {
     let mut world = String::new();
     for (n, (host, blocked)) in HOSTS.iter().enumerate() {
-        // Connections that end now and then, so that banners and EHLO matter.
+        // Connections end now and then, so that banners and EHLO matter.
         let blocked = match *blocked {
             "" => String::new(),
             blocked => format!("mails_per_connection = 3\nblocked = {{ {blocked} }}\n"),
@@ -53,7 +52,7 @@ async fn world() -> Sandbox {
 fn verifier(sandbox: &Sandbox) -> Verifier {
     let mut config: VerifierConfig = config(sandbox);
     config.catch_all = false;
-    // The providers as they are, without the rates that would make this a matter of hours.
+    // The built-in providers, without rates, which would make the test take hours.
     let providers: String =
         Providers::BUILTIN.lines().filter(|line| !line.starts_with("per_")).collect::<Vec<_>>().join("\n");
     config.providers = Some(Arc::new(Providers::from_toml(&providers).unwrap()));
@@ -78,7 +77,7 @@ fn assert_lanes_tell(lanes: &[LaneStatus]) {
     for lane in lanes {
         match &lane.state {
             LaneState::Open => assert_eq!(&*lane.name, "mx.good.example"),
-            // A control may tell before the server says it: two of them begin with "User unknown".
+            // A control may show the block before a reply says it: two of the hosts begin with "User unknown".
             LaneState::Blocked(block) if block.cause == BlockCause::Harvest => {
                 assert!(["Mail.ru", "Microsoft 365"].contains(&&*lane.name), "{lane:?}");
             }
@@ -88,7 +87,7 @@ fn assert_lanes_tell(lanes: &[LaneStatus]) {
             other => panic!("{} is {other:?}", lane.name),
         }
     }
-    // Both tenants are one provider's.
+    // Both tenants belong to one provider.
     assert_eq!(lanes.len(), HOSTS.len() - 1);
 }
 
@@ -106,7 +105,7 @@ async fn a_list_goes_through_a_blocklisting_without_a_false_verdict() {
 }
 
 #[tokio::test]
-async fn a_caller_that_keeps_books_is_told_to_take_verdicts_back() {
+async fn a_caller_that_keeps_books_is_told_to_revoke_verdicts() {
     let sandbox = world().await;
     let (tasks, mut events) = verifier(&sandbox).start([]);
     let lanes = events.lanes();

@@ -1,4 +1,4 @@
-//! The blocking API against the sandbox, from threads without a runtime, and from where it must not be called.
+//! The blocking API against the sandbox: on threads without a runtime, and in async code, where each call is an error.
 
 mod pool;
 
@@ -66,6 +66,6 @@ async fn from_async_code_it_is_an_error_that_says_so() {
     let error = connector.connect(&Endpoint { host: "mx".into(), addrs: vec![] }).unwrap_err();
     assert!(matches!(error, Error::InAsync(_)), "{error:?}");
     assert!(error.to_string().contains("use the async API"), "{error}");
-    // Dropped here with its runtime, which must not panic either.
+    // The verifier is dropped here with its runtime, which must not panic.
     drop(connector);
 }

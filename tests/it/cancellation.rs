@@ -1,5 +1,5 @@
-//! Connecting, dropped after every number of polls, against a server that is at fault at every stage up to TLS: nothing
-//! stays open, and what is not dropped ends in the error of its fault.
+//! Drops a connect after each number of polls, against servers that fail at every stage up to TLS. No connection stays
+//! open. A connect that is not dropped ends with the error of the fault.
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-/// How long the silent server is waited for, and no other.
+/// The timeout, which only the silent server reaches.
 const LIMIT: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,7 +47,7 @@ async fn serve(tcp: TcpStream, at: Stage, fault: Fault) -> std::io::Result<()> {
         (Stage::StartTls, "220 go ahead\r\n"),
         (Stage::Handshake, ""),
     ] {
-        // The handshake begins with octets of the client as well.
+        // The TLS handshake begins with octets of the client as well.
         if stage == Stage::Handshake {
             tcp.fill_buf().await?;
         } else if stage != Stage::Banner {
@@ -67,7 +67,7 @@ async fn serve(tcp: TcpStream, at: Stage, fault: Fault) -> std::io::Result<()> {
     tcp.read_to_end(&mut Vec::new()).await.map(drop)
 }
 
-/// Polls `future` when it is woken, and drops it instead of the poll after `polls`.
+/// Polls `future` when it is woken. Drops it after `polls` polls.
 async fn drop_after<T>(future: impl Future<Output = T>, polls: usize) -> Option<T> {
     let (mut future, mut left) = (pin!(future), polls);
     poll_fn(|cx| {
@@ -80,7 +80,7 @@ async fn drop_after<T>(future: impl Future<Output = T>, polls: usize) -> Option<
     .await
 }
 
-/// Connects, and makes sure that no connection outlives the future.
+/// Connects, and fails if a connection outlives the future.
 async fn trial(
     policy: TlsPolicy,
     at: Stage,
@@ -94,7 +94,7 @@ async fn trial(
         while let Ok((tcp, _)) = listener.accept().await {
             let open = open.clone();
             tokio::spawn(async move {
-                // A client that goes in the middle may leave a reset behind; what matters is that it has gone.
+                // A client that is dropped midway may send a reset. Only the end of the connection matters.
                 let _ = serve(tcp, at, fault).await;
                 drop(open);
             });
@@ -129,11 +129,11 @@ async fn connecting_may_be_dropped_anywhere_under_any_fault() {
                 let broken_tls =
                     at == Stage::Handshake || (at == Stage::StartTls && fault != Fault::Injection);
                 match ended {
-                    // Octets behind the reply to STARTTLS are an attack, and no reason to go on in the clear.
+                    // Octets behind the reply to STARTTLS are an attack, so the client must not continue without TLS.
                     Err(ConnectError::Session(SessionError::Injected)) => {
                         assert!(at == Stage::StartTls && fault == Fault::Injection, "{case}");
                     }
-                    // Where STARTTLS is broken, opportunistic TLS does without.
+                    // If STARTTLS fails, opportunistic TLS continues without it.
                     Ok(connection) => {
                         assert!(policy == TlsPolicy::Opportunistic && broken_tls, "{case}");
                         assert!(connection.tls_info().is_none() && connection.is_idle(), "{case}");

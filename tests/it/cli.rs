@@ -1,5 +1,5 @@
-//! The command, run as people run it.
-#![expect(clippy::unwrap_used, reason = "what cannot be done here is a failed test")]
+//! Runs the command as a user does.
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::{
     collections::HashMap,
@@ -34,7 +34,7 @@ fn command(args: &[&str]) -> Command {
 
 fn run_with(args: &[&str], input: &[u8]) -> Done {
     let mut child = command(args).spawn().unwrap();
-    // A command that refuses its arguments does not read.
+    // A command that rejects its arguments does not read its input.
     let _ = child.stdin.take().unwrap().write_all(input);
     let output = child.wait_with_output().unwrap();
     Done {
@@ -64,7 +64,7 @@ fn gzip(octets: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// The addresses that come out of a list, sorted.
+/// Returns the addresses of the records of a list, sorted.
 #[track_caller]
 fn addresses(done: &Done) -> Vec<String> {
     assert_eq!(done.code, Some(0), "{}", done.err);
@@ -98,7 +98,7 @@ fn every_row_of_the_example_gets_its_verdict() {
 }
 
 #[test]
-fn a_record_has_every_field_always() {
+fn every_record_has_every_field() {
     const FIELDS: &str = "address,status,sub_status,blame,catch_all,role,disposable,free,mx_host,smtp_code,\
                           enhanced_code,reply,attempts,tls,duration_ms,checked_at,normal_form,did_you_mean";
     let jsonl = run(&["verify", "--sandbox", "-q", "ann@good.test"]);
@@ -198,7 +198,7 @@ fn bad_rows_are_reported_and_never_lost() {
 }
 
 #[test]
-fn what_was_read_before_a_tear_is_written() {
+fn rows_before_a_broken_end_are_written() {
     let dir = TempDir::new().unwrap();
     let list: String = (0..10_000).map(|n| format!("user{n}@x{n}.test\n")).collect();
     let mut octets = gzip(list.as_bytes());
@@ -212,7 +212,7 @@ fn what_was_read_before_a_tear_is_written() {
 }
 
 #[test]
-fn wrong_usage_is_told_with_its_place_and_a_hint() {
+fn an_error_of_usage_names_its_place_and_a_hint() {
     let dir = TempDir::new().unwrap();
     let columns = file(&dir, "columns.csv", "a,b\n1,2\n");
     let list = file(&dir, "list.csv", "ann@x.test\n");
@@ -227,7 +227,10 @@ fn wrong_usage_is_told_with_its_place_and_a_hint() {
         (&["verify", "--syntax-only", list, "-o", list], "this is the list\n  hint: "),
         (&["verify", "--syntax-only", list, "-o", "out.xml"], "--output out.xml: no format"),
         (&["verify", "--syntax-only", list, "-o", "/nowhere/out.csv"], "--output /nowhere/out.csv: "),
-        (&["verify", "a@x.test", "--route", "x.test"], "--route x.test: not DOMAIN=HOST[:PORT]\n  hint: "),
+        (
+            &["verify", "a@x.test", "--route", "x.test"],
+            "--route x.test: this is not DOMAIN=HOST[:PORT]\n  hint: ",
+        ),
         (&["verify", "a@x.test", "--route", "x.test=::1", "--helo", "a b"], "--helo a b: "),
         (&["verify", "--sandbox", "a@x.test", "--from", "nobody"], "--from nobody: "),
         (
@@ -235,14 +238,14 @@ fn wrong_usage_is_told_with_its_place_and_a_hint() {
             "columns.csv: the rules are not well-formed",
         ),
         (&["verify", "--sandbox", "a@x.test", "--timeout", "-1"], "--timeout -1: "),
-        (&["verify", "--sandbox", "a@x.test", "--risky", "role,none"], "--risky: none stands alone"),
+        (&["verify", "--sandbox", "a@x.test", "--risky", "role,none"], "--risky: none cannot stand"),
         (&["verify", "--sandbox", "a@x.test", "--tls", "maybe"], "'--tls <WHEN>'"),
         (
             &["verify", &format!("--sandbox={columns}"), "a@x.test"],
             "columns.csv: the description of the world",
         ),
         (&["explain", "--stage", "vrfy", "550"], "--stage: unknown stage `vrfy`"),
-        (&["probe", "host:port"], "host:port: not HOST[:PORT]\n  hint: "),
+        (&["probe", "host:port"], "host:port: this is not HOST[:PORT]\n  hint: "),
         (&["sandbox", "nothing.toml"], "nothing.toml: "),
     ];
     for (args, told) in wrong {
@@ -255,7 +258,7 @@ fn wrong_usage_is_told_with_its_place_and_a_hint() {
 }
 
 #[test]
-fn help_tells_exit_codes_and_examples() {
+fn help_shows_exit_codes_and_examples() {
     for subcommand in ["verify", "plan", "job", "explain", "probe", "sandbox"] {
         let help = run(&[subcommand, "--help"]);
         assert_eq!(help.code, Some(0));
@@ -267,7 +270,7 @@ fn help_tells_exit_codes_and_examples() {
 }
 
 #[test]
-fn replies_are_explained_however_they_come() {
+fn replies_in_every_form_are_explained() {
     const FIELDS: [&str; 7] = ["blame", "predicate", "retry", "rule", "status", "sub_status", "subject"];
     let done = run(&["explain", "--json", "550 5.1.1 User unknown"]);
     assert_eq!(done.code, Some(0), "{}", done.err);
@@ -306,7 +309,7 @@ host mx[192.0.2.1] said: 550 5.1.1 User unknown (in reply to RCPT TO command)
         assert!(done.err.contains(place), "{}", done.err);
     }
 
-    // Who is spoken of and what is said, and why a log has no reply; octets that are not UTF-8 are read.
+    // The subject, the predicate, and why a log has no reply. Octets that are not UTF-8 are read, too.
     let log = b"550 Sender unknown\ndsn=4.4.1, status=deferred (connect to mx[192.0.2.1]:25: Connection timed out)\n\
                 550 5.1.1 Empf\xe4nger unbekannt\n";
     let done = run_with(&["explain", "--json", "--stage", "rcpt"], log);
@@ -317,7 +320,7 @@ host mx[192.0.2.1] said: 550 5.1.1 User unknown (in reply to RCPT TO command)
     let block = run(&["explain", "550 5.1.1 User unknown"]).out;
     assert!(block.contains("\n  who      recipient\n  what     not found\n"), "{block}");
 
-    // For people: a block for an argument, quoted or not, and a line for a line.
+    // The text output has a block for each argument, quoted or not, and a line for each line of input.
     for args in [&["explain", "550 5.1.1 User unknown"][..], &["explain", "550", "5.1.1", "User", "unknown"]]
     {
         let block = run(args).out;
@@ -379,14 +382,14 @@ async fn servers_are_probed_and_routes_are_gone() {
             done.err
         );
         assert_eq!(run(&["probe", &down]).code, Some(1));
-        assert!(run(&["probe", &broken]).out.contains("offered, and broken: "));
+        assert!(run(&["probe", &broken]).out.contains("offered, but it failed: "));
     })
     .await
     .unwrap();
 }
 
 #[test]
-fn a_world_of_ones_own() {
+fn the_world_of_a_file_is_used() {
     let dir = TempDir::new().unwrap();
     let printed = run(&["sandbox", "--print-world"]).out;
     let world = file(&dir, "world.toml", printed);
@@ -410,13 +413,13 @@ mod interrupted {
     }
 
     #[test]
-    fn what_is_known_is_written() {
+    fn an_interrupted_stream_writes_its_records() {
         let mut child = command(&["verify", "--syntax-only"]).spawn().unwrap();
         let mut input = child.stdin.take().unwrap();
         input.write_all("ann@x.test\n".repeat(2_000).as_bytes()).unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         let first = out.next().unwrap();
-        // Standard input is still open: nothing ends by itself.
+        // Standard input is still open, so nothing ends the command but the signal.
         interrupt(&child);
         for line in std::iter::once(first).chain(out) {
             assert!(serde_json::from_str::<Value>(&line).is_ok(), "{line}");
@@ -435,7 +438,7 @@ mod interrupted {
         let args: Vec<&str> = route.split(' ').collect();
         let done = run(&[&["verify", "-q", "ann@good.test"], &args[..]].concat());
         assert_eq!(done.records()[0]["sub_status"], "accepted", "{}", done.err);
-        assert!(out.any(|line| line == "# Ctrl-C ends it."));
+        assert!(out.any(|line| line == "# Ctrl-C ends the sandbox."));
         interrupt(&child);
         assert_eq!(child.wait().unwrap().code(), Some(0));
     }
@@ -443,7 +446,7 @@ mod interrupted {
 
 #[cfg(unix)]
 #[test]
-fn a_reader_that_has_enough_is_no_error() {
+fn a_reader_that_closes_the_pipe_is_no_error() {
     let mut child = command(&["verify", "--syntax-only", "-q"]).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     let writer = std::thread::spawn(move || drop(input.write_all("ann@x.test\n".repeat(100_000).as_bytes())));
@@ -455,7 +458,7 @@ fn a_reader_that_has_enough_is_no_error() {
 }
 
 #[test]
-fn plan_tells_how_long_a_silent_host_is_waited_for() {
+fn plan_shows_the_maximum_time_for_a_silent_host() {
     let world = "[[host]]\nname = \"mx\"\n[[domain]]\nname = \"good.test\"\nusers = [\"ann\"]\n";
     let dir = TempDir::new().unwrap();
     let list: String = (0..1_000).map(|n| format!("user{n}@good.test\n")).collect();
@@ -466,16 +469,16 @@ fn plan_tells_how_long_a_silent_host_is_waited_for() {
         assert_eq!(done.code, Some(0), "{}", done.err);
         serde_json::from_str::<Value>(&done.out).unwrap()["longest_seconds"].as_u64().unwrap()
     };
-    // Six seconds an answer, and two minutes each to connect and to lag.
+    // An answer takes up to 6 s. Connecting and lagging behind take up to two minutes each.
     assert_eq!(json("30"), 6_000 + 246);
     assert_eq!(json("3"), 600 + 6 + 24);
     let done = run(&["plan", &sandbox, str_of(&list)]);
-    assert!(done.out.contains("is given up after 2 hours at the most"), "{}", done.out);
+    assert!(done.out.contains("is given up after at most 2 hours"), "{}", done.out);
 }
 
 #[test]
-fn a_host_that_will_be_given_up_does_not_count_for_all_the_time_that_it_would_take() {
-    // 0.84 s an answer: all of them would take a quarter of an hour.
+fn the_estimate_of_a_slow_host_ends_when_it_is_given_up() {
+    // An answer takes 0.84 s, so all of them would take 15 minutes.
     let world = "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\n\
                  tarpit = { octet = \"60ms\", from = \"rcpt\" }\n\
                  [[domain]]\nname = \"slow.test\"\nknown_share = 1.0\n";

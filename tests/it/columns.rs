@@ -1,4 +1,4 @@
-//! Lists of many columns: each is passed on, under a name of its own, and in a time that grows with the list.
+//! Lists with many columns: each column is written under a name of its own, and the time grows linearly.
 
 use std::{
     collections::HashSet,
@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Without optimisation, on a machine that does other things: where the square of the columns counts it is minutes.
+/// The limit for a debug build on a busy machine. Quadratic time would be minutes.
 const SECONDS: Duration = Duration::from_secs(60);
 
 #[track_caller]
@@ -33,7 +33,7 @@ fn file(dir: &TempDir, name: &str, text: String) -> PathBuf {
     path
 }
 
-/// A list whose columns are the address and so many others; a cell is the number of its row and that of its column.
+/// Returns a list with the address and further columns. A cell holds the numbers of its row and its column.
 fn list(prefix: &str, columns: usize, rows: usize) -> String {
     let header: String = (1..=columns).map(|n| format!(",{prefix}{n}")).collect();
     let row = |row: usize| {
@@ -50,7 +50,7 @@ fn records(path: &Path) -> (Vec<String>, Vec<Vec<String>>) {
     (header, reader.records().map(|record| texts(&record.unwrap())).collect())
 }
 
-/// Fields of the record itself, and the column with the address.
+/// The fields of the record itself, and the column with the address.
 const FIELDS: usize = 18;
 
 #[test]
@@ -91,7 +91,7 @@ fn two_lists_of_20_000_columns_take_seconds() {
     let (header, rows) = records(&out);
     assert_eq!((header.len(), rows.len()), (FIELDS + 1 + 2 * COLUMNS, 40));
     let cells = |row: usize| [0, 1, COLUMNS, COLUMNS + 1, 2 * COLUMNS].map(|n| &*rows[row][FIELDS + n]);
-    // The address is a column of both.
+    // Both lists have the column with the address.
     assert_eq!(cells(19), ["a19@x.test", "19.1", "19.20000", "", ""]);
     assert_eq!(cells(39), ["b19@x.test", "", "", "19.1", "19.20000"]);
     assert!(started.elapsed() < SECONDS, "{:?}", started.elapsed());
@@ -117,7 +117,7 @@ fn objects_of_many_and_of_different_keys_take_seconds() {
         assert_eq!((&object["input_input_address"], &object["input_address"]), (&1.into(), &2.into()));
         assert_eq!(object[&format!("k{}", n * KEYS + KEYS - 1)], n);
     }
-    // In CSV they are one column.
+    // In CSV the objects are one column.
     done(&["verify", "--syntax-only", "-q", str_of(&columns), str_of(&objects), "-o", str_of(&out)]);
     let (header, rows) = records(&out);
     assert_eq!((header.len(), &*header[header.len() - 1]), (FIELDS + 1 + 10 + 1, "input"));

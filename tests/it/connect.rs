@@ -1,4 +1,4 @@
-//! From an endpoint to a session: authentication, and what becomes of credentials without TLS.
+//! Connects to a server up to a session, with authentication. Without verified TLS, no credentials are sent.
 
 use std::sync::Arc;
 
@@ -50,7 +50,7 @@ async fn credentials_are_taken_over_verified_tls() {
 }
 
 #[tokio::test]
-async fn credentials_are_not_shown_to_a_server_that_nobody_vouches_for() {
+async fn credentials_are_not_sent_to_a_server_without_a_trusted_certificate() {
     let (sandbox, endpoint) = world("").await;
     let error = connector(config("tanstaaftanstaaf")).connect(&endpoint).await.unwrap_err();
     assert!(matches!(error, ConnectError::Tls(_)), "{error:?}");
@@ -68,7 +68,7 @@ async fn credentials_go_in_the_clear_only_where_tls_is_off() {
     assert_eq!(connection.state(), State::Ready);
 }
 
-/// Replies whose lines carry different codes open nothing, and refuse nothing.
+/// A reply whose lines have different codes neither accepts nor refuses.
 #[tokio::test]
 async fn a_reply_of_two_codes_opens_no_connection() {
     for (at, codes, is_meant) in [
@@ -102,7 +102,7 @@ async fn a_reply_of_two_codes_opens_no_connection() {
             std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source()).last();
         assert!(cause.unwrap().to_string().contains("carry different codes"), "{at} {codes:?}: {error:?}");
     }
-    // Opportunistic TLS goes on in the clear, as behind any STARTTLS that is broken.
+    // Opportunistic TLS continues without TLS, as after any failure of STARTTLS.
     let fault = "faults = [{ at = \"starttls\", does = { reply = \"220-a\\r\\n454 b\" } }]";
     let (sandbox, endpoint) = world(fault).await;
     let config = ClientConfig::new(ClientName::parse("client.example.org").unwrap());

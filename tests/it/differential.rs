@@ -1,4 +1,4 @@
-//! The decoder against a second reader that was written apart from it.
+//! Compares the decoder with a second reader that was written independently.
 
 use proptest::prelude::*;
 use smtp_pool::proto::{DecodeError, Decoder, Reply};

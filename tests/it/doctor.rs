@@ -1,4 +1,4 @@
-//! `smtp-pool doctor`, between a sandbox, a name server and a time server on loopback: healthy, and with each ailment.
+//! `smtp-pool doctor` with a sandbox, a name server and a time server on loopback: a healthy machine, and each fault.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -22,7 +22,8 @@ use tokio::{
 
 use crate::{nameserver::Nameserver, support};
 
-/// 192.0.2.7 is as it should be, 192.0.2.8 listed and without a name, 192.0.2.9 one whose name leads elsewhere.
+/// Returns the records of the zone. 192.0.2.7 is correct, 192.0.2.8 is listed and has no name, the name of 192.0.2.9
+/// has another address.
 fn zone(name: &str, record: RecordType) -> Result<Vec<RData>, ResponseCode> {
     let a = |text: &str| Ok(vec![RData::A(A(text.parse().unwrap()))]);
     let ptr = |name: &str| Ok(vec![RData::PTR(PTR(name.parse().unwrap()))]);
@@ -43,7 +44,7 @@ fn zone(name: &str, record: RecordType) -> Result<Vec<RData>, ResponseCode> {
     }
 }
 
-/// A time server whose clock is `ahead` by so many seconds.
+/// Starts a time server whose clock is `ahead` by this many seconds.
 async fn time_server(ahead: i64) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let addr = socket.local_addr().unwrap();
@@ -80,7 +81,7 @@ impl Clinic {
         Self { dns: Nameserver::start(zone).await, server, ntp: time_server(0).await, _sandbox: sandbox }
     }
 
-    /// The exit code, and the findings as `check: state: detail`.
+    /// Returns the exit code, and the findings as `check: state: detail`.
     async fn examine(&self, args: &[&str]) -> (Option<i32>, Vec<String>) {
         let mut all: Vec<String> = vec!["doctor".into(), "--json".into(), "--timeout".into(), "1".into()];
         let has = |flag: &str| args.contains(&flag);
@@ -105,7 +106,7 @@ impl Clinic {
         let findings = said.lines().map(|line| {
             let finding: Value = serde_json::from_str(line).unwrap();
             let word = |key: &str| finding[key].as_str().unwrap().to_owned();
-            // What is wrong comes with what to do.
+            // A finding that is not ok has advice.
             assert!(word("state") != "failed" || finding["advice"].is_string(), "{line}");
             format!("{}: {}: {}", word("check"), word("state"), word("detail"))
         });
@@ -129,22 +130,24 @@ impl Clinic {
 async fn a_healthy_machine_is_told_so() {
     let clinic = Clinic::open().await;
     let (code, findings) = clinic.examine(&[]).await;
-    // The limits of whoever runs the tests are theirs.
+    // The limits depend on the machine that runs the tests.
     let rest: Vec<_> =
         findings.iter().filter(|it| !it.starts_with("files: ") && !it.starts_with("ports: ")).collect();
     assert!(rest.len() == 6 && rest.iter().all(|it| it.contains(": ok: ")), "{findings:#?}");
     if !findings.iter().any(|it| it.contains(": failed: ")) {
         assert_eq!(code, Some(0));
     }
-    assert!(findings[0].contains("says 220 "), "{findings:#?}");
+    assert!(findings[0].contains("answered: 220 "), "{findings:#?}");
 }
 
 #[tokio::test]
-async fn names_and_addresses_that_do_not_fit() {
+async fn names_and_addresses_that_do_not_match() {
     let clinic = Clinic::open().await;
-    clinic.finds(&["--ip", "192.0.2.8"], 1, &["ptr: failed: 192.0.2.8 has no name", "helo: warning: "]).await;
     clinic
-        .finds(&["--ip", "192.0.2.9"], 1, &["ptr: failed: 192.0.2.9 is other.test, which does not lead back"])
+        .finds(&["--ip", "192.0.2.8"], 1, &["ptr: failed: 192.0.2.8 has no PTR record", "helo: warning: "])
+        .await;
+    clinic
+        .finds(&["--ip", "192.0.2.9"], 1, &["ptr: failed: 192.0.2.9 resolves to other.test, but none"])
         .await;
     clinic
         .finds(
@@ -156,17 +159,17 @@ async fn names_and_addresses_that_do_not_fit() {
     clinic
         .finds(&["--helo", "gmail.com"], 1, &["helo: failed: gmail.com is the name of a mail provider"])
         .await;
-    clinic.finds(&["--helo", "[192.0.2.1]"], 1, &["helo: failed: [192.0.2.1] is not our address"]).await;
+    clinic.finds(&["--helo", "[192.0.2.1]"], 1, &["helo: failed: EHLO names [192.0.2.1], but"]).await;
     clinic.finds(&["--helo", "x.broken.test"], 0, &["helo: unknown: "]).await;
 }
 
 #[tokio::test]
-async fn blocklists_say_yes_no_or_nothing() {
+async fn a_blocklist_answers_yes_or_no_or_fails() {
     let clinic = Clinic::open().await;
     let lists = ["--blocklist", "bl.test", "--blocklist", "public.test", "--blocklist", "gone.test"];
     let listed = "blocklist: failed: 192.0.2.8 is in bl.test (127.0.0.4): sends too much";
     let others =
-        ["blocklist: unknown: public.test does not answer", "blocklist: unknown: gone.test answers as"];
+        ["blocklist: unknown: public.test does not answer", "blocklist: unknown: gone.test is no blocklist"];
     clinic.finds(&[&lists[..], &["--ip", "192.0.2.8"]].concat(), 1, &[listed, others[0], others[1]]).await;
     clinic.finds(&["--blocklist", "broken.test"], 0, &["blocklist: unknown: broken.test: "]).await;
 }
@@ -178,7 +181,7 @@ async fn a_closed_port_and_a_server_that_refuses() {
     let port = closed.local_addr().unwrap().to_string();
     drop(closed);
     clinic.finds(&["--server", &port], 1, &["port: failed: no server could be reached"]).await;
-    // One of two is enough.
+    // One server of two is enough.
     let open = clinic.server.to_string();
     clinic.finds(&["--server", &port, "--server", &open], 0, &["outward: warning: ", "port: ok: "]).await;
 
@@ -189,17 +192,20 @@ async fn a_closed_port_and_a_server_that_refuses() {
 }
 
 #[tokio::test]
-async fn an_address_that_only_this_side_knows_is_not_judged() {
+async fn a_private_address_is_not_checked() {
     let clinic = Clinic::open().await;
     let (_, findings) = clinic.examine(&["--ip", "192.0.2.7"]).await;
     assert!(findings.iter().any(|it| it.starts_with("ptr: ok: ")));
-    // The connection is from 127.0.0.1, and the sandbox does not say who we are.
+    // The connection is from 127.0.0.1, and the sandbox does not report our address.
     let mut command = Command::new(env!("CARGO_BIN_EXE_smtp-pool"));
     let (server, dns) = (clinic.server.to_string(), clinic.dns.addr.to_string());
     command.args(["doctor", "--helo", "mail.good.test", "--server", &server, "--nameserver", &dns]);
     command.args(["--ntp", &clinic.ntp.to_string(), "--timeout", "1"]);
     let said = String::from_utf8(command.output().await.unwrap().stdout).unwrap();
-    assert!(said.contains("\nunknown  address    ") && said.contains("-> give it with --ip"), "{said}");
+    assert!(
+        said.contains("\nunknown  address    ") && said.contains("-> give your public address with --ip"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
@@ -215,7 +221,7 @@ async fn a_clock_is_compared() {
 }
 
 #[tokio::test]
-async fn what_is_typed_wrong_is_named() {
+async fn an_error_of_usage_names_its_option() {
     let clinic = Clinic::open().await;
     for args in [["--server", "mx:x"], ["--blocklist", "a..b"], ["--ntp", ":"], ["--timeout", "-1"]] {
         let (code, findings) = clinic.examine(&args).await;

@@ -1,4 +1,4 @@
-//! Files: the command replaces its own outputs only, and reads jobs from anywhere and from anybody.
+//! Files: the command replaces only its own outputs, and reads jobs from any folder and any owner.
 
 use std::{
     fs,
@@ -31,7 +31,7 @@ impl Desk {
         Self { list: path, out, job, dir }
     }
 
-    /// With a job that is done.
+    /// Makes a folder with a completed job.
     fn done(list: &str) -> Self {
         let desk = Self::new(list);
         let output = desk.verify(&["--syntax-only", "-q"]);
@@ -56,7 +56,7 @@ impl Desk {
         names(self.dir.path())
     }
 
-    /// A command, run in the folder.
+    /// Returns a command that runs in the folder.
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(COMMAND);
         command.args(args).env_remove("RUST_LOG").current_dir(self.dir.path());
@@ -109,7 +109,7 @@ fn refused(output: &Output, told: &str) {
     assert!(err(output).contains(told), "{told} is not in {}", err(output));
 }
 
-/// The first line of an output, so that nothing but its being a list keeps it from being replaced.
+/// The first line of an output. A list with this line is protected only because it is a list.
 const OURS: &str = "address,status,sub_status,blame,catch_all,role,disposable,free,mx_host,smtp_code,enhanced_code,reply,\
                     attempts,tls,duration_ms,checked_at,normal_form,did_you_mean\nann@x.test,unknown\n";
 
@@ -136,12 +136,12 @@ fn no_output_is_written_over_the_list() {
         let script = format!("\"$SMTP_POOL\" verify --syntax-only /dev/stdin -o {out} < list.csv");
         refused(&desk.shell(&script), "this is the list");
     }
-    // Standard output may be the list as well.
+    // Standard output may be the list, too.
     refused(&desk.shell("\"$SMTP_POOL\" verify --syntax-only soft.csv >> list.csv"), "this is the list");
     refused(&desk.shell("\"$SMTP_POOL\" job results out.csv >> hard.csv"), "this is the list");
     refused(&desk.shell("\"$SMTP_POOL\" job export out.csv -o /dev/stdout >> list.csv"), "this is the list");
     assert_eq!(desk.text("list.csv"), OURS);
-    // Wherever the list is now, and wherever the command is run.
+    // The list may have moved, and the command may run in another folder.
     fs::rename(&desk.list, desk.at("moved.csv")).unwrap();
     fs::remove_file(desk.at("soft.csv")).unwrap();
     let mut elsewhere = desk.command(&["job", "results", "../out.csv", "-o", "../moved.csv"]);
@@ -163,7 +163,7 @@ fn no_output_is_written_over_a_job_or_what_lies_beside_it() {
         refused(&desk.run(&["report", "out.csv", "-o", &out]), "this is a file of the job");
         assert!(!desk.at(&out).exists());
     }
-    // Nor over another job.
+    // Another job is protected, too.
     let other = Desk::done("email\nbob@x.test\n");
     let out = other.job.to_str().unwrap();
     refused(&desk.run(&["report", "out.csv", "-o", out]), "smtp-pool did not write it");
@@ -172,7 +172,7 @@ fn no_output_is_written_over_a_job_or_what_lies_beside_it() {
 }
 
 #[test]
-fn a_file_that_was_not_made_here_is_left_as_it_is() {
+fn a_foreign_file_is_not_replaced() {
     let desk = Desk::done("email\nann@x.test\n");
     let mine = "id,name\n1,mine\n";
     for name in ["mine.csv", "mine.jsonl", "mine.csv.gz", "mine.html", "out.csv.new", "out.csv.job.new"] {
@@ -190,7 +190,7 @@ fn a_file_that_was_not_made_here_is_left_as_it_is() {
     }
     refused(&desk.run(&["report", "out.csv", "-o", "mine.html"]), "smtp-pool did not write it");
     refused(&desk.run(&["report", "out.csv", "-o", "out.csv"]), "smtp-pool did not write it");
-    // Names that earlier versions took for their own.
+    // Earlier versions took files with these names for their own.
     assert_eq!(desk.verify(&["--syntax-only", "-q", "--restart"]).status.code(), Some(0));
     for name in ["mine.csv", "mine.jsonl", "mine.csv.gz", "mine.html", "out.csv.new", "out.csv.job.new"] {
         assert_eq!(desk.text(name), mine, "{name}");
@@ -213,7 +213,7 @@ fn a_link_where_a_draft_might_be_leads_nowhere() {
 }
 
 #[test]
-fn no_file_is_taken_for_one_of_the_job_because_of_its_name() {
+fn a_file_does_not_belong_to_a_job_by_its_name_alone() {
     let mine = "ann@x.test\n";
     for name in
         ["out.csv.job", "out.csv.job-wal", "out.csv.job-shm", "out.csv.job-journal", "out.csv.job-lock"]
@@ -227,7 +227,7 @@ fn no_file_is_taken_for_one_of_the_job_because_of_its_name() {
             assert_eq!(desk.text(name), mine, "{name}");
         }
         assert_eq!(desk.names(), ["list.csv", name]);
-        // Beside a job that is done, too.
+        // The same holds beside a completed job.
         fs::remove_file(desk.at(name)).unwrap();
         assert_eq!(desk.verify(&["--syntax-only", "-q"]).status.code(), Some(0));
         desk.put(name, mine);
@@ -248,7 +248,7 @@ fn no_file_is_taken_for_one_of_the_job_because_of_its_name() {
         desk.put(list, mine);
         for more in [&[][..], &["--restart"]] {
             let args = [&["verify", list, "-o", "out.csv", "--syntax-only"], more].concat();
-            refused(&desk.run(&args), "the job would be there\n  hint: ");
+            refused(&desk.run(&args), "the job of this output would replace the list\n  hint: ");
         }
         assert_eq!(desk.text(list), mine);
     }
@@ -263,7 +263,7 @@ fn an_earlier_output_is_replaced_and_stays_until_then() {
     assert_eq!(desk.verify(&["--syntax-only", "-q", "--vocab", "kickbox"]).status.code(), Some(0));
     assert!(desk.text("out.csv").starts_with("email,result,"));
     assert_eq!(fs::metadata(&desk.out).unwrap().mode() & 0o777, 0o640);
-    // What has another name is another file.
+    // A file with another name is another file.
     assert_eq!(desk.text("yesterday.csv"), first);
     for _ in 0..2 {
         for (out, vocab) in [
@@ -281,11 +281,11 @@ fn an_earlier_output_is_replaced_and_stays_until_then() {
         }
         assert_eq!(desk.run(&["report", "out.csv.job", "-o", "r.html"]).status.code(), Some(0));
     }
-    // A link is followed, and stays.
+    // A symbolic link is followed, and stays.
     symlink("b.csv", desk.at("link.csv")).unwrap();
     assert_eq!(desk.run(&["job", "results", "out.csv.job", "-o", "link.csv"]).status.code(), Some(0));
     assert!(desk.at("link.csv").is_symlink() && desk.text("b.csv") == first);
-    // As with any new file, the umask tells who may read it; an empty one is nobody's loss.
+    // The umask decides who may read a new output. An empty file may be replaced.
     desk.put("empty.csv", "");
     let script =
         "umask 027; for out in empty.csv new.csv; do \"$SMTP_POOL\" job results out.csv.job -o $out; done";
@@ -328,7 +328,7 @@ fn a_full_disk_leaves_what_was_there() {
     assert_eq!(desk.run(&["report", "out.csv", "-o", "old.html"]).status.code(), Some(0));
     let before = desk.names();
     let (csv, html) = (desk.text("old.csv"), desk.text("old.html"));
-    // No file may have more than a few blocks: a write beyond fails as on a disk that is full.
+    // A limit of the file size makes writes fail as on a full disk.
     for (blocks, args) in [
         (64, "job results out.csv -o old.csv"),
         (64, "job export out.csv -o old.csv"),
@@ -349,7 +349,7 @@ fn a_full_disk_leaves_what_was_there() {
 }
 
 #[test]
-fn devices_pipes_and_folders_are_what_they_are() {
+fn devices_and_pipes_are_written_to_and_folders_refused() {
     let desk = Desk::done("email\nann@x.test\n");
     for args in [
         &["job", "results", "out.csv", "-o", "/dev/stdout"][..],
@@ -388,13 +388,13 @@ fn devices_pipes_and_folders_are_what_they_are() {
         &["verify", "ann@x.test", "--syntax-only", "-o", "folder.csv"],
         &["report", "out.csv", "-o", "folder.csv"],
     ] {
-        refused(&desk.run(args), "folder.csv: this is a folder\n  hint: ");
+        refused(&desk.run(args), "folder.csv: this is a folder, not a file\n  hint: ");
     }
     refused(&desk.run(&["report", "out.csv", "-o", "nowhere/r.html"]), "nowhere/r.html: ");
 }
 
 #[test]
-fn an_interrupted_stream_keeps_what_is_known_and_a_killed_one_what_was_there() {
+fn an_interrupted_stream_keeps_its_records_and_a_killed_one_the_old_output() {
     let desk = Desk::new("");
     let start = || {
         let mut command = desk.command(&["verify", "--syntax-only", "-", "-o", "out.jsonl"]);
@@ -425,7 +425,7 @@ fn an_interrupted_stream_keeps_what_is_known_and_a_killed_one_what_was_there() {
 }
 
 #[test]
-fn a_list_is_known_by_its_content_and_not_by_its_time() {
+fn a_list_is_recognized_by_its_content_and_not_by_its_time() {
     let (one, other) = ("email\nann@x.test\n", "email\nbob@x.test\n");
     let long_ago = SystemTime::now() - Duration::from_secs(1_000);
     let set_time =
@@ -434,7 +434,7 @@ fn a_list_is_known_by_its_content_and_not_by_its_time() {
     set_time(&desk.list, long_ago);
     let again = || desk.verify(&["--syntax-only"]);
     assert_eq!(again().status.code(), Some(0));
-    // Touched, copied, renamed to and fro.
+    // The list is touched, copied, and renamed twice.
     set_time(&desk.list, SystemTime::now());
     assert_eq!(again().status.code(), Some(0), "{}", err(&again()));
     fs::copy(&desk.list, desk.at("copy.csv")).unwrap();
@@ -442,7 +442,7 @@ fn a_list_is_known_by_its_content_and_not_by_its_time() {
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     fs::rename(desk.at("copy.csv"), &desk.list).unwrap();
     assert_eq!(again().status.code(), Some(0), "{}", err(&again()));
-    // Another of the same size and time: in its place, and under another name.
+    // Another list of the same size and time is in its place, and under another name.
     set_time(&desk.list, long_ago);
     let desk = Desk::new(one);
     set_time(&desk.list, long_ago);
@@ -453,7 +453,7 @@ fn a_list_is_known_by_its_content_and_not_by_its_time() {
     refused(&output, "other.csv is not as it was when the job was made");
     fs::rename(desk.at("other.csv"), &desk.list).unwrap();
     refused(&desk.verify(&["--syntax-only"]), "list.csv is not as it was when the job was made");
-    // Written into the same file, and its time set back.
+    // The same file gets other content, and its old time.
     fs::write(&desk.list, one).unwrap();
     set_time(&desk.list, long_ago);
     assert_eq!(desk.verify(&["--syntax-only"]).status.code(), Some(0));
@@ -463,12 +463,12 @@ fn a_list_is_known_by_its_content_and_not_by_its_time() {
     assert!(desk.text("out.csv").contains("ann@x.test"));
 }
 
-/// A place that another user can reach, with the command in it.
+/// A folder that another user can enter, with the command in it.
 struct Others {
     dir: TempDir,
 }
 
-/// The user `nobody` of most systems; any number that owns no file will do.
+/// The user `nobody` of most systems. Any number that owns no file would do.
 const NOBODY: &str = "65534";
 
 impl Others {
@@ -481,12 +481,12 @@ impl Others {
         Self { dir }
     }
 
-    /// Runs the command as a user who may do nothing but what everybody may. Without root, that is this user, from whom
-    /// the rights are taken away by the modes of the files.
+    /// Runs the command as another user, who has only the rights of everybody. Without root it runs as this user, and
+    /// the modes of the files take the rights away.
     fn run(&self, desk: &Desk, args: &[&str]) -> Output {
         let path = self.dir.path().join("smtp-pool");
         let mut command = if is_root() {
-            // Part of util-linux, as is su.
+            // Both this and su are parts of util-linux.
             let mut command = Command::new("setpriv");
             command.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"]);
             command.arg(path);
@@ -509,7 +509,7 @@ fn mode(path: &Path, mode: u32) {
 }
 
 #[test]
-fn another_user_reads_a_job_that_he_may_read_and_leaves_nothing_behind() {
+fn another_user_reads_a_job_and_leaves_no_file_behind() {
     let desk = Desk::done("email\nann@x.test\nbob@x.test\n");
     let others = Others::new(&desk);
     let before = fs::read(&desk.job).unwrap();
@@ -529,13 +529,13 @@ fn another_user_reads_a_job_that_he_may_read_and_leaves_nothing_behind() {
     assert!(err(&retry).contains("the job cannot be written"), "{}", err(&retry));
     mode(desk.dir.path(), 0o755);
     assert_eq!(fs::read(&desk.job).unwrap(), before);
-    // Also in a folder where everybody may write, no file of another user is in the way of the job's owner.
+    // In a folder where everybody may write, a file of another user must not block the owner of the job.
     if is_root() {
         mode(desk.dir.path(), 0o1777);
         assert_eq!(others.run(&desk, &["job", "results", "out.csv.job"]).status.code(), Some(0));
     }
     assert_eq!(desk.names(), ["list.csv", "out.csv", "out.csv.job"]);
-    // Made for its owner alone, it says so.
+    // A job is made for its owner alone, and the error says so.
     mode(&desk.job, if is_root() { 0o600 } else { 0o000 });
     let denied = others.run(&desk, &["job", "status", "out.csv.job"]);
     assert_eq!(denied.status.code(), Some(2));
@@ -543,7 +543,7 @@ fn another_user_reads_a_job_that_he_may_read_and_leaves_nothing_behind() {
     mode(&desk.job, 0o600);
 }
 
-/// A run that was killed leaves a log with its last results.
+/// Returns a folder with the job of a killed run. Its log has the last results.
 fn killed() -> Desk {
     let rows: String = (0..400).map(|n| format!("user{n}@good.test\n")).collect();
     let desk = Desk::new(&format!("email\n{rows}"));
@@ -579,7 +579,7 @@ fn the_log_of_a_killed_run_is_read_or_the_error_says_what_to_do() {
     mode(desk.dir.path(), 0o555);
     let known = results(&others.run(&desk, &["job", "results", "out.csv.job"]));
     assert!(known > 0, "{}", err(&others.run(&desk, &["job", "results", "out.csv.job"])));
-    // Its owner alone may read the log, or its index is gone.
+    // Only the owner may read the log, or the index of the log is missing.
     let log_denied = |path: &Path| mode(path, if is_root() { 0o600 } else { 0o000 });
     log_denied(&desk.at("out.csv.job-wal"));
     let denied = others.run(&desk, &["job", "results", "out.csv.job"]);
@@ -597,9 +597,9 @@ fn the_log_of_a_killed_run_is_read_or_the_error_says_what_to_do() {
     assert!(!desk.at("out.csv.job-wal").exists(), "a reader who may write takes the log into the job");
 }
 
-/// The log of the killed run is that of another job.
+/// Checks that `--restart` does not use the log of the killed run.
 #[test]
-fn a_killed_job_is_begun_anew() {
+fn a_killed_job_can_be_restarted() {
     let desk = killed();
     fs::write(&desk.list, "email\nann@x.test\nbob@x.test\n").unwrap();
     let output = desk.verify(&["--syntax-only", "-q", "--restart"]);
@@ -610,8 +610,8 @@ fn a_killed_job_is_begun_anew() {
     assert_eq!(desk.names(), ["list.csv", "out.csv", "out.csv.job", "world.toml"]);
 }
 
-/// Root may mount. Elsewhere the test above says the same of a folder that may not be written to: to SQLite and to the
-/// question of rights both are one.
+/// Mounts a read-only file system, for which it needs root. For other users the test above covers the same: for SQLite,
+/// a folder without the right to write is the same.
 #[test]
 fn a_job_on_a_read_only_file_system_is_read() {
     let desk = Desk::done("email\nann@x.test\n");
@@ -623,7 +623,7 @@ fn a_job_on_a_read_only_file_system_is_read() {
     command.env("SMTP_POOL", COMMAND).current_dir(desk.dir.path());
     let output = command.stdin(Stdio::null()).output().unwrap();
     match output.status.code() {
-        // Containers often forbid it.
+        // A container often forbids mounting.
         Some(1 | 99) if err(&output).contains("unshare") || err(&output).contains("mount") => {
             println!("no file system can be mounted here: {}", err(&output));
         }
@@ -632,7 +632,7 @@ fn a_job_on_a_read_only_file_system_is_read() {
 }
 
 #[test]
-fn a_job_and_its_companions_are_for_their_owner_alone() {
+fn a_job_and_its_companions_are_readable_by_their_owner_alone() {
     let desk = Desk::new("email\nann@good.test\n");
     desk.put(
         "world.toml",
@@ -651,7 +651,7 @@ fn a_job_and_its_companions_are_for_their_owner_alone() {
     for path in &companions {
         assert_eq!(fs::metadata(path).unwrap().mode() & 0o777, 0o600, "{}", path.display());
     }
-    // By the lock others know who works on it.
+    // Other processes see by the lock that a run works on the job.
     let busy = desk.verify(&["-q", "--sandbox=world.toml"]);
     assert!(
         err(&busy).contains(&format!("another run works on this job (process {})", child.id())),
@@ -685,7 +685,7 @@ fn a_failure_to_open_a_job_says_why() {
         fs::write(desk.at("changed.job"), octets).unwrap();
         why("changed.job")
     };
-    // The version and the application, as SQLite's header has them.
+    // The header of SQLite has the version and the application.
     let newer = changed(60, &99_u32.to_be_bytes());
     assert!(
         newer.contains("of format 99, which this version of smtp-pool does not know\n  hint: use a version"),
@@ -724,7 +724,7 @@ fn a_job_that_would_hang_is_refused() {
         "CREATE TRIGGER more AFTER INSERT ON value BEGIN DELETE FROM value WHERE name IN ({endless}); END"
     ));
     refuse("CREATE TABLE more (x)");
-    // A pipe where the lock should be: to open it would wait for its other end.
+    // The lock is a pipe: opening it would wait for the other end.
     fs::copy(&desk.job, desk.at("odd.csv.job")).unwrap();
     fs::remove_file(&desk.job).unwrap();
     for job in ["odd.csv", "out.csv"] {
@@ -733,7 +733,7 @@ fn a_job_that_would_hang_is_refused() {
         let output = desk.run(&["verify", "list.csv", "-o", job, "--syntax-only", "-q", "--restart"]);
         refused(&output, &format!("{job}.job-lock is no file of a job"));
     }
-    // And pipes where the job or its log should be.
+    // The job or its log is a pipe.
     for name in ["fifo.job", "odd.csv.job-wal"] {
         assert!(Command::new("mkfifo").arg(desk.at(name)).status().unwrap().success());
     }
@@ -742,7 +742,7 @@ fn a_job_that_would_hang_is_refused() {
 }
 
 #[test]
-fn a_damaged_octet_is_an_error_and_no_other_verdict() {
+fn a_damaged_octet_is_an_error_and_never_another_verdict() {
     let rows: String = (0..500).map(|n| format!("user{n}@x.test\n")).collect();
     let desk = Desk::done(&format!("email\n{rows}"));
     let octets = fs::read(&desk.job).unwrap();
@@ -770,7 +770,7 @@ fn a_damaged_octet_is_an_error_and_no_other_verdict() {
     assert!(errors > 60, "{errors} of 120");
 }
 
-/// Two hosts: one refuses us, one takes its time.
+/// A world with two hosts: one blocks us, the other is slow.
 const BLOCKING: &str = r#"
 [[host]]
 name = "mx.listed.test"
@@ -819,11 +819,15 @@ fn the_exit_code_and_the_report_tell_of_the_whole_job() {
     let first = asked(&desk.text("r.html"));
     assert!(first >= 5, "{first}");
 
-    // The second run asks the slow host alone, and the third nobody.
+    // The second run asks the slow host alone, and the third asks no host.
     for runs in [2, 2] {
         let output = desk.verify(&more);
         assert_eq!(output.status.code(), Some(3), "{}", err(&output));
-        assert!(err(&output).contains("did not want us to the end:\n  mx.listed.test: "), "{}", err(&output));
+        assert!(
+            err(&output).contains("blocked us until the end; ask again later:\n  mx.listed.test: "),
+            "{}",
+            err(&output)
+        );
         assert!(err(&output).contains("the whole job: 301 rows in 2 runs of "), "{}", err(&output));
         assert_eq!((&status()["runs"], &status()["blocked"][0]), (&runs.into(), &"mx.listed.test".into()));
         assert_eq!(desk.run(&["report", "out.csv.job", "-o", "r.html"]).status.code(), Some(0));
@@ -831,7 +835,7 @@ fn the_exit_code_and_the_report_tell_of_the_whole_job() {
         assert!(page.contains("<b><bdi>mx.listed.test</bdi></b>") && page.contains("<br>2 runs, "), "{page}");
         assert!(asked(&page) >= 300, "{} after {first}", asked(&page));
     }
-    // Asked again where nobody blocks us any more, it is over.
+    // If the addresses are asked again and the host no longer blocks us, the exit code is 0.
     desk.put("world.toml", &BLOCKING.replace("blocked = { at = \"connect\" }", ""));
     assert_eq!(desk.run(&["job", "retry", "out.csv.job", "--status", "blocked"]).status.code(), Some(0));
     let output = desk.verify(&more);

@@ -1,5 +1,5 @@
-//! How windows follow each other where a server takes its time over each recipient, as real ones do that look into
-//! directories: it is never left without work.
+//! The order of windows to a server that works on each recipient, as real servers do. The server always has recipients
+//! to work on.
 
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,12 @@ use tokio::{
 
 use crate::support::{config, sandbox, verify};
 
-/// How long a line takes to the server.
+/// The time that a line needs to reach the server.
 const WAY: Duration = Duration::from_millis(100);
-/// How long the server takes over a recipient, and over nothing else.
+/// The time that the server works on a recipient. Other commands take none.
 const WORK: Duration = Duration::from_millis(35);
 
-/// Answers one connection, line by line; what is answered without work in between goes out together.
+/// Answers one connection, line by line. Answers without work in between are sent together.
 async fn serve(stream: TcpStream) {
     let (read, mut write) = stream.into_split();
     let (arriving, mut arrived) = mpsc::unbounded_channel();
@@ -60,7 +60,7 @@ async fn serve(stream: TcpStream) {
 }
 
 #[tokio::test]
-async fn a_server_that_takes_its_time_is_asked_more_before_it_runs_dry() {
+async fn a_slow_server_gets_the_next_window_before_it_is_idle() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -72,15 +72,15 @@ async fn a_server_that_takes_its_time_is_asked_more_before_it_runs_dry() {
     config.catch_all = false;
     config.routes = Routes::new();
     config.routes.insert("*", Ok(vec![Endpoint { host: "mx".into(), addrs: vec![addr] }]));
-    // As many in flight as the way is long: four windows of one recipient.
+    // As many windows are in flight as the round trip needs: four windows of one recipient.
     config.providers =
         Some(Providers::from_toml("[default]\nrecipients = 1\nconnections = 1\n").unwrap().into());
     let addresses: Vec<String> = (0..40).map(|n| format!("user{n}@slow.test")).collect();
     let started = Instant::now();
     let records = verify(config, &addresses.iter().map(String::as_str).collect::<Vec<_>>()).await;
     assert!(records.iter().all(|record| record.sub_status == SubStatus::Accepted));
-    // The work alone is 1.4 s, and the greeting a quarter of one; with a way between the fourth window and the fifth it
-    // would be 2.6.
+    // The work takes 1.4 s, and the greeting 0.25 s. A round trip between the fourth window and the fifth would make it
+    // 2.6 s.
     let took = started.elapsed();
     assert!(took < Duration::from_millis(2_400), "{took:?}");
 }

@@ -1,4 +1,4 @@
-//! Servers that refuse everybody as unknown after a few unknown recipients: nobody is called undeliverable for it.
+//! Servers that refuse every recipient as unknown after a few unknown ones. No existing address becomes undeliverable.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::support::{config, sandbox};
 
-/// A host with the first so many addresses, of which a share exists.
+/// Starts a host that knows a share of the first `count` addresses.
 async fn world(defence: &str, share: f64, count: usize) -> Sandbox {
     let mut random = fastrand::Rng::with_seed(3);
     let users: Vec<String> =
@@ -36,7 +36,7 @@ fn exists(sandbox: &Sandbox, record: &Record) -> bool {
     sandbox.expected(&Mailbox::parse(&record.address).unwrap()) == Truth::Known
 }
 
-/// Panics if an address that exists is undeliverable, or one that does not is deliverable.
+/// Panics if an address that exists is undeliverable, or an address that does not exist is deliverable.
 fn assert_true<'a>(sandbox: &Sandbox, records: impl IntoIterator<Item = &'a Record>, world: &str) {
     for record in records {
         let lie = if exists(sandbox, record) { Status::Undeliverable } else { Status::Deliverable };
@@ -69,7 +69,7 @@ async fn no_defence_makes_an_address_undeliverable_that_exists() {
                     config.catch_all = catch_all;
                     let (records, lane) = verify(config, count).await;
                     if !records.iter().any(|record| record.status == Status::Deliverable) {
-                        // Its first answers were lies, and nothing tells them from the truth.
+                        // The first answers of this server were false, and no later answer shows it.
                         continue;
                     }
                     let world = format!("{defence}, {count} of which {share} exist, {catch_all}");
@@ -88,7 +88,7 @@ async fn no_defence_makes_an_address_undeliverable_that_exists() {
 }
 
 #[tokio::test]
-async fn a_defence_that_never_ends_leaves_addresses_unknown_and_the_lane_says_why() {
+async fn a_defence_that_never_ends_makes_addresses_unknown_and_the_lane_says_why() {
     let sandbox = world("harvest_defence = { after = 10 }", 0.5, 200).await;
     let mut config = config(&sandbox);
     config.schedule = vec![Duration::from_millis(40); 3];
@@ -100,7 +100,7 @@ async fn a_defence_that_never_ends_leaves_addresses_unknown_and_the_lane_says_wh
     assert_eq!(block.cause, BlockCause::Harvest);
     assert_eq!(lane.harvest_defences, 1, "one that goes on");
     let stats = sandbox.stats("mx.harvest.test").unwrap();
-    // The first connection, and a control behind each pause.
+    // There is the first connection, and one control after each pause.
     assert!(stats.rcpts < 100, "{stats:?}");
 }
 
@@ -123,7 +123,7 @@ async fn after_the_pause_the_rest_is_asked() {
 }
 
 #[tokio::test]
-async fn a_caller_that_keeps_books_takes_verdicts_back_and_comes_to_an_end() {
+async fn a_caller_that_keeps_books_revokes_verdicts_and_ends() {
     for defence in ["harvest_defence = { after = 12 }", "harvest_defence = { after = 12, lasts = \"100ms\" }"]
     {
         let sandbox = world(defence, 0.5, 120).await;
@@ -182,7 +182,7 @@ async fn an_honest_server_is_asked_few_controls() {
     }
 }
 
-/// A list and its world, of any kind.
+/// A random list and its world.
 struct Anything {
     world: String,
     addresses: Vec<String>,
@@ -224,10 +224,10 @@ impl Anything {
     }
 }
 
-/// Of these, the lies of a first connection that accepted nobody were once told.
+/// Seeds that once gave a false verdict: the first connection accepted no recipient.
 const SEEDS: [u64; 10] = [36, 63, 90, 110, 135, 147, 161, 443, 552, 571];
 
-/// Where nobody is accepted, nothing tells lies from the truth.
+/// Returns whether some recipient is accepted. Otherwise nothing distinguishes false answers from true ones.
 fn tells(records: &[Record]) -> bool {
     records.iter().any(|record| record.status == Status::Deliverable)
 }
@@ -249,9 +249,9 @@ async fn lists_of_any_kind_meet_no_lie() {
     }
 }
 
-/// As a job does: nothing more is fed once everything is done.
+/// Checks as a job does: no address is fed after all of them are done.
 #[tokio::test]
-async fn nothing_is_taken_back_once_everything_is_done() {
+async fn no_verdict_is_revoked_once_all_are_done() {
     for seed in SEEDS.into_iter().chain(0..50) {
         let anything = Anything::new(seed);
         let (sandbox, verifier) = anything.start().await;
@@ -284,7 +284,7 @@ async fn nothing_is_taken_back_once_everything_is_done() {
     }
 }
 
-/// The recipients that break a connection are found one by one, while controls are asked.
+/// Checks that recipients that break a connection are found one by one, while controls are asked.
 #[tokio::test]
 async fn recipients_that_break_connections_lose_no_row_beside_a_defence() {
     for seed in [1, 2, 12, 14, 23, 25, 26, 32, 34, 35, 37, 39] {
@@ -312,8 +312,8 @@ async fn recipients_that_break_connections_lose_no_row_beside_a_defence() {
     }
 }
 
-/// Nobody was accepted before the last connections, so a control could not be asked on the others. A sample of their
-/// refusals shows that the server is honest. All of them asked again would nearly double the questions.
+/// Checks that a sample of refusals proves the server honest. No recipient was accepted before the last connections, so
+/// the first ones had no control. Asking all of them again would nearly double the questions.
 #[tokio::test]
 async fn a_sample_of_refusals_proves_those_before_the_first_acceptance() {
     let known = (1_000..1_020).map(|n| format!("\"user{n}\"")).collect::<Vec<_>>().join(", ");

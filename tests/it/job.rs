@@ -1,4 +1,4 @@
-//! Jobs, as people run them: made, interrupted, killed, resumed, read while they run.
+//! Runs jobs as a user does: they are made, interrupted, killed, resumed, and read while they run.
 
 use std::{
     collections::HashMap,
@@ -65,7 +65,7 @@ impl Desk {
     }
 }
 
-/// Rows of many kinds, repeats among them, in the sandbox' world.
+/// Returns a list of mixed rows with repeats, for the world of the sandbox.
 fn list(rows: usize) -> String {
     let row = |n: usize| match n % 10 {
         0 => format!("{n},user{n}@good.test"),
@@ -83,14 +83,14 @@ fn list(rows: usize) -> String {
     format!("id,email\n{}\n", rows.join("\n"))
 }
 
-/// What of the rows must be the same in every run.
+/// Returns the parts of the rows that must be equal in every run.
 fn verdicts(rows: &[HashMap<String, String>]) -> Vec<[&str; 5]> {
     let fields = ["id", "address", "status", "sub_status", "normal_form"];
     rows.iter().map(|row| fields.map(|field| &*row[field])).collect()
 }
 
 #[test]
-fn a_row_comes_out_for_each_that_went_in_and_in_its_order() {
+fn each_row_is_written_once_and_in_order() {
     let desk = Desk::new(list(1_000));
     let output = run(&desk.verify(&["--sandbox"]));
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
@@ -100,16 +100,16 @@ fn a_row_comes_out_for_each_that_went_in_and_in_its_order() {
         assert_eq!(row["id"], n.to_string());
         assert!(row["address"].ends_with("test") || row["sub_status"] == "failed_syntax_check");
     }
-    // As it was written, and the same mailbox.
+    // The address is as it was written, and names the same mailbox.
     assert_eq!((&*rows[3]["address"], &*rows[3]["normal_form"]), ("nobody3@Good.test", "nobody3@good.test"));
     assert!(rows.iter().step_by(10).skip(1).all(|row| row["sub_status"] == "mailbox_not_found"));
-    // Asked once, however often it is there.
+    // A repeated address is asked about once.
     let status: Value = serde_json::from_str(&done(&["job", "status", "--json", str_of(&desk.job)])).unwrap();
     assert_eq!((&status["rows"], &status["done"]), (&1_000.into(), &1_000.into()));
     assert!(status["addresses"].as_u64().unwrap() < 700, "{status}");
     assert!(!desk.dir.path().join("out.csv.job-wal").exists());
 
-    // Again: nothing to do, and the same output.
+    // A second run has nothing to do, and writes the same output.
     let before = fs::read(&desk.out).unwrap();
     let output = run(&desk.verify(&["--sandbox"]));
     assert!(err(&output).contains("1000 of 1000 rows are done"), "{}", err(&output));
@@ -117,15 +117,13 @@ fn a_row_comes_out_for_each_that_went_in_and_in_its_order() {
 }
 
 #[test]
-fn what_does_not_fit_the_job_is_refused() {
+fn a_changed_list_or_purpose_is_refused() {
     let desk = Desk::new(list(20));
     let args = desk.verify(&["--syntax-only", "-q"]);
     assert_eq!(run(&args).status.code(), Some(0));
     let other = run(&desk.verify(&["--sandbox", "-q"]));
     assert_eq!(other.status.code(), Some(2));
-    assert!(
-        err(&other).contains("out.csv.job: the job was made to check the syntax only\n  hint: --restart")
-    );
+    assert!(err(&other).contains("out.csv.job: the job was made to check the syntax only\n  hint: start"));
 
     fs::write(&desk.list, list(21)).unwrap();
     let changed = run(&args);
@@ -140,11 +138,11 @@ fn what_does_not_fit_the_job_is_refused() {
     assert!(err(&foreign).contains("out.csv.job: no job that can be read here"), "{}", err(&foreign));
     assert_eq!(run(&["job", "status", str_of(&desk.list)]).status.code(), Some(2));
     let nothing = run(&["verify", "--sandbox", "a@good.test", "--restart", "-o", str_of(&desk.out)]);
-    assert!(err(&nothing).contains("--restart: there is no job"), "{}", err(&nothing));
+    assert!(err(&nothing).contains("--restart: these inputs make no job"), "{}", err(&nothing));
 }
 
 #[test]
-fn a_list_that_is_torn_makes_no_job() {
+fn a_broken_list_makes_no_job() {
     let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
     encoder.write_all(list(5_000).as_bytes()).unwrap();
     let mut octets = encoder.finish().unwrap();
@@ -157,7 +155,7 @@ fn a_list_that_is_torn_makes_no_job() {
 }
 
 #[test]
-fn verdicts_are_asked_for_again_and_compared() {
+fn addresses_are_asked_again_and_verdicts_compared() {
     let desk = Desk::new(list(100));
     let syntax = desk.dir.path().join("syntax.jsonl");
     done(&["verify", str_of(&desk.list), "-o", str_of(&syntax), "--syntax-only", "-q"]);
@@ -185,11 +183,11 @@ fn verdicts_are_asked_for_again_and_compared() {
     assert_eq!(ann["after"], "accepted");
     assert_eq!(done(&["job", "diff", job, str_of(&desk.out)]).lines().count(), 1, "only the header");
     let wrong = run(&["job", "retry", job, "--status", "nonsense"]);
-    assert!(err(&wrong).contains("--status nonsense: no such verdict\n  hint: "), "{}", err(&wrong));
+    assert!(err(&wrong).contains("--status nonsense: there is no such verdict\n  hint: "), "{}", err(&wrong));
 }
 
 #[test]
-fn greylisted_addresses_come_back_by_the_schedule() {
+fn greylisted_addresses_are_retried_by_the_schedule() {
     let desk = Desk::new("email\neve@greylist.test\nann@good.test\n");
     let world = slow_world(desk.dir.path());
     done(&desk.verify(&[&world, "-q", "--attempts", "3", "--retry-after", "0.5"]));
@@ -197,7 +195,7 @@ fn greylisted_addresses_come_back_by_the_schedule() {
     assert_eq!((&*rows[0]["status"], &*rows[0]["attempts"]), ("deliverable", "2"), "{:?}", rows[0]);
 }
 
-/// Answers that take a while: something to interrupt.
+/// A world with slow answers, so that a run can be interrupted.
 const SLOW: &str = r#"
 [[host]]
 name = "mx.good.test"
@@ -246,7 +244,7 @@ fn an_interrupted_job_says_how_to_go_on() {
     let world = slow_world(desk.dir.path());
     let child = command(&desk.verify(&[&world, "--json-progress"])).spawn().unwrap();
     wait_for_some(&desk.job);
-    // Whoever reads is in nobody's way, and another run is.
+    // A reader does not disturb the run. A second run is refused.
     assert!(!done(&["job", "results", str_of(&desk.job)]).is_empty());
     let busy = run(&desk.verify(&[&world, "-q"]));
     assert_eq!(busy.status.code(), Some(1));
@@ -254,7 +252,7 @@ fn an_interrupted_job_says_how_to_go_on() {
     signal(&child, "-INT");
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", err(&output));
-    assert!(err(&output).contains("the same command goes on"), "{}", err(&output));
+    assert!(err(&output).contains("give the same command again"), "{}", err(&output));
     assert!(!desk.out.exists());
     done(&desk.verify(&["--sandbox", "-q"]));
     assert_eq!(desk.rows().len(), 4_000);
@@ -278,7 +276,7 @@ fn a_terminal_has_a_live_view() {
     termios::tcsetwinsize(&terminal, size).unwrap();
     let mut child =
         command(&desk.verify(&[&world])).env("TERM", "xterm").stderr(Stdio::from(terminal)).spawn().unwrap();
-    // What is read ends with an error once nobody has the terminal any more.
+    // Reading ends with an error when no process has the terminal open.
     let mut shown = Vec::new();
     let _ = std::fs::File::from(screen).read_to_end(&mut shown);
     assert!(child.wait().unwrap().success());
@@ -306,7 +304,7 @@ fn wait_for_some(job: &Path) {
     }
 }
 
-/// Killed at any moment and resumed, it ends as if nothing had happened. `KILLS` says how often it is tried.
+/// Checks that a run that is killed and resumed has the same end. `KILLS` is the number of kills.
 #[test]
 fn no_kill_loses_or_repeats_a_row() {
     let kills = std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(5_u32);
@@ -339,7 +337,7 @@ fn no_kill_loses_or_repeats_a_row() {
     }
     done(&desk.verify(&[&world, "-q"]));
     assert_eq!(verdicts(&desk.rows()), verdicts(&rows));
-    // Neither twice among the results, nor anything left to do.
+    // No address has two results, and none is left.
     let status: Value = serde_json::from_str(&done(&["job", "status", "--json", str_of(&desk.job)])).unwrap();
     assert_eq!((&status["done"], &status["left"]), (&4_000.into(), &0.into()));
     println!("{killed} kills, {ended} runs that came to their end between them");
@@ -378,7 +376,7 @@ fn metrics_and_health_are_served_while_it_runs() {
 }
 
 #[test]
-fn lanes_that_stay_blocked_are_told_by_the_exit_code() {
+fn blocked_lanes_set_the_exit_code() {
     let desk = Desk::new("email\nann@listed.test\nbob@good.test\n");
     let world = SLOW.to_owned()
         + "\n[[host]]\nname = \"mx.listed.test\"\nblocked = { at = \"connect\" }\n\
@@ -388,7 +386,11 @@ fn lanes_that_stay_blocked_are_told_by_the_exit_code() {
     let stream = run(&["verify", &world, str_of(&desk.list)]);
     for output in [run(&desk.verify(&[&world])), stream] {
         assert_eq!(output.status.code(), Some(3), "{}", err(&output));
-        assert!(err(&output).contains("did not want us to the end:\n  mx.listed.test: "), "{}", err(&output));
+        assert!(
+            err(&output).contains("blocked us until the end; ask again later:\n  mx.listed.test: "),
+            "{}",
+            err(&output)
+        );
     }
     assert_eq!((&*desk.rows()[0]["status"], &*desk.rows()[1]["status"]), ("unknown", "deliverable"));
 }
@@ -406,9 +408,9 @@ fn progress_in_json_is_one_object_a_line() {
     );
 }
 
-/// What a tenth of an hour's limit allows at once says nothing of the hour.
+/// Checks the estimate at a rate limit. The burst at the start, a tenth of an hour's limit, must not count as the rate.
 #[test]
-fn how_long_it_will_take_is_told_by_the_limits() {
+fn the_estimate_follows_the_limits() {
     let addresses: String = (0..200).map(|n| format!("user{n}@good.test\n")).collect();
     let desk = Desk::new(format!("email\n{addresses}"));
     let providers = desk.dir.path().join("providers.toml");
@@ -423,12 +425,12 @@ fn how_long_it_will_take_is_told_by_the_limits() {
     });
     child.kill().unwrap();
     child.wait().unwrap();
-    // 190 left, of 100 an hour.
+    // 190 addresses are left, at 100 an hour.
     assert!((6_000..=7_200).contains(&eta.unwrap()), "{eta:?}");
 }
 
 #[test]
-fn other_services_words_are_spoken() {
+fn the_format_of_other_services_is_written() {
     let desk = Desk::new(
         "id,email\n1,ann@good.test\n2,nobody@good.test\n3,any@catchall.test\n4,x\n5,info@good.test\n6,a@gmial.con\n",
     );
@@ -462,7 +464,7 @@ fn other_services_words_are_spoken() {
     );
     is("neverbounce", "/result", &["valid", "invalid", "catchall", "invalid", "valid", "invalid"]);
     assert_eq!(of("kickbox", "/did_you_mean")[5], "a@gmail.com");
-    // The list's own columns are passed on, also where a name is taken.
+    // The columns of the list are written, also if the name is taken.
     is("kickbox", "/id", &["1", "2", "3", "4", "5", "6"]);
     assert_eq!(of("kickbox", "/input_email")[3], "x");
     for (vocab, header) in [
@@ -488,7 +490,7 @@ fn streams_keep_order_and_columns_too() {
 }
 
 #[test]
-fn own_lists_are_heeded() {
+fn lists_of_the_user_are_used() {
     let desk = Desk::new("email\nann@good.test\nann@catchall.test\n");
     let (disposable, role) = (desk.dir.path().join("disposable.txt"), desk.dir.path().join("role.txt"));
     fs::write(&disposable, "# mine\nGood.test\n").unwrap();
@@ -517,7 +519,7 @@ fn a_plan_counts_by_provider() {
 }
 
 #[test]
-fn a_report_is_one_page_with_everything_in_it() {
+fn a_report_is_one_page_that_loads_nothing() {
     let desk = Desk::new("email\nann@good.test\nnobody@good.test\n<b>&x\n");
     done(&desk.verify(&["--sandbox", "-q"]));
     let page = desk.dir.path().join("report.html");
@@ -534,7 +536,7 @@ fn a_report_is_one_page_with_everything_in_it() {
     ] {
         assert!(html.contains(part), "{part}");
     }
-    // Four charts, and nothing that is fetched.
+    // The page has four charts and loads nothing.
     assert_eq!(html.matches("<svg").count(), 4);
     let links = html.replace("http://www.w3.org/2000/svg", "");
     assert!(!links.contains("http") && !links.contains("<script") && !links.contains("<link"));

@@ -1,4 +1,4 @@
-//! What a log shows of a session and of a pool, and what it must not show.
+//! The log of a session and of a pool: what it must show, and what it must not show.
 
 use std::{
     io,
@@ -43,7 +43,7 @@ impl io::Write for Sink {
 }
 
 impl Sink {
-    /// Gathers all that is logged by this thread, as long as the guard lives.
+    /// Gathers the log of this thread until the guard is dropped.
     fn gather(&self, level: LevelFilter) -> DefaultGuard {
         let writer = self.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -59,7 +59,7 @@ impl Sink {
     }
 }
 
-/// Everything that is said of a pool that authenticates, asks, sends, is checked, fails and is closed.
+/// Returns the log of a pool that authenticates, verifies, sends, checks its health, fails and closes.
 async fn logged(level: LevelFilter, log_addresses: bool) -> String {
     let sink = Sink::default();
     let _here = sink.gather(level);
@@ -112,7 +112,7 @@ fn lacks(log: &str, all: &[&str]) {
 }
 
 #[tokio::test]
-async fn everything_is_told_but_secrets_and_addresses() {
+async fn everything_is_logged_but_secrets_and_addresses() {
     let log = logged(LevelFilter::TRACE, false).await;
     has(
         &log,
@@ -134,11 +134,11 @@ async fn everything_is_told_but_secrets_and_addresses() {
 }
 
 #[tokio::test]
-async fn addresses_are_told_when_they_are_asked_for_and_secrets_never() {
+async fn addresses_are_logged_on_request_and_secrets_never() {
     let log = logged(LevelFilter::TRACE, true).await;
     has(&log, &["RCPT TO:<ann@good.test>", "MAIL FROM:<sender@good.test>", "<nobody@good.test>", "text="]);
     lacks(&log, &SECRETS);
-    // Asked for, they still are details.
+    // Addresses are logged at the level of details.
     let log = logged(LevelFilter::DEBUG, true).await;
     has(&log, &["connected took=", "connection closed"]);
     lacks(&log, &SECRETS);
@@ -146,7 +146,7 @@ async fn addresses_are_told_when_they_are_asked_for_and_secrets_never() {
 }
 
 #[tokio::test]
-async fn who_keeps_a_connection_for_too_long_is_told_once() {
+async fn a_connection_lent_for_too_long_is_logged_once() {
     let sink = Sink::default();
     let _here = sink.gather(LevelFilter::WARN);
     let sandbox = Sandbox::start(World::from_toml(WORLD).unwrap()).await.unwrap();
@@ -159,7 +159,7 @@ async fn who_keeps_a_connection_for_too_long_is_told_once() {
     let line = line!() - 1;
     let pass = async |seconds: u64| {
         tokio::time::pause();
-        // As often as the maintenance looks.
+        // The maintenance has checked this many times.
         for _ in 0..seconds {
             tokio::time::advance(Duration::from_secs(1)).await;
             tokio::task::yield_now().await;

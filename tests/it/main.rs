@@ -1,6 +1,6 @@
-//! Integration tests: one binary, a module each; over real sockets on loopback where a socket is needed.
+//! Integration tests. They are one binary with one module each, and use real sockets on loopback where they need one.
 
-#![expect(clippy::unwrap_used, reason = "in tests, their helpers included, a panic is the report")]
+#![expect(clippy::unwrap_used, reason = "in tests and their helpers, a panic is the report")]
 
 #[cfg(all(feature = "verify", feature = "sandbox"))]
 mod blame;

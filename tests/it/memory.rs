@@ -1,7 +1,7 @@
-//! How much memory the command takes where a server, a list or the DNS decides how much there is to be kept.
+//! The memory of the command, if a server, a list or the DNS decides how much data there is.
 //!
-//! The bound is 200 MiB, whatever they do. Each test has so many rows that keeping all of them takes more, and no more than
-//! that, so that it takes seconds without optimisation; what is asserted is less than 200 MiB by as much.
+//! The limit is 200 MiB. Each test has just enough rows to exceed it if all of them were kept. So the tests take
+//! seconds in a debug build. The asserted values are smaller than 200 MiB by the memory that the process itself needs.
 
 use std::{
     fs::{self, File},
@@ -21,24 +21,23 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 const MIB: u64 = 1 << 20;
-/// The longest line of a reply, and the number of them that make 63 KB.
+/// The longest line of a reply, and the number of lines that make 63 KB.
 const LINE: usize = 1_990;
 const LINES: usize = 32;
 
-/// A server that accepts or refuses everybody in as many words as are read, no two of them the same.
+/// A server that accepts or refuses every recipient with the longest reply that is read. No two replies are equal.
 struct Server {
-    /// The route of all domains to it.
+    /// The route of all domains to the server.
     route: String,
-    port: u16,
-    /// Recipients so far.
+    /// The number of recipients so far.
     asked: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Copy)]
 enum Says {
-    /// 63 KB to each recipient, in the place of which `{}` stands.
+    /// A reply of 63 KB to each recipient, in which `{}` stands for the text.
     Much(&'static str),
-    /// As little as can be, after so long.
+    /// The shortest reply, after this pause.
     Late(Duration),
 }
 
@@ -106,7 +105,7 @@ fn command(args: &[&str]) -> Command {
     command
 }
 
-/// The arguments of a run that asks a server and nobody else.
+/// The arguments of a run that asks this server and no other.
 const VERIFY: [&str; 7] =
     ["verify", "-q", "--no-catch-all", "--helo", "client.example.org", "--attempts", "1"];
 
@@ -114,14 +113,14 @@ fn str_of(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// The most memory that a process has had resident so far.
+/// Returns the maximum resident memory of a process so far.
 fn peak(child: &Child) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim_end_matches("kB").trim().parse::<u64>().ok()? * 1_024)
 }
 
-/// Waits for the end of a process, and tells the most memory that it had resident.
+/// Waits for the end of a process, and returns its maximum resident memory.
 #[track_caller]
 fn finish(mut child: Child) -> (ExitStatus, u64) {
     let mut most = 0;
@@ -152,7 +151,7 @@ fn records(path: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// That of each of so many rows there is a record, with its own reply cut to 1 KiB.
+/// Fails unless each row has a record, with its own reply cut to 1 KiB.
 #[track_caller]
 fn are_cut(records: &[Value], rows: usize) {
     assert_eq!(records.len(), rows);
@@ -162,7 +161,7 @@ fn are_cut(records: &[Value], rows: usize) {
     }
 }
 
-/// Refusals are kept until an acceptance shows that they were meant: 2,000 of 63 KB are 130 MB.
+/// Checks refusals, which are kept until an acceptance confirms them: 2,000 of 63 KB are 130 MB.
 #[test]
 fn long_refusals_that_are_in_doubt() {
     const ROWS: usize = 2_000;
@@ -177,7 +176,7 @@ fn long_refusals_that_are_in_doubt() {
     assert!(most < 100 * MIB, "{} MiB", most / MIB);
 }
 
-/// Of a job all replies are kept: 4,000 of 63 KB are 250 MB where a segment is read as a whole.
+/// Checks a job, which keeps all replies: 4,000 of 63 KB are 250 MB if a segment is read as a whole.
 #[test]
 fn long_replies_in_a_job() {
     const ROWS: usize = 4_000;
@@ -195,8 +194,8 @@ fn long_replies_in_a_job() {
     }
 }
 
-/// While somebody else writes to the store, all answers of a job gather: 6,000 of 63 KB are 370 MB, and more than can be
-/// read back of one batch.
+/// Checks a job whose store is locked by another process, so that all answers gather. 6,000 of 63 KB are 370 MB, and
+/// more than one batch can be read back.
 #[test]
 fn long_replies_while_the_store_is_stalled() {
     const ROWS: usize = 6_000;
@@ -211,7 +210,7 @@ fn long_replies_while_the_store_is_stalled() {
     let log = dir.path().join("out.jsonl.job-wal");
     let other = loop {
         assert!(Instant::now() < until, "there is no job to write to");
-        // Before that the run itself cannot open it.
+        // Before this point the run itself could not open the store.
         if !log.exists() {
             thread::sleep(Duration::from_millis(2));
             continue;
@@ -222,7 +221,7 @@ fn long_replies_while_the_store_is_stalled() {
             Err(_) => thread::sleep(Duration::from_millis(2)),
         }
     };
-    // It gives up after ten seconds.
+    // The run fails after 10 s.
     let until = Instant::now() + Duration::from_secs(8);
     while (server.asked.load(Relaxed) as usize) < ROWS && Instant::now() < until {
         thread::sleep(Duration::from_millis(10));
@@ -233,7 +232,7 @@ fn long_replies_while_the_store_is_stalled() {
     assert!(most < 100 * MIB, "{} MiB", most / MIB);
 }
 
-/// A list of some KB that becomes 200 MB, at a server that lets it wait.
+/// Checks a list of a few KB that decompresses to 200 MB, with a slow server.
 #[test]
 fn long_rows_of_a_stream() {
     const ROWS: usize = 200;
@@ -262,7 +261,8 @@ fn long_rows_of_a_stream() {
     assert!(most < 150 * MIB, "{} MiB", most / MIB);
 }
 
-/// Rows that are no address are answered at once, and wait for whoever reads: 200 of 1 MB, and 40,000 of 5 KB.
+/// Checks rows without an address, which get their record at once and wait for a slow reader: 200 of 1 MB, and 40,000
+/// of 5 KB.
 #[test]
 fn long_rows_that_are_no_address() {
     let dir = TempDir::new().unwrap();
@@ -271,7 +271,7 @@ fn long_rows_that_are_no_address() {
     let list = list(&dir, "list.txt", long.chain(many));
     let mut child =
         command(&["verify", "-q", "--syntax-only", &list]).stdout(Stdio::piped()).spawn().unwrap();
-    // Nobody reads for a while.
+    // The output is not read for a while.
     thread::sleep(Duration::from_secs(4));
     let out = BufReader::new(child.stdout.take().unwrap());
     let reader =
@@ -283,7 +283,7 @@ fn long_rows_that_are_no_address() {
     assert!(most < 150 * MIB, "{} MiB", most / MIB);
 }
 
-/// A name server that gives each domain 1,500 exchangers. Over UDP it says that the answer is too long.
+/// Starts a name server that gives each domain 1,500 mail servers. Over UDP it says that the answer is truncated.
 fn nameserver() -> SocketAddr {
     let (datagrams, listener) = loop {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -318,12 +318,12 @@ fn nameserver() -> SocketAddr {
     addr
 }
 
-/// Exchangers of the domain that is asked about, so many of them, or its address (RFC 1035 4.1).
+/// Returns `most` MX records for the domain, or an address (RFC 1035 4.1).
 fn answer(query: &[u8], most: u16) -> Vec<u8> {
     let end = 12 + query[12..].iter().position(|octet| *octet == 0).unwrap() + 5;
     let (mut records, mut count) = (Vec::new(), 0_u16);
     let mut add = |kind: u8, data: &[u8]| {
-        // The name is that of the question.
+        // The name of the record is that of the question.
         records.extend_from_slice(&[0xc0, 12, 0, kind, 0, 1, 0, 0, 1, 0, 0, data.len() as u8]);
         records.extend_from_slice(data);
         count += 1;
@@ -336,14 +336,14 @@ fn answer(query: &[u8], most: u16) -> Vec<u8> {
         1 => add(1, &[127, 0, 0, 1]),
         _ => {}
     }
-    // There is more where this is cut.
+    // The TC flag says that the answer is cut.
     let flags = if query[end - 3] == 15 && most < 1_500 { 0x83 } else { 0x81 };
     let [high, low] = count.to_be_bytes();
     let head = [query[0], query[1], flags, 0x80, 0, 1, high, low, 0, 0, 0, 0];
     [&head[..], &query[12..end], &records].concat()
 }
 
-/// The cache of the DNS counts answers: 400 of 1,500 records are 180 MB.
+/// Checks the cache of the DNS, which counts answers: 400 of 1,500 records are 180 MB.
 #[test]
 fn long_answers_of_the_dns() {
     let dir = TempDir::new().unwrap();

@@ -1,4 +1,4 @@
-//! What is said about the metrics, where they are exposed, drawn, alerted on and documented, is about the same ones.
+//! Checks that exposition, dashboard, alerts and documentation name the same metrics.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,20 +11,20 @@ use serde_json::Value;
 use smtp_pool::metrics::Gauges;
 
 #[path = "../../examples/exposition.rs"]
-#[expect(dead_code, reason = "it is an example with a `main` of its own")]
+#[expect(dead_code, reason = "the example has a `main` of its own")]
 mod exposition;
 
-/// By name, the type and the labels.
+/// The type and the labels of each family, by its name.
 type Families = BTreeMap<String, (String, BTreeSet<String>)>;
 
-/// Labels that a scrape adds.
+/// Labels that the scrape adds.
 const OF_THE_SCRAPE: [&str; 2] = ["job", "instance"];
 
 fn file(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// Each family of the exposition.
+/// Returns each family of the exposition.
 fn families() -> Families {
     let pool: Arc<dyn Gauges> = Arc::new(exposition::Pool);
     let text = exposition::everything(&pool).snapshot().prometheus().to_string();
@@ -52,7 +52,7 @@ fn families() -> Families {
     families
 }
 
-/// The families that a text names, each of which has to be there.
+/// Returns the families that a text names. Each must exist.
 fn named(text: &str, families: &Families) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (at, _) in text.match_indices("smtp_") {
@@ -62,7 +62,7 @@ fn named(text: &str, families: &Families) -> BTreeSet<String> {
         let end = text[at..].find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len() - at);
         let name = &text[at..at + end];
         if name == "smtp_pool" {
-            continue; // the crate
+            continue; // This is the name of the crate.
         }
         let family = ["_bucket", "_sum", "_count"]
             .into_iter()
@@ -75,7 +75,7 @@ fn named(text: &str, families: &Families) -> BTreeSet<String> {
     found
 }
 
-/// The labels of a query: those that are matched and those that are grouped by.
+/// Returns the labels of a query, both in matchers and in groupings.
 fn labels(query: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for group in query.split('{').skip(1).map(|rest| rest.split('}').next().unwrap()) {
@@ -91,7 +91,7 @@ fn labels(query: &str) -> BTreeSet<String> {
     found
 }
 
-/// That a query is about series that are there, as far as names and labels go.
+/// Fails unless each metric and each label of a query exists.
 fn assert_selects(query: &str, families: &Families) {
     let metrics = named(query, families);
     assert!(!metrics.is_empty(), "{query}");
@@ -111,7 +111,7 @@ fn missing(found: &BTreeSet<String>, families: &Families) -> Vec<String> {
     families.keys().filter(|name| !found.contains(*name)).cloned().collect()
 }
 
-/// Every value of the key `key`, wherever it is.
+/// Adds every value of the key `key`, at any depth.
 fn values<'a>(json: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
     match json {
         Value::Object(map) => {
@@ -171,7 +171,7 @@ fn alerts_are_about_metrics_that_exist_and_each_is_tested() {
         let name = alert.lines().next().unwrap();
         let (query, _) = alert.split_once("labels:").unwrap();
         assert_selects(query, &families);
-        // The notes that name a metric name one that exists.
+        // Comments that name a metric name one that exists.
         named(alert, &families);
         let of_it: Vec<_> =
             tests.split("- alertname: ").filter(|test| test.lines().next() == Some(name)).collect();
@@ -190,7 +190,7 @@ fn every_metric_is_documented_and_no_other() {
     for (text, place) in [(chapter, "docs/metrics.md"), (&docs, "src/metrics/mod.rs")] {
         assert_eq!(missing(&named(text, &families), &families), [""; 0], "not in {place}");
     }
-    // The table tells type and labels.
+    // The table has type and labels.
     let rows: Vec<_> = docs.lines().filter(|line| line.starts_with("//! | `smtp_")).collect();
     assert_eq!(rows.len(), families.len());
     for row in rows {

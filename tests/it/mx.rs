@@ -1,4 +1,4 @@
-//! From a domain to its mail exchangers, over a DNS server on loopback.
+//! From a domain to its mail servers, with a name server on loopback.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
@@ -21,7 +21,7 @@ use smtp_pool::{
 
 use crate::nameserver::{Nameserver, Signed};
 
-/// What a domain's records are; anything else of the name is empty, any other name does not exist.
+/// Returns the records of a domain. Another type of a known name is empty, and any other name does not exist.
 fn zone(name: &str, record: RecordType) -> Result<Vec<RData>, ResponseCode> {
     let mx = |preference, host: &str| RData::MX(MX::new(preference, host.parse().unwrap()));
     let a = |last| Ok(vec![RData::A(A(Ipv4Addr::new(192, 0, 2, last)))]);
@@ -37,7 +37,7 @@ fn zone(name: &str, record: RecordType) -> Result<Vec<RData>, ResponseCode> {
         ("private.test.", RecordType::MX) => Ok(vec![mx(10, "inside.test.")]),
         ("inside.test.", RecordType::A) => Ok(vec![RData::A(A(Ipv4Addr::new(10, 0, 0, 1)))]),
         ("many.test.", RecordType::MX) => Ok((0..50).map(|n| mx(n, "mx1.good.test.")).collect()),
-        // Without empty answers, which are not cached, having no SOA.
+        // Empty answers are left out: without an SOA record they are not cached.
         ("dual.test.", RecordType::MX) => Ok(vec![mx(10, "dual.test.")]),
         ("dual.test.", RecordType::A) => a(4),
         ("dual.test.", RecordType::AAAA) => Ok(vec![RData::AAAA(AAAA(Ipv6Addr::LOCALHOST))]),
@@ -83,13 +83,13 @@ impl Dns {
         self.resolver.resolve(&Mailbox::parse(&format!("ann@{domain}")).unwrap()).await
     }
 
-    /// The hosts of the way, with their first addresses.
+    /// Returns the hosts of the route, with their first addresses.
     async fn hosts(&self, domain: &str) -> Vec<(String, String)> {
         let found = self.route(domain).await.unwrap();
         found.exchangers.iter().map(|e| (e.host.to_string(), e.addrs[0].to_string())).collect()
     }
 
-    /// Whether the MX records are secure, the addresses of each exchanger, and both.
+    /// Returns whether the MX records are secure, whether the addresses of each host are, and whether both are.
     async fn secure(&self, domain: &str) -> (bool, Vec<bool>, Vec<bool>) {
         let found = self.route(domain).await.unwrap();
         let both = (0..found.exchangers.len()).map(|n| found.is_secure(n)).collect();
@@ -123,7 +123,7 @@ async fn without_mx_the_domain_itself_is_asked() {
 }
 
 #[tokio::test]
-async fn what_does_not_exist_is_final_and_what_fails_is_not() {
+async fn a_missing_domain_is_final_and_a_failed_lookup_is_not() {
     let dns = Dns::start(true).await;
     for domain in ["nowhere.test", "empty.test", "dangling.test"] {
         assert_eq!(dns.route(domain).await, Err(Unreachable::NoDnsEntries), "{domain}");
@@ -163,7 +163,7 @@ async fn address_literals_need_no_dns_and_general_ones_lead_nowhere() {
 }
 
 #[tokio::test]
-async fn a_nameserver_that_validates_is_asked_for_its_word_and_taken_at_it() {
+async fn the_ad_flag_of_a_validating_nameserver_is_requested_and_trusted() {
     let dns = Dns::start_signed(everything).await;
     for from in ["the server", "the cache"] {
         assert_eq!(dns.secure("dual.test").await, (true, vec![true], vec![true]), "from {from}");
@@ -172,7 +172,7 @@ async fn a_nameserver_that_validates_is_asked_for_its_word_and_taken_at_it() {
 }
 
 #[tokio::test]
-async fn without_the_word_of_the_nameserver_nothing_is_secure() {
+async fn without_the_ad_flag_nothing_is_secure() {
     let dns = Dns::start(true).await;
     for from in ["the server", "the cache"] {
         assert_eq!(dns.secure("dual.test").await, (false, vec![false], vec![false]), "from {from}");
@@ -188,13 +188,13 @@ async fn an_exchanger_is_secure_only_by_its_mx_record_and_all_of_its_addresses()
     assert_eq!(addrs_only.secure("good.test").await, (false, vec![true; 2], vec![false; 2]));
     let one_family = Dns::start_signed(|_, record| record != RecordType::AAAA).await;
     assert_eq!(one_family.secure("dual.test").await, (true, vec![false], vec![false]));
-    // The state stays with its exchanger when the order is that of the preferences.
+    // Each host keeps its flag when the hosts are sorted by preference.
     let one_host = Dns::start_signed(|name, _| name != "mx1.good.test.").await;
     assert_eq!(one_host.secure("good.test").await, (true, vec![false, true], vec![false, true]));
 }
 
 #[tokio::test]
-async fn without_mx_the_addresses_speak_for_the_domain() {
+async fn without_mx_the_addresses_decide_for_the_domain() {
     let dns = Dns::start_signed(everything).await;
     assert_eq!(dns.secure("implicit.test").await, (true, vec![true], vec![true]));
     let dns = Dns::start_signed(|_, record| record == RecordType::MX).await;
@@ -211,7 +211,7 @@ async fn an_alias_that_the_nameserver_did_not_follow_is_not_secure() {
 }
 
 #[tokio::test]
-async fn what_is_not_from_the_dns_is_never_secure() {
+async fn a_route_without_the_dns_is_never_secure() {
     let dns = Dns::start_signed(everything).await;
     assert_eq!(dns.secure("[192.0.2.9]").await, (false, vec![false], vec![false]));
     let mut routes = Routes::new();

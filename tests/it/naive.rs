@@ -1,6 +1,7 @@
-//! A second reader of replies, written from RFC 5321 4.2 and the documentation of the first alone: the whole stream
-//! at once, line by line into vectors, with no regard to cost. Shared by the test `differential` and the fuzz target
-//! `reply_differential`.
+//! A second reader of replies, written only from RFC 5321 4.2 and the documentation of the first. It reads the whole
+//! stream at once into vectors, and ignores cost.
+//!
+//! The test `differential` and the fuzz target `reply_differential` share it.
 
 use smtp_pool::proto::{DecodeError, Reply};
 
@@ -13,7 +14,7 @@ enum Item {
     TooManyLines,
 }
 
-/// Panics unless the naive reader makes of `stream` what the library made.
+/// Panics if the library read `stream` in another way than the naive reader.
 pub(crate) fn agree(stream: &[u8], seen: &[Result<Reply, DecodeError>]) {
     let seen: Vec<Item> = seen.iter().map(item).collect();
     assert_eq!(seen, read(stream));
@@ -37,8 +38,8 @@ fn item(seen: &Result<Reply, DecodeError>) -> Item {
 
 fn read(stream: &[u8]) -> Vec<Item> {
     let mut items = Vec::new();
-    // Of the reply that is being read: its code, whether it is malformed, whether its codes differ, its lines, octets
-    // and number of lines.
+    // The reply that is being read: its code, whether it is malformed, whether its codes differ, its lines, octets and
+    // number of lines.
     let (mut code, mut malformed, mut mixed, mut lines) = (None, false, false, Vec::new());
     let (mut octets, mut count) = (0, 0);
     let mut rest = stream;
@@ -60,7 +61,7 @@ fn read(stream: &[u8]) -> Vec<Item> {
         let line = whole.trim_ascii_end();
         match (code, code_of(line)) {
             (None, None) if line.is_empty() => {
-                // A blank line before a reply is no part of it.
+                // A blank line before a reply does not belong to it.
                 octets = 0;
                 continue;
             }

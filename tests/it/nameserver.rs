@@ -1,6 +1,5 @@
-//! A DNS server on loopback that answers from a function. What it says lives for five minutes, or for a second if the name
-//! begins with `brief.`. Names with a label `silent` get no answer, and the first query for each type of a name with a label
-//! `lost` gets none.
+//! A DNS server on loopback that answers from a function. Records live for 5 min, or for 1 s if the name begins with
+//! `brief.`. Names with a label `silent` get no answer.
 
 use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -10,26 +9,26 @@ use hickory_resolver::proto::{
 };
 use tokio::{net::UdpSocket, task::AbortHandle, time::sleep};
 
-/// What the records of a name are, in lower case and with its dot; nothing is an empty answer.
+/// Returns the records of a name, which is in lower case with a dot at its end. No records make an empty answer.
 pub(crate) type Zone = fn(&str, RecordType) -> Result<Vec<RData>, ResponseCode>;
 
-/// Whether a name is in a zone that is signed, and the server has validated it.
+/// Returns whether a name is in a signed zone that the server has validated.
 pub(crate) type Signed = fn(&str, RecordType) -> bool;
 
-/// Gone when dropped.
+/// A name server that stops when it is dropped.
 pub(crate) struct Nameserver {
     pub(crate) addr: SocketAddr,
     server: AbortHandle,
 }
 
 impl Nameserver {
-    /// One that validates nothing.
+    /// Starts a server that validates nothing.
     pub(crate) async fn start(zone: Zone) -> Self {
         Self::start_signed(zone, |_, _| false).await
     }
 
     #[cfg(feature = "sandbox")]
-    /// One that takes that long for each answer.
+    /// Starts a server that delays each answer.
     pub(crate) async fn start_slow(zone: Zone, delay: Duration) -> Self {
         Self::start_with(zone, |_, _| false, delay).await
     }
@@ -44,7 +43,7 @@ impl Nameserver {
         Self { addr, server: tokio::spawn(serve(socket.into(), zone, signed, delay)).abort_handle() }
     }
 
-    /// Answers nothing any more.
+    /// Stops all answers.
     pub(crate) fn stop(&self) {
         self.server.abort();
     }
@@ -71,11 +70,7 @@ async fn serve(socket: Arc<UdpSocket>, zone: Zone, signed: Signed, delay: Durati
         if text.split('.').any(|label| label == "silent") {
             continue;
         }
-        if text.split('.').any(|label| label == "lost") && lost.insert((text.clone(), question.query_type()))
-        {
-            continue;
-        }
-        // RFC 6840 5.8: said to those only who want to know.
+        // RFC 6840 5.8: only a client that asks for the flag gets it.
         answer.metadata.authentic_data =
             query.metadata.authentic_data && signed(&text, question.query_type());
         match zone(&text, question.query_type()) {
@@ -94,7 +89,7 @@ async fn serve(socket: Arc<UdpSocket>, zone: Zone, signed: Signed, delay: Durati
             let socket = Arc::clone(&socket);
             tokio::spawn(async move {
                 sleep(delay).await;
-                // Who asked may have given up.
+                // The client may have given up.
                 let _ = socket.send_to(&octets, peer).await;
             });
         }

@@ -1,12 +1,12 @@
-//! A second opinion on addresses: that of the crate `email_address`, which reads RFC 5322 where the library reads RFC
-//! 5321. Shared by the test `differential` and the fuzz target `address_differential`.
+//! A second parser of addresses: the crate `email_address`, which follows RFC 5322 where the library follows RFC 5321.
+//! The test `differential` and the fuzz target `address_differential` share it.
 //!
-//! The two agree but for these, each of which is told by the kind of our refusal or by the form of the address:
+//! The two differ only as follows. The kind of our refusal or the form of the address shows which row applies:
 //!
 //! | form | here | there | why |
 //! |---|---|---|---|
-//! | a label of other signs than letters, digits, hyphens: `a@b_c` | refused | taken | RFC 5321 4.1.2 has LDH labels, RFC 5322 3.4.1 a dot-atom |
-//! | a domain beyond ASCII, or with an A-label | IDNA decides (RFC 5890) | any characters | RFC 6531 3.3 asks for U-labels |
+//! | a label with other characters than letters, digits, hyphens: `a@b_c` | refused | taken | RFC 5321 4.1.2 has LDH labels, RFC 5322 3.4.1 a dot-atom |
+//! | a domain beyond ASCII, or with an A-label | IDNA decides (RFC 5890) | any characters | RFC 6531 3.3 requires U-labels |
 //! | an address literal | its syntax is checked | any `dtext` | RFC 5321 4.1.3 against RFC 5322 3.4.1 |
 //! | a tab in a quoted string, or a control beyond ASCII | refused | taken | `qtextSMTP`; RFC 5322 takes the tab for white space |
 //! | a quoted space, `"\ "@a` | taken | refused | `quoted-pairSMTP` has the space, and so has RFC 5322 3.2.1 |
@@ -18,14 +18,14 @@
 use email_address::{EmailAddress, Options};
 use smtp_pool::proto::{AddressErrorKind as Kind, Mailbox};
 
-/// Panics where the two disagree for another reason.
+/// Panics if the two differ for another reason.
 pub(crate) fn agree(text: &str) {
     match (
         Mailbox::parse(text),
         EmailAddress::parse_with_options(text, Options::default().without_display_text()),
     ) {
         (Ok(ours), Ok(theirs)) => {
-            // Theirs is cut at the last '@', which a literal may hold.
+            // The other parser splits at the last '@', which a literal may contain.
             if !ours.domain().starts_with('[') {
                 assert_eq!(ours.local_part(), theirs.local_part());
                 let same = theirs.domain().eq_ignore_ascii_case(ours.domain());
@@ -57,7 +57,7 @@ fn needs_idna(domain: &str) -> bool {
         || domain.split('.').any(|label| label.get(..4).is_some_and(|l| l.eq_ignore_ascii_case("xn--")))
 }
 
-/// Of a dot-atom, and of no label.
+/// Returns whether a dot-atom may have the character, but no label.
 fn is_sign(c: char) -> bool {
     "!#$%&'*+/=?^_`{|}~".contains(c)
 }

@@ -1,4 +1,4 @@
-//! The pool against the sandbox: lending, lifetimes, recovery, health.
+//! The pool against the sandbox: checkout, lifetimes, recovery, health.
 
 mod cancellation;
 mod checkout;
@@ -19,14 +19,14 @@ use smtp_pool::{
 
 const HOST: &str = "mx.good.test";
 
-/// One server, and how to name it.
+/// One server, and its name.
 struct Site {
     sandbox: Sandbox,
     server: String,
 }
 
 impl Site {
-    /// A server that knows ann, with whatever is to be said of the host.
+    /// Starts a server that knows ann, with these settings of the host.
     async fn start(host: &str) -> Self {
         let world = format!(
             "[[host]]\nname = \"{HOST}\"\n{host}\n[[domain]]\nname = \"good.test\"\nhosts = [\"{HOST}\"]\nusers = [\"ann\"]"
@@ -41,7 +41,7 @@ impl Site {
     }
 }
 
-/// A pool without TLS, so that what is tested is the pool.
+/// Returns a pool without TLS, so that the test covers only the pool.
 fn builder() -> Builder {
     Pool::builder()
         .helo(ClientName::parse("client.example.org").unwrap())
@@ -53,18 +53,18 @@ fn pool(max_connections: usize) -> Pool {
     builder().max_connections(max_connections).build().unwrap()
 }
 
-/// Lets time pass for the pool's maintenance, while nothing is under way.
+/// Lets time pass for the maintenance of the pool, while no request runs.
 async fn pass(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
-    // What is due then is done, in as many turns as it takes.
+    // The due work is done, with as many polls as it needs.
     for _ in 0..50 {
         tokio::task::yield_now().await;
     }
     tokio::time::resume();
 }
 
-/// Waits until something is so; a deadline keeps a failure from hanging.
+/// Waits until a condition holds. A deadline keeps a failure from hanging.
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let waiting = async {
         while !is_so() {

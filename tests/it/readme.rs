@@ -1,10 +1,10 @@
-//! Checks what the README and its neighbours say: settings, links to files, and the tests that they name.
+//! Checks the claims of the README and the other pages: settings, links to files, and names of tests.
 
 use std::{fs, path::Path};
 
 use smtp_pool::pool::Config;
 
-/// Defaults that no value stands for.
+/// Defaults in words, which are no value of the setting.
 const IN_WORDS: [&str; 5] = ["none", "never", "any", "the host's name", "RFC 5321 4.5.3.2"];
 
 #[test]
@@ -60,7 +60,7 @@ fn each_link_to_a_file_leads_there() {
     for page in pages {
         let text = fs::read_to_string(&page).unwrap();
         for file in linked(&text) {
-            // A package has no `fuzz/`.
+            // A published package has no `fuzz/`.
             let is_left_out = file.starts_with("fuzz/") && !Path::new(ROOT).join("fuzz").exists();
             assert!(is_left_out || page.with_file_name(file).exists(), "{}: {file}", page.display());
             count += 1;
@@ -69,7 +69,7 @@ fn each_link_to_a_file_leads_there() {
     assert!(count > 10, "{count} links");
 }
 
-/// They get the address of the repository in front of them when the crate is published.
+/// Publication puts the address of the repository in front of these links.
 #[test]
 fn links_of_the_readme_to_files_are_defined_at_its_end() {
     let readme = include_str!("../../README.md");
@@ -94,7 +94,7 @@ fn functions(folder: &Path, module: &str, found: &mut Vec<String>) {
     }
 }
 
-/// Returns what the commands of a page select: the name behind `option`.
+/// Returns the names behind `option` in the commands of a page.
 fn selected<'a>(page: &'a str, option: &str) -> Vec<&'a str> {
     let rest = page.split(option).skip(1);
     let words = rest.filter_map(|rest| rest.split(['`', ' ', '\n']).next());

@@ -1,4 +1,4 @@
-//! Refusals that speak of the sender, of the way to the server, or of nobody: no recipient pays for them.
+//! Refusals of the sender or of the connection, and those for no recipient. No recipient becomes undeliverable by them.
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ async fn verify(config: VerifierConfig, addresses: Vec<String>) -> (Vec<Record>,
     (records, lane)
 }
 
-/// Addresses of `a.test`, of which those with an even number exist.
+/// Returns addresses of `a.test`. Those with an even number exist.
 fn addresses(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("user{n}@a.test")).collect()
 }
@@ -58,7 +58,7 @@ async fn where_a_bounce_has_one_recipient_each_is_asked_in_a_transaction_of_its_
     let (records, lane) = verify(config(&sandbox), addresses(120)).await;
     assert_right(&records, "one recipient a bounce");
     let stats = sandbox.stats("mx").unwrap();
-    // Each connection may be refused nine times, and half of the addresses are.
+    // Each connection may have nine refusals, and half of the addresses are refused.
     assert!(stats.connections <= 12, "{stats:?}");
     assert!(stats.rcpts <= 120 + 20, "the limit is learnt once: {stats:?}");
     assert_eq!((lane.state, lane.sender_refusals), (LaneState::Open, 0), "nobody refuses the sender");
@@ -77,7 +77,7 @@ async fn a_recipient_that_takes_no_bounces_is_unknown_and_the_lane_counts_it() {
     assert_eq!((lane.state, lane.sender_refusals), (LaneState::Open, 1));
 }
 
-/// The addresses of a host that gives one reply to all of them, and how many of them it was asked about.
+/// Verifies addresses of a host that gives all of them one reply. Returns the records and the number of questions.
 async fn all_refused(at: &str, reply: &str, rules: Option<&str>) -> (Vec<Record>, LaneStatus, u64) {
     let fault = format!("{{ at = \"{at}\", does = {{ reply = \"{reply}\" }} }}");
     let host = format!("[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\nfaults = [{fault}]\n");
@@ -89,7 +89,7 @@ async fn all_refused(at: &str, reply: &str, rules: Option<&str>) -> (Vec<Record>
 }
 
 #[tokio::test]
-async fn a_lane_that_gets_nothing_but_refusals_of_the_sender_or_by_policy_stops() {
+async fn a_lane_with_only_refusals_of_the_sender_or_by_policy_stops() {
     for (at, reply, cause) in [
         ("rcpt", "550 5.7.1 Message rejected due to content policy restrictions", BlockCause::Policy),
         ("rcpt", "550 That recipient does not accept bounces", BlockCause::Sender),
@@ -105,7 +105,7 @@ async fn a_lane_that_gets_nothing_but_refusals_of_the_sender_or_by_policy_stops(
 }
 
 #[tokio::test]
-async fn policies_for_some_recipients_stop_nobody() {
+async fn policies_for_some_recipients_do_not_stop_a_lane() {
     let faults: Vec<String> = (0..60)
         .filter(|n| n % 3 > 0)
         .map(|n| {
@@ -123,7 +123,7 @@ async fn policies_for_some_recipients_stop_nobody() {
     assert_eq!(asked, 60);
 }
 
-/// A demand on the connection, whoever asks.
+/// A demand on the connection, which applies to every client.
 const TLS_OR_AUTH_FIRST: &str =
     "[[rule]]\nid = \"first\"\nverdict = \"policy_rejected\"\nsubject = \"connection\"\ncodes = [\"530\"]\n";
 
@@ -142,7 +142,7 @@ async fn a_demand_for_tls_or_auth_says_nothing_of_recipient_or_client() {
     }
 }
 
-/// A host over IPv6 that refuses to be asked there, and the same over IPv4; none where there is no IPv6.
+/// Starts a host that refuses IPv6 clients, with the same host over IPv4. Returns `None` if there is no IPv6.
 async fn dual_stack(at: &str, reply: &str) -> Option<Sandbox> {
     TcpListener::bind("[::1]:0").ok()?;
     let fault = format!("{{ at = \"{at}\", does = {{ reply = \"{reply}\" }} }}");
@@ -171,7 +171,7 @@ const OVER_IPV6: [(&str, &str); 4] = [
 ];
 
 #[tokio::test]
-async fn refused_over_ipv6_is_asked_over_ipv4() {
+async fn a_refusal_over_ipv6_is_retried_over_ipv4() {
     for (at, reply) in OVER_IPV6 {
         let Some(sandbox) = dual_stack(at, reply).await else { return };
         let (records, lane) = verify(routed(&sandbox, &["mx6", "mx4"]), addresses(40)).await;

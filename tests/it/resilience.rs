@@ -1,5 +1,5 @@
-//! The verifier against servers that break off, shut down, or speak with two tongues: nothing is lost, nothing is put to
-//! the wrong address, and nobody is hammered.
+//! The verifier against servers that break off, shut down or contradict themselves. No address is lost or gets the
+//! answer of another, and no server gets too many attempts.
 
 use std::{
     net::TcpListener,
@@ -22,7 +22,7 @@ fn strs(addresses: &[String]) -> Vec<&str> {
     addresses.iter().map(String::as_str).collect()
 }
 
-/// A 421 to one RCPT, by a server that goes on answering.
+/// Checks a server that answers 421 to one RCPT, and then answers further commands.
 #[tokio::test]
 async fn a_421_that_is_followed_by_more_replies_shifts_no_verdict() {
     let sandbox = sandbox(
@@ -51,8 +51,8 @@ async fn a_421_that_is_followed_by_more_replies_shifts_no_verdict() {
 }
 
 #[tokio::test]
-async fn a_limit_of_the_connection_is_met_by_the_next_connection() {
-    // Few, and so many that more are put off in a row than would be a sign of not being wanted.
+async fn the_limit_of_a_connection_is_continued_on_the_next() {
+    // The number of deferrals in a row is larger than a block would need.
     for (limit, list) in [(3, 30), (40, 300)] {
         let faults: String = (limit + 1..=300)
             .map(|n| format!("{{ at = \"rcpt\", nth = {n}, does = {{ reply = \"450 4.7.0 Limit per session reached, open a new session\" }} }},"))
@@ -64,9 +64,8 @@ async fn a_limit_of_the_connection_is_met_by_the_next_connection() {
         .await;
         let mut config = config(&sandbox);
         config.catch_all = false;
-        // Whatever the windows: a connection that puts somebody off has accepted as many others as its limit says, and
-        // an attempt ends after two such connections. So a fifth attempt could fail only if there were ten times the
-        // limit of others.
+        // A connection that defers a recipient has accepted as many others as its limit says. An attempt ends after two
+        // such connections. So a fifth attempt could fail only with ten times as many other recipients.
         config.schedule = vec![Duration::from_millis(50); 4];
         let addresses: Vec<String> = (0..list).map(|n| format!("user{n}@full.test")).collect();
         let records = verify(config, &strs(&addresses)).await;
@@ -76,7 +75,7 @@ async fn a_limit_of_the_connection_is_met_by_the_next_connection() {
 }
 
 #[tokio::test]
-async fn a_server_that_shuts_down_is_asked_again_as_often_as_wished() {
+async fn a_server_that_shuts_down_is_asked_as_often_as_configured() {
     let sandbox = sandbox(
         "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\n\
          faults = [{ at = \"ehlo\", does = { reply = \"421 4.3.2 Service shutting down\" } }]\n\
@@ -101,9 +100,9 @@ async fn too_many_recipients_is_no_answer_behind_a_refusal_either() {
     assert_eq!(records[1].sub_status, SubStatus::Accepted, "{:#?}", records[1]);
 }
 
-/// The reply to RSET comes in the place of theirs.
+/// Checks a server that skips a recipient, so that the reply to RSET stands in the place of its reply.
 #[tokio::test]
-async fn a_server_that_passes_over_a_recipient_accepts_nobody() {
+async fn a_server_that_skips_a_recipient_accepts_no_address() {
     for skipped in ["", "nth = 1, ", "nth = 2, "] {
         let sandbox = sandbox(&format!(
             "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\n\
@@ -119,7 +118,7 @@ async fn a_server_that_passes_over_a_recipient_accepts_nobody() {
                 "ann@skip.test" => SubStatus::Accepted,
                 _ => SubStatus::MailboxNotFound,
             };
-            // It is out of step, or silent where it should have said more.
+            // The server is out of step, or silent where a reply is due.
             let unknown = [SubStatus::TimeoutExceeded, SubStatus::ProtocolError].contains(&record.sub_status);
             assert!(unknown || record.sub_status == right, "{skipped}{record:#?}");
             assert!(!skipped.is_empty() || unknown, "no recipient gets an answer: {record:#?}");
@@ -127,9 +126,9 @@ async fn a_server_that_passes_over_a_recipient_accepts_nobody() {
     }
 }
 
-/// A 421 that nobody asked for is legal at any time (RFC 5321 3.8).
+/// Checks an unsolicited 421, which is legal at any time (RFC 5321 3.8).
 #[tokio::test]
-async fn a_goodbye_behind_the_last_reply_keeps_the_answers() {
+async fn a_421_behind_the_last_reply_keeps_the_answers() {
     let sandbox = sandbox(
         "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\n\
          faults = [{ at = \"rset\", does = { reply = \"250 2.0.0 Ok\\r\\n421 4.4.2 Bye\" } }]\n\
@@ -144,7 +143,7 @@ async fn a_goodbye_behind_the_last_reply_keeps_the_answers() {
 }
 
 #[tokio::test]
-async fn starttls_that_breaks_before_the_handshake_is_gone_round() {
+async fn opportunistic_tls_continues_without_a_broken_starttls() {
     for does in ["eof", "garbage"] {
         let sandbox = sandbox(&format!(
             "[[host]]\nname = \"mx\"\nfaults = [{{ at = \"starttls\", does = \"{does}\" }}]\n\
@@ -157,7 +156,7 @@ async fn starttls_that_breaks_before_the_handshake_is_gone_round() {
 }
 
 #[tokio::test]
-async fn a_server_that_keeps_saying_421_is_given_pauses() {
+async fn a_server_that_keeps_answering_421_gets_pauses() {
     let sandbox = sandbox(
         "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\nshutdown_at = 4\n\
          [[domain]]\nname = \"busy.test\"\nknown_share = 1.0\n",
@@ -174,7 +173,7 @@ async fn a_server_that_keeps_saying_421_is_given_pauses() {
 
 #[tokio::test]
 async fn the_catch_all_answer_belongs_to_the_exchanger_that_gave_it() {
-    // The first exchanger knows its users, and lets nobody in again after two questions; the backup accepts anything.
+    // The first server knows its users, and closes after two questions. The backup accepts any address.
     let first = sandbox(
         "[[host]]\nname = \"mx1\"\nwithout = [\"STARTTLS\"]\nblocked = { at = \"connect\", after = 2 }\n\
          [[domain]]\nname = \"two.test\"\nusers = [\"ann\"]\n",
@@ -190,7 +189,7 @@ async fn the_catch_all_answer_belongs_to_the_exchanger_that_gave_it() {
     let route = vec![end("mx1", first.addr("mx1").unwrap()), end("mx2", backup.addr("mx2").unwrap())];
     config.routes.insert("two.test", Ok(route));
     let mut addresses = vec!["ann@two.test".to_owned()];
-    // More strangers than one connection is good for.
+    // More unknown users than one connection can take.
     addresses.extend((0..40).map(|n| format!("nobody{n}@two.test")));
     let records = verify(config, &strs(&addresses)).await;
     assert_eq!((records[0].status, records[0].catch_all), (Status::Deliverable, CatchAll::Refused));
@@ -201,7 +200,7 @@ async fn the_catch_all_answer_belongs_to_the_exchanger_that_gave_it() {
     }
 }
 
-/// The route to an exchanger that is down, and to one of a sandbox behind it.
+/// Returns a route to a server that is down, and to one of a sandbox behind it.
 fn behind_one_that_is_down(backup: &Sandbox) -> Vec<Endpoint> {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let end = |name: &str, addr| Endpoint { host: name.into(), addrs: vec![addr] };
@@ -209,8 +208,8 @@ fn behind_one_that_is_down(backup: &Sandbox) -> Vec<Endpoint> {
 }
 
 #[tokio::test]
-async fn who_waits_for_the_catch_all_answer_of_a_backup_that_blocks_us_is_told() {
-    // It blocks us in the middle of a large window, right behind somebody at a domain that was not asked about before.
+async fn an_address_that_waits_for_a_catch_all_answer_gets_its_record_if_the_backup_blocks_us() {
+    // It blocks us in the middle of a large window, behind a recipient at a new domain.
     let backup = sandbox(
         "[[host]]\nname = \"mx2\"\nwithout = [\"STARTTLS\"]\nlatency = \"30ms\"\n\
          blocked = { at = \"rcpt\", after = 306 }\n\
@@ -249,7 +248,7 @@ async fn who_waits_for_the_catch_all_answer_of_a_backup_that_blocks_us_is_told()
 }
 
 #[tokio::test]
-async fn who_waits_for_the_catch_all_answer_of_a_backup_that_goes_away_is_told() {
+async fn an_address_that_waits_for_a_catch_all_answer_gets_its_record_if_the_backup_stops() {
     let backup = sandbox(
         "[[host]]\nname = \"mx2\"\nwithout = [\"STARTTLS\"]\nlatency = \"300ms\"\n\
          [[domain]]\nname = \"two.test\"\nusers = [\"ann\"]\n",
@@ -259,7 +258,7 @@ async fn who_waits_for_the_catch_all_answer_of_a_backup_that_goes_away_is_told()
     config.routes = Routes::new();
     config.routes.insert("two.test", Ok(behind_one_that_is_down(&backup)));
     let records = tokio::spawn(verify(config, &["ann@two.test"]));
-    // She is accepted, and the question about her domain is on its way.
+    // The address is accepted, and the question about its domain is in flight.
     while backup.stats("mx2").unwrap().rcpts < 2 {
         sleep(Duration::from_millis(10)).await;
     }
@@ -268,7 +267,7 @@ async fn who_waits_for_the_catch_all_answer_of_a_backup_that_goes_away_is_told()
     assert_eq!((record.status, record.catch_all), (Status::Deliverable, CatchAll::Inconclusive));
 }
 
-/// A host on each connection of which two may be refused, so that every window is the last.
+/// Returns a host that may refuse two recipients on each connection, so that every window is the last.
 fn two_a_connection(without: &str, host: &str) -> String {
     format!(
         "[[host]]\nname = \"mx\"\nwithout = [{without}\"STARTTLS\"]\n{host}\n\
@@ -289,7 +288,7 @@ const TO_TWO: [&str; 8] = [
 ];
 
 #[tokio::test]
-async fn whatever_goes_wrong_around_a_goodbye_puts_no_answer_to_another_question() {
+async fn any_fault_around_quit_pairs_no_answer_with_another_question() {
     let rcpt = ["\"skip\"", "\"extra_reply\"", "\"eof\""].map(|does| ("rcpt", does));
     let rset = ["\"skip\"", "\"extra_reply\"", "\"eof\"", "{ reply = \"221 2.0.0 Bye\" }"];
     let quit = [
@@ -319,7 +318,7 @@ async fn whatever_goes_wrong_around_a_goodbye_puts_no_answer_to_another_question
                 let wrong = matches!(record.sub_status, SubStatus::Accepted | SubStatus::MailboxNotFound)
                     && record.sub_status != right;
                 assert!(!wrong, "{fault}: {record:#?}");
-                // How a server says goodbye is no reason to know less.
+                // The answer to QUIT does not change what is known.
                 assert!(at != "quit" || record.sub_status == right, "{fault}: {record:#?}");
             }
         }
@@ -327,7 +326,7 @@ async fn whatever_goes_wrong_around_a_goodbye_puts_no_answer_to_another_question
 }
 
 #[tokio::test]
-async fn goodbye_rides_behind_the_last_window() {
+async fn quit_is_pipelined_behind_the_last_window() {
     let sandbox = sandbox(&two_a_connection("", "latency = \"200ms\"")).await;
     let mut config = config(&sandbox);
     config.catch_all = false;
@@ -336,13 +335,13 @@ async fn goodbye_rides_behind_the_last_window() {
     let records = verify(config, &TO_TWO).await;
     let (stats, took) = (sandbox.stats("mx").unwrap(), started.elapsed());
     assert!(records.iter().all(|record| record.smtp_code.is_some()), "{records:#?}");
-    // Banner, EHLO and a window for each connection but the last, which has its QUIT by itself, and in the background.
+    // Banner, EHLO and a window for each connection. The last one sends QUIT alone, in the background.
     let trips = u32::try_from(stats.connections).unwrap() * 3;
     assert!(took < Duration::from_millis(200) * (trips + 2), "{took:?} for {trips} round trips");
 }
 
 #[tokio::test]
-async fn without_pipelining_goodbye_is_said_by_itself_and_nobody_is_asked_twice() {
+async fn without_pipelining_quit_is_sent_alone_and_no_address_is_asked_twice() {
     let sandbox = sandbox(&two_a_connection("\"PIPELINING\", ", "")).await;
     let mut config = config(&sandbox);
     config.catch_all = false;
@@ -356,7 +355,7 @@ async fn without_pipelining_goodbye_is_said_by_itself_and_nobody_is_asked_twice(
 }
 
 #[tokio::test]
-async fn who_could_not_be_reached_is_tried_twice_the_first_time_and_once_from_then_on() {
+async fn an_unreachable_host_is_tried_twice_at_first_and_then_once() {
     let sandbox = sandbox(
         "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\ntarpit = { octet = \"1s\", from = \"connect\" }\n\
          [[domain]]\nname = \"slow.test\"\nknown_share = 1.0\n",

@@ -1,4 +1,4 @@
-//! The verifier for a caller that keeps its own books: tasks in, events out.
+//! The verifier for a caller that keeps its own books: the caller feeds tasks and receives events.
 
 use std::{
     io,
@@ -39,7 +39,7 @@ fn task(id: u64, address: &str, attempts: u32) -> Task {
     Task { id, address: address.to_owned(), attempts }
 }
 
-/// All events of a run over `tasks`.
+/// Returns all events of a run over `tasks`.
 async fn run(verifier: &Verifier, known: &[(&str, CatchAll)], tasks: Vec<Task>) -> Vec<Event> {
     let known = known.iter().map(|(domain, answer)| ((*domain).to_owned(), *answer));
     let (sender, mut received) = verifier.start(known);
@@ -53,7 +53,7 @@ async fn run(verifier: &Verifier, known: &[(&str, CatchAll)], tasks: Vec<Task>) 
 }
 
 #[tokio::test]
-async fn what_is_to_be_asked_again_goes_back_to_the_caller() {
+async fn an_address_to_be_asked_again_goes_back_to_the_caller() {
     let sandbox = sandbox(
         "[[host]]\nname = \"mx\"\ngreylist = \"100ms\"\n[[domain]]\nname = \"grey.test\"\nusers = [\"ann\"]\n",
     )
@@ -76,9 +76,9 @@ async fn what_is_to_be_asked_again_goes_back_to_the_caller() {
     assert_eq!((record.sub_status, record.attempts), (SubStatus::Accepted, 2));
 }
 
-/// Of 60,000 addresses, each of which gets a reply of 1 KB.
+/// Checks 60,000 addresses, each with a reply of 1 KB.
 #[tokio::test]
-async fn nobody_is_asked_while_the_caller_does_not_take_the_replies() {
+async fn no_address_is_asked_while_the_caller_does_not_read_the_replies() {
     const TASKS: u64 = 60_000;
     let reply = format!("250 2.1.5 {}", "x".repeat(1_000));
     let sandbox = sandbox(&format!(
@@ -94,7 +94,7 @@ async fn nobody_is_asked_while_the_caller_does_not_take_the_replies() {
     sender.send(tasks).await.unwrap();
     drop(sender);
     let asked = || sandbox.stats("mx").unwrap().commands;
-    // Until nothing more is asked for a while.
+    // Wait until no question is asked for a while.
     let mut before = 0;
     loop {
         sleep(Duration::from_millis(500)).await;
@@ -103,7 +103,7 @@ async fn nobody_is_asked_while_the_caller_does_not_take_the_replies() {
             now => before = now,
         }
     }
-    // 32 MiB, and what was in flight.
+    // The limit is 32 MiB, and the replies in flight come on top.
     assert!((30_000..36_000).contains(&before), "{before} of {TASKS} were asked about");
     let mut done = 0;
     while let Some(events) = received.next_many().await {
@@ -115,7 +115,7 @@ async fn nobody_is_asked_while_the_caller_does_not_take_the_replies() {
 #[tokio::test]
 async fn many_tasks_at_once_stay_in_their_order() {
     let sandbox = sandbox("[[host]]\nname = \"mx\"\n").await;
-    // More than are handed over together, and not a multiple of it.
+    // This is more than one batch, and not a multiple of it.
     let tasks = (0..10_001).map(|id| task(id, "not an address", 0)).collect();
     let events = run(&verifier(config(&sandbox)), &[], tasks).await;
     let ids = events.into_iter().map(|event| match event {
@@ -149,7 +149,7 @@ async fn the_last_attempt_is_final() {
 }
 
 #[tokio::test]
-async fn whether_a_domain_accepts_anything_is_found_out_once_for_all_runs() {
+async fn the_catch_all_question_is_asked_once_for_all_runs() {
     let sandbox =
         sandbox("[[host]]\nname = \"mx\"\n[[domain]]\nname = \"any.test\"\ncatch_all = true\n").await;
     let verifier = verifier(config(&sandbox));
@@ -169,7 +169,7 @@ async fn whether_a_domain_accepts_anything_is_found_out_once_for_all_runs() {
     assert_eq!(sandbox.stats("mx").unwrap().rcpts, 4, "no question about the domain");
 }
 
-/// A nameserver that answers SERVFAIL.
+/// Serves as a name server that answers SERVFAIL.
 async fn failing(socket: UdpSocket) {
     let mut message = [0; 512];
     loop {
@@ -194,7 +194,7 @@ async fn a_domain_whose_dns_fails_comes_back_later() {
     assert_eq!((record.status, record.attempts), (Status::Unknown, 1));
 }
 
-/// Whether domains have ceased to exist, in the test of that.
+/// Whether the domains of the test below no longer exist.
 static GONE: AtomicBool = AtomicBool::new(false);
 
 fn a_null_mx_that_may_be_gone(_: &str, record: RecordType) -> Result<Vec<RData>, ResponseCode> {
@@ -206,7 +206,7 @@ fn a_null_mx_that_may_be_gone(_: &str, record: RecordType) -> Result<Vec<RData>,
 }
 
 #[tokio::test]
-async fn a_run_goes_by_the_dns_for_as_long_as_that_says() {
+async fn a_run_caches_the_dns_for_its_time_to_live() {
     let nameserver = Nameserver::start(a_null_mx_that_may_be_gone).await;
     let sandbox = sandbox("[[host]]\nname = \"mx\"\n").await;
     let mut config = config(&sandbox);
@@ -215,7 +215,7 @@ async fn a_run_goes_by_the_dns_for_as_long_as_that_says() {
     let metrics = Arc::new(Metrics::new());
     let (tasks, mut events) = Verifier::new(config, Arc::clone(&metrics)).unwrap().start([]);
     let mut of = async |address: &str| {
-        // Many at once, who wait for one lookup.
+        // Many tasks wait for one lookup.
         tasks.send(vec![task(1, address, 0); 10]).await.unwrap();
         let mut last = None;
         for _ in 0..10 {
@@ -229,7 +229,7 @@ async fn a_run_goes_by_the_dns_for_as_long_as_that_says() {
     }
     GONE.store(true, Relaxed);
     assert_eq!(of("bob@brief.test").await, SubStatus::DoesNotAcceptMail, "it was just looked up");
-    // The cache goes by the clock of the machine, and the run by that of the runtime.
+    // The cache uses the clock of the machine, and the run uses that of the runtime.
     sleep(Duration::from_millis(1_100)).await;
     pause();
     advance(Duration::from_secs(61)).await;
@@ -240,7 +240,7 @@ async fn a_run_goes_by_the_dns_for_as_long_as_that_says() {
 }
 
 #[tokio::test]
-async fn a_run_whose_events_nobody_takes_is_over() {
+async fn a_run_ends_if_its_events_are_dropped() {
     let sandbox =
         sandbox("[[host]]\nname = \"mx\"\n[[domain]]\nname = \"good.test\"\nusers = [\"ann\"]\n").await;
     let (tasks, events) = verifier(config(&sandbox)).start([]);
@@ -248,7 +248,7 @@ async fn a_run_whose_events_nobody_takes_is_over() {
     assert!(tasks.send(vec![task(1, "ann@good.test", 0)]).await.is_err());
 }
 
-/// A server that offers SMTPUTF8, and what it was told in MAIL.
+/// Serves with SMTPUTF8, and sends on the parameters of MAIL.
 async fn told_in_mail(listener: TcpListener, told: mpsc::UnboundedSender<String>) {
     while let Ok((stream, _)) = listener.accept().await {
         let told = told.clone();
@@ -270,7 +270,7 @@ async fn told_in_mail(listener: TcpListener, told: mpsc::UnboundedSender<String>
 }
 
 #[tokio::test]
-async fn smtputf8_is_asked_for_where_an_address_needs_it() {
+async fn smtputf8_is_requested_where_an_address_needs_it() {
     let mut config = config(&sandbox("[[host]]\nname = \"mx\"\n").await);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addrs = vec![listener.local_addr().unwrap()];
@@ -279,7 +279,7 @@ async fn smtputf8_is_asked_for_where_an_address_needs_it() {
     config.catch_all = false;
     config.routes = Routes::new();
     config.routes.insert("*", Ok(vec![Endpoint { host: "mx".into(), addrs }]));
-    // Each in a transaction of its own.
+    // Each address has a transaction of its own.
     config.providers =
         Some(Providers::from_toml("[default]\nrecipients = 1\nconnections = 1\n").unwrap().into());
     let tasks = ["ann", "j\u{fc}rgen", "bob"].map(|user| task(1, &format!("{user}@good.test"), 0));

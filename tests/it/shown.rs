@@ -1,4 +1,4 @@
-//! What servers, the DNS, lists and file names say is shown to people as text, and cannot pass for anything else.
+//! Text from servers, the DNS, lists and file names is escaped, and cannot imitate other output.
 
 use std::{
     ffi::OsStr,
@@ -37,14 +37,14 @@ mod metrics;
 mod spreadsheet;
 mod writers;
 
-/// One character of each kind that a terminal obeys or does not show, but for the line feed: escape, bell, a C1
-/// control, delete, bidirectional controls, zero width, line separator, byte order mark, a tag.
+/// One character of each kind that a terminal obeys or does not show, without the line feed. They are escape, bell, a
+/// C1 control, delete, bidirectional controls, zero width, line separator, byte order mark, and a tag.
 const HOSTILE: &str =
     "x\u{1b}]0;y\u{7}\u{9b}2J\u{7f}\u{202e}\u{2066}\u{61c}\u{200b}\u{2028}\u{feff}\u{e0041}z";
-/// How it is shown.
+/// The escaped form of it.
 const SHOWN: &str = r"x\x1b]0;y\x07\u{9b}2J\x7f\u{202e}\u{2066}\u{61c}\u{200b}\u{2028}\u{feff}\u{e0041}z";
 
-/// Whether a terminal obeys the character, or does not show it.
+/// Returns whether a terminal obeys the character or does not show it.
 fn is_forbidden(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -54,7 +54,7 @@ fn is_forbidden(c: char) -> bool {
         )
 }
 
-/// The text, which has line feeds and no other character that is forbidden.
+/// Returns the text, and fails if it has a forbidden character other than the line feed.
 #[track_caller]
 fn clean(octets: &[u8]) -> String {
     let text = String::from_utf8(octets.to_vec()).unwrap();
@@ -87,7 +87,7 @@ fn command<A: AsRef<OsStr>>(args: &[A]) -> Command {
     command
 }
 
-/// Runs the command; neither of its outputs has a forbidden character.
+/// Runs the command, and fails if one of its outputs has a forbidden character.
 async fn run<A: AsRef<OsStr>>(args: &[A]) -> Done {
     Done::new(&command(args).output().await.unwrap())
 }
@@ -108,12 +108,12 @@ fn file(dir: &TempDir, name: impl AsRef<Path>, text: &str) -> PathBuf {
     path
 }
 
-/// A string of TOML.
+/// Returns the text as a string of TOML.
 fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 
-/// A host whose replies at a stage are the text given, for a domain with `ann`.
+/// Returns a host with this reply at a stage, for a domain with `ann`.
 fn world(at: &str, reply: &str) -> String {
     format!(
         "[[host]]\nname = \"mx.evil.test\"\nfaults = [{{ at = \"{at}\", does = {{ reply = {} }} }}]\n\
@@ -122,7 +122,7 @@ fn world(at: &str, reply: &str) -> String {
     )
 }
 
-/// Serves SMTP inside of TLS, with a certificate that says what a line of `probe` says.
+/// Serves SMTP inside of TLS, with a certificate that imitates a line of `probe`.
 async fn hostile_server() -> std::net::SocketAddr {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
@@ -178,7 +178,7 @@ async fn a_certificate_cannot_forge_a_line_of_probe() {
     assert!(done.out.contains(r"a.test\ncertificate  trusted\x1b[2J\x7f"), "{}", done.out);
     assert!(done.out.contains(&format!("banner       220 {SHOWN} ESMTP\n")), "{}", done.out);
 
-    // In JSON they are escaped, and come back as they were.
+    // In JSON they are escaped, and parse to the same text.
     let done = run(&["probe", "--tls", "implicit", "--json", &addr]).await;
     let found = &done.records()[0];
     assert_eq!(found["banner"], format!("220 {HOSTILE} ESMTP"));
@@ -197,12 +197,12 @@ async fn refusals_are_shown_by_probe_as_text() {
     }
 }
 
-/// A name below `test` with any octets.
+/// Returns a name below `test` with any octets.
 fn labels(label: &[u8]) -> Name {
     Name::from_labels([label, b"test"]).unwrap()
 }
 
-/// 192.0.2.8 is on the list for a reason that looks like a line of `doctor`.
+/// Returns the records of the zone. 192.0.2.8 is listed for a reason that imitates a line of `doctor`.
 fn zone(name: &str, record: RecordType) -> Result<Vec<RData>, ResponseCode> {
     match (name, record) {
         ("8.2.0.192.in-addr.arpa.", RecordType::PTR) => Ok(vec![RData::PTR(PTR(labels(b"a\x1b[2J")))]),
@@ -234,7 +234,7 @@ async fn a_blocklist_cannot_forge_a_line_of_doctor() {
     let lines: Vec<_> = done.out.lines().filter(|line| line.contains("blocklist  192.0.2.8 is")).collect();
     assert!(lines.len() == 1 && lines[0].starts_with("FAILED   blocklist "), "{}", done.out);
     assert!(lines[0].contains(&format!(r"is not in bl.test{SHOWN}")), "{}", done.out);
-    assert!(done.out.contains(&format!("says 220 {SHOWN}\n")), "{}", done.out);
+    assert!(done.out.contains(&format!("answered: 220 {SHOWN}\n")), "{}", done.out);
 
     let done = run(&[&args[..], &["--json"]].concat()).await;
     let found = done.records().into_iter().find(|finding| finding["check"] == "blocklist").unwrap();
@@ -279,13 +279,13 @@ async fn file_names_are_shown_as_text() {
     let done = run(&["job", "status", "--json", str_of(&out)]).await;
     assert!(done.records()[0]["lists"][0].as_str().unwrap().ends_with(&format!("{odd}.csv")));
 
-    // The page has them too, and they are no HTML there.
+    // The page has the names, too, where they are no HTML.
     let page = dir.path().join("page.html");
     run(&["report", str_of(&out), "-o", str_of(&page)]).await;
     let html = clean(&fs::read(&page).unwrap());
     assert!(html.contains(&shown.replace('<', "&lt;").replace('>', "&gt;")) && !html.contains("<script"));
 
-    // Errors of the program are a line, and a hint.
+    // An error of the command is one line and a hint.
     for args in [
         &["verify", &odd][..],
         &["verify", "--syntax-only", str_of(&list), "-o", &format!("{odd}.xml")],
@@ -310,7 +310,7 @@ async fn file_names_are_shown_as_text() {
     let octets = [dir.path().as_os_str().as_bytes(), b"/b\xff\x1b\x9b.xml"].concat();
     let done =
         run(&["verify".as_ref(), "a@x.test".as_ref(), "-o".as_ref(), OsStr::from_bytes(&octets)]).await;
-    assert!(done.err.contains(r"/b\xff\x1b\x9b.xml: no format"), "{}", done.err);
+    assert!(done.err.contains(r"/b\xff\x1b\x9b.xml: the extension"), "{}", done.err);
 }
 
 #[tokio::test]
@@ -364,7 +364,7 @@ async fn replies_in_a_run_are_shown_as_text() {
     let done = run(&["verify", &sandbox, str_of(&list)]).await;
     assert_eq!(done.code, Some(3), "{}", done.err);
     assert!(done.err.contains(SHOWN), "{}", done.err);
-    // Records are JSON: clean, and exact.
+    // Records are JSON: without hidden characters, and exact.
     assert!(
         done.records().iter().any(|record| record["reply"].as_str().is_some_and(|it| it.ends_with(HOSTILE)))
     );
@@ -388,7 +388,7 @@ async fn replies_in_a_run_are_shown_as_text() {
     let page = dir.path().join("page.html");
     run(&["report", str_of(&out), "-o", str_of(&page)]).await;
     assert!(clean(&fs::read(&page).unwrap()).contains(SHOWN));
-    // Progress as JSON, and logs.
+    // Check progress as JSON, and logs.
     for more in ["--json-progress", "-v", "-vv"] {
         run(&["verify", &sandbox, "u1@evil.test", "u2@evil.test", more]).await;
     }
@@ -459,7 +459,7 @@ async fn the_live_view_shows_names_as_text() {
     let mut child = command.env("TERM", "xterm").stderr(Stdio::from(terminal)).spawn().unwrap();
     drop(command);
     let shown = tokio::task::spawn_blocking(move || {
-        // What is read ends with an error once nobody has the terminal any more.
+        // Reading ends with an error when no process has the terminal open.
         let mut shown = Vec::new();
         let _ = fs::File::from(screen).read_to_end(&mut shown);
         String::from_utf8_lossy(&shown).into_owned()

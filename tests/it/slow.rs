@@ -1,4 +1,4 @@
-//! Hosts and name servers that are silent or slow: they end within their bounds, and those beside them do not wait for them.
+//! Hosts and name servers that are silent or slow. They end within their limits, and other hosts do not wait for them.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -33,7 +33,7 @@ use crate::{
     support::{config, sandbox, verify},
 };
 
-/// A host that swallows SYN: its backlog is full, so that the kernel drops further ones.
+/// A host that drops SYN: its backlog is full, so that the kernel ignores further ones.
 struct Blackhole {
     addr: SocketAddr,
     _listener: TcpListener,
@@ -62,7 +62,7 @@ fn seconds(seconds: u64) -> Timeouts {
     Timeouts::all(Duration::from_secs(seconds))
 }
 
-/// A world of one quick server.
+/// Starts a world with one fast server.
 async fn quick() -> Sandbox {
     sandbox(
         "[[host]]\nname = \"mx.good.test\"\nwithout = [\"STARTTLS\"]\n\
@@ -71,7 +71,7 @@ async fn quick() -> Sandbox {
     .await
 }
 
-/// All records, each with the time at which it came, and the statuses of the lanes that were seen on the way.
+/// Returns all records with the time of each, and the statuses of the lanes during the run.
 async fn timed(config: VerifierConfig, addresses: Vec<String>) -> (Vec<(Record, Duration)>, Vec<LaneStatus>) {
     let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
     let (count, started) = (addresses.len(), Instant::now());
@@ -89,14 +89,14 @@ async fn timed(config: VerifierConfig, addresses: Vec<String>) -> (Vec<(Record, 
 }
 
 #[tokio::test]
-async fn a_host_that_swallows_syn_costs_its_connect_time_out_and_no_multiple_of_it() {
+async fn a_host_that_drops_syn_costs_one_connect_timeout() {
     let (hole, good) = (Blackhole::open().await, quick().await);
     let mut config = config(&good);
     config.client.timeouts = seconds(1);
     config.routes.insert("dead.test", Ok(vec![endpoint("mx.dead.test", hole.addr)]));
     let started = Instant::now();
     let records = verify(config, &["ann@dead.test"]).await;
-    // Tried twice, with a second in between.
+    // It is tried twice, with a second in between.
     assert!(started.elapsed() < Duration::from_millis(4_500), "{:?}", started.elapsed());
     assert_eq!((records[0].status, records[0].sub_status), (Status::Unknown, SubStatus::TimeoutExceeded));
 }
@@ -109,20 +109,20 @@ async fn a_set_of_exchangers_has_a_bound_within_which_each_of_them_is_tried() {
     config.catch_all = false;
     let dead = |n: usize| endpoint(&format!("mx{n}.dead.test"), hole.addr);
     config.routes.insert("dead.test", Ok((0..8).map(dead).collect()));
-    // The preferred ones are dead, and the last is not.
+    // The preferred servers are silent, and the last is not.
     let live = endpoint("mx.good.test", good.addr("mx.good.test").unwrap());
     config.routes.insert("good.test", Ok((10..17).map(dead).chain([live]).collect()));
     let started = Instant::now();
     let records = verify(config, &["ann@dead.test", "ann@good.test"]).await;
-    // Four times the time-out, twice, and a second in between.
+    // Four times the timeout, twice, and a second in between.
     assert!(started.elapsed() < Duration::from_secs(11), "{:?}", started.elapsed());
     assert_eq!(records[0].sub_status, SubStatus::TimeoutExceeded);
     assert_eq!(records[1].status, Status::Deliverable);
 }
 
-/// Five hosts that are quick, and five that take seconds for each step, all of them asked over four connections.
+/// Checks five fast hosts and five hosts that take seconds for each step, over four connections in all.
 #[tokio::test]
-async fn slow_hosts_leave_the_connections_to_those_who_wait() {
+async fn slow_hosts_leave_connections_to_other_hosts() {
     let mut world = String::new();
     for n in 0..5 {
         world += &format!(
@@ -137,7 +137,7 @@ async fn slow_hosts_leave_the_connections_to_those_who_wait() {
     let mut config = config(&sandbox);
     config.client.timeouts = seconds(5);
     (config.max_connections, config.catch_all) = (4, false);
-    // The slow ones come first.
+    // The slow hosts come first in the list.
     let slow = (0..5).map(|n| format!("ann@slow{n}.test"));
     let good = (0..5).flat_map(|n| (0..4).map(move |m| format!("user{m}@good{n}.test")));
     let (records, _) = timed(config, slow.chain(good).collect()).await;
@@ -150,13 +150,13 @@ async fn slow_hosts_leave_the_connections_to_those_who_wait() {
             assert_ne!(record.status, Status::Undeliverable, "{record:#?}");
         }
     }
-    // A slow host shows after half a second; the first four of them give three connections up then.
+    // A host counts as slow after half a second. Then the first four of them give up three connections.
     assert!(last < Duration::from_secs(3), "the last after {last:?}");
 }
 
 #[tokio::test]
 async fn a_host_that_answers_too_slowly_is_given_up_within_its_bound() {
-    // 14 octets at 60 ms: 0.84 s an answer, within the time-out of a second; fifty would take 42 s.
+    // 14 octets at 60 ms are 0.84 s an answer, within the timeout of 1 s. Fifty answers would take 42 s.
     let sandbox = sandbox(
         "[[host]]\nname = \"mx.slow\"\nwithout = [\"STARTTLS\"]\n\
          tarpit = { octet = \"60ms\", from = \"rcpt\" }\n\
@@ -170,7 +170,7 @@ async fn a_host_that_answers_too_slowly_is_given_up_within_its_bound() {
     let started = Instant::now();
     let (records, lanes) = timed(config, (0..50).map(|n| format!("user{n}@slow.test")).collect()).await;
     let took = started.elapsed();
-    // It lags by 0.64 s an answer, and by 5 s at the most.
+    // It lags by 0.64 s an answer, and by at most 5 s.
     assert!(took < Duration::from_secs(20) && took < longest, "{took:?}, at most {longest:?}");
     let given_up = records.iter().filter(|(record, _)| record.sub_status == SubStatus::TimeoutExceeded);
     assert!(given_up.count() > 20);
@@ -185,8 +185,8 @@ async fn a_host_that_answers_too_slowly_is_given_up_within_its_bound() {
     assert!(told, "{lanes:#?}");
 }
 
-/// Domains `dark0.test` and so on have exchangers whose names nobody answers for; the mail of `good0.test` and so on goes to
-/// loopback.
+/// Returns the records of the zone. No server answers for the mail servers of `dark0.test` and so on. The mail of
+/// `good0.test` and so on goes to loopback.
 fn zone(name: &str, record: RecordType) -> Result<Vec<RData>, ResponseCode> {
     let mx = |n: u16, host: String| RData::MX(MX::new(n, host.parse().unwrap()));
     match record {
@@ -200,7 +200,7 @@ fn zone(name: &str, record: RecordType) -> Result<Vec<RData>, ResponseCode> {
 }
 
 #[tokio::test]
-async fn domains_whose_name_servers_are_silent_keep_nobody_from_being_looked_up() {
+async fn silent_name_servers_delay_no_other_domain() {
     let mut world = "[[host]]\nname = \"mx.good\"\nwithout = [\"STARTTLS\"]\n".to_owned();
     for n in 0..20 {
         world += &format!("[[domain]]\nname = \"good{n}.test\"\nknown_share = 1.0\n");
@@ -211,7 +211,7 @@ async fn domains_whose_name_servers_are_silent_keep_nobody_from_being_looked_up(
     config.nameservers = vec![nameserver.addr];
     (config.allow_private, config.catch_all) = (true, false);
     config.port = sandbox.addr("mx.good").unwrap().port();
-    // More than may be looked up at once, and before the others.
+    // These are more than the resolver looks up at once, and they come before the others.
     let silent = (0..150).map(|n| format!("ann@dark{n}.test"));
     let good = (0..20).map(|n| format!("ann@good{n}.test"));
     let (records, _) = timed(config, silent.chain(good).collect()).await;
@@ -238,7 +238,7 @@ async fn a_look_up_has_one_deadline_for_all_of_its_queries() {
     let mailbox = Mailbox::parse("ann@dark.test").unwrap();
     let found = timeout(Duration::from_secs(20), resolver.resolve(&mailbox)).await.expect("in time");
     assert!(matches!(found, Err(Unreachable::Dns { timeout: true, .. })), "{found:?}");
-    assert!(started.elapsed() > Duration::from_secs(10), "the nameserver has its time");
+    assert!(started.elapsed() > Duration::from_secs(10), "the nameserver has time to answer");
 }
 
 #[tokio::test]
@@ -255,7 +255,7 @@ async fn a_lost_datagram_makes_no_look_up_slow() {
 async fn an_answer_that_is_late_still_arrives() {
     let nameserver = Nameserver::start_slow(zone, Duration::from_secs(3)).await;
     let resolver = Resolver::new(&[nameserver.addr], Routes::new(), 25, true, Metrics::new().into()).unwrap();
-    // Three seconds for the MX, and three for the addresses.
+    // The MX record takes 3 s, and the addresses take 3 s.
     let found = resolver.resolve(&Mailbox::parse("ann@good.test").unwrap()).await.unwrap();
     assert_eq!(&*found.exchangers[0].host, "mx.good.test");
 }

@@ -1,4 +1,4 @@
-//! What a run says at its end about servers that refused the sender, or everybody.
+//! The end of a run with servers that refused the sender, or every recipient.
 
 use std::{
     fs,
@@ -34,9 +34,9 @@ hosts = ["mx.good.test"]
 users = ["ann"]
 "#;
 
-const NULL_SENDER: &str = "servers refused the null sender, MAIL FROM:<>; --from names a mailbox of your own in its \
-                           place:\n  mx.bounce.test: ";
-const HARVEST: &str = "servers refused everybody as unknown, as defences against directory harvesting do; these \
+const NULL_SENDER: &str = "servers refused the null sender, MAIL FROM:<>; name a mailbox of your own with --from:\n  \
+                           mx.bounce.test: ";
+const HARVEST: &str = "servers refused every recipient as unknown, a defence against directory harvesting; these \
                        refusals do not count:\n  mx.harvest.test: once\n";
 
 struct Lists {
@@ -68,7 +68,7 @@ fn err(output: &Output) -> String {
 }
 
 #[test]
-fn streams_and_jobs_tell_who_refused_the_null_sender_or_everybody() {
+fn streams_and_jobs_list_the_lanes_that_refused_the_sender_or_everybody() {
     let lists = Lists::new();
     let out = lists.at("out.csv");
     for output in [lists.verify(&[]), lists.verify(&["-o", out.to_str().unwrap()])] {
@@ -91,12 +91,12 @@ fn streams_and_jobs_tell_who_refused_the_null_sender_or_everybody() {
 #[test]
 fn a_sender_of_our_own_that_is_refused_is_named() {
     let text = err(&Lists::new().verify(&["--from", "me@example.org"]));
-    let head = "servers refused the sender of --from, me@example.org:\n  mx.bounce.test: ";
+    let head = "servers refused the sender me@example.org of --from:\n  mx.bounce.test: ";
     assert!(text.contains(head) && !text.contains("null sender"), "{text}");
 }
 
 #[test]
-fn nobody_is_named_where_nobody_refused() {
+fn without_refusals_no_lane_is_listed() {
     let lists = Lists::new();
     fs::write(lists.at("list.txt"), "ann@good.test\nbob@good.test\n").unwrap();
     let text = err(&lists.verify(&[]));

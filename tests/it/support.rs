@@ -1,4 +1,4 @@
-//! What several tests need: a verifier in a sandbox.
+//! Functions that several tests use: a verifier in a sandbox.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use smtp_pool::{
     verify::{Record, Routes, Unreachable, Verifier, VerifierConfig},
 };
 
-/// The domains of the sandbox, and no others.
+/// Returns routes to the domains of the sandbox, and no others.
 pub(crate) fn routes(sandbox: &Sandbox) -> Routes {
     let mut routes = Routes::new();
     routes.insert("*", Err(Unreachable::NoDnsEntries));
@@ -27,7 +27,7 @@ pub(crate) fn routes(sandbox: &Sandbox) -> Routes {
     routes
 }
 
-/// A verifier with short deadlines, for the world given.
+/// Returns a verifier with short deadlines for the given world.
 pub(crate) fn config(sandbox: &Sandbox) -> VerifierConfig {
     let mut config = VerifierConfig::new(ClientName::parse("verifier.example.org").unwrap());
     config.client.timeouts = Timeouts::all(Duration::from_secs(2));
@@ -41,7 +41,7 @@ pub(crate) async fn sandbox(toml: &str) -> Sandbox {
     Sandbox::start(World::from_toml(toml).unwrap()).await.unwrap()
 }
 
-/// Verifies addresses, and gives the records in the order of the addresses.
+/// Verifies addresses, and returns the records in the order of the addresses.
 pub(crate) async fn verify(config: VerifierConfig, addresses: &[&str]) -> Vec<Record> {
     let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
     let owned: Vec<String> = addresses.iter().map(|&address| address.to_owned()).collect();

@@ -1,16 +1,16 @@
-//! Dialogues as files, replayed against a session.
+//! Replays dialogues from files against a session.
 //!
 //! | line | meaning |
 //! |---|---|
-//! | `C: line` | the client sends it; lines in a row are one flight. They are parsed as commands and sent by the session, so that what is compared is what the session made of them. |
+//! | `C: line` | the client sends it. Lines in a row are one flight. The test parses them as commands, and the session sends them. |
 //! | `C(chunk): octets` | behind `C: BDAT`: the chunk, with the escapes `\r \n \t \xHH` |
-//! | `S: line`, `S(raw): octets`, `S(close)` | the server says it, says it with escapes, closes |
-//! | `S(drip): octets` | the server says it octet by octet, one in five seconds, and nothing after it |
-//! | `=> code text` | the next reply as the session shows it, with the same escapes; `=> error: kind` for its end |
-//! | `malformed` | the reply before was flagged so; without the line it must not have been |
-//! | `state: State [idle]` | where the session stands |
-//! | `offers: …` | what the server offers by the last greeting |
-//! | `tls: injected` | the session refuses to give its stream away |
+//! | `S: line`, `S(raw): octets`, `S(close)` | the server sends it, sends it with escapes, closes |
+//! | `S(drip): octets` | the server sends it octet by octet, one in 5 s, and nothing after it |
+//! | `=> code text` | the next reply of the session, with the same escapes. `=> error: kind` is the end of the session. |
+//! | `malformed` | the reply before is flagged as malformed. Without this line it must not be. |
+//! | `state: State [idle]` | the state of the session |
+//! | `offers: …` | the extensions of the last greeting |
+//! | `tls: injected` | the session refuses to start TLS, because octets were injected |
 
 use std::{path::PathBuf, time::Duration};
 
@@ -86,11 +86,11 @@ fn parse(trace: &str) -> Vec<Step> {
     steps
 }
 
-/// The two ends, and what passed between them.
+/// The session and the server, and the octets that passed between them.
 struct Replay {
     session: Option<Session<DuplexStream>>,
     server: Option<DuplexStream>,
-    /// Replies that came as the result of a call, still to be compared.
+    /// Replies that a call returned, which are still to be compared.
     replies: Vec<Reply>,
     last: Option<Reply>,
 }
@@ -108,7 +108,7 @@ impl Replay {
         while let Some(step) = steps.next() {
             match step {
                 Step::Client(flight) => {
-                    // A call that waits for its reply needs it there already; else the server speaks in its turn.
+                    // A call that waits for its reply needs it in advance. Otherwise the server sends at its line.
                     if let (true, Some(Step::Server { octets, close })) =
                         (replay.waits(&flight), steps.peek())
                     {
@@ -147,7 +147,7 @@ impl Replay {
     async fn say(&mut self, octets: &[u8], close: bool) {
         self.server.as_mut().unwrap().write_all(octets).await.unwrap();
         if close {
-            // The half of it that matters: what the client sends can still be compared.
+            // Only this half matters: what the client sends can still be compared.
             self.server.as_mut().unwrap().shutdown().await.unwrap();
         }
     }
@@ -157,14 +157,14 @@ impl Replay {
         tokio::spawn(async move {
             for octet in octets {
                 tokio::time::sleep(Duration::from_secs(5)).await;
-                // The session may have had enough.
+                // The session may have ended.
                 let _ = server.write_all(&[octet]).await;
             }
             std::future::pending::<()>().await;
         });
     }
 
-    /// Sends a flight, and compares what the server sees.
+    /// Sends a flight, and compares what the server receives.
     async fn send(&mut self, flight: Vec<(String, Vec<u8>)>) {
         let mut expected = Vec::new();
         for (line, chunk) in &flight {
@@ -190,7 +190,7 @@ impl Replay {
                         greeting @ (Command::Ehlo(_) | Command::Helo(_) | Command::Lhlo(_)) => {
                             match session.greet(&greeting).await {
                                 Ok(greeted) => reply = Some(greeted),
-                                // To be met again by the next `=>`.
+                                // The next `=>` compares it.
                                 Err(SessionError::Closed { verb: Verb::Ehlo }) => {}
                                 Err(error) => panic!("{line}: {error:?}"),
                             }
@@ -236,7 +236,7 @@ impl Replay {
             ("state:", state) => {
                 let session = self.session();
                 let idle = if session.is_idle() { " idle" } else { "" };
-                // Unread octets show only once somebody reads; the checks before have.
+                // Unread octets show only when the session reads, as the checks before did.
                 assert_eq!(format!("{:?}{idle}", session.state()), state);
             }
             ("offers:", offered) => assert_eq!(offers(self.session().extensions()), offered),
@@ -249,7 +249,7 @@ impl Replay {
     }
 }
 
-/// What a server offers, in one line.
+/// Returns the extensions of a server on one line.
 fn offers(offered: &Extensions) -> String {
     let flags = [
         (offered.pipelining, "pipelining"),
@@ -313,7 +313,7 @@ async fn a_trace_with_another_reply_fails() {
     Replay::run("S: 220 mx\n=> 550 no\n").await;
 }
 
-/// A server on loopback that answers each line by `answer`.
+/// Starts a server on loopback that answers each line with `answer`.
 async fn serve(answer: fn(&str) -> &'static str) -> Endpoint {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -321,7 +321,8 @@ async fn serve(answer: fn(&str) -> &'static str) -> Endpoint {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
                 stream.write_all(answer("BANNER").as_bytes()).await.unwrap();
-                // By the read and not by the line: a hello of TLS has no line end. A flight comes in one piece here.
+                // It answers each read and not each line, because a TLS hello has no line end. Here a flight arrives in
+                // one piece.
                 let mut read = [0; 2048];
                 while let Ok(n @ 1..) = stream.read(&mut read).await {
                     let said = String::from_utf8_lossy(&read[..n]).into_owned();
@@ -341,7 +342,7 @@ fn connector(tls: TlsPolicy) -> Connector {
 
 #[tokio::test]
 async fn the_connector_falls_back_to_helo() {
-    // Cisco PIX answers EHLO with any code; other servers with 500 or 502 (RFC 5321 3.2).
+    // Cisco PIX answers EHLO with any code, other servers with 500 or 502 (RFC 5321 3.2).
     let pix: fn(&str) -> &'static str = |line| match line {
         "BANNER" => "220 ****2***0***\r\n",
         "HELO client.example.org" => "250 mx.example.com\r\n",
@@ -378,7 +379,7 @@ async fn starttls_that_is_refused_or_broken_ends_in_the_clear_only_where_that_is
         "BANNER" => "220 mx\r\n",
         "STARTTLS" => "220 go ahead\r\n",
         _ if line.starts_with("EHLO") => "250-mx\r\n250 STARTTLS\r\n",
-        // The client's hello of TLS, answered in SMTP: "offered but broken".
+        // The TLS hello of the client gets an SMTP reply: "offered but broken".
         _ => "500 what?\r\n",
     };
     for (server, kind) in [(refused, "refused_by_server"), (broken, "not_tls")] {
@@ -391,7 +392,7 @@ async fn starttls_that_is_refused_or_broken_ends_in_the_clear_only_where_that_is
 }
 
 #[tokio::test]
-async fn a_banner_that_refuses_is_told_with_its_words() {
+async fn a_refusing_banner_is_reported_with_its_text() {
     let endpoint = serve(|_| "554 5.7.1 blocked, see example.com/why\r\n").await;
     let error = connector(TlsPolicy::Off).connect(&endpoint).await.unwrap_err();
     assert!(error.to_string().contains("blocked, see example.com/why"), "{error}");

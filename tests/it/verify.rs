@@ -1,4 +1,4 @@
-//! The verifier against the sandbox: every behaviour of a server, and the verdict that it deserves.
+//! The verifier against the sandbox: every behaviour of a server, and the verdict that follows.
 
 use std::{
     sync::Arc,
@@ -22,7 +22,7 @@ async fn the_demo_list_gets_the_verdicts_it_deserves() {
     let list = include_str!("../../examples/addresses.csv");
     let rows: Vec<Vec<String>> =
         list.lines().skip(1).map(|line| line.rsplitn(3, ',').map(str::to_owned).collect()).collect();
-    // Column 3 holds the identifier and the address, quoted where it holds quotes.
+    // Column 3 has the identifier and the address, quoted if it contains quotes.
     let address = |row: &Vec<String>| {
         let (_, address) = row[2].split_once(',').unwrap();
         match address.strip_prefix('"') {
@@ -43,16 +43,16 @@ async fn the_demo_list_gets_the_verdicts_it_deserves() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// For worlds in which any local part may exist.
+/// Returns a verifier for worlds in which any local part may exist.
 fn without_catch_all(sandbox: &Sandbox) -> VerifierConfig {
     let mut config = config(sandbox);
     config.catch_all = false;
     config
 }
 
-/// Hosts with one fault each, and what is said of an address behind it: sub-status and blame.
+/// Checks hosts with one fault each, and the sub-status and blame of an address there.
 ///
-/// The same fault at another point of the dialogue must not change the kind of the answer.
+/// The same fault at another stage must give the same kind of answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_fault_ends_in_a_record_that_blames_server_or_network() {
     const STAGES: [&str; 4] = ["connect", "ehlo", "mail", "rcpt"];
@@ -113,11 +113,11 @@ async fn plaintext_injected_behind_starttls_is_never_taken_for_an_answer() {
     .await;
     let records = verify(config(&sandbox), &["ann@injected.test"]).await;
     assert_eq!((records[0].sub_status, records[0].blame), (SubStatus::TlsFailed, Some(Blame::Network)));
-    assert_eq!(sandbox.stats("mx").unwrap().transactions, 0, "not a word was spoken behind it");
+    assert_eq!(sandbox.stats("mx").unwrap().transactions, 0, "no command was sent behind it");
 }
 
 #[tokio::test]
-async fn broken_tls_is_gone_round_when_opportunistic_and_reported_when_required() {
+async fn broken_tls_is_skipped_when_opportunistic_and_reported_when_required() {
     let world = "[[host]]\nname = \"mx\"\nfaults = [{ at = \"tls\", does = \"eof\" }]\n\
                  [[domain]]\nname = \"tls.test\"\nusers = [\"ann\"]\n";
     let sandbox = sandbox(world).await;
@@ -147,7 +147,7 @@ async fn an_unsolicited_reply_shifts_no_verdict_to_another_address() {
 }
 
 #[tokio::test]
-async fn a_reply_of_two_codes_is_no_verdict_but_on_the_server() {
+async fn a_reply_of_two_codes_blames_the_server() {
     for (codes, without) in
         [("250-2.1.5 Ok", ""), ("550-5.1.1 User unknown", ""), ("250-Ok", "\"PIPELINING\", ")]
     {
@@ -179,7 +179,7 @@ async fn a_reply_of_two_codes_is_no_verdict_but_on_the_server() {
 }
 
 #[tokio::test]
-async fn no_server_loses_its_patience() {
+async fn no_server_reaches_its_limit_of_errors() {
     let sandbox = sandbox(
         "seed = 7\n[[host]]\nname = \"mx\"\nerrors = { soft = 10, hard = 20, delay = \"10ms\", junk = 100 }\n\
          [[domain]]\nname = \"half.test\"\nknown_share = 0.6\n",
@@ -201,14 +201,14 @@ async fn no_server_loses_its_patience() {
 }
 
 #[tokio::test]
-async fn a_connection_is_left_before_its_last_rejections_cost_a_round_trip_each() {
+async fn a_connection_is_closed_before_its_last_rejections_cost_a_round_trip_each() {
     let sandbox = sandbox(
         "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\n\
          [[domain]]\nname = \"mixed.test\"\nknown_share = 0.7\n",
     )
     .await;
     let verifier = Verifier::new(without_catch_all(&sandbox), Arc::new(Metrics::new())).unwrap();
-    // All at once: where little is waiting, little is asked at once.
+    // All come at once, because few waiting addresses make small windows.
     let task = |n| Task { id: n, address: format!("user{n}@mixed.test"), attempts: 0 };
     let (tasks, mut events) = verifier.start([]);
     tasks.send((0..600).map(task).collect()).await.unwrap();
@@ -220,8 +220,8 @@ async fn a_connection_is_left_before_its_last_rejections_cost_a_round_trip_each(
     assert_eq!(done, 600);
     let stats = sandbox.stats("mx").unwrap();
     let each = |count: u64| count as f64 / stats.connections as f64;
-    assert!(each(stats.transactions) <= 5.0, "to the bitter end, {stats:?}");
-    assert!(each(stats.errors) >= 6.0, "connections are not for one window, {stats:?}");
+    assert!(each(stats.transactions) <= 5.0, "used up to the last rejection, {stats:?}");
+    assert!(each(stats.errors) >= 6.0, "a connection is used for several windows, {stats:?}");
 }
 
 #[tokio::test]
@@ -242,8 +242,8 @@ async fn refusals_in_the_same_words_are_counted_one_by_one() {
 }
 
 #[tokio::test]
-async fn a_list_sorted_by_domain_costs_no_servers_patience() {
-    // One exchanger for a domain that accepts anything, one with good addresses, and two that nobody is left at.
+async fn a_list_sorted_by_domain_reaches_no_limit_of_errors() {
+    // One server has a catch-all domain, one has good addresses, and two have only unknown users.
     let users: Vec<String> = (0..500).map(|n| format!("user{n}")).collect();
     let sandbox = sandbox(&format!(
         "[[host]]\nname = \"mx\"\nerrors = {{ soft = 10, hard = 20, delay = \"10ms\", junk = 100 }}\n\
@@ -311,7 +311,7 @@ async fn a_greylisted_address_comes_back_and_is_answered() {
     let records = verify(config, &["ann@grey.test", "bob@grey.test"]).await;
     assert_eq!((records[0].sub_status, records[0].attempts), (SubStatus::Accepted, 2));
     assert_eq!((records[1].sub_status, records[1].attempts), (SubStatus::MailboxNotFound, 2));
-    // From the first question on, the waiting included; but nobody has waited longer than the test.
+    // The time runs from the first question, with the pause. It is no longer than the test.
     for record in records {
         assert!((300..=began.elapsed().as_millis()).contains(&record.duration_ms.into()), "{record:#?}");
     }
@@ -326,7 +326,7 @@ async fn what_takes_one_round_trip_takes_that_long() {
     let mut config = config(&sandbox);
     config.catch_all = false;
     let began = Instant::now();
-    // Connecting is not part of it, nor is the goodbye: a banner, an EHLO and a QUIT take 150 ms each.
+    // The time excludes connecting and closing: banner, EHLO and QUIT take 150 ms each.
     let records = verify(config, &["ann@far.test"]).await;
     let most = u64::try_from(began.elapsed().as_millis() - 450).unwrap();
     assert!((150..=most).contains(&records[0].duration_ms), "{most}: {records:#?}");
@@ -340,7 +340,7 @@ async fn a_greylisted_catch_all_domain_is_found_out() {
     .await;
     let mut config = config(&sandbox);
     config.schedule = vec![Duration::from_millis(300)];
-    // The question about the domain is a stranger's as well.
+    // The question about the domain comes from a new client as well.
     let records = verify(config, &["ann@any.test", "bob@any.test"]).await;
     for record in records {
         assert_eq!((record.status, record.catch_all), (Status::Risky, CatchAll::Accepted), "{record:#?}");
@@ -348,7 +348,7 @@ async fn a_greylisted_catch_all_domain_is_found_out() {
 }
 
 #[tokio::test]
-async fn what_the_catch_all_answer_is_goes_into_the_record() {
+async fn the_catch_all_answer_is_in_the_record() {
     let sandbox = sandbox(
         "[[host]]\nname = \"mx\"\n[[domain]]\nname = \"any.test\"\ncatch_all = true\n\
          [[domain]]\nname = \"some.test\"\nusers = [\"ann\"]\n[[domain]]\nname = \"none.test\"\n",
@@ -408,7 +408,7 @@ async fn servers_without_pipelining_are_asked_step_by_step() {
 }
 
 #[tokio::test]
-async fn a_refused_sender_is_not_laid_on_the_recipients() {
+async fn a_refused_sender_makes_no_recipient_undeliverable() {
     for pipelining in ["", "\"PIPELINING\", "] {
         let sandbox = sandbox(&format!(
             "[[host]]\nname = \"mx\"\nwithout = [{pipelining}\"STARTTLS\"]\n\
@@ -442,7 +442,7 @@ async fn a_server_that_accepts_is_asked_in_large_windows() {
     let addresses: Vec<String> = (0..3_000).map(|n| format!("user{n}@good.test")).collect();
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
     verify(without_catch_all(&sandbox), &addresses).await;
-    // A hundred recipients each, but for the first few, which feel their way.
+    // Each has a hundred recipients, except the first few, which grow from small ones.
     let stats = sandbox.stats("mx").unwrap();
     assert!(stats.transactions <= 45, "{stats:?}");
 }

@@ -190,7 +190,7 @@ impl Postfix {
     pub fn kill(&self) {
         let killed = self.master().is_some_and(|pid| kill_process_group(pid, Signal::KILL).is_ok());
         assert!(killed, "Postfix is not running:\n{}", self.log().text());
-        // A killed process frees its ports after an unknown time, but its lock at once.
+        // A new master needs the lock of the old one, so all processes must be gone.
         let started = Instant::now();
         while self.is_running() && started.elapsed() < DEADLINE {
             thread::sleep(Duration::from_millis(5));

@@ -1,4 +1,4 @@
-//! The pool for threads: shared by many, refused in async code, dropped anywhere and in any order.
+//! The blocking pool: shared by many threads, refused in async code, and dropped in any order.
 
 use std::{
     sync::{
@@ -20,7 +20,7 @@ use smtp_pool::{
 use super::WORLD;
 use crate::support;
 
-/// A server that lives in a runtime of its own, beside threads that have none.
+/// A server with a runtime of its own, beside threads without one.
 struct Site {
     sandbox: Sandbox,
     server: String,
@@ -53,7 +53,7 @@ impl Site {
     }
 }
 
-/// Waits for what another thread does; a deadline keeps a failure from hanging.
+/// Waits until another thread has done something. A deadline keeps a failure from hanging.
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
@@ -115,7 +115,7 @@ fn it_verifies_and_sends_as_its_namesake_does() {
 }
 
 #[test]
-fn who_waits_in_vain_is_told_who_has_them() {
+fn exhaustion_names_the_holders() {
     let site = Site::start();
     let builder = site.builder().max_connections(1).leak_after(Duration::from_secs(600));
     let pool = builder.build_blocking().unwrap();
@@ -123,7 +123,7 @@ fn who_waits_in_vain_is_told_who_has_them() {
     let error = pool.get_timeout(&site.server, Duration::from_millis(10)).unwrap_err();
     let Error::Inner(CheckoutError::Exhausted(exhausted)) = error else { panic!("{error:?}") };
     assert_eq!((exhausted.active, exhausted.max), (1, 1));
-    // The caller, not the way through the runtime.
+    // The caller is named, and not a line of the runtime.
     assert_eq!(exhausted.held[0].taken_at.file(), file!());
     pool.resize(2);
     drop(pool.get(&site.server).unwrap());
@@ -131,7 +131,7 @@ fn who_waits_in_vain_is_told_who_has_them() {
 }
 
 #[test]
-fn connections_come_and_are_looked_after_while_nobody_calls() {
+fn maintenance_runs_while_no_thread_calls() {
     let site = Site::start();
     let pool =
         site.builder().min_idle(2).cleanup_interval(Duration::from_millis(50)).build_blocking().unwrap();
@@ -142,7 +142,7 @@ fn connections_come_and_are_looked_after_while_nobody_calls() {
 }
 
 #[test]
-fn health_is_found_out_apart() {
+fn health_checks_run_in_the_background() {
     let site = Site::start();
     let pool = site.builder().build_blocking().unwrap();
     drop(pool.get(&site.server).unwrap());
@@ -177,11 +177,11 @@ fn from_async_code_each_call_is_an_error_that_says_so() {
         assert!(matches!(connection.command(&noop), Err(Error::InAsync(_))));
         assert!(matches!(connection.data(b""), Err(Error::InAsync(_))));
         assert!(matches!(connection.quit(), Err(Error::InAsync(_))));
-        // What does not wait is at hand.
+        // Calls that do not wait are allowed.
         assert_eq!((pool.status().active, pool.is_closed(), pool.health().ready), (1, false, true));
         drop(connection);
         drop(pool.try_get(&site.server).unwrap());
-        // The last of the pool and its runtime: neither panics here.
+        // The last reference to the pool and its runtime is dropped here, which must not panic.
         drop((pool, spare));
     });
     site.until_alone();

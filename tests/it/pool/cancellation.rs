@@ -1,7 +1,7 @@
-//! Every call of the pool, dropped after every number of polls, alone and with another user waiting, under every fault
-//! of a server at every stage that the call comes to: afterwards the pool is whole, and the other user was served.
+//! Drops every call of the pool after each number of polls, under every fault of a server at each stage. It does so
+//! alone and while another user waits. Then the pool is complete, and the other user was served.
 //!
-//! Time is paused, so that silence costs none.
+//! Time is paused, so that a silent server costs no time.
 
 use std::{fmt, future::poll_fn, pin::pin, task::Poll, time::Duration};
 
@@ -19,18 +19,18 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Call {
-    /// Of a pool without connections, so that one is opened.
+    /// A checkout from a pool without connections, so that one is opened.
     Get,
-    /// The same with a deadline that silence exceeds.
+    /// The same with a deadline, which a silent server exceeds.
     GetTimeout,
-    /// Of an idle connection, which is asked (NOOP) first.
+    /// A checkout of an idle connection, which is checked with NOOP first.
     GetAsked,
     Verify,
     Send,
     Close,
-    /// Of a server with an idle connection.
+    /// A call for a server with an idle connection.
     CheckIdle,
-    /// Of a server without.
+    /// A call for a server without one.
     CheckFresh,
 }
 
@@ -46,8 +46,8 @@ impl Call {
         Self::CheckFresh,
     ];
 
-    /// Where a fault can meet it.
-    fn stages(self) -> &'static [FaultStage] {
+    /// Returns the stages at which a fault can meet the call.
+    fn stages(self) -> &'static [Stage] {
         match self {
             Self::Get | Self::GetTimeout | Self::CheckFresh => &[FaultStage::Connect, FaultStage::Ehlo],
             Self::GetAsked | Self::CheckIdle => &[FaultStage::Noop],
@@ -80,11 +80,11 @@ impl Call {
         }
     }
 
-    /// What is there before.
+    /// Prepares the connections that the call expects.
     async fn prepare(self, pool: &Pool, server: &Key) {
         match self {
             Self::GetAsked | Self::Close | Self::CheckIdle => drop(pool.get(server).await.unwrap()),
-            // Known, and nothing more.
+            // The server is known, but has no connection.
             Self::CheckFresh => drop(pool.get_timeout(server, Duration::ZERO).await),
             Self::Get | Self::GetTimeout | Self::Verify | Self::Send => {}
         }
@@ -97,7 +97,7 @@ impl Call {
     }
 }
 
-/// A server that is at fault at one stage, or nowhere.
+/// A server with a fault at one stage, or with none.
 #[derive(Clone, PartialEq)]
 struct Case {
     call: Call,
@@ -128,7 +128,7 @@ const FAULTS: [Does; 8] = [
     Does::ExtraReply,
 ];
 
-/// Polls `future` when it is woken, and drops it instead of the poll after `polls`; true if it ended before.
+/// Polls `future` when it is woken, and drops it after `polls` polls. Returns true if it ended before.
 async fn drop_after<T>(future: impl Future<Output = T>, polls: usize) -> bool {
     let (mut future, mut left) = (pin!(future), polls);
     poll_fn(|cx| {
@@ -141,7 +141,7 @@ async fn drop_after<T>(future: impl Future<Output = T>, polls: usize) -> bool {
     .await
 }
 
-/// Waits until something is so; no time passes but where nothing is left to do.
+/// Waits until a condition holds. Paused time passes only when no task can run.
 async fn in_time(what: impl fmt::Debug, mut is_so: impl FnMut() -> bool) {
     let waiting = async {
         while !is_so() {
@@ -151,7 +151,7 @@ async fn in_time(what: impl fmt::Debug, mut is_so: impl FnMut() -> bool) {
     timeout(300 * SECOND, waiting).await.unwrap_or_else(|_| panic!("never settled: {what:?}"));
 }
 
-/// Nobody waits, nothing is lent or on its way: what there is is idle.
+/// Waits until no user waits, and no connection is lent or being opened.
 async fn settled(pool: &Pool) {
     in_time(pool, || {
         let status = pool.status();
@@ -160,7 +160,7 @@ async fn settled(pool: &Pool) {
     .await;
 }
 
-/// Makes the call, polled so often, and makes sure of the pool; true if it ended by itself.
+/// Makes the call with this many polls, and checks the pool. Returns true if the call ended by itself.
 async fn trial(sandbox: &Sandbox, case: &Case, polls: usize) -> bool {
     let host = name(case.fault.as_ref());
     let server = Key::parse(&sandbox.addr(&host).unwrap().to_string()).unwrap();
@@ -184,7 +184,7 @@ async fn trial(sandbox: &Sandbox, case: &Case, polls: usize) -> bool {
     });
     let ended = drop_after(case.call.make(&pool, &server), polls).await;
     if let Some(other) = other {
-        let got = timeout(60 * SECOND, other).await.expect("the other user waits for ever").unwrap();
+        let got = timeout(60 * SECOND, other).await.expect("the other user waits without end").unwrap();
         let fair = match &got {
             Ok(()) => true,
             Err(CheckoutError::Closed) => case.call == Call::Close,
@@ -226,7 +226,7 @@ fn name(fault: Option<&(FaultStage, Does)>) -> String {
     }
 }
 
-/// A host for each fault, and one without.
+/// Starts a host for each fault, and one without.
 async fn sandbox() -> Sandbox {
     let mut world =
         World::from_toml("[[domain]]\nname = \"good.test\"\nusers = [\"ann\"]\n[[host]]\nname = \"good\"")

@@ -1,4 +1,4 @@
-//! Who gets which connection, and what they get if there is none.
+//! Which user gets which connection, and which error there is without one.
 
 use std::{
     sync::Arc,
@@ -38,37 +38,37 @@ async fn a_connection_given_back_is_lent_again() {
 }
 
 #[tokio::test]
-async fn what_is_not_in_step_is_not_lent_again() {
+async fn a_connection_out_of_step_is_not_lent_again() {
     let site = Site::start("").await;
     let pool = pool(2);
     let rcpts = [Mailbox::parse("ann@good.test").unwrap()];
 
-    // In the middle of a transaction.
+    // The connection is in the middle of a transaction.
     let mut connection = pool.get(&site.server).await.unwrap();
     connection.envelope(&ReversePath::Null, &MailParams::default(), &rcpts).await.unwrap();
     drop(connection);
     assert_eq!(pool.status().idle, 0);
 
-    // With a reply owed.
+    // A reply is missing.
     let mut connection = pool.get(&site.server).await.unwrap();
     connection.queue(&Command::Noop).unwrap();
     connection.flush().await.unwrap();
     drop(connection);
     assert_eq!(pool.status().idle, 0);
 
-    // With a command that was never sent.
+    // A command was not sent.
     let mut connection = pool.get(&site.server).await.unwrap();
     connection.queue(&Command::Noop).unwrap();
     drop(connection);
     assert_eq!(pool.status().idle, 0);
 
-    // After the goodbye.
+    // QUIT was sent.
     let mut connection = pool.get(&site.server).await.unwrap();
     connection.quit().await.unwrap();
     drop(connection);
     assert_eq!(pool.status().idle, 0);
 
-    // Reset, it is as good as new.
+    // After a reset it can be lent.
     let mut connection = pool.get(&site.server).await.unwrap();
     connection.envelope(&ReversePath::Null, &MailParams::default(), &rcpts).await.unwrap();
     connection.command(&Command::Rset).await.unwrap();
@@ -77,7 +77,7 @@ async fn what_is_not_in_step_is_not_lent_again() {
 }
 
 #[tokio::test]
-async fn a_reply_that_nobody_asked_for_retires_the_connection() {
+async fn an_unsolicited_reply_retires_the_connection() {
     let site = Site::start("faults = [{ at = \"noop\", does = \"extra_reply\" }]").await;
     let pool = pool(1);
     let mut connection = pool.get(&site.server).await.unwrap();
@@ -87,7 +87,7 @@ async fn a_reply_that_nobody_asked_for_retires_the_connection() {
 }
 
 #[tokio::test]
-async fn there_are_never_more_than_there_may_be() {
+async fn the_limit_of_connections_is_kept() {
     let site = Site::start("latency = \"1ms\"").await;
     let pool = pool(3);
     let mut users = JoinSet::new();
@@ -127,10 +127,10 @@ async fn first_come_first_served() {
 }
 
 #[tokio::test]
-async fn whoever_gives_up_leaves_everything_to_the_others() {
+async fn a_user_that_gives_up_leaves_everything_to_the_others() {
     let site = Site::start("banner_delay = \"50ms\"").await;
     let pool = pool(1);
-    // The connection that it asked for goes to whoever comes next.
+    // The next user gets the connection that was opened for it.
     let impatient = pool.get_timeout(&site.server, Duration::from_millis(5)).await.unwrap_err();
     assert!(
         matches!(impatient, CheckoutError::Timeout { stage: CheckoutStage::Connect, source: None, .. }),
@@ -142,7 +142,7 @@ async fn whoever_gives_up_leaves_everything_to_the_others() {
 }
 
 #[tokio::test]
-async fn exhaustion_says_who_has_them() {
+async fn exhaustion_names_the_holders() {
     let site = Site::start("").await;
     let pool = builder().max_connections(1).leak_after(Duration::from_secs(60)).build().unwrap();
     let lent = pool.get(&site.server).await.unwrap();
@@ -169,8 +169,8 @@ async fn exhaustion_says_who_has_them() {
 }
 
 #[tokio::test]
-async fn what_it_was_that_took_too_long_is_told() {
-    // One client is greeted, and others wait for that.
+async fn a_timeout_names_the_step_that_took_too_long() {
+    // The server greets one client, and the others wait for the banner.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
@@ -188,17 +188,17 @@ async fn what_it_was_that_took_too_long_is_told() {
     let pool = builder().max_connections(3).build().unwrap();
     let _lent = pool.get(&server).await.unwrap();
     let error = pool.get_timeout(&server, moment).await.unwrap_err();
-    assert!(matches!(error, CheckoutError::Timeout { stage: CheckoutStage::Connect, .. }), "{error:?}");
-    // One is lent and one on its way, which are all that there may be.
+    assert!(matches!(error, CheckoutError::Timeout { stage: Stage::Connect, .. }), "{error:?}");
+    // One is lent and one is being opened, which is the maximum.
     pool.resize(2);
     let error = pool.get_timeout(&server, moment).await.unwrap_err();
     let CheckoutError::Exhausted(exhausted) = &error else { panic!("{error:?}") };
     assert_eq!((exhausted.active, exhausted.connecting), (1, 1));
-    // The one that is on its way is all that there may be, and nobody has it.
+    // The one that is being opened is the maximum, and none is lent.
     let small = builder().max_connections(1).build().unwrap();
     let error = small.get_timeout(&server, moment).await.unwrap_err();
-    assert!(matches!(error, CheckoutError::Timeout { stage: CheckoutStage::Connect, .. }), "{error:?}");
-    // None is lent and none on its way: another server has all that there may be.
+    assert!(matches!(error, CheckoutError::Timeout { stage: Stage::Connect, .. }), "{error:?}");
+    // None is lent or being opened: another server has the maximum.
     let [has, wants] = [Site::start("").await, Site::start("").await];
     let pool = builder().max_total_connections(1).build().unwrap();
     let _lent = pool.get(&has.server).await.unwrap();
@@ -207,7 +207,7 @@ async fn what_it_was_that_took_too_long_is_told() {
 }
 
 #[tokio::test]
-async fn a_slot_that_has_become_free_is_filled_at_once() {
+async fn a_free_slot_is_filled_at_once() {
     let [site, other, third] = [Site::start("").await, Site::start("").await, Site::start("").await];
     let pool = builder().max_connections(1).max_total_connections(1).build().unwrap();
     let began = Instant::now();
@@ -218,14 +218,14 @@ async fn a_slot_that_has_become_free_is_filled_at_once() {
             lent.quit().await.unwrap();
             drop(lent);
         });
-        // And by those who wait for other servers, one after the other.
+        // Users that wait for other servers get slots one after the other.
         let wait_for = async |site: &Site| drop(pool.get(&site.server).await.unwrap());
         tokio::join!(wait_for(&other), wait_for(&third), async {
             until("in line", || pool.status().waiting == 2).await;
             drop(next);
         });
     }
-    // Waiting for the maintenance to look would be a second each.
+    // Waiting for the maintenance would take a second each.
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
@@ -245,7 +245,7 @@ async fn connections_are_not_shared_across_keys() {
     assert!(pool.get(site.server.as_str()).await.unwrap().is_reused());
     assert_eq!(pool.status().servers.len(), 5);
     assert!(pool.try_get(&plain).is_some() && pool.try_get(&site.server).is_some());
-    // As another text, another.
+    // With another text it is another server.
     let elsewhere = Site::start("").await;
     assert!(!pool.get(elsewhere.server.as_str()).await.unwrap().is_reused());
     assert_eq!((elsewhere.stats().connections, site.stats().connections), (1, 5));
@@ -256,7 +256,7 @@ async fn the_limit_over_all_servers_takes_idle_ones_from_others() {
     let [one, two] = [Site::start("").await, Site::start("").await];
     let pool = builder().max_connections(2).max_total_connections(2).build().unwrap();
     let pair = [pool.get(&one.server).await.unwrap(), pool.get(&one.server).await.unwrap()];
-    // All are lent: whoever wants another has to wait for one of them.
+    // All are lent, so the next user waits for one of them.
     let waiting = {
         let (pool, server) = (pool.clone(), two.server.clone());
         tokio::spawn(async move { pool.get(&server).await.map(|connection| connection.is_reused()) })
@@ -264,7 +264,7 @@ async fn the_limit_over_all_servers_takes_idle_ones_from_others() {
     until("in line", || pool.status().waiting == 1).await;
     drop(pair);
     assert!(!waiting.await.unwrap().unwrap());
-    // Idle ones give way at once.
+    // Idle connections are closed at once.
     assert!(pool.get(&two.server).await.is_ok());
     until("goodbye", || one.stats().open <= 1).await;
     let three = Site::start("").await;
@@ -273,8 +273,8 @@ async fn the_limit_over_all_servers_takes_idle_ones_from_others() {
 }
 
 #[tokio::test]
-async fn failures_to_connect_are_told_as_what_they_are() {
-    // A port that nobody listens on.
+async fn failures_to_connect_name_their_cause() {
+    // No process listens on this port.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = listener.local_addr().unwrap().to_string();
     drop(listener);
@@ -284,7 +284,7 @@ async fn failures_to_connect_are_told_as_what_they_are() {
     let CheckoutError::Connect { source, .. } = &error else { panic!("{error:?}") };
     assert_eq!((error.kind(), source.kind(), source.is_transient()), ("refused", "refused", true));
     assert!(!source.was_reached());
-    // Four attempts so far; after five the server is left alone.
+    // Four attempts were made so far. After five the breaker opens.
     let error = pool.get(&server).await.unwrap_err();
     assert!(matches!(error, CheckoutError::Connect { .. } | CheckoutError::CircuitOpen { .. }), "{error:?}");
     let error = pool.get(&server).await.unwrap_err();
@@ -294,7 +294,7 @@ async fn failures_to_connect_are_told_as_what_they_are() {
     let snapshot = pool.metrics().snapshot();
     let changes = BreakerState::ALL.map(|state| snapshot.server("127.0.0.1").unwrap().breaker_changes(state));
     assert_eq!(changes.iter().sum::<u64>(), 1, "{changes:?}");
-    // Once each: four, and the one that opened the breaker.
+    // Each failure counts once: four, and the one that opened the breaker.
     assert_eq!(snapshot.connections_failed()["refused"], 5);
 
     let error = pool.get("not a server").await.unwrap_err();
@@ -305,7 +305,7 @@ async fn failures_to_connect_are_told_as_what_they_are() {
 }
 
 #[tokio::test]
-async fn what_is_set_at_once_and_where_to_record_are_heeded() {
+async fn settings_and_the_metrics_of_the_caller_are_used() {
     let site = Site::start("").await;
     let metrics = Arc::new(Metrics::new());
     let mut config = Config::default();
@@ -315,15 +315,15 @@ async fn what_is_set_at_once_and_where_to_record_are_heeded() {
     let error = pool.get_timeout(&site.server, Duration::from_millis(20)).await.unwrap_err();
     let CheckoutError::Exhausted(exhausted) = &error else { panic!("{error:?}") };
     assert_eq!(exhausted.max, 1);
-    assert!(!error.to_string().contains("the longest"), "nobody took note of who has it: {error}");
+    assert!(!error.to_string().contains("the longest"), "the holder is not recorded: {error}");
     assert_eq!(metrics.snapshot().connections_opened(), 1);
-    // What a program prints of them while it is being looked into.
-    assert!(format!("{pool:?}").contains("status: PoolStatus"), "{pool:?}");
+    // A program prints this while its author looks for a fault.
+    assert!(format!("{pool:?}").contains("status: Status"), "{pool:?}");
     assert!(format!("{lent:?}").starts_with("PooledConnection(Connection"), "{lent:?}");
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_is_a_timeout_of_connecting() {
+async fn a_silent_server_is_a_timeout_of_connecting() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = listener.local_addr().unwrap().to_string();
     let pool = builder().connection_timeout(Duration::from_millis(20)).max_retries(0).build().unwrap();
@@ -333,7 +333,7 @@ async fn a_server_that_says_nothing_is_a_timeout_of_connecting() {
 }
 
 #[tokio::test]
-async fn what_the_server_refuses_for_good_is_not_tried_again() {
+async fn a_permanent_refusal_is_not_retried() {
     let site = Site::start("faults = [{ at = \"connect\", does = { reply = \"554 5.7.1 no\" } }]").await;
     let pool = pool(2);
     let error = pool.get(&site.server).await.unwrap_err();
@@ -343,7 +343,7 @@ async fn what_the_server_refuses_for_good_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn a_closed_pool_says_so_and_says_goodbye() {
+async fn a_closed_pool_is_an_error_and_sends_quit() {
     let site = Site::start("").await;
     let pool = pool(2);
     let lent = pool.get(&site.server).await.unwrap();
@@ -374,7 +374,7 @@ async fn a_closed_pool_says_so_and_says_goodbye() {
 }
 
 #[tokio::test]
-async fn closing_has_a_deadline_and_a_dropped_pool_closes_what_is_idle() {
+async fn closing_has_a_deadline_and_a_dropped_pool_closes_idle_connections() {
     let site = Site::start("").await;
     let pool = pool(2);
     let lent = pool.get(&site.server).await.unwrap();
@@ -393,7 +393,7 @@ async fn closing_has_a_deadline_and_a_dropped_pool_closes_what_is_idle() {
 }
 
 #[tokio::test]
-async fn resizing_lets_more_in_and_closes_what_is_too_much() {
+async fn resizing_raises_and_lowers_the_limit() {
     let site = Site::start("").await;
     let pool = pool(1);
     let first = pool.get(&site.server).await.unwrap();
@@ -411,14 +411,14 @@ async fn resizing_lets_more_in_and_closes_what_is_too_much() {
         || pool.metrics().snapshot().server("127.0.0.1").unwrap().connections_closed.get("surplus").copied();
     until("closed", || gone() == Some(2)).await;
     assert_eq!((pool.status().idle, pool.status().active, site.stats().open), (1, 0, 1));
-    // Those that went were counted once, and there may still be one.
+    // The closed connections were counted once, and one may still be open.
     let lent = pool.get(&site.server).await.unwrap();
     pool.get_timeout(&site.server, Duration::from_millis(20)).await.unwrap_err();
     assert!(lent.is_reused() && site.stats().open == 1);
 }
 
 #[test]
-fn what_is_lent_and_waited_for_can_be_sent_to_other_threads() {
+fn connections_and_waiting_users_can_be_sent_to_other_threads() {
     fn is_send<T: Send>(_: T) {}
     let pool: Pool = pool(1);
     is_send(pool.get("smtp.example.com"));

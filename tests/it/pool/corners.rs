@@ -1,5 +1,5 @@
-//! Where two things come together: a limit and a silence, a closing and a connecting, a server that starves and others
-//! that have plenty.
+//! Cases where two things happen together: a limit and a silence, a close and a connect, a server without a slot while
+//! others have many.
 
 use std::{
     sync::{
@@ -23,7 +23,7 @@ use super::{Site, builder, pass, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Says yes to everything, after a banner.
+/// Sends a banner, and then accepts every command.
 async fn agree(mut socket: TcpStream, banner: &str) -> std::io::Result<()> {
     socket.write_all(banner.as_bytes()).await?;
     let mut command = [0; 512];
@@ -35,7 +35,7 @@ async fn agree(mut socket: TcpStream, banner: &str) -> std::io::Result<()> {
 
 #[tokio::test(start_paused = true)]
 async fn closing_waits_for_no_connect() {
-    // A port where nobody ever says anything.
+    // This port accepts connections, but stays silent.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = listener.local_addr().unwrap().to_string();
     let pool = builder().connection_timeout(30 * SECOND).build().unwrap();
@@ -68,14 +68,14 @@ async fn a_check_that_is_dropped_does_not_fail_those_who_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_while_others_have_connections_is_not_repeated_in_a_rush() {
+async fn a_refused_extra_connection_is_not_retried_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = listener.local_addr().unwrap().to_string();
     let connects = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&connects);
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            // One client, and no more.
+            // The server accepts one client.
             let first = counted.fetch_add(1, Ordering::SeqCst) == 0;
             tokio::spawn(agree(socket, if first { "220 mx\r\n" } else { "554 5.7.1 one is enough\r\n" }));
         }
@@ -84,15 +84,15 @@ async fn a_refusal_while_others_have_connections_is_not_repeated_in_a_rush() {
     let lent = pool.get(&server).await.unwrap();
     pool.get_timeout(&server, 10 * SECOND).await.unwrap_err();
     let connects = connects.load(Ordering::SeqCst);
-    // The maintenance looks each second whether somebody waits.
+    // The maintenance checks each second whether a user waits.
     assert!((4..=12).contains(&connects), "{connects} connects in 10 s");
-    // Who waits gets what is given back all the same.
+    // A waiting user still gets a connection that is returned.
     let (waiting, ()) = tokio::join!(pool.get(&server), async { drop(lent) });
     assert!(waiting.unwrap().is_reused());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_out_of_step_from_the_first_is_not_besieged() {
+async fn a_server_that_is_always_out_of_step_is_not_retried_without_pause() {
     for fault in ["extra_reply", "truncate"] {
         let site = Site::start(&format!("faults = [{{ at = \"ehlo\", does = \"{fault}\" }}]")).await;
         let pool = builder().breaker_failures(0).build().unwrap();
@@ -100,7 +100,7 @@ async fn a_server_that_is_out_of_step_from_the_first_is_not_besieged() {
         let connects = site.stats().connections;
         assert!((1..=12).contains(&connects), "{fault}: {connects} connects in 10 s");
     }
-    // Closed just behind the greeting, as may be seen only when the connection is to be lent.
+    // The server closes behind the greeting, which may be seen only at the next checkout.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = listener.local_addr().unwrap().to_string();
     let connects = Arc::new(AtomicUsize::new(0));
@@ -127,7 +127,7 @@ async fn no_more_is_taken_from_other_servers_than_is_needed() {
     for _ in 0..6 {
         all.push(pool.get(&rich.server).await.unwrap());
     }
-    // Half are idle, half come back while the other server waits.
+    // Half of them are idle, and half are returned while the other server waits.
     drop(all.split_off(3));
     let (lent, ()) = tokio::join!(pool.get(&poor.server), async {
         tokio::task::yield_now().await;
@@ -141,7 +141,7 @@ async fn no_more_is_taken_from_other_servers_than_is_needed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn asking_an_idle_connection_takes_no_longer_than_one_is_ready_to_wait() {
+async fn the_check_of_an_idle_connection_keeps_the_deadline_of_its_user() {
     let site = Site::start("idle_timeout = \"100h\"\nfaults = [{ at = \"noop\", does = \"silence\" }]").await;
     let pool = builder().noop_after(60 * SECOND).connection_timeout(30 * SECOND).build().unwrap();
     let lent = [pool.get(&site.server).await.unwrap(), pool.get(&site.server).await.unwrap()];
@@ -158,7 +158,7 @@ async fn asking_an_idle_connection_takes_no_longer_than_one_is_ready_to_wait() {
 async fn one_stale_connection_after_another_costs_the_user_nothing() {
     let site = Site::start("faults = [{ at = \"mail\", nth = 2, does = \"eof\" }]").await;
     let pool = builder().server(Key::parse(&site.server).unwrap()).build().unwrap();
-    // Three that have been used once each.
+    // Three connections have been used once each.
     let questions = || pool.verify_email("ann@good.test");
     let (one, two, three) = tokio::join!(questions(), questions(), questions());
     assert!([one, two, three].into_iter().all(|answer| answer.unwrap().is_accepted()));
@@ -168,7 +168,7 @@ async fn one_stale_connection_after_another_costs_the_user_nothing() {
 }
 
 #[tokio::test]
-async fn there_is_no_limit_to_patience() {
+async fn a_timeout_may_be_infinite() {
     let site = Site::start("").await;
     let never = Duration::MAX;
     let pool = builder()
@@ -197,7 +197,7 @@ async fn there_is_no_limit_to_patience() {
     assert!(pool.close(never).await);
 }
 
-/// A pool outlives the runtime that its connections were opened in: nothing of it stays behind.
+/// Checks that a pool can outlive the runtime of its connections, and keeps nothing of them.
 #[test]
 fn a_runtime_that_ends_leaves_nothing_behind() {
     let servers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -210,7 +210,7 @@ fn a_runtime_that_ends_leaves_nothing_behind() {
         one
     });
     drop(runtime);
-    // The other one is found to be of no use, or found to be gone when it is used.
+    // The other connection is found unusable, or found closed when it is used.
     servers.block_on(async {
         let connection = pool.get(&site.server).await.unwrap();
         drop(connection);

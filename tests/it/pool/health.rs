@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use super::{Site, builder, pass, pool, until};
 
 #[tokio::test]
-async fn idle_connections_are_asked_and_missing_ones_opened() {
+async fn idle_connections_are_checked_and_missing_ones_opened() {
     let site = Site::start("").await;
     let pool = pool(1);
     let lent = pool.get(&site.server).await.unwrap();
@@ -22,7 +22,7 @@ async fn idle_connections_are_asked_and_missing_ones_opened() {
     let [idle] = &pool.check_health().await[..] else { panic!("one server") };
     assert_eq!((idle.outcome.clone().unwrap(), site.stats().commands), (Checked::Idle, before + 1));
     assert!(idle.to_string().starts_with(&format!("{}: ok in ", site.server)), "{idle}");
-    // Nobody holds NOOPs against us.
+    // The server does not count NOOPs as errors.
     for _ in 0..40 {
         pool.check_health().await;
     }
@@ -35,7 +35,7 @@ async fn idle_connections_are_asked_and_missing_ones_opened() {
 }
 
 #[tokio::test]
-async fn an_answer_that_ends_the_session_is_none() {
+async fn an_answer_that_ends_the_session_is_a_failure() {
     let mixed = "{ reply = \"250-ok\\r\\n502 no\" }";
     for fault in ["{ reply = \"421 4.3.2 closing\" }", "\"extra_reply\"", "\"eof\"", mixed] {
         let site = Site::start(&format!("faults = [{{ at = \"noop\", does = {fault} }}]")).await;
@@ -58,7 +58,7 @@ async fn a_check_under_way_is_abandoned_when_they_are_stopped() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_away_is_found_out_and_found_again() {
+async fn a_server_that_stops_and_returns_is_detected() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     drop(listener);
@@ -81,14 +81,14 @@ async fn a_server_that_is_away_is_found_out_and_found_again() {
     let looks =
         |pool: &Pool, result| pool.metrics().snapshot().server("127.0.0.1").unwrap().health_checks(result);
     assert_eq!((looks(&pool, HealthResult::Unreachable), looks(&pool, HealthResult::Unhealthy)), (1, 0));
-    // It is there, and not as it should be.
+    // It answers, but with an error.
     let ill = Site::start("faults = [{ at = \"connect\", does = { reply = \"554 5.7.1 no\" } }]").await;
     let other = builder().max_retries(0).build().unwrap();
     other.get(&ill.server).await.unwrap_err();
     other.check_health().await;
     assert_eq!((looks(&other, HealthResult::Unreachable), looks(&other, HealthResult::Unhealthy)), (0, 1));
 
-    // The same address, alive: the next check closes the breaker.
+    // The same address answers again: the next check closes the breaker.
     let world = format!("[[host]]\nname = \"mx\"\nlisten = \"{address}\"");
     let world = smtp_pool::sandbox::World::from_toml(&world).unwrap();
     let _sandbox = smtp_pool::sandbox::Sandbox::start(world).await.unwrap();

@@ -1,4 +1,4 @@
-//! How long connections live, and how many of them.
+//! How long connections live, and how many stay open.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use smtp_pool::proto::Command;
 use super::{Site, builder, pass, until};
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// The server's own limit does not come into it.
-const PATIENT: &str = "idle_timeout = \"100h\"";
+/// The limit of the server is so long that it does not matter.
+const LONG_SERVER_LIMIT: &str = "idle_timeout = \"100h\"";
 
 #[tokio::test]
-async fn what_is_too_old_is_not_lent_and_is_told_goodbye() {
-    let site = Site::start(PATIENT).await;
+async fn a_connection_past_its_lifetime_is_not_lent_and_gets_quit() {
+    let site = Site::start(LONG_SERVER_LIMIT).await;
     let pool = builder().max_lifetime(10 * MINUTE).noop_after(100 * MINUTE).build().unwrap();
     drop(pool.get(&site.server).await.unwrap());
     pass(8 * MINUTE).await;
@@ -27,8 +27,8 @@ async fn what_is_too_old_is_not_lent_and_is_told_goodbye() {
 
 #[tokio::test]
 async fn lifetimes_differ() {
-    let site = Site::start(PATIENT).await;
-    // So many that half of them are hardly ever all or none.
+    let site = Site::start(LONG_SERVER_LIMIT).await;
+    // There are so many that hardly ever all or none expire.
     let pool = builder()
         .max_connections(30)
         .max_lifetime(100 * MINUTE)
@@ -53,8 +53,8 @@ async fn lifetimes_differ() {
 }
 
 #[tokio::test]
-async fn a_connection_that_was_idle_for_long_is_asked_first() {
-    let site = Site::start(PATIENT).await;
+async fn a_connection_that_was_idle_for_long_is_checked_first() {
+    let site = Site::start(LONG_SERVER_LIMIT).await;
     let pool = builder().noop_after(MINUTE).build().unwrap();
     drop(pool.get(&site.server).await.unwrap());
     let before = site.stats().commands;
@@ -66,8 +66,9 @@ async fn a_connection_that_was_idle_for_long_is_asked_first() {
 }
 
 #[tokio::test]
-async fn what_does_not_answer_is_replaced() {
-    let site = Site::start(&format!("{PATIENT}\nfaults = [{{ at = \"noop\", does = \"eof\" }}]")).await;
+async fn a_connection_without_an_answer_is_replaced() {
+    let site =
+        Site::start(&format!("{LONG_SERVER_LIMIT}\nfaults = [{{ at = \"noop\", does = \"eof\" }}]")).await;
     let pool = builder().noop_after(MINUTE).build().unwrap();
     drop(pool.get(&site.server).await.unwrap());
     pass(2 * MINUTE).await;
@@ -76,13 +77,13 @@ async fn what_does_not_answer_is_replaced() {
 }
 
 #[tokio::test]
-async fn more_than_was_needed_goes_even_if_all_take_turns() {
-    let site = Site::start(PATIENT).await;
+async fn unneeded_connections_close_even_if_all_are_used_by_turns() {
+    let site = Site::start(LONG_SERVER_LIMIT).await;
     let pool = builder().idle_timeout(4 * MINUTE).cleanup_interval(MINUTE).build().unwrap();
     let burst = [pool.get(&site.server).await.unwrap(), pool.get(&site.server).await.unwrap()];
     let third = pool.get(&site.server).await.unwrap();
     drop((burst, third));
-    // One is needed now and then; all three take turns at it.
+    // One is needed now and then, and all three are used by turns.
     for _ in 0..10 {
         drop(pool.get(&site.server).await.unwrap());
         pass(MINUTE).await;
@@ -92,7 +93,7 @@ async fn more_than_was_needed_goes_even_if_all_take_turns() {
 
 #[tokio::test]
 async fn min_idle_is_kept_open() {
-    let site = Site::start(PATIENT).await;
+    let site = Site::start(LONG_SERVER_LIMIT).await;
     let pool = builder().min_idle(2).cleanup_interval(MINUTE).idle_timeout(MINUTE).build().unwrap();
     drop(pool.get(&site.server).await.unwrap());
     until("filled up", || pool.status().idle == 2).await;
@@ -101,7 +102,7 @@ async fn min_idle_is_kept_open() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_left_alone_is_not_asked_for_idle_ones_either() {
+async fn no_idle_connections_are_opened_while_the_breaker_is_open() {
     let site = Site::start("faults = [{ at = \"connect\", does = { reply = \"421 4.3.2 not now\" } }]").await;
     let pool =
         builder().min_idle(2).max_retries(0).breaker_failures(1).breaker_pause(10 * MINUTE).build().unwrap();
@@ -113,7 +114,7 @@ async fn a_server_that_is_left_alone_is_not_asked_for_idle_ones_either() {
 }
 
 #[tokio::test]
-async fn what_the_server_has_closed_is_cleared_away_when_that_is_due() {
+async fn connections_closed_by_the_server_are_removed_by_the_maintenance() {
     let site = Site::start("idle_timeout = \"20ms\"").await;
     let pool = builder().cleanup_interval(10 * MINUTE).build().unwrap();
     for round in 1..=2 {
@@ -132,8 +133,8 @@ async fn what_the_server_has_closed_is_cleared_away_when_that_is_due() {
 }
 
 #[tokio::test]
-async fn a_server_that_nobody_asks_for_is_forgotten() {
-    let site = Site::start(PATIENT).await;
+async fn an_unused_server_is_forgotten() {
+    let site = Site::start(LONG_SERVER_LIMIT).await;
     let pool =
         builder().idle_timeout(MINUTE).cleanup_interval(MINUTE).server_ttl(10 * MINUTE).build().unwrap();
     drop(pool.get(&site.server).await.unwrap());
@@ -145,7 +146,7 @@ async fn a_server_that_nobody_asks_for_is_forgotten() {
         pass(MINUTE).await;
     }
     assert_eq!(pool.status().servers.len(), 0);
-    // And found again.
+    // The server is known again.
     assert!(pool.get(&site.server).await.unwrap().command(&Command::Noop).await.is_ok());
 }
 
@@ -162,7 +163,7 @@ fn a_connection_outlives_its_pool_and_its_runtime() {
     drop(pool);
     drop(runtime);
     drop(lent);
-    // Nothing holds on to it: its pool is not asked for sizes any more.
+    // The metrics hold no reference to the pool any more.
     let seen = metrics.snapshot();
     let seen = seen.server("127.0.0.1").unwrap();
     assert_eq!((seen.sizes, seen.connections_closed["pool_closed"]), (None, 1));

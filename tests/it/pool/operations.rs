@@ -20,7 +20,7 @@ fn mailbox(text: &str) -> Mailbox {
 }
 
 #[tokio::test]
-async fn a_question_leaves_the_connection_as_it_was() {
+async fn verifying_leaves_the_connection_as_it_was() {
     for host in ["", "without = [\"PIPELINING\"]", "helo_only = true"] {
         let site = Site::start(host).await;
         let pool = builder().server(Key::parse(&site.server).unwrap()).build().unwrap();
@@ -45,7 +45,7 @@ async fn a_refusal_of_mail_is_no_answer_about_the_mailbox() {
 }
 
 #[tokio::test]
-async fn a_message_reaches_those_whom_the_server_takes() {
+async fn a_message_reaches_the_accepted_recipients() {
     let site = Site::start("").await;
     let pool = builder().server(Key::parse(&site.server).unwrap()).build().unwrap();
     let envelope = Envelope {
@@ -61,7 +61,7 @@ async fn a_message_reaches_those_whom_the_server_takes() {
         assert_eq!(codes, [550, 250]);
         assert_eq!((site.stats().messages, site.stats().message_octets), (sent, sent * message.len() as u64));
     }
-    // Nobody to send to, and the connection stays.
+    // Without a recipient the connection stays open.
     let envelope = Envelope { from: ReversePath::Null, to: vec![mailbox("nobody@good.test")] };
     assert_eq!(pool.send(&envelope, message).await.recipients[0].1.as_ref().unwrap().code(), 550);
     assert_eq!((site.stats().messages, site.stats().connections, pool.status().idle), (3, 1, 1));
@@ -69,7 +69,7 @@ async fn a_message_reaches_those_whom_the_server_takes() {
     assert_eq!(site.stats().transactions, 4);
 }
 
-/// A server with these extensions that takes a message, and what was said to it in MAIL.
+/// Sends a message to a server with these extensions, and returns the parameters of MAIL.
 async fn told_in_mail(extensions: &str, from: &str, message: &[u8]) -> Vec<String> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = listener.local_addr().unwrap().to_string();
@@ -109,7 +109,7 @@ async fn told_in_mail(extensions: &str, from: &str, message: &[u8]) -> Vec<Strin
 }
 
 #[tokio::test]
-async fn a_server_is_told_of_a_message_what_it_offers_to_listen_to() {
+async fn mail_has_the_parameters_that_the_server_offers() {
     let all = "250-SIZE\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n";
     let (ascii, latin) = (&b"Subject: a\r\n\r\n"[..], "Subject: \u{e4}\r\n\r\n".as_bytes());
     let none: [&str; 0] = [];
@@ -132,7 +132,7 @@ async fn a_message_that_may_have_arrived_is_not_sent_twice() {
     assert_eq!(site.stats().connections, 1);
 }
 
-/// Knows the server of each domain, and none for others.
+/// Knows the server of each domain in the table, and no other.
 struct Table([(&'static str, Key); 2]);
 
 impl Route for Table {
@@ -160,15 +160,15 @@ async fn a_route_leads_each_recipient_to_a_server() {
     assert!(refused.1.as_ref().unwrap().code() >= 500);
     assert!(matches!(**lost.1.as_ref().unwrap_err(), OperationError::Route { .. }), "{lost:?}");
     assert_eq!((one.stats().messages, two.stats().messages), (1, 0));
-    // What was set by name goes before it.
+    // A route set by name has precedence.
     let pool = builder().route(Table([("good.test", second.clone()), ("other.test", second)]));
     let pool = pool.server(Key::parse(&one.server).unwrap()).build().unwrap();
     assert!(pool.verify_email("ann@good.test").await.unwrap().is_accepted());
 }
 
 #[tokio::test]
-async fn who_meets_none_but_stale_connections_is_told_in_the_end() {
-    // A connection is good for one command, which somebody else is always quicker to give.
+async fn meeting_only_stale_connections_is_an_error_in_the_end() {
+    // A connection lasts for one command, which another user always sends first.
     let site = Site::start("faults = [{ at = \"mail\", does = \"eof\" }]").await;
     let pool = builder().max_connections(1).server(Key::parse(&site.server).unwrap()).build().unwrap();
     let quicker = || {
@@ -188,7 +188,7 @@ async fn who_meets_none_but_stale_connections_is_told_in_the_end() {
             pool.verify_email("ann@good.test").await
         } => assert!(matches!(asked.unwrap_err(), OperationError::Session { .. })),
     }
-    // As often as there may be connections, and then no more.
+    // It is tried once for each connection of the limit, and not more.
     assert_eq!(pool.metrics().snapshot().server("127.0.0.1").unwrap().retries, 1);
 }
 
@@ -200,7 +200,7 @@ async fn without_a_server_there_has_to_be_a_route() {
     assert!(matches!(pool.verify_email("ann").await.unwrap_err(), OperationError::Address(_)));
 }
 
-/// A reply whose lines carry different codes.
+/// A reply whose lines have different codes.
 const MIXED: &str = "does = { reply = \"250-yes\\r\\n550 no\" }";
 
 fn is_ambiguous(error: &OperationError) -> bool {
@@ -227,7 +227,7 @@ async fn a_reply_of_two_codes_is_no_delivery_and_no_refusal() {
         to: vec![mailbox("ann@good.test"), mailbox("postmaster@good.test")],
     };
     for (at, outcomes, messages) in [
-        // The others get the message all the same.
+        // The other recipients still get the message.
         ("at = \"rcpt\", to = \"ann\"", [None, Some(250)], 1),
         ("at = \"rcpt\", to = \"postmaster\"", [Some(250), None], 1),
         ("at = \"rcpt\"", [None, None], 0),

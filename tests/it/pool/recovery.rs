@@ -1,4 +1,4 @@
-//! What becomes of a pool when connections and servers go away, and come back.
+//! A pool while connections and servers fail and come back.
 
 use std::time::Duration;
 
@@ -31,8 +31,8 @@ async fn connections_that_the_server_closed_while_idle_are_not_lent() {
 }
 
 #[tokio::test]
-async fn a_stale_connection_costs_its_user_nothing() {
-    // The second transaction on a connection is where the server turns out to be gone.
+async fn a_stale_connection_is_replaced_without_an_error() {
+    // The second transaction finds that the server has closed the connection.
     let site = Site::start("faults = [{ at = \"mail\", nth = 2, does = \"eof\" }]").await;
     let pool = builder().server(Key::parse(&site.server).unwrap()).build().unwrap();
     for _ in 0..3 {
@@ -42,7 +42,7 @@ async fn a_stale_connection_costs_its_user_nothing() {
     assert_eq!(pool.metrics().snapshot().server("127.0.0.1").unwrap().retries, 2);
 }
 
-/// A pool that speaks TLS and knows the certificate of the site.
+/// Returns a pool that uses TLS and knows the certificate of the site.
 fn trusting(site: &Site) -> Pool {
     let trusting =
         TlsConfig::for_policy(TlsPolicy::Required).add_root_der(site.sandbox.certificate_der().to_vec());
@@ -108,7 +108,7 @@ impl Mortal {
     }
 }
 
-/// Says yes to everything, as long as it lives.
+/// Accepts every command until it is killed.
 async fn serve(listener: TcpListener) {
     let mut sessions = tokio::task::JoinSet::new();
     loop {
@@ -143,7 +143,7 @@ async fn a_server_that_comes_back_is_used_again_without_help() {
     let mut errors = Vec::new();
     while errors.len() < 5 {
         match use_it(&server.address).await {
-            // What was stale is seen at the latest when it is used.
+            // A stale connection is detected at the latest when it is used.
             Ok(answered) => assert!(!answered, "nobody is there"),
             Err(error) => errors.push(error),
         }
@@ -155,13 +155,13 @@ async fn a_server_that_comes_back_is_used_again_without_help() {
     while !matches!(use_it(&server.address).await, Ok(true)) {
         tokio::task::yield_now().await;
     }
-    // The pause has doubled a few times at most, while the server was away.
+    // The pause has doubled a few times at most while the server was down.
     assert!(resumed.elapsed() < Duration::from_secs(2), "{:?}", resumed.elapsed());
     assert!(pool.health().ready);
 }
 
 #[tokio::test]
-async fn connecting_is_tried_again_so_often_and_only_while_somebody_waits() {
+async fn connecting_is_retried_only_while_a_user_waits() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nobody = listener.local_addr().unwrap().to_string();
     drop(listener);
@@ -170,7 +170,7 @@ async fn connecting_is_tried_again_so_often_and_only_while_somebody_waits() {
     let pool = impatient().backoff(Duration::from_millis(1)).build().unwrap();
     pool.get(&nobody).await.unwrap_err();
     assert_eq!(tried(&pool), 3);
-    // Whoever waits gives up before the second attempt.
+    // The user gives up before the second attempt.
     let pool = impatient().backoff(Duration::from_millis(600)).build().unwrap();
     pool.get_timeout(&nobody, Duration::from_millis(150)).await.unwrap_err();
     until("given up", || pool.status().connecting == 0).await;
@@ -178,7 +178,7 @@ async fn connecting_is_tried_again_so_often_and_only_while_somebody_waits() {
 }
 
 #[tokio::test]
-async fn who_waits_while_a_server_comes_back_is_served() {
+async fn a_user_that_waits_while_a_server_comes_back_is_served() {
     let mut server = Mortal::start().await;
     let pool =
         builder().backoff(Duration::from_millis(20)).max_retries(50).breaker_failures(0).build().unwrap();

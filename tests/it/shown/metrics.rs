@@ -1,4 +1,4 @@
-//! `--metrics`: who may read it, and how many may ask at once.
+//! `--metrics`: the warning about other machines, and the limit of connections.
 
 use std::{net::SocketAddr, process::Stdio};
 
@@ -23,7 +23,7 @@ impl Served {
         let mut command = command(&["verify", "--syntax-only", "--metrics", address]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let mut input = child.stdin.take().unwrap();
-        // It is served once the format of the list is known.
+        // The server starts once the format of the list is known.
         input.write_all(&b"ann@x.test\n".repeat(20_000)).await.unwrap();
         let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
         let line = said.next_line().await.unwrap().unwrap();
@@ -40,7 +40,7 @@ impl Served {
         answer
     }
 
-    /// Ends it, and gives what else it said.
+    /// Ends the run, and returns what else it wrote.
     async fn end(mut self) -> String {
         drop(self.input);
         let mut said = String::new();
@@ -65,7 +65,7 @@ async fn an_address_beyond_loopback_is_warned_of_once() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn those_who_do_not_finish_a_request_are_few_at_once() {
+async fn unfinished_requests_are_limited() {
     let served = Served::start("127.0.0.1:0").await;
     let mut open = Vec::new();
     for _ in 0..300 {
@@ -73,7 +73,7 @@ async fn those_who_do_not_finish_a_request_are_few_at_once() {
         stream.write_all(b"GET /metrics HTTP/1.1\r\nX: ").await.unwrap();
         open.push(stream);
     }
-    // Connections are accepted in their order, and so all are by now.
+    // Connections are accepted in their order, so all are accepted by now.
     let answer = served.ask(b"GET /health HTTP/1.1\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     let folder = format!("/proc/{}/fd", served.child.id().unwrap());
@@ -85,7 +85,7 @@ async fn those_who_do_not_finish_a_request_are_few_at_once() {
 #[tokio::test]
 async fn a_header_without_end_is_refused() {
     let served = Served::start("127.0.0.1:0").await;
-    // Just as long as it may be, so that nothing is left unread and the answer arrives.
+    // The header has exactly the maximum size, so that nothing is left unread and the answer arrives.
     let request = [b"GET /metrics HTTP/1.1\r\nX: ".to_vec(), vec![b'x'; 8 * 1024 - 26]].concat();
     assert_eq!(request.len(), 8 * 1024);
     let answer = served.ask(&request).await;

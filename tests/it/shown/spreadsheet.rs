@@ -1,4 +1,4 @@
-//! CSV, as a spreadsheet reads it: no cell that a server wrote is a formula there.
+//! CSV in a spreadsheet: no cell with text from a server is a formula.
 
 use std::{collections::HashMap, fmt::Write as _, fs};
 
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::{file, run, str_of};
 
-/// Replies that a spreadsheet runs: at once, behind what it passes over, or where it takes `;` for a separator.
+/// Replies that a spreadsheet runs: at once, behind skipped characters, or split at `;`.
 const FORMULAS: [&str; 12] = [
     "=cmd|' /C calc'!A0",
     "+1+1",
@@ -22,11 +22,11 @@ const FORMULAS: [&str; 12] = [
     "no such user;=cmd|' /C calc'!A0",
     "no such user\t+1; \"-1\"",
 ];
-/// Replies that are none.
+/// Replies that a spreadsheet does not run.
 const HARMLESS: [&str; 4] =
     ["User unknown; try a-b=c", "'no' is no name", "5+5 - no such user", "no, =such user"];
 
-/// Whether a spreadsheet runs the cell, or a part of it if it splits it.
+/// Returns whether a spreadsheet runs the cell, or a part of it when it splits the cell.
 fn runs(cell: &str) -> bool {
     let passed_over =
         |c: char| c.is_whitespace() || c.is_control() || matches!(c, '\u{feff}' | '\u{200b}' | '"');
@@ -35,7 +35,7 @@ fn runs(cell: &str) -> bool {
     })
 }
 
-/// A host and a domain for each reply.
+/// Returns a host and a domain for each reply.
 fn world(code: &str) -> String {
     let mut toml = String::new();
     for (n, reply) in FORMULAS.iter().chain(&HARMLESS).enumerate() {
@@ -49,7 +49,7 @@ fn world(code: &str) -> String {
     toml
 }
 
-/// A list with an address at each domain.
+/// Returns a list with an address at each domain.
 fn list(local: &str, column: &str, cell: &str) -> String {
     let mut list = format!("email,{column}\n");
     for n in 0..FORMULAS.len() + HARMLESS.len() {
@@ -84,7 +84,7 @@ async fn no_reply_is_run() {
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
-        // What was asked again is read from the job.
+        // The second output is read from the job.
         let again = dir.path().join("again.csv");
         let args = ["job", "export", str_of(&out), "-o", str_of(&again)];
         assert_eq!(run(&[&args[..], &vocab].concat()).await.code, Some(0));
@@ -93,7 +93,7 @@ async fn no_reply_is_run() {
         assert_eq!((rows.len(), records.len()), (16, 16));
         for ((row, record), said) in rows.iter().zip(&records).zip(FORMULAS.iter().chain(&HARMLESS)) {
             let (cell, exact) = (&row[column], record.pointer(pointer).unwrap().as_str().unwrap());
-            // JSON has the words of the server.
+            // JSON has the exact text of the server.
             assert_eq!(exact, *said);
             assert!(!runs(cell), "{cell:?}");
             match HARMLESS.contains(said) {
@@ -103,13 +103,13 @@ async fn no_reply_is_run() {
         }
         assert_eq!(rows[0][column], "'=cmd|' /C calc'!A0");
         assert_eq!(rows[10][column], "no such user;'=cmd|' /C calc'!A0");
-        // One more than there was, so that there is one way back.
+        // There is one `'` more than before, so that removing one restores the text.
         assert_eq!(rows[8][column], "''=1");
     }
 }
 
 #[tokio::test]
-async fn cells_of_the_list_are_as_they_were_unless_asked_for() {
+async fn cells_of_the_list_are_unchanged_without_the_option() {
     let dir = TempDir::new().unwrap();
     let list = file(&dir, "list.csv", &list("=u", "=note", "-5"));
     let world = file(&dir, "world.toml", &world("550 5.1.1"));
@@ -136,7 +136,7 @@ async fn cells_of_the_list_are_as_they_were_unless_asked_for() {
     assert_eq!(done.code, Some(0), "{}", done.err);
     let kept = |path| -> Vec<_> {
         let (_, mut rows) = cells(path);
-        // Asked again, it took another time.
+        // The second run took another time.
         rows.iter_mut()
             .for_each(|row| ["duration_ms", "checked_at"].iter().for_each(|name| drop(row.remove(*name))));
         rows
@@ -153,7 +153,7 @@ async fn cells_of_the_list_are_as_they_were_unless_asked_for() {
             assert!(!runs(cell), "{vocab}: {cell}");
         }
     }
-    // JSON is not for spreadsheets.
+    // A spreadsheet does not read JSON.
     let done = run(&["job", "results", str_of(&out), "--escape-formulas"]).await;
     assert_eq!(
         (&done.records()[3]["address"], &done.records()[3]["=note"]),
@@ -175,10 +175,10 @@ async fn rows_of_json_are_cells_too() {
 }
 
 #[tokio::test]
-async fn the_option_is_named_with_the_way_back() {
+async fn the_help_of_the_option_says_how_to_restore_the_text() {
     for command in [&["verify"][..], &["job", "results"], &["job", "export"]] {
         let help = run(&[command, &["--help"]].concat()).await.out;
         let option = help.split("--escape-formulas").nth(1).unwrap_or_default();
-        assert!(option.contains('\'') && option.contains("take"), "{command:?}: {help}");
+        assert!(option.contains('\'') && option.contains("remove"), "{command:?}: {help}");
     }
 }

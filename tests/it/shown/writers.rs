@@ -1,8 +1,8 @@
-//! Who writes to people, read from the sources: nobody but those who sanitise.
+//! Reads from the sources which files write to the terminal. Only those that escape may do so.
 
 use std::{fs, path::Path};
 
-/// What only the files named may do, and how else it is done.
+/// Calls that only the named files may make, and what other files use instead.
 const RULES: &[(&str, &[&str], &str)] = &[
     ("io::stdout()", &["terminal.rs", "output/destination.rs"], "`Terminal::out()`"),
     ("io::stderr()", &["terminal.rs"], "`Terminal::err()`"),
@@ -16,12 +16,12 @@ const RULES: &[(&str, &[&str], &str)] = &[
     (".display()", &[], "`FileName`"),
 ];
 
-/// Rules that a source breaks, apart from its comments and tests.
+/// Returns the rules that a source breaks, outside of its comments and tests.
 fn faults(file: &str, source: &str) -> Vec<String> {
     let code = source.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
     let mut faults = Vec::new();
     for line in code.filter(|line| !line.trim_start().starts_with("//")) {
-        // To ask whether it is a terminal writes nothing.
+        // Asking whether it is a terminal writes nothing.
         let line = line.replace("io::stdout().is_terminal()", "").replace("io::stderr().is_terminal()", "");
         for (what, allowed, instead) in RULES {
             if line.contains(what) && !allowed.contains(&file) {
@@ -46,7 +46,7 @@ fn each(folder: &Path, root: &Path, found: &mut Vec<String>, count: &mut usize) 
 }
 
 #[test]
-fn whatever_is_written_for_people_goes_through_the_terminal() {
+fn all_text_output_goes_through_the_terminal() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin/smtp-pool");
     let (mut found, mut count) = (Vec::new(), 0);
     each(&root, &root, &mut found, &mut count);
