@@ -1,19 +1,22 @@
-//! What the codec costs: replies decoded, commands encoded; no sockets, no runtime. Measured is CPU time.
+//! Measures the CPU time of the codec: decoding replies and encoding commands, without sockets or a runtime.
 //!
-//! | group | what is done to it |
+//! | group | work |
 //! |---|---|
-//! | `replies_one` | one reply of 69 octets arrives, and is decoded to code, enhanced code and text |
+//! | `replies_one` | one reply of 69 octets arrives and is decoded to code, enhanced code and text |
 //! | `replies_100` | a hundred of them arrive at once, as the answer to a pipelined flight |
 //! | `replies_dripped` | one of them arrives octet by octet |
-//! | `ehlo_200` | a reply of 200 lines arrives at once, and every line's text is looked at |
-//! | `ehlo_200_dripped` | the same octet by octet, which shows what is not linear |
+//! | `ehlo_200` | a reply of 200 lines arrives at once, and the text of every line is read |
+//! | `ehlo_200_dripped` | the same octet by octet, which shows work that is not linear |
 //! | `commands_100` | MAIL, 100 RCPT and RSET are encoded into one buffer |
 //!
-//! "Arrives" is a copy into a buffer, in place of a read; everybody pays it, the bound too. The bound of the replies is
-//! one memchr for each line end. That of the commands is copying the same octets from where they lie, line by line, as
-//! mailboxes lie about one by one; what a single memcpy of them all would take stands beside it. `smtp-pool` is replies
-//! that are lent, `smtp-pool, kept` those that share the buffer and can outlive it.
-//! The same with peers beside it: `cargo bench --manifest-path benches/peers/Cargo.toml --bench codec`.
+//! "Arrives" is a copy into a buffer, in place of a read. Every codec and every bound has this cost. The bound of the
+//! replies is one memchr for each line end.
+//!
+//! The bound of the commands copies the same octets line by line from separate allocations, as mailboxes are stored.
+//! Beside it stands a single memcpy of all octets.
+//!
+//! `smtp-pool` decodes borrowed replies. `smtp-pool, kept` decodes replies that share the buffer and can outlive it.
+//! For the peers, run `cargo bench --manifest-path benches/peers/Cargo.toml --bench codec`.
 
 #![expect(clippy::unwrap_used, reason = "in a benchmark a panic is the report")]
 
@@ -29,11 +32,11 @@ use self::cpu::CpuTime;
 #[path = "cpu/mod.rs"]
 pub(crate) mod cpu;
 
-/// A refusal as Postfix words it.
+/// A refusal in the words of Postfix.
 pub(crate) const REPLY: &[u8] = b"550 5.1.1 <user12@example.com>: Recipient address rejected: unknown\r\n";
-/// Replies in a pipelined flight, and recipients in a batch.
+/// The number of replies in a pipelined flight, and of recipients in a batch.
 pub(crate) const FLIGHT: usize = 100;
-/// Lines of the long reply to EHLO.
+/// The number of lines of the long reply to EHLO.
 pub(crate) const LINES: usize = 200;
 
 fn main() {
@@ -42,7 +45,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// The bounds and this crate, in groups that peers can join.
+/// Measures the bounds and this crate, in groups that peers can join.
 pub(crate) fn ours(criterion: &mut Criterion<CpuTime>) {
     for (name, octets, replies, step) in reply_groups() {
         let mut group = group(criterion, name, replies);
@@ -72,7 +75,7 @@ pub(crate) fn ours(criterion: &mut Criterion<CpuTime>) {
     group.bench_function("smtp-pool", |b| b.iter(|| encode(black_box(&commands), &mut out)));
 }
 
-/// Name, octets, replies in them, and how many octets arrive at once.
+/// Returns the groups: name, octets, number of replies, and how many octets arrive at once.
 pub(crate) fn reply_groups() -> [(&'static str, Vec<u8>, usize, usize); 5] {
     [
         ("replies_one", REPLY.to_vec(), 1, usize::MAX),
@@ -93,7 +96,7 @@ pub(crate) fn group<'a>(
     group
 }
 
-/// A reply to EHLO with so many lines.
+/// Returns a reply to EHLO with this many lines.
 pub(crate) fn ehlo(lines: usize) -> Vec<u8> {
     let mut text = String::from("250-mx.example.com at your service\r\n");
     for n in 2..lines {
@@ -103,7 +106,7 @@ pub(crate) fn ehlo(lines: usize) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Finds every line end, and does nothing else.
+/// Finds every line end, and nothing else.
 pub(crate) fn count_lines(buf: &mut BytesMut, octets: &[u8], step: usize) {
     let (mut lines, mut scanned) = (0, 0);
     for chunk in octets.chunks(step.min(octets.len())) {
@@ -136,7 +139,7 @@ fn decode_to_keep(decoder: &mut Decoder, octets: &[u8], step: usize) {
     }
 }
 
-/// All that a reply holds: code, enhanced code, and the text of every line. EHLO has no enhanced codes.
+/// Reads everything in a reply: code, enhanced code, and the text of every line. EHLO has no enhanced codes.
 fn look_at<B: AsRef<[u8]>>(reply: &Reply<B>) {
     let enhanced = if reply.as_bytes().len() <= REPLY.len() { reply.enhanced() } else { None };
     black_box((reply.code(), enhanced));
@@ -145,7 +148,7 @@ fn look_at<B: AsRef<[u8]>>(reply: &Reply<B>) {
     }
 }
 
-/// MAIL, RCPT for each of a flight, RSET.
+/// Returns MAIL, RCPT for each recipient of a flight, and RSET.
 pub(crate) fn commands() -> Vec<Command> {
     let mail = Command::Mail { from: ReversePath::Null, params: MailParams::default() };
     let rcpt = |n| {

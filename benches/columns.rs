@@ -1,14 +1,15 @@
-//! What a column of a list costs, however many there are: the whole command, which reads lists, checks the syntax alone, and
-//! passes the columns on.
+//! Measures the cost of each column of a list. The whole command runs: it reads lists, checks the syntax, and writes
+//! the columns.
 //!
-//! | group | what is done |
+//! | group | work |
 //! |---|---|
 //! | `columns_jsonl` | one list to JSONL, each cell under its name |
-//! | `columns_csv` | two lists to CSV, none of whose columns has the name of another |
+//! | `columns_csv` | two lists to CSV, whose columns all have different names |
 //!
-//! Each list has 20 rows, and ten times as many columns as the one before it. A cell should cost the same in all of them:
-//! the benchmark fails if ten times the columns take more than fifteen times the time. The bound is to read the lists, find
-//! the cells by memchr, and write each behind a name.
+//! Each list has 20 rows, and ten times as many columns as the previous one. The cost of a cell should be constant. The
+//! benchmark fails if ten times the columns take more than 15 times the time.
+//!
+//! The bound reads the lists, finds the cells with memchr, and writes each behind a name.
 
 #![expect(clippy::unwrap_used, reason = "in a benchmark a panic is the report")]
 
@@ -27,7 +28,7 @@ use tempfile::TempDir;
 
 const ROWS: usize = 20;
 const COLUMNS: [usize; 3] = [1_400, 14_000, 140_000];
-/// How much more ten times the columns may take.
+/// The maximum ratio of the times, for ten times the columns.
 const MOST: f64 = 15.0;
 
 fn main() {
@@ -49,7 +50,7 @@ fn main() {
         }
         group.finish();
         let times: Vec<Duration> = lists.iter().map(|(_, lists)| fastest(&lists[..count], &dir)).collect();
-        // What it takes to start counts where there are few.
+        // With few columns the start of the process matters.
         let ratio = times[2].as_secs_f64() / times[1].as_secs_f64();
         assert!(ratio < MOST, "{name}: ten times the columns take {ratio:.1} times as long: {times:?}");
     }
@@ -68,7 +69,7 @@ fn list(dir: &TempDir, prefix: &str, columns: usize) -> PathBuf {
     path
 }
 
-/// One list to standard output; several to a file, beside which there is a job.
+/// Runs the command for one list to standard output, or for several to a file, which makes a job.
 fn run(lists: &[PathBuf], dir: &TempDir) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_smtp-pool"));
     command.args(["verify", "--syntax-only", "-q"]).args(lists).stdin(Stdio::null()).stdout(Stdio::null());
@@ -87,7 +88,7 @@ fn fastest(lists: &[PathBuf], dir: &TempDir) -> Duration {
     times.min().unwrap()
 }
 
-/// Cells and their names, found by memchr.
+/// Finds cells and their names with memchr.
 fn bound(lists: &[PathBuf]) {
     let mut out = Vec::new();
     for list in lists {

@@ -1,10 +1,12 @@
-//! How many instructions the hot paths take, counted by valgrind: the same on a busy machine as on an idle one.
+//! Counts the instructions of the hot paths with valgrind. The result does not depend on other load.
 //!
-//! `cargo bench --bench instructions` compares each count with the reference in `instructions.txt` beside this file and
-//! fails where one is more than 3 % off, in either direction: a path that became cheaper deserves a reference that
-//! holds it there. `-- --renew` writes the file anew, which a new compiler or dependency may call for as well; say so in
-//! the commit. The count of one operation is what a thousand more of them add, so that neither start nor warm-up is in
-//! it.
+//! `cargo bench --bench instructions` compares each count with the reference in `instructions.txt` beside this file. It
+//! fails if one differs by more than 3 %, in either direction, so that the reference follows each improvement.
+//!
+//! `-- --renew` writes the file again. A new compiler or dependency may require that as well; then say so in the
+//! commit.
+//!
+//! The count of one operation comes from the difference of a thousand operations. So it excludes start and warm-up.
 
 #![expect(
     clippy::unwrap_used,
@@ -28,16 +30,16 @@ use smtp_pool::{
 };
 use tokio::runtime::Builder;
 
-/// Set in the environment of the process that is counted, to the name of the path and how often it is gone.
+/// An environment variable for the counted process, with the name of the path and its number of operations.
 const COUNTED: &str = "SMTP_POOL_BENCH_COUNTED";
 const REFERENCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.txt");
-/// Operations whose instructions are counted, behind as many that are not.
+/// The number of counted operations. The same number runs before them uncounted.
 const COUNT: u64 = 1_000;
-/// How far off a count may be, in percent.
+/// The maximum difference in percent.
 const TOLERANCE: f64 = 3.0;
 const REPLY: &[u8] = b"550 5.1.1 <user12@example.com>: Recipient address rejected: unknown\r\n";
 
-/// A name, and the path gone so many times.
+/// A name, and a function that takes the path this many times.
 type Path = (&'static str, fn(u64));
 
 const PATHS: [Path; 6] = [
@@ -91,12 +93,14 @@ fn main() {
         missed |= off.abs() > TOLERANCE;
     }
     if missed {
-        println!("more than {TOLERANCE} % off: `just instructions --renew` if it is meant to be");
+        println!(
+            "some paths differ by more than {TOLERANCE} %; if that is intended, run `just instructions --renew`"
+        );
     }
     exit(i32::from(missed));
 }
 
-/// The instructions of this program going one path `n` times.
+/// Returns the instructions of this program for `n` operations of a path.
 fn counted(name: &str, n: u64) -> u64 {
     let output = Command::new("valgrind")
         .args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"])
@@ -143,7 +147,7 @@ fn encode(n: u64) {
     }
 }
 
-/// An idle connection lent by the pool, and given back.
+/// Checks out an idle connection of the pool, and returns it.
 fn check_out(n: u64) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let name = listener.local_addr().unwrap().to_string();
@@ -153,7 +157,7 @@ fn check_out(n: u64) {
         let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
         assert!(lines.next().unwrap().unwrap().starts_with("EHLO"));
         stream.write_all(b"250 mx.example.com\r\n").unwrap();
-        // Until the client is gone.
+        // The loop ends when the client is gone.
         lines.for_each(drop);
     });
     Builder::new_current_thread().enable_all().build().unwrap().block_on(async {

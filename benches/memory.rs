@@ -1,10 +1,13 @@
-//! What an idle connection holds in memory: one of the pool, in clear and with TLS, beside a bare tokio stream and a bare
-//! tokio-rustls stream, each measured in a process of its own.
+//! Measures the memory of an idle connection of the pool, in clear and with TLS. Beside it stand a bare tokio stream
+//! and a bare tokio-rustls stream. Each kind has a process of its own.
 //!
-//! `just memory` opens 9,000 of each; with `--test`, 500 of each, unoptimised. The server is a process of its own, this
-//! binary started once more. What is counted are the octets that the allocator has given out, which does not depend on
-//! what else the process has freed before; the growth of the resident set is printed beside it. A pooled connection may
-//! hold 1 KiB more than the bare stream of its kind: the last line says so, or the program fails.
+//! `just memory` opens 9,000 of each; with `--test`, 500 of each in a debug build. The server is another process of
+//! this binary.
+//!
+//! The result is the number of octets that the allocator has given out. It does not depend on memory that was freed
+//! before. The growth of the resident set is printed beside it.
+//!
+//! A pooled connection may hold 1 KiB more than the bare stream of its kind. The program fails if it holds more.
 
 #![expect(
     clippy::unwrap_used,
@@ -40,15 +43,15 @@ use tokio_rustls::{
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Set in the environment of the process that is the server.
+/// An environment variable for the process of the server.
 const SERVER: &str = "SMTP_POOL_BENCH_SERVER";
-/// Set in the environment of a process that measures one of these.
+/// An environment variable for a process that measures one kind.
 const KIND: &str = "SMTP_POOL_BENCH_KIND";
 const KINDS: [&str; 4] = ["tokio stream", "pool, plain", "tokio-rustls stream", "pool, TLS"];
 const NAME: &str = "localhost";
-/// What a pooled connection may hold more than a bare one.
+/// The maximum number of octets that a pooled connection holds above a bare one.
 const GOAL: isize = 1024;
-/// Connections opened at once.
+/// The number of connections to open at once.
 const AT_ONCE: usize = 16;
 
 fn main() {
@@ -61,7 +64,7 @@ fn main() {
         return runtime.block_on(one(&kind, count));
     }
     println!("{:<28} {:>14} {:>14}", format!("{count} idle connections"), "octets each", "resident each");
-    // A process for each, so that none lives in the pages that another has left.
+    // Each kind has a process of its own, so that none uses pages that another has freed.
     let [bare, pooled, bare_tls, pooled_tls] = KINDS.map(|kind| {
         let mut child = Command::new(env::current_exe().unwrap());
         let output =
@@ -76,7 +79,7 @@ fn main() {
     assert!(plain <= GOAL && tls <= GOAL, "an idle connection holds too much");
 }
 
-/// Measures one kind, and prints what came of it for the process that asked.
+/// Measures one kind, and prints the result for the parent process.
 async fn one(kind: &str, count: usize) {
     let server = Server::start();
     match kind {
@@ -99,11 +102,11 @@ async fn one(kind: &str, count: usize) {
     }
 }
 
-/// What each connection of those that `open` opens holds.
+/// Measures the memory of each connection that `open` opens.
 async fn measure<T>(count: usize, open: impl Future<Output = T>) {
     let (before, resident_before) = (held(), resident());
     let connections = open.await;
-    // What is to be done after opening is done.
+    // Wait until the work after opening is done.
     tokio::time::sleep(Duration::from_millis(100)).await;
     let count = isize::try_from(count).unwrap();
     println!("{} {}", (held() - before) / count, (resident() - resident_before) / count);
@@ -116,7 +119,7 @@ fn held() -> isize {
     octets(stats.bytes_allocated) - octets(stats.bytes_deallocated)
 }
 
-/// The resident set, in octets.
+/// Returns the resident set in octets.
 fn resident() -> isize {
     let statm = fs::read_to_string("/proc/self/statm").unwrap();
     statm.split(' ').nth(1).unwrap().parse::<isize>().unwrap() * 4096
@@ -142,7 +145,7 @@ where
     streams
 }
 
-/// Lends out as many connections as there may be, and takes all of them back.
+/// Checks out all connections of the pool, and returns all of them.
 async fn fill(pool: Pool, addr: SocketAddr, count: usize) -> Pool {
     let key = Arc::new(Key::parse(&addr.to_string()).unwrap().server_name(NAME));
     let lent = open(count, || {
@@ -187,7 +190,7 @@ impl Server {
         builder.acquire_timeout(Duration::from_secs(300)).build().unwrap()
     }
 
-    /// The same settings for a bare stream.
+    /// Returns the same settings for a bare stream.
     fn connector(&self) -> TlsConnector {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()).unwrap();
@@ -202,7 +205,7 @@ impl Drop for Server {
     }
 }
 
-/// One port in clear, one with TLS from the first octet, and the certificate of both.
+/// Serves one port in clear and one with implicit TLS, and prints the certificate of both.
 async fn serve() -> ! {
     let host = |implicit_tls| {
         let idle_timeout = Duration::from_secs(3_600).into();
@@ -212,7 +215,7 @@ async fn serve() -> ! {
     let world = World { hosts: vec![host(false), host(true)], ..World::default() };
     let sandbox = Sandbox::start(world).await.unwrap();
     let (plain, tls) = (sandbox.addr("plain.test").unwrap(), sandbox.addr(NAME).unwrap());
-    // In one write: the other end hears no more than it needs.
+    // A single write, so that the client reads no part of it alone.
     let told = format!("{plain}\n{tls}\n{}\n", sandbox.certificate_pem().trim_end());
     std::io::stdout().lock().write_all(told.as_bytes()).unwrap();
     std::future::pending().await

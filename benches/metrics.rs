@@ -1,7 +1,8 @@
-//! What it costs to record a latency: by one thread, and by two at once.
+//! Measures the cost of recording a latency: by one thread, and by two at once.
 //!
-//! One thread is measured by its CPU time. The bound is a bare hdrhistogram, and for two threads one of them behind a mutex. What two threads do is measured
-//! per value, so that half the time of one thread means twice the throughput.
+//! One thread is measured by its CPU time. Its bound is a bare hdrhistogram. For two threads the bound is one
+//! hdrhistogram behind a mutex. Two threads are measured per value, so that half the time of one thread means twice the
+//! throughput.
 
 use std::{
     hint::black_box,
@@ -44,7 +45,7 @@ fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds that are valid")
 }
 
-/// The time that `threads` take for `n` values in all.
+/// Returns the time that `threads` take for `n` values in all.
 fn together<T>(threads: u32, n: u64, record: impl Fn() -> T + Sync) -> Duration {
     let start = Barrier::new(threads as usize + 1);
     let each = n.div_ceil(threads.into());

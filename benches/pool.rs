@@ -1,11 +1,14 @@
-//! What it costs to get an idle connection out of the pool and to give it back: by one task, and by 16 tasks on two
-//! threads over 8 connections. And how long the unluckiest of a thousand waits where 1,000 tasks share 50 connections,
-//! each held for a millisecond: the bound is what all would wait if they were served strictly in the order of coming.
+//! Measures the cost of checking out an idle connection and returning it: by one task, and by 16 tasks on two threads
+//! over 8 connections.
 //!
-//! The connections are real ones, to a server in a process of its own, and are looked at when they are lent, to see that
-//! they still are what they were. The bound is an `ArrayQueue` of the same connections, neither looked at nor waited for.
-//! One task is measured by CPU time, the crowd by the time that passes, which wants an idle machine. The same with peers
-//! beside it: `cargo bench --manifest-path benches/peers/Cargo.toml --bench pool`.
+//! It also measures a queue: 1,000 tasks share 50 connections, and hold each for 1 ms. The result is the longest wait
+//! of a thousand. Its bound is the wait if all are served strictly in order.
+//!
+//! The connections are real, to a server in a process of its own. The pool checks each at checkout. The bound is an
+//! `ArrayQueue` of the same connections, without a check or a queue of tasks.
+//!
+//! One task is measured by CPU time. The 16 tasks are measured by wall time, which needs an idle machine. For the
+//! peers, run `cargo bench --manifest-path benches/peers/Cargo.toml --bench pool`.
 
 #![expect(clippy::unwrap_used, reason = "in a benchmark a panic is the report")]
 
@@ -27,33 +30,33 @@ use tokio::{
 
 use self::wire::Server;
 
-#[expect(dead_code, reason = "it has what the other benchmarks need, too")]
+#[expect(dead_code, reason = "the other benchmarks use the rest")]
 #[path = "wire/mod.rs"]
 pub(crate) mod wire;
 
-/// What is pooled: boxed, so that all move the same few octets.
+/// The pooled type. It is boxed, so that every pool moves the same few octets.
 pub(crate) type Connection = Box<Session<TcpStream>>;
 
-/// Connections in each pool.
+/// The number of connections in each pool.
 pub(crate) const CONNECTIONS: usize = 8;
-/// Tasks that want one, where there is a crowd.
+/// The number of tasks in the benchmark with many tasks.
 const TASKS: u64 = 16;
-/// Tasks and connections where there is a long line, and how often each task stands in it.
-const LINE: usize = 1_000;
-pub(crate) const FEW: usize = 50;
-const TURNS: usize = 20;
-const HELD: Duration = Duration::from_millis(1);
+/// The numbers of tasks and connections in the queue benchmark, and how often each task joins the queue.
+const QUEUE: usize = 1_000;
+pub(crate) const QUEUE_CONNECTIONS: usize = 50;
+const ROUNDS: usize = 20;
+const HOLD: Duration = Duration::from_millis(1);
 
 fn main() {
     Server::serve_if_asked();
     let mut criterion = Criterion::default().configure_from_args();
     let server = Server::start(Duration::ZERO);
     ours(&mut criterion, &server);
-    our_line(&mut criterion, &server);
+    our_queue(&mut criterion, &server);
     criterion.final_summary();
 }
 
-/// The bound and this crate, in groups that peers can join.
+/// Measures the bound and this crate, in groups that peers can join.
 pub(crate) fn ours(criterion: &mut Criterion, server: &Server) {
     let runtime = runtime();
     let queue = Arc::new(ArrayQueue::new(CONNECTIONS));
@@ -89,19 +92,19 @@ pub(crate) fn ours(criterion: &mut Criterion, server: &Server) {
     });
 }
 
-/// The bound and this crate, for the line.
-pub(crate) fn our_line(criterion: &mut Criterion, server: &Server) {
+/// Measures the bound and this crate for the queue.
+pub(crate) fn our_queue(criterion: &mut Criterion, server: &Server) {
     let runtime = runtime();
-    line(criterion).bench_function("bound", |b| {
+    queue(criterion).bench_function("bound", |b| {
         b.iter_custom(|n| {
-            // What a hold really takes, with as many timers as connections.
+            // The real time of a hold, with as many timers as connections.
             let holds = runtime.block_on(holds());
             let mean = holds.iter().sum::<Duration>() / u32::try_from(holds.len()).unwrap();
-            let ideal = mean * u32::try_from((LINE - FEW) / FEW).unwrap();
+            let ideal = mean * u32::try_from((QUEUE - QUEUE_CONNECTIONS) / QUEUE_CONNECTIONS).unwrap();
             ideal * u32::try_from(n).unwrap()
         });
     });
-    let pool = Pool::builder().max_connections(FEW).build().unwrap();
+    let pool = Pool::builder().max_connections(QUEUE_CONNECTIONS).build().unwrap();
     let name = name(server);
     waits(criterion, "smtp-pool", &runtime, move || {
         let pool = pool.clone();
@@ -110,12 +113,12 @@ pub(crate) fn our_line(criterion: &mut Criterion, server: &Server) {
 }
 
 async fn holds() -> Vec<Duration> {
-    let tasks: Vec<_> = (0..FEW)
+    let tasks: Vec<_> = (0..QUEUE_CONNECTIONS)
         .map(|_| {
             tokio::spawn(async {
                 let start = Instant::now();
                 for _ in 0..100 {
-                    tokio::time::sleep(HELD).await;
+                    tokio::time::sleep(HOLD).await;
                 }
                 start.elapsed() / 100
             })
@@ -128,7 +131,7 @@ async fn holds() -> Vec<Duration> {
     holds
 }
 
-/// The wait that one in a thousand exceeds, in a line of [`LINE`].
+/// Measures the wait that one in a thousand exceeds, in a queue of [`QUEUE`].
 pub(crate) fn waits<C, F, G>(criterion: &mut Criterion, name: &str, runtime: &Runtime, get: C)
 where
     C: Fn() -> F + Clone + Send + Sync + 'static,
@@ -137,15 +140,15 @@ where
 {
     runtime.block_on(async {
         let mut lent = Vec::new();
-        for _ in 0..FEW {
+        for _ in 0..QUEUE_CONNECTIONS {
             lent.push(get().await);
         }
     });
-    line(criterion).bench_function(name, |b| {
+    queue(criterion).bench_function(name, |b| {
         b.iter_custom(|n| {
             let mut all = Duration::ZERO;
             for _ in 0..n {
-                let mut waits = runtime.block_on(stand_in_line(get.clone()));
+                let mut waits = runtime.block_on(wait_in_queue(get.clone()));
                 waits.sort_unstable();
                 all += waits[waits.len() * 999 / 1_000];
             }
@@ -154,42 +157,42 @@ where
     });
 }
 
-async fn stand_in_line<C, F, G>(get: C) -> Vec<Duration>
+async fn wait_in_queue<C, F, G>(get: C) -> Vec<Duration>
 where
     C: Fn() -> F + Clone + Send + Sync + 'static,
     F: Future<Output = G> + Send + 'static,
     G: Send + 'static,
 {
-    let tasks: Vec<_> = (0..LINE)
+    let tasks: Vec<_> = (0..QUEUE)
         .map(|_| {
             let get = get.clone();
             tokio::spawn(async move {
-                let mut waits = Vec::with_capacity(TURNS);
-                for _ in 0..TURNS {
+                let mut waits = Vec::with_capacity(ROUNDS);
+                for _ in 0..ROUNDS {
                     let start = Instant::now();
                     let lent = get().await;
                     waits.push(start.elapsed());
-                    tokio::time::sleep(HELD).await;
+                    tokio::time::sleep(HOLD).await;
                     drop(lent);
                 }
                 waits
             })
         })
         .collect();
-    let mut waits = Vec::with_capacity(LINE * TURNS);
+    let mut waits = Vec::with_capacity(QUEUE * ROUNDS);
     for task in tasks {
         waits.append(&mut task.await.unwrap());
     }
     waits
 }
 
-fn line(criterion: &mut Criterion) -> BenchmarkGroup<'_, WallTime> {
+fn queue(criterion: &mut Criterion) -> BenchmarkGroup<'_, WallTime> {
     let mut group = criterion.benchmark_group("pool_wait_p999");
     group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(5));
     group
 }
 
-/// The name of the server, as a program has it.
+/// Returns the name of the server, as a program would have it.
 fn name(server: &Server) -> &'static str {
     server.addr.to_string().leak()
 }
@@ -198,12 +201,12 @@ pub(crate) fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// As many connections as a pool has, greeted.
+/// Returns as many sessions as a pool has connections, after EHLO.
 pub(crate) fn sessions(runtime: &Runtime, server: &Server) -> Vec<Connection> {
     (0..CONNECTIONS).map(|_| Box::new(runtime.block_on(wire::session(server.addr)))).collect()
 }
 
-/// One task, and a crowd, each doing `cycle` over and over.
+/// Measures one task, and many tasks, each of which repeats `cycle`.
 pub(crate) fn bench<C, F>(criterion: &mut Criterion, name: &str, runtime: &Runtime, cycle: C)
 where
     C: Fn() -> F + Clone + Send + Sync + 'static,
@@ -227,7 +230,7 @@ where
     });
 }
 
-/// CPU time of the process, which does nothing else.
+/// Returns the CPU time of the process, which does nothing else.
 async fn repeat<F: Future<Output = ()>>(n: u64, cycle: impl Fn() -> F) -> Duration {
     let start = ProcessTime::now();
     for _ in 0..n {

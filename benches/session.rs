@@ -1,7 +1,7 @@
-//! What a transaction costs over one connection: MAIL, 100 RCPT and RSET to a server in a process of its own.
+//! Measures a transaction over one connection: MAIL, 100 RCPT and RSET, to a server in a process of its own.
 //!
-//! Measured is the CPU time of the client, per recipient. The bound writes the octets at once and counts reply lines
-//! by memchr. The same with peers beside it: `cargo bench --manifest-path benches/peers/Cargo.toml --bench session`.
+//! The result is the CPU time of the client per recipient. The bound writes the octets at once and counts reply lines
+//! with memchr. For the peers, run `cargo bench --manifest-path benches/peers/Cargo.toml --bench session`.
 
 #![expect(clippy::unwrap_used, reason = "in a benchmark a panic is the report")]
 
@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use self::wire::{Server, WINDOW};
 
-#[expect(dead_code, reason = "it has what the other benchmarks need, too")]
+#[expect(dead_code, reason = "the other benchmarks use the rest")]
 #[path = "wire/mod.rs"]
 pub(crate) mod wire;
 
@@ -25,7 +25,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// The bound and this crate, in a group that peers can join.
+/// Measures the bound and this crate, in a group that peers can join.
 pub(crate) fn ours(criterion: &mut Criterion, server: &Server) {
     let runtime = runtime();
     let addresses = wire::addresses(WINDOW);
@@ -51,7 +51,7 @@ pub(crate) fn group(criterion: &mut Criterion) -> BenchmarkGroup<'_, WallTime> {
     group
 }
 
-/// CPU time of the process over `n` runs.
+/// Returns the CPU time of the process for `n` runs.
 pub(crate) fn cpu(n: u64, mut run: impl FnMut()) -> Duration {
     let start = ProcessTime::now();
     (0..n).for_each(|_| run());

@@ -1,12 +1,12 @@
-//! What a TLS handshake costs the client, full and resumed: CPU time of its thread, TLS 1.3, certificate verified.
+//! Measures a TLS handshake of the client, full and resumed: CPU time of its thread, TLS 1.3, certificate verified.
 //!
-//! | benchmark | what it does |
+//! | benchmark | work |
 //! |---|---|
 //! | `bound` | rustls over a blocking socket, and nothing else |
 //! | `smtp-pool` | [`TlsConnector`] over tokio |
 //!
-//! Each handshake is followed by reading the banner, with which the ticket for the next one arrives. The elements per
-//! second that criterion shows are handshakes per second of CPU. The TCP connection is opened before the clock starts.
+//! After each handshake the client reads the banner. With it arrives the ticket for the next handshake. Criterion shows
+//! handshakes per second of CPU. The TCP connection is opened before the clock starts.
 
 #![expect(clippy::unwrap_used, reason = "in a benchmark a panic is the report")]
 
@@ -116,7 +116,7 @@ fn ours(runtime: &Runtime, addr: SocketAddr, connector: &TlsConnector) -> (Durat
     (start.elapsed(), tls.get_ref().1.handshake_kind())
 }
 
-/// A server on a thread of its own, whose CPU time does not count; and its certificate.
+/// Starts a server on a thread of its own, whose CPU time does not count. Returns its address and certificate.
 fn serve() -> (SocketAddr, CertificateDer<'static>) {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed([NAME.to_owned()]).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -134,7 +134,7 @@ fn serve() -> (SocketAddr, CertificateDer<'static>) {
             let mut tls = ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut stream = Stream::new(&mut tls, &mut tcp);
             stream.write_all(BANNER).unwrap();
-            // Until the client closes, in its way.
+            // The loop ends when the client closes.
             let closed = stream.read(&mut [0; 1]);
             assert!(closed.map_or_else(|e| e.kind() != ErrorKind::InvalidData, |n| n == 0));
         }

@@ -1,21 +1,23 @@
-//! What an address costs the client, and how fast they go: real sockets, beside a bare loop that writes the same octets.
+//! Measures the cost of an address for the client, and the throughput. It uses real sockets, beside a bare loop that
+//! writes the same octets.
 //!
-//! | benchmark | what it does |
+//! | benchmark | work |
 //! |---|---|
-//! | `bound` | the bare loop: MAIL, 100 RCPT and RSET at once, four such windows in flight, reply lines counted by memchr |
-//! | `session` | the same through [`Session`]: encoded, decoded, every reply put to its command |
-//! | `verifier` | the whole: parsing, routing, lanes, windows, classification, records; a run that goes on over connections that stay, as those of the loop do |
-//! | `verifier, distinct` | the same where the server calls every recipient by name: no two replies are alike, and each is classified by itself |
-//! | `verify_all` | the same as users get it: from a standing start, with a new connection after 90 transactions |
+//! | `bound` | the bare loop: MAIL, 100 RCPT and RSET at once, four such windows in flight; memchr counts reply lines |
+//! | `session` | the same through [`Session`]: encoded, decoded, every reply matched with its command |
+//! | `verifier` | all of it: parsing, routing, lanes, windows, classification, records. One run keeps its connections, as the loop does. |
+//! | `verifier, distinct` | the same, but each reply names its recipient, so that each is classified by itself |
+//! | `verify_all` | the same from the start, with a new connection after 90 transactions, as users run it |
 //!
-//! `verify_cpu` measures CPU time over one connection to a server that answers at once. `verify_{n}x{ms}` measures the
-//! time that passes, over `n` connections to servers that answer after so many ms; for each, the CPU time is in the
-//! table at the end and in `target/verify-cpu.md`.
+//! `verify_cpu` measures CPU time over one connection to a server that answers at once. `verify_{n}x{ms}` measures wall
+//! time over `n` connections to servers that answer after `ms` milliseconds. Its CPU time is in the table at the end,
+//! and in `target/verify-cpu.md`.
 //!
-//! The server is a process of its own, so that its CPU time does not count. Run with
-//! `cargo bench --all-features --bench verify`; the last lines give the ratios and fail where a goal is missed. These come
-//! from rounds of their own, in which all go by turns, since a machine that is shared is half as fast from one second
-//! to the next. All but `distinct` get the same reply to each RCPT, as servers give it where they accept all.
+//! The server is a process of its own, so that its CPU time does not count. Run `cargo bench --all-features --bench
+//! verify`. The last lines show the ratios, and the benchmark fails if a goal is missed.
+//!
+//! The ratios come from rounds of their own, in which all run by turns. A shared machine changes its speed within
+//! seconds. Except in `distinct`, each RCPT gets the same reply, as from servers that accept every address.
 
 #![expect(
     clippy::unwrap_used,
@@ -49,17 +51,18 @@ use self::wire::{FLIGHT, Server, WINDOW};
 #[path = "wire/mod.rs"]
 mod wire;
 
-/// Addresses an iteration: several connections' worth for `verify_all`, whose lane says QUIT after 90 transactions.
+/// Addresses of an iteration. `verify_all` needs several connections for them, because its lane quits after 90
+/// transactions.
 const ADDRESSES: usize = 40_000;
-/// Rounds in which they are held against each other.
+/// The number of rounds in which the ways are compared.
 const ROUNDS: usize = 40;
-/// Client CPU per address over one connection, in times the bare loop.
+/// The maximum CPU time of the client per address over one connection, as a multiple of the bare loop.
 const GOALS: [(&str, f64); 2] = [("session", 2.0), ("verifier", 6.0)];
 
 fn main() {
     Server::serve_if_asked();
     let mut criterion = Criterion::default().configure_from_args();
-    let rounds = apart(|| cpu_of_one_connection(&mut criterion));
+    let rounds = on_own_core(|| cpu_of_one_connection(&mut criterion));
     let mut table = String::from(
         "| connections | latency | client | addresses/s | CPU per 100,000 addresses |\n|---|---|---|---|---|\n",
     );
@@ -78,10 +81,10 @@ fn main() {
     }
 }
 
-/// Runs on a core of its own, the server being on the other: else it is up to chance whether both share one, and whether
-/// a read of the client is long or short for it.
+/// Runs on a core of its own, and the server on the other. Otherwise both may share a core by chance, which changes the
+/// reads of the client.
 #[cfg_attr(not(target_os = "linux"), expect(unused, reason = "there is no way to ask for it"))]
-fn apart<T>(run: impl FnOnce() -> T) -> T {
+fn on_own_core<T>(run: impl FnOnce() -> T) -> T {
     let before = wire::stay_on(0);
     let done = run();
     #[cfg(target_os = "linux")]
@@ -91,12 +94,12 @@ fn apart<T>(run: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Whether it is only to be seen that everything works.
+/// Returns whether this is a trial run that only checks that everything works.
 fn is_trial() -> bool {
     env::args().any(|arg| arg == "--test" || arg == "--list")
 }
 
-/// Time and addresses so far.
+/// The time and the addresses so far.
 #[derive(Clone, Copy, Default)]
 struct Total {
     wall: Duration,
@@ -105,12 +108,12 @@ struct Total {
 }
 
 impl Total {
-    /// Runs it `n` times.
+    /// Measures `n` runs.
     fn measure(&mut self, n: u64, addresses: usize, mut run: impl FnMut()) -> Self {
         self.measure_with(n, addresses, || (), |()| run())
     }
 
-    /// Runs it `n` times on what `prepare` makes, the making not being measured.
+    /// Measures `n` runs on the result of `prepare`, which is not measured.
     fn measure_with<I>(
         &mut self,
         n: u64,
@@ -138,10 +141,10 @@ impl Total {
     }
 }
 
-/// Names of the ways over one connection.
+/// The names of the ways over one connection.
 const WAYS: [&str; 5] = ["bare loop", "session", "verifier", "verifier, distinct", "verify_all"];
 
-/// Gives back the CPU time per address of each of [`WAYS`], in ns, round by round.
+/// Returns the CPU time per address of each of [`WAYS`] in ns, round by round.
 fn cpu_of_one_connection(criterion: &mut Criterion) -> Vec<[f64; WAYS.len()]> {
     let server = Server::start(Duration::ZERO);
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
@@ -151,7 +154,7 @@ fn cpu_of_one_connection(criterion: &mut Criterion) -> Vec<[f64; WAYS.len()]> {
     let mut bound = || wire::bare_loop(&mut stream, &windows, FLIGHT);
     let mut connected = runtime.block_on(wire::session(server.addr));
     let mut session = || runtime.block_on(wire::pipelined(&mut connected, &mailboxes, FLIGHT));
-    // The loop and the session do not begin anew after 90 transactions either.
+    // The loop and the session make no new connection after 90 transactions either.
     let lasting = verifier(server.addr, 1, "transactions = 1000000\n");
     let (tasks, mut events) = runtime.block_on(async { lasting.start([]) });
     let mut verifier_on = |given| runtime.block_on(verified_meanwhile(&tasks, &mut events, given));
@@ -203,7 +206,7 @@ fn throughput(
     table: &mut String,
 ) {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    // So many times what a connection can have in flight that filling and draining hardly matter.
+    // There are so many windows that filling and draining the connections hardly matters.
     let each = match connections {
         _ if is_trial() => WINDOW,
         1 | 10 => ADDRESSES,
@@ -220,7 +223,7 @@ fn throughput(
     group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
     group.throughput(Throughput::Elements(addresses.len() as u64));
     let mut row = |name: &str, total: &Total| {
-        // Not among those that were asked for.
+        // The command line excludes this benchmark.
         if total.addresses == 0 {
             return;
         }
@@ -249,8 +252,8 @@ fn throughput(
     row("session", &total);
     drop(sessions);
 
-    // The bare loop does not begin anew after 90 transactions either, nor does it begin slowly: the run goes on from one
-    // iteration to the next, and its lane has opened up before the first.
+    // The bare loop makes no new connection after 90 transactions, and does not begin slowly. So the run continues from
+    // one iteration to the next, and its lane is fully open before the first.
     let lasting = verifier(server.addr, connections, "transactions = 1000000\n");
     let (tasks, mut events) = runtime.block_on(async { lasting.start([]) });
     let lanes = events.lanes();
@@ -278,7 +281,7 @@ fn throughput(
     row("verify_all", &total);
 }
 
-/// One thread a connection: blocking is what costs the least.
+/// Runs one thread for each connection, because blocking costs the least.
 fn bare_loops(streams: &mut [TcpStream], shares: &[Vec<Vec<u8>>]) {
     if let ([stream], [windows]) = (&mut *streams, shares) {
         return wire::bare_loop(stream, windows, FLIGHT);
@@ -351,7 +354,7 @@ async fn verified(verifier: &Verifier, addresses: Vec<String>) {
     assert_eq!(count, expected);
 }
 
-/// All tasks of one part of a run.
+/// Verifies all tasks of one part of a run.
 async fn verified_meanwhile(tasks: &Tasks, events: &mut Events, given: Vec<Task>) {
     let expected = given.len();
     let take = async {

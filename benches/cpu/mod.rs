@@ -1,4 +1,4 @@
-//! CPU time of the thread in place of the time that passes, so that a busy machine measures what an idle one does.
+//! Measures the CPU time of the thread instead of wall time, so that other load does not change the result.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use criterion::{
 
 pub(crate) struct CpuTime;
 
-/// Criterion, by CPU time.
+/// Returns Criterion with CPU time.
 pub(crate) fn criterion() -> Criterion<CpuTime> {
     Criterion::default().with_measurement(CpuTime).configure_from_args()
 }

@@ -1,5 +1,5 @@
-//! Both ends of the wire for the benchmarks that need one: a server that says yes, as fast as it can or after a while,
-//! and the bare loop that every client is measured by.
+//! Both ends of a connection for the benchmarks. The server accepts every command, at once or after a latency. The bare
+//! loop is the client that every other client is compared with.
 
 use std::{
     collections::VecDeque,
@@ -21,21 +21,21 @@ use smtp_pool::{
     proto::{self, ClientName, MailParams, Mailbox, RcptParams, ReversePath},
 };
 
-/// Set in the environment of the process that is the server, to the latency of its replies in ms.
+/// An environment variable for the process of the server, with the latency of its replies in ms.
 const SERVER: &str = "SMTP_POOL_BENCH_SERVER";
-/// Recipients in a window.
+/// The number of recipients in a window.
 pub(crate) const WINDOW: usize = 100;
-/// Windows in flight.
+/// The number of windows in flight.
 pub(crate) const FLIGHT: usize = 4;
 
-/// A server in a process of its own, this binary started once more, so that its CPU time does not count.
+/// A server in another process of this binary, so that its CPU time does not count.
 pub(crate) struct Server {
     process: Child,
     pub(crate) addr: SocketAddr,
 }
 
 impl Server {
-    /// Starts a server that answers each read after `latency`, while it reads on.
+    /// Starts a server that answers each read after `latency`, and reads on meanwhile.
     pub(crate) fn start(latency: Duration) -> Self {
         let exe = env::current_exe().unwrap();
         let millis = latency.as_millis().to_string();
@@ -45,8 +45,8 @@ impl Server {
         Self { process, addr: line.trim().parse().unwrap() }
     }
 
-    /// To be called first in `main`: in the process that is to be the server, it is that, until it is killed.
-    #[expect(clippy::print_stdout, reason = "the address is what the parent waits for")]
+    /// Serves until it is killed, if this is the process of the server. `main` calls it first.
+    #[expect(clippy::print_stdout, reason = "the parent waits for the address")]
     pub(crate) fn serve_if_asked() {
         let Some(millis) = env::var_os(SERVER) else { return };
         let latency = Duration::from_millis(millis.to_str().unwrap().parse().unwrap());
@@ -64,8 +64,8 @@ impl Server {
     }
 }
 
-/// Binds this thread, and those that it starts, to the `n`th of the cores that it may run on; gives back which those
-/// were.
+/// Binds this thread, and those that it starts, to the `n`th core that it may run on. Returns the cores that it could
+/// use before.
 #[cfg(target_os = "linux")]
 pub(crate) fn stay_on(n: usize) -> Option<CpuSet> {
     let before = sched_getaffinity(None).unwrap();
@@ -88,7 +88,7 @@ impl Drop for Server {
     }
 }
 
-/// Who is called so is accepted by name, so that no reply is like another.
+/// The server accepts recipients that begin like this by name, so that each reply is different.
 const DISTINCT: &[u8] = b"<distinct.";
 const BANNER: &[u8] = b"220 mx.example.com ESMTP\r\n";
 
@@ -135,7 +135,7 @@ impl Commands {
         Self { stream, buf: Vec::new(), chunk: vec![0; 64 * 1024].into() }
     }
 
-    /// Reads once and answers what was read; whether there may be more.
+    /// Reads once, and answers what it read. Returns whether there may be more.
     fn answer(&mut self, replies: &mut Vec<u8>) -> bool {
         replies.clear();
         let Ok(n @ 1..) = self.stream.read(&mut self.chunk) else { return false };
@@ -165,7 +165,7 @@ impl Commands {
     }
 }
 
-/// MAIL, RCPT for each and RSET, for every [`WINDOW`] of addresses.
+/// Returns MAIL, RCPT for each address and RSET, for every [`WINDOW`] of addresses.
 pub(crate) fn windows(addresses: &[String]) -> Vec<Vec<u8>> {
     let window = |chunk: &[String]| {
         let mut octets = b"MAIL FROM:<>\r\n".to_vec();
@@ -176,7 +176,7 @@ pub(crate) fn windows(addresses: &[String]) -> Vec<Vec<u8>> {
     addresses.chunks(WINDOW).map(window).collect()
 }
 
-/// A connection behind the reply to EHLO.
+/// Returns a connection after EHLO.
 pub(crate) fn greeted(addr: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_nodelay(true).unwrap();
@@ -190,7 +190,7 @@ pub(crate) fn greeted(addr: SocketAddr) -> TcpStream {
     stream
 }
 
-/// The bound: writes whole windows, `flight` of them ahead of the replies, and counts reply lines by memchr.
+/// Runs the bound: writes whole windows, `flight` of them ahead of the replies, and counts reply lines with memchr.
 pub(crate) fn bare_loop(stream: &mut TcpStream, windows: &[Vec<u8>], flight: usize) {
     let mut buf = [0; 16 * 1024];
     let mut expected: VecDeque<usize> = VecDeque::new();
@@ -213,7 +213,7 @@ pub(crate) fn bare_loop(stream: &mut TcpStream, windows: &[Vec<u8>], flight: usi
     }
 }
 
-/// A session behind the reply to EHLO.
+/// Returns a session after EHLO.
 pub(crate) async fn session(addr: SocketAddr) -> Session<tokio::net::TcpStream> {
     let stream = tokio::net::TcpStream::connect(addr).await.unwrap();
     stream.set_nodelay(true).unwrap();
@@ -224,7 +224,7 @@ pub(crate) async fn session(addr: SocketAddr) -> Session<tokio::net::TcpStream> 
     session
 }
 
-/// The same octets as the bare loop, encoded from mailboxes, every reply decoded and put to its command.
+/// Sends the same octets as the bare loop, encoded from mailboxes. Each reply is decoded and matched with its command.
 pub(crate) async fn pipelined(
     session: &mut Session<tokio::net::TcpStream>,
     mailboxes: &[Mailbox],

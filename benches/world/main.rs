@@ -1,25 +1,27 @@
-//! A million addresses through a world of a thousand mail servers, each with a patience of its own.
+//! Verifies a million addresses in a world of a thousand mail servers, each with its own limits.
 //!
 //! ```text
-//! 1,000 MX hosts, 5 to 200 ms away, two connections at once, Postfix' error counters   20,000 domains
-//!   of them  5 %  greylist, the schedule scaled down          30 % of the addresses are unknown
-//!            2 %  come to dislike us                          10 % of the domains accept anything
+//! 1,000 MX hosts, 5 to 200 ms away, two connections at once, error counters of Postfix   20,000 domains
+//!   of them  5 %  greylist, with shorter pauses               30 % of the addresses are unknown
+//!            2 %  block us after a while                      10 % of the domains accept anything
 //!            2 %  announce five recipients a transaction
 //!            1 %  are tarpits
 //! ```
 //!
-//! `just world` runs it; `cargo bench --bench world -- --test` a small one. What fails it: a verdict that is wrong, a
-//! limit that is broken by the servers' own count, or, at full size, more than 1.3 times the time that the limits imply,
-//! or servers that slow us down for our errors, as Postfix does after the tenth, more than once in 100 connections.
+//! `just world` runs it, and `cargo bench --bench world -- --test` runs a small one. It fails in these cases:
 //!
-//! A second part, by itself with the argument `silent`, compares a world with hosts that are silent or slow with the same
-//! world without them. It fails if the others take more than 1.1 times as long, or if the run outlasts its bound.
+//! - a wrong verdict, or a limit exceeded by the count of a server;
+//! - at full size, more than 1.3 times the time that the limits imply;
+//! - servers that delay us for our errors, as Postfix does after the tenth, more than once in 100 connections.
+//!
+//! The argument `silent` runs a second part instead. It compares a world with silent or slow hosts with the same world
+//! without them. It fails if the other hosts take more than 1.1 times as long, or if the run exceeds its limit.
 //!
 //! | file | what it is |
 //! |---|---|
 //! | `plan` | hosts, domains and addresses, and the time that the limits imply |
-//! | `naive` | one connection for each address, for comparison |
-//! | `silent` | hosts that are silent or slow, and those beside them |
+//! | `naive` | one connection for each address, as a comparison |
+//! | `silent` | silent or slow hosts, and the others beside them |
 
 #![expect(
     clippy::unwrap_used,
@@ -48,9 +50,10 @@ use smtp_pool::{
 
 use self::plan::{Kind, Plan};
 
-/// The most that the time may exceed what the limits imply.
+/// The maximum ratio of the time to the time that the limits imply.
 const GOAL: f64 = 1.3;
-/// Addresses from which on the goal counts: below, finding out what servers bear takes most of the time.
+/// The number of addresses from which on the goal counts. Below, learning the limits of the servers takes most of the
+/// time.
 const FULL: usize = 500_000;
 
 #[tokio::main]
@@ -89,11 +92,11 @@ async fn main() {
 
     let bound = plan.bound(&sandbox);
     println!("{} addresses, {} hosts, {} domains", plan.addresses, plan.hosts.len(), plan.domains);
-    println!("the limits imply {:.1} s, by {}", bound.time.as_secs_f64(), bound.host);
+    println!("the limits imply {:.1} s, because of {}", bound.time.as_secs_f64(), bound.host);
     let started = Instant::now();
     let mut records = verifier.verify_all(plan.list());
-    // Looked at later: to know what is right takes longer than to ask. Taken by a task, and not by the main thread, whose
-    // waking for each of some 250,000 windows would take a share of two cores.
+    // Records are checked later, because the check takes longer than the question. A task collects them, because waking
+    // the main thread for each of some 250,000 windows would take a share of two cores.
     let mut all = Vec::with_capacity(plan.addresses);
     let taken = tokio::spawn(async move {
         while let Some(record) = records.next().await {
@@ -157,8 +160,8 @@ fn is_right(plan: &Plan, sandbox: &Sandbox, record: &Record) -> bool {
     };
     match plan.kind(&mailbox) {
         Kind::Tarpit => record.sub_status == SubStatus::TimeoutExceeded,
-        // What was answered before is right, and of the rest nothing is said. Whether its domain accepts anything may
-        // be what could not be found out.
+        // Earlier answers are right, and other addresses have no verdict. Whether the domain accepts any address may be
+        // unknown.
         Kind::Blocker => {
             truth
                 || record.status == Status::Unknown
@@ -170,7 +173,7 @@ fn is_right(plan: &Plan, sandbox: &Sandbox, record: &Record) -> bool {
     }
 }
 
-/// Hosts whose limits were broken, by their own count.
+/// Returns the hosts whose limits were exceeded, by their own count.
 fn broken(plan: &Plan, sandbox: &Sandbox) -> Vec<(String, HostStats)> {
     let stats = plan.hosts.iter().map(|host| (host.name.clone(), sandbox.stats(&host.name).unwrap()));
     let broken = |stats: &HostStats| {
@@ -184,7 +187,7 @@ fn broken(plan: &Plan, sandbox: &Sandbox) -> Vec<(String, HostStats)> {
     stats.filter(|(_, stats)| broken(stats) > 0).collect()
 }
 
-/// The same sample by both ways, each in a world that has not seen us.
+/// Compares both ways on the same sample, each in a new world.
 async fn compare(plan: &Plan) {
     let sample: Vec<String> = plan.sample();
     let sandbox = Sandbox::start(plan.world()).await.unwrap();

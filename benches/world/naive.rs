@@ -1,4 +1,4 @@
-//! The usual way: for each address a connection, a MAIL, a RCPT and a QUIT, each after the reply to the one before.
+//! The usual way: a connection for each address, with MAIL, RCPT and QUIT, each after the previous reply.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,7 +10,7 @@ use smtp_pool::{
 };
 use tokio::{sync::Semaphore, task::JoinSet};
 
-/// Asks about every address, two at a time at each host, since no host takes more.
+/// Asks about every address, two at a time at each host, which is the limit of each.
 pub(crate) async fn verify(sandbox: &Sandbox, addresses: &[String]) {
     let config = ClientConfig::new(ClientName::parse("verifier.example.org").unwrap());
     let connector = Arc::new(Connector::new(config, Arc::new(Metrics::new())).unwrap());

@@ -10,24 +10,25 @@ use smtp_pool::{
     },
 };
 
-/// How long a reply may take.
+/// The maximum time for a reply.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(2);
-/// The pauses of a greylist, scaled down.
+/// The pauses between attempts at a greylist, shorter than real ones.
 pub(crate) const SCHEDULE: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(4)];
-/// How long a greylist wants to have known somebody.
+/// The delay of a greylist.
 const GREYLIST: Duration = Duration::from_millis(1_500);
-/// A host that does not let us in is tried twice the first time, with a second in between.
-const AGAIN: Duration = Duration::from_secs(1);
-/// Connections at once that a host takes, and that a stranger is asked over.
+/// The pause before the second attempt at a host that refuses the connection.
+const RECONNECT_DELAY: Duration = Duration::from_secs(1);
+/// The maximum number of connections of a host, and the number that the verifier begins with.
 const CONNECTIONS: u64 = 2;
-/// Rejections on a connection: Postfix slows down at the tenth.
+/// The rejections of a connection. Postfix delays replies from the tenth on.
 const REJECTIONS: u64 = 9;
-/// Round trips of a connection that nothing is asked in: banner and EHLO; QUIT rides behind the last window.
+/// The round trips of a connection without a question: banner and EHLO. QUIT is pipelined behind the last window.
 const SETUP: u64 = 2;
-/// Round trips in which a connection uses up its rejections: no more recipients are in flight than may be refused, so
-/// that each round trip uses up half of what is left at the most: 9, 4.5, 2.3, 1.1. Whoever ends a connection earlier
-/// leaves rejections unused, and has fewer such round trips: at the best, after two windows, that would be a ninth less time.
-/// Where everybody is refused it is one.
+/// The round trips in which a connection uses up its rejections. No more recipients are in flight than may be refused.
+/// So each round trip uses at most half of what is left: 9, 4.5, 2.3, 1.1.
+///
+/// A verifier that ends a connection earlier leaves rejections unused, but needs fewer such round trips. After two
+/// windows, the best case, that saves a ninth of the time. If every recipient is refused, there is one round trip.
 const WINDOWS: u64 = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +67,7 @@ impl Plan {
                 29 => Kind::Tarpit,
                 _ => Kind::Ordinary,
             };
-            // A greylist has everybody refused once, and its pauses are scaled down; so is its distance.
+            // A greylist refuses each recipient once. Its pauses and its latency are scaled down.
             let farthest = if kind == Kind::Greylist { 40 } else { 200 };
             let latency = Duration::from_millis(5 + mix(n as u64) % (farthest - 4));
             Host { name: format!("mx{n}.world.test"), kind, latency }
@@ -127,20 +128,20 @@ impl Plan {
         self.hosts[self.host_of(number.parse().unwrap())].kind
     }
 
-    /// The addresses, in no order that would help.
+    /// Returns the addresses in an order without a pattern.
     pub(crate) fn list(&self) -> impl Iterator<Item = String> + Send + use<> {
         let plan = Self { hosts: Vec::new(), domains: self.domains, addresses: self.addresses };
         (0..self.addresses).map(move |n| plan.address(n))
     }
 
-    /// Some addresses for which one question is enough.
+    /// Returns some addresses that need only one question.
     pub(crate) fn sample(&self) -> Vec<String> {
         let ordinary = (0..self.addresses)
             .filter(|&n| self.hosts[self.host_of(self.domain_of(n))].kind == Kind::Ordinary);
         ordinary.take(20_000.min(self.addresses / 4)).map(|n| self.address(n)).collect()
     }
 
-    /// The time that the slowest host needs for what it is asked, if not a moment is wasted.
+    /// Returns the time that the slowest host needs for its questions, without a pause.
     pub(crate) fn bound(&self, sandbox: &Sandbox) -> Bound {
         let mut refused = vec![0u64; self.hosts.len()];
         let mut asked = vec![0u64; self.hosts.len()];
@@ -150,7 +151,7 @@ impl Plan {
             asked[host] += 1;
             refused[host] += u64::from(sandbox.expected(&mailbox) == Truth::Unknown);
         }
-        // A question about each domain that does not accept anything.
+        // There is a question about each domain that is no catch-all.
         for n in 0..self.domains {
             let mailbox = Mailbox::parse(&format!("postmaster@{}", domain(n))).unwrap();
             refused[self.host_of(n)] += u64::from(sandbox.expected(&mailbox) == Truth::Known);
@@ -161,7 +162,7 @@ impl Plan {
                 host.latency * u32::try_from(connections * (SETUP + windows)).unwrap()
             };
             let time = match host.kind {
-                Kind::Tarpit => DEADLINE * 4 + AGAIN + SCHEDULE.iter().sum::<Duration>(),
+                Kind::Tarpit => DEADLINE * 4 + RECONNECT_DELAY + SCHEDULE.iter().sum::<Duration>(),
                 Kind::Blocker => Duration::ZERO,
                 Kind::Greylist => busy(asked[n], 1) + SCHEDULE[0] + busy(refused[n], WINDOWS),
                 Kind::Ordinary | Kind::Limits => busy(refused[n], WINDOWS),
@@ -185,7 +186,7 @@ fn domain(n: usize) -> String {
     format!("d{n}.world.test")
 }
 
-/// Numbers without a pattern (the finaliser of SplitMix64).
+/// Returns a number without a pattern (the finaliser of SplitMix64).
 pub(crate) fn mix(n: u64) -> u64 {
     let n = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,8 +1,8 @@
-//! The same world with hosts that are silent or slow, and without: what the others lose by them.
+//! Compares the world with silent or slow hosts with the same world without them.
 //!
 //! ```text
-//! 5 % of the hosts swallow SYN         everybody is found by the DNS, over 256 connections,
-//! 5 % have silent name servers         of which the hosts that are quick could use more
+//! 5 % of the hosts drop SYN            all hosts are found by the DNS, over 256 connections;
+//! 5 % have silent name servers         the fast hosts could use more
 //! 5 % are tarpits within the deadline
 //! ```
 
@@ -34,33 +34,33 @@ use tokio::{
 
 use crate::plan::mix;
 
-/// The most that quick hosts may take with the others beside them, as a multiple of what they take alone.
+/// The maximum time of the fast hosts with the others beside them, as a multiple of their time alone.
 const GOAL: f64 = 1.1;
-/// How long a reply may take.
+/// The maximum time for a reply.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// Connections at once, to all hosts together: fewer than the quick ones could use.
+/// The number of connections to all hosts together. The fast hosts could use more.
 const CONNECTIONS: usize = 256;
-/// A tarpit's reply to RCPT has 14 octets, and takes less than the deadline.
+/// The delay of each octet. The reply of a tarpit to RCPT has 14 octets, and takes less than the deadline.
 const OCTET: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Quick,
     Dead,
-    /// Its name servers answer nothing.
+    /// Its name servers do not answer.
     Dark,
     Tarpit,
 }
 
-/// So many hosts, domains and addresses.
+/// The numbers of hosts, domains and addresses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
     pub(crate) hosts: usize,
     pub(crate) domains: usize,
     pub(crate) addresses: usize,
-    /// What may come on top of the goal: in a small world, and unoptimised, moments count.
+    /// The time added to the goal, because in a small world or a debug build short delays matter.
     pub(crate) slack: Duration,
-    /// How often both are measured, by turns; the shortest counts.
+    /// How often both are measured by turns. The shortest time counts.
     pub(crate) rounds: usize,
 }
 
@@ -97,7 +97,7 @@ impl Size {
         addresses.filter(|address| wanted(self.kind_of(address))).collect()
     }
 
-    /// The hosts that answer. Each has an address of its own, and all have one port, as on the Internet.
+    /// Returns the hosts that answer. Each has an address of its own, and all have one port, as on the Internet.
     fn world(&self, port: u16) -> World {
         let answers = |n: &usize| !matches!(Self::kind(*n), Kind::Dead | Kind::Dark);
         let hosts = (0..self.hosts).filter(answers).map(|n| HostConfig {
@@ -120,7 +120,7 @@ impl Size {
             name: format!("d{domain}.world.test"),
             users,
             hosts: vec![format!("mx{}.world.test", self.host_of(domain))],
-            // A tarpit's refusals would be longer than the deadline.
+            // The refusals of a tarpit would take longer than the deadline.
             catch_all: Self::kind(self.host_of(domain)) == Kind::Tarpit,
             ..DomainConfig::default()
         });
@@ -133,16 +133,16 @@ fn ip(host: usize) -> IpAddr {
     Ipv4Addr::new(127, 1, high, low).into()
 }
 
-/// What is measured of a run.
+/// The measurements of a run.
 struct Run {
-    /// When the last address of a quick host had its record.
+    /// The time when the last address of a fast host had its record.
     quick: Duration,
     all: Duration,
     wrong: usize,
     unanswered: usize,
 }
 
-/// The hosts that do not answer, and the name server of everybody.
+/// The hosts that do not answer, and the name server of all.
 struct Silence {
     nameserver: SocketAddr,
     task: JoinHandle<()>,
@@ -167,7 +167,7 @@ impl Silence {
     }
 }
 
-/// Once the backlog of a listener is full, the kernel drops SYN.
+/// Fills the backlog of a listener, so that the kernel drops SYN.
 async fn blackhole(addr: SocketAddr) -> (TcpListener, Vec<TcpStream>) {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(addr).unwrap();
@@ -179,7 +179,7 @@ async fn blackhole(addr: SocketAddr) -> (TcpListener, Vec<TcpStream>) {
     (listener, backlog)
 }
 
-/// MX records of domains, and addresses of hosts; nothing for domains whose name servers are silent.
+/// Answers MX records of domains and addresses of hosts. Domains with silent name servers get no answer.
 async fn serve(socket: UdpSocket, size: Size) {
     let mut buf = [0; 1500];
     loop {
@@ -252,7 +252,7 @@ async fn run(size: Size, list: Vec<String>) -> Run {
     run
 }
 
-/// A host that is silent or slow is never the reason for an address to be undeliverable.
+/// Returns whether the record is right. A silent or slow host never makes an address undeliverable.
 fn is_right(sandbox: &Sandbox, kind: Kind, record: &Record) -> bool {
     let silent = (record.status, record.sub_status) == (Status::Unknown, SubStatus::TimeoutExceeded);
     match kind {
@@ -262,12 +262,12 @@ fn is_right(sandbox: &Sandbox, kind: Kind, record: &Record) -> bool {
             _ => false,
         },
         Kind::Dead | Kind::Dark => silent,
-        // All are there; whether anybody would be may have been found out or not.
+        // All of these exist. The catch-all answer may be known or not.
         Kind::Tarpit => silent || matches!(record.sub_status, SubStatus::Accepted | SubStatus::CatchAll),
     }
 }
 
-/// Runs both worlds, and tells whether the goals are met.
+/// Runs both worlds, and returns whether the goals are met.
 pub(crate) async fn compare(size: Size) -> bool {
     let everybody = size.list(|_| true);
     let quick = size.list(|kind| kind == Kind::Quick);
@@ -283,12 +283,12 @@ pub(crate) async fn compare(size: Size) -> bool {
     for _ in 0..size.rounds {
         let without = run(size, quick.clone()).await;
         alone = alone.min(without.quick);
-        // The slow have a sixteenth of the connections until the quick are done, and then all of them: two for each host.
+        // Slow hosts have a quarter of the connections until the fast ones are done, and then all: two for each host.
         let host = size.addresses.div_ceil(size.hosts) as u64 * 2;
         let rounds = (size.hosts * 3 / 20 * 2).div_ceil(CONNECTIONS);
         let longest = config(([127, 0, 0, 1], 53).into(), 25).longest(host);
         let bound = without.quick.mul_f64(GOAL) + size.slack + longest * u32::try_from(rounds).unwrap();
-        println!("the run with all of them ends within {:.1} s", bound.as_secs_f64());
+        println!("the run with all hosts must end within {:.1} s", bound.as_secs_f64());
         let with = run(size, everybody.clone()).await;
         beside = beside.min(with.quick);
         println!(
@@ -303,6 +303,6 @@ pub(crate) async fn compare(size: Size) -> bool {
         met &= without.wrong + with.wrong == 0 && with.all <= bound;
     }
     let ratio = beside.as_secs_f64() / alone.as_secs_f64();
-    println!("silent and slow hosts make the others take {ratio:.2} times as long, goal {GOAL}");
+    println!("with silent and slow hosts the others take {ratio:.2} times as long, goal {GOAL}");
     met && beside <= alone.mul_f64(GOAL) + size.slack
 }

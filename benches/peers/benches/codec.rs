@@ -1,13 +1,14 @@
-//! Replies decoded by the peers, beside what `benches/codec.rs` measures of ours.
+//! Measures how the peers decode replies, beside our results of `benches/codec.rs`.
 //!
-//! Each gets the same octets, by a copy into a buffer of its own, and yields what it makes of a reply: smtp-proto the
-//! code, the enhanced code and the text as one `String`, lettre and async-smtp the code and a `String` for each line.
-//! mail-send reads by smtp-proto. Of EHLO, smtp-proto is asked for what it has a parser of its own for: the
-//! capabilities. Replies that drip in are parsed by lettre and async-smtp as their own read loops do: after each line
-//! from the first octet of the reply on; smtp-proto keeps its state.
+//! Each peer gets the same octets by a copy into its own buffer, and yields its own form of a reply. smtp-proto yields
+//! the code, the enhanced code and the text as one `String`. lettre and async-smtp yield the code and a `String` for
+//! each line. mail-send reads with smtp-proto. For EHLO, smtp-proto runs its own parser of capabilities.
 //!
-//! Criterion measures one after the other, and a machine that is shared is half as fast from one second to the next. So
-//! at the end all of a group go by turns, and the ratios that come of it are the ones to trust.
+//! For replies that arrive octet by octet, lettre and async-smtp parse as their read loops do. After each line they
+//! parse the whole reply again. smtp-proto keeps its state.
+//!
+//! Criterion measures one after the other, but a shared machine changes its speed within seconds. So at the end all of
+//! a group run by turns. Those ratios are the reliable ones.
 
 #![expect(
     clippy::unwrap_used,
@@ -22,7 +23,7 @@ use cpu_time::ThreadTime;
 use smtp_pool::proto::Decoder;
 use smtp_proto::{EhloResponse, response::parser::ResponseReceiver};
 
-#[expect(dead_code, reason = "its main is not ours")]
+#[expect(dead_code, reason = "its main is unused here")]
 #[path = "../../codec.rs"]
 mod ours;
 
@@ -33,7 +34,7 @@ fn main() {
         let mut group = ours::group(&mut criterion, name, replies);
         let mut buf = BytesMut::with_capacity(octets.len());
         let ehlo = name.starts_with("ehlo");
-        // Its receiver takes 4096 octets of text, and EHLO cannot be resumed.
+        // Its receiver takes 4096 octets of text, and cannot resume EHLO.
         if !ehlo {
             group.bench_function("smtp-proto", |b| b.iter(|| smtp_proto(&mut buf, black_box(&octets), step)));
         } else if step > 1 {
@@ -56,8 +57,8 @@ fn main() {
     }
 }
 
-/// Ours, the bound and the peers of each group by turns; the last lines, and `target/codec-by-turns.md`, say what came of
-/// it.
+/// Runs ours, the bound and the peers of each group by turns. The last lines and `target/codec-by-turns.md` have the
+/// result.
 fn by_turns() {
     let mut table =
         String::from("| group | smtp-pool, a reply | of the bound | best peer's |\n|---|---|---|---|\n");
@@ -73,7 +74,7 @@ fn by_turns() {
         let mut smtp_proto = || match (ehlo, step > 1) {
             (false, _) => smtp_proto(&mut second, octets, step),
             (true, true) => smtp_proto_ehlo(&mut second, octets),
-            // It has none to resume.
+            // Its parser cannot resume.
             (true, false) => by_line(&mut second, octets, step, |text| text.parse::<LettreResponse>().ok()),
         };
         let mut lettre = || by_line(&mut third, octets, step, |text| text.parse::<LettreResponse>().ok());
@@ -98,8 +99,8 @@ fn by_turns() {
     fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/codec-by-turns.md"), table).unwrap();
 }
 
-/// What each of some ways to do the same takes, in ns, and in how many times the first: medians of rounds in which all go
-/// by turns, so that what slows the machine down for a while slows all of them down.
+/// Returns the time of each function in ns, and its ratio to the first. They are medians of rounds in which all run by
+/// turns. So a slow period of the machine slows all of them.
 fn turns(times: u32, ways: &mut [&mut dyn FnMut()]) -> Vec<(f64, f64)> {
     const ROUNDS: usize = 201;
     let turn = |way: &mut dyn FnMut()| {
@@ -141,7 +142,7 @@ fn smtp_proto_ehlo(buf: &mut BytesMut, octets: &[u8]) {
     buf.clear();
 }
 
-/// As the read loops of lettre and async-smtp: whenever a line is complete, all of the reply so far is parsed.
+/// Parses like the read loops of lettre and async-smtp: after each complete line it parses the whole reply so far.
 fn by_line<R>(buf: &mut BytesMut, octets: &[u8], step: usize, parse: impl Fn(&str) -> Option<R>) {
     let mut scanned = 0;
     for chunk in octets.chunks(step.min(octets.len())) {

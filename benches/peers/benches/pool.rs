@@ -1,8 +1,11 @@
-//! An idle connection out of a pool and back into it, by the peers, beside what `benches/pool.rs` measures of ours.
+//! Measures how the pools of the peers check out an idle connection and take it back, beside our results of
+//! `benches/pool.rs`.
 //!
-//! Each pools the same kind of connection, boxed as ours are, and looks at it when it is lent just as ours does
-//! ([`is_quiet`]): no round trip, no system call. `mutex and semaphore` is what one would write by hand: a
-//! `Mutex<VecDeque>`, and tokio's semaphore to wait on.
+//! Each pool holds the same kind of connection, boxed like ours. At checkout it makes the same check as our pool
+//! ([`is_quiet`]), without a round trip or a system call.
+//!
+//! `mutex and semaphore` is a pool that one would write by hand: a `Mutex<VecDeque>`, and the semaphore of tokio to
+//! wait on.
 
 #![expect(clippy::unwrap_used, reason = "in a benchmark a panic is the report")]
 
@@ -21,7 +24,7 @@ use ours::{
 };
 use tokio::{io::Interest, sync::Semaphore};
 
-#[expect(dead_code, reason = "its main is not ours")]
+#[expect(dead_code, reason = "its main is unused here")]
 #[path = "../../pool.rs"]
 mod ours;
 
@@ -66,36 +69,38 @@ fn main() {
         let pool = mobc.clone();
         async move { drop(black_box(pool.get().await.unwrap())) }
     });
-    line(&mut criterion, &server);
+    queue(&mut criterion, &server);
     criterion.final_summary();
 }
 
-/// A long line before few connections.
-fn line(criterion: &mut Criterion, server: &Server) {
-    ours::our_line(criterion, server);
+/// Measures a long queue for few connections.
+fn queue(criterion: &mut Criterion, server: &Server) {
+    ours::our_queue(criterion, server);
     let runtime = ours::runtime();
-    let size = u32::try_from(ours::FEW).unwrap();
+    let size = u32::try_from(ours::QUEUE_CONNECTIONS).unwrap();
     let bb8 = runtime.block_on(bb8::Pool::builder().max_size(size).build(Manager(server.addr))).unwrap();
     ours::waits(criterion, "bb8", &runtime, move || {
         let pool = bb8.clone();
         async move { pool.get_owned().await.unwrap() }
     });
-    let deadpool: deadpool::managed::Pool<Manager> =
-        deadpool::managed::Pool::builder(Manager(server.addr)).max_size(ours::FEW).build().unwrap();
+    let deadpool: deadpool::managed::Pool<Manager> = deadpool::managed::Pool::builder(Manager(server.addr))
+        .max_size(ours::QUEUE_CONNECTIONS)
+        .build()
+        .unwrap();
     ours::waits(criterion, "deadpool", &runtime, move || {
         let pool = deadpool.clone();
         async move { pool.get().await.unwrap() }
     });
 }
 
-/// The look that our pool has at a connection: whether the runtime knows of something to read.
+/// Returns whether the runtime knows of nothing to read, which our pool checks, too.
 fn is_quiet(session: &Connection) -> bool {
     session.is_idle() && session.stream().try_io(Interest::READABLE, || Ok(())).is_err()
 }
 
 struct Manager(SocketAddr);
 
-/// The connection has been closed, or is not in step.
+/// The connection is closed, or out of step.
 #[derive(Debug)]
 struct Unfit;
 

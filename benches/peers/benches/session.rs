@@ -1,7 +1,7 @@
-//! A transaction of 100 recipients by the peers, beside what `benches/session.rs` measures of ours.
+//! Measures a transaction of 100 recipients by the peers, beside our results of `benches/session.rs`.
 //!
-//! lettre and async-smtp send a command and wait for its reply, 102 times; mail-send can also write them one by one and
-//! then read all replies.
+//! lettre and async-smtp send a command and wait for its reply, 102 times. mail-send can also write all commands one by
+//! one, and then read all replies.
 
 #![expect(clippy::unwrap_used, reason = "in a benchmark a panic is the report")]
 
@@ -13,7 +13,7 @@ use lettre::transport::smtp::{client::AsyncSmtpConnection, commands, extension::
 use ours::wire::{self, Server, WINDOW};
 use tokio::{io::BufStream, net::TcpStream};
 
-#[expect(dead_code, reason = "its main is not ours")]
+#[expect(dead_code, reason = "its main is unused here")]
 #[path = "../../session.rs"]
 mod ours;
 

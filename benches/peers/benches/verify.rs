@@ -1,9 +1,11 @@
-//! An address verified the way of check-if-email-exists: a connection of its own, EHLO, MAIL, RCPT, QUIT; and command by
-//! command over a connection that is kept, as lettre's users do. Beside a bare loop and the verifier, at the latencies
-//! of `benches/verify.rs`, one connection at a time.
+//! Measures two usual ways to verify an address, beside a bare loop and the verifier. They run at the latencies of
+//! `benches/verify.rs`, with one connection at a time.
 //!
-//! The connection per address is written here, over tokio and with smtp-proto's parser, without the resolver and the
-//! syntax checks that the real one spends most of its CPU time on: it is the way that is measured, at its best.
+//! check-if-email-exists opens a connection for each address: EHLO, MAIL, RCPT, QUIT. Users of lettre keep a
+//! connection, and send command by command.
+//!
+//! The connection per address is written here, over tokio and with the parser of smtp-proto. It leaves out the resolver
+//! and the syntax checks, which take most of the CPU time of the original. So it is the best case of that way.
 
 #![expect(clippy::unwrap_used, reason = "in a benchmark a panic is the report")]
 
@@ -43,7 +45,7 @@ fn main() {
             b.iter(|| runtime.block_on(wire::pipelined(&mut session, &mailboxes, FLIGHT)));
         });
 
-        // These take a round trip for each command.
+        // These need a round trip for each command.
         group.throughput(Throughput::Elements(10));
         let name = ClientId::Domain("client.example.org".to_owned());
         let connect = AsyncSmtpConnection::connect_tokio1(server.addr, None, &name, None, None);

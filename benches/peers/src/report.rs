@@ -1,10 +1,10 @@
-//! Writes `target/bench-report.md` out of what criterion measured: medians, ratios to the bound and to the best peer,
-//! the machine, the versions, and the commands that measured it. `just bench` runs it last.
+//! Writes `target/bench-report.md` from the results of criterion: medians, and ratios to the bound and to the best
+//! peer. It also names the machine, the versions, and the commands of the measurement. `just bench` runs it last.
 
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a tool of the benchmarks: a panic is its report"
+    reason = "in a tool of the benchmarks a panic is the report"
 )]
 
 use std::{
@@ -18,11 +18,11 @@ use std::{
 
 use serde_json::Value;
 
-/// What is not a peer: the bounds, and ours.
+/// Names that are no peer: ours and the bounds.
 const OURS: [&str; 3] = ["smtp-pool", "session", "verifier"];
 const BOUNDS: [&str; 2] = ["bound", "one memcpy"];
 
-/// What the benchmarks write themselves, in `target/`.
+/// The tables in `target/` that benchmarks write themselves.
 const TABLES: [(&str, &str); 3] = [
     ("verify-cpu.md", "verify: rate and CPU"),
     ("verify-by-turns.md", "verify: CPU per address over one connection, by turns"),
@@ -78,7 +78,7 @@ fn table(text: &mut String, group: &str, rows: &[Row]) {
     }
 }
 
-/// Every group that criterion knows, its bound first and then by time.
+/// Returns every group of criterion, its bound first, and then by time.
 fn groups(criterion: &Path) -> BTreeMap<String, Vec<Row>> {
     let mut groups: BTreeMap<String, Vec<Row>> = BTreeMap::new();
     for group in directories(criterion) {
