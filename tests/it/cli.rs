@@ -225,7 +225,7 @@ fn an_error_of_usage_names_its_place_and_a_hint() {
             "--column z: there is no such column\n  hint: ",
         ),
         (&["verify", "--syntax-only", list, "-o", list], "this is the list\n  hint: "),
-        (&["verify", "--syntax-only", list, "-o", "out.xml"], "--output out.xml: no format"),
+        (&["verify", "--syntax-only", list, "-o", "out.xml"], "--output out.xml: the extension"),
         (&["verify", "--syntax-only", list, "-o", "/nowhere/out.csv"], "--output /nowhere/out.csv: "),
         (
             &["verify", "a@x.test", "--route", "x.test"],

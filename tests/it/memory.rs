@@ -261,8 +261,8 @@ fn long_rows_of_a_stream() {
     assert!(most < 150 * MIB, "{} MiB", most / MIB);
 }
 
-/// Checks rows without an address, which get their record at once and wait for a slow reader: 200 of 1 MB, and 40,000
-/// of 5 KB.
+/// Checks rows without an address: 200 of 1 MB, and 40,000 of 5 KB. They get their record at once, and wait for a slow
+/// reader.
 #[test]
 fn long_rows_that_are_no_address() {
     let dir = TempDir::new().unwrap();

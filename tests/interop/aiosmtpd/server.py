@@ -1,4 +1,4 @@
-"""A second server to be verified against: aiosmtpd, as it comes, with users, a catch-all domain and a full mailbox.
+"""A second server for the tests: aiosmtpd unchanged, with users, a catch-all domain and a full mailbox.
 
 It offers no PIPELINING, so that each command waits for its reply. It prints its port, and ends with its standard input.
 """
@@ -43,10 +43,10 @@ async def main():
     )
     print(server.sockets[0].getsockname()[1], flush=True)
     async with server:
-        # Whoever started it holds the other end, and lets go of it however it ends.
+        # Standard input ends when the parent process ends.
         await loop.run_in_executor(None, sys.stdin.read)
 
 
-# It warns of each client that reaches a limit, which is what one of the tests is about.
+# The log would warn of each client that reaches a limit, which one of the tests does on purpose.
 logging.getLogger("mail.log").setLevel(logging.CRITICAL)
 asyncio.run(main())

@@ -1,4 +1,4 @@
-//! Checks what must hold in every order of steps: the limit of connections is kept, no user waits without end, no slot
+//! Checks what must hold in every order of steps. The limit of connections is kept, no user waits without end, no slot
 //! is lost, and users are served in order.
 
 use std::{
