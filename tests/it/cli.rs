@@ -13,13 +13,13 @@ use serde_json::Value;
 use smtp_pool::sandbox::{Sandbox, World};
 use tempfile::TempDir;
 
-struct Done {
+struct CommandOutput {
     code: Option<i32>,
     out: String,
     err: String,
 }
 
-impl Done {
+impl CommandOutput {
     fn records(&self) -> Vec<Value> {
         self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -32,19 +32,19 @@ fn command(args: &[&str]) -> Command {
     command
 }
 
-fn run_with(args: &[&str], input: &[u8]) -> Done {
+fn run_with(args: &[&str], input: &[u8]) -> CommandOutput {
     let mut child = command(args).spawn().unwrap();
     // A command that rejects its arguments does not read its input.
     let _ = child.stdin.take().unwrap().write_all(input);
     let output = child.wait_with_output().unwrap();
-    Done {
+    CommandOutput {
         code: output.status.code(),
         out: String::from_utf8(output.stdout).unwrap(),
         err: String::from_utf8(output.stderr).unwrap(),
     }
 }
 
-fn run(args: &[&str]) -> Done {
+fn run(args: &[&str]) -> CommandOutput {
     run_with(args, b"")
 }
 
@@ -66,7 +66,7 @@ fn gzip(octets: &[u8]) -> Vec<u8> {
 
 /// Returns the addresses of the records of a list, sorted.
 #[track_caller]
-fn addresses(done: &Done) -> Vec<String> {
+fn addresses(done: &CommandOutput) -> Vec<String> {
     assert_eq!(done.code, Some(0), "{}", done.err);
     let mut found: Vec<_> =
         done.records().iter().map(|record| record["address"].as_str().unwrap().to_owned()).collect();

@@ -67,14 +67,14 @@ async fn time_server(ahead: i64) -> SocketAddr {
     addr
 }
 
-struct Clinic {
+struct TestMachine {
     _sandbox: Sandbox,
     dns: Nameserver,
     server: SocketAddr,
     ntp: SocketAddr,
 }
 
-impl Clinic {
+impl TestMachine {
     async fn open() -> Self {
         let sandbox = support::sandbox("[[host]]\nname = \"mx\"\n").await;
         let server = sandbox.addr("mx").unwrap();
@@ -82,7 +82,7 @@ impl Clinic {
     }
 
     /// Returns the exit code, and the findings as `check: state: detail`.
-    async fn examine(&self, args: &[&str]) -> (Option<i32>, Vec<String>) {
+    async fn run_doctor(&self, args: &[&str]) -> (Option<i32>, Vec<String>) {
         let mut all: Vec<String> = vec!["doctor".into(), "--json".into(), "--timeout".into(), "1".into()];
         let has = |flag: &str| args.contains(&flag);
         let defaults = [
@@ -114,8 +114,8 @@ impl Clinic {
     }
 
     /// Fails unless there is a finding that begins with each of `expected`.
-    async fn finds(&self, args: &[&str], code: i32, expected: &[&str]) {
-        let (ended, findings) = self.examine(args).await;
+    async fn expect(&self, args: &[&str], code: i32, expected: &[&str]) {
+        let (ended, findings) = self.run_doctor(args).await;
         for expected in expected {
             assert!(
                 findings.iter().any(|it| it.starts_with(expected)),
@@ -127,9 +127,9 @@ impl Clinic {
 }
 
 #[tokio::test]
-async fn a_healthy_machine_is_told_so() {
-    let clinic = Clinic::open().await;
-    let (code, findings) = clinic.examine(&[]).await;
+async fn a_healthy_machine_has_no_fault() {
+    let machine = TestMachine::open().await;
+    let (code, findings) = machine.run_doctor(&[]).await;
     // The limits depend on the machine that runs the tests.
     let rest: Vec<_> =
         findings.iter().filter(|it| !it.starts_with("files: ") && !it.starts_with("ports: ")).collect();
@@ -142,65 +142,65 @@ async fn a_healthy_machine_is_told_so() {
 
 #[tokio::test]
 async fn names_and_addresses_that_do_not_match() {
-    let clinic = Clinic::open().await;
-    clinic
-        .finds(&["--ip", "192.0.2.8"], 1, &["ptr: failed: 192.0.2.8 has no PTR record", "helo: warning: "])
+    let machine = TestMachine::open().await;
+    machine
+        .expect(&["--ip", "192.0.2.8"], 1, &["ptr: failed: 192.0.2.8 has no PTR record", "helo: warning: "])
         .await;
-    clinic
-        .finds(&["--ip", "192.0.2.9"], 1, &["ptr: failed: 192.0.2.9 resolves to other.test, but none"])
+    machine
+        .expect(&["--ip", "192.0.2.9"], 1, &["ptr: failed: 192.0.2.9 resolves to other.test, but none"])
         .await;
-    clinic
-        .finds(
+    machine
+        .expect(
             &["--helo", "nowhere.test"],
             1,
             &["helo: failed: nowhere.test does not resolve", "ptr: warning: "],
         )
         .await;
-    clinic
-        .finds(&["--helo", "gmail.com"], 1, &["helo: failed: gmail.com is the name of a mail provider"])
+    machine
+        .expect(&["--helo", "gmail.com"], 1, &["helo: failed: gmail.com is the name of a mail provider"])
         .await;
-    clinic.finds(&["--helo", "[192.0.2.1]"], 1, &["helo: failed: EHLO names [192.0.2.1], but"]).await;
-    clinic.finds(&["--helo", "x.broken.test"], 0, &["helo: unknown: "]).await;
+    machine.expect(&["--helo", "[192.0.2.1]"], 1, &["helo: failed: EHLO names [192.0.2.1], but"]).await;
+    machine.expect(&["--helo", "x.broken.test"], 0, &["helo: unknown: "]).await;
 }
 
 #[tokio::test]
 async fn a_blocklist_answers_yes_or_no_or_fails() {
-    let clinic = Clinic::open().await;
+    let machine = TestMachine::open().await;
     let lists = ["--blocklist", "bl.test", "--blocklist", "public.test", "--blocklist", "gone.test"];
     let listed = "blocklist: failed: 192.0.2.8 is in bl.test (127.0.0.4): sends too much";
     let others =
         ["blocklist: unknown: public.test does not answer", "blocklist: unknown: gone.test is no blocklist"];
-    clinic.finds(&[&lists[..], &["--ip", "192.0.2.8"]].concat(), 1, &[listed, others[0], others[1]]).await;
-    clinic.finds(&["--blocklist", "broken.test"], 0, &["blocklist: unknown: broken.test: "]).await;
+    machine.expect(&[&lists[..], &["--ip", "192.0.2.8"]].concat(), 1, &[listed, others[0], others[1]]).await;
+    machine.expect(&["--blocklist", "broken.test"], 0, &["blocklist: unknown: broken.test: "]).await;
 }
 
 #[tokio::test]
 async fn a_closed_port_and_a_server_that_refuses() {
-    let clinic = Clinic::open().await;
+    let machine = TestMachine::open().await;
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = closed.local_addr().unwrap().to_string();
     drop(closed);
-    clinic.finds(&["--server", &port], 1, &["port: failed: no server could be reached"]).await;
+    machine.expect(&["--server", &port], 1, &["port: failed: no server could be reached"]).await;
     // One server of two is enough.
-    let open = clinic.server.to_string();
-    clinic.finds(&["--server", &port, "--server", &open], 0, &["outward: warning: ", "port: ok: "]).await;
+    let open = machine.server.to_string();
+    machine.expect(&["--server", &port, "--server", &open], 0, &["outward: warning: ", "port: ok: "]).await;
 
     let refusing = support::sandbox("[[host]]\nname = \"mx\"\nblocked = { at = \"connect\" }\n").await;
     let addr = refusing.addr("mx").unwrap().to_string();
     let expected = ["outward: warning: 127.0.0.1", "port: ok: "];
-    clinic.finds(&["--server", &addr], 0, &expected).await;
+    machine.expect(&["--server", &addr], 0, &expected).await;
 }
 
 #[tokio::test]
 async fn a_private_address_is_not_checked() {
-    let clinic = Clinic::open().await;
-    let (_, findings) = clinic.examine(&["--ip", "192.0.2.7"]).await;
+    let machine = TestMachine::open().await;
+    let (_, findings) = machine.run_doctor(&["--ip", "192.0.2.7"]).await;
     assert!(findings.iter().any(|it| it.starts_with("ptr: ok: ")));
     // The connection is from 127.0.0.1, and the sandbox does not report our address.
     let mut command = Command::new(env!("CARGO_BIN_EXE_smtp-pool"));
-    let (server, dns) = (clinic.server.to_string(), clinic.dns.addr.to_string());
+    let (server, dns) = (machine.server.to_string(), machine.dns.addr.to_string());
     command.args(["doctor", "--helo", "mail.good.test", "--server", &server, "--nameserver", &dns]);
-    command.args(["--ntp", &clinic.ntp.to_string(), "--timeout", "1"]);
+    command.args(["--ntp", &machine.ntp.to_string(), "--timeout", "1"]);
     let said = String::from_utf8(command.output().await.unwrap().stdout).unwrap();
     assert!(
         said.contains("\nunknown  address    ") && said.contains("-> give your public address with --ip"),
@@ -210,21 +210,21 @@ async fn a_private_address_is_not_checked() {
 
 #[tokio::test]
 async fn a_clock_is_compared() {
-    let clinic = Clinic::open().await;
+    let machine = TestMachine::open().await;
     let slow = time_server(60).await.to_string();
-    clinic.finds(&["--ntp", &slow], 0, &["clock: warning: "]).await;
+    machine.expect(&["--ntp", &slow], 0, &["clock: warning: "]).await;
     let wrong = time_server(-86_400).await.to_string();
-    clinic.finds(&["--ntp", &wrong], 1, &["clock: failed: 864"]).await;
+    machine.expect(&["--ntp", &wrong], 1, &["clock: failed: 864"]).await;
     let silent = UdpSocket::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0)).await.unwrap();
     let silent = silent.local_addr().unwrap().to_string();
-    clinic.finds(&["--ntp", &silent], 0, &["clock: unknown: "]).await;
+    machine.expect(&["--ntp", &silent], 0, &["clock: unknown: "]).await;
 }
 
 #[tokio::test]
 async fn an_error_of_usage_names_its_option() {
-    let clinic = Clinic::open().await;
+    let machine = TestMachine::open().await;
     for args in [["--server", "mx:x"], ["--blocklist", "a..b"], ["--ntp", ":"], ["--timeout", "-1"]] {
-        let (code, findings) = clinic.examine(&args).await;
+        let (code, findings) = machine.run_doctor(&args).await;
         assert_eq!((code, findings.len()), (Some(2), 0), "{args:?}");
     }
 }

@@ -15,14 +15,14 @@ use tempfile::TempDir;
 const COMMAND: &str = env!("CARGO_BIN_EXE_smtp-pool");
 
 /// A folder with a list and a place for the output.
-struct Desk {
+struct Workspace {
     dir: TempDir,
     list: PathBuf,
     out: PathBuf,
     job: PathBuf,
 }
 
-impl Desk {
+impl Workspace {
     fn new(list: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let at = |name: &str| dir.path().join(name);
@@ -33,10 +33,10 @@ impl Desk {
 
     /// Makes a folder with a completed job.
     fn done(list: &str) -> Self {
-        let desk = Self::new(list);
-        let output = desk.verify(&["--syntax-only", "-q"]);
+        let workspace = Self::new(list);
+        let output = workspace.verify(&["--syntax-only", "-q"]);
         assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-        desk
+        workspace
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -104,9 +104,9 @@ fn err(output: &Output) -> String {
 }
 
 #[track_caller]
-fn refused(output: &Output, told: &str) {
+fn refused(output: &Output, message: &str) {
     assert_eq!(output.status.code(), Some(2), "{}", err(output));
-    assert!(err(output).contains(told), "{told} is not in {}", err(output));
+    assert!(err(output).contains(message), "{message} is not in {}", err(output));
 }
 
 /// The first line of an output. A list with this line is protected only because it is a list.
@@ -115,11 +115,11 @@ const OURS: &str = "address,status,sub_status,blame,catch_all,role,disposable,fr
 
 #[test]
 fn no_output_is_written_over_the_list() {
-    let desk = Desk::done(OURS);
-    fs::hard_link(&desk.list, desk.at("hard.csv")).unwrap();
-    symlink("list.csv", desk.at("soft.csv")).unwrap();
-    fs::create_dir(desk.at("x")).unwrap();
-    let absolute = desk.list.to_str().unwrap().to_owned();
+    let workspace = Workspace::done(OURS);
+    fs::hard_link(&workspace.list, workspace.at("hard.csv")).unwrap();
+    symlink("list.csv", workspace.at("soft.csv")).unwrap();
+    fs::create_dir(workspace.at("x")).unwrap();
+    let absolute = workspace.list.to_str().unwrap().to_owned();
     for out in ["list.csv", "hard.csv", "soft.csv", "./x/../list.csv", &absolute] {
         for args in [
             &["job", "results", "out.csv", "-o", out][..],
@@ -129,54 +129,57 @@ fn no_output_is_written_over_the_list() {
             &["verify", "soft.csv", "ann@x.test", "--syntax-only", "-o", out],
             &["verify", "--syntax-only", "ann@x.test", "--role", "hard.csv", "-o", out],
         ] {
-            refused(&desk.run(args), "this is ");
+            refused(&workspace.run(args), "this is ");
         }
         let script = format!("\"$SMTP_POOL\" verify --syntax-only - -o {out} < hard.csv");
-        refused(&desk.shell(&script), "this is the list");
+        refused(&workspace.shell(&script), "this is the list");
         let script = format!("\"$SMTP_POOL\" verify --syntax-only /dev/stdin -o {out} < list.csv");
-        refused(&desk.shell(&script), "this is the list");
+        refused(&workspace.shell(&script), "this is the list");
     }
     // Standard output may be the list, too.
-    refused(&desk.shell("\"$SMTP_POOL\" verify --syntax-only soft.csv >> list.csv"), "this is the list");
-    refused(&desk.shell("\"$SMTP_POOL\" job results out.csv >> hard.csv"), "this is the list");
-    refused(&desk.shell("\"$SMTP_POOL\" job export out.csv -o /dev/stdout >> list.csv"), "this is the list");
-    assert_eq!(desk.text("list.csv"), OURS);
+    refused(&workspace.shell("\"$SMTP_POOL\" verify --syntax-only soft.csv >> list.csv"), "this is the list");
+    refused(&workspace.shell("\"$SMTP_POOL\" job results out.csv >> hard.csv"), "this is the list");
+    refused(
+        &workspace.shell("\"$SMTP_POOL\" job export out.csv -o /dev/stdout >> list.csv"),
+        "this is the list",
+    );
+    assert_eq!(workspace.text("list.csv"), OURS);
     // The list may have moved, and the command may run in another folder.
-    fs::rename(&desk.list, desk.at("moved.csv")).unwrap();
-    fs::remove_file(desk.at("soft.csv")).unwrap();
-    let mut elsewhere = desk.command(&["job", "results", "../out.csv", "-o", "../moved.csv"]);
-    refused(&ended(elsewhere.current_dir(desk.at("x"))), "this is the list");
-    assert_eq!(desk.text("moved.csv"), OURS);
+    fs::rename(&workspace.list, workspace.at("moved.csv")).unwrap();
+    fs::remove_file(workspace.at("soft.csv")).unwrap();
+    let mut elsewhere = workspace.command(&["job", "results", "../out.csv", "-o", "../moved.csv"]);
+    refused(&ended(elsewhere.current_dir(workspace.at("x"))), "this is the list");
+    assert_eq!(workspace.text("moved.csv"), OURS);
 }
 
 #[test]
 fn no_output_is_written_over_a_job_or_what_lies_beside_it() {
-    let desk = Desk::done("email\nann@x.test\n");
-    let before = fs::read(&desk.job).unwrap();
-    symlink("out.csv.job", desk.at("soft.html")).unwrap();
-    fs::hard_link(&desk.job, desk.at("hard.html")).unwrap();
+    let workspace = Workspace::done("email\nann@x.test\n");
+    let before = fs::read(&workspace.job).unwrap();
+    symlink("out.csv.job", workspace.at("soft.html")).unwrap();
+    fs::hard_link(&workspace.job, workspace.at("hard.html")).unwrap();
     for out in ["out.csv.job", "./out.csv.job", "soft.html", "hard.html"] {
-        refused(&desk.run(&["report", "out.csv", "-o", out]), "this is the job");
+        refused(&workspace.run(&["report", "out.csv", "-o", out]), "this is the job");
     }
     for suffix in ["-wal", "-shm", "-journal", "-lock"] {
         let out = format!("out.csv.job{suffix}");
-        refused(&desk.run(&["report", "out.csv", "-o", &out]), "this is a file of the job");
-        assert!(!desk.at(&out).exists());
+        refused(&workspace.run(&["report", "out.csv", "-o", &out]), "this is a file of the job");
+        assert!(!workspace.at(&out).exists());
     }
     // Another job is protected, too.
-    let other = Desk::done("email\nbob@x.test\n");
+    let other = Workspace::done("email\nbob@x.test\n");
     let out = other.job.to_str().unwrap();
-    refused(&desk.run(&["report", "out.csv", "-o", out]), "smtp-pool did not write it");
-    assert_eq!(fs::read(&desk.job).unwrap(), before);
+    refused(&workspace.run(&["report", "out.csv", "-o", out]), "smtp-pool did not write it");
+    assert_eq!(fs::read(&workspace.job).unwrap(), before);
     assert_eq!(ended(&mut other.command(&["job", "status", "out.csv"])).status.code(), Some(0));
 }
 
 #[test]
 fn a_foreign_file_is_not_replaced() {
-    let desk = Desk::done("email\nann@x.test\n");
+    let workspace = Workspace::done("email\nann@x.test\n");
     let mine = "id,name\n1,mine\n";
     for name in ["mine.csv", "mine.jsonl", "mine.csv.gz", "mine.html", "out.csv.new", "out.csv.job.new"] {
-        desk.put(name, mine);
+        workspace.put(name, mine);
     }
     for out in ["mine.csv", "mine.jsonl", "mine.csv.gz"] {
         for args in [
@@ -185,31 +188,31 @@ fn a_foreign_file_is_not_replaced() {
             &["verify", "list.csv", "--syntax-only", "-o", out],
             &["verify", "ann@x.test", "--syntax-only", "-o", out],
         ] {
-            refused(&desk.run(args), "smtp-pool did not write it\n  hint: ");
+            refused(&workspace.run(args), "smtp-pool did not write it\n  hint: ");
         }
     }
-    refused(&desk.run(&["report", "out.csv", "-o", "mine.html"]), "smtp-pool did not write it");
-    refused(&desk.run(&["report", "out.csv", "-o", "out.csv"]), "smtp-pool did not write it");
+    refused(&workspace.run(&["report", "out.csv", "-o", "mine.html"]), "smtp-pool did not write it");
+    refused(&workspace.run(&["report", "out.csv", "-o", "out.csv"]), "smtp-pool did not write it");
     // Earlier versions took files with these names for their own.
-    assert_eq!(desk.verify(&["--syntax-only", "-q", "--restart"]).status.code(), Some(0));
+    assert_eq!(workspace.verify(&["--syntax-only", "-q", "--restart"]).status.code(), Some(0));
     for name in ["mine.csv", "mine.jsonl", "mine.csv.gz", "mine.html", "out.csv.new", "out.csv.job.new"] {
-        assert_eq!(desk.text(name), mine, "{name}");
+        assert_eq!(workspace.text(name), mine, "{name}");
     }
-    assert!(!desk.names().iter().any(|name| name.starts_with('.')), "{:?}", desk.names());
+    assert!(!workspace.names().iter().any(|name| name.starts_with('.')), "{:?}", workspace.names());
 }
 
 #[test]
 fn a_link_where_a_draft_might_be_leads_nowhere() {
-    let desk = Desk::new("email\nann@x.test\n");
-    let precious = desk.put("precious", "mine");
+    let workspace = Workspace::new("email\nann@x.test\n");
+    let precious = workspace.put("precious", "mine");
     for name in ["out.csv.new", "out.csv.job.new", "good.csv.new"] {
-        symlink(&precious, desk.at(name)).unwrap();
+        symlink(&precious, workspace.at(name)).unwrap();
     }
-    assert_eq!(desk.verify(&["--syntax-only", "-q"]).status.code(), Some(0));
-    assert_eq!(desk.run(&["job", "results", "out.csv", "-o", "good.csv"]).status.code(), Some(0));
-    assert_eq!(desk.text("precious"), "mine");
-    assert!(desk.at("out.csv.new").is_symlink() && desk.at("out.csv.job.new").is_symlink());
-    assert!(desk.text("good.csv").starts_with("address,") && !desk.at("good.csv").is_symlink());
+    assert_eq!(workspace.verify(&["--syntax-only", "-q"]).status.code(), Some(0));
+    assert_eq!(workspace.run(&["job", "results", "out.csv", "-o", "good.csv"]).status.code(), Some(0));
+    assert_eq!(workspace.text("precious"), "mine");
+    assert!(workspace.at("out.csv.new").is_symlink() && workspace.at("out.csv.job.new").is_symlink());
+    assert!(workspace.text("good.csv").starts_with("address,") && !workspace.at("good.csv").is_symlink());
 }
 
 #[test]
@@ -218,53 +221,53 @@ fn a_file_does_not_belong_to_a_job_by_its_name_alone() {
     for name in
         ["out.csv.job", "out.csv.job-wal", "out.csv.job-shm", "out.csv.job-journal", "out.csv.job-lock"]
     {
-        let desk = Desk::new("email\nann@x.test\n");
-        desk.put(name, mine);
+        let workspace = Workspace::new("email\nann@x.test\n");
+        workspace.put(name, mine);
         for more in [&["--syntax-only", "-q"][..], &["--syntax-only", "-q", "--restart"]] {
-            let output = desk.verify(more);
+            let output = workspace.verify(more);
             assert_eq!(output.status.code(), Some(2), "{name}: {}", err(&output));
             assert!(err(&output).contains(name), "{}", err(&output));
-            assert_eq!(desk.text(name), mine, "{name}");
+            assert_eq!(workspace.text(name), mine, "{name}");
         }
-        assert_eq!(desk.names(), ["list.csv", name]);
+        assert_eq!(workspace.names(), ["list.csv", name]);
         // The same holds beside a completed job.
-        fs::remove_file(desk.at(name)).unwrap();
-        assert_eq!(desk.verify(&["--syntax-only", "-q"]).status.code(), Some(0));
-        desk.put(name, mine);
+        fs::remove_file(workspace.at(name)).unwrap();
+        assert_eq!(workspace.verify(&["--syntax-only", "-q"]).status.code(), Some(0));
+        workspace.put(name, mine);
         for args in [
             &["verify", "list.csv", "-o", "out.csv", "--syntax-only", "-q", "--restart"][..],
             &["job", "retry", "out.csv", "--status", "other"],
         ] {
-            let output = desk.run(args);
+            let output = workspace.run(args);
             if name != "out.csv.job-lock" || args[0] == "verify" {
                 assert_eq!(output.status.code(), Some(2), "{name} {args:?}: {}", err(&output));
             }
-            assert_eq!(desk.text(name), mine, "{name}");
+            assert_eq!(workspace.text(name), mine, "{name}");
         }
     }
     // A list with such a name is a list.
     for list in ["out.csv.job", "out.csv.job-wal", "out.csv.job-lock"] {
-        let desk = Desk::new("");
-        desk.put(list, mine);
+        let workspace = Workspace::new("");
+        workspace.put(list, mine);
         for more in [&[][..], &["--restart"]] {
             let args = [&["verify", list, "-o", "out.csv", "--syntax-only"], more].concat();
-            refused(&desk.run(&args), "the job of this output would replace the list\n  hint: ");
+            refused(&workspace.run(&args), "the job of this output would replace the list\n  hint: ");
         }
-        assert_eq!(desk.text(list), mine);
+        assert_eq!(workspace.text(list), mine);
     }
 }
 
 #[test]
 fn an_earlier_output_is_replaced_and_stays_until_then() {
-    let desk = Desk::done("email\nann@x.test\nbob@x.test\n");
-    let first = desk.text("out.csv");
-    fs::set_permissions(&desk.out, fs::Permissions::from_mode(0o640)).unwrap();
-    fs::hard_link(&desk.out, desk.at("yesterday.csv")).unwrap();
-    assert_eq!(desk.verify(&["--syntax-only", "-q", "--vocab", "kickbox"]).status.code(), Some(0));
-    assert!(desk.text("out.csv").starts_with("email,result,"));
-    assert_eq!(fs::metadata(&desk.out).unwrap().mode() & 0o777, 0o640);
+    let workspace = Workspace::done("email\nann@x.test\nbob@x.test\n");
+    let first = workspace.text("out.csv");
+    fs::set_permissions(&workspace.out, fs::Permissions::from_mode(0o640)).unwrap();
+    fs::hard_link(&workspace.out, workspace.at("yesterday.csv")).unwrap();
+    assert_eq!(workspace.verify(&["--syntax-only", "-q", "--vocab", "kickbox"]).status.code(), Some(0));
+    assert!(workspace.text("out.csv").starts_with("email,result,"));
+    assert_eq!(fs::metadata(&workspace.out).unwrap().mode() & 0o777, 0o640);
     // A file with another name is another file.
-    assert_eq!(desk.text("yesterday.csv"), first);
+    assert_eq!(workspace.text("yesterday.csv"), first);
     for _ in 0..2 {
         for (out, vocab) in [
             ("a.jsonl", "zerobounce"),
@@ -272,62 +275,62 @@ fn an_earlier_output_is_replaced_and_stays_until_then() {
             ("a.jsonl.zst", "neverbounce"),
             ("out.csv", "kickbox"),
         ] {
-            let output = desk.run(&["job", "export", "out.csv.job", "-o", out, "--vocab", vocab]);
+            let output = workspace.run(&["job", "export", "out.csv.job", "-o", out, "--vocab", vocab]);
             assert_eq!(output.status.code(), Some(0), "{}", err(&output));
         }
         for out in ["b.jsonl", "b.csv", "b.jsonl.gz", "a.csv.gz"] {
-            let output = desk.run(&["verify", "ann@x.test", "--syntax-only", "-q", "-o", out]);
+            let output = workspace.run(&["verify", "ann@x.test", "--syntax-only", "-q", "-o", out]);
             assert_eq!(output.status.code(), Some(0), "{}", err(&output));
         }
-        assert_eq!(desk.run(&["report", "out.csv.job", "-o", "r.html"]).status.code(), Some(0));
+        assert_eq!(workspace.run(&["report", "out.csv.job", "-o", "r.html"]).status.code(), Some(0));
     }
     // A symbolic link is followed, and stays.
-    symlink("b.csv", desk.at("link.csv")).unwrap();
-    assert_eq!(desk.run(&["job", "results", "out.csv.job", "-o", "link.csv"]).status.code(), Some(0));
-    assert!(desk.at("link.csv").is_symlink() && desk.text("b.csv") == first);
+    symlink("b.csv", workspace.at("link.csv")).unwrap();
+    assert_eq!(workspace.run(&["job", "results", "out.csv.job", "-o", "link.csv"]).status.code(), Some(0));
+    assert!(workspace.at("link.csv").is_symlink() && workspace.text("b.csv") == first);
     // The umask decides who may read a new output. An empty file may be replaced.
-    desk.put("empty.csv", "");
+    workspace.put("empty.csv", "");
     let script =
         "umask 027; for out in empty.csv new.csv; do \"$SMTP_POOL\" job results out.csv.job -o $out; done";
-    assert_eq!(desk.shell(script).status.code(), Some(0));
-    assert_eq!(fs::metadata(desk.at("new.csv")).unwrap().mode() & 0o777, 0o640);
-    assert_eq!(desk.text("empty.csv"), first);
+    assert_eq!(workspace.shell(script).status.code(), Some(0));
+    assert_eq!(fs::metadata(workspace.at("new.csv")).unwrap().mode() & 0o777, 0o640);
+    assert_eq!(workspace.text("empty.csv"), first);
 }
 
 #[test]
 fn two_commands_with_one_output_write_one_of_both() {
-    let desk = Desk::new("");
+    let workspace = Workspace::new("");
     let list = |name: &str, user: &str| {
         let rows: String = (0..20_000).map(|n| format!("{user}{n}@x.test\n")).collect();
-        desk.put(name, &rows);
+        workspace.put(name, &rows);
     };
     list("a.txt", "ann");
     list("b.txt", "bob");
     let start = |list: &str| -> Child {
-        let mut command = desk.command(&["verify", "--syntax-only", "-q", "-", "-o", "out.jsonl"]);
-        command.stdin(fs::File::open(desk.at(list)).unwrap()).spawn().unwrap()
+        let mut command = workspace.command(&["verify", "--syntax-only", "-q", "-", "-o", "out.jsonl"]);
+        command.stdin(fs::File::open(workspace.at(list)).unwrap()).spawn().unwrap()
     };
     for _ in 0..3 {
         for child in ["a.txt", "b.txt"].map(start) {
             let output = child.wait_with_output().unwrap();
             assert_eq!(output.status.code(), Some(0), "{}", err(&output));
         }
-        let text = desk.text("out.jsonl");
+        let text = workspace.text("out.jsonl");
         let users: std::collections::HashSet<char> =
             text.lines().map(|line| line.chars().nth(r#"{"address":""#.len()).unwrap()).collect();
         assert_eq!((text.lines().count(), users.len()), (20_000, 1), "one of both, and whole");
-        assert_eq!(desk.names(), ["a.txt", "b.txt", "list.csv", "out.jsonl"]);
+        assert_eq!(workspace.names(), ["a.txt", "b.txt", "list.csv", "out.jsonl"]);
     }
 }
 
 #[test]
 fn a_full_disk_leaves_what_was_there() {
     let rows: String = (0..3_000).map(|n| format!("user{n}@x.test\n")).collect();
-    let desk = Desk::done(&format!("email\n{rows}"));
-    assert_eq!(desk.run(&["job", "results", "out.csv", "-o", "old.csv"]).status.code(), Some(0));
-    assert_eq!(desk.run(&["report", "out.csv", "-o", "old.html"]).status.code(), Some(0));
-    let before = desk.names();
-    let (csv, html) = (desk.text("old.csv"), desk.text("old.html"));
+    let workspace = Workspace::done(&format!("email\n{rows}"));
+    assert_eq!(workspace.run(&["job", "results", "out.csv", "-o", "old.csv"]).status.code(), Some(0));
+    assert_eq!(workspace.run(&["report", "out.csv", "-o", "old.html"]).status.code(), Some(0));
+    let before = workspace.names();
+    let (csv, html) = (workspace.text("old.csv"), workspace.text("old.html"));
     // A limit of the file size makes writes fail as on a full disk.
     for (blocks, args) in [
         (64, "job results out.csv -o old.csv"),
@@ -339,24 +342,25 @@ fn a_full_disk_leaves_what_was_there() {
         (8, "verify list.csv --syntax-only -q -o out.csv --restart"),
         (64, "job export out.csv -o /dev/full"),
     ] {
-        let output = desk.shell(&format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$SMTP_POOL\" {args}"));
+        let output =
+            workspace.shell(&format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$SMTP_POOL\" {args}"));
         assert_eq!(output.status.code(), Some(1), "{args}: {}", err(&output));
         assert!(err(&output).contains("error: "), "{args}: {}", err(&output));
-        assert_eq!(desk.names(), before, "{args}");
-        assert!(desk.text("old.csv") == csv && desk.text("old.html") == html, "{args}");
+        assert_eq!(workspace.names(), before, "{args}");
+        assert!(workspace.text("old.csv") == csv && workspace.text("old.html") == html, "{args}");
     }
-    assert_eq!(desk.run(&["job", "status", "out.csv"]).status.code(), Some(0));
+    assert_eq!(workspace.run(&["job", "status", "out.csv"]).status.code(), Some(0));
 }
 
 #[test]
 fn devices_and_pipes_are_written_to_and_folders_refused() {
-    let desk = Desk::done("email\nann@x.test\n");
+    let workspace = Workspace::done("email\nann@x.test\n");
     for args in [
         &["job", "results", "out.csv", "-o", "/dev/stdout"][..],
         &["job", "export", "out.csv", "-o", "/proc/self/fd/1"],
         &["verify", "list.csv", "--syntax-only", "-q", "-o", "/dev/stdout"],
     ] {
-        let output = desk.run(args);
+        let output = workspace.run(args);
         assert_eq!(output.status.code(), Some(0), "{args:?}: {}", err(&output));
         let record: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(record["address"], "ann@x.test");
@@ -366,49 +370,49 @@ fn devices_and_pipes_are_written_to_and_folders_refused() {
         &["verify", "list.csv", "--syntax-only", "-q", "-o", "/dev/null"],
         &["report", "out.csv", "-o", "/dev/null"],
     ] {
-        let output = desk.run(args);
+        let output = workspace.run(args);
         assert_eq!(output.status.code(), Some(0), "{args:?}: {}", err(&output));
     }
     assert!(!Path::new("/dev/null.job").exists());
-    let fifo = desk.at("pipe.csv");
+    let fifo = workspace.at("pipe.csv");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let reader = std::thread::spawn({
         let fifo = fifo.clone();
         move || fs::read_to_string(fifo).unwrap()
     });
-    let output = desk.run(&["job", "results", "out.csv", "-o", "pipe.csv"]);
+    let output = workspace.run(&["job", "results", "out.csv", "-o", "pipe.csv"]);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     assert!(
         reader.join().unwrap().starts_with("address,status,") && fifo.symlink_metadata().unwrap().len() == 0
     );
-    fs::create_dir(desk.at("folder.csv")).unwrap();
+    fs::create_dir(workspace.at("folder.csv")).unwrap();
     for args in [
         &["job", "results", "out.csv", "-o", "folder.csv"][..],
         &["verify", "list.csv", "--syntax-only", "-o", "folder.csv"],
         &["verify", "ann@x.test", "--syntax-only", "-o", "folder.csv"],
         &["report", "out.csv", "-o", "folder.csv"],
     ] {
-        refused(&desk.run(args), "folder.csv: this is a folder, not a file\n  hint: ");
+        refused(&workspace.run(args), "folder.csv: this is a folder, not a file\n  hint: ");
     }
-    refused(&desk.run(&["report", "out.csv", "-o", "nowhere/r.html"]), "nowhere/r.html: ");
+    refused(&workspace.run(&["report", "out.csv", "-o", "nowhere/r.html"]), "nowhere/r.html: ");
 }
 
 #[test]
 fn an_interrupted_stream_keeps_its_records_and_a_killed_one_the_old_output() {
-    let desk = Desk::new("");
+    let workspace = Workspace::new("");
     let start = || {
-        let mut command = desk.command(&["verify", "--syntax-only", "-", "-o", "out.jsonl"]);
+        let mut command = workspace.command(&["verify", "--syntax-only", "-", "-o", "out.jsonl"]);
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
         let mut input = child.stdin.take().unwrap();
         input.write_all("ann@x.test\n".repeat(100).as_bytes()).unwrap();
         let is_draft = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(".out.jsonl.");
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            let entries = fs::read_dir(desk.dir.path()).unwrap().map(Result::unwrap);
+            let entries = fs::read_dir(workspace.dir.path()).unwrap().map(Result::unwrap);
             if entries.filter(is_draft).any(|draft| draft.metadata().unwrap().len() > 0) {
                 break;
             }
-            assert!(Instant::now() < deadline, "{:?}", desk.names());
+            assert!(Instant::now() < deadline, "{:?}", workspace.names());
         }
         (child, input)
     };
@@ -416,12 +420,12 @@ fn an_interrupted_stream_keeps_its_records_and_a_killed_one_the_old_output() {
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
     drop(input);
-    let known = desk.text("out.jsonl");
+    let known = workspace.text("out.jsonl");
     assert!(known.lines().count() > 0 && known.ends_with('\n'));
     let (mut child, _input) = start();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(desk.text("out.jsonl") == known);
+    assert!(workspace.text("out.jsonl") == known);
 }
 
 #[test]
@@ -430,52 +434,52 @@ fn a_list_is_recognized_by_its_content_and_not_by_its_time() {
     let long_ago = SystemTime::now() - Duration::from_secs(1_000);
     let set_time =
         |path: &Path, time| fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
-    let desk = Desk::new(one);
-    set_time(&desk.list, long_ago);
-    let again = || desk.verify(&["--syntax-only"]);
+    let workspace = Workspace::new(one);
+    set_time(&workspace.list, long_ago);
+    let again = || workspace.verify(&["--syntax-only"]);
     assert_eq!(again().status.code(), Some(0));
     // The list is touched, copied, and renamed twice.
-    set_time(&desk.list, SystemTime::now());
+    set_time(&workspace.list, SystemTime::now());
     assert_eq!(again().status.code(), Some(0), "{}", err(&again()));
-    fs::copy(&desk.list, desk.at("copy.csv")).unwrap();
-    let output = desk.run(&["verify", "copy.csv", "-o", "out.csv", "--syntax-only"]);
+    fs::copy(&workspace.list, workspace.at("copy.csv")).unwrap();
+    let output = workspace.run(&["verify", "copy.csv", "-o", "out.csv", "--syntax-only"]);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-    fs::rename(desk.at("copy.csv"), &desk.list).unwrap();
+    fs::rename(workspace.at("copy.csv"), &workspace.list).unwrap();
     assert_eq!(again().status.code(), Some(0), "{}", err(&again()));
     // Another list of the same size and time is in its place, and under another name.
-    set_time(&desk.list, long_ago);
-    let desk = Desk::new(one);
-    set_time(&desk.list, long_ago);
-    assert_eq!(desk.verify(&["--syntax-only"]).status.code(), Some(0));
-    desk.put("other.csv", other);
-    set_time(&desk.at("other.csv"), long_ago);
-    let output = desk.run(&["verify", "other.csv", "-o", "out.csv", "--syntax-only"]);
+    set_time(&workspace.list, long_ago);
+    let workspace = Workspace::new(one);
+    set_time(&workspace.list, long_ago);
+    assert_eq!(workspace.verify(&["--syntax-only"]).status.code(), Some(0));
+    workspace.put("other.csv", other);
+    set_time(&workspace.at("other.csv"), long_ago);
+    let output = workspace.run(&["verify", "other.csv", "-o", "out.csv", "--syntax-only"]);
     refused(&output, "other.csv is not as it was when the job was made");
-    fs::rename(desk.at("other.csv"), &desk.list).unwrap();
-    refused(&desk.verify(&["--syntax-only"]), "list.csv is not as it was when the job was made");
+    fs::rename(workspace.at("other.csv"), &workspace.list).unwrap();
+    refused(&workspace.verify(&["--syntax-only"]), "list.csv is not as it was when the job was made");
     // The same file gets other content, and its old time.
-    fs::write(&desk.list, one).unwrap();
-    set_time(&desk.list, long_ago);
-    assert_eq!(desk.verify(&["--syntax-only"]).status.code(), Some(0));
-    fs::write(&desk.list, other).unwrap();
-    set_time(&desk.list, long_ago);
-    refused(&desk.verify(&["--syntax-only"]), "list.csv is not as it was when the job was made");
-    assert!(desk.text("out.csv").contains("ann@x.test"));
+    fs::write(&workspace.list, one).unwrap();
+    set_time(&workspace.list, long_ago);
+    assert_eq!(workspace.verify(&["--syntax-only"]).status.code(), Some(0));
+    fs::write(&workspace.list, other).unwrap();
+    set_time(&workspace.list, long_ago);
+    refused(&workspace.verify(&["--syntax-only"]), "list.csv is not as it was when the job was made");
+    assert!(workspace.text("out.csv").contains("ann@x.test"));
 }
 
 /// A folder that another user can enter, with the command in it.
-struct Others {
+struct OtherUser {
     dir: TempDir,
 }
 
 /// The user `nobody` of most systems. Any number that owns no file would do.
 const NOBODY: &str = "65534";
 
-impl Others {
-    fn new(desk: &Desk) -> Self {
+impl OtherUser {
+    fn new(workspace: &Workspace) -> Self {
         let dir = TempDir::new_in("/tmp").unwrap();
         fs::copy(COMMAND, dir.path().join("smtp-pool")).unwrap();
-        for path in [dir.path(), desk.dir.path()] {
+        for path in [dir.path(), workspace.dir.path()] {
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         }
         Self { dir }
@@ -483,7 +487,7 @@ impl Others {
 
     /// Runs the command as another user, who has only the rights of everybody. Without root it runs as this user, and
     /// the modes of the files take the rights away.
-    fn run(&self, desk: &Desk, args: &[&str]) -> Output {
+    fn run(&self, workspace: &Workspace, args: &[&str]) -> Output {
         let path = self.dir.path().join("smtp-pool");
         let mut command = if is_root() {
             // Both this and su are parts of util-linux.
@@ -494,7 +498,7 @@ impl Others {
         } else {
             Command::new(path)
         };
-        command.args(args).env_remove("RUST_LOG").current_dir(desk.dir.path());
+        command.args(args).env_remove("RUST_LOG").current_dir(workspace.dir.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         ended(&mut command)
     }
@@ -510,11 +514,11 @@ fn mode(path: &Path, mode: u32) {
 
 #[test]
 fn another_user_reads_a_job_and_leaves_no_file_behind() {
-    let desk = Desk::done("email\nann@x.test\nbob@x.test\n");
-    let others = Others::new(&desk);
-    let before = fs::read(&desk.job).unwrap();
-    mode(&desk.job, 0o444);
-    mode(desk.dir.path(), 0o555);
+    let workspace = Workspace::done("email\nann@x.test\nbob@x.test\n");
+    let other_user = OtherUser::new(&workspace);
+    let before = fs::read(&workspace.job).unwrap();
+    mode(&workspace.job, 0o444);
+    mode(workspace.dir.path(), 0o555);
     for args in [
         &["job", "status", "out.csv.job"][..],
         &["job", "results", "out.csv.job"],
@@ -522,47 +526,49 @@ fn another_user_reads_a_job_and_leaves_no_file_behind() {
         &["job", "diff", "out.csv.job", "out.csv.job"],
         &["report", "out.csv.job", "-o", "/dev/null"],
     ] {
-        let output = others.run(&desk, args);
+        let output = other_user.run(&workspace, args);
         assert_eq!(output.status.code(), Some(0), "{args:?}: {}", err(&output));
     }
-    let retry = others.run(&desk, &["job", "retry", "out.csv.job", "--status", "other"]);
+    let retry = other_user.run(&workspace, &["job", "retry", "out.csv.job", "--status", "other"]);
     assert!(err(&retry).contains("the job cannot be written"), "{}", err(&retry));
-    mode(desk.dir.path(), 0o755);
-    assert_eq!(fs::read(&desk.job).unwrap(), before);
+    mode(workspace.dir.path(), 0o755);
+    assert_eq!(fs::read(&workspace.job).unwrap(), before);
     // In a folder where everybody may write, a file of another user must not block the owner of the job.
     if is_root() {
-        mode(desk.dir.path(), 0o1777);
-        assert_eq!(others.run(&desk, &["job", "results", "out.csv.job"]).status.code(), Some(0));
+        mode(workspace.dir.path(), 0o1777);
+        assert_eq!(other_user.run(&workspace, &["job", "results", "out.csv.job"]).status.code(), Some(0));
     }
-    assert_eq!(desk.names(), ["list.csv", "out.csv", "out.csv.job"]);
+    assert_eq!(workspace.names(), ["list.csv", "out.csv", "out.csv.job"]);
     // A job is made for its owner alone, and the error says so.
-    mode(&desk.job, if is_root() { 0o600 } else { 0o000 });
-    let denied = others.run(&desk, &["job", "status", "out.csv.job"]);
+    mode(&workspace.job, if is_root() { 0o600 } else { 0o000 });
+    let denied = other_user.run(&workspace, &["job", "status", "out.csv.job"]);
     assert_eq!(denied.status.code(), Some(2));
     assert!(err(&denied).contains("permission denied"), "{}", err(&denied));
-    mode(&desk.job, 0o600);
+    mode(&workspace.job, 0o600);
 }
 
 /// Returns a folder with the job of a killed run. Its log has the last results.
-fn killed() -> Desk {
+fn killed() -> Workspace {
     let rows: String = (0..400).map(|n| format!("user{n}@good.test\n")).collect();
-    let desk = Desk::new(&format!("email\n{rows}"));
-    desk.put(
+    let workspace = Workspace::new(&format!("email\n{rows}"));
+    workspace.put(
         "world.toml",
         "[[host]]\nname = \"mx.good.test\"\nwithout = [\"STARTTLS\"]\nlatency = \"20ms\"\n\
          errors = { soft = 10, hard = 20, delay = \"100ms\" }\n\
          [[domain]]\nname = \"good.test\"\nhosts = [\"mx.good.test\"]\nusers = [\"user1\"]\n",
     );
-    let mut child =
-        desk.command(&["verify", "list.csv", "-o", "out.csv", "-q", "--sandbox=world.toml"]).spawn().unwrap();
+    let mut child = workspace
+        .command(&["verify", "list.csv", "-o", "out.csv", "-q", "--sandbox=world.toml"])
+        .spawn()
+        .unwrap();
     let deadline = Instant::now() + Duration::from_secs(60);
-    while results(&desk.run(&["job", "results", "out.csv.job"])) == 0 {
+    while results(&workspace.run(&["job", "results", "out.csv.job"])) == 0 {
         assert!(Instant::now() < deadline, "nothing was done");
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(fs::metadata(desk.at("out.csv.job-wal")).unwrap().len() > 0, "{:?}", desk.names());
-    desk
+    assert!(fs::metadata(workspace.at("out.csv.job-wal")).unwrap().len() > 0, "{:?}", workspace.names());
+    workspace
 }
 
 fn results(output: &Output) -> usize {
@@ -571,56 +577,60 @@ fn results(output: &Output) -> usize {
 
 #[test]
 fn the_log_of_a_killed_run_is_read_or_the_error_says_what_to_do() {
-    let desk = killed();
-    let others = Others::new(&desk);
+    let workspace = killed();
+    let other_user = OtherUser::new(&workspace);
     for name in ["out.csv.job", "out.csv.job-wal", "out.csv.job-shm"] {
-        mode(&desk.at(name), 0o444);
+        mode(&workspace.at(name), 0o444);
     }
-    mode(desk.dir.path(), 0o555);
-    let known = results(&others.run(&desk, &["job", "results", "out.csv.job"]));
-    assert!(known > 0, "{}", err(&others.run(&desk, &["job", "results", "out.csv.job"])));
+    mode(workspace.dir.path(), 0o555);
+    let known = results(&other_user.run(&workspace, &["job", "results", "out.csv.job"]));
+    assert!(known > 0, "{}", err(&other_user.run(&workspace, &["job", "results", "out.csv.job"])));
     // Only the owner may read the log, or the index of the log is missing.
     let log_denied = |path: &Path| mode(path, if is_root() { 0o600 } else { 0o000 });
-    log_denied(&desk.at("out.csv.job-wal"));
-    let denied = others.run(&desk, &["job", "results", "out.csv.job"]);
+    log_denied(&workspace.at("out.csv.job-wal"));
+    let denied = other_user.run(&workspace, &["job", "results", "out.csv.job"]);
     refused(&denied, "out.csv.job-wal holds the last results, and cannot be read here\n  hint: copy the job");
-    mode(&desk.at("out.csv.job-wal"), 0o444);
-    mode(desk.dir.path(), 0o755);
-    fs::remove_file(desk.at("out.csv.job-shm")).unwrap();
-    mode(desk.dir.path(), 0o555);
-    refused(&others.run(&desk, &["job", "status", "out.csv.job"]), "copy the job and that file");
-    mode(desk.dir.path(), 0o755);
+    mode(&workspace.at("out.csv.job-wal"), 0o444);
+    mode(workspace.dir.path(), 0o755);
+    fs::remove_file(workspace.at("out.csv.job-shm")).unwrap();
+    mode(workspace.dir.path(), 0o555);
+    refused(&other_user.run(&workspace, &["job", "status", "out.csv.job"]), "copy the job and that file");
+    mode(workspace.dir.path(), 0o755);
     for name in ["out.csv.job", "out.csv.job-wal"] {
-        mode(&desk.at(name), 0o600);
+        mode(&workspace.at(name), 0o600);
     }
-    assert_eq!(results(&desk.run(&["job", "results", "out.csv.job"])), known);
-    assert!(!desk.at("out.csv.job-wal").exists(), "a reader who may write takes the log into the job");
+    assert_eq!(results(&workspace.run(&["job", "results", "out.csv.job"])), known);
+    assert!(!workspace.at("out.csv.job-wal").exists(), "a reader who may write takes the log into the job");
 }
 
 /// Checks that `--restart` does not use the log of the killed run.
 #[test]
 fn a_killed_job_can_be_restarted() {
-    let desk = killed();
-    fs::write(&desk.list, "email\nann@x.test\nbob@x.test\n").unwrap();
-    let output = desk.verify(&["--syntax-only", "-q", "--restart"]);
+    let workspace = killed();
+    fs::write(&workspace.list, "email\nann@x.test\nbob@x.test\n").unwrap();
+    let output = workspace.verify(&["--syntax-only", "-q", "--restart"]);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-    let addresses: Vec<String> =
-        desk.text("out.csv").lines().skip(1).map(|line| line.split(',').next().unwrap().to_owned()).collect();
+    let addresses: Vec<String> = workspace
+        .text("out.csv")
+        .lines()
+        .skip(1)
+        .map(|line| line.split(',').next().unwrap().to_owned())
+        .collect();
     assert_eq!(addresses, ["ann@x.test", "bob@x.test"]);
-    assert_eq!(desk.names(), ["list.csv", "out.csv", "out.csv.job", "world.toml"]);
+    assert_eq!(workspace.names(), ["list.csv", "out.csv", "out.csv.job", "world.toml"]);
 }
 
 /// Mounts a read-only file system, for which it needs root. For other users the test above covers the same: for SQLite,
 /// a folder without the right to write is the same.
 #[test]
 fn a_job_on_a_read_only_file_system_is_read() {
-    let desk = Desk::done("email\nann@x.test\n");
+    let workspace = Workspace::done("email\nann@x.test\n");
     let script = "mount --bind . . && mount -o remount,ro,bind . && cd . || exit 99\n\
                   cd \"$PWD\"; touch x 2>/dev/null && exit 98\n\
                   \"$SMTP_POOL\" job results out.csv && \"$SMTP_POOL\" report out.csv -o /dev/null";
     let mut command = Command::new("unshare");
     command.args(if is_root() { &["-m"][..] } else { &["-rm"] }).args(["sh", "-c", script]);
-    command.env("SMTP_POOL", COMMAND).current_dir(desk.dir.path());
+    command.env("SMTP_POOL", COMMAND).current_dir(workspace.dir.path());
     let output = command.stdin(Stdio::null()).output().unwrap();
     match output.status.code() {
         // A container often forbids mounting.
@@ -633,26 +643,26 @@ fn a_job_on_a_read_only_file_system_is_read() {
 
 #[test]
 fn a_job_and_its_companions_are_readable_by_their_owner_alone() {
-    let desk = Desk::new("email\nann@good.test\n");
-    desk.put(
+    let workspace = Workspace::new("email\nann@good.test\n");
+    workspace.put(
         "world.toml",
         "[[host]]\nname = \"mx.good.test\"\nwithout = [\"STARTTLS\"]\nlatency = \"2s\"\n\
          [[domain]]\nname = \"good.test\"\nhosts = [\"mx.good.test\"]\nusers = [\"ann\"]\n",
     );
     let mut shell = Command::new("sh");
     shell.args(["-c", "umask 000; exec \"$SMTP_POOL\" verify list.csv -o out.csv -q --sandbox=world.toml"]);
-    let mut child = shell.env("SMTP_POOL", COMMAND).current_dir(desk.dir.path()).spawn().unwrap();
-    let companions =
-        ["out.csv.job", "out.csv.job-lock", "out.csv.job-shm", "out.csv.job-wal"].map(|name| desk.at(name));
+    let mut child = shell.env("SMTP_POOL", COMMAND).current_dir(workspace.dir.path()).spawn().unwrap();
+    let companions = ["out.csv.job", "out.csv.job-lock", "out.csv.job-shm", "out.csv.job-wal"]
+        .map(|name| workspace.at(name));
     let deadline = Instant::now() + Duration::from_secs(60);
     while !companions.iter().all(|path| path.exists()) {
-        assert!(Instant::now() < deadline, "{:?}", desk.names());
+        assert!(Instant::now() < deadline, "{:?}", workspace.names());
     }
     for path in &companions {
         assert_eq!(fs::metadata(path).unwrap().mode() & 0o777, 0o600, "{}", path.display());
     }
     // Other processes see by the lock that a run works on the job.
-    let busy = desk.verify(&["-q", "--sandbox=world.toml"]);
+    let busy = workspace.verify(&["-q", "--sandbox=world.toml"]);
     assert!(
         err(&busy).contains(&format!("another run works on this job (process {})", child.id())),
         "{}",
@@ -664,8 +674,8 @@ fn a_job_and_its_companions_are_readable_by_their_owner_alone() {
 
 #[test]
 fn a_failure_to_open_a_job_says_why() {
-    let desk = Desk::done("email\nann@x.test\n");
-    let told = |args: &[&str]| err(&desk.run(args));
+    let workspace = Workspace::done("email\nann@x.test\n");
+    let told = |args: &[&str]| err(&workspace.run(args));
     let why = |path: &str| told(&["job", "status", path]);
     assert!(
         why("nothing.job").contains("nothing.job: the job cannot be opened: No such file"),
@@ -678,11 +688,11 @@ fn a_failure_to_open_a_job_says_why() {
         why("list.csv")
     );
     assert!(why(".").contains("it is a folder"), "{}", why("."));
-    let octets = fs::read(&desk.job).unwrap();
+    let octets = fs::read(&workspace.job).unwrap();
     let changed = |at: usize, to: &[u8]| {
         let mut octets = octets.clone();
         octets[at..at + to.len()].copy_from_slice(to);
-        fs::write(desk.at("changed.job"), octets).unwrap();
+        fs::write(workspace.at("changed.job"), octets).unwrap();
         why("changed.job")
     };
     // The header of SQLite has the version and the application.
@@ -699,10 +709,10 @@ fn a_failure_to_open_a_job_says_why() {
 
 #[test]
 fn a_job_that_would_hang_is_refused() {
-    let desk = Desk::done("email\nann@x.test\n");
+    let workspace = Workspace::done("email\nann@x.test\n");
     let refuse = |sql: &str| {
-        fs::copy(&desk.job, desk.at("odd.csv.job")).unwrap();
-        rusqlite::Connection::open(desk.at("odd.csv.job")).unwrap().execute_batch(sql).unwrap();
+        fs::copy(&workspace.job, workspace.at("odd.csv.job")).unwrap();
+        rusqlite::Connection::open(workspace.at("odd.csv.job")).unwrap().execute_batch(sql).unwrap();
         for args in [
             &["job", "status", "odd.csv.job"][..],
             &["job", "results", "odd.csv.job"],
@@ -710,7 +720,7 @@ fn a_job_that_would_hang_is_refused() {
             &["report", "odd.csv.job", "-o", "r.html"],
             &["verify", "list.csv", "-o", "odd.csv", "--syntax-only"],
         ] {
-            let output = desk.run(args);
+            let output = workspace.run(args);
             assert!(matches!(output.status.code(), Some(1 | 2)), "{sql} {args:?}: {}", err(&output));
             assert!(err(&output).contains("job"), "{}", err(&output));
         }
@@ -725,36 +735,36 @@ fn a_job_that_would_hang_is_refused() {
     ));
     refuse("CREATE TABLE more (x)");
     // The lock is a pipe: opening it would wait for the other end.
-    fs::copy(&desk.job, desk.at("odd.csv.job")).unwrap();
-    fs::remove_file(&desk.job).unwrap();
+    fs::copy(&workspace.job, workspace.at("odd.csv.job")).unwrap();
+    fs::remove_file(&workspace.job).unwrap();
     for job in ["odd.csv", "out.csv"] {
-        let lock = desk.at(&format!("{job}.job-lock"));
+        let lock = workspace.at(&format!("{job}.job-lock"));
         assert!(Command::new("mkfifo").arg(&lock).status().unwrap().success());
-        let output = desk.run(&["verify", "list.csv", "-o", job, "--syntax-only", "-q", "--restart"]);
+        let output = workspace.run(&["verify", "list.csv", "-o", job, "--syntax-only", "-q", "--restart"]);
         refused(&output, &format!("{job}.job-lock is no file of a job"));
     }
     // The job or its log is a pipe.
     for name in ["fifo.job", "odd.csv.job-wal"] {
-        assert!(Command::new("mkfifo").arg(desk.at(name)).status().unwrap().success());
+        assert!(Command::new("mkfifo").arg(workspace.at(name)).status().unwrap().success());
     }
-    refused(&desk.run(&["job", "status", "fifo.job"]), "it is no regular file");
-    refused(&desk.run(&["job", "status", "odd.csv.job"]), "odd.csv.job-wal is no file of a job");
+    refused(&workspace.run(&["job", "status", "fifo.job"]), "it is no regular file");
+    refused(&workspace.run(&["job", "status", "odd.csv.job"]), "odd.csv.job-wal is no file of a job");
 }
 
 #[test]
 fn a_damaged_octet_is_an_error_and_never_another_verdict() {
     let rows: String = (0..500).map(|n| format!("user{n}@x.test\n")).collect();
-    let desk = Desk::done(&format!("email\n{rows}"));
-    let octets = fs::read(&desk.job).unwrap();
-    let wanted = desk.run(&["job", "export", "out.csv.job"]).stdout;
+    let workspace = Workspace::done(&format!("email\n{rows}"));
+    let octets = fs::read(&workspace.job).unwrap();
+    let wanted = workspace.run(&["job", "export", "out.csv.job"]).stdout;
     let mut random = fastrand::Rng::with_seed(120);
     let filled: Vec<usize> = (100..octets.len()).filter(|at| octets[*at] != 0).collect();
     let mut errors = 0;
     for _ in 0..120 {
         let mut flipped = octets.clone();
         flipped[filled[random.usize(..filled.len())]] ^= 1 << random.u32(..8);
-        fs::write(desk.at("flipped.job"), flipped).unwrap();
-        let output = desk.run(&["job", "export", "flipped.job"]);
+        fs::write(workspace.at("flipped.job"), flipped).unwrap();
+        let output = workspace.run(&["job", "export", "flipped.job"]);
         match output.status.code() {
             Some(0) => assert!(output.stdout == wanted, "read as something else"),
             code => {
@@ -796,13 +806,13 @@ users = ["user1"]
 #[test]
 fn the_exit_code_and_the_report_tell_of_the_whole_job() {
     let rows: String = (0..300).map(|n| format!("user{n}@slow.test\n")).collect();
-    let desk = Desk::new(&format!("email\nann@listed.test\n{rows}"));
-    desk.put("world.toml", BLOCKING);
+    let workspace = Workspace::new(&format!("email\nann@listed.test\n{rows}"));
+    workspace.put("world.toml", BLOCKING);
     let more = ["--sandbox=world.toml", "--attempts", "1"];
-    let mut command = desk.command(&[&["verify", "list.csv", "-o", "out.csv"][..], &more].concat());
+    let mut command = workspace.command(&[&["verify", "list.csv", "-o", "out.csv"][..], &more].concat());
     let mut child = command.spawn().unwrap();
     let status = || -> Value {
-        serde_json::from_slice(&desk.run(&["job", "status", "--json", "out.csv.job"]).stdout)
+        serde_json::from_slice(&workspace.run(&["job", "status", "--json", "out.csv.job"]).stdout)
             .unwrap_or_default()
     };
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -815,13 +825,13 @@ fn the_exit_code_and_the_report_tell_of_the_whole_job() {
         let row = text.split("<tr><td>rcpt<td>").nth(1).unwrap();
         row.split('<').next().unwrap().replace(',', "").parse().unwrap()
     };
-    assert_eq!(desk.run(&["report", "out.csv.job", "-o", "r.html"]).status.code(), Some(0));
-    let first = asked(&desk.text("r.html"));
+    assert_eq!(workspace.run(&["report", "out.csv.job", "-o", "r.html"]).status.code(), Some(0));
+    let first = asked(&workspace.text("r.html"));
     assert!(first >= 5, "{first}");
 
     // The second run asks the slow host alone, and the third asks no host.
     for runs in [2, 2] {
-        let output = desk.verify(&more);
+        let output = workspace.verify(&more);
         assert_eq!(output.status.code(), Some(3), "{}", err(&output));
         assert!(
             err(&output).contains("blocked us until the end; ask again later:\n  mx.listed.test: "),
@@ -830,31 +840,31 @@ fn the_exit_code_and_the_report_tell_of_the_whole_job() {
         );
         assert!(err(&output).contains("the whole job: 301 rows in 2 runs of "), "{}", err(&output));
         assert_eq!((&status()["runs"], &status()["blocked"][0]), (&runs.into(), &"mx.listed.test".into()));
-        assert_eq!(desk.run(&["report", "out.csv.job", "-o", "r.html"]).status.code(), Some(0));
-        let page = desk.text("r.html");
+        assert_eq!(workspace.run(&["report", "out.csv.job", "-o", "r.html"]).status.code(), Some(0));
+        let page = workspace.text("r.html");
         assert!(page.contains("<b><bdi>mx.listed.test</bdi></b>") && page.contains("<br>2 runs, "), "{page}");
         assert!(asked(&page) >= 300, "{} after {first}", asked(&page));
     }
     // If the addresses are asked again and the host no longer blocks us, the exit code is 0.
-    desk.put("world.toml", &BLOCKING.replace("blocked = { at = \"connect\" }", ""));
-    assert_eq!(desk.run(&["job", "retry", "out.csv.job", "--status", "blocked"]).status.code(), Some(0));
-    let output = desk.verify(&more);
+    workspace.put("world.toml", &BLOCKING.replace("blocked = { at = \"connect\" }", ""));
+    assert_eq!(workspace.run(&["job", "retry", "out.csv.job", "--status", "blocked"]).status.code(), Some(0));
+    let output = workspace.verify(&more);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-    assert_eq!(desk.run(&["report", "out.csv.job", "-o", "r.html"]).status.code(), Some(0));
-    assert!(!desk.text("r.html").contains("<b>"));
+    assert_eq!(workspace.run(&["report", "out.csv.job", "-o", "r.html"]).status.code(), Some(0));
+    assert!(!workspace.text("r.html").contains("<b>"));
 }
 
 #[test]
 fn a_reader_of_a_pipe_may_close_it() {
     let rows: String = (0..20_000).map(|n| format!("user{n}@x.test\n")).collect();
-    let desk = Desk::done(&format!("email\n{rows}"));
-    let fifo = desk.at("pipe.jsonl");
+    let workspace = Workspace::done(&format!("email\n{rows}"));
+    let fifo = workspace.at("pipe.jsonl");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let reader = std::thread::spawn(move || {
         let mut first = [0; 10];
         fs::File::open(fifo).unwrap().read_exact(&mut first).unwrap();
     });
-    let output = desk.run(&["job", "results", "out.csv", "-o", "pipe.jsonl"]);
+    let output = workspace.run(&["job", "results", "out.csv", "-o", "pipe.jsonl"]);
     reader.join().unwrap();
     assert_eq!((output.status.code(), err(&output).as_str()), (Some(0), ""));
 }

@@ -183,13 +183,13 @@ async fn an_honest_server_is_asked_few_controls() {
 }
 
 /// A random list and its world.
-struct Anything {
+struct RandomList {
     world: String,
     addresses: Vec<String>,
     catch_all: bool,
 }
 
-impl Anything {
+impl RandomList {
     fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let (after, per_connection) = (random.u32(1..16), random.bool());
@@ -235,16 +235,16 @@ fn tells(records: &[Record]) -> bool {
 #[tokio::test]
 async fn lists_of_any_kind_meet_no_lie() {
     for seed in SEEDS.into_iter().chain(0..50) {
-        let anything = Anything::new(seed);
-        let (sandbox, verifier) = anything.start().await;
-        let mut run = verifier.verify_all(anything.addresses.clone());
+        let random_list = RandomList::new(seed);
+        let (sandbox, verifier) = random_list.start().await;
+        let mut run = verifier.verify_all(random_list.addresses.clone());
         let mut records = Vec::new();
         while let Some(record) = timeout(Duration::from_secs(60), run.next()).await.expect("records go on") {
             records.push(record);
         }
-        assert_eq!(records.len(), anything.addresses.len());
+        assert_eq!(records.len(), random_list.addresses.len());
         if tells(&records) {
-            assert_true(&sandbox, &records, &format!("{seed}: {}", anything.world));
+            assert_true(&sandbox, &records, &format!("{seed}: {}", random_list.world));
         }
     }
 }
@@ -253,11 +253,11 @@ async fn lists_of_any_kind_meet_no_lie() {
 #[tokio::test]
 async fn no_verdict_is_revoked_once_all_are_done() {
     for seed in SEEDS.into_iter().chain(0..50) {
-        let anything = Anything::new(seed);
-        let (sandbox, verifier) = anything.start().await;
+        let random_list = RandomList::new(seed);
+        let (sandbox, verifier) = random_list.start().await;
         let (tasks, mut events) = verifier.start([]);
         let task = |(id, address): (u64, &String)| Task { id, address: address.clone(), attempts: 0 };
-        let all: Vec<Task> = (0..).zip(&anything.addresses).map(task).collect();
+        let all: Vec<Task> = (0..).zip(&random_list.addresses).map(task).collect();
         tasks.send(all.clone()).await.unwrap();
         let (mut tasks, mut records) = (Some(tasks), HashMap::new());
         while let Some(event) = timeout(Duration::from_secs(60), events.next()).await.expect("events go on") {
@@ -279,7 +279,7 @@ async fn no_verdict_is_revoked_once_all_are_done() {
         let records: Vec<Record> = records.into_values().collect();
         assert_eq!(records.len(), all.len());
         if tells(&records) {
-            assert_true(&sandbox, &records, &format!("{seed}: {}", anything.world));
+            assert_true(&sandbox, &records, &format!("{seed}: {}", random_list.world));
         }
     }
 }
@@ -288,27 +288,28 @@ async fn no_verdict_is_revoked_once_all_are_done() {
 #[tokio::test]
 async fn recipients_that_break_connections_lose_no_row_beside_a_defence() {
     for seed in [1, 2, 12, 14, 23, 25, 26, 32, 34, 35, 37, 39] {
-        let (mut random, mut anything) = (fastrand::Rng::with_seed(seed), Anything::new(seed));
+        let (mut random, mut random_list) = (fastrand::Rng::with_seed(seed), RandomList::new(seed));
         let faults: Vec<String> = (0..2)
             .map(|_| {
                 let (user, does) =
-                    (random.usize(..anything.addresses.len()), ["eof", "reset"][random.usize(..2)]);
+                    (random.usize(..random_list.addresses.len()), ["eof", "reset"][random.usize(..2)]);
                 format!("{{ at = \"rcpt\", to = \"user{user}\", does = \"{does}\" }}")
             })
             .collect();
         let more = format!(", lasts = \"60ms\" }}\nfaults = [{}]\n", faults.join(", "));
-        anything.world = anything.world.replacen(" }\n", &more, 1);
-        let sandbox = sandbox(&anything.world).await;
+        random_list.world = random_list.world.replacen(" }\n", &more, 1);
+        let sandbox = sandbox(&random_list.world).await;
         let mut config = config(&sandbox);
-        config.catch_all = anything.catch_all;
+        config.catch_all = random_list.catch_all;
         config.schedule = vec![Duration::from_millis(50); 3];
-        let mut run =
-            Verifier::new(config, Arc::new(Metrics::new())).unwrap().verify_all(anything.addresses.clone());
+        let mut run = Verifier::new(config, Arc::new(Metrics::new()))
+            .unwrap()
+            .verify_all(random_list.addresses.clone());
         let mut records = 0;
         while let Some(_record) = timeout(Duration::from_secs(60), run.next()).await.expect("records go on") {
             records += 1;
         }
-        assert_eq!(records, anything.addresses.len(), "{seed}: {}", anything.world);
+        assert_eq!(records, random_list.addresses.len(), "{seed}: {}", random_list.world);
     }
 }
 

@@ -40,14 +40,14 @@ fn str_of(path: &Path) -> &str {
 }
 
 /// A folder with a list and a place for the output.
-struct Desk {
+struct Workspace {
     dir: TempDir,
     list: PathBuf,
     out: PathBuf,
     job: PathBuf,
 }
 
-impl Desk {
+impl Workspace {
     fn new(list: impl AsRef<[u8]>) -> Self {
         let dir = TempDir::new().unwrap();
         let at = |name: &str| dir.path().join(name);
@@ -91,10 +91,10 @@ fn verdicts(rows: &[HashMap<String, String>]) -> Vec<[&str; 5]> {
 
 #[test]
 fn each_row_is_written_once_and_in_order() {
-    let desk = Desk::new(list(1_000));
-    let output = run(&desk.verify(&["--sandbox"]));
+    let workspace = Workspace::new(list(1_000));
+    let output = run(&workspace.verify(&["--sandbox"]));
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-    let rows = desk.rows();
+    let rows = workspace.rows();
     assert_eq!(rows.len(), 1_000);
     for (n, row) in rows.iter().enumerate() {
         assert_eq!(row["id"], n.to_string());
@@ -104,40 +104,41 @@ fn each_row_is_written_once_and_in_order() {
     assert_eq!((&*rows[3]["address"], &*rows[3]["normal_form"]), ("nobody3@Good.test", "nobody3@good.test"));
     assert!(rows.iter().step_by(10).skip(1).all(|row| row["sub_status"] == "mailbox_not_found"));
     // A repeated address is asked about once.
-    let status: Value = serde_json::from_str(&done(&["job", "status", "--json", str_of(&desk.job)])).unwrap();
+    let status: Value =
+        serde_json::from_str(&done(&["job", "status", "--json", str_of(&workspace.job)])).unwrap();
     assert_eq!((&status["rows"], &status["done"]), (&1_000.into(), &1_000.into()));
     assert!(status["addresses"].as_u64().unwrap() < 700, "{status}");
-    assert!(!desk.dir.path().join("out.csv.job-wal").exists());
+    assert!(!workspace.dir.path().join("out.csv.job-wal").exists());
 
     // A second run has nothing to do, and writes the same output.
-    let before = fs::read(&desk.out).unwrap();
-    let output = run(&desk.verify(&["--sandbox"]));
+    let before = fs::read(&workspace.out).unwrap();
+    let output = run(&workspace.verify(&["--sandbox"]));
     assert!(err(&output).contains("1000 of 1000 rows are done"), "{}", err(&output));
-    assert_eq!(fs::read(&desk.out).unwrap(), before);
+    assert_eq!(fs::read(&workspace.out).unwrap(), before);
 }
 
 #[test]
 fn a_changed_list_or_purpose_is_refused() {
-    let desk = Desk::new(list(20));
-    let args = desk.verify(&["--syntax-only", "-q"]);
+    let workspace = Workspace::new(list(20));
+    let args = workspace.verify(&["--syntax-only", "-q"]);
     assert_eq!(run(&args).status.code(), Some(0));
-    let other = run(&desk.verify(&["--sandbox", "-q"]));
+    let other = run(&workspace.verify(&["--sandbox", "-q"]));
     assert_eq!(other.status.code(), Some(2));
     assert!(err(&other).contains("out.csv.job: the job was made to check the syntax only\n  hint: start"));
 
-    fs::write(&desk.list, list(21)).unwrap();
+    fs::write(&workspace.list, list(21)).unwrap();
     let changed = run(&args);
     assert_eq!(changed.status.code(), Some(2));
     assert!(err(&changed).contains("list.csv is not as it was when the job was made"), "{}", err(&changed));
-    assert_eq!(desk.rows().len(), 20);
-    assert_eq!(run(&desk.verify(&["--syntax-only", "-q", "--restart"])).status.code(), Some(0));
-    assert_eq!(desk.rows().len(), 21);
+    assert_eq!(workspace.rows().len(), 20);
+    assert_eq!(run(&workspace.verify(&["--syntax-only", "-q", "--restart"])).status.code(), Some(0));
+    assert_eq!(workspace.rows().len(), 21);
 
-    fs::write(&desk.job, "no job").unwrap();
+    fs::write(&workspace.job, "no job").unwrap();
     let foreign = run(&args);
     assert!(err(&foreign).contains("out.csv.job: no job that can be read here"), "{}", err(&foreign));
-    assert_eq!(run(&["job", "status", str_of(&desk.list)]).status.code(), Some(2));
-    let nothing = run(&["verify", "--sandbox", "a@good.test", "--restart", "-o", str_of(&desk.out)]);
+    assert_eq!(run(&["job", "status", str_of(&workspace.list)]).status.code(), Some(2));
+    let nothing = run(&["verify", "--sandbox", "a@good.test", "--restart", "-o", str_of(&workspace.out)]);
     assert!(err(&nothing).contains("--restart: these inputs make no job"), "{}", err(&nothing));
 }
 
@@ -147,20 +148,20 @@ fn a_broken_list_makes_no_job() {
     encoder.write_all(list(5_000).as_bytes()).unwrap();
     let mut octets = encoder.finish().unwrap();
     octets.truncate(octets.len() / 2);
-    let desk = Desk::new(octets);
-    let output = run(&desk.verify(&["--syntax-only", "-q"]));
+    let workspace = Workspace::new(octets);
+    let output = run(&workspace.verify(&["--syntax-only", "-q"]));
     assert_eq!(output.status.code(), Some(2));
     assert!(err(&output).contains("list.csv: after line "), "{}", err(&output));
-    assert_eq!(fs::read_dir(desk.dir.path()).unwrap().count(), 1, "nothing but the list");
+    assert_eq!(fs::read_dir(workspace.dir.path()).unwrap().count(), 1, "nothing but the list");
 }
 
 #[test]
 fn addresses_are_asked_again_and_verdicts_compared() {
-    let desk = Desk::new(list(100));
-    let syntax = desk.dir.path().join("syntax.jsonl");
-    done(&["verify", str_of(&desk.list), "-o", str_of(&syntax), "--syntax-only", "-q"]);
-    done(&desk.verify(&["--sandbox", "-q"]));
-    let job = str_of(&desk.job);
+    let workspace = Workspace::new(list(100));
+    let syntax = workspace.dir.path().join("syntax.jsonl");
+    done(&["verify", str_of(&workspace.list), "-o", str_of(&syntax), "--syntax-only", "-q"]);
+    done(&workspace.verify(&["--sandbox", "-q"]));
+    let job = str_of(&workspace.job);
 
     let told = done(&["job", "retry", job, "--status", "risky,mailbox_not_found"]);
     let status: Value = serde_json::from_str(&done(&["job", "status", "--json", job])).unwrap();
@@ -168,30 +169,30 @@ fn addresses_are_asked_again_and_verdicts_compared() {
     assert!(left > 20 && told.starts_with(&format!("{left} rows")), "{told} {status}");
     assert_eq!(done(&["job", "results", job]).lines().count() as u64, 100 - left);
     assert_eq!(done(&["job", "export", job]).lines().count(), 100);
-    let before = fs::read(&desk.out).unwrap();
-    done(&desk.verify(&["--sandbox", "-q"]));
-    assert_eq!(desk.rows().len(), 100);
+    let before = fs::read(&workspace.out).unwrap();
+    done(&workspace.verify(&["--sandbox", "-q"]));
+    assert_eq!(workspace.rows().len(), 100);
     let text = String::from_utf8(before).unwrap();
     let rows: Vec<HashMap<String, String>> =
         csv::Reader::from_reader(text.as_bytes()).deserialize().map(Result::unwrap).collect();
-    assert_eq!(verdicts(&rows), verdicts(&desk.rows()));
+    assert_eq!(verdicts(&rows), verdicts(&workspace.rows()));
 
     let differs = done(&["job", "diff", "--json", str_of(&syntax), job]);
     let differs: Vec<Value> = differs.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(differs.iter().all(|it| it["before"] == "other" && it["after"] != "failed_syntax_check"));
     let ann = differs.iter().find(|it| it["address"] == "ann@good.test").unwrap();
     assert_eq!(ann["after"], "accepted");
-    assert_eq!(done(&["job", "diff", job, str_of(&desk.out)]).lines().count(), 1, "only the header");
+    assert_eq!(done(&["job", "diff", job, str_of(&workspace.out)]).lines().count(), 1, "only the header");
     let wrong = run(&["job", "retry", job, "--status", "nonsense"]);
     assert!(err(&wrong).contains("--status nonsense: there is no such verdict\n  hint: "), "{}", err(&wrong));
 }
 
 #[test]
 fn greylisted_addresses_are_retried_by_the_schedule() {
-    let desk = Desk::new("email\neve@greylist.test\nann@good.test\n");
-    let world = slow_world(desk.dir.path());
-    done(&desk.verify(&[&world, "-q", "--attempts", "3", "--retry-after", "0.5"]));
-    let rows = desk.rows();
+    let workspace = Workspace::new("email\neve@greylist.test\nann@good.test\n");
+    let world = slow_world(workspace.dir.path());
+    done(&workspace.verify(&[&world, "-q", "--attempts", "3", "--retry-after", "0.5"]));
+    let rows = workspace.rows();
     assert_eq!((&*rows[0]["status"], &*rows[0]["attempts"]), ("deliverable", "2"), "{:?}", rows[0]);
 }
 
@@ -240,29 +241,29 @@ fn signal(child: &Child, name: &str) {
 
 #[test]
 fn an_interrupted_job_says_how_to_go_on() {
-    let desk = Desk::new(list(4_000));
-    let world = slow_world(desk.dir.path());
-    let child = command(&desk.verify(&[&world, "--json-progress"])).spawn().unwrap();
-    wait_for_some(&desk.job);
+    let workspace = Workspace::new(list(4_000));
+    let world = slow_world(workspace.dir.path());
+    let child = command(&workspace.verify(&[&world, "--json-progress"])).spawn().unwrap();
+    wait_for_some(&workspace.job);
     // A reader does not disturb the run. A second run is refused.
-    assert!(!done(&["job", "results", str_of(&desk.job)]).is_empty());
-    let busy = run(&desk.verify(&[&world, "-q"]));
+    assert!(!done(&["job", "results", str_of(&workspace.job)]).is_empty());
+    let busy = run(&workspace.verify(&[&world, "-q"]));
     assert_eq!(busy.status.code(), Some(1));
     assert!(err(&busy).contains("another run works on this job"), "{}", err(&busy));
     signal(&child, "-INT");
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", err(&output));
     assert!(err(&output).contains("give the same command again"), "{}", err(&output));
-    assert!(!desk.out.exists());
-    done(&desk.verify(&["--sandbox", "-q"]));
-    assert_eq!(desk.rows().len(), 4_000);
+    assert!(!workspace.out.exists());
+    done(&workspace.verify(&["--sandbox", "-q"]));
+    assert_eq!(workspace.rows().len(), 4_000);
 }
 
 #[test]
 fn a_terminal_has_a_live_view() {
     use rustix::{fs, pty, termios};
-    let (desk, flags) = (Desk::new(list(2_000)), pty::OpenptFlags::RDWR | pty::OpenptFlags::NOCTTY);
-    let world = slow_world(desk.dir.path());
+    let (workspace, flags) = (Workspace::new(list(2_000)), pty::OpenptFlags::RDWR | pty::OpenptFlags::NOCTTY);
+    let world = slow_world(workspace.dir.path());
     let screen = pty::openpt(flags).unwrap();
     pty::grantpt(&screen).unwrap();
     pty::unlockpt(&screen).unwrap();
@@ -274,8 +275,11 @@ fn a_terminal_has_a_live_view() {
     );
     let terminal = terminal.unwrap();
     termios::tcsetwinsize(&terminal, size).unwrap();
-    let mut child =
-        command(&desk.verify(&[&world])).env("TERM", "xterm").stderr(Stdio::from(terminal)).spawn().unwrap();
+    let mut child = command(&workspace.verify(&[&world]))
+        .env("TERM", "xterm")
+        .stderr(Stdio::from(terminal))
+        .spawn()
+        .unwrap();
     // Reading ends with an error when no process has the terminal open.
     let mut shown = Vec::new();
     let _ = std::fs::File::from(screen).read_to_end(&mut shown);
@@ -309,17 +313,17 @@ fn wait_for_some(job: &Path) {
 fn no_kill_loses_or_repeats_a_row() {
     let kills = std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(5_u32);
     let text = list(4_000);
-    let undisturbed = Desk::new(&text);
+    let undisturbed = Workspace::new(&text);
     let world = slow_world(undisturbed.dir.path());
     let started = Instant::now();
     done(&undisturbed.verify(&[&world, "-q"]));
     let took = started.elapsed();
     let (rows, mut random) = (undisturbed.rows(), fastrand::Rng::with_seed(7));
 
-    let mut desk = Desk::new(&text);
+    let mut workspace = Workspace::new(&text);
     let (mut killed, mut ended) = (0, 0);
     while killed < kills {
-        let mut child = command(&desk.verify(&[&world, "-q"])).spawn().unwrap();
+        let mut child = command(&workspace.verify(&[&world, "-q"])).spawn().unwrap();
         std::thread::sleep(took.mul_f64(random.f64() * 0.6));
         match child.try_wait().unwrap() {
             None => {
@@ -330,28 +334,29 @@ fn no_kill_loses_or_repeats_a_row() {
             Some(status) => {
                 assert!(status.success());
                 ended += 1;
-                assert_eq!(verdicts(&desk.rows()), verdicts(&rows));
-                desk = Desk::new(&text);
+                assert_eq!(verdicts(&workspace.rows()), verdicts(&rows));
+                workspace = Workspace::new(&text);
             }
         }
     }
-    done(&desk.verify(&[&world, "-q"]));
-    assert_eq!(verdicts(&desk.rows()), verdicts(&rows));
+    done(&workspace.verify(&[&world, "-q"]));
+    assert_eq!(verdicts(&workspace.rows()), verdicts(&rows));
     // No address has two results, and none is left.
-    let status: Value = serde_json::from_str(&done(&["job", "status", "--json", str_of(&desk.job)])).unwrap();
+    let status: Value =
+        serde_json::from_str(&done(&["job", "status", "--json", str_of(&workspace.job)])).unwrap();
     assert_eq!((&status["done"], &status["left"]), (&4_000.into(), &0.into()));
     println!("{killed} kills, {ended} runs that came to their end between them");
 }
 
 #[test]
 fn metrics_and_health_are_served_while_it_runs() {
-    let desk = Desk::new(list(4_000));
-    let world = slow_world(desk.dir.path());
-    let mut child = command(&desk.verify(&[&world, "--metrics", "127.0.0.1:0"])).spawn().unwrap();
+    let workspace = Workspace::new(list(4_000));
+    let world = slow_world(workspace.dir.path());
+    let mut child = command(&workspace.verify(&[&world, "--metrics", "127.0.0.1:0"])).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     let line = lines.find(|line| line.starts_with("metrics at http://")).unwrap();
     let address = line["metrics at http://".len()..].split('/').next().unwrap().to_owned();
-    wait_for_some(&desk.job);
+    wait_for_some(&workspace.job);
     let get = |path: &str| {
         let mut stream = TcpStream::connect(&address).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -377,14 +382,14 @@ fn metrics_and_health_are_served_while_it_runs() {
 
 #[test]
 fn blocked_lanes_set_the_exit_code() {
-    let desk = Desk::new("email\nann@listed.test\nbob@good.test\n");
+    let workspace = Workspace::new("email\nann@listed.test\nbob@good.test\n");
     let world = SLOW.to_owned()
         + "\n[[host]]\nname = \"mx.listed.test\"\nblocked = { at = \"connect\" }\n\
            [[domain]]\nname = \"listed.test\"\nhosts = [\"mx.listed.test\"]\nusers = [\"ann\"]\n";
-    fs::write(desk.dir.path().join("world.toml"), world).unwrap();
-    let world = format!("--sandbox={}", desk.dir.path().join("world.toml").display());
-    let stream = run(&["verify", &world, str_of(&desk.list)]);
-    for output in [run(&desk.verify(&[&world])), stream] {
+    fs::write(workspace.dir.path().join("world.toml"), world).unwrap();
+    let world = format!("--sandbox={}", workspace.dir.path().join("world.toml").display());
+    let stream = run(&["verify", &world, str_of(&workspace.list)]);
+    for output in [run(&workspace.verify(&[&world])), stream] {
         assert_eq!(output.status.code(), Some(3), "{}", err(&output));
         assert!(
             err(&output).contains("blocked us until the end; ask again later:\n  mx.listed.test: "),
@@ -392,13 +397,16 @@ fn blocked_lanes_set_the_exit_code() {
             err(&output)
         );
     }
-    assert_eq!((&*desk.rows()[0]["status"], &*desk.rows()[1]["status"]), ("unknown", "deliverable"));
+    assert_eq!(
+        (&*workspace.rows()[0]["status"], &*workspace.rows()[1]["status"]),
+        ("unknown", "deliverable")
+    );
 }
 
 #[test]
 fn progress_in_json_is_one_object_a_line() {
-    let desk = Desk::new("email\nann@good.test\n");
-    let output = run(&desk.verify(&["--sandbox", "--json-progress"]));
+    let workspace = Workspace::new("email\nann@good.test\n");
+    let output = run(&workspace.verify(&["--sandbox", "--json-progress"]));
     let text = err(&output);
     let last = text.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{text}"));
     let last: Value = serde_json::from_str(last).unwrap();
@@ -412,12 +420,12 @@ fn progress_in_json_is_one_object_a_line() {
 #[test]
 fn the_estimate_follows_the_limits() {
     let addresses: String = (0..200).map(|n| format!("user{n}@good.test\n")).collect();
-    let desk = Desk::new(format!("email\n{addresses}"));
-    let providers = desk.dir.path().join("providers.toml");
+    let workspace = Workspace::new(format!("email\n{addresses}"));
+    let providers = workspace.dir.path().join("providers.toml");
     fs::write(&providers, "[[provider]]\nname = \"Good\"\nmx = [\"mx.good.test\"]\nper_hour = 100\n")
         .unwrap();
     let args = ["--sandbox", "--json-progress", "--providers", str_of(&providers)];
-    let mut child = command(&desk.verify(&args)).spawn().unwrap();
+    let mut child = command(&workspace.verify(&args)).spawn().unwrap();
     let lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     let eta = lines.take(30).find_map(|line| {
         let object: Value = serde_json::from_str(&line).ok()?;
@@ -431,11 +439,11 @@ fn the_estimate_follows_the_limits() {
 
 #[test]
 fn the_format_of_other_services_is_written() {
-    let desk = Desk::new(
+    let workspace = Workspace::new(
         "id,email\n1,ann@good.test\n2,nobody@good.test\n3,any@catchall.test\n4,x\n5,info@good.test\n6,a@gmial.con\n",
     );
-    done(&desk.verify(&["--sandbox", "-q"]));
-    let job = str_of(&desk.job);
+    done(&workspace.verify(&["--sandbox", "-q"]));
+    let job = str_of(&workspace.job);
     let of = |vocab: &str, path: &str| -> Vec<Value> {
         let text = done(&["job", "results", job, "--vocab", vocab]);
         let objects = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -473,7 +481,7 @@ fn the_format_of_other_services_is_written() {
         ("kickbox", "email,result,reason,role,free,disposable,accept_all,did_you_mean,sendex,"),
         ("neverbounce", "email,result,flags,suggested_correction,"),
     ] {
-        let path = desk.dir.path().join(format!("{vocab}.csv"));
+        let path = workspace.dir.path().join(format!("{vocab}.csv"));
         done(&["job", "export", job, "--vocab", vocab, "-o", str_of(&path)]);
         let text = fs::read_to_string(path).unwrap();
         assert!(text.starts_with(header) && text.lines().count() == 7, "{text}");
@@ -482,8 +490,8 @@ fn the_format_of_other_services_is_written() {
 
 #[test]
 fn streams_keep_order_and_columns_too() {
-    let desk = Desk::new(list(3_000));
-    let text = done(&["verify", "--sandbox", "-q", "--keep-order", str_of(&desk.list)]);
+    let workspace = Workspace::new(list(3_000));
+    let text = done(&["verify", "--sandbox", "-q", "--keep-order", str_of(&workspace.list)]);
     let ids: Vec<Value> =
         text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].clone()).collect();
     assert!(ids.iter().enumerate().all(|(n, id)| id.as_str() == Some(&n.to_string())) && ids.len() == 3_000);
@@ -491,39 +499,40 @@ fn streams_keep_order_and_columns_too() {
 
 #[test]
 fn lists_of_the_user_are_used() {
-    let desk = Desk::new("email\nann@good.test\nann@catchall.test\n");
-    let (disposable, role) = (desk.dir.path().join("disposable.txt"), desk.dir.path().join("role.txt"));
+    let workspace = Workspace::new("email\nann@good.test\nann@catchall.test\n");
+    let (disposable, role) =
+        (workspace.dir.path().join("disposable.txt"), workspace.dir.path().join("role.txt"));
     fs::write(&disposable, "# mine\nGood.test\n").unwrap();
     fs::write(&role, "ann\n").unwrap();
     let more = ["--sandbox", "-q", "--disposable", str_of(&disposable), "--role", str_of(&role)];
-    done(&desk.verify(&more));
-    let rows = desk.rows();
+    done(&workspace.verify(&more));
+    let rows = workspace.rows();
     assert_eq!((&*rows[0]["sub_status"], &*rows[0]["role"]), ("disposable", "true"));
     assert_eq!(&rows[1]["disposable"], "false");
     fs::write(&disposable, "no domain\n").unwrap();
-    let wrong = run(&desk.verify(&more));
+    let wrong = run(&workspace.verify(&more));
     assert!(err(&wrong).contains("disposable.txt: line 1: "), "{}", err(&wrong));
 }
 
 #[test]
 fn a_plan_counts_by_provider() {
-    let desk = Desk::new(list(100));
-    let plan = done(&["plan", "--sandbox", "--json", str_of(&desk.list)]);
+    let workspace = Workspace::new(list(100));
+    let plan = done(&["plan", "--sandbox", "--json", str_of(&workspace.list)]);
     let plan: Value = serde_json::from_str(&plan).unwrap();
     assert_eq!((&plan["rows"], &plan["invalid"]), (&100.into(), &10.into()));
     assert_eq!(plan["unasked"]["does_not_accept_mail"], 10);
     let asked: u64 =
         plan["lanes"].as_array().unwrap().iter().map(|it| it["addresses"].as_u64().unwrap()).sum();
     assert_eq!(asked, 70);
-    assert!(done(&["plan", "--sandbox", str_of(&desk.list)]).contains("10 addresses need no server"));
+    assert!(done(&["plan", "--sandbox", str_of(&workspace.list)]).contains("10 addresses need no server"));
 }
 
 #[test]
 fn a_report_is_one_page_that_loads_nothing() {
-    let desk = Desk::new("email\nann@good.test\nnobody@good.test\n<b>&x\n");
-    done(&desk.verify(&["--sandbox", "-q"]));
-    let page = desk.dir.path().join("report.html");
-    done(&["report", str_of(&desk.job), "-o", str_of(&page)]);
+    let workspace = Workspace::new("email\nann@good.test\nnobody@good.test\n<b>&x\n");
+    done(&workspace.verify(&["--sandbox", "-q"]));
+    let page = workspace.dir.path().join("report.html");
+    done(&["report", str_of(&workspace.job), "-o", str_of(&page)]);
     let html = fs::read_to_string(page).unwrap();
     for part in [
         "<h2>Verdicts</h2>",

@@ -34,18 +34,17 @@ struct Server {
 }
 
 #[derive(Clone, Copy)]
-enum Says {
+enum Replies {
     /// A reply of 63 KB to each recipient, in which `{}` stands for the text.
-    Much(&'static str),
+    Long(&'static str),
     /// The shortest reply, after this pause.
     Late(Duration),
 }
 
 impl Server {
-    fn start(says: Says) -> Self {
-        // All addresses of the loopback lead to it.
-        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+    fn start(says: Replies) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let route = format!("*={}", listener.local_addr().unwrap());
         let asked = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&asked);
         thread::spawn(move || {
@@ -58,7 +57,7 @@ impl Server {
     }
 }
 
-fn converse(stream: &TcpStream, says: Says, asked: &AtomicU64) -> std::io::Result<()> {
+fn converse(stream: &TcpStream, says: Replies, asked: &AtomicU64) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut input = BufReader::new(stream);
     let mut out = BufWriter::with_capacity(256 * 1024, stream);
@@ -74,7 +73,7 @@ fn converse(stream: &TcpStream, says: Says, asked: &AtomicU64) -> std::io::Resul
         }
         match (line.get(..4).unwrap_or_default(), says) {
             ("EHLO", _) => out.write_all(b"250-mx.test\r\n250 PIPELINING\r\n")?,
-            ("RCPT", Says::Much(text)) => {
+            ("RCPT", Replies::Long(text)) => {
                 asked.fetch_add(1, Relaxed);
                 let text = text.replace("{}", line[8..].trim_end());
                 let (code, text) = text.split_at(3);
@@ -83,7 +82,7 @@ fn converse(stream: &TcpStream, says: Says, asked: &AtomicU64) -> std::io::Resul
                 }
                 write!(out, "{code}{text}\r\n")?;
             }
-            ("RCPT", Says::Late(time)) => {
+            ("RCPT", Replies::Late(time)) => {
                 if asked.fetch_add(1, Relaxed) == 0 {
                     thread::sleep(time);
                 }
@@ -165,7 +164,7 @@ fn are_cut(records: &[Value], rows: usize) {
 #[test]
 fn long_refusals_that_are_in_doubt() {
     const ROWS: usize = 2_000;
-    let server = Server::start(Says::Much("550 5.1.1 {} User unknown"));
+    let server = Server::start(Replies::Long("550 5.1.1 {} User unknown"));
     let dir = TempDir::new().unwrap();
     let list = list(&dir, "list.txt", (0..ROWS).map(|n| format!("nobody{n}@x.test")));
     let out = dir.path().join("out.jsonl");
@@ -180,7 +179,7 @@ fn long_refusals_that_are_in_doubt() {
 #[test]
 fn long_replies_in_a_job() {
     const ROWS: usize = 4_000;
-    let server = Server::start(Says::Much("250 2.1.5 {} is welcome"));
+    let server = Server::start(Replies::Long("250 2.1.5 {} is welcome"));
     let dir = TempDir::new().unwrap();
     let list = list(&dir, "list.txt", (0..ROWS).map(|n| format!("user{n}@x.test")));
     let out = dir.path().join("out.jsonl");
@@ -199,7 +198,7 @@ fn long_replies_in_a_job() {
 #[test]
 fn long_replies_while_the_store_is_stalled() {
     const ROWS: usize = 6_000;
-    let server = Server::start(Says::Much("250 2.1.5 {} is welcome"));
+    let server = Server::start(Replies::Long("250 2.1.5 {} is welcome"));
     let dir = TempDir::new().unwrap();
     let list = list(&dir, "list.txt", (0..ROWS).map(|n| format!("user{n}@x.test")));
     let (out, job) = (dir.path().join("out.jsonl"), dir.path().join("out.jsonl.job"));
@@ -236,7 +235,7 @@ fn long_replies_while_the_store_is_stalled() {
 #[test]
 fn long_rows_of_a_stream() {
     const ROWS: usize = 200;
-    let server = Server::start(Says::Late(Duration::from_secs(2)));
+    let server = Server::start(Replies::Late(Duration::from_secs(2)));
     let dir = TempDir::new().unwrap();
     let note = "n".repeat(1_000_000);
     let rows = (0..ROWS).map(|n| format!("user{n}@x.test,{note}\n"));

@@ -63,13 +63,13 @@ fn clean(octets: &[u8]) -> String {
     text
 }
 
-struct Done {
+struct CommandOutput {
     code: Option<i32>,
     out: String,
     err: String,
 }
 
-impl Done {
+impl CommandOutput {
     #[track_caller]
     fn new(output: &Output) -> Self {
         Self { code: output.status.code(), out: clean(&output.stdout), err: clean(&output.stderr) }
@@ -88,14 +88,14 @@ fn command<A: AsRef<OsStr>>(args: &[A]) -> Command {
 }
 
 /// Runs the command, and fails if one of its outputs has a forbidden character.
-async fn run<A: AsRef<OsStr>>(args: &[A]) -> Done {
-    Done::new(&command(args).output().await.unwrap())
+async fn run<A: AsRef<OsStr>>(args: &[A]) -> CommandOutput {
+    CommandOutput::new(&command(args).output().await.unwrap())
 }
 
-async fn run_with<A: AsRef<OsStr>>(args: &[A], input: &str) -> Done {
+async fn run_with<A: AsRef<OsStr>>(args: &[A], input: &str) -> CommandOutput {
     let mut child = command(args).stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
-    Done::new(&child.wait_with_output().await.unwrap())
+    CommandOutput::new(&child.wait_with_output().await.unwrap())
 }
 
 fn str_of(path: &Path) -> &str {

@@ -99,7 +99,11 @@ pub(crate) struct LaneRefusals<'a> {
 pub(crate) fn refusal_notes(lanes: &[LaneRefusals<'_>], from: &ReversePath) -> String {
     let mut refused: Vec<_> = lanes.iter().filter(|lane| lane.sender_refusals > 0).collect();
     refused.sort_by_key(|lane| std::cmp::Reverse(lane.sender_refusals));
-    let refused = refused.iter().map(|lane| (*lane, format!("{} answers", HumanCount(lane.sender_refusals))));
+    let answers = |lane: &LaneRefusals<'_>| match lane.sender_refusals {
+        1 => "1 answer".into(),
+        count => format!("{} answers", HumanCount(count)),
+    };
+    let refused = refused.iter().map(|lane| (*lane, answers(lane)));
     let head = match from.as_str() {
         "" => "servers refused the null sender, MAIL FROM:<>; name a mailbox of your own with --from:".into(),
         from => format!("servers refused the sender {from} of --from:"),

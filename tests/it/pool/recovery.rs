@@ -84,12 +84,12 @@ async fn a_fresh_connection_that_breaks_is_an_error() {
 }
 
 /// A server that can be killed and started again at the same address.
-struct Mortal {
+struct RestartableServer {
     address: String,
     running: Option<JoinHandle<()>>,
 }
 
-impl Mortal {
+impl RestartableServer {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -102,7 +102,7 @@ impl Mortal {
         let _ = running.await;
     }
 
-    async fn revive(&mut self) {
+    async fn restart(&mut self) {
         let listener = TcpListener::bind(&self.address).await.unwrap();
         self.running = Some(tokio::spawn(serve(listener)));
     }
@@ -126,7 +126,7 @@ async fn serve(listener: TcpListener) {
 
 #[tokio::test]
 async fn a_server_that_comes_back_is_used_again_without_help() {
-    let mut server = Mortal::start().await;
+    let mut server = RestartableServer::start().await;
     let pool = builder()
         .backoff(Duration::from_millis(5))
         .breaker_failures(3)
@@ -150,7 +150,7 @@ async fn a_server_that_comes_back_is_used_again_without_help() {
     }
     assert!(matches!(errors[4], CheckoutError::CircuitOpen { .. }), "{:?}", errors[4]);
 
-    server.revive().await;
+    server.restart().await;
     let resumed = tokio::time::Instant::now();
     while !matches!(use_it(&server.address).await, Ok(true)) {
         tokio::task::yield_now().await;
@@ -179,7 +179,7 @@ async fn connecting_is_retried_only_while_a_user_waits() {
 
 #[tokio::test]
 async fn a_user_that_waits_while_a_server_comes_back_is_served() {
-    let mut server = Mortal::start().await;
+    let mut server = RestartableServer::start().await;
     let pool =
         builder().backoff(Duration::from_millis(20)).max_retries(50).breaker_failures(0).build().unwrap();
     server.kill().await;
@@ -192,7 +192,7 @@ async fn a_user_that_waits_while_a_server_comes_back_is_served() {
         })
         .collect();
     until("in line", || pool.status().waiting == 5).await;
-    server.revive().await;
+    server.restart().await;
     for user in waiting {
         assert!(user.await.unwrap().is_ok());
     }

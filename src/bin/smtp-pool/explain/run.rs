@@ -225,7 +225,7 @@ impl Explanation<'_> {
             Escaped(words),
             variant_name(&self.status),
             variant_name(&self.sub_status),
-            self.subject.map_or("nobody".into(), |subject| subject.as_str().replace('_', " ")),
+            self.subject.map_or("not named".into(), |subject| subject.as_str().replace('_', " ")),
             self.predicate
                 .map_or("as the rule says".into(), |predicate| predicate.as_str().replace('_', " ")),
             self.blamed(),
