@@ -345,7 +345,7 @@ fn own_rules_replace_the_built_in_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn servers_are_probed_and_routes_are_gone() {
+async fn servers_are_probed_and_routes_are_followed() {
     let sandbox = Sandbox::start(World::demo()).await.unwrap();
     let addr = |host: &str| sandbox.addr(host).unwrap().to_string();
     let good = addr("mx.good.test");

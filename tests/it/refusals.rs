@@ -52,7 +52,7 @@ fn assert_right(records: &[Record], what: &str) {
 }
 
 #[tokio::test]
-async fn where_a_bounce_has_one_recipient_each_is_asked_in_a_transaction_of_its_own() {
+async fn one_recipient_a_bounce_means_one_recipient_a_transaction() {
     let host = "[[host]]\nname = \"mx\"\nwithout = [\"STARTTLS\"]\none_bounce_recipient = true\n";
     let sandbox = sandbox(&format!("{host}{}", users(120))).await;
     let (records, lane) = verify(config(&sandbox), addresses(120)).await;

@@ -201,7 +201,7 @@ async fn the_catch_all_answer_belongs_to_the_exchanger_that_gave_it() {
 }
 
 /// Returns a route to a server that is down, and to one of a sandbox behind it.
-fn behind_one_that_is_down(backup: &Sandbox) -> Vec<Endpoint> {
+fn route_with_a_backup(backup: &Sandbox) -> Vec<Endpoint> {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let end = |name: &str, addr| Endpoint { host: name.into(), addrs: vec![addr] };
     vec![end("mx1", closed), end("mx2", backup.addr("mx2").unwrap())]
@@ -220,7 +220,7 @@ async fn an_address_that_waits_for_a_catch_all_answer_gets_its_record_if_the_bac
     .await;
     let mut config = config(&backup);
     config.routes = Routes::new();
-    config.routes.insert("*", Ok(behind_one_that_is_down(&backup)));
+    config.routes.insert("*", Ok(route_with_a_backup(&backup)));
     let (tasks, mut events) = Verifier::new(config, Arc::new(Metrics::new())).unwrap().start([]);
     let mut ask = async |addresses: Vec<String>| {
         let count = addresses.len();
@@ -256,7 +256,7 @@ async fn an_address_that_waits_for_a_catch_all_answer_gets_its_record_if_the_bac
     .await;
     let mut config = config(&backup);
     config.routes = Routes::new();
-    config.routes.insert("two.test", Ok(behind_one_that_is_down(&backup)));
+    config.routes.insert("two.test", Ok(route_with_a_backup(&backup)));
     let records = tokio::spawn(verify(config, &["ann@two.test"]));
     // The address is accepted, and the question about its domain is in flight.
     while backup.stats("mx2").unwrap().rcpts < 2 {

@@ -318,7 +318,7 @@ async fn a_greylisted_address_comes_back_and_is_answered() {
 }
 
 #[tokio::test]
-async fn what_takes_one_round_trip_takes_that_long() {
+async fn a_question_takes_one_round_trip() {
     let sandbox = sandbox(
         "[[host]]\nname = \"mx\"\nlatency = \"150ms\"\n[[domain]]\nname = \"far.test\"\nusers = [\"ann\"]\n",
     )
@@ -368,7 +368,7 @@ async fn the_catch_all_answer_is_in_the_record() {
 }
 
 #[tokio::test]
-async fn a_disposable_address_is_risky_also_where_nobody_asks_about_catch_alls() {
+async fn a_disposable_address_is_risky_without_the_catch_all_question() {
     let sandbox =
         sandbox("[[host]]\nname = \"mx\"\n[[domain]]\nname = \"mailinator.com\"\nusers = [\"ann\"]\n").await;
     for config in [config(&sandbox), without_catch_all(&sandbox)] {

@@ -37,7 +37,7 @@ pub(crate) fn client_name(given: Option<&str>, scope: ServerScope) -> Result<Cli
     }
     let name = match scope {
         ServerScope::Own => Some("localhost".into()),
-        // Where it matters, it is warned of.
+        // If servers get this name, `warn_about_name` warns of it.
         ServerScope::Routed => qualified_name().or_else(|| Some("localhost".into())),
         ServerScope::Public => qualified_name(),
     };

@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_hidden_is_escaped() {
+    fn hidden_characters_are_escaped() {
         assert_eq!(text(&"a\u{7f}\u{9b}\u{202e}\n\\"), r#""a\u007f\u009b\u202e\n\\""#);
         assert_eq!(
             text(&json!({ "\u{85}k": ["\u{e0041}", "é中"] })),

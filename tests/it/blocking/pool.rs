@@ -93,7 +93,7 @@ fn sixteen_threads_share_four_connections() {
 }
 
 #[test]
-fn it_verifies_and_sends_as_its_namesake_does() {
+fn it_verifies_and_sends_like_the_async_pool() {
     let site = Site::start();
     let pool = site.builder().build_blocking().unwrap();
     assert!(pool.verify_email("ann@good.test").unwrap().is_accepted());

@@ -48,7 +48,7 @@ async fn closing_waits_for_no_connect() {
 }
 
 #[tokio::test]
-async fn a_check_that_is_dropped_does_not_fail_those_who_wait() {
+async fn a_dropped_check_does_not_fail_waiting_users() {
     let site = Site::start("banner_delay = \"50ms\"").await;
     let pool = builder().max_connections(1).build().unwrap();
     let _ = pool.get(&site.server).await.unwrap().quit().await;

@@ -253,7 +253,7 @@ async fn a_reply_of_two_codes_is_no_delivery_and_no_refusal() {
 }
 
 #[tokio::test]
-async fn where_rset_is_refused_the_answers_stand_and_the_connection_goes() {
+async fn a_refused_rset_keeps_the_answers_and_closes_the_connection() {
     for code in ["500 5.5.1 unknown", "502 5.5.1 not implemented", "503 5.5.1 no", "504 5.5.1 no"] {
         for host in ["", "without = [\"PIPELINING\"]"] {
             let fault = format!("faults = [{{ at = \"rset\", does = {{ reply = \"{code}\" }} }}]");

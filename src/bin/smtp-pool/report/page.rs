@@ -185,7 +185,7 @@ pub(super) fn page(facts: &ReportData) -> anyhow::Result<String> {
     let noted: Vec<_> =
         facts.lanes.iter().filter(|lane| lane.sender_refusals > 0 || lane.harvest_defences > 0).collect();
     if !noted.is_empty() {
-        page.push_str("<h2>Lanes that refused the sender or everybody</h2>");
+        page.push_str("<h2>Lanes that refused the sender or every recipient</h2>");
         page.push_str(
             "<table><tr><th>lane<th>refusals of the sender<th>defences against directory harvesting",
         );

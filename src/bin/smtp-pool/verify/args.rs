@@ -159,9 +159,9 @@ pub(crate) struct VerifyArgs {
     /// Opening a connection takes at most four times this long, over all servers of a domain, and TCP connect at most
     /// 30 s.
     ///
-    /// A host is slow if an answer takes more than a fifth of this time on average. It is given up when its addresses
-    /// would take more than four times this long. `smtp-pool plan` shows the limit. Addresses without an answer are
-    /// `unknown`, `timeout_exceeded`.
+    /// A host is slow if an answer takes more than a fifth of this time on average. It is given up when it lags
+    /// behind by four times this long. `smtp-pool plan` shows the limit. Addresses without an answer are `unknown`,
+    /// `timeout_exceeded`.
     #[arg(
         long,
         value_name = "SECONDS",

@@ -146,7 +146,8 @@ fn job_path(target: &Target, sources: &[Source]) -> Result<Option<PathBuf>> {
             "--output {}: there is no folder {}",
             FileName(output),
             FileName(folder)
-        )));
+        ))
+        .hint("make the folder, or name another output"));
     }
     Ok(Some(job_of(output)))
 }

@@ -115,7 +115,7 @@ mod tests {
             thread::spawn(move || (0..200).all(|n| pending.put(n, 7, vec![n as u8; 1 << 20])))
         };
         for n in 0..200 {
-            // Until it is there.
+            // Wait until the row is there.
             while !pending.lock().rows.contains_key(&n) {
                 thread::sleep(Duration::from_millis(1));
             }
