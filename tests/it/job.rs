@@ -408,7 +408,7 @@ fn progress_in_json_is_one_object_a_line() {
     let workspace = Workspace::new("email\nann@good.test\n");
     let output = run(&workspace.verify(&["--sandbox", "--json-progress"]));
     let text = err(&output);
-    let last = text.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{text}"));
+    let last = text.lines().rfind(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{text}"));
     let last: Value = serde_json::from_str(last).unwrap();
     assert_eq!(
         (&last["done"], &last["total"], &last["verdicts"]["accepted"]),
