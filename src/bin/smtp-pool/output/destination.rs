@@ -246,7 +246,9 @@ fn find(path: &Path) -> Result<DestinationKind> {
         }
         Ok(_) => Ok(DestinationKind::Special(path.into())),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let resolved = resolved(path).usage_at("its folder cannot be opened")?;
+            let resolved = resolved(path)
+                .usage_at("its folder cannot be opened")
+                .map_err(|failure| failure.hint("make the folder, or name another output"))?;
             Ok(DestinationKind::File(resolved))
         }
         Err(error) => Err(error).usage_at("cannot be opened"),
