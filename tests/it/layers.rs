@@ -1,4 +1,5 @@
-//! Reads from the sources which layer imports which, and fails on an import that is not allowed.
+//! The layout of the sources, read from them: which layer may import which, no circle of files inside a layer, no name
+//! for two types, no file that is too long.
 
 mod circles;
 mod names;
@@ -29,20 +30,7 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
 /// The maximum number of lines of a file without its tests.
 const MAX_LINES: usize = 500;
 
-/// Returns the layer of a file below `src`.
-fn layer(path: &Path) -> String {
-    let first = path.components().next().unwrap().as_os_str().to_string_lossy().into_owned();
-    first.strip_suffix(".rs").map(str::to_owned).unwrap_or(first)
-}
-
-/// Returns the source up to its tests, without comments.
-fn code(source: &str) -> String {
-    let lines = source.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
-    let code = lines.filter(|line| !line.trim_start().starts_with("//"));
-    code.collect::<Vec<_>>().join("\n")
-}
-
-/// Returns the first names behind `crate::`, also those in braces.
+/// What follows `crate::`: the first names, those of a group in braces each.
 fn arrows(code: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
@@ -77,9 +65,9 @@ fn arrows(code: &str) -> BTreeSet<String> {
     names
 }
 
-/// Returns the faults of a file.
-fn faults(path: &Path, source: &str) -> Vec<String> {
-    let own = layer(path);
+/// Returns what is wrong with the arrows of a file.
+fn faults(source: &Source) -> Vec<String> {
+    let (own, path) = (source.layer(), source.path.display());
     let Some((_, allowed)) = ALLOWED.iter().find(|(name, _)| *name == own) else {
         return vec![format!("{path}: the layer {own} is in no table")];
     };

@@ -1,5 +1,6 @@
-//! A DNS server on loopback that answers from a function. Records live for 5 min, or for 1 s if the name begins with
-//! `brief.`. Names with a label `silent` get no answer.
+//! A DNS server on loopback that answers from a function. What it says lives for five minutes, or for a second if the name
+//! begins with `brief.`. Names with a label `silent` get no answer, and the first query for each type of a name with a label
+//! `lost` gets none.
 
 use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -70,7 +71,11 @@ async fn serve(socket: Arc<UdpSocket>, zone: Zone, signed: Signed, delay: Durati
         if text.split('.').any(|label| label == "silent") {
             continue;
         }
-        // RFC 6840 5.8: only a client that asks for the flag gets it.
+        if text.split('.').any(|label| label == "lost") && lost.insert((text.clone(), question.query_type()))
+        {
+            continue;
+        }
+        // RFC 6840 5.8: said to those only who want to know.
         answer.metadata.authentic_data =
             query.metadata.authentic_data && signed(&text, question.query_type());
         match zone(&text, question.query_type()) {

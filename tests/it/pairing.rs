@@ -317,7 +317,21 @@ async fn any_answer_to_a_second_greeting_leaves_every_address_its_verdict() {
     running.join_all().await;
 }
 
-/// Checks that a caller that keeps its own books is never told a verdict without proof.
+/// Exim: the limit of commands that are not mail is met once. From then on a connection ends by QUIT before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_of_commands_that_are_not_mail_is_met_once() {
+    for like in kinds() {
+        let like = format!("{like}\nmax_nonmail = 10\none_bounce_recipient = true");
+        let sandbox = host("", &like).await;
+        let (known, wrong) = judge(brief(&sandbox, 1), 200).await;
+        assert!(wrong.is_empty(), "{like}: {wrong:?}");
+        assert_eq!(known, 200, "{like}");
+        let stats = sandbox.stats("mx").unwrap();
+        assert!(stats.nonmail_limit_hits <= 1, "{like}: {stats:?}");
+    }
+}
+
+/// A caller that keeps its own books is never told a verdict that is not proved either.
 #[tokio::test]
 async fn events_are_reported_only_behind_a_fence() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

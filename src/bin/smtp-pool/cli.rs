@@ -45,7 +45,7 @@ pub(crate) fn parse() -> Result<Cli, Exit> {
 #[command(name = "smtp-pool", version, propagate_version = true, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: CliCommand,
     /// Log to standard error; give it twice for every detail. RUST_LOG overrides it
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,

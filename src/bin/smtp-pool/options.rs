@@ -27,7 +27,7 @@ use crate::{
 pub(crate) struct ListArgs {
     /// The format of the lists: text, csv or jsonl [default: by their extension or first line]
     #[arg(long, help_heading = "Input")]
-    pub(crate) format: Option<Format>,
+    pub(crate) format: Option<InputFormat>,
     /// The column, or JSON field, with the addresses: its name, or its number from 1 [default: guessed]
     #[arg(long, value_name = "NAME", help_heading = "Input")]
     pub(crate) column: Option<String>,

@@ -101,7 +101,7 @@ impl Screen {
     }
 
     /// Returns a function that reports faults of rows.
-    pub(crate) fn reporter(&self) -> Report {
+    pub(crate) fn reporter(&self) -> RowFaultCallback {
         let screen = self.clone();
         Box::new(move |source, line, fault| screen.print_line(format_args!("{source}:{line}: {fault}")))
     }

@@ -74,22 +74,7 @@ impl Drop for Aiosmtpd {
 }
 
 fn config(world: &World, options: AiosmtpdOptions) -> String {
-    let users = world.users(&crate::world::LISTED);
-    let users: Vec<&str> = users.lines().filter_map(|line| Some(line.split_once(' ')?.0)).collect();
-    let access = world.access();
-    // `REJECT` is a word of Postfix alone.
-    let coded = |(_, action): &(&str, &str)| action.starts_with(|first: char| first.is_ascii_digit());
-    let refused: serde_json::Map<_, _> = access
-        .lines()
-        .filter_map(|line| line.split_once(' '))
-        .filter(coded)
-        .map(|(address, action)| (address.to_owned(), action.into()))
-        .collect();
-    serde_json::json!({
-        "users": users,
-        "catch_all": CATCH_ALL,
-        "refused": refused,
-        "command_call_limit": options.command_call_limit,
-    })
-    .to_string()
+    let mut config = world.directory();
+    config["command_call_limit"] = options.command_call_limit.into();
+    config.to_string()
 }

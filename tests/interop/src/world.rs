@@ -168,9 +168,26 @@ impl World {
         self.addresses.iter().filter_map(line).collect()
     }
 
-    /// Returns the keys and values of the map with the users of `domains`, as Postfix reads it.
-    pub(crate) fn users(&self, domains: &[&str]) -> String {
-        // The list has a role once for each of its tags.
+    /// Who is refused by a reply of its own, and that reply. `REJECT`, which is Postfix's own word, is left out.
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = (&str, &'static str)> {
+        let replies =
+            self.addresses.iter().filter_map(|address| Some((&*address.text, address.kind.access()?)));
+        replies.filter(|(_, reply)| reply.starts_with(|first: char| first.is_ascii_digit()))
+    }
+
+    /// Who exists, as JSON for a server that is a script.
+    pub(crate) fn directory(&self) -> serde_json::Value {
+        let refused = self.refusals().map(|(address, reply)| (address.to_lowercase(), reply.into()));
+        serde_json::json!({
+            "users": self.user_list(&LISTED),
+            "catch_all": CATCH_ALL,
+            "refused": refused.collect::<serde_json::Map<_, _>>(),
+        })
+    }
+
+    /// The users of `domains`, in lower case and without tags.
+    pub(crate) fn user_list(&self, domains: &[&str]) -> BTreeSet<String> {
+        // A role is in the list as often as its tags are.
         let mut users = BTreeSet::new();
         for address in self.addresses.iter().filter(|address| address.kind.is_user()) {
             // Postfix looks up the address in lower case, first with the tag and then without it.

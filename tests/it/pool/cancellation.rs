@@ -47,7 +47,7 @@ impl Call {
     ];
 
     /// Returns the stages at which a fault can meet the call.
-    fn stages(self) -> &'static [Stage] {
+    fn stages(self) -> &'static [FaultStage] {
         match self {
             Self::Get | Self::GetTimeout | Self::CheckFresh => &[FaultStage::Connect, FaultStage::Ehlo],
             Self::GetAsked | Self::CheckIdle => &[FaultStage::Noop],

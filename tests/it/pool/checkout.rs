@@ -188,7 +188,7 @@ async fn a_timeout_names_the_step_that_took_too_long() {
     let pool = builder().max_connections(3).build().unwrap();
     let _lent = pool.get(&server).await.unwrap();
     let error = pool.get_timeout(&server, moment).await.unwrap_err();
-    assert!(matches!(error, CheckoutError::Timeout { stage: Stage::Connect, .. }), "{error:?}");
+    assert!(matches!(error, CheckoutError::Timeout { stage: CheckoutStage::Connect, .. }), "{error:?}");
     // One is lent and one is being opened, which is the maximum.
     pool.resize(2);
     let error = pool.get_timeout(&server, moment).await.unwrap_err();
@@ -197,7 +197,7 @@ async fn a_timeout_names_the_step_that_took_too_long() {
     // The one that is being opened is the maximum, and none is lent.
     let small = builder().max_connections(1).build().unwrap();
     let error = small.get_timeout(&server, moment).await.unwrap_err();
-    assert!(matches!(error, CheckoutError::Timeout { stage: Stage::Connect, .. }), "{error:?}");
+    assert!(matches!(error, CheckoutError::Timeout { stage: CheckoutStage::Connect, .. }), "{error:?}");
     // None is lent or being opened: another server has the maximum.
     let [has, wants] = [Site::start("").await, Site::start("").await];
     let pool = builder().max_total_connections(1).build().unwrap();
@@ -318,7 +318,7 @@ async fn settings_and_the_metrics_of_the_caller_are_used() {
     assert!(!error.to_string().contains("the longest"), "the holder is not recorded: {error}");
     assert_eq!(metrics.snapshot().connections_opened(), 1);
     // A program prints this while its author looks for a fault.
-    assert!(format!("{pool:?}").contains("status: Status"), "{pool:?}");
+    assert!(format!("{pool:?}").contains("status: PoolStatus"), "{pool:?}");
     assert!(format!("{lent:?}").starts_with("PooledConnection(Connection"), "{lent:?}");
 }
 

@@ -1,4 +1,4 @@
-//! A model of the pool, from the sources of `src/pool/{slots,line,idle}.rs`. Atomics and locks are those of shuttle,
+//! A model of the pool, from the sources of `src/pool/{slots,wait_queue,idle}.rs`. Atomics and locks are those of shuttle,
 //! which tries the orders in which threads can take their steps.
 //!
 //! `just model` runs it. The queue of idle connections is crossbeam's, whose operations count as one step each.

@@ -86,7 +86,7 @@ impl World {
             return Some(Ok(conn));
         }
         let Some(turn) = self.slots.join() else { return Some(Err(Bad::Closed)) };
-        self.see_to_demand();
+        self.open_for_waiters();
         let Some(polls) = polls else { return Some(block_on(turn)) };
         let mut turn = pin!(turn);
         for _ in 0..polls {

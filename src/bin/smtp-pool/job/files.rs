@@ -32,7 +32,7 @@ pub(crate) fn open(given: &Path) -> Result<Job> {
 }
 
 /// Protects the job, the files beside it, and its lists from being replaced.
-pub(crate) fn protect_job_and_lists(destination: &mut Destination, job: &Path, about: &About) {
+pub(crate) fn protect_job_and_lists(destination: &mut Destination, job: &Path, about: &JobInfo) {
     protect_job(destination, job);
     for origin in &about.lists {
         match &origin.identity {

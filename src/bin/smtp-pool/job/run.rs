@@ -93,7 +93,7 @@ fn status(job: &Path, as_json: bool) -> Result<Exit> {
 }
 
 /// Returns how many rows have no verdict yet.
-fn unanswered_rows(standing: &Standing) -> u64 {
+fn unanswered_rows(standing: &JobProgress) -> u64 {
     standing.rows - standing.done() - standing.postponed
 }
 

@@ -182,7 +182,7 @@ pub(crate) struct VerifyArgs {
     /// The port of mail servers
     #[arg(long, default_value_t = 25, help_heading = "Connections")]
     pub(crate) port: u16,
-    /// The maximum number of connections to all servers together; slow hosts get a quarter while others wait
+    /// The maximum number of connections to all servers together; slow hosts get a sixteenth while others wait
     #[arg(long, value_name = "N", default_value = "256", help_heading = "Connections")]
     pub(crate) max_connections: NonZeroUsize,
 }

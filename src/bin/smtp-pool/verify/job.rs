@@ -120,14 +120,14 @@ pub(super) async fn run(
 }
 
 /// Prints the providers that refused us in any run of the job, unless all addresses that they refused were asked since.
-fn report_blocked(lanes: &[LaneNote], verdicts: &BTreeMap<SubStatus, u64>, screen: &Screen) -> Exit {
+fn report_blocked(lanes: &[LaneSummary], verdicts: &BTreeMap<SubStatus, u64>, screen: &Screen) -> Exit {
     let blocked = lanes.iter().filter(|lane| lane.is_blocked(verdicts));
     report_refused(blocked.filter_map(|lane| Some((lane.name.as_str(), lane.blocked.clone()?))), screen)
 }
 
 /// Records the new places of the lists since the last run. Their content is unchanged.
-fn record_lists(known_by: KnownBy, path: &Path, sources: &[Source], context: &RunContext) -> Result<()> {
-    if known_by == KnownBy::Place {
+fn record_lists(known_by: MatchedBy, path: &Path, sources: &[Source], context: &RunContext) -> Result<()> {
+    if known_by == MatchedBy::Identity {
         return Ok(());
     }
     if known_by == MatchedBy::Time && !context.quiet {
@@ -142,7 +142,7 @@ fn record_lists(known_by: KnownBy, path: &Path, sources: &[Source], context: &Ru
 }
 
 /// Imports the lists. This can be interrupted at any time: an earlier job stays until the import is complete.
-async fn create_job(plan: JobPlan, screen: &Screen) -> Result<Standing> {
+async fn create_job(plan: JobPlan, screen: &Screen) -> Result<JobProgress> {
     let JobPlan { path, sources, hints, kind, .. } = plan;
     let rows = Rows::open(sources.clone(), &hints, screen.reporter())?;
     let tracker = rows.tracker();
@@ -167,7 +167,7 @@ fn import_progress(tracker: &Tracker) -> RunProgress {
 }
 
 /// Runs the job until all rows are done or the user stops it. Returns whether all rows are done.
-async fn work(context: &RunContext, path: &Path, server: &MetricsServer) -> Result<(Standing, bool)> {
+async fn work(context: &RunContext, path: &Path, server: &MetricsServer) -> Result<(JobProgress, bool)> {
     let RunContext { verifier, metrics, screen, .. } = context;
     let on_lane = lane_reporter(screen.clone(), context.quiet);
     let at = |failure: Failure| failure.within(FileName(path));
@@ -214,7 +214,7 @@ async fn work(context: &RunContext, path: &Path, server: &MetricsServer) -> Resu
 }
 
 /// Returns a function that prints when a lane becomes blocked, and when the block ends.
-fn lane_reporter(screen: Screen, quiet: bool) -> OnLane {
+fn lane_reporter(screen: Screen, quiet: bool) -> LaneCallback {
     let mut blocked = HashSet::new();
     Box::new(move |lane| {
         let line = match &lane.state {

@@ -62,7 +62,7 @@ pub(crate) struct JobPlan {
     /// The kind of the job, as the job stores it.
     pub(crate) kind: &'static str,
     /// How the lists were recognized, if the job exists.
-    pub(crate) known_by: Option<KnownBy>,
+    pub(crate) known_by: Option<MatchedBy>,
 }
 
 impl VerifyPlan {

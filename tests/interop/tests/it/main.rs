@@ -1,4 +1,4 @@
-//! The library against real servers. The tests need root, Postfix, aiosmtpd and NSD, and fail without them.
+//! The library against real servers. The tests need root and the servers of `README.md`, and fail without them.
 
 mod aiosmtpd;
 mod dns;
