@@ -1,5 +1,7 @@
-//! The layout of the sources, read from them: which layer may import which, no circle of files inside a layer, no name
-//! for two types, no file that is too long.
+//! Checks the layout of the sources.
+//!
+//! A layer imports only the layers that it may import. No files of a layer import each other in a circle. No two types
+//! have one name, and no file is too long.
 
 mod circles;
 mod names;
@@ -30,7 +32,7 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
 /// The maximum number of lines of a file without its tests.
 const MAX_LINES: usize = 500;
 
-/// What follows `crate::`: the first names, those of a group in braces each.
+/// Returns the first names behind `crate::`, also those in braces.
 fn arrows(code: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();

@@ -360,8 +360,8 @@ fn long_answers_of_the_dns() {
     assert!(most < 120 * MIB, "{} MiB", most / MIB);
 }
 
-/// 16,000 domains with a server each took 165 MiB when all of their lanes were open at once and the metrics kept the memory
-/// of their servers.
+/// 16,000 domains with a server each took 165 MiB before. All lanes were open at once then, and the metrics kept the memory
+/// of every server.
 #[test]
 fn many_domains_with_a_server_each() {
     const ROWS: usize = 16_000;

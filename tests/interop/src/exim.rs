@@ -51,7 +51,7 @@ impl Server {
     }
 }
 
-/// Whom a redirect router refuses, and how.
+/// Returns the recipients that a redirect router refuses, with their replies.
 fn refusals(world: &World) -> String {
     let line = |(address, reply): (&str, &str)| {
         let item = if reply.starts_with('4') { ":defer:" } else { ":fail:" };

@@ -30,7 +30,7 @@ impl Server {
     #[must_use]
     pub fn haraka(world: &World, null_sender: NullSender) -> Self {
         let (dir, port) = (directory("haraka"), port::free());
-        // What is not written here is as Haraka comes.
+        // All other settings have Haraka's defaults.
         copy(&modules().join("Haraka/config"), &dir);
         write(&dir, "config/smtp.ini", &format!("listen=127.0.0.1:{port}\npublic_ip=127.0.0.1\nnodes=1\n"));
         write(&dir, "config/log.ini", "[main]\nlevel=notice\n");

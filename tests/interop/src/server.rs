@@ -1,4 +1,4 @@
-//! A mail server in a process group and a directory of its own, and what its log says of its sessions.
+//! A mail server with a process group and a directory of its own, and the sessions in its log.
 
 use std::{
     fs::{self, File},
@@ -87,25 +87,25 @@ impl Server {
         if line.starts_with("220") { Ok(()) } else { Err(std::io::ErrorKind::InvalidData.into()) }
     }
 
-    /// Where it listens.
+    /// Returns the address of the server.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The ways to the domains of the world, by way of it.
+    /// Returns routes that lead to the server for every domain of the world.
     #[must_use]
     pub fn routes(&self) -> Routes {
         routes(|_| self.addr)
     }
 
-    /// It as an exchanger to connect to.
+    /// Returns the server as an exchanger.
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {
         Endpoint { host: "mx1.interop.test".into(), addrs: vec![self.addr] }
     }
 
-    /// What it has logged so far.
+    /// Returns its log so far.
     #[must_use]
     pub fn log(&self) -> String {
         read(&self.dir.path().join(self.log))

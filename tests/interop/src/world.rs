@@ -168,14 +168,14 @@ impl World {
         self.addresses.iter().filter_map(line).collect()
     }
 
-    /// Who is refused by a reply of its own, and that reply. `REJECT`, which is Postfix's own word, is left out.
+    /// Returns the addresses with a refusal of their own, and that reply. It leaves `REJECT` out, a word of Postfix.
     pub(crate) fn refusals(&self) -> impl Iterator<Item = (&str, &'static str)> {
         let replies =
             self.addresses.iter().filter_map(|address| Some((&*address.text, address.kind.access()?)));
         replies.filter(|(_, reply)| reply.starts_with(|first: char| first.is_ascii_digit()))
     }
 
-    /// Who exists, as JSON for a server that is a script.
+    /// Returns the users and the refusals as JSON, for a server that is a script.
     pub(crate) fn directory(&self) -> serde_json::Value {
         let refused = self.refusals().map(|(address, reply)| (address.to_lowercase(), reply.into()));
         serde_json::json!({
@@ -185,7 +185,7 @@ impl World {
         })
     }
 
-    /// The users of `domains`, in lower case and without tags.
+    /// Returns the users of `domains`, in lower case and without tags.
     pub(crate) fn user_list(&self, domains: &[&str]) -> BTreeSet<String> {
         // A role is in the list as often as its tags are.
         let mut users = BTreeSet::new();

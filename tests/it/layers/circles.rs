@@ -1,4 +1,4 @@
-//! No circle of files inside a layer: whoever reads one file must not have to read all others first.
+//! No circle of files inside a layer: a reader of one file need not read all others first.
 
 use std::collections::{BTreeMap, BTreeSet};
 

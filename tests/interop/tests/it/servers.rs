@@ -1,5 +1,6 @@
-//! Exim, OpenSMTPD, Sendmail, Haraka and nodemailer's smtp-server, with the limits that they have by default: every verdict right, no
-//! session cut, and what each answers to a second EHLO.
+//! Exim, OpenSMTPD, Sendmail, Haraka and nodemailer's smtp-server with their default limits.
+//!
+//! Every verdict is right and no server ends a session. The tests also record each reply to a second EHLO.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -68,7 +69,7 @@ async fn run(config: VerifierConfig, world: &World) -> Run {
     Run { records: records.collect(), metrics: metrics.snapshot(), took }
 }
 
-/// How often a command was answered.
+/// Returns the number of replies to a command.
 fn answered(run: &Run, operation: Operation) -> u64 {
     run.metrics.latency(operation).map_or(0, |latency| latency.count)
 }
@@ -132,25 +133,25 @@ async fn assert_lasting(name: &str, start: impl Fn(&World) -> Server) {
     assert!(transactions > 4 * connections, "{name}: {transactions} transactions, {connections} connections");
 }
 
-/// The replies to a transaction with one user of `world`, a second EHLO in it, and another RCPT and RSET behind that.
+/// Returns the replies to a transaction with one user of `world`, a second EHLO in it, and another RCPT and RSET behind that.
 fn greet_in_a_transaction(addr: SocketAddr, world: &World) -> Vec<String> {
     let known = world.addresses.iter().find(|address| address.kind == Kind::Known).expect("a user");
     let rcpt = format!("RCPT TO:<{}>", known.text);
     say(addr, &["EHLO client.test", "MAIL FROM:<>", &rcpt, "EHLO client.test", &rcpt, "RSET", "QUIT"])
 }
 
-/// Whether the reply to RSET differs from all others in [`greet_in_a_transaction`].
+/// Returns whether the reply to RSET differs from all others in [`greet_in_a_transaction`].
 fn has_words_for_rset(replies: &[String]) -> bool {
     replies.iter().filter(|reply| **reply == replies[5]).count() == 1
 }
 
-/// The replies to so many EHLO on one connection.
+/// Returns the replies to so many EHLO on one connection.
 fn greet(addr: SocketAddr, times: usize) -> Vec<String> {
     say(addr, &vec!["EHLO client.test"; times])
 }
 
-/// Fails unless any number of EHLO is answered with the capabilities, and each ends the transaction. Gives the replies of
-/// [`greet_in_a_transaction`].
+/// Fails unless the server answers every EHLO with its capabilities, and each EHLO ends the transaction.
+/// Returns the replies of [`greet_in_a_transaction`].
 fn assert_greeting_resets(addr: SocketAddr, world: &World) -> Vec<String> {
     let in_a_transaction = greet_in_a_transaction(addr, world);
     assert_eq!(in_a_transaction[3], in_a_transaction[0], "the capabilities once more");
@@ -162,7 +163,7 @@ fn assert_greeting_resets(addr: SocketAddr, world: &World) -> Vec<String> {
     in_a_transaction
 }
 
-/// For the table in `README.md`.
+/// Checks a row of the table in `README.md`.
 #[tokio::test(flavor = "multi_thread")]
 async fn postfix_and_aiosmtpd_answer_any_number_of_greetings() {
     let world = World::of(10, [Kind::Known]);
@@ -175,7 +176,7 @@ async fn postfix_and_aiosmtpd_answer_any_number_of_greetings() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exim_loses_no_patience() {
+async fn exim_gives_every_verdict_within_its_limits() {
     let world = World::of(1_200, [&KINDS[..], &[Kind::Foreign]].concat());
     let server = Server::exim(&world, Bounces::Accepted);
     let run = assert_served("Exim", &server, config(server.routes()), &world).await;
@@ -210,7 +211,7 @@ async fn exim_takes_one_recipient_for_a_bounce() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn opensmtpd_loses_no_patience() {
+async fn opensmtpd_gives_every_verdict_within_its_limits() {
     // It has no SMTPUTF8, and takes no quoted local part.
     let kinds = [Kind::Known, Kind::Unknown, Kind::Tagged, Kind::Shouted, Kind::CatchAll];
     let world = World::of(1_000, kinds);
@@ -240,7 +241,7 @@ async fn opensmtpd_refuses_a_second_greeting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn haraka_loses_no_patience() {
+async fn haraka_gives_every_verdict_within_its_limits() {
     let world = World::of(1_100, KINDS);
     let server = Server::haraka(&world, NullSender::Accepted);
     assert_served("Haraka", &server, config(server.routes()), &world).await;
@@ -273,7 +274,7 @@ async fn haraka_refuses_the_null_sender() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn smtp_server_loses_no_patience() {
+async fn smtp_server_gives_every_verdict_within_its_limits() {
     // It takes no quoted local part.
     let kinds: Vec<_> = KINDS.into_iter().filter(|kind| *kind != Kind::UnknownQuoted).collect();
     let world = World::of(1_000, kinds);
@@ -286,7 +287,7 @@ async fn smtp_server_loses_no_patience() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sendmail_loses_no_patience() {
+async fn sendmail_gives_every_verdict_within_its_limits() {
     // It has no SMTPUTF8.
     let is_ascii = |kind: &Kind| !matches!(kind, Kind::Accented | Kind::UnknownAccented);
     let world = World::of(900, KINDS.into_iter().filter(is_ascii).collect::<Vec<_>>());
