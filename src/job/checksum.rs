@@ -1,18 +1,17 @@
-//! Checksums of what a job keeps, so that a damaged disk gives an error and never another verdict.
+//! Checksums of stored data, so that a damaged disk gives an error and never a wrong verdict.
 //!
-//! SQLite has checksums in its log and none in its pages. Here each row carries a sum over its columns, and each packed
-//! value ends with a sum over its octets. Both also cover the table and the number of the row, so that a value in the
-//! wrong place is found as well. A sum is the first 64 bits of a BLAKE3 hash. It finds accidents, and proves nothing about
-//! the author of a file.
+//! SQLite has checksums in its log and none in its pages. Here each row carries a checksum of its columns, and each
+//! encoded value ends with a checksum of its octets. Both also cover the table and the row number, so that a value in
+//! the wrong place is detected. A checksum is the first 64 bits of a BLAKE3 hash. It detects accidents, not forgery.
 
 use rusqlite::types::ValueRef;
 
 use super::error::{JobError, Result};
 
-/// Octets of a sum.
+/// Length of a checksum, in octets.
 const LEN: usize = 8;
 
-/// Returns the sum of a row: its table, and the columns that the sum covers.
+/// Returns the checksum of a row: of its table and the columns that the checksum covers.
 pub(super) fn row_sum<'a>(table: &str, columns: impl IntoIterator<Item = ValueRef<'a>>) -> i64 {
     let mut octets = Vec::with_capacity(128);
     octets.extend_from_slice(table.as_bytes());
@@ -33,23 +32,23 @@ pub(super) fn row_sum<'a>(table: &str, columns: impl IntoIterator<Item = ValueRe
     i64::from_le_bytes(first(&blake3::hash(&octets)))
 }
 
-/// Appends the sum to a packed value of the column `place`, in the row of this number.
+/// Appends the checksum to an encoded value of the column `place` in this row.
 pub(super) fn with_checksum(place: &str, row: i64, value: &[u8]) -> Vec<u8> {
     [value, &sum(place, row, value)].concat()
 }
 
-/// Takes the sum off again.
+/// Removes the checksum after checking it.
 ///
 /// # Errors
-/// [`Damaged`](JobError::Damaged) if it does not fit.
-pub(super) fn checked(place: &str, row: i64, mut sealed: Vec<u8>) -> Result<Vec<u8>> {
-    let at = sealed.len().checked_sub(LEN).ok_or(JobError::Damaged)?;
-    let (value, found) = sealed.split_at(at);
+/// Fails with [`Damaged`](JobError::Damaged) if the checksum is wrong.
+pub(super) fn checked(place: &str, row: i64, mut checksummed: Vec<u8>) -> Result<Vec<u8>> {
+    let at = checksummed.len().checked_sub(LEN).ok_or(JobError::Damaged)?;
+    let (value, found) = checksummed.split_at(at);
     if found != sum(place, row, value) {
         return Err(JobError::Damaged.within(format_args!("{place} {row}")));
     }
-    sealed.truncate(at);
-    Ok(sealed)
+    checksummed.truncate(at);
+    Ok(checksummed)
 }
 
 fn sum(place: &str, row: i64, value: &[u8]) -> [u8; LEN] {
@@ -69,14 +68,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sealed_value_is_found_in_its_place_only() {
-        let sealed = with_checksum("result.results", 3, b"octets");
-        assert_eq!(checked("result.results", 3, sealed.clone()).unwrap(), b"octets");
-        assert!(checked("result.results", 4, sealed.clone()).is_err());
-        assert!(checked("segment.data", 3, sealed.clone()).is_err());
+    fn a_checksummed_value_is_found_in_its_place_only() {
+        let checksummed = with_checksum("result.results", 3, b"octets");
+        assert_eq!(checked("result.results", 3, checksummed.clone()).unwrap(), b"octets");
+        assert!(checked("result.results", 4, checksummed.clone()).is_err());
+        assert!(checked("segment.data", 3, checksummed.clone()).is_err());
         assert!(checked("result.results", 3, Vec::new()).is_err());
-        for bit in 0..sealed.len() * 8 {
-            let mut flipped = sealed.clone();
+        for bit in 0..checksummed.len() * 8 {
+            let mut flipped = checksummed.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(checked("result.results", 3, flipped).is_err(), "bit {bit}");
         }

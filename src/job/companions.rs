@@ -1,8 +1,8 @@
-//! Where a job and its companions lie, and whether what lies there is theirs.
+//! The files beside a job, and checks that they belong to it.
 //!
-//! A job is one file. While it is written to, SQLite keeps a log and an index of it beside the job (`-wal`, `-shm`), and a
-//! run keeps its lock (`-lock`). SQLite takes any file with such a name for its own, empties it, and deletes it. So each of
-//! them is checked first: a file that this crate did not make is left as it is.
+//! A job is one file. During writes, SQLite keeps a log and its index beside the job (`-wal`, `-shm`). A run keeps
+//! its lock there (`-lock`). SQLite empties and deletes any file with such a name. So each one is checked first, and
+//! a file of another origin is never touched.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -16,11 +16,11 @@ use super::{
     schema::{APPLICATION_ID, DRAFT_ID},
 };
 
-/// What SQLite may keep beside a job.
+/// Suffixes of the files that SQLite may keep beside a job.
 const COMPANIONS: [&str; 3] = ["-wal", "-shm", "-journal"];
-/// With what the name of a file ends that is being made.
-const DRAFT: &str = ".smtp-pool";
-/// The index of a log grows by so many octets, also where the disk is full before it has its size.
+/// The suffix of a job that is not complete yet.
+const DRAFT_SUFFIX: &str = ".smtp-pool";
+/// The index of a log grows in blocks of this many octets, even if the disk is full before it has its size.
 const INDEX_BLOCK: u64 = 4_096;
 
 /// Returns the path of a companion.
@@ -30,11 +30,11 @@ pub(super) fn companion_path(job: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
-/// Returns the path of a job without symbolic links, whether the job is there or not. So all names of a job lead to one
-/// lock and one log.
+/// Returns the path of a job without symbolic links. The job need not exist. So all names of a job lead to one lock
+/// and one log.
 ///
 /// # Errors
-/// There is no such folder, or a symbolic link leads nowhere.
+/// Fails if the folder does not exist, or if a symbolic link is broken.
 pub(super) fn canonical_path(job: &Path) -> io::Result<PathBuf> {
     if fs::symlink_metadata(job).is_ok() {
         return job.canonicalize();
@@ -44,8 +44,8 @@ pub(super) fn canonical_path(job: &Path) -> io::Result<PathBuf> {
     Ok(folder.unwrap_or(Path::new(".")).canonicalize()?.join(name))
 }
 
-/// Opens a regular file without following a symbolic link and without waiting, and makes it readable by its owner alone
-/// where it is new. None if something else is there.
+/// Opens a regular file without following a symbolic link and without blocking. A new file is readable by its owner
+/// only. Returns None if the path is not a regular file.
 pub(super) fn open_plain(options: &mut OpenOptions, path: &Path) -> io::Result<Option<File>> {
     #[cfg(unix)]
     {
@@ -66,11 +66,11 @@ pub(super) fn open_plain(options: &mut OpenOptions, path: &Path) -> io::Result<O
     }
 }
 
-/// What this process may do with a job.
+/// The access that this process has to a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rights {
     pub(super) read: bool,
-    /// Also to make and delete files beside it.
+    /// Permission to write the job, and to make and delete files beside it.
     pub(super) write: bool,
 }
 
@@ -81,7 +81,7 @@ impl Rights {
     }
 }
 
-/// Whether this process may read a file.
+/// Returns true if this process may read a file.
 pub(super) fn may_read(path: &Path) -> bool {
     may(path, Right::Read)
 }
@@ -91,7 +91,7 @@ enum Right {
     Write,
 }
 
-/// Not by opening it: to close it again would take the locks away that SQLite has on it.
+/// Checks the permission without opening the file. Closing it would release the locks that SQLite holds on it.
 #[cfg(unix)]
 fn may(path: &Path, right: Right) -> bool {
     use rustix::{
@@ -113,7 +113,7 @@ fn may(path: &Path, right: Right) -> bool {
     }
 }
 
-/// Whether there is a log with anything in it.
+/// Returns true if the job has a log that is not empty.
 pub(super) fn has_log(job: &Path) -> bool {
     fs::symlink_metadata(companion_path(job, "-wal")).is_ok_and(|meta| meta.len() > 0)
 }
@@ -121,17 +121,17 @@ pub(super) fn has_log(job: &Path) -> bool {
 /// Checks that each file with the name of a companion is one.
 ///
 /// # Errors
-/// [`InTheWay`](JobError::InTheWay): it is something else, which SQLite would destroy.
+/// Fails with [`InTheWay`](JobError::InTheWay) if a file is something else, which SQLite would destroy.
 pub(super) fn check_companions(job: &Path) -> Result<()> {
     for suffix in COMPANIONS {
         let path = companion_path(job, suffix);
         let Ok(meta) = fs::symlink_metadata(&path) else { continue };
         let is_ours = meta.is_file()
             && match suffix {
-                // To open it would take the locks of SQLite away.
+                // Do not open it: closing it would release the locks of SQLite.
                 "-shm" => meta.len().is_multiple_of(INDEX_BLOCK),
-                // A log whose end is being written, or whose beginning was not on the disk when the power failed, may
-                // begin with zeros.
+                // A log may begin with zeros: its end is being written, or its start was not on the disk at a power
+                // failure.
                 "-wal" => {
                     begins_with(&path, &[&[0x37, 0x7f, 0x06, 0x82], &[0x37, 0x7f, 0x06, 0x83], &[0; 4]])
                 }
@@ -144,7 +144,8 @@ pub(super) fn check_companions(job: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether a file is empty, or begins with one of these. What cannot be read is left to SQLite, which says why.
+/// Returns true if a file is empty, begins with one of `heads`, or cannot be read. SQLite then reports the read
+/// error.
 fn begins_with(path: &Path, heads: &[&[u8]]) -> bool {
     let mut found = [0; 8];
     match head(path, &mut found) {
@@ -161,15 +162,15 @@ fn head(path: &Path, into: &mut [u8]) -> io::Result<usize> {
     Ok(found.len())
 }
 
-/// Tells whether there is a job at `path`, which a new one may replace. It must not be open in this process.
+/// Returns true if `path` holds a job, which a new one may replace. It must not be open in this process.
 ///
 /// # Errors
-/// [`InTheWay`](JobError::InTheWay): something else is there.
+/// Fails with [`InTheWay`](JobError::InTheWay) if something else is there.
 pub(super) fn check_replaceable(path: &Path) -> Result<bool> {
     let meta = match fs::symlink_metadata(path) {
         Ok(meta) => meta,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            // A log without its job would be taken for that of the new one.
+            // SQLite would apply a log without its job to the new job.
             let left = COMPANIONS.map(|suffix| companion_path(path, suffix)).into_iter();
             return match left.into_iter().find(|path| fs::symlink_metadata(path).is_ok()) {
                 Some(left) => Err(JobError::InTheWay(left)),
@@ -185,7 +186,7 @@ pub(super) fn check_replaceable(path: &Path) -> Result<bool> {
     }
 }
 
-/// Deletes what belongs to the job that is about to be replaced: its log would be taken for that of the new one.
+/// Deletes the companions of a job that is about to be replaced. SQLite would apply its log to the new job.
 pub(super) fn remove_companions(job: &Path) -> Result<()> {
     for suffix in COMPANIONS {
         match fs::remove_file(companion_path(job, suffix)) {
@@ -198,7 +199,7 @@ pub(super) fn remove_companions(job: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns the application that a file of SQLite says it is of. None if it is no such file.
+/// Returns the application ID in the header of an SQLite file. None if the file is not of SQLite.
 fn application(path: &Path) -> Result<Option<i32>> {
     let mut header = [0; 72];
     let len = head(path, &mut header).context("the job cannot be opened")?;
@@ -206,16 +207,15 @@ fn application(path: &Path) -> Result<Option<i32>> {
     Ok(id.filter(|_| len == header.len() && header.starts_with(b"SQLite format 3\0")))
 }
 
-/// Returns how the name of a file begins and ends that is made to become `job`.
+/// Returns the prefix and the suffix of the name of a draft for `job`.
 pub(super) fn draft_name(job: &Path) -> (OsString, &'static OsStr) {
-    // Names may have 255 octets, and the rest of it needs some.
+    // A name may have 255 octets, and the random part needs some.
     let name = job.file_name().unwrap_or_default().to_string_lossy();
     let short: String = name.chars().take(50).collect();
-    (format!(".{short}.").into(), OsStr::new(DRAFT))
+    (format!(".{short}.").into(), OsStr::new(DRAFT_SUFFIX))
 }
 
-/// Deletes the drafts that killed runs left of this job. The caller has the lock of the job, so that none of them is being
-/// written.
+/// Deletes the drafts that killed runs left of this job. The caller holds the lock of the job, so no draft is in use.
 pub(super) fn remove_old_drafts(job: &Path) {
     let (prefix, suffix) = draft_name(job);
     let Some(Ok(entries)) = job.parent().map(fs::read_dir) else { return };
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_sqlite_would_empty_is_found_first() {
+    fn files_that_sqlite_would_empty_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let job = dir.path().join("a.job");
         for suffix in COMPANIONS {
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn only_drafts_of_this_job_are_swept() {
+    fn only_drafts_of_this_job_are_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let job = dir.path().join("a.job");
         let mut draft = [&b"SQLite format 3\0"[..], &[0; 100]].concat();

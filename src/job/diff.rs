@@ -1,4 +1,4 @@
-//! Two jobs compared.
+//! Compares two jobs.
 
 use std::hash::BuildHasher;
 
@@ -11,16 +11,15 @@ use super::{
 };
 use crate::{proto::Mailbox, verify::SubStatus};
 
-/// Tells of every address whose verdict differs between two jobs, in the order of `after`, then of those that are gone:
-/// the verdicts before and after, where there are any. Addresses are the same if they are spelt the same but for the
-/// case of the domain.
+/// Calls `report` with each address whose verdict differs, its verdict before, and its verdict after. It goes through
+/// `after` in order, then through the addresses that only `before` has. The case of a domain does not matter.
 ///
 /// # Errors
-/// A store fails.
+/// Fails if a store fails.
 pub fn diff(
     before: &Job,
     after: &Job,
-    mut tell: impl FnMut(&str, Option<SubStatus>, Option<SubStatus>),
+    mut report: impl FnMut(&str, Option<SubStatus>, Option<SubStatus>),
 ) -> Result<()> {
     let hasher = foldhash::quality::RandomState::default();
     let key = |address: &str| match Mailbox::parse(address) {
@@ -28,7 +27,7 @@ pub fn diff(
         Err(_) => hasher.hash_one(address),
     };
     let verdict = |row: &JobRow| (row.state == RowState::Verdict).then_some(row.record.sub_status);
-    // The verdict, and whether the other job has the address.
+    // The verdict before, and true once the address was compared or reported.
     let mut seen: HashMap<u64, (Option<SubStatus>, bool)> = HashMap::default();
     for rows in before.rows() {
         seen.extend(rows?.iter().map(|row| (key(&row.record.address), (verdict(row), false))));
@@ -41,12 +40,12 @@ pub fn diff(
                 Some((was, found)) => {
                     *found = true;
                     if *was != now {
-                        tell(&row.record.address, *was, now);
+                        report(&row.record.address, *was, now);
                     }
                 }
                 None => {
                     seen.insert(key(&row.record.address), (None, true));
-                    tell(&row.record.address, None, now);
+                    report(&row.record.address, None, now);
                 }
             }
         }
@@ -55,7 +54,7 @@ pub fn diff(
         for row in rows? {
             if let Some((was, found @ false)) = seen.get_mut(&key(&row.record.address)) {
                 *found = true;
-                tell(&row.record.address, *was, None);
+                report(&row.record.address, *was, None);
             }
         }
     }

@@ -1,8 +1,8 @@
-//! The hash of a list, by which a job knows it.
+//! The hash of a list, which identifies its content.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The hash of what is being read.
+/// The hash of a list while it is read. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Digest(Arc<Mutex<blake3::Hasher>>);
 

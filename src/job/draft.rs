@@ -1,4 +1,4 @@
-//! A job that is being made. It has a random name until it is whole.
+//! A job that is not complete yet. It has a random name until then.
 
 use std::{
     fs::File,
@@ -18,7 +18,7 @@ use super::{
 
 const DOING: &str = "the job cannot be made";
 
-/// A job that is being made. Dropped before it is finished, it is gone.
+/// A job that is not complete yet. Dropping it deletes the file.
 #[derive(Debug)]
 pub(super) struct JobDraft {
     pub(super) store: Sqlite,
@@ -28,17 +28,17 @@ pub(super) struct JobDraft {
 }
 
 impl JobDraft {
-    /// Begins a job that is to be found at `target`; the caller has its lock.
+    /// Creates a draft that is to become `target`. The caller holds the lock of the job.
     ///
     /// # Errors
-    /// Something else is there, or nothing can be made there.
+    /// Fails if `target` exists and is not a job, or if no file can be made there.
     pub(super) fn new(target: &Path) -> Result<Self> {
         let target = canonical_path(target).context(DOING)?;
         check_replaceable(&target)?;
         remove_old_drafts(&target);
         let (prefix, suffix) = draft_name(&target);
         let folder = target.parent().unwrap_or(Path::new("/"));
-        // Readable by its owner alone, and so are the files that SQLite makes beside it.
+        // Only the owner can read this file and those that SQLite makes beside it.
         let file =
             tempfile::Builder::new().prefix(&prefix).suffix(suffix).tempfile_in(folder).context(DOING)?;
         let path = file.into_temp_path();
@@ -52,10 +52,10 @@ impl JobDraft {
         Ok(Self { store: Sqlite::new(connection, StoreFormat::Checksummed), path, target })
     }
 
-    /// Makes it durable, and gives it its name. A job of that name is replaced, and nothing else.
+    /// Syncs the draft and gives it its final name. Only an existing job is replaced.
     ///
     /// # Errors
-    /// Something else has got its name meanwhile, or the disk is full.
+    /// Fails if another file has taken the name meanwhile, or if the disk is full.
     pub(super) fn finish(self) -> Result<()> {
         let Self { store, path, target } = self;
         store
@@ -63,14 +63,14 @@ impl JobDraft {
         File::open(&path).and_then(|file| file.sync_all()).context("the job cannot be written")?;
         let persisted = match check_replaceable(&target)? {
             true => {
-                inherit(&path, &target);
+                copy_owner(&path, &target);
                 remove_companions(&target)?;
                 path.persist(&target)
             }
             false => path.persist_noclobber(&target),
         };
         persisted.map_err(|error| error.error).context(DOING)?;
-        // The name too. Where a folder cannot be opened, it is as durable as it can be.
+        // Sync the name too. Some systems cannot open a folder; the name is then not synced.
         if let Some(Ok(folder)) = target.parent().map(File::open) {
             let _ = folder.sync_all();
         }
@@ -78,9 +78,9 @@ impl JobDraft {
     }
 }
 
-/// Gives a job the owner of the job that it replaces, if this process may: root works on jobs of others.
+/// Gives the new job the owner of the job that it replaces, if permitted: root may work on jobs of other users.
 #[cfg(unix)]
-fn inherit(job: &Path, from: &Path) {
+fn copy_owner(job: &Path, from: &Path) {
     use std::os::unix::fs::{MetadataExt, chown};
     if let Ok(meta) = std::fs::metadata(from) {
         let _ = chown(job, Some(meta.uid()), Some(meta.gid()));
@@ -88,7 +88,7 @@ fn inherit(job: &Path, from: &Path) {
 }
 
 #[cfg(not(unix))]
-fn inherit(_: &Path, _: &Path) {}
+fn copy_owner(_: &Path, _: &Path) {}
 
 #[cfg(test)]
 mod tests {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_meanwhile_is_left_alone() {
+    fn a_file_that_appeared_meanwhile_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let target = dir.path().join("a.job");
         let draft = JobDraft::new(&target).unwrap();
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(files(dir.path()), ["a.job"]);
     }
 
-    /// The log of a job that was killed holds pages of that job, and no other.
+    /// A killed job's log holds pages of that job only, not of its replacement.
     #[test]
     fn the_log_of_a_job_is_not_that_of_its_successor() {
         let dir = tempfile::tempdir().unwrap();
@@ -146,7 +146,7 @@ mod tests {
         let mut old = Sqlite::open(&target, open::Access::Write).unwrap();
         old.commit(&named("older")).unwrap();
         assert!(fs::metadata(dir.path().join("a.job-wal")).unwrap().len() > 0);
-        // As a kill leaves them.
+        // The state that a kill leaves.
         std::mem::forget(old);
         let mut draft = JobDraft::new(&target).unwrap();
         draft.store.commit(&named("new")).unwrap();

@@ -1,8 +1,8 @@
-//! How rows, work and results lie in the store: many in one value, compressed.
+//! Encodes rows, chunks and results: many in one compressed value.
 //!
-//! A row of a database for each of ten million addresses would cost more than to verify them. So a value holds a
-//! thousand of them and more, each as a few octets: numbers as LEB128, texts behind their lengths, and what is as in
-//! the entry before not at all.
+//! One database row per address would cost more time than the verification. So a value holds a thousand entries or
+//! more, each in a few octets. Numbers are LEB128, texts follow their length, and repeated host names and replies are
+//! omitted.
 
 use std::sync::Arc;
 
@@ -17,15 +17,15 @@ use crate::{
     verify::{Blame, CatchAll, Record, SubStatus, TlsVersion},
 };
 
-/// Zstandard's fastest level but one: the store should not be what takes the time.
+/// The Zstandard level. Level 1 is fast enough not to limit a run.
 const LEVEL: i32 = 1;
-/// The largest value that is written, and the largest that is read, before compression: 256 MiB. Those that are written
-/// stay far below: results are cut at [`BATCH`], and a segment of rows ends soon after 8 MiB.
+/// The largest uncompressed value that is written or read, 256 MiB. Written values are far smaller: results end at
+/// [`BATCH`] octets, and a segment of rows ends soon after 8 MiB.
 const MAX_VALUE: usize = 1 << 28;
-/// A batch of results ends with the entry that reaches so many octets, 1 MiB.
+/// A batch of results ends with the entry that reaches this many octets, 1 MiB.
 const BATCH: usize = 1 << 20;
 
-/// The most octets of a reply that are read. Jobs of version 1 may have longer ones.
+/// The most octets of a reply that are read. Jobs of version 1 may hold longer ones.
 const MAX_TEXT: usize = 2_048;
 
 pub(super) fn compress(octets: &[u8]) -> Result<Vec<u8>> {
@@ -36,31 +36,32 @@ pub(super) fn decompress(octets: &[u8]) -> Result<Vec<u8>> {
     decompress_within(octets, MAX_VALUE)
 }
 
-/// The size of a value that was compressed, if it is one that is read.
+/// Returns the uncompressed size of a value. Fails if it exceeds the limit.
 pub(super) fn size(octets: &[u8]) -> Result<usize> {
     size_within(octets, MAX_VALUE)
 }
 
-/// What could not be read back is not written: it would be lost, and the job with it.
+/// Compresses a value. Fails if it is too large to be read back, because the job would be lost.
 fn compress_within(octets: &[u8], limit: usize) -> Result<Vec<u8>> {
     if octets.len() > limit {
         return Err(JobError::TooLarge);
     }
-    zstd::bulk::compress(octets, LEVEL).map_err(|error| JobError::Io { doing: "cannot be compressed", error })
+    zstd::bulk::compress(octets, LEVEL)
+        .map_err(|error| JobError::Io { doing: "the data cannot be compressed", error })
 }
 
 fn decompress_within(octets: &[u8], limit: usize) -> Result<Vec<u8>> {
     zstd::bulk::decompress(octets, size_within(octets, limit)?).map_err(|_| JobError::Damaged)
 }
 
-/// A hostile size must not allocate anything.
+/// Returns the size from the frame header, so that a hostile size allocates nothing.
 fn size_within(octets: &[u8], limit: usize) -> Result<usize> {
     let size = zstd::zstd_safe::get_frame_content_size(octets).ok().flatten();
     let size = size.and_then(|size| usize::try_from(size).ok()).filter(|size| *size <= limit);
     size.ok_or(JobError::Damaged)
 }
 
-/// Appends a number.
+/// Appends a number as LEB128.
 pub(super) fn put_number(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
@@ -69,13 +70,13 @@ pub(super) fn put_number(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
-/// Appends octets behind their length.
+/// Appends the length and the octets.
 pub(super) fn put_octets(out: &mut Vec<u8>, octets: &[u8]) {
     put_number(out, octets.len() as u64);
     out.extend_from_slice(octets);
 }
 
-/// Takes apart what was put together.
+/// Reads numbers and octets from an encoded value.
 #[derive(Clone, Debug)]
 pub(super) struct OctetReader<'a>(pub(super) &'a [u8]);
 
@@ -121,24 +122,24 @@ impl<'a> OctetReader<'a> {
     }
 }
 
-/// What is known of a row.
+/// A stored result of a row.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Entry {
-    /// The verdict, for good.
+    /// The final verdict.
     Final(Record),
-    /// What it would be if nobody asked again.
+    /// An interim result: the verdict if the address were not asked again.
     Interim(Record),
-    /// A verdict before is void.
+    /// Earlier verdicts of the row are void.
     Void,
 }
 
 impl Entry {
-    /// Whether nobody has to ask, or what is to be asked is kept elsewhere.
+    /// Returns true if the chunk need not ask the address. An interim result has an entry in `postponed`.
     pub(super) fn is_answer(&self) -> bool {
         !matches!(self, Self::Void)
     }
 
-    /// The verdict, and whether it is for good.
+    /// Returns the verdict, and true if it is final.
     pub(super) fn verdict(&self) -> Option<(SubStatus, bool)> {
         match self {
             Self::Final(record) => Some((record.sub_status, true)),
@@ -148,7 +149,7 @@ impl Entry {
     }
 }
 
-/// Writes entries one behind the other.
+/// Encodes a sequence of entries.
 #[derive(Debug, Default)]
 pub(super) struct EntryEncoder {
     pub(super) octets: Vec<u8>,
@@ -173,7 +174,8 @@ const NO_HOST: u8 = 64;
 const NO_REPLY: u8 = 128;
 
 impl EntryEncoder {
-    /// The row, counted from the first of its segment; its address is known from there.
+    /// Appends a record. The row is counted from the first of its segment. The address is not encoded; the segment
+    /// holds it.
     pub(super) fn put(&mut self, row: u32, record: &Record, is_final: bool) {
         self.put_head(row, if is_final { FINAL } else { INTERIM });
         let out = &mut self.octets;
@@ -219,17 +221,17 @@ impl EntryEncoder {
         }
     }
 
-    /// The verdict on the row, if it has one, is void.
+    /// Appends an entry that voids earlier verdicts of the row.
     pub(super) fn put_void(&mut self, row: u32) {
         self.put_head(row, VOID);
     }
 
-    /// Whether what was put is enough for a batch.
+    /// Returns true if the batch is large enough.
     pub(super) fn is_full(&self) -> bool {
         self.octets.len() >= BATCH
     }
 
-    /// The batch of a segment.
+    /// Compresses the entries into a batch of the segment.
     pub(super) fn into_batch(self, segment: u32) -> Result<ResultBatch> {
         Ok(ResultBatch { segment, count: self.count, results: compress(&self.octets)? })
     }
@@ -242,7 +244,7 @@ impl EntryEncoder {
     }
 }
 
-/// Reads what an [`EntryEncoder`] wrote, entry by entry.
+/// Decodes the entries that an [`EntryEncoder`] wrote.
 #[derive(Debug)]
 pub(super) struct EntryDecoder<'a> {
     octets: OctetReader<'a>,
@@ -275,7 +277,7 @@ impl<'a> EntryDecoder<'a> {
     fn record(&mut self) -> Result<Record> {
         let from = &mut self.octets;
         let sub_status = sub_status(from.octet()?)?;
-        let packed = from.octet()?;
+        let bits = from.octet()?;
         let flags = from.octet()?;
         let attempts = from.number_as()?;
         let duration_ms = from.number()?;
@@ -305,8 +307,8 @@ impl<'a> EntryDecoder<'a> {
             address: String::new(),
             status: sub_status.status(),
             sub_status,
-            blame: blame(packed & 7)?,
-            catch_all: catch_all(packed >> 3 & 3),
+            blame: blame(bits & 7)?,
+            catch_all: catch_all(bits >> 3 & 3),
             role: flags & ROLE != 0,
             disposable: flags & DISPOSABLE != 0,
             free: flags & FREE != 0,
@@ -315,14 +317,14 @@ impl<'a> EntryDecoder<'a> {
             enhanced_code,
             reply: text(NO_REPLY, SAME_REPLY, &mut self.reply)?,
             attempts,
-            tls: tls(packed >> 5 & 3),
+            tls: tls(bits >> 5 & 3),
             duration_ms,
             checked_at: Timestamp::from_millisecond(self.time).map_err(|_| JobError::Damaged)?,
         })
     }
 }
 
-/// Returns a text as far as it is read: a hostile file may hold hundreds of mebibytes for each row.
+/// Returns at most [`MAX_TEXT`] octets of a text. A hostile file may hold hundreds of mebibytes per row.
 fn cut(text: &str) -> Arc<str> {
     match text.len() > MAX_TEXT {
         true => format!("{}…", &text[..text.floor_char_boundary(MAX_TEXT)]).into(),
@@ -353,7 +355,7 @@ fn unzigzag(number: u64) -> i64 {
     (number >> 1) as i64 ^ -((number & 1) as i64)
 }
 
-/// The codes are what jobs on disks hold: new ones come behind, and none is ever given to something else.
+/// The codes in stored jobs. Append new ones, and never reuse a code.
 const SUB_STATUSES: [SubStatus; 21] = [
     SubStatus::Accepted,
     SubStatus::MailboxNotFound,
@@ -378,7 +380,7 @@ const SUB_STATUSES: [SubStatus; 21] = [
     SubStatus::Other,
 ];
 
-/// Its place in [`SUB_STATUSES`]; without a wild card, so that a new one cannot be forgotten.
+/// Returns the index in [`SUB_STATUSES`]. The match has no wild card, so that the compiler reports a missing one.
 fn sub_status_code(sub_status: SubStatus) -> u8 {
     use SubStatus as S;
     match sub_status {
@@ -537,7 +539,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_packed_is_unpacked(entries in entries()) {
+        fn encoded_entries_are_decoded(entries in entries()) {
             let mut encoder = EntryEncoder::default();
             for (row, known) in &entries {
                 match known {
@@ -551,7 +553,7 @@ mod tests {
             prop_assert_eq!(found, entries);
         }
 
-        /// One limit for both: what is written is read, and what could not be read is not written.
+        /// The writer and the reader have one limit: a value is written only if it can be read back.
         #[test]
         fn the_writer_and_the_reader_have_one_limit(limit in 0..300_usize, over in -3..3_i64) {
             let len = (limit as i64 + over).max(0) as usize;
@@ -567,7 +569,7 @@ mod tests {
             prop_assert_eq!(decompress_within(&octets, limit).is_ok(), len <= limit);
         }
 
-        /// Whatever servers say: no batch is much larger than it should be, and each is read back.
+        /// Replies of any length give batches that are not much too large and that are read back.
         #[test]
         fn batches_of_any_replies_are_read_back(lens in prop::collection::vec(0..2_000_usize, 1..40), times in 1..80_u32) {
             let record = |len: usize, n: u32| {
@@ -602,7 +604,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_damaged_is_an_error_and_no_panic(octets: Vec<u8>) {
+        fn damaged_values_are_errors_and_no_panics(octets: Vec<u8>) {
             let entries = EntryDecoder::new(&octets).count();
             prop_assert!(entries <= octets.len());
             prop_assert!(decompress(&octets).is_err() || octets.len() > 4);

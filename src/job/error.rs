@@ -1,72 +1,72 @@
-//! What can be wrong with lists and jobs.
+//! Errors of lists and jobs.
 
 use std::{fmt, io, path::PathBuf};
 
-/// Why a list or a job is of no use.
+/// Why a list or a job cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobError {
-    /// A list is not what it should be.
+    /// A list is malformed.
     #[error("{fault}")]
     List {
-        /// What is wrong with it.
+        /// What is wrong.
         fault: String,
-        /// What to do about it.
+        /// What the user can do about it.
         hint: Option<String>,
     },
-    /// Something can not be read or written.
+    /// A file could not be read or written.
     #[error("{doing}")]
     Io {
-        /// What was being done.
+        /// The operation that failed.
         doing: &'static str,
-        /// What the system said.
+        /// The error of the operating system.
         #[source]
         error: io::Error,
     },
-    /// Another error, with its place.
+    /// Another error, with its location.
     #[error("{place}")]
     Within {
-        /// Which file, or which line of it.
+        /// The file, or the line in it.
         place: String,
         /// What is wrong there.
         #[source]
         error: Box<JobError>,
     },
-    /// The store failed.
+    /// SQLite failed.
     #[error("the store of the job failed")]
     Store(#[source] rusqlite::Error),
-    /// The file is no job.
-    #[error("no job that can be read here: {0}")]
+    /// The file is not a job. The text says why.
+    #[error("this is not a job file: {0}")]
     Foreign(&'static str),
-    /// A newer version of this crate has made the job, in a format of this number.
+    /// The job has this format number, which only a newer version of this crate knows.
     #[error("the job is of format {0}, which this version of smtp-pool does not know")]
     Newer(i32),
-    /// What the job has stored makes no sense.
+    /// The stored data is inconsistent.
     #[error("the job is damaged")]
     Damaged,
-    /// A value is larger than what can be read back, so that it is not stored.
+    /// A value is not stored, because it is larger than the store can read back.
     #[error("a value is too large for the store of the job")]
     TooLarge,
-    /// The file of the job is damaged: in which page, and how.
+    /// The file of the job is damaged. The text names the page and the fault.
     #[error("the job is damaged: {0}")]
     DamagedAt(String),
-    /// Another process works on the job: its number, where it is known.
+    /// Another process works on the job. Its process ID, if known.
     #[error("another run works on this job{}", .0.map_or_else(String::new, |pid| format!(" (process {pid})")))]
     Busy(Option<u32>),
-    /// A file is where one of the job's should be, and this crate did not make it.
-    #[error("{} is no file of a job, and is left as it is", .0.display())]
+    /// A file that this crate did not make has the name of one of the job's files.
+    #[error("{} does not belong to a job, so it was not changed", .0.display())]
     InTheWay(PathBuf),
-    /// The job has a log that holds its last results, and may not be read here.
-    #[error("{} holds the last results, and cannot be read here", .0.display())]
+    /// This process cannot read the log of the job, which holds its last results.
+    #[error("{} holds the last results and cannot be read here", .0.display())]
     Log(PathBuf),
-    /// The job was made from other lists, or from these before they were changed.
-    #[error("{} is not as it was when the job was made", .0.display())]
+    /// The job was made from other lists, or a list has changed since.
+    #[error("{} is not the list that the job was made from, or it has changed", .0.display())]
     Changed(PathBuf),
     /// The job was made for another kind of run.
     #[error("the job was made {0}")]
     OtherKind(String),
-    /// More rows than a job has numbers for.
-    #[error("more than 4,000,000,000 rows")]
+    /// The lists have more rows than a job can number.
+    #[error("the lists have more than 4,000,000,000 rows")]
     TooMany,
 }
 
@@ -83,7 +83,7 @@ impl JobError {
         Self::Within { place: place.to_string(), error: Box::new(self) }
     }
 
-    /// What the user may do about it, where there is something to say.
+    /// Returns what the user can do about it, if anything.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         match self {
@@ -93,7 +93,7 @@ impl JobError {
                 Some("use a version of smtp-pool that is at least as new as the one that made it")
             }
             Self::Damaged | Self::DamagedAt(_) => {
-                Some("take a copy that is whole; or `verify --restart` makes the job anew from its list")
+                Some("restore an undamaged copy, or make the job again from its list with `verify --restart`")
             }
             Self::InTheWay(_) => Some("move it away, or write to another output"),
             Self::Log(_) => Some(
@@ -104,7 +104,7 @@ impl JobError {
         }
     }
 
-    /// Whether it is the input that is at fault, rather than the machine.
+    /// Returns true if the input is at fault, not the machine.
     #[must_use]
     pub fn is_of_input(&self) -> bool {
         match self {
@@ -115,7 +115,7 @@ impl JobError {
     }
 }
 
-/// What does not have the type that it should have is damaged; the store did what it could.
+/// A value of a wrong type or range means that the file is damaged. It is not a failure of SQLite.
 impl From<rusqlite::Error> for JobError {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::{Error as E, ErrorCode};
@@ -126,7 +126,7 @@ impl From<rusqlite::Error> for JobError {
             | E::Utf8Error(..)
             | E::QueryReturnedNoRows => Self::Damaged,
             E::SqliteFailure(failure, text) => match failure.code {
-                ErrorCode::NotADatabase => Self::Foreign("it is no file of SQLite"),
+                ErrorCode::NotADatabase => Self::Foreign("it is not an SQLite file"),
                 ErrorCode::DatabaseCorrupt => {
                     Self::DamagedAt(text.clone().unwrap_or_else(|| error.to_string()))
                 }
@@ -139,8 +139,8 @@ impl From<rusqlite::Error> for JobError {
 
 pub(super) type Result<T> = std::result::Result<T, JobError>;
 
-/// Says what was being done when the system said no.
-pub(super) trait FileErrorContext<T> {
+/// Adds to a system error the operation that failed.
+pub(super) trait ErrorContext<T> {
     fn context(self, what: &'static str) -> Result<T>;
 }
 

@@ -1,5 +1,5 @@
-//! What is to be asked next: first what is due again, then chunk after chunk, passing over domains that have enough
-//! under way.
+//! Sends addresses to the engine: first those that are due again, then chunk by chunk. It skips domains that have
+//! enough addresses under way.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -17,14 +17,16 @@ use super::{
 };
 use crate::verify::{Task, Tasks};
 
-/// Tasks that are fetched at once.
+/// The most postponed tasks fetched at once.
 const MAX_DUE: u32 = 1_024;
-/// How often the store is looked at for what somebody else put there.
-const LOOK: Duration = Duration::from_secs(1);
-/// What is postponed is kept a little after its time was set, and must not be passed over.
-const MARGIN: i64 = 200;
+/// How often the feeder looks in the store for chunks that another process added.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Milliseconds by which a due task is sent later. A postponed task is stored shortly after its due time is set;
+/// without the margin, the feeder could skip it.
+const DUE_MARGIN: i64 = 200;
 
-/// Returns the milliseconds since 1970. The system clock is read once: setting it back during a run delays nothing.
+/// Returns the milliseconds since 1970. The system clock is read once, so setting it back during a run delays
+/// nothing.
 pub(super) fn now() -> i64 {
     static START: OnceLock<(Duration, Instant)> = OnceLock::new();
     let start = || (SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), Instant::now());
@@ -36,24 +38,24 @@ pub(super) struct Feeder<S> {
     store: S,
     spans: Vec<Span>,
     in_flight: Arc<InFlight>,
-    /// Not yet fed, in their order.
+    /// Chunks not sent yet, in order.
     chunks: std::collections::VecDeque<ChunkHead>,
-    /// The number from which on chunks are unknown.
-    unknown: u32,
-    /// The last that was fed of what is postponed.
-    fed: (i64, u32),
+    /// The first chunk number that the feeder has not read from the store.
+    next_chunk: u32,
+    /// The due time and row of the last postponed task that was sent.
+    last_sent: (i64, u32),
 }
 
-const NOTHING_FED: (i64, u32) = (i64::MIN, 0);
+const NOTHING_SENT: (i64, u32) = (i64::MIN, 0);
 
 impl<S: Store> Feeder<S> {
     pub(super) fn new(store: S, in_flight: Arc<InFlight>) -> Result<Self> {
-        let (spans, unknown) = (store.spans()?, store.next_chunk()?);
+        let (spans, next_chunk) = (store.spans()?, store.next_chunk()?);
         let chunks = store.chunks(0)?.into();
-        Ok(Self { store, spans, in_flight, chunks, unknown, fed: NOTHING_FED })
+        Ok(Self { store, spans, in_flight, chunks, next_chunk, last_sent: NOTHING_SENT })
     }
 
-    /// Feeds until everything is answered and kept, or the flight is stopped. Blocks the thread.
+    /// Sends tasks until all addresses have stored answers, or the run is stopped. Blocks the thread.
     pub(super) fn run(mut self, tasks: Tasks, runtime: &Handle) -> Result<()> {
         loop {
             if self.in_flight.lock().stopped {
@@ -66,21 +68,21 @@ impl<S: Store> Feeder<S> {
             match next {
                 Some(next) => {
                     if runtime.block_on(tasks.send(next)).is_err() {
-                        // Whoever takes events has gone, and says why.
+                        // The receiver of events has ended, and reports why.
                         return Ok(());
                     }
                 }
                 None if self.is_finished()? => return Ok(()),
-                None => self.rest()?,
+                None => self.wait_for_work()?,
             }
         }
     }
 
     fn due(&mut self) -> Result<Option<Vec<Task>>> {
-        let due = self.store.due(now() - MARGIN, self.fed, MAX_DUE)?;
+        let due = self.store.due(now() - DUE_MARGIN, self.last_sent, MAX_DUE)?;
         let Some(last) = due.last() else { return Ok(None) };
-        self.fed = (last.due, last.row);
-        self.in_flight.lock().lease_again(due.len() as u32);
+        self.last_sent = (last.due, last.row);
+        self.in_flight.lock().lease_postponed(due.len() as u32);
         let task = |it: super::store::Postponed| Task {
             id: task_id(None, it.row),
             address: it.address,
@@ -96,9 +98,9 @@ impl<S: Store> Feeder<S> {
                 self.chunks.iter().position(|chunk| in_flight.has_room(chunk.domain.as_deref()))
             };
             let Some(chunk) = found.and_then(|found| self.chunks.remove(found)) else { return Ok(None) };
-            let Some(packed) = self.store.addresses(chunk.id)? else { continue };
+            let Some(encoded) = self.store.addresses(chunk.id)? else { continue };
             let span = *self.spans.get(chunk.segment as usize).ok_or(JobError::Damaged)?;
-            let mut addresses = addresses(&packed)?;
+            let mut addresses = addresses(&encoded)?;
             if addresses.iter().any(|(row, _)| *row >= span.rows) {
                 return Err(JobError::Damaged.within(format_args!("chunk {}", chunk.id)));
             }
@@ -121,38 +123,38 @@ impl<S: Store> Feeder<S> {
         }
     }
 
-    /// Whether there is nothing left to ask, and nothing under way that may come back.
+    /// Returns true if nothing is left to ask and nothing is under way that could be postponed.
     fn is_finished(&mut self) -> Result<bool> {
         if !self.in_flight.lock().is_empty() {
             return Ok(false);
         }
-        // What was just kept may be there again, if its time was shorter than the keeping.
-        self.fed = NOTHING_FED;
-        self.look()?;
-        Ok(self.chunks.is_empty() && self.store.next_due(self.fed)?.is_none())
+        // A task stored just now may be due already, if its delay was shorter than the storing.
+        self.last_sent = NOTHING_SENT;
+        self.read_new_chunks()?;
+        Ok(self.chunks.is_empty() && self.store.next_due(self.last_sent)?.is_none())
     }
 
-    /// Records what somebody else wants asked.
-    fn look(&mut self) -> Result<()> {
-        let chunks = self.store.chunks(self.unknown)?;
+    /// Reads the chunks that another process has added.
+    fn read_new_chunks(&mut self) -> Result<()> {
+        let chunks = self.store.chunks(self.next_chunk)?;
         if let Some(last) = chunks.last() {
-            self.unknown = last.id + 1;
+            self.next_chunk = last.id + 1;
             self.chunks.extend(chunks);
         }
         Ok(())
     }
 
-    fn rest(&mut self) -> Result<()> {
-        let due = self.store.next_due(self.fed)?;
-        let until = due.map_or(LOOK, |due| {
-            Duration::from_millis(due.saturating_add(MARGIN).saturating_sub(now()).max(1).unsigned_abs())
+    fn wait_for_work(&mut self) -> Result<()> {
+        let due = self.store.next_due(self.last_sent)?;
+        let until = due.map_or(POLL_INTERVAL, |due| {
+            Duration::from_millis(due.saturating_add(DUE_MARGIN).saturating_sub(now()).max(1).unsigned_abs())
         });
         let shared = Arc::clone(&self.in_flight);
         let in_flight = shared.lock();
         if !in_flight.stopped && !self.chunks.iter().any(|chunk| in_flight.has_room(chunk.domain.as_deref()))
         {
-            shared.wait(in_flight, until.min(LOOK));
+            shared.wait(in_flight, until.min(POLL_INTERVAL));
         }
-        self.look()
+        self.read_new_chunks()
     }
 }

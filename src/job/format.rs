@@ -1,17 +1,18 @@
-//! What the name of a file tells: its format, and how it is compressed.
+//! The format and the compression that the name of a file shows.
 
 use std::path::Path;
 
 /// How a file is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
-    /// By gzip (RFC 1952).
+    /// gzip (RFC 1952).
     Gzip,
-    /// By Zstandard (RFC 8878).
+    /// Zstandard (RFC 8878).
     Zstd,
 }
 
-/// The extension that tells the format, in lower case, and the compression: `list.CSV.gz` is `csv` and gzip.
+/// Returns the extension that shows the format, in lower case, and the compression. `list.CSV.gz` gives `csv` and
+/// gzip.
 #[must_use]
 pub fn of(path: &Path) -> (String, Option<Compression>) {
     let extension = |path: &Path| path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();

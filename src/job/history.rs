@@ -1,7 +1,7 @@
-//! How all runs of a job went, which the job keeps: latencies, connections, time, lanes.
+//! Statistics of all runs, which a job stores: latencies, connections, time, lanes.
 //!
-//! Latencies are kept as the counts of their histograms, since the quantiles of several runs cannot be had from the
-//! quantiles of each.
+//! Latencies are stored as the counts of their histograms. The quantiles of several runs cannot be computed from the
+//! quantiles of each run.
 
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
@@ -17,52 +17,54 @@ use crate::{
     verify::{LaneState, LaneStatus, SubStatus},
 };
 
-/// Lanes that a job keeps.
+/// The most lanes that a job stores.
 const MAX_LANES: usize = 100;
-/// More values than a histogram of two digits has up to a day.
+/// The most values of a stored histogram. A histogram with two significant digits and values up to a day has fewer.
 const MAX_VALUES: usize = 10_000;
-/// The longest latency that is kept, in microseconds: a day, as in the metrics.
+/// The longest latency that is stored, in microseconds: one day, as in the metrics.
 const MAX_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
 
-/// How long an operation took, as a job keeps it.
+/// The latencies of one operation, as a job stores them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LatencySummary {
-    /// What was done.
+    /// The operation, such as `rcpt`.
     pub operation: String,
-    /// How often.
+    /// The number of operations.
     pub count: u64,
-    /// Half took no longer, in milliseconds.
+    /// The median, in milliseconds.
     pub p50: f64,
-    /// 90 % took no longer.
+    /// The 90 % quantile, in milliseconds.
     pub p90: f64,
-    /// 99 % took no longer.
+    /// The 99 % quantile, in milliseconds.
     pub p99: f64,
-    /// None took longer.
+    /// The maximum, in milliseconds.
     pub max: f64,
 }
 
-/// A lane as a job keeps it.
+/// One lane, as a job stores it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LaneSummary {
-    /// The provider, or the most preferred exchanger.
+    /// The provider, or the most preferred mail exchanger.
     pub name: String,
-    /// Answers.
+    /// The number of answers.
     pub answered: u64,
-    /// Why the provider refused us, if it did at the end of the last run that asked it, or of an earlier one.
+    /// The cause and the reply, if the provider refused us at the end of the last run that asked it or of an earlier
+    /// one.
     pub blocked: Option<String>,
-    /// Whether a later run got answers again. What was refused before may still have no verdict.
+    /// True if a later run got answers again. Addresses refused before may still have no verdict.
     #[serde(default)]
     pub answers_again: bool,
     /// Answers that refused the sender.
     #[serde(default)]
     pub sender_refusals: u64,
-    /// How often the lane refused everybody as unknown, as a defence against directory harvesting does.
+    /// How often the lane rejected all recipients as unknown, which a defence against directory harvesting does.
     #[serde(default)]
     pub harvest_defences: u32,
 }
 
 impl LaneSummary {
-    /// Whether addresses of the lane have no verdict because the provider refused us: by how the whole job stands.
+    /// Returns true if addresses of the lane have no verdict because the provider refused us. `verdicts` are those of
+    /// the whole job.
     #[must_use]
     pub fn is_blocked(&self, verdicts: &BTreeMap<SubStatus, u64>) -> bool {
         let left = verdicts.get(&SubStatus::Blocked).is_some_and(|count| *count > 0);
@@ -70,52 +72,53 @@ impl LaneSummary {
     }
 }
 
-/// What all runs of a job come to.
+/// Totals of all runs of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
-    /// How many runs there were.
+    /// The number of runs.
     pub runs: u64,
-    /// How long they took together, in milliseconds.
+    /// The sum of their durations, in milliseconds.
     pub milliseconds: u64,
     /// Connections that became ready for use.
     pub connections_opened: u64,
-    /// Connections that did not.
+    /// Connections that did not become ready.
     pub connections_failed: u64,
 }
 
 impl Totals {
-    /// How long the runs took together.
+    /// Returns the sum of the durations of all runs.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         Duration::from_millis(self.milliseconds)
     }
 }
 
-/// The metrics when a run began, and now. Several jobs may share one set of metrics.
+/// The metrics at the start of a run and now. Several jobs may share one set of metrics, so only the difference
+/// counts.
 pub(super) struct RunMetrics<'a> {
     pub(super) began: &'a Snapshot,
     pub(super) now: &'a Snapshot,
 }
 
-/// How all runs went.
+/// Statistics of all runs.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct History {
     pub(super) totals: Totals,
-    /// How often each operation took so many microseconds.
+    /// For each operation, pairs of a latency in microseconds and its count.
     latencies: BTreeMap<String, Vec<(u64, u64)>>,
     pub(super) lanes: Vec<LaneSummary>,
 }
 
 impl History {
-    /// The value that holds it.
+    /// The name of the value in the store.
     pub(super) const NAME: &str = "history";
 
-    /// Reads what a job keeps.
+    /// Reads the statistics from a job.
     pub(super) fn of(store: &dyn Store) -> Result<Self> {
         if let Some(text) = store.value(Self::NAME)? {
             return parse(&text);
         }
-        // Version 1 kept how the last run went, and of its latencies the quantiles.
+        // Version 1 stored the lanes of its last run, and of the latencies only quantiles.
         let took: Vec<LatencySummary> = store.value("took")?.map_or(Ok(Vec::new()), |text| parse(&text))?;
         let lanes = store.value("lanes")?.map_or(Ok(Vec::new()), |text| parse(&text))?;
         let latencies = took.into_iter().map(|took| {
@@ -131,8 +134,8 @@ impl History {
         Ok(Self { totals: Totals::default(), latencies: latencies.collect(), lanes })
     }
 
-    /// Adds a run to those before: what the metrics hold now that they did not hold when it began.
-    pub(super) fn with(&self, run: &RunMetrics<'_>, lanes: Vec<LaneStatus>, elapsed: Duration) -> Self {
+    /// Returns the statistics with a run added. What the metrics held when it began is subtracted.
+    pub(super) fn with_run(&self, run: &RunMetrics<'_>, lanes: Vec<LaneStatus>, elapsed: Duration) -> Self {
         let RunMetrics { began, now } = run;
         let Totals { runs, milliseconds, connections_opened, connections_failed } = self.totals;
         let more = |count: fn(&Snapshot) -> u64| count(now).saturating_sub(count(began));
@@ -161,7 +164,7 @@ impl History {
         Self { totals, latencies, lanes: merged(&self.lanes, lanes) }
     }
 
-    /// How long each operation took, in the order of a session.
+    /// Returns the latencies of each operation, in the order of an SMTP session.
     pub(super) fn latencies(&self) -> Result<Vec<LatencySummary>> {
         let mut found = Vec::new();
         for operation in Operation::ALL {
@@ -185,7 +188,7 @@ impl History {
         serde_json::to_string(self).map_err(|_| JobError::Damaged)
     }
 
-    /// Whether its sizes are such as this version writes.
+    /// Returns true if no list is longer than this version writes.
     fn is_sound(&self) -> bool {
         self.latencies.len() <= Operation::ALL.len()
             && self.latencies.values().all(|values| values.len() <= MAX_VALUES)
@@ -195,10 +198,10 @@ impl History {
 
 fn parse<T: serde::de::DeserializeOwned + Sound>(text: &str) -> Result<T> {
     let parsed: Option<T> = serde_json::from_str(text).ok();
-    parsed.filter(Sound::is_sound).ok_or_else(|| JobError::Damaged.within("what the job keeps of its runs"))
+    parsed.filter(Sound::is_sound).ok_or_else(|| JobError::Damaged.within("the statistics of its runs"))
 }
 
-/// What is read from a file that anybody may have written.
+/// Checks values that are read from a file of unknown origin.
 trait Sound {
     fn is_sound(&self) -> bool;
 }
@@ -223,10 +226,10 @@ impl Sound for Vec<LaneSummary> {
     }
 }
 
-/// The lanes of the runs before, with those of this one. A lane stays blocked until it answers again.
+/// Merges the lanes of this run into those of earlier runs. A lane stays blocked until it answers again.
 fn merged(before: &[LaneSummary], now: Vec<LaneStatus>) -> Vec<LaneSummary> {
-    let mut notes: BTreeMap<String, LaneSummary> =
-        before.iter().map(|note| (note.name.clone(), note.clone())).collect();
+    let mut summaries: BTreeMap<String, LaneSummary> =
+        before.iter().map(|summary| (summary.name.clone(), summary.clone())).collect();
     for lane in now {
         let new = || LaneSummary {
             name: lane.name.to_string(),
@@ -236,22 +239,24 @@ fn merged(before: &[LaneSummary], now: Vec<LaneStatus>) -> Vec<LaneSummary> {
             sender_refusals: 0,
             harvest_defences: 0,
         };
-        let note = notes.entry(lane.name.to_string()).or_insert_with(new);
-        note.answered = note.answered.saturating_add(lane.answered);
-        note.sender_refusals = note.sender_refusals.saturating_add(lane.sender_refusals);
-        note.harvest_defences = note.harvest_defences.saturating_add(lane.harvest_defences);
+        let summary = summaries.entry(lane.name.to_string()).or_insert_with(new);
+        summary.answered = summary.answered.saturating_add(lane.answered);
+        summary.sender_refusals = summary.sender_refusals.saturating_add(lane.sender_refusals);
+        summary.harvest_defences = summary.harvest_defences.saturating_add(lane.harvest_defences);
         match lane.state {
             LaneState::Blocked(block) => {
-                note.blocked = Some(format!("{}: {}", block.cause, block.reply));
-                note.answers_again = false;
+                summary.blocked = Some(format!("{}: {}", block.cause, block.reply));
+                summary.answers_again = false;
             }
-            _ => note.answers_again |= lane.answered > 0,
+            _ => summary.answers_again |= lane.answered > 0,
         }
     }
-    let mut notes: Vec<LaneSummary> = notes.into_values().collect();
-    notes.sort_by_key(|note| Reverse((note.blocked.is_some(), !note.answers_again, note.answered)));
-    notes.truncate(MAX_LANES);
-    notes
+    let mut summaries: Vec<LaneSummary> = summaries.into_values().collect();
+    summaries.sort_by_key(|summary| {
+        Reverse((summary.blocked.is_some(), !summary.answers_again, summary.answered))
+    });
+    summaries.truncate(MAX_LANES);
+    summaries
 }
 
 #[cfg(test)]
@@ -277,7 +282,7 @@ mod tests {
             }
         }
         let run = |began, metrics: &Metrics, before: &History, took| {
-            before.with(&RunMetrics { began, now: &metrics.snapshot() }, Vec::new(), took)
+            before.with_run(&RunMetrics { began, now: &metrics.snapshot() }, Vec::new(), took)
         };
         let first = run(&none, &one, &History::default(), ms(1_000));
         let store = stored(vec![(History::NAME, first.text().unwrap())]);
@@ -295,7 +300,7 @@ mod tests {
             all.totals,
             Totals { runs: 2, milliseconds: 1_500, connections_opened: 3, connections_failed: 0 }
         );
-        // What was recorded before the run is none of it.
+        // Measurements from before the run do not count.
         let twice = run(&both.snapshot(), &both, &wanted, ms(0));
         assert_eq!(twice.latencies().unwrap(), wanted.latencies().unwrap());
     }
@@ -343,7 +348,7 @@ mod tests {
         let (kept, none) =
             (History::of(&stored(vec![(History::NAME, text)])).unwrap(), Metrics::new().snapshot());
         let took = kept
-            .with(&RunMetrics { began: &none, now: &none }, Vec::new(), Duration::MAX)
+            .with_run(&RunMetrics { began: &none, now: &none }, Vec::new(), Duration::MAX)
             .latencies()
             .unwrap();
         assert!(took.len() == 1 && took[0].max <= 90_000_000.0, "{took:?}");
@@ -351,7 +356,7 @@ mod tests {
 
     #[test]
     fn a_lane_is_blocked_until_it_answers_again() {
-        let note = |name: &str, blocked: Option<&str>, answers_again| LaneSummary {
+        let summary = |name: &str, blocked: Option<&str>, answers_again| LaneSummary {
             name: name.into(),
             answered: 1,
             blocked: blocked.map(Into::into),
@@ -361,13 +366,13 @@ mod tests {
         };
         let blocked = BTreeMap::from([(SubStatus::Blocked, 1)]);
         let none = BTreeMap::new();
-        assert!(note("a", Some("no"), false).is_blocked(&none));
-        // What it had refused was asked again, or not.
-        assert!(!note("a", Some("no"), true).is_blocked(&none));
-        assert!(note("a", Some("no"), true).is_blocked(&blocked));
-        assert!(!note("a", None, false).is_blocked(&blocked));
-        // No run of this kind of job asked it again.
-        let kept = merged(&[note("a", None, false), note("b", Some("no"), false)], Vec::new());
-        assert_eq!(kept, [note("b", Some("no"), false), note("a", None, false)]);
+        assert!(summary("a", Some("no"), false).is_blocked(&none));
+        // Its refused addresses were asked again, or not.
+        assert!(!summary("a", Some("no"), true).is_blocked(&none));
+        assert!(summary("a", Some("no"), true).is_blocked(&blocked));
+        assert!(!summary("a", None, false).is_blocked(&blocked));
+        // A lane that this run did not ask keeps its state.
+        let kept = merged(&[summary("a", None, false), summary("b", Some("no"), false)], Vec::new());
+        assert_eq!(kept, [summary("b", Some("no"), false), summary("a", None, false)]);
     }
 }

@@ -1,7 +1,7 @@
-//! From rows to segments and chunks: each address once, and those of a domain together.
+//! Turns rows into segments and chunks: each address once, and the addresses of a domain together.
 //!
-//! One thread reads, parses and tells repeats; the other groups, packs and stores. What is in memory is a few segments,
-//! and twelve octets of fingerprint for each different address.
+//! One thread reads, parses and finds repeated addresses. The other groups, encodes and stores. Memory holds a few
+//! segments, and a fingerprint of 12 octets for each distinct address.
 
 use std::{
     collections::HashMap as StdHashMap,
@@ -19,59 +19,61 @@ use super::{
     store::{Chunk, MAX_ROWS, Segment, Span, Store},
 };
 
-/// A segment ends with so many rows,
+/// The most rows of a segment.
 const SEGMENT_ROWS: usize = MAX_ROWS as usize;
-/// or so many octets in them.
+/// The octets of rows after which a segment ends.
 const SEGMENT_OCTETS: usize = 8 << 20;
-/// Addresses of a chunk: few enough to be asked soon after they were leased, and many enough to cost nothing.
+/// Addresses of a chunk. Few enough to be asked soon after the lease, and many enough to keep the cost of each low.
 pub(super) const CHUNK_SIZE: usize = 1_024;
-/// Addresses of a domain in a segment from which on it has chunks of its own.
-const OWN_CHUNK: usize = 256;
+/// A domain with at least this many addresses in a segment gets chunks of its own.
+const MIN_OWN_CHUNK: usize = 256;
+/// The octets of addresses after which a chunk ends.
 const CHUNK_OCTETS: usize = 256 << 10;
 
-/// What was imported.
+/// The counts of an import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Imported {
     /// Rows of all sources.
     pub(super) rows: u64,
-    /// Different addresses.
+    /// Distinct addresses.
     pub(super) addresses: u64,
-    /// Rows that are no address.
+    /// Rows that hold no valid address.
     pub(super) invalid: u64,
 }
 
 /// Imports all rows.
 ///
 /// # Errors
-/// The store fails, or there are too many rows. What `rows` could not read is for the caller to find out.
+/// Fails if the store fails or if there are too many rows. The caller checks whether `rows` could be read to its end.
 pub(super) fn import(rows: impl Iterator<Item = Row>, store: &mut dyn Store) -> Result<Imported> {
     thread::scope(|scope| {
         let (sender, receiver) = mpsc::sync_channel::<SegmentDraft>(1);
         let writer = scope.spawn(move || {
             let (mut segment, mut chunk) = (0, 0);
             for draft in receiver {
-                let (packed, chunks) = pack(&draft, segment, &mut chunk)?;
-                store.add(&packed, &chunks)?;
+                let (encoded, chunks) = encode(&draft, segment, &mut chunk)?;
+                store.add(&encoded, &chunks)?;
                 segment += 1;
             }
             Ok(())
         });
         let read = read(rows, &sender);
         drop(sender);
-        // The panic of a thread is a panic here too.
+        // A panic of the thread becomes a panic here.
         let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        // If nobody received any more, the reason is what was written.
+        // If the receiver has stopped early, the error is in `written`.
         written.and(read)
     })
 }
 
-/// Consecutive rows on their way into the store.
+/// Consecutive rows that are not stored yet.
 #[derive(Default)]
 struct SegmentDraft {
     source: u32,
     first: u32,
     rows: Vec<Row>,
-    /// The first row of the same address, over all sources, and the row, in this segment.
+    /// For each repeat: the row where the address came first, over all sources, and the repeating row, in this
+    /// segment.
     repeats: Vec<(u32, u32)>,
     octets: usize,
 }
@@ -106,16 +108,16 @@ fn read(rows: impl Iterator<Item = Row>, sender: &mpsc::SyncSender<SegmentDraft>
 fn send(draft: SegmentDraft, sender: &mpsc::SyncSender<SegmentDraft>) -> Result<()> {
     match draft.rows.is_empty() {
         true => Ok(()),
-        // The writer has failed, and says why.
+        // The writer has failed, and returns the error.
         false => sender.send(draft).map_err(|_| JobError::Damaged),
     }
 }
 
-/// The addresses so far, by 96 bits of a hash whose seed nobody knows: among ten million, two are taken for one with a
-/// probability of 10⁻¹⁵.
+/// The addresses so far, as 96 bits of a hash with a secret random seed. Among ten million addresses, a collision has
+/// a probability of 10⁻¹⁵.
 struct Seen {
     hashers: [foldhash::quality::RandomState; 2],
-    /// In shards, so that when tables grow it is not all of them at once.
+    /// Sharded, so that the tables do not all grow at the same time.
     shards: Vec<StdHashMap<[u32; 3], u32, BuildHasherDefault<FirstWord>>>,
 }
 
@@ -127,7 +129,7 @@ impl Default for Seen {
 }
 
 impl Seen {
-    /// The row where the address was first seen, unless it is this.
+    /// Returns the row where the address came first, or None if it is this row.
     fn first(&mut self, address: &str, row: u32) -> Option<u32> {
         let [one, two] = [&self.hashers[0], &self.hashers[1]].map(|hasher| hasher.hash_one(address));
         let key = [one as u32, (one >> 32) as u32, two as u32];
@@ -139,7 +141,7 @@ impl Seen {
     }
 }
 
-/// What is hashed is a hash.
+/// Uses the first word of the key as the hash, because the key is a hash already.
 #[derive(Default)]
 struct FirstWord(u64);
 
@@ -148,7 +150,7 @@ impl Hasher for FirstWord {
         self.0
     }
 
-    /// The last counts, which is not the length.
+    /// Takes the octets of the last call. The call for the length comes before it.
     fn write(&mut self, octets: &[u8]) {
         if let Some(word) = octets.first_chunk() {
             self.0 = u64::from_ne_bytes(*word);
@@ -156,7 +158,7 @@ impl Hasher for FirstWord {
     }
 }
 
-fn pack(draft: &SegmentDraft, segment: u32, next_chunk: &mut u32) -> Result<(Segment, Vec<Chunk>)> {
+fn encode(draft: &SegmentDraft, segment: u32, next_chunk: &mut u32) -> Result<(Segment, Vec<Chunk>)> {
     let mut rows = Vec::with_capacity(draft.octets + 4 * draft.rows.len());
     for row in &draft.rows {
         put_octets(&mut rows, row.address.as_bytes());
@@ -174,24 +176,24 @@ fn pack(draft: &SegmentDraft, segment: u32, next_chunk: &mut u32) -> Result<(Seg
         rows: u32::try_from(draft.rows.len()).map_err(|_| JobError::TooMany)?,
     };
     let repeats = if repeats.is_empty() { repeats } else { compress(&repeats)? };
-    let packed = Segment { span, rows: compress(&rows)?, repeats };
+    let encoded = Segment { span, rows: compress(&rows)?, repeats };
 
     let is_repeat: foldhash::HashSet<u32> = draft.repeats.iter().map(|(_, row)| *row).collect();
     let wanted = (0..span.rows).filter(|row| !is_repeat.contains(row));
-    let mut cut = Cutter { segment, draft, next_chunk, open: Vec::new(), octets: 0, chunks: Vec::new() };
+    let mut cut = ChunkCutter { segment, draft, next_chunk, open: Vec::new(), octets: 0, chunks: Vec::new() };
     let mut scattered = Vec::new();
     for (domain, rows) in by_domain(draft, wanted) {
-        if rows.len() < OWN_CHUNK || domain.is_empty() {
+        if rows.len() < MIN_OWN_CHUNK || domain.is_empty() {
             scattered.extend(rows);
             continue;
         }
         cut.all(&rows, Some(domain))?;
     }
     cut.all(&scattered, None)?;
-    Ok((packed, cut.chunks))
+    Ok((encoded, cut.chunks))
 }
 
-/// The rows of each domain, in the order of their first.
+/// Returns the rows of each domain, ordered by their first row.
 fn by_domain(draft: &SegmentDraft, rows: impl Iterator<Item = u32>) -> Vec<(&str, Vec<u32>)> {
     let mut numbers: HashMap<&str, usize> = HashMap::default();
     let mut groups: Vec<(&str, Vec<u32>)> = Vec::new();
@@ -206,7 +208,7 @@ fn by_domain(draft: &SegmentDraft, rows: impl Iterator<Item = u32>) -> Vec<(&str
     groups
 }
 
-struct Cutter<'a> {
+struct ChunkCutter<'a> {
     segment: u32,
     draft: &'a SegmentDraft,
     next_chunk: &'a mut u32,
@@ -215,7 +217,7 @@ struct Cutter<'a> {
     chunks: Vec<Chunk>,
 }
 
-impl Cutter<'_> {
+impl ChunkCutter<'_> {
     fn all(&mut self, rows: &[u32], domain: Option<&str>) -> Result<()> {
         for &row in rows {
             self.open.push(row);
@@ -237,7 +239,7 @@ impl Cutter<'_> {
     }
 }
 
-/// A chunk of these rows, counted from the first of their segment, and their addresses.
+/// Makes a chunk. Rows are counted from the first row of their segment.
 pub(super) fn chunk<'a>(
     id: u32,
     segment: u32,
@@ -253,9 +255,9 @@ pub(super) fn chunk<'a>(
     Ok(Chunk { id, segment, domain: domain.map(Into::into), count, addresses: compress(&octets)? })
 }
 
-/// What is in a chunk.
-pub(super) fn addresses(packed: &[u8]) -> Result<Vec<(u32, String)>> {
-    let octets = decompress(packed)?;
+/// Decodes the rows and addresses of a chunk.
+pub(super) fn addresses(encoded: &[u8]) -> Result<Vec<(u32, String)>> {
+    let octets = decompress(encoded)?;
     let mut from = OctetReader(&octets);
     let mut found = Vec::new();
     while !from.is_empty() {
@@ -265,9 +267,9 @@ pub(super) fn addresses(packed: &[u8]) -> Result<Vec<(u32, String)>> {
     Ok(found)
 }
 
-/// The pairs of rows of a segment's repeats: the first of the address, and that which repeats it.
-pub(super) fn repeats(packed: &[u8]) -> Result<Vec<(u32, u32)>> {
-    let octets = decompress(packed)?;
+/// Decodes the repeats of a segment: pairs of the first row of an address and a row that repeats it.
+pub(super) fn repeats(encoded: &[u8]) -> Result<Vec<(u32, u32)>> {
+    let octets = decompress(encoded)?;
     let mut from = OctetReader(&octets);
     let mut found = Vec::new();
     while !from.is_empty() {
@@ -281,7 +283,7 @@ pub(super) fn repeats(packed: &[u8]) -> Result<Vec<(u32, u32)>> {
     Ok(found)
 }
 
-/// No segment has more rows, so that no hostile one fills the memory.
+/// Fails if there are more entries than a segment can have rows. So a hostile file cannot fill the memory.
 fn check_count(before: usize) -> Result<()> {
     if before < MAX_ROWS as usize { Ok(()) } else { Err(JobError::Damaged) }
 }

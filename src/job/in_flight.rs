@@ -1,4 +1,4 @@
-//! What is under way: shared by the thread that feeds addresses and the one that keeps their answers.
+//! The addresses under way. The feeder and the writer share this state.
 
 use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
@@ -7,24 +7,24 @@ use std::{
 
 use foldhash::HashMap;
 
-/// Addresses of one large domain that may be under way at once: the rest of what may be is for others, so that no slow
-/// provider holds up the whole.
-const DOMAIN: u32 = 16_384;
-/// Addresses of all small domains together.
-const SCATTERED: u32 = 40_960;
+/// The most addresses of one large domain under way at once. It leaves room for other domains, so that a slow
+/// provider does not delay the whole run.
+const MAX_PER_DOMAIN: u32 = 16_384;
+/// The most addresses of all small domains under way at once.
+const MAX_SCATTERED: u32 = 40_960;
 
-/// The chunk of a task that was asked before, and is kept by its row.
-const AGAIN: u32 = u32::MAX;
+/// The chunk number of a task that was postponed. Such tasks are stored by row.
+const NO_CHUNK: u32 = u32::MAX;
 
-/// Names a task to the engine.
+/// Returns the task ID for the engine. `chunk` is None for a postponed task.
 pub(super) fn task_id(chunk: Option<u32>, row: u32) -> u64 {
-    u64::from(chunk.unwrap_or(AGAIN)) << 32 | u64::from(row)
+    u64::from(chunk.unwrap_or(NO_CHUNK)) << 32 | u64::from(row)
 }
 
-/// What a name stands for: the chunk, unless it was asked before, and the row.
+/// Returns the chunk and the row of a task ID. The chunk is None for a postponed task.
 pub(super) fn task(id: u64) -> (Option<u32>, u32) {
     let chunk = (id >> 32) as u32;
-    ((chunk != AGAIN).then_some(chunk), id as u32)
+    ((chunk != NO_CHUNK).then_some(chunk), id as u32)
 }
 
 #[derive(Debug, Default)]
@@ -35,30 +35,30 @@ pub(super) struct InFlight {
 
 #[derive(Debug, Default)]
 pub(super) struct InFlightState {
-    /// Nothing more is to be fed.
+    /// True once no more tasks may be sent.
     pub(super) stopped: bool,
     leased: HashMap<u32, Leased>,
     domains: HashMap<Box<str>, u32>,
     scattered: u32,
-    /// Asked again, and not yet answered and kept.
-    again: u32,
+    /// Postponed tasks that were sent again and have no stored answer yet.
+    postponed: u32,
 }
 
 #[derive(Debug)]
 struct Leased {
     domain: Option<Box<str>>,
     unanswered: u32,
-    unkept: u32,
+    unstored: u32,
     touched: bool,
 }
 
-/// What became of a chunk when answers were kept.
+/// The progress of a chunk after some of its answers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChunkProgress {
-    /// These are its first.
+    /// These are its first answers.
     Touched,
     Further,
-    /// All of it is answered.
+    /// All its addresses have answers.
     Finished,
 }
 
@@ -76,39 +76,39 @@ impl InFlight {
         self.changed.notify_all();
     }
 
-    /// Waits for a change, or for the time.
+    /// Waits until the state changes, at most for `time`.
     pub(super) fn wait(&self, state: MutexGuard<'_, InFlightState>, time: Duration) {
         drop(self.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 impl InFlightState {
-    /// Whether a chunk may be fed now.
+    /// Returns true if a chunk of this domain may be sent now.
     pub(super) fn has_room(&self, domain: Option<&str>) -> bool {
         match domain {
-            Some(domain) => self.domains.get(domain).is_none_or(|unanswered| *unanswered < DOMAIN),
-            None => self.scattered < SCATTERED,
+            Some(domain) => self.domains.get(domain).is_none_or(|unanswered| *unanswered < MAX_PER_DOMAIN),
+            None => self.scattered < MAX_SCATTERED,
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.leased.is_empty() && self.again == 0
+        self.leased.is_empty() && self.postponed == 0
     }
 
     pub(super) fn lease(&mut self, chunk: u32, domain: Option<&str>, count: u32, touched: bool) {
         *self.of_domain(domain) += count;
-        let leased = Leased { domain: domain.map(Into::into), unanswered: count, unkept: count, touched };
+        let leased = Leased { domain: domain.map(Into::into), unanswered: count, unstored: count, touched };
         self.leased.insert(chunk, leased);
     }
 
-    pub(super) fn lease_again(&mut self, count: u32) {
-        self.again += count;
+    pub(super) fn lease_postponed(&mut self, count: u32) {
+        self.postponed += count;
     }
 
-    /// So many answers of a chunk have come since those that were kept.
-    pub(super) fn answered(&mut self, chunk: u32, unkept: u32) {
+    /// Records that `unstored` answers of a chunk have arrived and are not stored yet.
+    pub(super) fn record_answers(&mut self, chunk: u32, unstored: u32) {
         let Some(leased) = self.leased.get_mut(&chunk) else { return };
-        let unanswered = leased.unkept.saturating_sub(unkept);
+        let unanswered = leased.unstored.saturating_sub(unstored);
         let came = std::mem::replace(&mut leased.unanswered, unanswered).saturating_sub(unanswered);
         let of_domain = match &leased.domain {
             Some(domain) => self.domains.get_mut(domain),
@@ -119,23 +119,23 @@ impl InFlightState {
         }
     }
 
-    /// So many answers of a chunk are about to be kept.
-    pub(super) fn kept(&mut self, chunk: u32, count: u32) -> ChunkProgress {
+    /// Records that `count` answers of a chunk are about to be stored.
+    pub(super) fn record_stored(&mut self, chunk: u32, count: u32) -> ChunkProgress {
         let Some(leased) = self.leased.get_mut(&chunk) else { return ChunkProgress::Further };
-        leased.unkept = leased.unkept.saturating_sub(count);
+        leased.unstored = leased.unstored.saturating_sub(count);
         match std::mem::replace(&mut leased.touched, true) {
-            _ if leased.unkept == 0 => ChunkProgress::Finished,
+            _ if leased.unstored == 0 => ChunkProgress::Finished,
             false => ChunkProgress::Touched,
             true => ChunkProgress::Further,
         }
     }
 
-    /// Chunks, and so many that were asked again, have been kept for good.
-    pub(super) fn release(&mut self, chunks: &[u32], again: u32) {
+    /// Removes finished chunks and `postponed` postponed tasks, whose answers are now stored.
+    pub(super) fn release(&mut self, chunks: &[u32], postponed: u32) {
         for chunk in chunks {
             self.leased.remove(chunk);
         }
-        self.again = self.again.saturating_sub(again);
+        self.postponed = self.postponed.saturating_sub(postponed);
     }
 
     fn of_domain(&mut self, domain: Option<&str>) -> &mut u32 {
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_taken_apart() {
+    fn task_ids_are_decoded() {
         for (chunk, row) in [(None, 0), (Some(0), 7), (Some(u32::MAX - 1), u32::MAX)] {
             assert_eq!(task(task_id(chunk, row)), (chunk, row));
         }
@@ -160,11 +160,11 @@ mod tests {
     #[test]
     fn a_large_domain_leaves_room_for_others() {
         let mut state = InFlightState::default();
-        state.lease(0, Some("a.test"), DOMAIN, false);
+        state.lease(0, Some("a.test"), MAX_PER_DOMAIN, false);
         assert!(!state.has_room(Some("a.test")) && state.has_room(Some("b.test")) && state.has_room(None));
-        state.answered(0, 1);
+        state.record_answers(0, 1);
         assert!(state.has_room(Some("a.test")));
-        state.lease(1, None, SCATTERED, false);
+        state.lease(1, None, MAX_SCATTERED, false);
         assert!(!state.has_room(None));
     }
 
@@ -172,10 +172,10 @@ mod tests {
     fn a_chunk_is_finished_with_its_last_answer() {
         let mut state = InFlightState::default();
         state.lease(3, None, 3, false);
-        state.lease_again(1);
-        assert_eq!(state.kept(3, 1), ChunkProgress::Touched);
-        assert_eq!(state.kept(3, 1), ChunkProgress::Further);
-        assert_eq!(state.kept(3, 1), ChunkProgress::Finished);
+        state.lease_postponed(1);
+        assert_eq!(state.record_stored(3, 1), ChunkProgress::Touched);
+        assert_eq!(state.record_stored(3, 1), ChunkProgress::Further);
+        assert_eq!(state.record_stored(3, 1), ChunkProgress::Finished);
         state.release(&[3], 0);
         assert!(!state.is_empty());
         state.release(&[], 1);

@@ -1,4 +1,4 @@
-//! A job: lists that were imported, and what is known of their rows.
+//! A job: imported lists and the results of their rows.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::verify::Record;
 
-/// What a job was made of, and for what.
+/// The lists that a job was made from, and the kind of run that it was made for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobInfo {
     /// The lists.
@@ -36,13 +36,13 @@ pub struct JobInfo {
     pub addresses: u64,
     /// Rows that are no address.
     pub invalid: u64,
-    /// What it was made for, in the words of its maker. A run of another kind would give verdicts of another kind.
+    /// The kind of run, in the caller's words. A run of another kind gives other verdicts, so it is refused.
     pub kind: String,
-    /// When it was made, in milliseconds since 1970.
+    /// When the job was made, in milliseconds since 1970.
     pub created: i64,
 }
 
-/// A job on the disk, to be read while somebody may be working on it.
+/// A job on the disk, opened for reading. A run may work on it at the same time.
 #[derive(Debug)]
 pub struct Job {
     store: Sqlite,
@@ -51,26 +51,27 @@ pub struct Job {
 }
 
 impl Job {
-    /// Makes a job at `path` from the rows of `sources`, all of which are files. It is there when it is whole.
+    /// Makes a job at `path` from the rows of `sources`, all of which are files. It appears at `path` once it is
+    /// complete.
     ///
     /// # Errors
-    /// A list cannot be read to its end, or the job cannot be written.
+    /// Fails if a list cannot be read to its end, or if the job cannot be written.
     pub fn create(path: &Path, sources: &[Source], rows: Rows, kind: &str) -> Result<Self> {
         let _lock = Lock::of(path)?;
-        let origin = |(source, shape): (&Source, &Shape)| match source {
+        let list_of = |(source, shape): (&Source, &Shape)| match source {
             Source::File(path) => ListFile::of(path, shape.clone()),
             _ => Err(JobError::list(format_args!("{source}: a job is made from files"))),
         };
-        // Before they are read: what is changed meanwhile has been changed.
-        let mut lists = sources.iter().zip(rows.shapes()).map(origin).collect::<Result<Vec<_>>>()?;
+        // Read the metadata before the content, so that a change during the import counts as a change.
+        let mut lists = sources.iter().zip(rows.shapes()).map(list_of).collect::<Result<Vec<_>>>()?;
         let (tracker, digests) = (rows.tracker(), rows.digests());
         let mut draft = JobDraft::new(path)?;
         let imported = import::import(rows, &mut draft.store)?;
         if let Some(failure) = tracker.failure() {
             return Err(failure);
         }
-        for (origin, digest) in lists.iter_mut().zip(digests) {
-            origin.hash = Some(digest.hash());
+        for (list, digest) in lists.iter_mut().zip(digests) {
+            list.hash = Some(digest.hash());
         }
         let Imported { rows, addresses, invalid } = imported;
         let info = JobInfo { lists, rows, addresses, invalid, kind: kind.into(), created: feeder::now() };
@@ -82,11 +83,11 @@ impl Job {
         Self::open(path)
     }
 
-    /// Opens a job, also where nothing can be written. Each of its pages is checked now, and each row and value when it is
-    /// read.
+    /// Opens a job, also where nothing can be written. All pages are checked now. Each row and value is checked when
+    /// it is read.
     ///
     /// # Errors
-    /// Why it cannot be opened: there is none, it may not be read, it is another file, of a newer version, or damaged.
+    /// Fails if the file does not exist, cannot be read, is not a job, is of a newer version, or is damaged.
     pub fn open(path: &Path) -> Result<Self> {
         let store = Sqlite::open(path, Access::Read)?;
         store.check_pages()?;
@@ -106,36 +107,36 @@ impl Job {
         Ok(Self { store, info, spans })
     }
 
-    /// What it was made of.
+    /// Returns what the job was made from.
     #[must_use]
     pub fn info(&self) -> &JobInfo {
         &self.info
     }
 
-    /// How the rows of each list are written.
+    /// Returns how the rows of each list are written.
     #[must_use]
     pub fn shapes(&self) -> Vec<Shape> {
-        self.info.lists.iter().map(|origin| origin.shape.clone()).collect()
+        self.info.lists.iter().map(|list| list.shape.clone()).collect()
     }
 
-    /// Whether it was made of just these lists, as they are now, for a run of this kind. Tells by what the lists were
-    /// known: [`remember`](Self::remember) makes that quicker the next time.
+    /// Checks that the job was made from these lists, unchanged, for this kind of run. Returns how the lists were
+    /// recognized. [`remember`](Self::remember) makes the next check faster.
     ///
     /// # Errors
-    /// What differs, or a list cannot be read.
+    /// Fails if a list or the kind differs, or if a list cannot be read.
     pub fn check(&self, sources: &[Source], kind: &str) -> Result<MatchedBy> {
-        let (known_by, _) = find(&self.info, sources)?;
+        let (matched_by, _) = find(&self.info, sources)?;
         match self.info.kind == kind {
-            true => Ok(known_by),
+            true => Ok(matched_by),
             false => Err(JobError::OtherKind(self.info.kind.clone())),
         }
     }
 
-    /// Records where the lists of a job are now, and their content where the job is of version 1, which becomes one of this
-    /// version.
+    /// Records where the lists of a job are now. A job of version 1 also gets their content hashes and becomes a job
+    /// of the current version.
     ///
     /// # Errors
-    /// They are not the lists of the job; or it cannot be written, or another process works on it.
+    /// Fails if these are not the lists of the job, if it cannot be written, or if another process works on it.
     pub fn remember(path: &Path, sources: &[Source]) -> Result<()> {
         let lock = Lock::of(path)?;
         upgrade(path, &lock)?;
@@ -148,15 +149,15 @@ impl Job {
         store.commit(&Changes { values: vec![("about", info)], ..Changes::default() })
     }
 
-    /// All rows with what is known of them, in their order, some ten thousand at a time.
+    /// Returns all rows with their results, in order, about ten thousand at a time.
     pub fn rows(&self) -> impl Iterator<Item = Result<Vec<JobRow>>> + '_ {
         self.spans.iter().flat_map(|span| results::pieces(&self.store, *span))
     }
 
-    /// How many rows have which verdict.
+    /// Returns the number of rows with each verdict.
     ///
     /// # Errors
-    /// The store fails.
+    /// Fails if the store fails.
     pub fn progress(&self) -> Result<JobProgress> {
         let mut progress = JobProgress::default();
         for span in &self.spans {
@@ -167,35 +168,35 @@ impl Job {
         Ok(progress)
     }
 
-    /// How long the operations of all runs took.
+    /// Returns how long the operations of all runs took.
     ///
     /// # Errors
-    /// The store fails.
+    /// Fails if the store fails.
     pub fn latencies(&self) -> Result<Vec<LatencySummary>> {
         History::of(&self.store)?.latencies()
     }
 
-    /// The lanes of all runs: the blocked, and those with the most answers.
+    /// Returns the lanes of all runs, at most 100: blocked lanes first, then those with the most answers.
     ///
     /// # Errors
-    /// The store fails.
+    /// Fails if the store fails.
     pub fn lanes(&self) -> Result<Vec<LaneSummary>> {
         Ok(History::of(&self.store)?.lanes)
     }
 
-    /// What all runs come to.
+    /// Returns the totals of all runs.
     ///
     /// # Errors
-    /// The store fails.
+    /// Fails if the store fails.
     pub fn totals(&self) -> Result<Totals> {
         Ok(History::of(&self.store)?.totals)
     }
 
-    /// Takes the verdicts back that `wanted` wants back, and has their addresses asked again: by a run that is going on,
-    /// or the next. Tells of how many rows.
+    /// Voids the verdicts for which `wanted` returns true, so that the current or the next run asks about their
+    /// addresses again. Returns the number of rows.
     ///
     /// # Errors
-    /// The store fails, or the job is of version 1 and another process works on it.
+    /// Fails if the store fails, or if the job is of version 1 and another process works on it.
     pub fn retry(path: &Path, mut wanted: impl FnMut(&Record) -> bool) -> Result<u64> {
         if Sqlite::open(path, Access::Read)?.format() == StoreFormat::Plain {
             upgrade(path, &Lock::of(path)?)?;
@@ -204,8 +205,8 @@ impl Job {
         store.check_pages()?;
         let Self { mut store, spans, .. } = Self::with(store)?;
         let mut repeats = foldhash::HashSet::default();
-        for packed in store.repeats()? {
-            repeats.extend(import::repeats(&packed)?.into_iter().map(|(_, repeat)| repeat));
+        for encoded in store.repeats()? {
+            repeats.extend(import::repeats(&encoded)?.into_iter().map(|(_, repeat)| repeat));
         }
         let mut next_chunk = store.next_chunk()?;
         let mut rows = 0;
@@ -238,7 +239,7 @@ impl Job {
     }
 }
 
-/// Finds the lists of a job among the sources: by what they are known, and how they are noted now.
+/// Finds the lists of a job among the sources. Returns how they were recognized, and what to store about them now.
 fn find(info: &JobInfo, sources: &[Source]) -> Result<(MatchedBy, Vec<ListFile>)> {
     let paths: Vec<&Path> = sources
         .iter()
@@ -252,10 +253,10 @@ fn find(info: &JobInfo, sources: &[Source]) -> Result<(MatchedBy, Vec<ListFile>)
         return Err(JobError::Changed(path));
     }
     let mut all = (MatchedBy::Identity, Vec::new());
-    for (path, origin) in paths.into_iter().zip(&info.lists) {
-        let (by, origin) = origin.find(path)?.ok_or_else(|| JobError::Changed(path.into()))?;
+    for (path, list) in paths.into_iter().zip(&info.lists) {
+        let (by, list) = list.find(path)?.ok_or_else(|| JobError::Changed(path.into()))?;
         all.0 = all.0.max(by);
-        all.1.push(origin);
+        all.1.push(list);
     }
     Ok(all)
 }

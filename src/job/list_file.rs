@@ -1,7 +1,7 @@
-//! The lists of a job: where they were, and what was in them.
+//! The lists of a job: their files and their content.
 //!
-//! A list is known by its content. To read it again each time would cost the time of the disk. So a list with the same path,
-//! device, inode, size and times of change is taken for the same. Another list is the same if its hash is.
+//! The content hash identifies a list. Hashing it at each start would cost a full read. So a list with the same path,
+//! device, inode, size and change times counts as unchanged. Otherwise the hash decides.
 
 use std::{
     borrow::Cow,
@@ -19,15 +19,15 @@ use super::{
     input::Shape,
 };
 
-/// A file that was written to so shortly before it was looked at, in nanoseconds, may have been written to once more
-/// without another time: some file systems know seconds only.
-const TICK: u128 = 2_500_000_000;
+/// The coarsest resolution of a file time that we allow for, in nanoseconds. Some file systems store seconds only. A
+/// file changed so shortly before the lookup may change again without a new time.
+const TIME_RESOLUTION: u128 = 2_500_000_000;
 const BUFFER: usize = 256 * 1024;
 
 /// A list that a job was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListFile {
-    /// Its file, as it was named.
+    /// The path that the caller gave.
     #[serde(with = "lossy")]
     pub path: PathBuf,
     /// Its size, in octets.
@@ -39,7 +39,7 @@ pub struct ListFile {
     /// The BLAKE3 hash of its octets as they lie on the disk, in hexadecimal. None in jobs of version 1.
     #[serde(default)]
     pub hash: Option<String>,
-    /// Where it was found. None in jobs of version 1.
+    /// Where the file was found. None in jobs of version 1.
     #[serde(default, rename = "place")]
     pub identity: Option<FileIdentity>,
 }
@@ -50,27 +50,27 @@ pub struct FileIdentity {
     /// The path without symbolic links.
     #[serde(with = "lossy")]
     pub path: PathBuf,
-    /// The device and inode; zeros where the system has none.
+    /// The device and inode; zeros if the system has none.
     pub file: (u64, u64),
-    /// When the file or its inode last changed, in nanoseconds since 1970; 0 where the system does not tell.
+    /// When the file or its inode last changed, in nanoseconds since 1970; 0 if the system does not report it.
     pub changed: u128,
-    /// When this was looked up, in nanoseconds since 1970.
+    /// When these values were read, in nanoseconds since 1970.
     pub seen: u128,
 }
 
-/// By what a list was known again.
+/// How a list was recognized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MatchedBy {
-    /// It is where it was, and was not written to.
+    /// By its file, which has not changed.
     Identity,
-    /// What is in it.
+    /// By its content.
     Content,
-    /// Its size and the time of its last change, which is all that a job of version 1 knows.
+    /// By its size and modification time. A job of version 1 stores no more.
     Time,
 }
 
 impl ListFile {
-    /// Looks a list up, whose content is not known yet.
+    /// Reads the metadata of a list. The hash stays None.
     pub(super) fn of(path: &Path, shape: Shape) -> Result<Self> {
         let failed = |error: io::Error| {
             Err::<Self, _>(error).context("cannot be read").map_err(|error| error.within(path.display()))
@@ -96,8 +96,8 @@ impl ListFile {
         })
     }
 
-    /// Tells by what the list that is at `path` now is known to be this one, and how it would be noted now. None if it is
-    /// another.
+    /// Compares the file at `path` with this list. Returns how it was recognized and what to store about it now, or
+    /// None if it is another list.
     pub(super) fn find(&self, path: &Path) -> Result<Option<(MatchedBy, Self)>> {
         let mut now = Self::of(path, self.shape.clone())?;
         let Some(hash) = &self.hash else {
@@ -107,7 +107,7 @@ impl ListFile {
             }
             return Ok(is_same.then_some((MatchedBy::Time, now)));
         };
-        if self.is_where_it_was(&now) {
+        if self.is_unchanged(&now) {
             return Ok(Some((MatchedBy::Identity, self.clone())));
         }
         if self.size != now.size || hash_of(path)? != *hash {
@@ -117,12 +117,12 @@ impl ListFile {
         Ok(Some((MatchedBy::Content, now)))
     }
 
-    fn is_where_it_was(&self, now: &Self) -> bool {
+    fn is_unchanged(&self, now: &Self) -> bool {
         let (Some(then), Some(there)) = (&self.identity, &now.identity) else { return false };
         let last = self.modified.max(then.changed);
         (self.size, self.modified, &then.path, then.file, then.changed)
             == (now.size, now.modified, &there.path, there.file, there.changed)
-            && last.saturating_add(TICK) < then.seen
+            && last.saturating_add(TIME_RESOLUTION) < then.seen
     }
 }
 
@@ -159,7 +159,7 @@ fn hash_of(path: &Path) -> Result<String> {
     hash().context("cannot be read").map_err(|error| error.within(path.display()))
 }
 
-/// Paths that are not UTF-8 are kept as far as they are.
+/// Stores paths as text. Octets that are not UTF-8 are replaced.
 mod lossy {
     use super::{Cow, Deserialize, Deserializer, Path, PathBuf, Serializer};
 
@@ -182,81 +182,81 @@ mod tests {
         File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
     }
 
-    fn noted(path: &Path) -> ListFile {
-        let mut origin = ListFile::of(path, Shape::Plain).unwrap();
-        origin.hash = Some(hash_of(path).unwrap());
-        // As if it had been there for long.
-        origin.identity.as_mut().unwrap().seen += 2 * TICK;
-        origin
+    fn looked_up(path: &Path) -> ListFile {
+        let mut entry = ListFile::of(path, Shape::Plain).unwrap();
+        entry.hash = Some(hash_of(path).unwrap());
+        // As if the file had been there for a long time.
+        entry.identity.as_mut().unwrap().seen += 2 * TIME_RESOLUTION;
+        entry
     }
 
-    fn known(origin: &ListFile, path: &Path) -> Option<MatchedBy> {
-        origin.find(path).unwrap().map(|(by, _)| by)
+    fn matched(entry: &ListFile, path: &Path) -> Option<MatchedBy> {
+        entry.find(path).unwrap().map(|(by, _)| by)
     }
 
     #[test]
-    fn a_list_is_known_by_its_content() {
+    fn a_list_is_recognized_by_its_content() {
         let dir = tempfile::tempdir().unwrap();
         let (list, copy) = (dir.path().join("list"), dir.path().join("copy"));
         fs::write(&list, "ann@x.test\n").unwrap();
-        let origin = noted(&list);
-        assert_eq!(known(&origin, &list), Some(MatchedBy::Identity));
-        assert_eq!(known(&origin, &dir.path().join(".").join("list")), Some(MatchedBy::Identity));
-        // Another time, another name, another file.
+        let entry = looked_up(&list);
+        assert_eq!(matched(&entry, &list), Some(MatchedBy::Identity));
+        assert_eq!(matched(&entry, &dir.path().join(".").join("list")), Some(MatchedBy::Identity));
+        // A new time, a new name, a new file.
         touch(&list, UNIX_EPOCH + Duration::from_secs(1));
-        assert_eq!(known(&origin, &list), Some(MatchedBy::Content));
+        assert_eq!(matched(&entry, &list), Some(MatchedBy::Content));
         fs::rename(&list, &copy).unwrap();
-        assert_eq!(known(&origin, &copy), Some(MatchedBy::Content));
+        assert_eq!(matched(&entry, &copy), Some(MatchedBy::Content));
         fs::copy(&copy, &list).unwrap();
-        assert_eq!(known(&origin, &list), Some(MatchedBy::Content));
-        assert!(known(&origin, &list) > Some(MatchedBy::Identity));
+        assert_eq!(matched(&entry, &list), Some(MatchedBy::Content));
+        assert!(matched(&entry, &list) > Some(MatchedBy::Identity));
     }
 
     #[test]
-    fn size_and_time_make_no_list_the_same() {
+    fn equal_size_and_time_are_not_enough() {
         let dir = tempfile::tempdir().unwrap();
         let (list, other) = (dir.path().join("list"), dir.path().join("other"));
         fs::write(&list, "ann@x.test\n").unwrap();
         let time = SystemTime::now() - Duration::from_secs(100);
         touch(&list, time);
-        let origin = noted(&list);
+        let entry = looked_up(&list);
         fs::write(&other, "bob@x.test\n").unwrap();
         touch(&other, time);
-        assert_eq!(known(&origin, &other), None);
-        // In its place, as `mv` puts it, and written into it.
+        assert_eq!(matched(&entry, &other), None);
+        // First another file in its place, as `mv` does, then other content in the same file.
         fs::rename(&other, &list).unwrap();
-        assert_eq!(known(&origin, &list), None);
-        let origin = noted(&list);
+        assert_eq!(matched(&entry, &list), None);
+        let entry = looked_up(&list);
         fs::write(&list, "eve@x.test\n").unwrap();
         touch(&list, time);
-        assert_eq!(known(&origin, &list), if cfg!(unix) { None } else { Some(MatchedBy::Identity) });
+        assert_eq!(matched(&entry, &list), if cfg!(unix) { None } else { Some(MatchedBy::Identity) });
         fs::write(&list, "eve@x.test\n\n").unwrap();
-        assert_eq!(known(&origin, &list), None);
+        assert_eq!(matched(&entry, &list), None);
     }
 
     #[test]
-    fn what_was_just_written_is_read_again() {
+    fn a_list_written_just_now_is_hashed_again() {
         let dir = tempfile::tempdir().unwrap();
         let list = dir.path().join("list");
         fs::write(&list, "ann@x.test\n").unwrap();
-        let mut origin = ListFile::of(&list, Shape::Plain).unwrap();
-        origin.hash = Some(hash_of(&list).unwrap());
-        assert_eq!(known(&origin, &list), Some(MatchedBy::Content));
+        let mut entry = ListFile::of(&list, Shape::Plain).unwrap();
+        entry.hash = Some(hash_of(&list).unwrap());
+        assert_eq!(matched(&entry, &list), Some(MatchedBy::Content));
     }
 
     #[test]
-    fn without_a_hash_the_time_has_to_do() {
+    fn without_a_hash_the_time_decides() {
         let dir = tempfile::tempdir().unwrap();
         let list = dir.path().join("list");
         fs::write(&list, "ann@x.test\n").unwrap();
-        let text = serde_json::to_string(&noted(&list)).unwrap();
+        let text = serde_json::to_string(&looked_up(&list)).unwrap();
         let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
         value.as_object_mut().unwrap().retain(|name, _| name != "hash" && name != "place");
         let old: ListFile = serde_json::from_value(value).unwrap();
         let (by, now) = old.find(&list).unwrap().unwrap();
         assert_eq!((by, now.hash.is_some()), (MatchedBy::Time, true));
         touch(&list, UNIX_EPOCH);
-        assert_eq!(known(&old, &list), None);
+        assert_eq!(matched(&old, &list), None);
     }
 
     #[cfg(unix)]
@@ -266,8 +266,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let list = dir.path().join(OsStr::from_bytes(b"list\xff"));
         fs::write(&list, "ann@x.test\n").unwrap();
-        let text = serde_json::to_string(&noted(&list)).unwrap();
-        let origin: ListFile = serde_json::from_str(&text).unwrap();
-        assert_eq!(known(&origin, &list), Some(MatchedBy::Content));
+        let text = serde_json::to_string(&looked_up(&list)).unwrap();
+        let entry: ListFile = serde_json::from_str(&text).unwrap();
+        assert_eq!(matched(&entry, &list), Some(MatchedBy::Content));
     }
 }

@@ -1,6 +1,7 @@
-//! The right to work on a job, which one process at a time has.
+//! The lock on a job, which one process at a time holds.
 //!
-//! A file of its own is locked, since SQLite has locks of another kind on the job. It holds the number of the process.
+//! The lock is on a separate file, because SQLite uses locks of another kind on the job. The file holds the process
+//! ID.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -14,13 +15,13 @@ use super::{
     error::{FileErrorContext, JobError, Result},
 };
 
-/// Before the number of the process.
+/// The text before the process ID.
 const NAME: &str = "smtp-pool ";
-/// How often another process may take the file away before it is locked.
+/// How often to try again if another process deletes the file before it is locked.
 const TRIES: u32 = 100;
 const DOING: &str = "the job cannot be locked";
 
-/// Given back when dropped, also by the death of the process.
+/// A held lock. It is released when dropped, and when the process ends.
 #[derive(Debug)]
 pub(super) struct Lock {
     path: PathBuf,
@@ -45,7 +46,7 @@ impl Lock {
                 Err(TryLockError::WouldBlock) => return Err(JobError::Busy(holder)),
                 Err(TryLockError::Error(error)) => return Err(error).context(DOING),
             }
-            // The process that had it before may have deleted the file meanwhile.
+            // The previous holder may have deleted the file meanwhile.
             if is_at(&file, &path) {
                 sign(&file).context(DOING)?;
                 return Ok(Self { path, file });
@@ -54,7 +55,7 @@ impl Lock {
         Err(JobError::Busy(None))
     }
 
-    /// Tells the process that works on a job, if one does.
+    /// Returns the ID of the process that works on a job, if one does.
     pub(super) fn holder(job: &Path) -> Option<u32> {
         let file =
             open_plain(File::options().read(true), &companion_path(&canonical_path(job).ok()?, "-lock"))
@@ -74,8 +75,8 @@ impl Drop for Lock {
     }
 }
 
-/// Returns the process that is named in a lock, if any. None if it is another file: an empty one is a lock of an earlier
-/// version.
+/// Returns the process ID in a lock file. None if the file is not a lock. Earlier versions wrote an empty file, which
+/// gives `Some(None)`.
 fn holder(file: &File) -> io::Result<Option<Option<u32>>> {
     let mut text = String::new();
     if file.take(64).read_to_string(&mut text).is_err() {
@@ -102,7 +103,7 @@ fn is_at(file: &File, path: &Path) -> bool {
     inode(file.metadata()).is_some_and(|here| inode(fs::symlink_metadata(path)) == Some(here))
 }
 
-/// Elsewhere an open file cannot be taken away.
+/// Other systems do not let an open file be deleted.
 #[cfg(not(unix))]
 fn is_at(_: &File, path: &Path) -> bool {
     path.exists()
@@ -113,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_at_a_time_and_by_name() {
+    fn one_process_at_a_time_holds_the_lock() {
         let dir = tempfile::tempdir().unwrap();
         let job = dir.path().join("a.job");
         let lock = Lock::of(&job).unwrap();
@@ -122,7 +123,7 @@ mod tests {
         drop(lock);
         assert!(!dir.path().join("a.job-lock").exists());
         assert_eq!(Lock::holder(&job), None);
-        // What a kill leaves, of this version and of an earlier one.
+        // A kill leaves such a file: an earlier version an empty one, this version one with an ID.
         for left in ["", "smtp-pool 1\n"] {
             fs::write(dir.path().join("a.job-lock"), left).unwrap();
             drop(Lock::of(&job).unwrap());
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn another_file_is_left_alone() {
+    fn another_file_is_not_changed() {
         let dir = tempfile::tempdir().unwrap();
         let (job, path) = (dir.path().join("a.job"), dir.path().join("a.job-lock"));
         for text in ["ann@example.com\n", "smtp-pool \n", "smtp-pool x\n", "smtp-pool 1"] {
@@ -151,7 +152,7 @@ mod tests {
         symlink(&precious, &path).unwrap();
         assert!(matches!(Lock::of(&job), Err(JobError::InTheWay(_))));
         fs::remove_file(&path).unwrap();
-        // Opening it for writing would wait for a reader for ever.
+        // Opening a FIFO for writing would wait for a reader without end.
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         assert!(matches!(Lock::of(&job), Err(JobError::InTheWay(_))));
         assert_eq!(Lock::holder(&job), None);

@@ -1,12 +1,22 @@
-//! Lists in, verdicts out, and nothing lost in between: a job on the disk that outlives its runs.
+//! Verifies lists through a job: a file that stores the rows and their results, and that a later run can continue.
 //!
 //! ```text
-//! lists ─▶ rows (input) ─▶ import ─▶ store ─▶ feeder ─▶ engine ─▶ writer ─▶ store ─▶ results
+//! lists ─▶ input ─▶ import ─▶ store ─▶ feeder ─▶ engine ─▶ writer ─▶ store ─▶ results
 //! ```
 //!
-//! A [`Job`] is made once from its lists: each different address once, those of a domain together, every row in its
-//! place. A [`JobRun`] works on it, is drained or killed, and another goes on where it was: results and the completion
-//! of their addresses are kept in one transaction. Whatever is known can be read at any time, in the order of the rows.
+//! * `job`, `run`: [`Job`] reads a job; [`JobRun`] verifies its addresses.
+//! * `input/`: reads rows from text, CSV and JSON Lines. `format` tells format and compression from a file name.
+//! * `import`: groups rows into segments and their distinct addresses into chunks. `draft` is the unfinished job.
+//! * `list_file`, `digest`: recognize a list that a job was made from.
+//! * `feeder`, `in_flight`, `writer`: send addresses to the engine, limit those under way, and store the results.
+//! * `progress`, `history`: counts of the current run, and statistics of all runs.
+//! * `results`, `diff`: read all rows with their results, and compare two jobs.
+//! * `store` ◀ `sqlite`, `schema`, `encoding`, `checksum`: the storage interface and its implementation.
+//! * `open`, `companions`, `lock`, `upgrade`: opening, files beside the job, the lock, and version 1.
+//!
+//! A [`Job`] is made once from its lists. It holds every row in order and each distinct address once, grouped by
+//! domain. A [`JobRun`] works on it. If a run ends early, the next one continues where it stopped, because one
+//! transaction stores results and marks their addresses as done. Results can be read at any time, in row order.
 
 mod checksum;
 mod companions;

@@ -1,6 +1,6 @@
-//! How a job is opened: for writing, for reading beside a run, or where nothing can be written.
+//! Opens a job: for writing, for reading beside a run, or where nothing can be written.
 //!
-//! A job may come from anywhere. SQLite runs nothing that the file asks for: no trigger, no view, no function.
+//! A job file may be of unknown origin. SQLite executes nothing from it: no triggers, views or functions.
 
 use std::{
     fs, io,
@@ -17,27 +17,27 @@ use super::{
     schema::{self, StoreFormat},
 };
 
-/// What a job is opened for.
+/// The access that the caller needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// To read, while another process may write.
+    /// Read, while another process may write.
     Read,
-    /// To write as well.
+    /// Read and write.
     Write,
 }
 
-/// How long a reader waits for a lock that a writer holds.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How often a log may come or go between a look and the opening.
+/// How long SQLite waits for a lock of another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often to open again if a log appears or vanishes meanwhile.
 const TRIES: u32 = 3;
-/// The longest value that is read, in octets: more than the store ever writes.
+/// The longest value that is read, in octets. The store never writes a longer one.
 const MAX_LENGTH: i32 = 1 << 29;
 const DOING: &str = "the job cannot be opened";
 
-/// Opens a job, and tells its format.
+/// Opens a job. Returns the connection and the format.
 ///
 /// # Errors
-/// Why it cannot be opened.
+/// Fails if the job cannot be opened.
 pub(super) fn open(path: &Path, access: Access) -> Result<(Connection, StoreFormat)> {
     let path = canonical_path(path).context(DOING)?;
     let meta = fs::metadata(&path).context(DOING)?;
@@ -45,13 +45,13 @@ pub(super) fn open(path: &Path, access: Access) -> Result<(Connection, StoreForm
         return Err(JobError::Foreign("it is a folder"));
     }
     if !meta.is_file() {
-        return Err(JobError::Foreign("it is no regular file"));
+        return Err(JobError::Foreign("it is not a regular file"));
     }
     check_companions(&path)?;
     let mut tries = 1;
     loop {
         match open_once(&path, access) {
-            // A run ended between the look at its log and the opening.
+            // A run ended between the check for its log and the opening.
             Err(JobError::Store(error)) if tries < TRIES && is_code(&error, ErrorCode::CannotOpen) => {
                 tries += 1
             }
@@ -80,21 +80,21 @@ fn open_once(path: &Path, access: Access) -> Result<(Connection, StoreFormat)> {
         |suffix| companion_path(path, suffix).exists() && may_read(&companion_path(path, suffix));
     let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = match rights.write {
-        // Readers write too, if they may: the last one to close takes the log into the job.
+        // Readers open for writing too, if permitted. The last one to close moves the log into the job.
         true => Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_WRITE)?,
-        // With the log and its index as they are. A reader who may not write must not make them: they would be in the
-        // way of the job's owner.
+        // Use the existing log and index. A reader without write permission must not create them, since the job's
+        // owner could not use them.
         false if is_readable("-wal") && is_readable("-shm") => {
             Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_ONLY)?
         }
         false if has_log(path) => return Err(JobError::Log(companion_path(path, "-wal"))),
-        // There is no writer, so that nothing has to be locked.
+        // There is no writer, so no lock is needed.
         false => {
             let flags = flags | OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
             Connection::open_with_flags(immutable(path), flags)?
         }
     };
-    connection.busy_timeout(PATIENCE)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     harden(&connection)?;
     let format = schema::format(&connection).map_err(|error| match error {
         JobError::Store(error) if !rights.write && is_code(&error, ErrorCode::ReadOnly) => {
@@ -105,7 +105,7 @@ fn open_once(path: &Path, access: Access) -> Result<(Connection, StoreFormat)> {
     Ok((connection, format))
 }
 
-/// Has SQLite run nothing that a file asks for.
+/// Stops SQLite from executing anything that a file contains.
 pub(super) fn harden(connection: &Connection) -> Result<()> {
     for (setting, value) in [
         (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
@@ -120,7 +120,7 @@ pub(super) fn harden(connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Returns the address of a file that does not change while it is read.
+/// Returns the SQLite URI of a file that does not change while it is read.
 fn immutable(path: &Path) -> PathBuf {
     let mut address = String::from("file:");
     for octet in path.as_os_str().as_encoded_bytes() {

@@ -1,4 +1,4 @@
-//! How a job stands: counted while it runs, for a screen, a server of metrics, and whoever reads the job later.
+//! The progress of a job, counted during a run, for the display, the metrics server and later readers of the job.
 
 use std::{
     collections::BTreeMap,
@@ -15,10 +15,10 @@ use crate::{
     verify::{LaneStatus, Lanes, Record, SubStatus},
 };
 
-/// How a job stands.
+/// The progress of a job, in rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobProgress {
-    /// Rows that have a verdict for good, by verdict.
+    /// Rows with a final verdict, by verdict.
     pub verdicts: BTreeMap<SubStatus, u64>,
     /// Rows whose address is to be asked again later.
     pub postponed: u64,
@@ -27,13 +27,13 @@ pub struct JobProgress {
 }
 
 impl JobProgress {
-    /// Rows that have a verdict for good.
+    /// Returns the number of rows with a final verdict.
     #[must_use]
     pub fn done(&self) -> u64 {
         self.verdicts.values().sum()
     }
 
-    /// Counts a row with what is known of it: a verdict, and whether it is for good.
+    /// Counts a row. `known` holds its verdict, and true if the verdict is final.
     pub(super) fn count(&mut self, known: Option<(SubStatus, bool)>) {
         self.rows += 1;
         match known {
@@ -44,15 +44,15 @@ impl JobProgress {
     }
 }
 
-/// Told when a lane begins or ceases to be blocked.
+/// Called when a lane becomes blocked or unblocked.
 pub type LaneCallback = Box<dyn FnMut(&LaneStatus) + Send>;
 
-/// Where a run writes down how it stands.
+/// The current run's progress, together with the statistics to store.
 pub(super) struct ProgressBoard {
     progress: Mutex<JobProgress>,
     earlier: History,
     started: Instant,
-    /// What the metrics held then.
+    /// The metrics at the start of the run.
     began: Snapshot,
     metrics: Arc<Metrics>,
     lanes: Lanes,
@@ -79,7 +79,7 @@ impl ProgressBoard {
         self.lock().clone()
     }
 
-    /// An answer for so many rows; `again` if there was an interim one before.
+    /// Records an answer for `rows` rows. `again` is true if they had an interim answer before.
     pub(super) fn record_answer(&self, record: &Record, rows: u64, is_final: bool, again: bool) {
         let mut progress = self.lock();
         if again {
@@ -91,7 +91,7 @@ impl ProgressBoard {
         }
     }
 
-    /// The verdict of so many rows is void, and they are to be asked again.
+    /// Records that the verdict of `rows` rows is void and that they are to be asked again.
     pub(super) fn record_void(&self, record: &Record, rows: u64) {
         let mut progress = self.lock();
         if let Some(count) = progress.verdicts.get_mut(&record.sub_status) {
@@ -104,10 +104,10 @@ impl ProgressBoard {
         self.on_lane.lock().unwrap_or_else(PoisonError::into_inner)(status);
     }
 
-    /// What the job keeps of how it went, this run and those before.
+    /// Returns the values to store: the statistics of this run and all earlier ones.
     pub(super) fn values(&self) -> Result<Vec<(&'static str, String)>> {
         let run = RunMetrics { began: &self.began, now: &self.metrics.snapshot() };
-        let history = self.earlier.with(&run, self.lanes.snapshot(), self.started.elapsed());
+        let history = self.earlier.with_run(&run, self.lanes.snapshot(), self.started.elapsed());
         Ok(vec![(History::NAME, history.text()?)])
     }
 }

@@ -1,4 +1,4 @@
-//! What must hold of any list, for the tests and for the fuzz target.
+//! Properties that hold for any list, for the tests and the fuzz target.
 
 use std::{collections::HashSet, io::Cursor};
 
@@ -10,8 +10,8 @@ use super::{
     store::Store,
 };
 
-/// Whatever a list holds: each of its rows has its place in the job, as it was written and in its order, and each
-/// address is asked about once; or a clear error says why not.
+/// Checks the import of any octets: every row is stored in order as it was written, and each address is asked once.
+/// Otherwise the error has a message.
 pub fn job_input(octets: &[u8]) {
     let (first, list) = octets.split_first().unwrap_or((&0, &[]));
     let format = match first % 4 {
@@ -25,21 +25,21 @@ pub fn job_input(octets: &[u8]) {
         Ok(rows) => rows,
         Err(error) => return assert!(!error.to_string().is_empty()),
     };
-    // What cannot be read to its end is a list up to there.
+    // A list that cannot be read to its end ends there.
     let rows: Vec<_> = rows.map_while(Result::ok).collect();
     for row in &rows {
         assert_eq!(row.mailbox.is_none(), row.fault.is_some(), "{row:?}");
     }
     assert!(rows.windows(2).all(|pair| pair[0].line < pair[1].line));
 
-    let mut store = Sqlite::in_memory().expect("memory is there");
-    let imported = import::import(rows.iter().cloned(), &mut store).expect("memory takes everything");
+    let mut store = Sqlite::in_memory().expect("memory is available");
+    let imported = import::import(rows.iter().cloned(), &mut store).expect("memory stores everything");
     assert_eq!(imported.rows, rows.len() as u64);
     let spans = store.spans().expect("it was stored");
     let found: Vec<_> = spans
         .iter()
         .flat_map(|span| results::pieces(&store, *span))
-        .flat_map(|piece| piece.expect("what was stored is read"))
+        .flat_map(|piece| piece.expect("stored rows are readable"))
         .map(|row| (row.record.address, row.written))
         .collect();
     assert!(
@@ -52,8 +52,8 @@ pub fn job_input(octets: &[u8]) {
 
     let mut asked = HashSet::new();
     for chunk in store.chunks(0).expect("it was stored") {
-        let packed = store.addresses(chunk.id).expect("it was stored").expect("it is not finished");
-        for (row, address) in import::addresses(&packed).expect("what was packed is unpacked") {
+        let encoded = store.addresses(chunk.id).expect("it was stored").expect("it is not finished");
+        for (row, address) in import::addresses(&encoded).expect("encoded addresses are decoded") {
             let row = &rows[(spans[chunk.segment as usize].first + row) as usize];
             assert_eq!(address, row.address);
             let key =

@@ -1,4 +1,4 @@
-//! What is known so far, in the order of the rows, while a run may be going on.
+//! Reads the results so far, in row order, even during a run.
 
 use std::ops::Range;
 
@@ -11,36 +11,36 @@ use super::{
 };
 use crate::verify::{CatchAll, Record, SubStatus};
 
-/// What is known of a row.
+/// The kind of result that a row has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowState {
-    /// Nothing yet.
+    /// No result yet.
     Nothing,
-    /// What the verdict would be if nobody asked again.
+    /// An interim result: the verdict if the address were not asked again.
     Interim,
-    /// The verdict, for good.
+    /// The final verdict.
     Verdict,
 }
 
-/// One row of a job, with what is known of it.
+/// One row of a job with its result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobRow {
-    /// Its number over all sources, from 0.
+    /// The row number over all sources, from 0.
     pub row: u32,
-    /// Which of the sources it is of.
+    /// The number of its source, from 0.
     pub source: u32,
-    /// The whole row, as it was written: see [`Shape`](super::input::Shape).
+    /// The whole row as it was written; see [`Shape`](super::input::Shape).
     pub written: Vec<u8>,
-    /// What the record is worth.
+    /// Whether the record is final, interim, or a placeholder.
     pub state: RowState,
-    /// The record, with the address as it was written; where nothing is known, one that says so.
+    /// The result. `address` is as written in the list. Without a result, the other fields hold placeholders.
     pub record: Record,
 }
 
-/// Octets of results that are in memory at once, before compression; where a segment has more, it is read in pieces.
+/// Octets of uncompressed results in memory at once. A segment with more is read in pieces.
 const PIECE: usize = 32 << 20;
 
-/// All rows of a segment in their order, in pieces. An error, that the store fails or is damaged, ends them.
+/// Returns all rows of a segment in order, in pieces. The first error ends them.
 pub(super) fn pieces(store: &dyn Store, span: Span) -> impl Iterator<Item = Result<Vec<JobRow>>> + '_ {
     pieces_of(store, span, PIECE)
 }
@@ -63,7 +63,7 @@ fn open(
         all += size(batch)?;
         Ok(())
     })?;
-    // Results lie in the order of the answers, so that a piece is found by going through all of them.
+    // Results are stored in the order of the answers, so each piece scans all of them.
     let pieces = u32::try_from(all / octets).unwrap_or(u32::MAX).saturating_add(1);
     let len = span.rows.div_ceil(pieces).max(1);
     let rows = decompress(&store.rows(span.segment)?)?;
@@ -72,9 +72,9 @@ fn open(
         (from < span.rows).then(|| {
             let piece = from..span.rows.min(from.saturating_add(len));
             from = piece.end;
-            let mut packed = OctetReader(rows.get(at..).unwrap_or_default());
-            let found = read(store, span, piece, &mut packed);
-            at = rows.len() - packed.0.len();
+            let mut encoded = OctetReader(rows.get(at..).unwrap_or_default());
+            let found = read(store, span, piece, &mut encoded);
+            at = rows.len() - encoded.0.len();
             if found.is_err() {
                 from = span.rows;
             }
@@ -83,12 +83,12 @@ fn open(
     }))
 }
 
-/// Rows with what is known of them, given the packed rows from there on.
+/// Returns the rows of a piece with their results. `encoded` begins at the first encoded row of the piece.
 fn read(
     store: &dyn Store,
     span: Span,
     piece: Range<u32>,
-    packed: &mut OctetReader<'_>,
+    encoded: &mut OctetReader<'_>,
 ) -> Result<Vec<JobRow>> {
     let is_last = piece.end == span.rows;
     let mut known = vec![None; piece.len()];
@@ -99,24 +99,24 @@ fn read(
     })?;
     let mut found = Vec::with_capacity(known.len());
     for (row, entry) in piece.zip(known) {
-        let address = packed.text()?.to_owned();
-        let written = packed.octets()?.to_vec();
+        let address = encoded.text()?.to_owned();
+        let written = encoded.octets()?.to_vec();
         let (state, mut record) = match entry {
             Some(Entry::Final(record)) => (RowState::Verdict, record),
             Some(Entry::Interim(record)) => (RowState::Interim, record),
-            Some(Entry::Void) | None => (RowState::Nothing, nothing()),
+            Some(Entry::Void) | None => (RowState::Nothing, placeholder()),
         };
         record.address = address;
         found.push(JobRow { row: span.first + row, source: span.source, written, state, record });
     }
-    // Behind the last row there is nothing.
-    match is_last && !packed.is_empty() {
+    // No data may follow the last row.
+    match is_last && !encoded.is_empty() {
         false => Ok(found),
         true => Err(JobError::Damaged.within(format_args!("segment {}", span.segment))),
     }
 }
 
-fn nothing() -> Record {
+fn placeholder() -> Record {
     let sub_status = SubStatus::Other;
     Record {
         address: String::new(),
@@ -138,18 +138,19 @@ fn nothing() -> Record {
     }
 }
 
-/// The most results that a batch has: each row several times.
+/// The most results in a batch. It allows for several of each row.
 const MAX_ENTRIES: usize = 8 * MAX_ROWS as usize;
 
-/// Tells all that was said of the rows of a segment, counted from its first: of each row the last counts.
-pub(super) fn scan(store: &dyn Store, span: Span, mut tell: impl FnMut(u32, Entry)) -> Result<()> {
+/// Calls `report` for each stored result of a segment, with rows counted from its first. The last result of a row is
+/// valid.
+pub(super) fn scan(store: &dyn Store, span: Span, mut report: impl FnMut(u32, Entry)) -> Result<()> {
     store.results(span.segment, &mut |batch| {
         for (number, entry) in EntryDecoder::new(&decompress(batch)?).enumerate() {
             let (row, entry) = entry?;
             if row >= span.rows || number >= MAX_ENTRIES {
                 return Err(JobError::Damaged.within(format_args!("results of segment {}", span.segment)));
             }
-            tell(row, entry);
+            report(row, entry);
         }
         Ok(())
     })
@@ -179,10 +180,10 @@ mod tests {
         let repeats = Vec::new();
         store.add(&Segment { span, rows: compress(&rows).unwrap(), repeats }, &[]).unwrap();
         let mut encoder = EntryEncoder::default();
-        // Backwards, and every third of them twice.
+        // In reverse order, and every third row twice.
         for row in (0..ROWS).rev().chain((0..ROWS).step_by(3)) {
             let reply: Arc<str> = format!("{row} {}", "x".repeat(row as usize)).into();
-            encoder.put(row, &Record { reply: Some(reply), ..nothing() }, row % 3 == 0);
+            encoder.put(row, &Record { reply: Some(reply), ..placeholder() }, row % 3 == 0);
         }
         let batches = vec![encoder.into_batch(0).unwrap()];
         store.commit(&Changes { batches, ..Changes::default() }).unwrap();

@@ -1,4 +1,4 @@
-//! The run of a job: one thread feeds the engine, one keeps what comes out of it.
+//! The run of a job: one thread sends addresses to the engine, another stores the results.
 
 use std::{
     path::Path,
@@ -30,16 +30,17 @@ use crate::{
     verify::{Lanes, Verifier},
 };
 
-/// Addresses that are to be asked again are so after this time, or after the longest pause of the schedule.
+/// The latest due time of a postponed address, counted from the start of the run. The longest pause of the schedule
+/// may exceed it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
-/// A job that is being worked on. Dropped, it goes on for a moment, until what it had is kept.
+/// A job that is being worked on. Dropping it gives the run up; the answers received so far are still stored.
 pub struct JobRun {
     in_flight: Arc<InFlight>,
     board: Arc<ProgressBoard>,
     lanes: Lanes,
     given_up: Arc<AtomicBool>,
-    over: JoinHandle<Result<()>>,
+    task: JoinHandle<Result<()>>,
     _lock: Lock,
 }
 
@@ -50,11 +51,11 @@ impl std::fmt::Debug for JobRun {
 }
 
 impl JobRun {
-    /// Starts to work on the job at `path`; `metrics` should be those of `verifier`, and are kept with the job. It must
-    /// be called within a tokio runtime of several threads.
+    /// Starts to work on the job at `path`. `metrics` should be those of `verifier`; their statistics are stored in
+    /// the job. Call it within a tokio runtime of several threads.
     ///
     /// # Errors
-    /// Another process works on the job, or it cannot be read.
+    /// Fails if another process works on the job, or if the job cannot be read.
     pub fn start(
         path: &Path,
         verifier: &Verifier,
@@ -65,7 +66,7 @@ impl JobRun {
         upgrade(path, &lock)?;
         let progress = Job::open(path)?.progress()?;
         let (mut writer, reader) = (Sqlite::open(path, Access::Write)?, Sqlite::open(path, Access::Read)?);
-        // Neither a clock that was set back nor a hostile file must make the run wait for years.
+        // Bound the due times, since the clock may have been set back or the file may be hostile.
         let longest = verifier.longest_pause().max(LONGEST_PAUSE);
         let latest = feeder::now().saturating_add(i64::try_from(longest.as_millis()).unwrap_or(i64::MAX));
         writer.bring_forward(latest)?;
@@ -85,56 +86,56 @@ impl JobRun {
         let result_writer = tokio::task::spawn_blocking({
             let (in_flight, given_up) = (Arc::clone(&in_flight), Arc::clone(&given_up));
             move || {
-                let kept = result_writer.run(events, &runtime, || given_up.load(Relaxed));
-                // Whatever ended it, there is nobody left to feed.
+                let stored = result_writer.run(events, &runtime, || given_up.load(Relaxed));
+                // The writer has ended, so stop the feeder.
                 in_flight.stop();
-                kept
+                stored
             }
         });
-        let over = tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let panicked = |_| JobError::Damaged;
-            let (kept, fed) = tokio::join!(result_writer, feeder);
-            kept.map_err(panicked).flatten().and(fed.map_err(panicked).flatten())
+            let (stored, sent) = tokio::join!(result_writer, feeder);
+            stored.map_err(panicked).flatten().and(sent.map_err(panicked).flatten())
         });
-        Ok(Self { in_flight, board, lanes, given_up, over, _lock: lock })
+        Ok(Self { in_flight, board, lanes, given_up, task, _lock: lock })
     }
 
-    /// How the job stands.
+    /// Returns the progress of the job.
     #[must_use]
     pub fn progress(&self) -> JobProgress {
         self.board.progress()
     }
 
-    /// How the lanes are doing.
+    /// Returns the lanes of the run.
     #[must_use]
     pub fn lanes(&self) -> &Lanes {
         &self.lanes
     }
 
-    /// Feeds nothing more; what is under way is answered and kept.
+    /// Stops sending addresses. Those under way are still answered and stored.
     pub fn drain(&self) {
         self.in_flight.stop();
     }
 
-    /// Does not wait for answers any more either; what has come is kept.
+    /// Stops sending addresses and waiting for answers. Answers received so far are stored.
     pub fn give_up(&self) {
         self.in_flight.stop();
         self.given_up.store(true, Relaxed);
     }
 
-    /// Waits until it is over, once: everything has a verdict, or what was under way when it was stopped.
+    /// Waits for the end of the run: all addresses have a verdict, or the run was stopped. Call it only once.
     ///
     /// # Errors
-    /// The store failed.
+    /// Fails if the store failed.
     ///
     /// # Cancellation safety
-    /// The run goes on if the future is dropped.
+    /// Dropping the future does not stop the run.
     pub async fn ended(&mut self) -> Result<()> {
-        (&mut self.over).await.map_err(|_| JobError::Damaged).flatten()
+        (&mut self.task).await.map_err(|_| JobError::Damaged).flatten()
     }
 }
 
-/// So that nothing is fed to nobody.
+/// Stops the feeder and the writer.
 impl Drop for JobRun {
     fn drop(&mut self) {
         self.give_up();

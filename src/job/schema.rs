@@ -1,28 +1,28 @@
-//! The tables of a job, and which of its formats a file has.
+//! The tables of a job, and the detection of its format.
 //!
-//! A job is read from these tables and no others. A file with a view, a trigger, another index or a table that is only
-//! similar is refused before anything is read from it, since SQLite would run what its author wrote there.
+//! A job is read from these tables only. A file with any other table, view, trigger or index is refused before its
+//! data is read, because SQLite would execute what it contains.
 
 use rusqlite::Connection;
 
 use super::error::{JobError, Result};
 
-/// "SPjb", by which a job is known from other files of SQLite.
+/// "SPjb", the application ID of a job.
 pub(super) const APPLICATION_ID: i32 = 0x5350_6a62;
-/// "SPjd": a job that is being made.
+/// "SPjd", the application ID of a job that is not complete yet.
 pub(super) const DRAFT_ID: i32 = 0x5350_6a64;
 
-/// How a job is written.
+/// The format of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StoreFormat {
-    /// Version 1, without checksums. It is read, and never written.
+    /// Version 1, without checksums. It is read and never written.
     Plain,
-    /// Version 2: each row has its checksum, and each packed value too.
+    /// Version 2: each row and each encoded value has a checksum.
     Checksummed,
 }
 
 impl StoreFormat {
-    /// The version that is written.
+    /// The version that this crate writes.
     pub(super) const VERSION: i32 = 2;
 
     fn tables(self) -> &'static str {
@@ -33,8 +33,8 @@ impl StoreFormat {
     }
 }
 
-/// The tables of version 2. A sum stands before a packed value and does not cover it: the value has a sum of its own. So the
-/// small columns are read without the value.
+/// The tables of version 2. The column `sum` covers the columns before it. The encoded values after it carry their
+/// own checksums, so that the small columns can be read without them.
 pub(super) const CHECKSUMMED: &str = "
 CREATE TABLE value (name TEXT PRIMARY KEY, value TEXT NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE segment (
@@ -81,25 +81,25 @@ CREATE INDEX postponed_due ON postponed (due, row);
 CREATE TABLE catch_all (domain TEXT PRIMARY KEY, answer INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
-/// Tells the format of a file, and refuses what is no job.
+/// Returns the format of a job, after checking that its tables are those of a job.
 ///
 /// # Errors
-/// Why it is none, or that it is of a newer version.
+/// Fails if the file is not a job, or if it is of a newer version.
 pub(super) fn format(connection: &Connection) -> Result<StoreFormat> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     match pragma("application_id")? {
         APPLICATION_ID => {}
-        DRAFT_ID => return Err(JobError::Foreign("its making was interrupted")),
+        DRAFT_ID => return Err(JobError::Foreign("its creation was interrupted")),
         0 if pragma("page_count")? == 0 => return Err(JobError::Foreign("it is empty")),
-        _ => return Err(JobError::Foreign("it is a database of another program")),
+        _ => return Err(JobError::Foreign("it is an SQLite database of another program")),
     }
     let format = match pragma("user_version")? {
         1 => StoreFormat::Plain,
         StoreFormat::VERSION => StoreFormat::Checksummed,
         newer if newer > StoreFormat::VERSION => return Err(JobError::Newer(newer)),
-        _ => return Err(JobError::Damaged.within("the version of its format")),
+        _ => return Err(JobError::Damaged.within("the format version")),
     };
-    // As SQLite keeps them: word by word, and without the semicolon.
+    // SQLite stores the statements word for word, without the semicolon.
     let mut wanted: Vec<&str> =
         format.tables().split(';').map(str::trim).filter(|it| !it.is_empty()).collect();
     let mut statement = connection.prepare("SELECT ifnull(sql, '') FROM sqlite_schema LIMIT 100")?;
@@ -113,10 +113,10 @@ pub(super) fn format(connection: &Connection) -> Result<StoreFormat> {
     }
 }
 
-/// Looks at each page of the file: whether the trees are whole, and the indexes those of their tables.
+/// Checks each page of the file: that the trees are intact and the indexes match their tables.
 ///
 /// # Errors
-/// [`DamagedAt`](JobError::DamagedAt), with the page and what is wrong there.
+/// Fails with [`DamagedAt`](JobError::DamagedAt), which names the page and the fault.
 pub(super) fn check_pages(connection: &Connection) -> Result<()> {
     let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if found == "ok" {

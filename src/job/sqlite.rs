@@ -1,11 +1,11 @@
-//! The store in one file, by SQLite.
+//! The store of a job in one SQLite file.
 //!
-//! A job is made without a journal, as a [draft](super::draft). Afterwards there is a write-ahead log, so that readers never
-//! wait. With `synchronous = NORMAL` a commit outlives the death of the process at any moment; a loss of power takes the last
-//! moments at most.
+//! A job is made without a journal, as a [draft](super::draft). Later it has a write-ahead log, so that readers never
+//! wait. With `synchronous = NORMAL`, a commit survives the end of the process at any moment. A power failure loses
+//! at most the last commits.
 //!
-//! What is read from the file is checked: each row by its sum, and each number against what it may be. The author of a file
-//! can make the sums fit, so that they do not replace the checks of numbers.
+//! Everything read is checked: each row against its checksum, and each number against its range. A hostile file can
+//! have correct checksums, so the range checks are needed too.
 
 use std::path::Path;
 
@@ -25,11 +25,11 @@ use super::{
 };
 use crate::verify::CatchAll;
 
-/// The last number that a chunk may have: the next one stands for no chunk, and the one behind it is needed to count.
+/// The highest chunk number. The next number means no chunk, and the one after it is needed for counting.
 const MAX_CHUNK: u32 = u32::MAX - 2;
-/// More attempts than any schedule has.
+/// The most attempts that are read. No schedule has as many.
 const MAX_ATTEMPTS: u32 = 1_000_000;
-/// The longest name of a domain, in octets, as it may be written in a list.
+/// The longest domain in octets, as written in a list.
 const MAX_DOMAIN: usize = 1_024;
 
 /// A job in a file.
@@ -48,7 +48,7 @@ impl Sqlite {
     /// Opens a job.
     ///
     /// # Errors
-    /// Why it cannot be opened.
+    /// Fails if the job cannot be opened.
     pub(super) fn open(path: &Path, access: Access) -> Result<Self> {
         let (connection, format) = open::open(path, access)?;
         if access == Access::Write {
@@ -58,10 +58,10 @@ impl Sqlite {
         Ok(Self::new(connection, format))
     }
 
-    /// Looks at each page, once for all that is read later, and at each value: under another name, one would not be missed.
+    /// Checks each page and each named value. A damaged name would make a value appear to be missing.
     ///
     /// # Errors
-    /// What is damaged.
+    /// Fails if anything is damaged.
     pub(super) fn check_pages(&self) -> Result<()> {
         schema::check_pages(&self.connection)?;
         let sql = format!("SELECT name, value, {} FROM value", self.sum());
@@ -72,7 +72,7 @@ impl Sqlite {
         self.format
     }
 
-    /// The repeats of each segment that has some, as they are packed.
+    /// Returns the encoded repeats of each segment that has any.
     pub(super) fn repeats_by_segment(&self) -> Result<HashMap<u32, Vec<u8>>> {
         let mut statement = self.connection.prepare_cached("SELECT id, repeats FROM segment ORDER BY id")?;
         let mut rows = statement.query([])?;
@@ -87,7 +87,7 @@ impl Sqlite {
         Ok(found)
     }
 
-    /// Does one thing more, and closes it.
+    /// Runs `last` and closes the connection.
     pub(super) fn into_connection(
         self,
         last: impl FnOnce(&Connection) -> rusqlite::Result<()>,
@@ -103,7 +103,7 @@ impl Sqlite {
         Ok(Self::new(connection, StoreFormat::Checksummed))
     }
 
-    /// The column of the sum, where there is one.
+    /// Returns the checksum column, or NULL in version 1.
     fn sum(&self) -> &'static str {
         match self.format {
             StoreFormat::Plain => "NULL",
@@ -111,7 +111,7 @@ impl Sqlite {
         }
     }
 
-    /// Reads rows whose last column is the sum over those before.
+    /// Reads rows whose last column is the checksum of the columns before it.
     fn read<T>(
         &self,
         table: &str,
@@ -130,7 +130,7 @@ impl Sqlite {
         Ok(found)
     }
 
-    /// Checks a row whose sum stands behind so many columns.
+    /// Checks a row against its checksum, which follows the first `columns` columns.
     fn check(&self, table: &str, row: &Row<'_>, columns: usize) -> Result<()> {
         if self.format == StoreFormat::Plain {
             return Ok(());
@@ -179,7 +179,7 @@ impl Store for Sqlite {
         self.read("segment", &sql, [], |row| {
             let span =
                 Span { segment: row.get(0)?, source: row.get(1)?, first: row.get(2)?, rows: row.get(3)? };
-            // One behind the other, without a gap.
+            // Segments must follow each other without a gap.
             if (span.segment, span.first) != (next, first) || !(1..=MAX_ROWS).contains(&span.rows) {
                 return Err(JobError::Damaged.within(format_args!("segment {}", span.segment)));
             }
@@ -191,8 +191,8 @@ impl Store for Sqlite {
 
     fn rows(&self, segment: u32) -> Result<Vec<u8>> {
         let mut statement = self.connection.prepare_cached("SELECT data FROM segment WHERE id = ?")?;
-        let sealed = statement.query_row([segment], |row| row.get(0))?;
-        self.checked("segment.data", segment.into(), sealed)
+        let checksummed = statement.query_row([segment], |row| row.get(0))?;
+        self.checked("segment.data", segment.into(), checksummed)
     }
 
     fn repeats(&self) -> Result<Vec<Vec<u8>>> {
@@ -221,12 +221,12 @@ impl Store for Sqlite {
 
     fn addresses(&self, chunk: u32) -> Result<Option<Vec<u8>>> {
         let mut statement = self.connection.prepare_cached("SELECT addresses FROM chunk WHERE id = ?")?;
-        let sealed = statement.query_row([chunk], |row| row.get(0)).optional()?;
-        sealed.map(|sealed| self.checked("chunk.addresses", chunk.into(), sealed)).transpose()
+        let checksummed = statement.query_row([chunk], |row| row.get(0)).optional()?;
+        checksummed.map(|checksummed| self.checked("chunk.addresses", chunk.into(), checksummed)).transpose()
     }
 
     fn next_chunk(&self) -> Result<u32> {
-        // Those that are finished are gone, and their numbers may still be in somebody's memory.
+        // Finished chunks are deleted, but a run may still hold their numbers. So the counter is stored.
         let used = self.value("chunks")?.map_or(Ok(0), |used| used.parse().map_err(|_| JobError::Damaged))?;
         let last: Option<u32> =
             self.connection.query_row("SELECT max(id) FROM chunk", [], |row| row.get(0))?;
@@ -260,7 +260,7 @@ impl Store for Sqlite {
         self.read("catch_all", &sql, [], |row| Ok((row.get(0)?, catch_all(row.get(1)?))))
     }
 
-    fn results(&self, segment: u32, tell: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    fn results(&self, segment: u32, report: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let sql = format!(
             "SELECT id, segment, count, {}, results FROM result WHERE segment = ? ORDER BY id",
             self.sum()
@@ -269,14 +269,14 @@ impl Store for Sqlite {
         let mut rows = statement.query([segment])?;
         while let Some(row) = rows.next()? {
             self.check("result", row, 3)?;
-            tell(&self.checked("result.results", row.get(0)?, row.get(4)?)?)?;
+            report(&self.checked("result.results", row.get(0)?, row.get(4)?)?)?;
         }
         Ok(())
     }
 
     fn commit(&mut self, changes: &Changes) -> Result<()> {
         if self.format == StoreFormat::Plain {
-            return Err(JobError::Foreign("it is of an earlier version, and has to be renewed first"));
+            return Err(JobError::Foreign("it is of an earlier version and must be upgraded first"));
         }
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
@@ -296,7 +296,7 @@ impl Store for Sqlite {
             for (sql, chunks) in [
                 ("DELETE FROM touched WHERE chunk = ?", &changes.finished),
                 ("DELETE FROM chunk WHERE id = ?", &changes.finished),
-                ("DELETE FROM postponed WHERE row = ?", &changes.settled),
+                ("DELETE FROM postponed WHERE row = ?", &changes.resolved),
             ] {
                 let mut statement = transaction.prepare_cached(sql)?;
                 for chunk in chunks {
@@ -304,11 +304,12 @@ impl Store for Sqlite {
                 }
             }
             put_postponed(&transaction, &changes.postponed)?;
-            let mut keep = transaction.prepare_cached("INSERT OR REPLACE INTO catch_all VALUES (?, ?, ?)")?;
+            let mut insert =
+                transaction.prepare_cached("INSERT OR REPLACE INTO catch_all VALUES (?, ?, ?)")?;
             for (domain, answer) in &changes.catch_all {
                 let columns =
                     [ValueRef::Text(domain.as_bytes()), ValueRef::Integer(catch_all_code(*answer).into())];
-                put(&mut keep, "catch_all", &columns, &[])?;
+                put(&mut insert, "catch_all", &columns, &[])?;
             }
             let mut set = transaction.prepare_cached("INSERT OR REPLACE INTO value VALUES (?, ?, ?)")?;
             for (name, value) in &changes.values {
@@ -333,7 +334,7 @@ impl Store for Sqlite {
 }
 
 impl Sqlite {
-    /// Some of those that are due later than `latest`, or before 1970, as if they were due at `latest`.
+    /// Returns up to 10,000 tasks that are due after `latest` or before 1970, with `latest` as their due time.
     fn late(&self, latest: i64) -> Result<Vec<Postponed>> {
         let sql = format!(
             "SELECT row, due, attempts, address, {} FROM postponed WHERE due > ? OR due < 0 LIMIT 10000",
@@ -345,7 +346,7 @@ impl Sqlite {
     }
 }
 
-/// Executes an insertion: the columns, their sum, and the values behind it.
+/// Executes an insertion of the columns, their checksum, and the encoded values.
 fn put(statement: &mut Statement<'_>, table: &str, columns: &[ValueRef<'_>], values: &[&[u8]]) -> Result<()> {
     let sum = ValueRef::Integer(row_sum(table, columns.iter().copied()));
     let values = values.iter().map(|value| ValueRef::Blob(value));

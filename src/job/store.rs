@@ -1,149 +1,148 @@
-//! What a job keeps, whoever keeps it.
+//! The storage interface of a job.
 //!
-//! The rows of the lists lie in **segments** of some 100,000, as they were written; results lie in batches, each of one
-//! segment. So a segment's rows and results can be put together in memory, and a job of any size be read in its order
-//! in one go, without an index and without sorting.
+//! The rows of the lists are stored as written, in **segments** of at most 131,072 rows. Results are stored in
+//! batches, each of one segment. So the rows and results of one segment fit in memory. A job of any size is read in
+//! order in one pass, without an index or sorting.
 //!
-//! What is still to be asked lies in **chunks** of some 1,000 addresses, those of a large domain by themselves. A chunk
-//! is deleted when all of its addresses have an answer, in the same transaction that keeps the answers. Whoever resumes
-//! a job asks again what is in a chunk and has no answer.
+//! The addresses still to be asked are stored in **chunks** of about 1,000. Large domains have chunks of their own. A
+//! chunk is deleted once all its addresses have answers, in the transaction that stores the answers. A resumed run
+//! asks the addresses of the remaining chunks that have no answer.
 
 use super::error::Result;
 use crate::verify::CatchAll;
 
-/// The most rows that a segment has.
+/// The most rows of a segment.
 pub(super) const MAX_ROWS: u32 = 131_072;
 
-/// Consecutive rows of one source.
+/// The position of a segment: consecutive rows of one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
-    /// Its number, from 0.
+    /// The segment number, from 0.
     pub(super) segment: u32,
-    /// Which of the sources the rows are of.
+    /// The number of the source, from 0.
     pub(super) source: u32,
-    /// The number of its first row, over all sources.
+    /// The number of the first row, over all sources.
     pub(super) first: u32,
-    /// How many rows it has.
+    /// The number of rows.
     pub(super) rows: u32,
 }
 
 /// A segment with its rows.
 #[derive(Debug)]
 pub(super) struct Segment {
-    /// Which rows.
+    /// Its position.
     pub(super) span: Span,
-    /// The rows, packed.
+    /// The encoded rows.
     pub(super) rows: Vec<u8>,
-    /// The rows in it that repeat an address of an earlier row, packed.
+    /// The encoded repeats: rows whose address an earlier row has.
     pub(super) repeats: Vec<u8>,
 }
 
-/// Addresses that are to be asked about.
+/// Addresses that are to be asked.
 #[derive(Debug)]
 pub(super) struct Chunk {
-    /// Its number.
+    /// The chunk number.
     pub(super) id: u32,
-    /// The segment of all of its rows.
+    /// The segment that holds all its rows.
     pub(super) segment: u32,
-    /// The domain, if all of it is of one.
+    /// The domain, if all addresses have the same one.
     pub(super) domain: Option<String>,
-    /// How many there are.
+    /// The number of addresses.
     pub(super) count: u32,
-    /// The rows and addresses, packed.
+    /// The encoded rows and addresses.
     pub(super) addresses: Vec<u8>,
 }
 
 /// A chunk without its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ChunkHead {
-    /// Its number.
+    /// The chunk number.
     pub(super) id: u32,
-    /// The segment of all of its rows.
+    /// The segment that holds all its rows.
     pub(super) segment: u32,
-    /// The domain, if all of it is of one.
+    /// The domain, if all addresses have the same one.
     pub(super) domain: Option<String>,
-    /// How many addresses it was made with.
+    /// The number of addresses when the chunk was made.
     pub(super) count: u32,
-    /// Whether some of them may have an answer.
+    /// True if some addresses may already have an answer.
     pub(super) touched: bool,
 }
 
-/// An address that is to be asked again.
+/// An address that is to be asked again later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Postponed {
-    /// Its row.
+    /// The row number, over all sources.
     pub(super) row: u32,
-    /// When, in milliseconds since 1970.
+    /// The due time, in milliseconds since 1970.
     pub(super) due: i64,
-    /// How often it has been asked.
+    /// The number of attempts so far.
     pub(super) attempts: u32,
-    /// As it was written.
+    /// The address as written.
     pub(super) address: String,
 }
 
-/// Results of one segment, packed.
+/// Encoded results of one segment.
 #[derive(Debug)]
 pub(super) struct ResultBatch {
-    /// Which segment.
+    /// The segment number.
     pub(super) segment: u32,
-    /// How many.
+    /// The number of results.
     pub(super) count: u32,
-    /// The results.
+    /// The encoded results.
     pub(super) results: Vec<u8>,
 }
 
-/// What changes together or not at all.
+/// The changes of one transaction.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    /// Results to be kept.
+    /// New results.
     pub(super) batches: Vec<ResultBatch>,
-    /// Chunks of which some addresses have an answer now.
+    /// Chunks of which some addresses now have an answer.
     pub(super) touched: Vec<u32>,
-    /// Chunks of which all have.
+    /// Chunks of which all addresses now have an answer.
     pub(super) finished: Vec<u32>,
-    /// More to be asked.
+    /// New chunks to be asked.
     pub(super) chunks: Vec<Chunk>,
-    /// To be asked again; replaces what was known of the row.
+    /// Addresses to be asked again. They replace the entries of the same rows.
     pub(super) postponed: Vec<Postponed>,
-    /// Rows that were to be asked again, and have their answer.
-    pub(super) settled: Vec<u32>,
-    /// Whether domains accept any local part.
+    /// Rows of postponed addresses that now have a final answer.
+    pub(super) resolved: Vec<u32>,
+    /// Catch-all answers by domain.
     pub(super) catch_all: Vec<(Box<str>, CatchAll)>,
     /// Values by name.
     pub(super) values: Vec<(&'static str, String)>,
 }
 
-/// Where a job is kept. One writer at a time, and any number of readers meanwhile.
+/// The storage of a job. It allows one writer and any number of readers at the same time.
+///
+/// Every method fails if the storage fails or its data is damaged.
 pub(super) trait Store: Send {
-    /// A value by its name.
-    ///
-    /// # Errors
-    /// The store failed, as with all of these.
+    /// Returns a value by its name.
     fn value(&self, name: &str) -> Result<Option<String>>;
-    /// Adds a segment and its work, while a job is being made.
+    /// Adds a segment and its chunks, while a job is being made.
     fn add(&mut self, segment: &Segment, chunks: &[Chunk]) -> Result<()>;
-    /// All segments in their order.
+    /// Returns the positions of all segments, in order.
     fn spans(&self) -> Result<Vec<Span>>;
-    /// The rows of a segment.
+    /// Returns the encoded rows of a segment.
     fn rows(&self, segment: u32) -> Result<Vec<u8>>;
-    /// The repeats of all segments.
+    /// Returns the encoded repeats of all segments.
     fn repeats(&self) -> Result<Vec<Vec<u8>>>;
-    /// The chunks from number `from` on, in their order.
+    /// Returns the chunks from number `from` on, in order.
     fn chunks(&self, from: u32) -> Result<Vec<ChunkHead>>;
-    /// The addresses of a chunk, unless it is finished.
+    /// Returns the encoded addresses of a chunk. None if it is finished.
     fn addresses(&self, chunk: u32) -> Result<Option<Vec<u8>>>;
-    /// The number for the next chunk.
+    /// Returns the number for the next chunk.
     fn next_chunk(&self) -> Result<u32>;
-    /// What is due at a time, beginning with the longest due, behind the given due time and row.
+    /// Returns the postponed addresses due at `now`, in order of due time and row. It starts after the given pair.
     fn due(&self, now: i64, after: (i64, u32), limit: u32) -> Result<Vec<Postponed>>;
-    /// When the first of what is behind the given due time and row is due.
+    /// Returns the first due time after the given due time and row.
     fn next_due(&self, after: (i64, u32)) -> Result<Option<i64>>;
-    /// Which domains accept any local part, as far as is known.
+    /// Returns the known catch-all answers by domain.
     fn catch_all(&self) -> Result<Vec<(String, CatchAll)>>;
-    /// Tells each batch of the results of a segment, the oldest first. There may be more of them than fit the memory.
-    fn results(&self, segment: u32, tell: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;
-    /// Makes the changes, all or none.
+    /// Calls `report` with each result batch of a segment, oldest first. The batches together may exceed the memory.
+    fn results(&self, segment: u32, report: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;
+    /// Applies all changes, or none.
     fn commit(&mut self, changes: &Changes) -> Result<()>;
-    /// Has what is due later than `latest`, in milliseconds since 1970, be due then.
+    /// Makes tasks due at `latest`, in milliseconds since 1970, if their due time is later.
     fn bring_forward(&mut self, latest: i64) -> Result<()>;
 }

@@ -1,4 +1,4 @@
-//! Damaged files and hostile files: each is an error, or is read as it was written.
+//! Tests of damaged and hostile files: each gives an error or is read correctly.
 
 use std::{
     fs::{self, File},
@@ -27,7 +27,7 @@ use crate::{
     verify::{CatchAll, Record, SubStatus, Verifier, VerifierConfig},
 };
 
-/// A job that is half done, with something in each of its tables.
+/// A job that is half done, with data in each of its tables.
 struct Desk {
     _dir: TempDir,
     list: PathBuf,
@@ -38,7 +38,7 @@ const KIND: &str = "to try things";
 
 impl Desk {
     fn new() -> Self {
-        // In memory where there is such a folder: these tests open thousands of files, and each waits for the disk.
+        // Use memory if there is such a folder: these tests open thousands of files, each with a sync.
         let dir = TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap();
         let (list, job) = (dir.path().join("list.csv"), dir.path().join("out.csv.job"));
         let row = |n: u32| format!("{n},user{}@{}.test,note {n}\n", n % 60, ["a", "b", "c"][n as usize % 3]);
@@ -70,7 +70,7 @@ impl Desk {
         metrics.server("mx.a.test").record_many(Operation::Rcpt, Duration::from_millis(20), 40);
         let none = Metrics::new().snapshot();
         let run = history::RunMetrics { began: &none, now: &metrics.snapshot() };
-        let history = history::History::default().with(&run, Vec::new(), Duration::from_secs(5));
+        let history = history::History::default().with_run(&run, Vec::new(), Duration::from_secs(5));
         let changes = Changes {
             batches,
             touched: vec![0],
@@ -89,20 +89,20 @@ impl Desk {
         vec![Source::File(self.list.clone())]
     }
 
-    /// Changes the job and makes all sums fit, as an attacker does who knows the format.
+    /// Changes the job and corrects all checksums, as an attacker could.
     fn forge(&self, sql: &str) {
         let connection = Connection::open(&self.job).unwrap();
         connection.execute_batch(sql).unwrap();
-        reseal(&connection);
+        correct_sums(&connection);
     }
 
-    /// Replaces a packed value.
-    fn forge_value(&self, column: &str, row: i64, packed: &[u8]) {
+    /// Replaces an encoded value.
+    fn forge_value(&self, column: &str, row: i64, encoded: &[u8]) {
         let (table, name) = column.split_once('.').unwrap();
         let key = if table == "postponed" { "row" } else { "id" };
         let connection = Connection::open(&self.job).unwrap();
         let sql = format!("UPDATE {table} SET {name} = ? WHERE {key} = ?");
-        let changed = connection.execute(&sql, (with_checksum(column, row, packed), row)).unwrap();
+        let changed = connection.execute(&sql, (with_checksum(column, row, encoded), row)).unwrap();
         assert_eq!(changed, 1);
     }
 
@@ -153,7 +153,7 @@ fn record(row: u32) -> Record {
     }
 }
 
-/// The columns that have a sum, of each table.
+/// The columns that the checksum covers, of each table.
 const SUMMED: [(&str, &str, &str); 7] = [
     ("value", "name", "name, value"),
     ("segment", "id", "id, source, first, rows"),
@@ -164,7 +164,7 @@ const SUMMED: [(&str, &str, &str); 7] = [
     ("catch_all", "domain", "domain, answer"),
 ];
 
-fn reseal(connection: &Connection) {
+fn correct_sums(connection: &Connection) {
     connection.execute_batch("PRAGMA synchronous = OFF; BEGIN").unwrap();
     for (table, key, columns) in SUMMED {
         let mut statement = connection.prepare(&format!("SELECT {key}, {columns} FROM {table}")).unwrap();
@@ -184,7 +184,7 @@ fn reseal(connection: &Connection) {
     connection.execute_batch("COMMIT").unwrap();
 }
 
-/// All that a job says, in any way that it is asked.
+/// Returns everything that a job reports, through every interface.
 fn all(path: &Path) -> error::Result<String> {
     let job = Job::open(path)?;
     let rows = job.rows().collect::<error::Result<Vec<_>>>()?;
@@ -201,13 +201,13 @@ fn all(path: &Path) -> error::Result<String> {
 }
 
 /// Writes an octet into the middle of a file.
-fn poke(file: &mut File, at: usize, octet: u8) {
+fn write_octet(file: &mut File, at: usize, octet: u8) {
     file.seek(SeekFrom::Start(at as u64)).unwrap();
     file.write_all(&[octet]).unwrap();
 }
 
-/// A bit of each octet that is not zero and of some that are, and each bit of the header. `FLIPS` says how many bits of
-/// each octet are tried; all of them are 8.
+/// Flips one bit of each octet that is not zero and of some zeros, and each bit of the header. `FLIPS` sets the
+/// number of bits per octet, at most 8.
 #[test]
 fn a_flipped_bit_is_an_error_or_changes_nothing() {
     let bits = std::env::var("FLIPS").ok().and_then(|bits| bits.parse().ok()).unwrap_or(1_usize);
@@ -223,7 +223,7 @@ fn a_flipped_bit_is_an_error_or_changes_nothing() {
         }
         for turn in 0..if of_header { 8 } else { bits } {
             let bit = if of_header { turn } else { (at + turn) % 8 };
-            poke(&mut file, at, octet ^ (1 << bit));
+            write_octet(&mut file, at, octet ^ (1 << bit));
             match all(&desk.job) {
                 Ok(found) => assert!(found == wanted, "octet {at} bit {bit} reads as something else"),
                 Err(error) => {
@@ -233,7 +233,7 @@ fn a_flipped_bit_is_an_error_or_changes_nothing() {
             }
             tried += 1;
         }
-        poke(&mut file, at, *octet);
+        write_octet(&mut file, at, *octet);
     }
     assert_eq!(all(&desk.job).unwrap(), wanted);
     println!("{errors} of {tried} flipped bits were found; the others change nothing");
@@ -289,7 +289,7 @@ fn a_job_with_more_than_its_tables_is_refused() {
 }
 
 #[test]
-fn absurd_numbers_are_errors_and_hang_nothing() {
+fn absurd_numbers_are_errors_without_a_hang() {
     let history = |values: &str| {
         format!(
             "UPDATE value SET value = '{{\"totals\":{{\"runs\":1,\"milliseconds\":1,\"connections_opened\":1,\
@@ -341,7 +341,7 @@ fn absurd_numbers_are_errors_and_hang_nothing() {
     }
 }
 
-/// Any number or text in any column, with sums that fit.
+/// Puts any number or text in any column, with correct checksums.
 #[test]
 fn any_forged_column_is_read_or_refused_in_time() {
     let values = [
@@ -360,21 +360,21 @@ fn any_forged_column_is_read_or_refused_in_time() {
         SUMMED.iter().flat_map(|(table, _, columns)| columns.split(", ").map(move |column| (*table, column)));
     let (desk, mut tried) = (Desk::new(), 0);
     let octets = fs::read(&desk.job).unwrap();
-    // A time within the hour is waited for.
+    // The run waits for a time within the hour.
     for (table, column) in columns.filter(|(_, column)| *column != "due") {
         for value in values {
             fs::write(&desk.job, &octets).unwrap();
-            // One row of each table, where there are several.
+            // One row of each table is enough.
             let sql = format!(
                 "UPDATE OR IGNORE {table} SET {column} = {value} \
                  WHERE {column} = (SELECT max({column}) FROM {table})"
             );
             let connection = Connection::open(&desk.job).unwrap();
             if connection.execute_batch(&sql).is_err() {
-                // A number of a row is a number.
+                // The row number is an integer primary key.
                 continue;
             }
-            reseal(&connection);
+            correct_sums(&connection);
             drop(connection);
             let began = Instant::now();
             let _ = (all(&desk.job), desk.run(), all(&desk.job));
@@ -386,7 +386,7 @@ fn any_forged_column_is_read_or_refused_in_time() {
 }
 
 #[test]
-fn a_time_that_never_comes_is_brought_forward() {
+fn a_far_due_time_is_brought_forward() {
     for due in ["9223372036854775807", "-9223372036854775808", "4102444800000", "0"] {
         let desk = Desk::new();
         desk.forge(&format!("UPDATE postponed SET due = {due}"));
@@ -397,14 +397,14 @@ fn a_time_that_never_comes_is_brought_forward() {
         assert_eq!(found.len(), 8, "{due}");
         assert!(found.iter().all(|it| (0..=latest).contains(&it.due)), "{due}: {found:?}");
     }
-    // A run does so when it begins, to what its schedule allows.
+    // A run does so at its start, up to the longest pause of its schedule.
     let desk = Desk::new();
     desk.forge("UPDATE postponed SET due = 9223372036854775807");
     let _ = desk.start(|_| ());
     let store = Sqlite::open(&desk.job, Access::Read).unwrap();
     let hour = feeder::now() + 3_600_000;
     assert!(store.due(hour, (i64::MIN, 0), 100).unwrap().len() == 8);
-    // What is due soon stays as it is.
+    // A near due time does not change.
     let desk = Desk::new();
     let mut store = Sqlite::open(&desk.job, Access::Write).unwrap();
     store.bring_forward(feeder::now()).unwrap();
@@ -412,10 +412,10 @@ fn a_time_that_never_comes_is_brought_forward() {
 }
 
 #[test]
-fn packed_values_are_bounded() {
-    // Without the limit of what is written.
+fn encoded_values_are_bounded() {
+    // This bypasses the limit of the encoder.
     let zeros = |len: usize| zstd::bulk::compress(&vec![0; len], 1).unwrap();
-    // A frame that says that it holds 2⁶² octets.
+    // A frame that claims 2⁶² octets.
     let endless = [&[0x28, 0xb5, 0x2f, 0xfd, 0xe0][..], &(1_u64 << 62).to_le_bytes(), &[1, 0, 0]].concat();
     let mut numbers = Vec::new();
     for _ in 0..300_000 {
@@ -427,7 +427,7 @@ fn packed_values_are_bounded() {
     put_number(&mut beyond, 3);
     put_number(&mut beyond, 4_000_000_000);
     let beyond = compress(&beyond).unwrap();
-    for (column, packed) in [
+    for (column, encoded) in [
         ("result.results", endless.clone()),
         ("result.results", zeros(300 << 20)),
         ("result.results", zeros(40 << 20)),
@@ -445,11 +445,11 @@ fn packed_values_are_bounded() {
     ] {
         let desk = Desk::new();
         let row = if column.starts_with("result") { 1 } else { 0 };
-        desk.forge_value(column, row, &packed);
+        desk.forge_value(column, row, &encoded);
         let began = Instant::now();
         let ends = desk.run().is_err()
             || Job::open(&desk.job).and_then(|job| job.rows().collect::<error::Result<Vec<_>>>()).is_err();
-        assert!(ends, "{column} of {} octets", packed.len());
+        assert!(ends, "{column} of {} octets", encoded.len());
         assert!(began.elapsed() < Duration::from_secs(30), "{column}: {:?}", began.elapsed());
     }
 }
@@ -466,7 +466,7 @@ fn long_texts_are_cut_when_they_are_read() {
     assert!(reply.len() <= 2_051 && reply.ends_with("é…"), "{} octets", reply.len());
 }
 
-/// A job as version 1 left it, made of that of this version.
+/// Turns a job into one of version 1.
 fn make_old(desk: &Desk) {
     let old = desk.job.with_extension("old");
     let to = Connection::open(&old).unwrap();
@@ -557,7 +557,7 @@ fn an_old_job_is_renewed_by_a_run_and_by_a_retry_too() {
     let desk = Desk::new();
     make_old(&desk);
     assert_eq!(Job::retry(&desk.job, |record| record.sub_status == SubStatus::MailboxNotFound).unwrap(), 56);
-    // A list that was touched: version 1 knows nothing else of it.
+    // The modification time changes: version 1 stores nothing else about a list.
     let desk = Desk::new();
     make_old(&desk);
     File::options().append(true).open(&desk.list).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
@@ -570,36 +570,44 @@ fn an_old_job_is_renewed_by_a_run_and_by_a_retry_too() {
 fn a_failure_to_open_says_why() {
     let desk = Desk::new();
     let dir = desk.job.parent().unwrap();
-    let told = |path: &Path| {
+    let message = |path: &Path| {
         let error = Job::open(path).unwrap_err();
         match std::error::Error::source(&error) {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
         }
     };
-    assert!(told(&dir.join("nothing.job")).contains("No such file"), "{}", told(&dir.join("nothing.job")));
-    assert!(told(dir).contains("it is a folder"));
-    assert!(told(&desk.list).contains("it is no file of SQLite"));
+    assert!(
+        message(&dir.join("nothing.job")).contains("No such file"),
+        "{}",
+        message(&dir.join("nothing.job"))
+    );
+    assert!(message(dir).contains("it is a folder"));
+    assert!(message(&desk.list).contains("it is not an SQLite file"));
     let other = dir.join("other.job");
     fs::write(&other, "").unwrap();
-    assert!(told(&other).contains("it is empty"));
+    assert!(message(&other).contains("it is empty"));
     Connection::open(&other).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
-    assert!(told(&other).contains("it is a database of another program"));
+    assert!(message(&other).contains("it is an SQLite database of another program"));
     let newer = Desk::new();
     Connection::open(&newer.job).unwrap().execute_batch("PRAGMA user_version = 9").unwrap();
     let error = Job::open(&newer.job).unwrap_err();
     assert!(matches!(error, JobError::Newer(9)) && error.hint().unwrap().contains("use a version"));
-    // A page in the middle of nowhere.
+    // A page in the middle.
     let mut octets = fs::read(&desk.job).unwrap();
     let len = octets.len();
     octets[3 * 16_384..4 * 16_384].fill(0xff);
     fs::write(&desk.job, &octets).unwrap();
-    assert!(told(&desk.job).starts_with("the job is damaged: ") && len > 8 * 16_384, "{}", told(&desk.job));
-    assert!(told(&desk.job).contains('4'), "names the page: {}", told(&desk.job));
+    assert!(
+        message(&desk.job).starts_with("the job is damaged: ") && len > 8 * 16_384,
+        "{}",
+        message(&desk.job)
+    );
+    assert!(message(&desk.job).contains('4'), "names the page: {}", message(&desk.job));
     #[cfg(unix)]
     {
         let fifo = dir.join("fifo.job");
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
-        assert!(told(&fifo).contains("it is no regular file"));
+        assert!(message(&fifo).contains("it is not a regular file"));
     }
 }

@@ -1,6 +1,6 @@
-//! A job of version 1 becomes one of this version, before anything is written to it.
+//! Upgrades a job of version 1 to the current version, before anything is written to it.
 //!
-//! It is copied, so that a full disk or a kill leaves the old one as it was.
+//! The upgrade writes a copy, so that a full disk or a kill leaves the old job unchanged.
 
 use std::{mem, path::Path};
 
@@ -15,27 +15,27 @@ use super::{
     store::{Changes, Chunk, Postponed, ResultBatch, Segment, Store},
 };
 
-/// Addresses that are copied at once.
+/// The number of postponed addresses copied at once.
 const BATCH_ROWS: u32 = 10_000;
-/// Octets of results that are copied at once, 8 MiB and what the last batch has beyond.
+/// Octets of results after which a copy step commits, 8 MiB.
 const OCTETS: usize = 8 << 20;
 
-/// Renews a job of version 1; another stays as it is. The caller shows that it has the lock of the job.
+/// Upgrades a job of version 1, and leaves others unchanged. `_lock` shows that the caller holds the lock of the job.
 ///
 /// # Errors
-/// The job cannot be read, another process reads it, or there is no room for the copy.
+/// Fails if the job cannot be read, if another process reads it, or if the disk has no room for the copy.
 pub(super) fn upgrade(path: &Path, _lock: &Lock) -> Result<()> {
     let old = Sqlite::open(path, Access::Read)?;
     if old.format() == StoreFormat::Checksummed {
         return Ok(());
     }
-    // Again, with the right to take its log into it.
+    // Open it again, with permission to move its log into it.
     drop(old);
     let old = Sqlite::open(path, Access::Write)?;
     old.check_pages()?;
     let mut draft = JobDraft::new(path)?;
     copy(&old, &mut draft.store)?;
-    // Afterwards the log is gone, which would be taken for that of the new job.
+    // This deletes the log, which SQLite would otherwise apply to the new job.
     old.into_connection(|old| {
         old.busy_timeout(std::time::Duration::from_secs(10))?;
         old.pragma_update_and_check(None, "journal_mode", "DELETE", |row| row.get::<_, String>(0)).map(drop)

@@ -1,4 +1,4 @@
-//! Keeps what comes out of the engine: the answers, and with them in one transaction that their addresses are done.
+//! Stores the results of the engine. One transaction stores answers and marks their addresses as done.
 
 use std::{
     sync::Arc,
@@ -20,35 +20,38 @@ use super::{
 };
 use crate::verify::{Event, Events, Record};
 
-/// How long an answer waits to be kept, at most. What is lost by a kill is asked again.
+/// The longest time that an answer waits to be stored. A kill loses such answers, and their addresses are asked
+/// again.
 const WRITE_INTERVAL: Duration = Duration::from_millis(250);
-/// Answers that are kept at once, at most,
+/// Store the answers once there are this many rows.
 const BATCH_ROWS: usize = 65_536;
-/// and octets of them.
+/// Store the answers once they have this many octets.
 const BATCH_OCTETS: usize = 16 << 20;
 
 pub(super) struct ResultWriter<S> {
     store: S,
     spans: Vec<Span>,
-    /// Rows that repeat the address of an earlier row, by the earlier one.
+    /// Pairs of the first row of an address and a row that repeats it, sorted.
     repeats: Vec<(u32, u32)>,
     in_flight: Arc<InFlight>,
     board: Arc<ProgressBoard>,
     changes: Changes,
     encoders: HashMap<u32, EntryEncoder>,
-    /// Answers of each chunk that are not yet kept.
+    /// The number of answers of each chunk that are not stored yet.
     answered: HashMap<u32, u32>,
-    again: u32,
-    /// Rows that are not yet kept, and octets of them.
-    unkept: usize,
+    /// The number of postponed tasks whose answers are not stored yet.
+    postponed: u32,
+    /// The number of results that are not stored yet.
+    unstored: usize,
+    /// The octets of the results that are not stored yet.
     octets: usize,
 }
 
 impl<S: Store> ResultWriter<S> {
     pub(super) fn new(store: S, in_flight: Arc<InFlight>, board: Arc<ProgressBoard>) -> Result<Self> {
         let mut repeats = Vec::new();
-        for packed in store.repeats()? {
-            repeats.extend(import::repeats(&packed)?);
+        for encoded in store.repeats()? {
+            repeats.extend(import::repeats(&encoded)?);
         }
         repeats.sort_unstable();
         Ok(Self {
@@ -60,13 +63,13 @@ impl<S: Store> ResultWriter<S> {
             changes: Changes::default(),
             encoders: HashMap::default(),
             answered: HashMap::default(),
-            again: 0,
-            unkept: 0,
+            postponed: 0,
+            unstored: 0,
             octets: 0,
         })
     }
 
-    /// Keeps everything until the run is over, or is given up. Blocks the thread.
+    /// Stores results until the run ends or is given up. Blocks the thread.
     pub(super) fn run(
         mut self,
         mut events: Events,
@@ -75,20 +78,20 @@ impl<S: Store> ResultWriter<S> {
     ) -> Result<()> {
         let mut last = Instant::now();
         while !given_up() {
-            let patience = WRITE_INTERVAL.saturating_sub(last.elapsed());
-            let next = runtime.block_on(async { timeout(patience, events.next_many()).await });
+            let remaining = WRITE_INTERVAL.saturating_sub(last.elapsed());
+            let next = runtime.block_on(async { timeout(remaining, events.next_many()).await });
             match next {
                 Ok(Some(events)) => self.take(events)?,
                 Ok(None) => break,
                 Err(_) => {}
             }
             if self.is_full() || last.elapsed() >= WRITE_INTERVAL {
-                self.keep()?;
+                self.flush()?;
                 last = Instant::now();
             }
         }
-        self.keep()?;
-        // How it went to the end, also where the last answers were kept before.
+        self.flush()?;
+        // Store the final statistics, even if the last answers were stored before.
         self.store.commit(&Changes { values: self.board.values()?, ..Changes::default() })
     }
 
@@ -99,7 +102,7 @@ impl<S: Store> ResultWriter<S> {
                     let (chunk, row) = in_flight::task(id);
                     self.answer(chunk, row, &record, true)?;
                     if chunk.is_none() {
-                        self.changes.settled.push(row);
+                        self.changes.resolved.push(row);
                     }
                 }
                 Event::Later { id, record, after } => {
@@ -115,11 +118,11 @@ impl<S: Store> ResultWriter<S> {
                 Event::Lane(status) => self.board.report_lane(&status),
             }
         }
-        self.settle_chunks();
+        self.free_in_flight();
         Ok(())
     }
 
-    /// Keeps an answer for the row, and for those that repeat it.
+    /// Adds an answer for the row and for the rows that repeat its address.
     fn answer(&mut self, chunk: Option<u32>, row: u32, record: &Record, is_final: bool) -> Result<()> {
         let mut rows = 1;
         let from = self.repeats.partition_point(|(first, _)| *first < row);
@@ -130,17 +133,17 @@ impl<S: Store> ResultWriter<S> {
             }
             self.put(repeat, |encoder, row| encoder.put(row, record, is_final))?;
             rows += 1;
-            // A whole list may repeat one address. The row that stands for them is kept last: as long as it is not, all of
-            // them are asked about again.
+            // A whole list may repeat one address. The first row is stored last. Until then, the address is asked
+            // again after a kill.
             if self.is_full() {
-                self.keep()?;
+                self.flush()?;
             }
         }
         self.put(row, |encoder, row| encoder.put(row, record, is_final))?;
         self.board.record_answer(record, rows, is_final, chunk.is_none());
         match chunk {
             Some(chunk) => *self.answered.entry(chunk).or_default() += 1,
-            None => self.again += 1,
+            None => self.postponed += 1,
         }
         Ok(())
     }
@@ -151,35 +154,35 @@ impl<S: Store> ResultWriter<S> {
         let before = encoder.octets.len();
         put(encoder, row - span.first);
         self.octets += encoder.octets.len() - before;
-        self.unkept += 1;
+        self.unstored += 1;
         if encoder.is_full() {
             self.changes.batches.push(std::mem::take(encoder).into_batch(span.segment)?);
         }
         Ok(())
     }
 
-    /// Whether there is enough for a transaction.
+    /// Returns true if there are enough results for a transaction.
     fn is_full(&self) -> bool {
-        self.unkept >= BATCH_ROWS || self.octets >= BATCH_OCTETS
+        self.unstored >= BATCH_ROWS || self.octets >= BATCH_OCTETS
     }
 
-    /// Makes room for more of the same domains at once, although nothing is kept yet.
-    fn settle_chunks(&self) {
+    /// Makes room for more addresses of the same domains, before their answers are stored.
+    fn free_in_flight(&self) {
         let mut in_flight = self.in_flight.lock();
         for chunk in self.answered.keys() {
-            in_flight.answered(*chunk, self.answered[chunk]);
+            in_flight.record_answers(*chunk, self.answered[chunk]);
         }
         drop(in_flight);
         self.in_flight.changed();
     }
 
-    /// Takes verdicts back, and has their addresses asked again.
+    /// Voids verdicts, so that their addresses are asked again.
     fn reopen(&mut self, ids: Vec<u64>) -> Result<()> {
         let mut rows: Vec<u32> = ids.into_iter().map(|id| in_flight::task(id).1).collect();
         rows.sort_unstable();
         rows.dedup();
-        // The verdicts may be among those not yet kept.
-        self.keep()?;
+        // Some of these verdicts may not be stored yet.
+        self.flush()?;
         let mut rest = &rows[..];
         while let Some(first) = rest.first() {
             let span = span(&self.spans, *first)?;
@@ -192,8 +195,8 @@ impl<S: Store> ResultWriter<S> {
                     known.insert(row, entry);
                 }
             })?;
-            let packed = decompress(&self.store.rows(span.segment)?)?;
-            let mut from = OctetReader(&packed);
+            let encoded = decompress(&self.store.rows(span.segment)?)?;
+            let mut from = OctetReader(&encoded);
             let mut wanted = of_segment.iter().peekable();
             for row in span.first..span.first + span.rows {
                 let address = from.text()?;
@@ -217,8 +220,8 @@ impl<S: Store> ResultWriter<S> {
         Ok(())
     }
 
-    /// One transaction.
-    fn keep(&mut self) -> Result<()> {
+    /// Stores everything in one transaction.
+    fn flush(&mut self) -> Result<()> {
         let mut changes = std::mem::take(&mut self.changes);
         for (segment, encoder) in self.encoders.drain().filter(|(_, encoder)| encoder.count > 0) {
             changes.batches.push(encoder.into_batch(segment)?);
@@ -226,20 +229,20 @@ impl<S: Store> ResultWriter<S> {
         {
             let mut in_flight = self.in_flight.lock();
             for (chunk, count) in self.answered.drain() {
-                match in_flight.kept(chunk, count) {
+                match in_flight.record_stored(chunk, count) {
                     ChunkProgress::Finished => changes.finished.push(chunk),
                     ChunkProgress::Touched => changes.touched.push(chunk),
                     ChunkProgress::Further => {}
                 }
             }
         }
-        if self.unkept > 0 || !changes.catch_all.is_empty() {
+        if self.unstored > 0 || !changes.catch_all.is_empty() {
             changes.values = self.board.values()?;
             self.store.commit(&changes)?;
         }
-        self.in_flight.lock().release(&changes.finished, std::mem::take(&mut self.again));
+        self.in_flight.lock().release(&changes.finished, std::mem::take(&mut self.postponed));
         self.in_flight.changed();
-        (self.unkept, self.octets) = (0, 0);
+        (self.unstored, self.octets) = (0, 0);
         Ok(())
     }
 }

@@ -219,7 +219,7 @@ fn an_error_of_usage_names_its_place_and_a_hint() {
     let (columns, list) = (str_of(&columns), str_of(&list));
     let wrong: &[(&[&str], &str)] = &[
         (&["verify", "nothing.csv"], "nothing.csv: no such file\n  hint: "),
-        (&["verify", "--syntax-only", columns], "columns.csv: no column seems to hold addresses\n  hint: "),
+        (&["verify", "--syntax-only", columns], "columns.csv: no column of addresses was found\n  hint: "),
         (
             &["verify", "--syntax-only", list, "--column", "z"],
             "--column z: there is no such column\n  hint: ",

@@ -1,6 +1,6 @@
-//! What a row holds besides the address, to be passed on.
+//! The columns of a row besides the address.
 //!
-//! Rows are kept as they were written, and taken apart only when they are written out again.
+//! Rows are stored as written, and split into fields only for the output.
 
 use std::borrow::Cow;
 
@@ -9,26 +9,26 @@ use serde_json::Value;
 
 use super::fields::CsvRecord;
 
-/// How the rows of a source are written, and so how to take them apart.
+/// The format of a source's rows, which is needed to split them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Shape {
-    /// Nothing but the address.
+    /// Only the address.
     #[default]
     Plain,
-    /// Delimited fields.
+    /// CSV.
     Csv {
-        /// What stands between them.
+        /// The octet between two fields.
         delimiter: u8,
-        /// What the columns are called.
+        /// The names of the columns.
         names: Vec<String>,
     },
-    /// Objects.
+    /// JSON objects.
     Jsonl,
 }
 
 impl Shape {
-    /// The columns that every row has.
+    /// Returns the names of the columns. Empty unless the source is CSV.
     #[must_use]
     pub fn names(&self) -> &[String] {
         match self {
@@ -37,7 +37,7 @@ impl Shape {
         }
     }
 
-    /// The fields of a row of CSV, in the order of the [`names`](Self::names); none of another.
+    /// Returns the fields of a CSV row, in the order of the [`names`](Self::names). Empty for other formats.
     pub fn texts<'a>(&self, written: &'a [u8]) -> impl Iterator<Item = Cow<'a, [u8]>> + use<'a> {
         let delimiter = match self {
             Self::Csv { delimiter, .. } => Some(*delimiter),
@@ -50,8 +50,8 @@ impl Shape {
         fields.into_iter().flatten()
     }
 
-    /// The fields of a row, from [`Row::written`](super::Row::written). Those of CSV are text, one for each of the
-    /// [`names`](Self::names) and perhaps fewer; what has no name is left out.
+    /// Returns the named fields of a row, from [`Row::written`](super::Row::written). CSV fields are text, at most
+    /// one for each of the [`names`](Self::names). Fields without a name are omitted.
     #[must_use]
     pub fn fields<'a>(&'a self, written: &'a [u8]) -> Vec<(Cow<'a, str>, Value)> {
         match self {
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_taken_apart() {
+    fn rows_are_split_into_fields() {
         let names = ["id", "e-mail", "note"].map(String::from).to_vec();
         let shape = Shape::Csv { delimiter: b';', names };
         let fields = |written: &[u8]| {

@@ -1,4 +1,4 @@
-//! Rows of CSV: which delimiter, whether there is a header, and which column holds the addresses.
+//! Reads CSV rows: finds the delimiter, the header, and the column of addresses.
 
 use std::{borrow::Cow, io};
 
@@ -9,31 +9,34 @@ use super::{
 };
 use crate::job::error::{FileErrorContext, JobError, Result};
 
-/// A quoted field that spans lines spans no more than this.
+/// The octets after which a quoted field may not continue on another line.
 const MAX_RECORD: usize = 64 * 1024;
+/// The most lines of one record.
 const MAX_LINES: usize = 1024;
-/// How many rows are looked at to find the column, and how many octets of them.
+/// The number of rows that are searched for addresses to find the column.
 const SAMPLE: usize = 50;
+/// The octets of those rows after which the search stops.
 const SAMPLE_OCTETS: usize = 1 << 20;
-/// What stands behind a row that was cut.
+/// The mark at the end of a row that was cut.
 const CUT: &str = "…";
-/// What columns of addresses are called, the surest first, without case and punctuation.
+/// The names of address columns, the most certain first, compared without case and punctuation.
 const NAMES: [&str; 9] =
     ["email", "emailaddress", "mail", "mailaddress", "useremail", "recipient", "mailbox", "to", "address"];
-/// How many of them mean nothing else: the rest yields to a name that contains `email`, as in `Address,Contact Email`.
-const SURE: usize = 5;
+/// The number of names that have no other meaning. A name that contains `email` precedes the others, as in
+/// `Address,Contact Email`.
+const UNAMBIGUOUS: usize = 5;
 
 pub(super) struct Csv {
     lines: Lines,
     delimiter: u8,
     column: usize,
     names: Vec<String>,
-    /// The first record, where it turned out to be no header.
+    /// The first record, if it is not a header.
     first: Option<CsvRecord>,
 }
 
 impl Csv {
-    /// Looks at the first lines, and takes the header, if there is one.
+    /// Reads the first lines, and the header if there is one.
     pub(super) fn new(mut lines: Lines, wanted: Option<&str>) -> Result<Self> {
         let first = lines.skip_blank().context("cannot be read")?;
         let delimiter = first.map_or(b',', |line| delimiter(&line.octets));
@@ -46,7 +49,7 @@ impl Csv {
             first.fields(delimiter).map(|name| String::from_utf8_lossy(&name).into_owned()).collect();
         let (column, header) = match wanted {
             Some(wanted) => named(&names, wanted)?,
-            None => csv.guess(&names)?,
+            None => csv.detect(&names)?,
         };
         let names = match header {
             true => names,
@@ -59,19 +62,19 @@ impl Csv {
         Shape::Csv { delimiter: self.delimiter, names: self.names.clone() }
     }
 
-    /// The column, and whether the first line is a header.
-    fn guess(&mut self, names: &[String]) -> Result<(usize, bool)> {
+    /// Returns the index of the address column, and true if the first line is a header.
+    fn detect(&mut self, names: &[String]) -> Result<(usize, bool)> {
         let plain: Vec<String> = names.iter().map(|name| plain(name)).collect();
         let known =
             |names: &[&str]| names.iter().find_map(|known| plain.iter().position(|name| name == known));
-        if let Some(column) = known(&NAMES[..SURE]) {
+        if let Some(column) = known(&NAMES[..UNAMBIGUOUS]) {
             return Ok((column, true));
         }
         if let Some(column) = names.iter().position(|name| name.contains('@')) {
             return Ok((column, false));
         }
         if let Some(column) =
-            plain.iter().position(|name| name.contains("email")).or_else(|| known(&NAMES[SURE..]))
+            plain.iter().position(|name| name.contains("email")).or_else(|| known(&NAMES[UNAMBIGUOUS..]))
         {
             return Ok((column, true));
         }
@@ -90,28 +93,28 @@ impl Csv {
                 *hits += usize::from(field.contains(&b'@'));
             }
         }
-        // The first of the best.
+        // The first of the columns with the most hits.
         match hits.iter().enumerate().rev().max_by_key(|(_, hits)| **hits) {
             Some((column, 1..)) => Ok((column, true)),
             _ => Err(JobError::hinted(
-                "no column seems to hold addresses",
-                format!("name it, or give its number: --column NAME, where NAME is {}", listed(names)),
+                "no column of addresses was found",
+                format!("give its name or number: --column NAME, where NAME is {}", listed(names)),
             )),
         }
     }
 
-    /// One record: a line, or more of them where quotes say so.
+    /// Reads one record: a line, or several if a quoted field continues.
     fn record(&mut self) -> io::Result<Option<CsvRecord>> {
         if let Some(first) = self.first.take() {
             return Ok(Some(first));
         }
         let Some(Line { number, mut octets, mut cut }) = self.lines.next_filled()? else { return Ok(None) };
-        let mut at = CsvState::Start.over(&octets, self.delimiter);
+        let mut at = CsvState::Start.advance(&octets, self.delimiter);
         let (mut more, mut len) = (0, octets.len());
-        // Where the rest of a line was dropped, nobody knows whether the quotes are closed in it.
+        // If the line was cut, its dropped part may close the quotes.
         while at == CsvState::Quoted && !cut && more < MAX_LINES && len < MAX_RECORD {
             let Some(line) = self.lines.peek(more)? else { break };
-            at = at.over(b"\n", self.delimiter).over(&line.octets, self.delimiter);
+            at = at.advance(b"\n", self.delimiter).advance(&line.octets, self.delimiter);
             cut = line.cut;
             (more, len) = (more + 1, len + line.octets.len() + 1);
         }
@@ -147,7 +150,7 @@ impl Iterator for Csv {
             Some((field, _)) => Row::new(record.number, field),
             None => {
                 let fault = match record.cut {
-                    true => format!("longer than 4 MiB, and cut before column {}", self.column + 1),
+                    true => format!("longer than 4 MiB; it was cut before column {}", self.column + 1),
                     false => format!("there is no column {}", self.column + 1),
                 };
                 Row::new(record.number, record.octets.clone()).with_fault(fault)
@@ -162,7 +165,7 @@ impl Iterator for Csv {
     }
 }
 
-/// Finds the column that was asked for by name or, where none has it, by number.
+/// Finds the column with this name or, if there is none, with this number.
 fn named(names: &[String], wanted: &str) -> Result<(usize, bool)> {
     let exact = names.iter().position(|name| name == wanted);
     let same = || names.iter().position(|name| name.eq_ignore_ascii_case(wanted));
@@ -199,7 +202,7 @@ fn plain(name: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-/// The delimiter that there is most of, outside of quotes.
+/// Returns the most frequent delimiter outside of quotes.
 pub(super) fn delimiter(line: &[u8]) -> u8 {
     let count = |&delimiter: &u8| {
         let mut at = CsvState::Start;
@@ -212,7 +215,7 @@ pub(super) fn delimiter(line: &[u8]) -> u8 {
     [b'\t', b';', b','].into_iter().max_by_key(count).unwrap_or(b',')
 }
 
-/// Whether a line looks like CSV rather than one address.
+/// Returns true if a line looks like CSV rather than one address.
 pub(super) fn looks_like(line: &[u8]) -> bool {
     let text = String::from_utf8_lossy(line);
     let alone = plain(&text);

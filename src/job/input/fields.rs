@@ -1,25 +1,25 @@
-//! The fields of one CSV record (RFC 4180), without a guess left to make about broken quotes.
+//! Splits one CSV record into fields (RFC 4180), with fixed rules for malformed quotes.
 //!
-//! A quote opens a field at its start only, and closes it in front of a delimiter or the end of the record only. A
-//! record that is quoted in any other way is taken literally, each line for itself: `"john doe"@example.com` is an
-//! address, and a quote that nobody closes must not swallow the rest of the file.
+//! A quote opens a field only at its start. It closes the field only before a delimiter or the end of the record. A
+//! record with any other quote is taken literally, line by line: `"john doe"@example.com` is an address. So an
+//! unclosed quote does not consume the rest of the file.
 
 use std::borrow::Cow;
 
 use memchr::memchr;
 
-/// Where a reader of fields stands.
+/// The state of a field reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CsvState {
-    /// Before the first character of a field, spaces passed over.
+    /// At the start of a field; spaces are skipped.
     Start,
     Plain,
     Quoted,
-    /// Behind a quote within quotes: it is the end, or the first half of a quote.
+    /// After a quote within quotes: the end of the field, or the first half of an escaped quote.
     Quote,
-    /// Behind the end of a quoted field.
-    Behind,
-    /// The quotes make no sense.
+    /// After the closing quote.
+    Closed,
+    /// The quotes are malformed.
     Broken,
 }
 
@@ -33,27 +33,27 @@ impl CsvState {
             (Self::Start, b'"') | (Self::Quote, b'"') => Self::Quoted,
             (Self::Start, b' ') => Self::Start,
             (Self::Start | Self::Plain, _) => Self::Plain,
-            (Self::Quote | Self::Behind, b' ') => Self::Behind,
-            (Self::Quote | Self::Behind, _) => Self::Broken,
+            (Self::Quote | Self::Closed, b' ') => Self::Closed,
+            (Self::Quote | Self::Closed, _) => Self::Broken,
         }
     }
 
-    pub(super) fn over(mut self, mut octets: &[u8], delimiter: u8) -> Self {
+    pub(super) fn advance(mut self, mut octets: &[u8], delimiter: u8) -> Self {
         while !octets.is_empty() {
-            let (at, taken) = self.leap(octets, delimiter);
+            let (at, taken) = self.advance_once(octets, delimiter);
             (self, octets) = (at, &octets[taken..]);
         }
         self
     }
 
-    /// Where the reader stands behind the next octet that may make a difference, and how many octets that is; there is at
-    /// least one.
-    fn leap(self, octets: &[u8], delimiter: u8) -> (Self, usize) {
+    /// Advances to the next octet that can change the state. Returns the state after it and the number of octets, at
+    /// least 1.
+    fn advance_once(self, octets: &[u8], delimiter: u8) -> (Self, usize) {
         let passed = match self {
             Self::Plain => memchr(delimiter, octets),
             Self::Quoted => memchr(b'"', octets),
             Self::Broken => None,
-            Self::Start | Self::Quote | Self::Behind => Some(0),
+            Self::Start | Self::Quote | Self::Closed => Some(0),
         };
         match passed {
             Some(passed) => (self.step(octets[passed], delimiter), passed + 1),
@@ -61,11 +61,11 @@ impl CsvState {
         }
     }
 
-    /// Where the first field ends, which begins with the octets.
+    /// Returns the position of the delimiter that ends the first field.
     fn end(octets: &[u8], delimiter: u8) -> Option<usize> {
         let (mut at, mut passed) = (Self::Start, 0);
         while passed < octets.len() {
-            let (next, taken) = at.leap(&octets[passed..], delimiter);
+            let (next, taken) = at.advance_once(&octets[passed..], delimiter);
             passed += taken;
             if next == Self::Start && octets[passed - 1] == delimiter {
                 return Some(passed - 1);
@@ -76,14 +76,14 @@ impl CsvState {
     }
 }
 
-/// One record, of one line or, quoted, of several.
+/// One record, of one line, or of several with quotes.
 #[derive(Debug)]
 pub(super) struct CsvRecord<O = Vec<u8>> {
     pub(super) number: u64,
     pub(super) octets: O,
-    /// Quotes are characters like all others.
+    /// True if quotes have no special meaning.
     pub(super) literal: bool,
-    /// The rest of it was dropped.
+    /// True if the end of the record was dropped.
     pub(super) cut: bool,
 }
 
@@ -144,16 +144,16 @@ mod tests {
     }
 
     #[test]
-    fn quotes_that_make_no_sense_are_found() {
-        let over = |text: &str| CsvState::Start.over(text.as_bytes(), b',');
-        assert_eq!(over(r#"1,"a"#), CsvState::Quoted);
-        assert_eq!(over(r#""john doe"@x.test,1"#), CsvState::Broken);
-        assert_eq!(over(r#"o"hara@x.test,"b" "#), CsvState::Behind);
-        assert_eq!(over(r#"a,"b"""#), CsvState::Quoted);
-        assert_eq!(over(r#"a,"b""""#), CsvState::Quote);
+    fn malformed_quotes_are_found() {
+        let advance = |text: &str| CsvState::Start.advance(text.as_bytes(), b',');
+        assert_eq!(advance(r#"1,"a"#), CsvState::Quoted);
+        assert_eq!(advance(r#""john doe"@x.test,1"#), CsvState::Broken);
+        assert_eq!(advance(r#"o"hara@x.test,"b" "#), CsvState::Closed);
+        assert_eq!(advance(r#"a,"b"""#), CsvState::Quoted);
+        assert_eq!(advance(r#"a,"b""""#), CsvState::Quote);
     }
 
-    /// The fields as a naive reader finds them, octet by octet.
+    /// Splits a record octet by octet.
     fn naive(octets: &[u8]) -> Vec<Vec<u8>> {
         let (mut at, mut fields) = (CsvState::Start, vec![Vec::new()]);
         for &octet in octets {
@@ -168,21 +168,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn leaps_pass_over_nothing_that_makes_a_difference(text in "[a\", \n]{0,24}") {
+        fn skipping_octets_changes_nothing(text in "[a\", \n]{0,24}") {
             let step = text.bytes().fold(CsvState::Start, |at, octet| at.step(octet, b','));
-            prop_assert_eq!(CsvState::Start.over(text.as_bytes(), b','), step);
+            prop_assert_eq!(CsvState::Start.advance(text.as_bytes(), b','), step);
             let fields: Vec<_> = fields(&text, false).into_iter().map(String::into_bytes).collect();
             prop_assert_eq!(fields, naive(text.as_bytes()));
         }
 
         #[test]
-        fn what_a_writer_of_csv_writes_is_read(written in prop::collection::vec("[a\", é\n]{0,6}", 1..5)) {
+        fn output_of_a_csv_writer_is_read(written in prop::collection::vec("[a\", é\n]{0,6}", 1..5)) {
             let mut writer = csv::Writer::from_writer(vec![]);
             writer.write_record(&written).unwrap();
             let text = String::from_utf8(writer.into_inner().unwrap()).unwrap();
             let record = text.strip_suffix('\n').unwrap();
-            prop_assert!(!matches!(CsvState::Start.over(record.as_bytes(), b','), CsvState::Quoted | CsvState::Broken));
-            // Spaces outside of quotes do not count, and are the only thing that is not given back.
+            prop_assert!(!matches!(CsvState::Start.advance(record.as_bytes(), b','), CsvState::Quoted | CsvState::Broken));
+            // Only spaces outside of quotes are lost.
             let trimmed: Vec<_> = written.iter().map(|field| match field.contains(['"', ',', '\n']) {
                 true => field.as_str(),
                 false => field.trim_matches(' '),

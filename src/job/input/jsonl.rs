@@ -1,4 +1,4 @@
-//! Rows of JSONL: objects with the address in a field, or bare strings.
+//! Reads JSON Lines: objects with the address in a field, or bare strings.
 
 use std::io;
 
@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 
 use super::{Row, lines::Lines};
 
-/// The longest line that is parsed, 1 MiB: in memory it takes up to thirty times as much.
+/// The longest line that is parsed, 1 MiB. Parsed, it takes up to thirty times as much memory.
 const MAX_OBJECT: usize = 1 << 20;
-/// The fields that are tried in turn.
+/// The field names that are tried, in order.
 const FIELDS: [&str; 6] = ["email", "address", "e-mail", "email_address", "mail", "recipient"];
 
 pub(super) struct Jsonl {
@@ -41,13 +41,13 @@ impl Jsonl {
         };
         match value {
             Some(Value::String(address)) => Ok(address),
-            Some(_) => Err(format!("the field `{name}` is no string")),
+            Some(_) => Err(format!("the field `{name}` is not a string")),
             None => Err(format!("there is no field `{name}`")),
         }
     }
 }
 
-/// `Email` and `EMAIL` are found too, if less cheaply.
+/// Finds a field without regard to case, which is slower than the exact name.
 fn by_case(object: &mut Map<String, Value>) -> Option<(&'static str, Option<Value>)> {
     let found = |field: &str| object.keys().find(|key| key.eq_ignore_ascii_case(field)).cloned();
     let (field, key) = FIELDS.into_iter().find_map(|field| Some((field, found(field)?)))?;

@@ -1,4 +1,4 @@
-//! Lines, with their numbers, and with as much of them ahead as a guess needs.
+//! Reads lines with their numbers, and can look ahead.
 
 use std::{
     collections::VecDeque,
@@ -12,26 +12,26 @@ use memchr::memchr;
 const MAX_LINE: usize = 4 << 20;
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// A line without its end.
+/// A line without its line end.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Line {
-    /// From 1.
+    /// The line number, from 1.
     pub number: u64,
-    /// All of it, whether it is text or not.
+    /// The octets. They need not be UTF-8.
     pub octets: Vec<u8>,
-    /// Whether it was longer than this reader keeps; the rest was dropped.
+    /// True if the line was longer than 4 MiB. The rest was dropped.
     pub cut: bool,
 }
 
 impl Line {
-    /// Whether there is nothing in it but white space.
+    /// Returns true if the line holds only white space.
     #[must_use]
     pub fn is_blank(&self) -> bool {
         self.octets.trim_ascii().is_empty()
     }
 }
 
-/// Lines of any input.
+/// Reads lines from any input.
 #[derive(Debug)]
 pub struct Lines<R = Box<dyn BufRead + Send>> {
     input: R,
@@ -40,20 +40,20 @@ pub struct Lines<R = Box<dyn BufRead + Send>> {
 }
 
 impl<R: BufRead> Lines<R> {
-    /// The lines of `input`.
+    /// Reads the lines of `input`.
     pub fn new(input: R) -> Self {
         Self { input, read: 0, ahead: VecDeque::new() }
     }
 
-    /// What they are read from.
+    /// Returns the input.
     pub fn input(&self) -> &R {
         &self.input
     }
 
-    /// The next line; none at the end.
+    /// Returns the next line. None at the end.
     ///
     /// # Errors
-    /// The input cannot be read.
+    /// Fails if the input cannot be read.
     #[expect(clippy::should_implement_trait, reason = "an error is no item")]
     pub fn next(&mut self) -> io::Result<Option<Line>> {
         match self.ahead.pop_front() {
@@ -62,10 +62,10 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// Passes over blank lines, and gives the line behind them, without taking it.
+    /// Skips blank lines. Returns the next line without consuming it.
     ///
     /// # Errors
-    /// The input cannot be read.
+    /// Fails if the input cannot be read.
     pub fn skip_blank(&mut self) -> io::Result<Option<&Line>> {
         while self.peek(0)?.is_some_and(Line::is_blank) {
             self.next()?;
@@ -73,10 +73,10 @@ impl<R: BufRead> Lines<R> {
         self.peek(0)
     }
 
-    /// The next line that is not blank.
+    /// Returns the next line that is not blank.
     ///
     /// # Errors
-    /// The input cannot be read.
+    /// Fails if the input cannot be read.
     pub fn next_filled(&mut self) -> io::Result<Option<Line>> {
         loop {
             match self.next()? {
@@ -86,10 +86,10 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// The line that comes `n` lines after the next one, without taking any.
+    /// Returns the line that is `n` lines after the next one. Consumes nothing.
     ///
     /// # Errors
-    /// The input cannot be read.
+    /// Fails if the input cannot be read.
     pub fn peek(&mut self, n: usize) -> io::Result<Option<&Line>> {
         while self.ahead.len() <= n {
             match self.read()? {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_and_marks_are_taken_off() {
+    fn line_ends_and_byte_order_marks_are_removed() {
         let line = |number, text: &str| (number, text.as_bytes().to_vec(), false);
         assert_eq!(all(b"\xef\xbb\xbfa\r\n\nb".to_vec()), [line(1, "a"), line(2, ""), line(3, "b")]);
         assert_eq!(all(b"a\n".to_vec()), [line(1, "a")]);
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_line_is_cut_and_passed_over() {
+    fn an_endless_line_is_cut_and_skipped() {
         let found = all([vec![b'x'; 3 * MAX_LINE], b"\nb\n".to_vec()].concat());
         assert_eq!((found.len(), found[0].1.len(), found[0].2), (2, MAX_LINE, true));
         assert_eq!(found[1], (2, b"b".to_vec(), false));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn blank_lines_are_passed_over_and_not_kept() {
+    fn blank_lines_are_skipped_and_not_kept() {
         let mut lines = Lines::new(io::Cursor::new(b"\n \r\n\na\n\nb".to_vec()));
         assert_eq!(lines.skip_blank().unwrap().map(|line| line.number), Some(4));
         assert_eq!(lines.ahead.len(), 1);
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn peeking_takes_nothing() {
+    fn peeking_consumes_nothing() {
         let mut lines = Lines::new(&b"a\nb\n"[..]);
         assert_eq!(lines.peek(1).unwrap().unwrap().octets, b"b");
         assert_eq!(lines.peek(2).unwrap(), None);

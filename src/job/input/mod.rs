@@ -1,7 +1,13 @@
-//! Lists of addresses, row by row and in constant memory.
+//! Reads lists of addresses row by row, in constant memory.
 //!
-//! Whatever a row looks like, it becomes exactly one address for the verifier, which makes a record of it. What is no
-//! address is reported here, where its line number is known, and handed on as it is, so that its record says so.
+//! Each row becomes exactly one address for the verifier, which makes a record of it. An invalid address is reported
+//! here with its line number. It is passed on unchanged, so that its record shows it.
+//!
+//! ```text
+//! source ▶ open ▶ lines ▶ text · csv ▶ fields · jsonl ▶ row ▶ rows
+//! ```
+//!
+//! `columns` ([`Shape`]) splits a stored row into its fields again.
 
 mod columns;
 mod csv;

@@ -1,4 +1,4 @@
-//! From a file, or standard input, to its text: counted, decompressed, and refused if it is no text at all.
+//! Opens a file or standard input as text: counts, decompresses, and rejects other files.
 
 use std::{
     fs::File,
@@ -20,7 +20,7 @@ use crate::job::{
 
 const BUFFER: usize = 64 * 1024;
 
-/// How much of a file has been read, in octets as they lie on the disk.
+/// The octets read from a file so far, before decompression.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Consumed(Arc<AtomicU64>);
 
@@ -47,7 +47,7 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// Opens a file whose octets go into `digest` as they are read, and tells its size if it has one.
+/// Opens a file, and returns its size if it has one. Its octets are added to `digest` as they are read.
 pub(super) fn file(
     path: &Path,
     consumed: &Consumed,
@@ -68,7 +68,7 @@ pub(super) fn stdin(consumed: &Consumed) -> Result<Box<dyn BufRead + Send>> {
     text(io::stdin(), None, consumed)
 }
 
-/// Reads a text from anywhere.
+/// Opens any input as text.
 pub(super) fn text(
     input: impl Read + Send + 'static,
     named: Option<Compression>,
@@ -77,7 +77,7 @@ pub(super) fn text(
     text_of(Counted { inner: input, consumed: consumed.clone(), digest: None }, named)
 }
 
-/// Magic octets outweigh the extension: people rename files.
+/// Detects the compression by the first octets, because the extension may be wrong.
 fn text_of(
     counted: Counted<impl Read + Send + 'static>,
     named: Option<Compression>,
@@ -92,19 +92,19 @@ fn text_of(
             Ok(Box::new(BufReader::with_capacity(BUFFER, decoder)))
         }
         ([b'P', b'K', 3, 4], _) => {
-            refuse("a ZIP archive, or a workbook of Excel", "unpack it, or save the sheet as CSV")
+            refuse("a ZIP archive or an Excel workbook", "unpack it, or save the sheet as CSV")
         }
         ([0xff, 0xfe, ..] | [0xfe, 0xff, ..], _) => {
-            refuse("UTF-16, which is not read here", "convert it to UTF-8: iconv -f UTF-16 -t UTF-8")
+            refuse("UTF-16 is not supported", "convert it to UTF-8: iconv -f UTF-16 -t UTF-8")
         }
         ([], _) => Ok(Box::new(input)),
-        (_, Some(Compression::Gzip)) => refuse("not compressed by gzip", "take the .gz off its name"),
-        (_, Some(Compression::Zstd)) => refuse("not compressed by Zstandard", "take the .zst off its name"),
+        (_, Some(Compression::Gzip)) => refuse("not compressed by gzip", "remove .gz from its name"),
+        (_, Some(Compression::Zstd)) => refuse("not compressed by Zstandard", "remove .zst from its name"),
         (_, None) => Ok(Box::new(input)),
     }
 }
 
-/// The first four octets, if there are as many, and the whole.
+/// Returns the first four octets, or fewer, and the whole input.
 fn head(mut input: impl Read + Send + 'static) -> io::Result<(Vec<u8>, impl Read + Send + 'static)> {
     let mut head = Vec::new();
     Read::take(&mut input, 4).read_to_end(&mut head)?;

@@ -5,21 +5,21 @@ use std::borrow::Cow;
 use super::Line;
 use crate::{proto::Mailbox, verify::shortened};
 
-/// One row: an address, or what is there in its place.
+/// One row: an address, or the text in its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Row {
-    /// Which of the sources it is of, from 0.
+    /// The number of its source, from 0.
     pub source: u32,
     /// The number of its first line, from 1.
     pub line: u64,
-    /// The address as it was written, without spaces around it. What is no address is cut to
+    /// The address as written, without spaces around it. An invalid one is cut to
     /// [`MAX_TEXT`](crate::verify::MAX_TEXT) octets.
     pub address: String,
-    /// The same, understood; none if it is no address.
+    /// The parsed address. None if it is invalid.
     pub mailbox: Option<Mailbox>,
-    /// Why it is no address.
+    /// Why the address is invalid.
     pub fault: Option<String>,
-    /// The whole row as it was written, where it is more than the address: see [`Shape`](super::Shape).
+    /// The whole row as written, if it holds more than the address; see [`Shape`](super::Shape).
     pub written: Vec<u8>,
 }
 
@@ -51,8 +51,8 @@ impl Row {
         Self { written, ..self }
     }
 
-    /// Finds out whether the address is one, and makes sure that a row with a fault cannot pass for one: half an
-    /// object of JSON, or text with U+FFFD for what was not UTF-8, may happen to be a valid address.
+    /// Parses the address. The address of a row with a fault is changed if it happens to be valid. Examples are half
+    /// a JSON object, or text with U+FFFD in place of octets that are not UTF-8.
     pub(super) fn checked(mut self) -> Self {
         match (Mailbox::parse(&self.address), &self.fault) {
             (Ok(mailbox), None) => self.mailbox = Some(mailbox),
@@ -66,7 +66,7 @@ impl Row {
         self
     }
 
-    /// Cuts what is no address: a list decides how long its cells are. No valid address ends with the mark of a cut.
+    /// Shortens an invalid address, since a cell may have any length. No valid address ends with the mark of a cut.
     fn shorten(&mut self) {
         if let Cow::Owned(short) = shortened(&self.address) {
             self.address = short;

@@ -1,4 +1,4 @@
-//! The rows of all sources in their order, as the verifier takes them: counted, checked, the bad ones reported.
+//! The rows of all sources in order. They are counted and checked, and invalid ones are reported.
 
 use std::{
     fmt,
@@ -18,38 +18,38 @@ use crate::job::{
     error::{FileErrorContext, JobError, Result},
 };
 
-/// Bad rows that are reported each by itself.
+/// The most invalid rows that are reported one by one.
 const MAX_REPORTS: u64 = 20;
 
-/// What is known of the reading, for whoever does not read.
+/// The progress of reading. Another thread may read it.
 #[derive(Clone, Debug, Default)]
-pub struct Tracker(Arc<State>);
+pub struct Tracker(Arc<TrackerState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct TrackerState {
     rows: AtomicU64,
     bad: AtomicU64,
     done: AtomicBool,
-    /// Of all sources together, if each has one.
+    /// The size of all sources together, if each has one.
     size: Option<u64>,
     consumed: Consumed,
     failure: Mutex<Option<JobError>>,
 }
 
 impl Tracker {
-    /// How many rows have been read.
+    /// Returns the number of rows read.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.0.rows.load(Relaxed)
     }
 
-    /// Bad rows that were not reported each by itself.
+    /// Returns the number of invalid rows that were not reported one by one.
     #[must_use]
     pub fn unreported(&self) -> u64 {
         self.0.bad.load(Relaxed).saturating_sub(MAX_REPORTS)
     }
 
-    /// How many rows there are, and whether that is certain: before the end it is a guess from the size.
+    /// Returns the number of rows, and true if it is exact. Until the end it is estimated from the size.
     #[must_use]
     pub fn total(&self) -> Option<(u64, bool)> {
         let rows = self.rows();
@@ -61,17 +61,18 @@ impl Tracker {
         Some((u64::try_from(total).ok()?.max(rows), false))
     }
 
-    /// Why the reading ended before the end, if it did. Told once.
+    /// Returns the error that ended the reading early, if any. A second call returns None.
     #[must_use]
     pub fn failure(&self) -> Option<JobError> {
         self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// Told of each of the first bad rows: its source, its line, and what is wrong with it.
+/// Called for each of the first 20 invalid rows, with its source, its line number and the fault.
 pub type RowFaultCallback = Box<dyn FnMut(&Source, u64, &str) + Send>;
 
-/// The rows of all sources. If one cannot be read to its end, the rows end there, and the [`Tracker`] knows why.
+/// The rows of all sources. If a source cannot be read to its end, the rows end there, and the [`Tracker`] has the
+/// error.
 pub struct Rows {
     sources: std::vec::IntoIter<(Source, RowReader)>,
     current: Option<(Source, RowReader)>,
@@ -80,7 +81,7 @@ pub struct Rows {
     digests: Vec<Digest>,
     tracker: Tracker,
     report: RowFaultCallback,
-    /// Of the current source.
+    /// The last line read from the current source.
     line: u64,
 }
 
@@ -91,10 +92,10 @@ impl fmt::Debug for Rows {
 }
 
 impl Rows {
-    /// Opens every source, so that what cannot be read is known before anything starts.
+    /// Opens every source, so that read errors appear before anything starts.
     ///
     /// # Errors
-    /// A source cannot be opened, or is not what it should be.
+    /// Fails if a source cannot be opened, or if its format is wrong.
     pub fn open(sources: Vec<Source>, hints: &Hints, report: RowFaultCallback) -> Result<Self> {
         let consumed = Consumed::default();
         let (mut opened, mut shapes, mut digests) = (Vec::new(), Vec::new(), Vec::new());
@@ -106,24 +107,24 @@ impl Rows {
             shapes.push(this.shape);
             digests.push(this.digest);
         }
-        let tracker = Tracker(Arc::new(State { size, consumed, ..State::default() }));
+        let tracker = Tracker(Arc::new(TrackerState { size, consumed, ..TrackerState::default() }));
         let mut sources = opened.into_iter();
         let current = sources.next();
         Ok(Self { sources, current, number: 0, shapes, digests, tracker, report, line: 0 })
     }
 
-    /// How the rows of each source are written.
+    /// Returns how the rows of each source are written.
     #[must_use]
     pub fn shapes(&self) -> &[Shape] {
         &self.shapes
     }
 
-    /// The hashes of the sources that are files, complete when all rows have been read.
+    /// Returns the hashes of the files. They are complete once all rows have been read.
     pub(in crate::job) fn digests(&self) -> Vec<Digest> {
         self.digests.clone()
     }
 
-    /// For whoever wants to know how far the reading is.
+    /// Returns a handle to the progress of reading.
     #[must_use]
     pub fn tracker(&self) -> Tracker {
         self.tracker.clone()
@@ -149,7 +150,7 @@ impl Iterator for Rows {
                     return Some(row);
                 }
                 Some(Err(error)) => {
-                    // What was read is good; what comes behind cannot be found any more.
+                    // The rows so far are valid. Those after the error cannot be found.
                     let place = format!("{source}: after line {}", self.line);
                     let failure =
                         Err::<(), _>(error).context("cannot be read").map_err(|it| it.within(place));

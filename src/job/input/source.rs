@@ -1,4 +1,4 @@
-//! Where lists come from, and how they are written.
+//! The sources of lists, and their formats.
 
 use std::{
     fmt, io,
@@ -22,14 +22,14 @@ use crate::{
     proto::Mailbox,
 };
 
-/// How a list is written.
+/// The format of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputFormat {
-    /// An address a line. Blank lines are no rows, nor are lines that begin with `#` and a space.
+    /// One address per line. Blank lines are skipped, and so are lines that begin with `#` and a space.
     Text,
-    /// With comma, semicolon or tab, with or without a header (RFC 4180).
+    /// CSV with comma, semicolon or tab, with or without a header (RFC 4180).
     Csv,
-    /// A JSON object or string a line.
+    /// JSON Lines: one JSON object or string per line.
     Jsonl,
 }
 
@@ -41,34 +41,35 @@ impl FromStr for InputFormat {
             "text" => Ok(Self::Text),
             "csv" => Ok(Self::Csv),
             "jsonl" => Ok(Self::Jsonl),
-            _ => Err(JobError::hinted(format_args!("{name}: no such format"), "text, csv or jsonl")),
+            _ => Err(JobError::hinted(format_args!("{name}: unknown format"), "use text, csv or jsonl")),
         }
     }
 }
 
-/// Where addresses come from.
+/// A source of addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     /// Standard input.
     Stdin,
     /// A file, compressed or not.
     File(PathBuf),
-    /// From the command line.
+    /// Addresses from the command line.
     Addresses(Vec<String>),
 }
 
 impl Source {
-    /// Sorts arguments: whatever has an `@` and is no file is an address, and `-` is standard input.
+    /// Sorts arguments into sources. `-` is standard input, an existing path is a file, and anything else with an `@`
+    /// is an address.
     ///
     /// # Errors
-    /// An argument is neither; or standard input is there twice.
+    /// Fails if an argument is none of these, or if standard input is named twice.
     pub fn of_arguments(arguments: &[String]) -> Result<Vec<Self>> {
         let mut sources = Vec::new();
         for argument in arguments {
             let path = Path::new(argument);
             if argument == "-" {
                 if sources.contains(&Self::Stdin) {
-                    return Err(JobError::list("-: standard input can be read once only"));
+                    return Err(JobError::list("-: standard input can be read only once"));
                 }
                 sources.push(Self::Stdin);
             } else if path.exists() {
@@ -96,35 +97,35 @@ impl fmt::Display for Source {
     }
 }
 
-/// What the user says about the lists.
+/// What the user specifies about the lists.
 #[derive(Clone, Debug, Default)]
 pub struct Hints {
-    /// How they are written; by default told by their extension or first line.
+    /// The format. By default, the extension or the first line decides.
     pub format: Option<InputFormat>,
-    /// The name of the column or field with the addresses, or the number of the column from 1; guessed by default.
+    /// The name of the address column or field, or the column number from 1. It is detected by default.
     pub column: Option<String>,
 }
 
 pub(super) type RowReader = Box<dyn Iterator<Item = io::Result<Row>> + Send>;
 
-/// A source that was opened, and understood.
-pub(super) struct Opened {
+/// A source that was opened, with its format detected.
+pub(super) struct OpenedSource {
     pub(super) rows: RowReader,
     pub(super) shape: Shape,
-    /// Of the file, where there is one.
+    /// The size of the file, if it has one.
     pub(super) size: Option<u64>,
-    /// Of what is read of the file.
+    /// The hash of the octets read from the file.
     pub(super) digest: Digest,
 }
 
-/// Opens a source, and settles its format.
-pub(super) fn open(source: &Source, hints: &Hints, consumed: &Consumed) -> Result<Opened> {
+/// Opens a source and determines its format.
+pub(super) fn open(source: &Source, hints: &Hints, consumed: &Consumed) -> Result<OpenedSource> {
     let digest = Digest::default();
     let (text, size, named) = match source {
         Source::Addresses(addresses) => {
             let row = |(n, address): (usize, String)| Ok(Row::new(n as u64 + 1, address.into_bytes()));
             let rows = Box::new(addresses.clone().into_iter().enumerate().map(row));
-            return Ok(Opened { rows, shape: Shape::Plain, size: None, digest });
+            return Ok(OpenedSource { rows, shape: Shape::Plain, size: None, digest });
         }
         Source::Stdin => (open::stdin(consumed), None, None),
         Source::File(path) => match open::file(path, consumed, &digest) {
@@ -135,10 +136,10 @@ pub(super) fn open(source: &Source, hints: &Hints, consumed: &Consumed) -> Resul
     let rows =
         text.and_then(|text| rows_of(Lines::new(text), hints.format.or(named), hints.column.as_deref()));
     let (rows, shape) = rows.map_err(|error| error.within(source))?;
-    Ok(Opened { rows, shape, size, digest })
+    Ok(OpenedSource { rows, shape, size, digest })
 }
 
-/// The rows of a list in memory, compressed or not.
+/// Reads a list from memory, compressed or not.
 #[cfg(any(test, fuzzing))]
 pub(in crate::job) fn read(
     list: impl io::Read + Send + 'static,
@@ -157,13 +158,13 @@ pub(super) fn rows_of(
 ) -> Result<(RowReader, Shape)> {
     let format = match format {
         Some(format) => format,
-        None => guess(&mut lines)?,
+        None => detect(&mut lines)?,
     };
     Ok(match (format, column) {
         (InputFormat::Text, Some(column)) => {
             return Err(JobError::hinted(
                 format_args!("--column {column}: plain text has no columns"),
-                "say what it is: --format csv or --format jsonl",
+                "give its format: --format csv or --format jsonl",
             ));
         }
         (InputFormat::Text, None) => (Box::new(Text::new(lines)), Shape::Plain),
@@ -176,7 +177,7 @@ pub(super) fn rows_of(
             let first = lines.peek(0).context("cannot be read")?;
             if first.is_some_and(|line| line.octets.trim_ascii() == b"[") {
                 return Err(JobError::hinted(
-                    "a JSON array, where an object a line is wanted",
+                    "a JSON array; one object per line is needed",
                     "turn it into lines: jq -c '.[]'",
                 ));
             }
@@ -194,8 +195,8 @@ fn by_extension(path: &Path) -> Option<InputFormat> {
     }
 }
 
-/// Goes by the first line that is not blank.
-fn guess(lines: &mut Lines) -> Result<InputFormat> {
+/// Detects the format by the first line that is not blank.
+fn detect(lines: &mut Lines) -> Result<InputFormat> {
     let Some(line) = lines.skip_blank().context("cannot be read")? else { return Ok(InputFormat::Text) };
     let first = line.octets.trim_ascii();
     let is_address = str::from_utf8(first).is_ok_and(|text| Mailbox::parse(text).is_ok());

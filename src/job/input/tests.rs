@@ -12,7 +12,7 @@ use crate::{
     verify::MAX_TEXT,
 };
 
-/// What the rows of `octets` become: line, address, and whether there is a fault.
+/// Returns the line, the address, and true if there is a fault, of each row.
 fn rows(
     octets: &[u8],
     format: Option<InputFormat>,
@@ -23,8 +23,8 @@ fn rows(
     Ok(rows.map(|row| (row.line, row.address, row.fault.is_some())).collect())
 }
 
-/// An error with its hint.
-fn told(error: &JobError) -> String {
+/// Returns an error with its hint.
+fn message(error: &JobError) -> String {
     format!("{error}; {}", error.hint().unwrap_or_default())
 }
 
@@ -70,20 +70,20 @@ fn csv_without_a_header() {
 }
 
 #[test]
-fn a_quote_that_nobody_closes_costs_one_row() {
+fn an_unclosed_quote_costs_one_row() {
     let text = "email,id\nann@x.test,1\n\"bob@x.test,2\neve@x.test,3\n";
     check(text, None, &[(2, "ann@x.test"), (3, "\"bob@x.test"), (4, "eve@x.test")]);
     let long = format!("email\n\"open\n{}", "ann@x.test\n".repeat(10_000));
     assert_eq!(rows(long.as_bytes(), None, None).unwrap().len(), 10_001);
 }
 
-/// Longer than what is kept of a line.
+/// Returns a line longer than a reader keeps.
 fn endless() -> String {
     "x".repeat(5 << 20)
 }
 
 #[test]
-fn what_is_no_address_is_cut() {
+fn invalid_addresses_are_cut() {
     let long = "ü".repeat(700_000);
     for (text, format) in [
         (format!("{long}\nann@x.test\n"), InputFormat::Text),
@@ -101,7 +101,7 @@ fn what_is_no_address_is_cut() {
         assert_eq!(rows[1].1, "ann@x.test");
         assert!(Mailbox::parse(address).is_err());
     }
-    // As long as a valid one may be, in soft hyphens that are nothing on the wire.
+    // A valid address as long as possible, in soft hyphens that have no octets on the wire.
     let valid = format!("{}@b{}.example", "l".repeat(64), "\u{AD}".repeat(501));
     assert!(valid.len() > MAX_TEXT);
     check(&format!("{valid}\n"), None, &[(1, &valid)]);
@@ -110,25 +110,25 @@ fn what_is_no_address_is_cut() {
 #[test]
 fn a_row_without_end_is_one_row_and_never_half_an_address() {
     let endless = endless();
-    // The column lies in what was kept.
+    // The column is in the part that was kept.
     let text = format!("email,note\nann@x.test,{endless}\nbob@x.test,2\n");
     check(&text, None, &[(2, "ann@x.test"), (3, "bob@x.test")]);
-    // The rest of a cell in quotes does not swallow what follows.
+    // The dropped part of a quoted cell does not consume the next row.
     let text = format!("email,note\nann@x.test,\"{endless}\"\nbob@x.test,\"2\"\n");
     check(&text, None, &[(2, "ann@x.test"), (3, "bob@x.test")]);
-    // It lies where the row was cut, so that what is left is valid and another's.
+    // The cut is within the address, so what is left is another valid one.
     let head = "x".repeat((4 << 20) - "ann@x.te".len() - 1);
     let text = format!("note,email\n{head},ann@x.test\n1,bob@x.test\n");
     let found = rows(text.as_bytes(), None, None).unwrap();
     assert_eq!(found[0], (2, " ann@x.te".into(), true));
     assert_eq!(found[1], (3, "bob@x.test".into(), false));
-    // It lies behind.
+    // The column is after the cut.
     let text = format!("note,email\n{endless},ann@x.test\n1,bob@x.test\n");
     let found = rows(text.as_bytes(), None, None).unwrap();
     assert!(found[0].2 && found[0].1.len() <= MAX_TEXT && found[1].1 == "bob@x.test");
     // A header that was cut would hide a column.
     let error = rows(format!("{endless},email\n1,ann@x.test\n").as_bytes(), Some(InputFormat::Csv), None);
-    assert!(told(&error.unwrap_err()).contains("line 1: longer than 4 MiB"));
+    assert!(message(&error.unwrap_err()).contains("line 1: longer than 4 MiB"));
 }
 
 #[test]
@@ -139,11 +139,11 @@ fn blank_lines_before_a_list_are_not_kept() {
 }
 
 #[test]
-fn names_of_columns_are_told_in_part() {
+fn long_column_names_are_cut_in_errors() {
     let names: Vec<_> = (0..50).map(|n| format!("{n}{}", "n".repeat(100_000))).collect();
     let error =
         rows(format!("{}\n1\n", names.join(",")).as_bytes(), Some(InputFormat::Csv), None).unwrap_err();
-    assert!(told(&error).len() < 2_000, "{}", told(&error).len());
+    assert!(message(&error).len() < 2_000, "{}", message(&error).len());
 }
 
 #[test]
@@ -160,8 +160,8 @@ fn jsonl() {
 }
 
 #[test]
-fn what_is_broken_never_passes_for_an_address() {
-    // Valid, if one looks at nothing but the text.
+fn a_faulty_row_is_never_a_valid_address() {
+    // The text alone would be a valid address.
     for (octets, format) in
         [(&b"{ann@x.test"[..], InputFormat::Jsonl), (b"ann\xff@x.test", InputFormat::Text)]
     {
@@ -171,8 +171,8 @@ fn what_is_broken_never_passes_for_an_address() {
 }
 
 #[test]
-fn what_cannot_be_a_list_is_refused_with_a_hint() {
-    let error = |text: &str, format, column| told(&rows(text.as_bytes(), format, column).unwrap_err());
+fn other_files_are_refused_with_a_hint() {
+    let error = |text: &str, format, column| message(&rows(text.as_bytes(), format, column).unwrap_err());
     assert!(error("a,b\n1,2\n", None, None).contains("NAME is \"a\", \"b\""));
     assert!(error("a,b\n1,2\n", None, Some("c")).contains("--column c: there is no such column"));
     assert!(error("ann@x.test\n", None, Some("c")).contains("plain text has no columns"));
@@ -180,13 +180,13 @@ fn what_cannot_be_a_list_is_refused_with_a_hint() {
 }
 
 #[test]
-fn compression_is_told_by_the_octets() {
+fn compression_is_detected_by_the_octets() {
     let dir = tempfile::tempdir().unwrap();
     let mut gzip = flate2::write::GzEncoder::new(vec![], flate2::Compression::fast());
     gzip.write_all(b"ann@x.test\n").unwrap();
     let gzip = gzip.finish().unwrap();
     let zstd = zstd::encode_all(&b"ann@x.test\n"[..], 1).unwrap();
-    // Two members one behind the other are one file.
+    // Two gzip members in a row are one file.
     for (name, octets, lines) in
         [("a.txt", gzip.repeat(2), 2), ("b.gz", gzip, 1), ("c", zstd, 1), ("d.gz", vec![], 0)]
     {
@@ -220,7 +220,7 @@ fn arguments_are_files_addresses_or_standard_input() {
     assert!(sort(&["nothing"]).unwrap_err().to_string().starts_with("nothing: no such file"));
 }
 
-/// Lines that have a row each, whatever they hold.
+/// Counts the lines that are rows.
 fn filled(octets: &[u8]) -> usize {
     octets.split(|octet| *octet == b'\n').filter(|line| !line.trim_ascii().is_empty()).count()
 }
@@ -228,7 +228,7 @@ fn filled(octets: &[u8]) -> usize {
 proptest! {
     #[test]
     fn any_line_of_text_is_a_row(octets: Vec<u8>) {
-        // A comment is no row, and an array of JSON no list.
+        // A comment is not a row, and a JSON array is not a list.
         let octets = octets.into_iter().filter(|octet| !b"#[".contains(octet)).collect::<Vec<_>>();
         let octets = octets.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&octets);
         prop_assert_eq!(rows(octets, Some(InputFormat::Text), None).unwrap().len(), filled(octets));
@@ -239,7 +239,7 @@ proptest! {
     fn any_record_of_csv_is_a_row(lines in prop::collection::vec(r#"[a@,;"\t\r 0-9é]{0,12}"#, 0..20)) {
         let text = format!("email,id\n{}", lines.join("\n"));
         let rows = rows(text.as_bytes(), Some(InputFormat::Csv), None).unwrap();
-        // Quotes may join lines, and nothing may lose one.
+        // Quotes may join lines, and no line is lost.
         let last = lines.iter().rposition(|line| !line.trim_ascii().is_empty());
         let quotes = lines.iter().any(|line| line.contains('"'));
         let body = filled(text.as_bytes()) - 1;

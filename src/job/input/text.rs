@@ -1,4 +1,4 @@
-//! Rows of text: an address a line.
+//! Reads plain text: one address per line.
 
 use std::io;
 
@@ -28,7 +28,7 @@ impl Iterator for Text {
     }
 }
 
-/// `#` and a space, or nothing: `#ann@example.com` is an address.
+/// Returns true for `#` alone or followed by a space or tab. `#ann@example.com` is an address.
 fn is_comment(line: &[u8]) -> bool {
     matches!(line.trim_ascii(), [b'#'] | [b'#', b' ' | b'\t', ..])
 }
