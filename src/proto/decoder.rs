@@ -1,7 +1,7 @@
-//! Framing: a stream of octets in any chunks becomes whole replies, in linear time.
+//! Framing: turns a stream of octets, in chunks of any size, into whole replies in linear time.
 //!
-//! Each octet is looked at once for a line end; each line is parsed once, when it is whole; the finished reply
-//! is one frozen slice of the buffer. So a reply that drips in byte by byte costs what it costs in one piece.
+//! Each octet is searched for a line end once. Each line is parsed once, when it is complete. The finished reply is
+//! one frozen slice of the buffer. So a reply that arrives octet by octet costs as much as one that arrives at once.
 
 use std::mem;
 
@@ -13,7 +13,7 @@ use super::{
     reply::ReplyHead,
 };
 
-/// Cuts replies out of what was read.
+/// Splits a stream of octets into replies.
 ///
 /// ```
 /// use smtp_pool::proto::Decoder;
@@ -28,47 +28,47 @@ use super::{
 #[derive(Debug, Default)]
 pub struct Decoder {
     buf: BytesMut,
-    /// Start of the reply that is being read; before it lies what was lent out, and is gone.
+    /// Start of the reply that is being read. The octets before it belong to replies already lent.
     start: usize,
     /// Start of the line that is being read.
     line: usize,
-    /// Octets known to hold no line end that was not seen, from the start of the buffer.
+    /// Octets from the start of the buffer that have been searched for line ends.
     scanned: usize,
-    /// Lines of the reply so far, blank ones before it too.
+    /// Lines of the reply so far, including blank lines before it.
     lines: usize,
-    /// What the first line of the reply said.
+    /// The parsed first line of the reply.
     head: Option<ReplyHead>,
 }
 
 impl Decoder {
-    /// A decoder with an empty buffer, which allocates with the first octet.
+    /// Creates a decoder with an empty buffer. The first octet allocates.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The buffer, to read into. Only append to it: what it holds may have been looked at already.
+    /// Returns the buffer for reading into. Only append to it: its octets may have been parsed already.
     #[inline]
     pub fn buffer(&mut self) -> &mut BytesMut {
         self.release();
         &mut self.buf
     }
 
-    /// Octets that have not yet become a reply.
+    /// Returns the number of octets that are not part of a returned reply.
     ///
-    /// More than none while no reply is owed means that the peer is out of step; more than none after the reply
-    /// to STARTTLS is an attack (response injection, CVE-2011-0411).
+    /// If no reply is owed and the number is not 0, replies and commands are out of step. After the reply to STARTTLS
+    /// it is an attack (response injection, CVE-2011-0411).
     #[must_use]
     pub fn buffered(&self) -> usize {
         self.buf.len() - self.start
     }
 
-    /// Whether a whole line has not yet become a reply, or part of one.
+    /// Returns true if the buffer holds a complete line that is not part of a returned reply.
     pub(crate) fn has_line(&self) -> bool {
         line_end(&self.buf[self.start..]).is_some()
     }
 
-    /// Gives the memory of an empty buffer back, for a connection that goes idle.
+    /// Frees the memory of an empty buffer, for a connection that becomes idle.
     #[inline]
     pub fn shrink(&mut self) {
         if self.buffered() == 0 && self.buf.capacity() > 0 {
@@ -77,20 +77,20 @@ impl Decoder {
         }
     }
 
-    /// The next whole reply, or none until more octets come.
+    /// Returns the next complete reply, or None until more octets arrive.
     ///
     /// # Errors
-    /// A line that is no reply, or one of the limits exceeded. A line that is no reply is consumed, and the next
-    /// call goes on behind it; a limit is final.
+    /// Fails for a line that is not a reply, or if a limit is exceeded. A line that is not a reply is consumed, and
+    /// the next call continues after it. An exceeded limit is final.
     pub fn decode(&mut self) -> Result<Option<Reply>, DecodeError> {
         Ok(self.frame()?.map(|head| self.keep(head)))
     }
 
-    /// As [`decode`](Self::decode), but the reply is only lent: it lies in the buffer and is gone with the next call,
-    /// which spares the reference counts of a reply that nobody keeps.
+    /// Like [`decode`](Self::decode), but lends the reply: it stays in the buffer until the next call. This avoids
+    /// the reference counts of a reply that is not stored.
     ///
     /// # Errors
-    /// As [`decode`](Self::decode).
+    /// As for [`decode`](Self::decode).
     #[inline]
     pub fn decode_ref(&mut self) -> Result<Option<Reply<&[u8]>>, DecodeError> {
         match self.frame()? {
@@ -99,7 +99,7 @@ impl Decoder {
         }
     }
 
-    /// Gives the reply away that was framed.
+    /// Returns the framed reply as an owned value.
     #[inline]
     pub(crate) fn keep(&mut self, head: ReplyHead) -> Reply {
         self.release();
@@ -108,20 +108,20 @@ impl Decoder {
         Reply::new(raw, head)
     }
 
-    /// Lends the reply that was framed.
+    /// Lends the framed reply.
     #[inline]
     pub(crate) fn lend(&mut self, head: ReplyHead) -> Reply<&[u8]> {
         self.lend_first(head, 1)
     }
 
-    /// Whether the reply that was framed, and `count - 1` that are the same behind it, are followed by yet another.
+    /// Returns true if the framed reply is followed by `count` identical replies.
     #[inline]
     pub(crate) fn repeats(&self, count: usize) -> bool {
         let framed = &self.buf[self.start..self.line];
         self.buf[self.start + count * framed.len()..].starts_with(framed)
     }
 
-    /// Lends the reply that was framed, of `count` that are the same, and lets the others go with it.
+    /// Lends the framed reply, the first of `count` identical ones, and consumes the others.
     #[inline]
     pub(crate) fn lend_first(&mut self, head: ReplyHead, count: usize) -> Reply<&[u8]> {
         let (start, end) = (self.start, self.line);
@@ -130,23 +130,23 @@ impl Decoder {
         Reply::new(&self.buf[start..end], head)
     }
 
-    /// A look at the reply that was framed.
+    /// Returns a view of the framed reply without consuming it.
     #[inline]
     pub(crate) fn framed(&self, head: ReplyHead) -> Reply<&[u8]> {
         Reply::new(&self.buf[self.start..self.line], head)
     }
 
-    /// What has been read behind the reply that was framed.
-    pub(crate) fn behind(&self) -> &[u8] {
+    /// Returns the octets after the framed reply.
+    pub(crate) fn unframed(&self) -> &[u8] {
         &self.buf[self.line..]
     }
 
-    /// Finds the next reply, from `start` to `line`, and says what its first line said. It is to be taken, by
-    /// [`keep`](Self::keep) or [`lend`](Self::lend), before anything else is done.
+    /// Finds the next reply, from `start` to `line`, and returns its parsed first line. Call [`keep`](Self::keep) or
+    /// [`lend`](Self::lend) before anything else.
     #[inline]
     pub(crate) fn frame(&mut self) -> Result<Option<ReplyHead>, DecodeError> {
         let Some(end) = self.next_line()? else { return Ok(None) };
-        // Nearly every reply is one line, as the RFC has it.
+        // Nearly every reply is one line in the form of the RFC.
         if self.head.is_none()
             && self.lines == 0
             && let Some(head) = whole_reply(&self.buf[self.start..end])
@@ -157,7 +157,7 @@ impl Decoder {
         self.frame_from(end)
     }
 
-    /// As [`frame`](Self::frame), where the line that is being read ends at `end`.
+    /// Like [`frame`](Self::frame), for a current line that ends at `end`.
     fn frame_from(&mut self, mut end: usize) -> Result<Option<ReplyHead>, DecodeError> {
         loop {
             let line = &self.buf[self.line..end];
@@ -171,7 +171,7 @@ impl Decoder {
                 return Err(DecodeError::TooManyLines);
             }
             let length = line.len() + 1;
-            // Behind the first line, white space at the end makes no difference.
+            // After the first line, white space at the end does not matter.
             let line = if self.head.is_none() { trim_end(line) } else { line };
             let (parsed, blank, trimmed) = (grammar::reply_line(line), line.is_empty(), line.len());
             (self.line, self.scanned) = (end + 1, end + 1);
@@ -185,7 +185,7 @@ impl Decoder {
                     }
                     self.head = Some(head);
                 }
-                // It still counts as a line, so that they cannot go on forever.
+                // A blank line counts as a line, so that their number is limited.
                 (None, None) if blank => self.start = self.line,
                 (None, None) => return Err(self.refuse()),
                 (Some(head), parsed) => {
@@ -207,7 +207,7 @@ impl Decoder {
         }
     }
 
-    /// Where the line that is being read ends, if it has come that far.
+    /// Returns the end of the current line, if it has arrived.
     #[inline(always)]
     fn next_line(&mut self) -> Result<Option<usize>, DecodeError> {
         if let Some(found) = line_end(&self.buf[self.scanned..]) {
@@ -217,7 +217,7 @@ impl Decoder {
         if self.scanned - self.line >= MAX_LINE { Err(DecodeError::LineTooLong) } else { Ok(None) }
     }
 
-    /// Lets go of what was lent.
+    /// Drops the octets of lent replies.
     #[inline]
     fn release(&mut self) {
         if self.start == 0 {
@@ -229,7 +229,7 @@ impl Decoder {
         if gone == self.buf.len() { self.buf.clear() } else { self.buf.advance(gone) }
     }
 
-    /// Drops a line that is no reply, and keeps enough of it for the error.
+    /// Drops a line that is not a reply. The error shows its start.
     fn refuse(&mut self) -> DecodeError {
         let line = &self.buf[mem::replace(&mut self.start, self.line)..self.line];
         self.lines = 0;
@@ -238,7 +238,7 @@ impl Decoder {
     }
 }
 
-/// The reply that a line is by itself, its end left out, if it is all as the RFC has it.
+/// Returns the reply that this line alone is, without its line end, if it has the form of the RFC.
 #[inline(always)]
 fn whole_reply(line: &[u8]) -> Option<ReplyHead> {
     match line {
@@ -251,11 +251,11 @@ fn whole_reply(line: &[u8]) -> Option<ReplyHead> {
 }
 
 impl Reply {
-    /// Parses exactly one reply; the last line end may be missing, as in a line of a log.
+    /// Parses exactly one reply. The last line end may be missing, as in a log line.
     ///
     /// # Errors
-    /// Whatever [`Decoder::decode`] refuses, [`DecodeError::Incomplete`] where the last line says that more
-    /// follow, and [`DecodeError::Trailing`] where more follows than was said.
+    /// As for [`Decoder::decode`]. Also [`DecodeError::Incomplete`] if the last line announces more lines, and
+    /// [`DecodeError::Trailing`] if octets follow the reply.
     pub fn parse(octets: &[u8]) -> Result<Self, DecodeError> {
         let mut decoder = Decoder::new();
         decoder.buffer().extend_from_slice(octets);

@@ -1,4 +1,4 @@
-//! The dialogue: which command is legal now, which may ride in a group, and which replies are owed.
+//! The dialogue: which commands are legal now, which may be sent in a group, and which replies are owed.
 //!
 //! ```text
 //!           220             EHLO 250            MAIL 250            RCPT 250            DATA 354
@@ -9,10 +9,11 @@
 //!                     └─────────────────┘  └─────────────────┴──────────────────┴────────────────────┘
 //! ```
 //!
-//! Every command that is sent owes a reply, and replies come in the order of commands; so a count and a queue tell
-//! what each reply answers. A connection with replies owed is in the middle of something, and must not be reused.
-//! With a group of commands on its way there are two states: the one that replies have confirmed, and the one that
-//! is reached if every reply is the hoped-for one; legality is judged by the second.
+//! Each command is owed one reply, and replies arrive in the order of commands. So a queue of commands shows what
+//! each reply answers. A connection with owed replies must not be reused.
+//!
+//! While a group of commands is under way, there are two states. One is confirmed by replies. The other is reached if
+//! every owed reply is positive. The second one decides which commands are legal.
 
 use std::{collections::VecDeque, iter};
 
@@ -20,13 +21,13 @@ use thiserror::Error;
 
 use super::{Reply, Verb, reply::MIXED_CODES};
 
-/// Where a dialogue stands.
+/// The state of a dialogue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
-    /// The server has yet to speak (RFC 5321 3.1): nothing may be sent.
+    /// The banner is owed (RFC 5321 3.1): nothing may be sent.
     Banner,
-    /// Greeted by the server, or freshly inside TLS: only a greeting is of use.
+    /// The banner has arrived, or TLS has just begun: the client must greet.
     Connected,
     /// Between transactions.
     Ready,
@@ -34,17 +35,17 @@ pub enum State {
     Mail,
     /// At least one RCPT was accepted.
     Rcpt,
-    /// 354 was received: the message must follow.
+    /// 354 arrived: the message must follow.
     Message,
     /// STARTTLS was accepted: the TLS handshake must follow.
     Tls,
-    /// 334 was received: an answer to the challenge must follow.
+    /// 334 arrived: a response to the challenge must follow.
     Auth,
-    /// Over: QUIT was answered, the banner refused us, or 421 was received.
+    /// The dialogue has ended: QUIT was answered, the banner refused the client, or 421 arrived.
     Closed,
 }
 
-/// A command out of order, or a reply to nothing.
+/// A command out of order, or an unsolicited reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DialogueError {
@@ -53,10 +54,10 @@ pub enum DialogueError {
     Sequence {
         /// The command.
         verb: Verb,
-        /// Where the dialogue would be when the command arrives.
+        /// The state of the dialogue when the command arrives.
         state: State,
     },
-    /// The command has to wait for the reply to the one before it (RFC 2920 3.1).
+    /// The command must wait for the reply to the previous one (RFC 2920 3.1).
     #[error("{verb} may not be sent before the reply to {after}")]
     Group {
         /// The command.
@@ -64,12 +65,12 @@ pub enum DialogueError {
         /// The command whose reply is owed.
         after: Verb,
     },
-    /// A reply, and none is owed.
+    /// A reply arrived although none is owed.
     #[error("an unsolicited reply, with code {0}")]
     Unsolicited(u16),
 }
 
-/// The state of one SMTP dialogue, on the client's side.
+/// The state of one SMTP dialogue, on the client side.
 ///
 /// ```
 /// use smtp_pool::proto::{Dialogue, Reply, Verb};
@@ -87,7 +88,7 @@ pub struct Dialogue {
     hoped: State,
     owed: VecDeque<Verb>,
     pipelining: bool,
-    /// Greeted by LHLO: the message is answered once per recipient.
+    /// Greeted by LHLO: the message is answered once for each recipient.
     lmtp: bool,
     /// Recipients accepted in this transaction.
     accepted: usize,
@@ -100,7 +101,7 @@ impl Default for Dialogue {
 }
 
 impl Dialogue {
-    /// A connection just opened: the banner is owed.
+    /// Creates the dialogue of a new connection. The banner is owed.
     #[must_use]
     pub fn new() -> Self {
         Self::at(State::Banner, VecDeque::from([Verb::Connect]))
@@ -110,18 +111,19 @@ impl Dialogue {
         Self { confirmed: state, hoped: state, owed, pipelining: false, lmtp: false, accepted: 0 }
     }
 
-    /// Says whether the server offers PIPELINING (RFC 2920); without it each command waits for its reply.
+    /// Sets whether the server offers PIPELINING (RFC 2920). Without it, each command waits for its reply.
     pub fn set_pipelining(&mut self, offered: bool) {
         self.pipelining = offered;
     }
 
-    /// Records that `verb` is sent; [`Verb::Message`] when the final dot is.
+    /// Records that `verb` is sent. Use [`Verb::Message`] when the final dot is sent.
     ///
-    /// It owes one reply; after LHLO, [`Verb::Message`] and [`Verb::BdatLast`] owe one for each recipient that was
-    /// accepted, in their order (RFC 2033 4.2), so that BDAT LAST cannot go before the replies to RCPT are there.
+    /// Each command is owed one reply. After LHLO, [`Verb::Message`] and [`Verb::BdatLast`] are owed one for each
+    /// accepted recipient, in their order (RFC 2033 4.2). So BDAT LAST must wait for the replies to RCPT.
     ///
     /// # Errors
-    /// The command is not legal now, or not yet; nothing is noted then, and it must not be sent.
+    /// Fails if the command is not legal in this state, or not yet. Nothing is recorded then, and it must not be
+    /// sent.
     pub fn send(&mut self, verb: Verb) -> Result<(), DialogueError> {
         let state = self.hoped;
         if let Some(&after) = self.owed.back()
@@ -139,13 +141,12 @@ impl Dialogue {
         Ok(())
     }
 
-    /// Takes the next reply, and tells what it answers. One whose lines carry different codes
-    /// ([`Reply::has_mixed_codes`]) accepts nothing: it leads to no state in which more may be sent than before, but
-    /// for RCPT and RSET behind MAIL.
+    /// Records the next reply, and returns the command that it answers. A reply with different codes
+    /// ([`Reply::has_mixed_codes`]) accepts nothing. It allows no further commands, except RCPT and RSET after MAIL.
     ///
     /// # Errors
-    /// Nothing was asked. A 421 that nobody asked for is legal at any time (RFC 5321 3.8) and closes the dialogue
-    /// all the same.
+    /// Fails if no reply is owed. An unsolicited 421 is legal at any time (RFC 5321 3.8). It also fails, and closes
+    /// the dialogue.
     pub fn receive<B: AsRef<[u8]>>(&mut self, reply: &Reply<B>) -> Result<Verb, DialogueError> {
         let Some(verb) = self.owed.pop_front() else {
             self.confirmed = State::Closed;
@@ -155,19 +156,19 @@ impl Dialogue {
         self.confirmed = match (verb, reply.agreed_code()) {
             (_, 421) => State::Closed,
             _ if self.confirmed == State::Closed => State::Closed,
-            // What the server does with what comes next is not known.
+            // It is unknown how the server treats the next octets.
             (Verb::StartTls | Verb::Auth | Verb::AuthResponse | Verb::Data | Verb::Quit, MIXED_CODES..) => {
                 State::Closed
             }
-            // Nor how many replies to the message there will be.
+            // It is unknown how many replies to the message will arrive.
             (Verb::Rcpt, MIXED_CODES..) if self.lmtp => State::Closed,
-            // There may be a transaction now, which is to be reset.
+            // A transaction may exist now, which must be reset.
             (Verb::Mail, MIXED_CODES..) if self.confirmed == State::Ready => State::Mail,
             (Verb::Auth | Verb::AuthResponse, 334) => State::Auth,
             (Verb::Auth | Verb::AuthResponse, _) => State::Ready,
             (Verb::Data, 354) => State::Message,
             (Verb::Data, _) => self.confirmed,
-            // Once the message is there, the transaction is over either way (RFC 5321 4.1.1.4).
+            // After the message, the transaction ends whether it was accepted or not (RFC 5321 4.1.1.4).
             (Verb::Message | Verb::BdatLast, _) => State::Ready,
             (Verb::Connect, code) if code != 220 => State::Closed,
             (verb, 200..=299) => on_success(verb, self.confirmed),
@@ -187,36 +188,36 @@ impl Dialogue {
         Ok(verb)
     }
 
-    /// Records that the TLS handshake is done: all that was learnt before it is forgotten (RFC 3207 4.2).
+    /// Records that the TLS handshake is done. Everything learnt before it is dropped (RFC 3207 4.2).
     pub fn secured(&mut self) {
         *self = Self::at(State::Connected, VecDeque::new());
     }
 
-    /// Where the dialogue stands by the replies received.
+    /// Returns the state that the received replies confirm.
     #[must_use]
     pub fn state(&self) -> State {
         self.confirmed
     }
 
-    /// Replies owed by the server.
+    /// Returns the number of replies that the server owes.
     #[must_use]
     pub fn owed(&self) -> usize {
         self.owed.len()
     }
 
-    /// The command whose reply is due next.
+    /// Returns the command that the next reply answers.
     #[must_use]
     pub fn due(&self) -> Option<Verb> {
         self.owed.front().copied()
     }
 
-    /// Between transactions with nothing owed: the one state in which a connection may be lent again.
+    /// Returns true between transactions with no reply owed. Only then may a connection be lent again.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.confirmed == State::Ready && self.owed.is_empty()
     }
 
-    /// Gives memory back, for a connection that goes idle.
+    /// Frees unused memory, for a connection that becomes idle.
     #[inline]
     pub fn shrink(&mut self) {
         if self.owed.capacity() > 0 {
@@ -225,13 +226,13 @@ impl Dialogue {
     }
 }
 
-/// RFC 2920 3.1: these may stand in the middle of a group; all others end one. BDAT by RFC 3030 4.2; what follows
-/// the final dot of a message begins a new group.
+/// Returns true if the command may be followed by another in the same group (RFC 2920 3.1; BDAT: RFC 3030 4.2). The
+/// final dot of a message begins a new group.
 fn may_be_followed(verb: Verb) -> bool {
     matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Rset | Verb::Message | Verb::Bdat | Verb::BdatLast)
 }
 
-/// RFC 5321 4.1.4: the order of commands.
+/// Returns true if the command is legal in this state (RFC 5321 4.1.4).
 fn is_legal(verb: Verb, state: State) -> bool {
     match state {
         State::Banner | State::Tls | State::Closed => false,
@@ -247,7 +248,7 @@ fn is_legal(verb: Verb, state: State) -> bool {
     }
 }
 
-/// Where a command leads if the server says yes.
+/// Returns the state after a positive reply to a command.
 fn on_success(verb: Verb, state: State) -> State {
     match verb {
         Verb::Connect => State::Connected,

@@ -1,7 +1,7 @@
 //! Transparency of the message body: RFC 5321 4.5.2, "dot-stuffing".
 //!
-//! After DATA the message is a run of lines, ended by a line that holds a single dot. A line of the
-//! message that begins with a dot gets one more, which the receiver takes away again:
+//! After DATA, the message is a sequence of lines, ended by a line with a single dot. A line of the message that
+//! begins with a dot gets a second dot, which the receiver removes:
 //!
 //! ```abnf
 //! message = *( line CRLF ) "." CRLF
@@ -12,26 +12,24 @@
 //!
 //! # Smuggling
 //!
-//! Where two servers disagree on what ends a message, its tail is a second, forged message
-//! (CVE-2023-51764, -51765, -51766). Some readers end at `LF.LF`, `LF.CRLF`, `CRLF.LF` or `CR.CR`.
-//! [`DotStuffer`] therefore writes CR and LF only as the pair CRLF: a bare CR and a bare LF are line
-//! ends that somebody else might see, so they become CRLF, and the dot after them is doubled. All
-//! readers, the strict and the lax, then see the same lines, and none of them a lone dot before the
-//! end. [`DotUnstuffer`] is strict, as RFC 5321 4.1.1.4 wants: only `CRLF.CRLF` ends a message.
+//! If two servers disagree on the end of a message, its tail becomes a second, forged message (CVE-2023-51764,
+//! -51765, -51766). Some readers end at `LF.LF`, `LF.CRLF`, `CRLF.LF` or `CR.CR`. So [`DotStuffer`] writes CR and LF
+//! only as the pair CRLF. A bare CR or LF becomes CRLF, because some readers treat it as a line end, and a dot after
+//! it is doubled. All readers, strict and lenient, then see the same lines, and no lone dot before the end.
+//! [`DotUnstuffer`] is strict, as RFC 5321 4.1.1.4 requires: only `CRLF.CRLF` ends a message.
 //!
-//! NUL is left out. DATA cannot carry it (RFC 2045 2.7 and 2.8 exclude it from 7bit and 8bit data;
-//! only BDAT with BINARYMIME, RFC 3030, may), and servers differ: some drop it as it comes in, and for
-//! them `CRLF NUL . CRLF` would be the end. What no reader may see is better not sent.
+//! NUL is dropped. DATA cannot carry it: RFC 2045 2.7 and 2.8 exclude it from 7bit and 8bit data. Only BDAT with
+//! BINARYMIME (RFC 3030) may carry it. Some servers drop it on arrival, and for them `CRLF NUL . CRLF` would be the
+//! end.
 
 use bytes::{BufMut, BytesMut};
 use memchr::{memchr, memchr3};
 
-/// Makes a message transparent for DATA: lines end in CRLF, a leading dot is doubled, the end is marked.
+/// Encodes a message for DATA: lines end in CRLF, a leading dot is doubled, and the end is marked.
 ///
-/// The message may come in chunks cut anywhere; the output is the same as for one chunk. It is written
-/// to `out` with one exception: the last line end is held back until more follows, so that
-/// [`finish`](Self::finish) writes `CRLF.CRLF` in one piece, which some firewalls need (Cisco PIX
-/// loses a terminator split over two segments).
+/// The message may be split into chunks anywhere; the output is the same as for one chunk. The last line end is
+/// written to `out` only when more follows. So [`finish`](Self::finish) writes `CRLF.CRLF` in one piece. Some
+/// firewalls need that: Cisco PIX loses a terminator that is split over two segments.
 ///
 /// ```
 /// use bytes::BytesMut;
@@ -46,23 +44,23 @@ use memchr::{memchr, memchr3};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct DotStuffer {
-    place: Place,
+    position: Position,
 }
 
-/// Where in a line the stuffer stands.
+/// The position in a line.
 #[derive(Clone, Copy, Debug, Default)]
-enum Place {
-    /// Nothing written yet: at the start of a line, and no line end is owed.
+enum Position {
+    /// At the start of the message: nothing is written yet.
     #[default]
     Empty,
     /// Inside a line.
     Line,
-    /// A line has ended; its CRLF is still owed. After a CR, an LF belongs to the same line end.
+    /// After a line whose CRLF is not written yet. An LF after a CR belongs to the same line end.
     Ended { by_cr: bool },
 }
 
 impl DotStuffer {
-    /// A stuffer at the start of a message.
+    /// Creates a stuffer at the start of a message.
     pub fn new() -> Self {
         Self::default()
     }
@@ -72,16 +70,16 @@ impl DotStuffer {
         out.reserve(chunk.len() + 3);
         let mut rest = chunk;
         while let [first, tail @ ..] = rest {
-            match (*first, self.place) {
-                (b'\n', Place::Ended { by_cr: true }) => self.place = Place::Ended { by_cr: false },
-                (end @ (b'\r' | b'\n'), place) => {
-                    if !matches!(place, Place::Line) {
+            match (*first, self.position) {
+                (b'\n', Position::Ended { by_cr: true }) => self.position = Position::Ended { by_cr: false },
+                (end @ (b'\r' | b'\n'), position) => {
+                    if !matches!(position, Position::Line) {
                         self.begin_line(out);
                     }
-                    self.place = Place::Ended { by_cr: end == b'\r' };
+                    self.position = Position::Ended { by_cr: end == b'\r' };
                 }
                 (0, _) => {}
-                (_, Place::Line) => {
+                (_, Position::Line) => {
                     let (text, more) = rest.split_at(memchr3(b'\r', b'\n', 0, rest).unwrap_or(rest.len()));
                     out.put_slice(text);
                     rest = more;
@@ -92,7 +90,7 @@ impl DotStuffer {
                     if octet == b'.' {
                         out.put_u8(b'.');
                     }
-                    self.place = Place::Line;
+                    self.position = Position::Line;
                     continue;
                 }
             }
@@ -100,24 +98,24 @@ impl DotStuffer {
         }
     }
 
-    /// Ends the message: completes its last line if need be, and appends the terminator.
+    /// Ends the message: completes its last line if necessary, and appends the terminator.
     pub fn finish(self, out: &mut BytesMut) {
-        // An empty message has no line to end: the CRLF before the dot is that of the DATA command.
-        out.put_slice(if matches!(self.place, Place::Empty) { b".\r\n" } else { b"\r\n.\r\n" });
+        // An empty message has no line to end. The CRLF before the dot is the one of the DATA command.
+        out.put_slice(if matches!(self.position, Position::Empty) { b".\r\n" } else { b"\r\n.\r\n" });
     }
 
-    /// Pays the CRLF owed by the line before.
+    /// Writes the CRLF of the previous line, if it is not written yet.
     fn begin_line(&self, out: &mut BytesMut) {
-        if matches!(self.place, Place::Ended { .. }) {
+        if matches!(self.position, Position::Ended { .. }) {
             out.put_slice(b"\r\n");
         }
     }
 }
 
-/// Reads a message sent after DATA: the server's side of [`DotStuffer`].
+/// Decodes a message sent after DATA: the server's side of [`DotStuffer`].
 ///
-/// Strict: a line ends at CRLF and nothing else, the message at `CRLF.CRLF` and nothing else. A bare
-/// CR, a bare LF and NUL are data. The CRLF before the terminator belongs to the message.
+/// It is strict: only CRLF ends a line, and only `CRLF.CRLF` ends the message. A bare CR, a bare LF and NUL are data.
+/// The CRLF before the terminator belongs to the message.
 ///
 /// ```
 /// use bytes::BytesMut;
@@ -134,7 +132,7 @@ pub struct DotUnstuffer {
     state: State,
 }
 
-/// What the octets so far may yet turn out to be.
+/// The state between two octets.
 ///
 /// ```text
 /// Start ──'.'──▶ Dot ──CR──▶ DotCr ──LF──▶ end of the message
@@ -146,7 +144,7 @@ enum State {
     /// At the start of a line.
     #[default]
     Start,
-    /// After the dot that begins a line: stuffing, or the end of the message. Not written.
+    /// After the dot that begins a line: a stuffed dot, or the end of the message. It is not written.
     Dot,
     /// After that dot and a CR, which is not written yet.
     DotCr,
@@ -157,16 +155,16 @@ enum State {
 }
 
 impl DotUnstuffer {
-    /// An unstuffer at the start of a message.
+    /// Creates an unstuffer at the start of a message.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Appends what `chunk` holds of the message to `message`.
+    /// Appends the part of the message in `chunk` to `message`.
     ///
-    /// `None`: all of `chunk` was part of the message, which goes on. `Some(n)`: the message and its
-    /// terminator end with the first `n` octets of `chunk`; what follows is the next command, and the
-    /// unstuffer is ready for the next message.
+    /// Returns `None` if the message continues after `chunk`. Returns `Some(n)` if the message and its terminator end
+    /// with the first `n` octets of `chunk`. The octets after them are the next command, and the unstuffer is ready
+    /// for the next message.
     pub fn push(&mut self, chunk: &[u8], message: &mut BytesMut) -> Option<usize> {
         message.reserve(chunk.len() + 1);
         let mut rest = chunk;

@@ -1,14 +1,14 @@
-//! What can be wrong with octets from the other side, and with values that are to become octets.
+//! Errors of decoding replies.
 
 use thiserror::Error;
 
 use super::{MAX_LINE, MAX_LINES, MAX_REPLY};
 
-/// The octets from the server are not a reply that can be read.
+/// The octets from the server are not a readable reply.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// A line that starts with no reply code; its first octets, escaped.
+    /// A line without a reply code at its start. The text is its first octets, escaped.
     #[error("a line that is not an SMTP reply: \"{0}\"")]
     NotAReply(String),
     /// A line longer than [`MAX_LINE`].
@@ -20,10 +20,10 @@ pub enum DecodeError {
     /// A reply of more lines than [`MAX_LINES`].
     #[error("a reply of more than {} lines", MAX_LINES)]
     TooManyLines,
-    /// The reply announces a line that does not come ([`Reply::parse`](super::Reply::parse) only).
+    /// The reply announces another line, which is missing ([`Reply::parse`](super::Reply::parse) only).
     #[error("the reply ends before its last line")]
     Incomplete,
-    /// Something follows the reply ([`Reply::parse`](super::Reply::parse) only).
-    #[error("octets behind the end of the reply")]
+    /// Octets follow the reply ([`Reply::parse`](super::Reply::parse) only).
+    #[error("octets after the end of the reply")]
     Trailing,
 }

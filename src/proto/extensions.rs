@@ -1,17 +1,17 @@
-//! What a server offers: the reply to EHLO, read keyword by keyword (RFC 5321 4.1.1.1).
+//! The extensions that a server offers: parses the reply to EHLO (RFC 5321 4.1.1.1).
 
 use super::{Mechanism, Reply, grammar};
 
-/// Mechanisms that are listed; beyond, a server is not in earnest, and telling doubles apart would cost too much.
+/// The most SASL mechanisms that are stored. Real servers offer fewer, and the search for duplicates is quadratic.
 const MAX_AUTH: usize = 64;
 
-/// Octets of the lines that nobody here knows; what is beyond is left out, since it is kept as long as the connection.
+/// The most octets of unknown lines that are stored, since they stay in memory as long as the connection.
 const MAX_OTHERS: usize = 4 * 1024;
 
 /// The service extensions that a server offers.
 ///
-/// Keywords are case-insensitive; `AUTH=PLAIN`, leading spaces and repeated keywords are understood, since
-/// servers send them. A keyword with a parameter that cannot be read counts as offered without it.
+/// Keywords are case-insensitive. `AUTH=PLAIN`, leading spaces and repeated keywords are accepted, since servers send
+/// them. A keyword with an unreadable parameter counts as offered without it.
 ///
 /// ```
 /// use smtp_pool::proto::{Extensions, Reply};
@@ -27,7 +27,7 @@ const MAX_OTHERS: usize = 4 * 1024;
 pub struct Extensions {
     /// PIPELINING: commands may be sent in groups (RFC 2920).
     pub pipelining: bool,
-    /// 8BITMIME: `BODY=8BITMIME` is understood (RFC 6152).
+    /// 8BITMIME: the server accepts `BODY=8BITMIME` (RFC 6152).
     pub eight_bit_mime: bool,
     /// SMTPUTF8: mailboxes may be UTF-8 (RFC 6531).
     pub smtputf8: bool,
@@ -35,7 +35,7 @@ pub struct Extensions {
     pub starttls: bool,
     /// ENHANCEDSTATUSCODES (RFC 2034).
     pub enhanced_status_codes: bool,
-    /// DSN: RET, ENVID, NOTIFY and ORCPT are understood (RFC 3461).
+    /// DSN: the server accepts RET, ENVID, NOTIFY and ORCPT (RFC 3461).
     pub dsn: bool,
     /// CHUNKING: BDAT (RFC 3030).
     pub chunking: bool,
@@ -43,29 +43,29 @@ pub struct Extensions {
     pub binary_mime: bool,
     /// REQUIRETLS (RFC 8689).
     pub require_tls: bool,
-    /// SIZE: the parameter as sent, 0 where there was none (RFC 1870); see [`Self::max_message_size`].
+    /// SIZE: the parameter as sent, or 0 without one (RFC 1870); see [`Self::max_message_size`].
     pub size: Option<u64>,
-    /// AUTH: the mechanisms, in upper case (RFC 4954); what is no name of a mechanism is left out.
+    /// AUTH: the mechanisms, in upper case (RFC 4954), at most 64. Invalid names are omitted.
     pub auth: Vec<Box<str>>,
     /// LIMITS (RFC 9422).
     pub limits: Limits,
-    /// The other lines as sent, up to 4 KiB of them: keyword in upper case, and its parameters.
+    /// The other lines as sent, up to 4 KiB: the keyword in upper case, and its parameters.
     pub others: Vec<(Box<str>, Box<str>)>,
 }
 
-/// The limits that a server announces (RFC 9422 4); none where it does not say.
+/// The limits that a server announces (RFC 9422 4). None if it announces no such limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// MAILMAX: transactions on one connection.
     pub mail_max: Option<u32>,
     /// RCPTMAX: RCPT commands in one transaction.
     pub rcpt_max: Option<u32>,
-    /// RCPTDOMAINMAX: different recipient domains on one connection.
+    /// RCPTDOMAINMAX: distinct recipient domains on one connection.
     pub rcpt_domain_max: Option<u32>,
 }
 
 impl Extensions {
-    /// Reads the reply to EHLO; its first line greets and is passed over.
+    /// Parses the reply to EHLO. Its first line is a greeting and is skipped.
     #[must_use]
     pub fn parse(reply: &Reply) -> Self {
         let mut offered = Self::default();
@@ -78,13 +78,13 @@ impl Extensions {
         offered
     }
 
-    /// The largest message the server takes, in octets; none where it names no fixed limit (RFC 1870 4).
+    /// Returns the largest accepted message, in octets. None if the server names no fixed limit (RFC 1870 4).
     #[must_use]
     pub fn max_message_size(&self) -> Option<u64> {
         self.size.filter(|&size| size > 0)
     }
 
-    /// Whether the server offers the SASL mechanism `name`, in any case.
+    /// Returns true if the server offers the SASL mechanism `name`, in any case.
     #[must_use]
     pub fn offers_auth(&self, name: &str) -> bool {
         self.auth.iter().any(|mechanism| mechanism.eq_ignore_ascii_case(name))
@@ -130,7 +130,7 @@ impl Limits {
     fn add(&mut self, param: &[u8]) {
         let mut parts = param.splitn(2, |&b| b == b'=');
         let (Some(name), Some(value)) = (parts.next(), parts.next().and_then(number)) else { return };
-        // RFC 9422 4: a limit is at least 1, so that a 0 is as good as none.
+        // RFC 9422 4: a limit is at least 1, so 0 is ignored.
         let value = u32::try_from(value).ok().filter(|&value| value > 0);
         match name.to_ascii_uppercase().as_slice() {
             b"MAILMAX" => self.mail_max = value,
@@ -141,7 +141,7 @@ impl Limits {
     }
 }
 
-/// Digits alone; the standard parser would take a sign too.
+/// Parses digits only. The standard parser would accept a sign too.
 fn number(digits: &[u8]) -> Option<u64> {
     str::from_utf8(digits).ok()?.parse().ok().filter(|_| digits.iter().all(u8::is_ascii_digit))
 }

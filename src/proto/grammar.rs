@@ -1,4 +1,4 @@
-//! The grammar of what a server says, line by line: nom `complete` parsers over one whole line.
+//! The grammar of replies, line by line: nom `complete` parsers over one whole line.
 //!
 //! ```text
 //! Reply-line   = Reply-code [ ("-" / SP) [ textstring ] ]                    ; RFC 5321 4.2
@@ -12,10 +12,11 @@
 //! ehlo-param   = 1*(%d33-126)
 //! ```
 //!
-//! Framing is not here: [`Decoder`](super::Decoder) cuts the stream into lines, so that nothing below ever
-//! needs more input, and a line that is wrong costs itself alone.
-//! Wider than the RFC on purpose, for servers that exist: any second digit (`571`, `591`), any octets as text
-//! (Latin-1, GBK, UTF-8), nothing or anything where the space after the code should be.
+//! [`Decoder`](super::Decoder) does the framing and splits the stream into lines. So these parsers never need more
+//! input, and an invalid line affects only itself.
+//!
+//! The grammar is wider than the RFC, for servers that exist. It accepts any second digit (`571`, `591`) and any
+//! octets as text (Latin-1, GBK, UTF-8). The space after the code may be missing or be another octet.
 
 use std::{fmt, str::FromStr};
 
@@ -35,18 +36,18 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ReplyLine<'a> {
     pub(crate) code: u16,
-    /// Whether the reply ends with this line: anything but a hyphen behind the code.
+    /// True if the reply ends with this line, so no hyphen follows the code.
     pub(crate) last: bool,
     pub(crate) text: &'a [u8],
 }
 
-/// `Reply-line`; fails only where no reply code stands at the start.
+/// Parses `Reply-line`. Fails only if the line does not begin with a reply code.
 #[inline(always)]
 pub(crate) fn reply_line(line: &[u8]) -> Option<ReplyLine<'_>> {
     usual_reply_line(line).or_else(|| Some(any_reply_line(line).ok()?.1))
 }
 
-/// A [`reply_line`] as the RFC has it. Nearly all are, and this spares them the rest.
+/// A fast path of [`reply_line`] for lines in the form of the RFC, as nearly all are.
 #[inline(always)]
 pub(super) fn usual_reply_line(line: &[u8]) -> Option<ReplyLine<'_>> {
     match line {
@@ -68,7 +69,7 @@ fn any_reply_line(line: &[u8]) -> IResult<&[u8], ReplyLine<'_>> {
     Ok((&[], ReplyLine { code, last, text }))
 }
 
-/// `Reply-code`, and no fourth digit behind it.
+/// Parses `Reply-code`, which no fourth digit may follow.
 fn reply_code(input: &[u8]) -> IResult<&[u8], u16> {
     let digits = map_opt(take_while_m_n(3, 3, |b: u8| b.is_ascii_digit()), |d: &[u8]| {
         let code = d.iter().fold(0, |n, b| n * 10 + u16::from(b - b'0'));
@@ -79,7 +80,7 @@ fn reply_code(input: &[u8]) -> IResult<&[u8], u16> {
     code.parse(input)
 }
 
-/// `status-code`, then white space or the end of the line; the white space goes with it.
+/// Parses `status-code` and the white space after it, or the end of the line.
 pub(crate) fn enhanced_code(input: &[u8]) -> IResult<&[u8], EnhancedCode> {
     let class = map(one_of("245"), |c| c as u8 - b'0');
     let number = || {
@@ -93,13 +94,14 @@ pub(crate) fn enhanced_code(input: &[u8]) -> IResult<&[u8], EnhancedCode> {
         .parse(input)
 }
 
-/// [`enhanced_code`] as it stands in a reply, where servers put white space and a number sign before it; and the rest.
+/// Parses an [`enhanced_code`] at the start of a reply text, after optional white space and a number sign. Returns
+/// the rest too.
 #[inline(always)]
 pub(crate) fn leading_enhanced_code(line: &[u8]) -> Option<(&[u8], EnhancedCode)> {
     usual_enhanced_code(line).or_else(|| any_leading_enhanced_code(line).ok())
 }
 
-/// A [`leading_enhanced_code`] of three digits and with a text behind it, as nearly all are.
+/// A fast path of [`leading_enhanced_code`] for three digits followed by text, as in nearly all replies.
 #[inline(always)]
 fn usual_enhanced_code(line: &[u8]) -> Option<(&[u8], EnhancedCode)> {
     match line {
@@ -123,9 +125,9 @@ fn any_leading_enhanced_code(line: &[u8]) -> IResult<&[u8], EnhancedCode> {
     preceded(opt(tag("#")), enhanced_code).parse(line.trim_ascii_start())
 }
 
-/// `ehlo-line`: the keyword, then every parameter given to `param`.
+/// Parses `ehlo-line`. Returns the keyword, and calls `param` with each parameter.
 ///
-/// Leading white space is passed over, and `=` parts as a space does: old servers write `AUTH=PLAIN`.
+/// Leading white space is skipped. `=` separates like a space, because old servers write `AUTH=PLAIN`.
 pub(crate) fn ehlo_line<'a>(line: &'a [u8], mut param: impl FnMut(&'a [u8])) -> IResult<&'a [u8], &'a [u8]> {
     let white = |b: u8| b == b' ' || b == b'\t';
     let keyword = take_while1(|b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.');
@@ -136,10 +138,10 @@ pub(crate) fn ehlo_line<'a>(line: &'a [u8], mut param: impl FnMut(&'a [u8])) -> 
     Ok((input, keyword))
 }
 
-/// Where the first line ends.
+/// Returns the position of the first line end.
 ///
-/// `memchr` chooses the widest registers of the processor at every call, which for lines as short as these takes as long
-/// as the search itself. Those of SSE2 are there on every x86-64.
+/// `memchr` selects the widest registers of the processor at each call. For such short lines this takes as long as
+/// the search. SSE2 exists on every x86-64 processor, so it is used directly.
 #[inline(always)]
 pub(super) fn line_end(octets: &[u8]) -> Option<usize> {
     #[cfg(target_arch = "x86_64")]
@@ -149,7 +151,7 @@ pub(super) fn line_end(octets: &[u8]) -> Option<usize> {
     memchr(b'\n', octets)
 }
 
-/// The line without the white space at its end, which is a carriage return for nearly all.
+/// Returns the line without white space at its end, mostly a carriage return.
 #[inline(always)]
 pub(super) fn trim_end(line: &[u8]) -> &[u8] {
     match line {
@@ -160,7 +162,7 @@ pub(super) fn trim_end(line: &[u8]) -> &[u8] {
 
 /// An enhanced status code: class, subject and detail (RFC 3463 2, RFC 2034 4).
 ///
-/// Subject and detail may have up to three digits, as `5.7.606` of Exchange Online does.
+/// Subject and detail may have up to three digits, such as `5.7.606` of Exchange Online.
 ///
 /// ```
 /// use smtp_pool::proto::EnhancedCode;
@@ -173,9 +175,9 @@ pub(super) fn trim_end(line: &[u8]) -> &[u8] {
 pub struct EnhancedCode {
     /// 2 (success), 4 (persistent transient failure) or 5 (permanent failure).
     pub class: u8,
-    /// What the code is about: 1 addressing, 2 mailbox, 3 system, 4 network, 5 protocol, 6 content, 7 policy.
+    /// The subject: 1 addressing, 2 mailbox, 3 system, 4 network, 5 protocol, 6 content, 7 policy.
     pub subject: u16,
-    /// The condition itself, read together with the subject.
+    /// The condition within the subject.
     pub detail: u16,
 }
 
@@ -198,14 +200,14 @@ impl FromStr for EnhancedCode {
 
 /// The text is not an enhanced status code such as `5.1.1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("not an enhanced status code: wanted class 2, 4 or 5, subject and detail, as in \"5.1.1\"")]
+#[error("not an enhanced status code: expected class 2, 4 or 5, subject and detail, as in \"5.1.1\"")]
 pub struct EnhancedCodeError;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Every line of at most `length` of the `octets`.
+    /// Returns all lines of the `octets`, up to `length` octets long.
     fn lines(octets: &[u8], length: usize) -> Vec<Vec<u8>> {
         let mut all = vec![Vec::new()];
         let mut last = all.clone();
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_usual_is_what_the_grammar_says() {
+    fn the_fast_paths_match_the_grammar() {
         for line in lines(b"0269- \tx", 5) {
             let any = any_reply_line(&line).ok().map(|(_, line)| line);
             assert_eq!(reply_line(&line), any, "{}", line.escape_ascii());

@@ -1,15 +1,15 @@
-//! The protocol without I/O: octets in, values out. No runtime, no clock, no log.
+//! The SMTP protocol without I/O: it converts octets to values and back. It uses no runtime, clock or log.
 //!
 //! | file | what it is | from |
 //! |---|---|---|
 //! | `address` | [`Mailbox`], [`Domain`], [`ReversePath`], [`ClientName`] | RFC 5321 4.1.2, RFC 6531 3.3 |
 //! | `command` | [`Command`] and its parts, encoded and decoded | RFC 5321 4.1 |
 //! | `grammar` | one line of a reply, by nom; [`EnhancedCode`] | RFC 5321 4.2, RFC 2034, RFC 3463 |
-//! | `decoder` | [`Decoder`]: a stream becomes replies | |
+//! | `decoder` | [`Decoder`]: splits a stream into replies | |
 //! | `reply` | [`Reply`] | RFC 5321 4.2 |
 //! | `extensions` | [`Extensions`]: the reply to EHLO | RFC 5321 4.1.1.1 |
-//! | `dialogue` | [`Dialogue`]: what is legal now, what is owed | RFC 5321 4.1.4, RFC 2920 |
-//! | `sasl` | [`Sasl`]: answers to challenges | RFC 4954 |
+//! | `dialogue` | [`Dialogue`]: legal commands and owed replies | RFC 5321 4.1.4, RFC 2920 |
+//! | `sasl` | [`Sasl`]: responses to challenges | RFC 4954 |
 //! | `dot` | [`DotStuffer`], [`DotUnstuffer`]: the message on the wire | RFC 5321 4.5.2 |
 
 mod address;

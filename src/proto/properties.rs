@@ -1,5 +1,5 @@
-//! What holds for every input, said once: `cargo test` asks it of inputs that proptest makes, `fuzz/` of inputs that
-//! libFuzzer finds. Each function panics where its property does not hold.
+//! Properties that hold for every input. `cargo test` checks them with inputs of proptest, and `fuzz/` with inputs of
+//! libFuzzer. Each function panics if its property does not hold.
 
 use std::{collections::VecDeque, net::IpAddr};
 
@@ -20,7 +20,8 @@ fn cut<'a>(octets: &'a [u8], places: &[u16]) -> Vec<&'a [u8]> {
     places.windows(2).map(|ends| &octets[ends[0]..ends[1]]).collect()
 }
 
-/// What a decoder makes of a stream in chunks; ends with a limit exceeded, or the number of octets left over.
+/// Returns all replies and errors of a stream in chunks. The last item is an exceeded limit or the number of octets
+/// left over.
 pub fn decode_all<'a>(
     chunks: impl IntoIterator<Item = &'a [u8]>,
 ) -> (Vec<Result<Reply, DecodeError>>, Option<usize>) {
@@ -34,7 +35,7 @@ fn decode_by<'a>(
     let (mut decoder, mut seen) = (Decoder::new(), Vec::new());
     for chunk in chunks {
         decoder.buffer().extend_from_slice(chunk);
-        // Memory is given back at any time, and nothing else.
+        // Frees memory at any time, without losing data.
         decoder.shrink();
         loop {
             match decode(&mut decoder) {
@@ -52,7 +53,7 @@ fn decode_by<'a>(
     (seen, Some(decoder.buffered()))
 }
 
-/// Takes those together that are alike.
+/// Returns a decoder function that takes identical replies together.
 fn alike() -> impl FnMut(&mut Decoder) -> Result<Option<Reply>, DecodeError> {
     let mut more = Vec::new();
     move |decoder| {
@@ -67,15 +68,14 @@ fn alike() -> impl FnMut(&mut Decoder) -> Result<Option<Reply>, DecodeError> {
     }
 }
 
-/// Any chunking of a stream gives the replies of one shot, owned or lent or those together that are alike, and each of
-/// them is sound.
+/// Checks that any chunking of a stream gives the same sound replies: owned, lent, or identical ones together.
 pub fn reply_chunked(stream: &[u8], places: &[u16]) {
     let whole = decode_all([stream]);
     assert_eq!(decode_by(cut(stream, places), alike()), whole, "alike, cut at {places:?}");
     let lent = |decoder: &mut Decoder| Ok(decoder.decode_ref()?.map(|reply| reply.detach()));
     assert_eq!(decode_by(cut(stream, places), lent), whole, "lent, cut at {places:?}");
     assert_eq!(decode_all(cut(stream, places)), whole, "cut at {places:?}");
-    // A fuzz target has more of quick inputs, and 512 octets are several replies.
+    // Fuzzing gains more from quick inputs, and 512 octets hold several replies.
     if stream.len() <= if cfg!(fuzzing) { 512 } else { 4096 } {
         assert_eq!(decode_all(stream.chunks(1)), whole, "octet by octet");
     }
@@ -103,7 +103,7 @@ fn reply_is_sound(reply: &Reply) {
     assert_eq!(shown.ends_with(", malformed)"), reply.is_malformed());
 }
 
-/// Whatever EHLO is answered with, what is made of it is well-formed, and case does not matter.
+/// Checks that any reply to EHLO gives well-formed extensions, and that case does not matter.
 pub fn ehlo(reply: &[u8]) {
     let Ok(reply) = Reply::parse(reply) else { return };
     let offered = Extensions::parse(&reply);
@@ -125,7 +125,7 @@ pub fn ehlo(reply: &[u8]) {
     assert_eq!(upper, offered);
 }
 
-/// An enhanced code is read where RFC 2034 4 has it and nowhere else, and is written as it was read.
+/// Checks that an enhanced code is found only where RFC 2034 4 allows it, and that it round-trips.
 pub fn enhanced_code(text: &str) {
     let read = text.parse::<EnhancedCode>();
     assert_eq!(read.ok(), naive_enhanced_code(text));
@@ -151,7 +151,7 @@ fn naive_enhanced_code(word: &str) -> Option<EnhancedCode> {
     Some(EnhancedCode { class: class.parse().ok()?, subject: number(subject)?, detail: number(detail)? })
 }
 
-/// A text is an address that keeps all limits and round-trips, or is refused at a place in it.
+/// Checks that a text is an address within all limits and round-trips, or that the error position is in the text.
 pub fn address_roundtrip(text: &str) {
     match Mailbox::parse(text) {
         Ok(mailbox) => mailbox_is_sound(&mailbox),
@@ -179,7 +179,7 @@ pub fn address_roundtrip(text: &str) {
     }
 }
 
-/// Where the domain is known to be in its wire form, the short way leads where the long one does.
+/// Checks that both ways of parsing agree if the domain is in its wire form.
 #[cfg(feature = "verify")]
 fn beside_a_known_domain(text: &str, at: usize) {
     let host = &text[at + 1..];
@@ -188,7 +188,7 @@ fn beside_a_known_domain(text: &str, at: usize) {
     }
 }
 
-/// What holds for every mailbox, however it came to be.
+/// Checks every property of a mailbox.
 pub fn mailbox_is_sound(mailbox: &Mailbox) {
     #[cfg(feature = "verify")]
     beside_a_known_domain(mailbox.as_str(), mailbox.local_part().len());
@@ -218,7 +218,7 @@ pub fn mailbox_is_sound(mailbox: &Mailbox) {
     }
 }
 
-/// A command from plain parts; none where its types refuse them.
+/// Makes a command from plain parts. Returns None if its types refuse them.
 pub fn command(kind: u8, texts: [&str; 3], number: u64, flags: u8) -> Option<Command> {
     let flag = |bit: u8| flags & (1 << bit) != 0;
     let name = || ClientName::parse(texts[0]).ok();
@@ -261,10 +261,10 @@ pub fn command(kind: u8, texts: [&str; 3], number: u64, flags: u8) -> Option<Com
     })
 }
 
-/// The longest line that a command may be, its CR LF included.
+/// Returns the longest line of a command, CR LF included.
 ///
-/// 512 octets (RFC 5321 4.5.3.1.4), and what the extension of a parameter adds: ORCPT up to 500 octets with its name
-/// beside them (RFC 3461 4.2), AUTH up to 12,288 in all (RFC 4954 4). The parameters of MAIL fit in the 512.
+/// It is 512 octets (RFC 5321 4.5.3.1.4) plus the extra of a parameter. ORCPT adds 500 octets and its name (RFC 3461
+/// 4.2). AUTH may have 12,288 in all (RFC 4954 4). The parameters of MAIL fit in the 512.
 fn max_line(command: &Command) -> usize {
     match command {
         Command::Auth { .. } => SaslResponse::MAX_LINE,
@@ -273,7 +273,7 @@ fn max_line(command: &Command) -> usize {
     }
 }
 
-/// A command is one line within its limit, and a server reads it as it was meant.
+/// Checks that a command is one line within its limit, and that a server parses it back.
 pub fn command_encode(command: &Command) {
     let mut wire = BytesMut::from("RSET\r\n");
     command.encode(&mut wire);
@@ -290,13 +290,13 @@ pub fn command_encode(command: &Command) {
         && initial.decode().len() > 8
     {
         let secret = line.rsplit(|&b| b == b' ').next().unwrap_or_default().escape_ascii().to_string();
-        // The name of the mechanism is shown, and may be what the secret is.
+        // The name of the mechanism is shown, and may equal the secret.
         let shown = shown.replace(mechanism.as_str(), "");
         assert!(!shown.contains(&secret), "{shown}");
     }
 }
 
-/// Any line is refused with a code that a server may give, or is a command that is sound.
+/// Checks that any line is refused with a valid code, or gives a sound command.
 pub fn command_decode(line: &[u8]) {
     match Command::parse(line) {
         Ok(command) => command_encode(&command),
@@ -305,14 +305,14 @@ pub fn command_decode(line: &[u8]) {
     }
 }
 
-/// The lines as a reader sees them that takes CR, LF and CRLF for a line end. Naive on purpose.
+/// Splits octets into lines at CR, LF and CRLF, as a lenient reader does. Deliberately naive.
 fn lax_lines(octets: &[u8]) -> Vec<Vec<u8>> {
     let text: String = octets.iter().copied().map(char::from).collect();
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     text.split('\n').map(|line| line.chars().map(|c| c as u8).collect()).collect()
 }
 
-/// What a message is once it has been sent: no NUL, and every line ended by CRLF.
+/// Returns a message as it arrives: without NUL, and with CRLF after every line.
 fn normalised(message: &[u8]) -> Vec<u8> {
     let message: Vec<u8> = message.iter().copied().filter(|octet| *octet != 0).collect();
     let mut lines = lax_lines(&message);
@@ -322,7 +322,7 @@ fn normalised(message: &[u8]) -> Vec<u8> {
     lines.into_iter().flat_map(|line| [line, b"\r\n".to_vec()].concat()).collect()
 }
 
-/// A message arrives whole at a strict reader and ends for no reader before its end, however it was cut.
+/// Checks that a message arrives complete at a strict reader and does not end early at a lenient one, in any chunks.
 pub fn dot_roundtrip(message: &[u8], places: &[u16]) {
     let stuffed = |chunks: Vec<&[u8]>| {
         let (mut stuffer, mut wire) = (DotStuffer::new(), BytesMut::new());
@@ -347,7 +347,7 @@ pub fn dot_roundtrip(message: &[u8], places: &[u16]) {
     assert_eq!(read, wire.len(), "the strict reader ends at the end of {}", wire.escape_ascii());
     assert_eq!(received, normalised(message));
 
-    // What was not stuffed at all is read the same in any chunks, too.
+    // A text that was not stuffed is also read the same in any chunks.
     let unstuffed = |chunks: Vec<&[u8]>| {
         let (mut unstuffer, mut received) = (DotUnstuffer::new(), BytesMut::new());
         let ended = chunks.into_iter().any(|chunk| unstuffer.push(chunk, &mut received).is_some());
@@ -383,9 +383,10 @@ const VERBS: [Verb; 17] = [
 ];
 const CODES: [u16; 12] = [220, 250, 250, 250, 354, 334, 235, 421, 450, 550, 503, 221];
 
-/// Replies answer commands in order, whatever is sent and received; what is owed is what was sent less what came.
+/// Checks that replies answer commands in order, and that the owed replies are the sent commands minus the received
+/// replies.
 ///
-/// Each octet is a step: a command from its lower half on, a reply from its upper, with two codes at its end.
+/// Each octet is a step: the lower half is a command, the upper half a reply, with two codes at its end.
 pub fn dialogue(steps: &[u8], pipelining: bool) {
     let mut dialogue = Dialogue::new();
     dialogue.set_pipelining(pipelining);
@@ -395,14 +396,14 @@ pub fn dialogue(steps: &[u8], pipelining: bool) {
             let verb = VERBS[usize::from(step) % VERBS.len()];
             let before = (dialogue.state(), dialogue.owed());
             match dialogue.send(verb) {
-                // Over LMTP the message is answered once per recipient (RFC 2033 4.2).
+                // Over LMTP the message is answered once for each recipient (RFC 2033 4.2).
                 Ok(()) => model.extend((before.1..dialogue.owed()).map(|_| verb)),
                 Err(_) => assert_eq!((dialogue.state(), dialogue.owed()), before, "refused, yet noted"),
             }
             assert!(pipelining || model.iter().all(|&verb| verb == model[0]), "one at a time: {model:?}");
         } else {
             let code = CODES[usize::from(step) % CODES.len()];
-            // Of the steps that remain, some are replies whose lines carry two codes.
+            // The remaining steps are replies whose lines carry two codes.
             let mixed = usize::from(step) - 128 >= 9 * CODES.len();
             let text = if mixed { format!("{code}-a\r\n599 b") } else { code.to_string() };
             let reply = Reply::parse(text.as_bytes()).expect("a code is a reply");

@@ -1,4 +1,4 @@
-//! The reply of a server: RFC 5321 4.2, with the enhanced status code of RFC 2034 and RFC 3463.
+//! The reply of a server (RFC 5321 4.2), with its enhanced status code (RFC 2034, RFC 3463).
 
 use std::{borrow::Cow, fmt, ops::Range};
 
@@ -10,9 +10,9 @@ use super::{
     grammar::{self, line_end, trim_end},
 };
 
-/// The longest line that is read, its line end included; RFC 5321 4.5.3.1.5 allows 512, servers exceed it.
+/// The longest line that is read, in octets, line end included. RFC 5321 4.5.3.1.5 allows 512, but servers exceed it.
 pub const MAX_LINE: usize = 2 * 1024;
-/// The longest reply, all its lines together.
+/// The longest reply, all its lines together, in octets.
 pub const MAX_REPLY: usize = 64 * 1024;
 /// The most lines in one reply.
 pub const MAX_LINES: usize = 512;
@@ -20,13 +20,13 @@ pub const MAX_LINES: usize = 512;
 /// The most octets of an [excerpt](Reply::excerpt).
 const MAX_EXCERPT: usize = 4 * 1024;
 
-/// One whole reply, of one line or many.
+/// One complete reply, of one or more lines.
 ///
-/// It holds the octets as they came and looks them up on demand, so that a reply costs no allocation of its
-/// own. Text is octets, viewed lossily as UTF-8: real servers answer in Latin-1 and GBK too.
+/// It holds the octets as received and parses them on demand, so that a reply needs no allocation. Its text is
+/// octets, shown lossily as UTF-8, because servers also send Latin-1 and GBK.
 ///
-/// `B` is what holds the octets: a share of the buffer that they were read into, or, where a reply is only lent by
-/// [`Decoder::decode_ref`](super::Decoder::decode_ref), a slice of it.
+/// `B` holds the octets. It is a share of the read buffer, or a slice of it if the reply is lent by
+/// [`Decoder::decode_ref`](super::Decoder::decode_ref).
 ///
 /// ```
 /// use smtp_pool::proto::Reply;
@@ -43,21 +43,22 @@ pub struct Reply<B = Bytes> {
     head: ReplyHead,
 }
 
-/// What the first line said and where its text lies, which for nearly every reply is all there is to know.
+/// The parsed first line: the code, and where its text is. Most replies have no other line.
 ///
-/// In one word, since a reply is handed on several times, and a processor stalls where it reads at once what was
-/// written in pieces: code, end of the text and length of the line in 16 bits each, start of the text, malformed.
-/// [`MIXED_CODES`] is a bit of the code, so that a reply of two codes is of no class without another comparison.
+/// It is one word, because a reply is passed on several times, and a load that follows stores of its parts stalls the
+/// processor. The code, the end of the text and the length of the line have 16 bits each. The start of the text and
+/// the malformed flag follow. [`MIXED_CODES`] is a bit of the code, so that a reply with two codes belongs to no
+/// class without another comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ReplyHead(u64);
 
-/// In [`Reply::agreed_code`]: the lines carry different codes, and the rest is the code of the first.
+/// A bit of [`Reply::agreed_code`]: the lines carry different codes. The other bits are the code of the first line.
 pub(super) const MIXED_CODES: u16 = 1 << 15;
 
 impl ReplyHead {
     const MALFORMED: u64 = 1 << 63;
 
-    /// Of a line of `length` octets, line end included; without white space at its end it has `trimmed`.
+    /// Packs a line of `length` octets, line end included. It has `trimmed` octets without white space at its end.
     #[inline]
     pub(super) fn new(line: &grammar::ReplyLine<'_>, trimmed: usize, length: usize) -> Self {
         debug_assert!(length <= MAX_LINE, "the decoder cuts no longer lines");
@@ -80,7 +81,7 @@ impl ReplyHead {
         self.0 as u16 & !MIXED_CODES
     }
 
-    /// The code that all lines carry; else no code, with [`MIXED_CODES`].
+    /// Returns the code that all lines carry, or an invalid one with [`MIXED_CODES`].
     #[inline]
     fn agreed_code(self) -> u16 {
         self.0 as u16
@@ -106,60 +107,60 @@ impl<B: AsRef<[u8]>> Reply<B> {
         Self { raw, head }
     }
 
-    /// The reply code, 200 to 599. Where the lines of a reply disagree, that of the first: see
+    /// Returns the reply code, 200 to 599. If the lines disagree, it is the code of the first line; see
     /// [`has_mixed_codes`](Self::has_mixed_codes).
     #[must_use]
     pub fn code(&self) -> u16 {
         self.head.code()
     }
 
-    /// Whether the lines carry different codes, `250-` and `550 ` for one (RFC 5321 4.2.1 forbids it). Such a reply
-    /// tells nothing: it is neither positive nor intermediate, transient, permanent or closing.
+    /// Returns true if the lines carry different codes, such as `250-` and `550 `. RFC 5321 4.2.1 forbids it. Such a
+    /// reply is neither positive nor intermediate, transient, permanent or closing.
     #[must_use]
     pub fn has_mixed_codes(&self) -> bool {
         self.head.agreed_code() >= MIXED_CODES
     }
 
-    /// The code that all lines carry; [`MIXED_CODES`] and more where they differ.
+    /// Returns the code that all lines carry, or [`MIXED_CODES`] or more if they differ.
     #[inline]
     pub(super) fn agreed_code(&self) -> u16 {
         self.head.agreed_code()
     }
 
-    /// 2yz: the command was done (RFC 5321 4.2.1).
+    /// Returns true for 2yz: the command is done (RFC 5321 4.2.1).
     #[must_use]
     pub fn is_positive(&self) -> bool {
         self.head.agreed_code() < 300
     }
 
-    /// 3yz: the server waits for more, such as the message or an answer to a challenge.
+    /// Returns true for 3yz: the server expects more, such as the message or a response to a challenge.
     #[must_use]
     pub fn is_intermediate(&self) -> bool {
         self.head.agreed_code() / 100 == 3
     }
 
-    /// 4yz: refused for now.
+    /// Returns true for 4yz: a transient refusal.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         self.head.agreed_code() / 100 == 4
     }
 
-    /// 5yz: refused for good.
+    /// Returns true for 5yz: a permanent refusal.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         self.head.agreed_code() / 100 == 5
     }
 
-    /// 421: the server closes the channel, whatever it was asked (RFC 5321 3.8).
+    /// Returns true for 421: the server closes the channel, after any command (RFC 5321 3.8).
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.head.agreed_code() == 421
     }
 
-    /// The enhanced status code at the start of the first line that has one (RFC 2034 4).
+    /// Returns the enhanced status code at the start of the first line that has one (RFC 2034 4).
     ///
-    /// White space before it and a number sign (`550 #5.1.0`, as Cisco ESA writes) are passed over.
-    /// Its class is what the server wrote, even where it contradicts the reply code.
+    /// White space and a number sign before it are skipped; Cisco ESA writes `550 #5.1.0`. The class is as sent, even
+    /// if it contradicts the reply code.
     #[inline]
     #[must_use]
     pub fn enhanced(&self) -> Option<EnhancedCode> {
@@ -177,14 +178,14 @@ impl<B: AsRef<[u8]>> Reply<B> {
         &self.as_bytes()[self.head.text()]
     }
 
-    /// The text of each line: octets behind the code and its separator, an enhanced code still in front.
+    /// Returns the text of each line: the octets after the code and its separator, including an enhanced code.
     #[inline]
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         Lines { first: Some(self.first_line()), more: &self.as_bytes()[self.head.length()..] }
     }
 
-    /// The text of all lines, without their enhanced codes, joined by a space; octets that are not UTF-8 show
-    /// as U+FFFD.
+    /// Returns the text of all lines without their enhanced codes, joined by a space. Octets that are not UTF-8
+    /// become U+FFFD.
     #[must_use]
     pub fn text(&self) -> Cow<'_, str> {
         let texts = self.lines().map(|line| {
@@ -196,34 +197,34 @@ impl<B: AsRef<[u8]>> Reply<B> {
         texts.fold(first, |text, line| text + " " + line)
     }
 
-    /// Whether the server broke the grammar in a way that could be survived: codes that differ within the
-    /// reply, a line without a code, a blank line.
+    /// Returns true if the reply violates the grammar but was readable. Examples are different codes, a line without
+    /// a code, or a blank line.
     #[must_use]
     pub fn is_malformed(&self) -> bool {
         self.head.is_malformed()
     }
 
-    /// A copy with memory of its own. A reply shares the buffer that it was read into and keeps all of it alive,
-    /// which matters to whoever keeps one reply of many.
+    /// Returns a copy with its own memory. A reply keeps the whole read buffer alive, so detach replies that are
+    /// stored.
     #[must_use]
     pub fn detach(&self) -> Reply {
         Reply { raw: Bytes::copy_from_slice(self.as_bytes()), head: self.head }
     }
 
-    /// As [`detach`](Self::detach), but of a long reply the first lines only, in no more than 4 KiB: for those who keep
-    /// replies of many servers, each of which decides how much it writes.
+    /// Like [`detach`](Self::detach), but keeps only the first lines of a long reply, at most 4 KiB. Use it to store
+    /// replies of many servers.
     #[must_use]
     pub fn excerpt(&self) -> Reply {
         let whole = self.as_bytes();
         let end = match whole.get(..MAX_EXCERPT) {
-            // No line is as long as that.
+            // No line is that long.
             Some(start) => memrchr(b'\n', start).map_or(whole.len(), |end| end + 1),
             None => whole.len(),
         };
         Reply { raw: Bytes::copy_from_slice(&whole[..end]), head: self.head }
     }
 
-    /// The octets as they came, line ends and all.
+    /// Returns the octets as received, line ends included.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.raw.as_ref()
@@ -266,7 +267,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// One line: code, enhanced code, and the text of all lines.
+/// Writes one line: the code, the enhanced code, and the text of all lines.
 impl<B: AsRef<[u8]>> fmt::Display for Reply<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.head.code())?;

@@ -1,4 +1,4 @@
-//! SASL for clients: what to answer to which challenge (RFC 4954, RFC 4422).
+//! SASL for clients: the responses to challenges (RFC 4954, RFC 4422).
 
 use std::fmt;
 
@@ -6,18 +6,18 @@ use thiserror::Error;
 
 use super::{Extensions, Mechanism, ParamError, SaslResponse};
 
-/// A name and the secret that proves it. `Debug` shows the name alone.
+/// A user name and its secret. `Debug` shows only the name.
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Credentials {
-    /// A password: PLAIN (RFC 4616), or LOGIN where the server knows nothing better.
+    /// A password: PLAIN (RFC 4616), or LOGIN if the server does not offer PLAIN.
     Password {
         /// The user name.
         user: String,
         /// The password.
         password: String,
     },
-    /// An OAuth 2.0 bearer token: XOAUTH2, as Gmail and Microsoft 365 take it.
+    /// An OAuth 2.0 bearer token: XOAUTH2, for Gmail and Microsoft 365.
     Token {
         /// The user name.
         user: String,
@@ -33,22 +33,22 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Why authentication cannot go on.
+/// Why authentication failed on the client side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SaslError {
     /// The server offers no mechanism that fits the credentials.
     #[error("the server offers no mechanism for these credentials")]
     NoMechanism,
-    /// A challenge where the mechanism expects none.
+    /// The server sent a challenge that the mechanism does not expect.
     #[error("an unexpected challenge")]
     Challenge,
-    /// The answer does not fit a line.
-    #[error("the answer cannot be sent")]
+    /// The response does not fit in a line.
+    #[error("the response cannot be sent")]
     Response(#[from] ParamError),
 }
 
-/// One SASL exchange: made from credentials and what the server offers, then asked at each challenge.
+/// One SASL exchange, made from credentials and the mechanisms that the server offers.
 ///
 /// ```
 /// use smtp_pool::proto::{Credentials, Extensions, Reply, Sasl};
@@ -67,10 +67,10 @@ pub struct Sasl<'a> {
 }
 
 impl<'a> Sasl<'a> {
-    /// Picks the best mechanism that both sides know.
+    /// Selects the best mechanism that both sides support.
     ///
     /// # Errors
-    /// [`SaslError::NoMechanism`].
+    /// Fails with [`SaslError::NoMechanism`] if there is none.
     pub fn new(credentials: &'a Credentials, offered: &Extensions) -> Result<Self, SaslError> {
         let known: &[&str] = match credentials {
             Credentials::Password { .. } => &["PLAIN", "LOGIN"],
@@ -80,16 +80,16 @@ impl<'a> Sasl<'a> {
         Ok(Self { credentials, mechanism: Mechanism::new(name)?, asked: 0 })
     }
 
-    /// The mechanism picked.
+    /// Returns the selected mechanism.
     #[must_use]
     pub fn mechanism(&self) -> &Mechanism {
         &self.mechanism
     }
 
-    /// The initial response, where the mechanism has one.
+    /// Returns the initial response, if the mechanism has one.
     ///
     /// # Errors
-    /// The credentials do not fit a line, or hold the octet that separates them in it.
+    /// Fails if the credentials do not fit in a line, or if they contain the separator of the mechanism.
     pub fn initial(&self) -> Result<Option<SaslResponse>, SaslError> {
         let octets = match self.credentials {
             Credentials::Password { .. } if self.mechanism.as_str() == "LOGIN" => return Ok(None),
@@ -104,13 +104,13 @@ impl<'a> Sasl<'a> {
         Ok(Some(SaslResponse::new(octets.as_bytes())?))
     }
 
-    /// The answer to the next challenge (334).
+    /// Returns the response to the next challenge (334).
     ///
-    /// LOGIN asks twice, for the name and for the password, in words that differ from server to server; so it goes
-    /// by the order. XOAUTH2 sends a challenge only to explain a refusal, to be answered with an empty line.
+    /// LOGIN sends two challenges, for the name and the password, and their text differs between servers. So their
+    /// order decides. XOAUTH2 sends a challenge only to explain a refusal; the response is an empty line.
     ///
     /// # Errors
-    /// The mechanism expects no (further) challenge: the client should cancel with `*`.
+    /// Fails if the mechanism expects no further challenge. The client should then cancel with `*`.
     pub fn respond(&mut self) -> Result<SaslResponse, SaslError> {
         self.asked = self.asked.saturating_add(1);
         let octets = match (self.credentials, self.mechanism.as_str(), self.asked) {
@@ -123,7 +123,7 @@ impl<'a> Sasl<'a> {
     }
 }
 
-/// A separator inside a part would turn one name into another (RFC 4616 2).
+/// Refuses a part that contains the separator, because it would turn one name into another (RFC 4616 2).
 fn without(separator: char, part: &str) -> Result<&str, ParamError> {
     part.find(separator).map_or(Ok(part), |at| Err(ParamError::Octet(at)))
 }
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_separator_inside_a_credential_is_refused() {
-        // RFC 4616 2: no NUL in authcid and passwd; it would turn one name into another.
+        // RFC 4616 2: no NUL in authcid and passwd, since it would turn one name into another.
         for (user, secret) in [("admin\0tim", "secret"), ("tim", "secret\0")] {
             let credentials = password(user, secret);
             let sasl = Sasl::new(&credentials, &offered("PLAIN")).unwrap();

@@ -44,7 +44,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     pub(super) async fn listen_for_surplus(&mut self, most: Duration) -> Result<(), SessionError> {
         let until = Instant::now() + most;
         while self.ended.is_none() {
-            let surplus = self.decoder.behind().trim_ascii();
+            let surplus = self.decoder.unframed().trim_ascii();
             if !surplus.is_empty() {
                 let is_closing = surplus.starts_with(b"421") || b"421".starts_with(surplus);
                 return if is_closing { Ok(()) } else { Err(self.unsolicited_behind()) };

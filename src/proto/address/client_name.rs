@@ -7,8 +7,7 @@ use super::mailbox::host_wire;
 use super::text::text_type;
 use super::{AddressError, Domain, Host};
 
-/// The name by which a client greets: its domain or, if it has none, an address literal
-/// (RFC 5321 4.1.1.1, 4.1.4).
+/// The name that a client greets with: its domain or, without one, an address literal (RFC 5321 4.1.1.1, 4.1.4).
 ///
 /// ```
 /// use std::net::{IpAddr, Ipv6Addr};
@@ -22,11 +21,11 @@ use super::{AddressError, Domain, Host};
 pub struct ClientName(Arc<str>);
 
 impl ClientName {
-    /// Parses a domain name, or an address literal in its brackets.
+    /// Parses a domain name, or an address literal in brackets.
     ///
     /// # Errors
     ///
-    /// The first fault, and the byte at which it shows; see [`AddressErrorKind`](super::AddressErrorKind).
+    /// Returns the first fault and its byte position; see [`AddressErrorKind`](super::AddressErrorKind).
     pub fn parse(input: &str) -> Result<Self, AddressError> {
         match host_wire(input) {
             Ok(wire) => Ok(Self(wire.into_text(input, 0))),
@@ -34,12 +33,12 @@ impl ClientName {
         }
     }
 
-    /// The name in its wire form.
+    /// Returns the name in its wire form.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The name, told apart.
+    /// Returns the parsed name.
     pub fn host(&self) -> Host<'_> {
         Host::of_wire(&self.0)
     }

@@ -15,8 +15,8 @@ const MAX_LABEL: usize = 63;
 
 /// A domain name in its wire form: A-labels, lower case, at most 253 octets, each label at most 63.
 ///
-/// It serves as the domain of a mailbox, as the name of an MX host and as that of a client. A clone
-/// costs a reference count.
+/// It is used for the domain of a mailbox, the name of an MX host, and the name of a client. Cloning it increments a
+/// reference count.
 ///
 /// ```
 /// use smtp_pool::proto::Domain;
@@ -33,7 +33,7 @@ impl Domain {
     ///
     /// # Errors
     ///
-    /// The first fault, and the byte at which it shows; see [`AddressErrorKind`](Kind).
+    /// Returns the first fault and its byte position; see [`AddressErrorKind`](Kind).
     pub fn parse(input: &str) -> Result<Self, AddressError> {
         match wire(input) {
             Ok(wire) => Ok(Self(wire.into_text(input, 0))),
@@ -41,7 +41,7 @@ impl Domain {
         }
     }
 
-    /// The name, in A-labels and lower case, without a trailing dot.
+    /// Returns the name, in A-labels and lower case, without a trailing dot.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -49,7 +49,7 @@ impl Domain {
 
 text_type!(Domain);
 
-/// How a domain goes on the wire.
+/// Returns the wire form of a domain.
 pub(super) fn wire(input: &str) -> Result<WireForm, AddressError> {
     let seen = scan(input)?;
     if seen & (NON_ASCII | ACE) != 0 {
@@ -63,7 +63,7 @@ pub(super) fn wire(input: &str) -> Result<WireForm, AddressError> {
     }
 }
 
-// What a label may hold, and what was seen in a domain.
+// Classes of octets in a label, and flags of a scanned domain.
 const LOWER: u8 = 1; // lower-case letter, digit, hyphen
 const UPPER: u8 = 2;
 const NON_ASCII: u8 = 4;
@@ -84,7 +84,7 @@ const CLASS: [u8; 256] = {
     table
 };
 
-/// Checks the labels, except those that are not ASCII for their length, and tells what was seen.
+/// Checks the labels, except the length of those that are not ASCII. Returns the flags.
 fn scan(input: &str) -> Result<u8, AddressError> {
     let octets = input.as_bytes();
     let (mut seen, mut start) = (0, 0);
@@ -127,18 +127,19 @@ fn scan(input: &str) -> Result<u8, AddressError> {
     }
 }
 
-/// The dots of IDNA (UTS #46 2.3), all of which become a full stop.
+/// The dots of IDNA (UTS #46 2.3), which all become a full stop.
 const DOTS: [char; 4] = ['.', '\u{3002}', '\u{FF0E}', '\u{FF61}'];
 
-/// A domain with its U-labels as A-labels, and its A-labels verified.
+/// Converts U-labels to A-labels and verifies A-labels.
 #[cold]
 fn to_ascii(input: &str) -> Result<String, AddressError> {
-    // Punycode spends at least one octet on a character of four: longer cannot fit, and costs a square.
+    // Punycode uses at least one octet for a character of four. So a longer domain cannot fit, and its conversion
+    // takes quadratic time.
     if input.len() > 4 * MAX {
         return Err(AddressError::new(Kind::DomainTooLong, input.floor_char_boundary(4 * MAX)));
     }
     let Ok(ascii) = uts46(input) else {
-        // No label of its own is at fault where the rule spans them all (RFC 5893: bidi).
+        // If the rule spans all labels (RFC 5893: bidi), no single label is at fault.
         let culprit = input.split(DOTS).position(|label| uts46(label).is_err());
         let kind = match culprit.and_then(|n| input.split(DOTS).nth(n)) {
             Some(label) if label.is_ascii() => Kind::ALabel,
@@ -146,7 +147,8 @@ fn to_ascii(input: &str) -> Result<String, AddressError> {
         };
         return Err(AddressError::new(kind, label_start(input, culprit.unwrap_or(0))));
     };
-    // The mapping may leave labels empty, too long or with a hyphen at the edge. Blame their origin.
+    // The mapping may make a label empty or too long, or put a hyphen at its edge. The error names the original
+    // label.
     let blame = |kind, at: usize| {
         AddressError::new(
             kind,
@@ -160,13 +162,13 @@ fn to_ascii(input: &str) -> Result<String, AddressError> {
     Ok(ascii.into_owned())
 }
 
-/// UTS #46 ToASCII, non-transitional. Lengths and empty labels are ours to report.
+/// Applies UTS #46 ToASCII, non-transitional. The caller checks lengths and empty labels.
 fn uts46(input: &str) -> Result<Cow<'_, str>, idna::Errors> {
     let hyphens = Hyphens::CheckFirstLast;
     Uts46::new().to_ascii(input.as_bytes(), AsciiDenyList::STD3, hyphens, DnsLength::Ignore)
 }
 
-/// Where the `n`th label begins.
+/// Returns the position where the `n`th label begins.
 fn label_start(input: &str, n: usize) -> usize {
     let dot_before = n.checked_sub(1).and_then(|n| input.match_indices(DOTS).nth(n));
     dot_before.map_or(0, |(at, dot)| at + dot.len())

@@ -1,6 +1,6 @@
-//! What is wrong with an address, and where.
+//! Errors of addresses, with their positions.
 
-/// Why a text is not an address, and the byte at which that shows.
+/// Why a text is not an address, and the byte position of the fault.
 ///
 /// ```
 /// use smtp_pool::proto::{AddressErrorKind, Mailbox};
@@ -16,17 +16,17 @@ pub struct AddressError {
     at: usize,
 }
 
-/// The fault in an address. `Display` names it, as the first half of the [`AddressError`].
+/// The kind of fault in an address. `Display` names it, as the first half of the [`AddressError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum AddressErrorKind {
-    /// There is nothing.
+    /// The text is empty.
     #[error("empty address")]
     Empty,
     /// White space before or after the address.
     #[error("white space around the address")]
     SurroundingWhitespace,
-    /// `Jane <jane@example.org>` or `<jane@example.org>` where the bare address is wanted.
+    /// `Jane <jane@example.org>` or `<jane@example.org>` in place of the bare address.
     #[error("display name or angle brackets around the address")]
     DisplayName,
     /// `@relay.example:jane@example.org` (RFC 5321 appendix C: deprecated, to be ignored).
@@ -35,7 +35,7 @@ pub enum AddressErrorKind {
     /// A comment in parentheses, which only header fields may have (RFC 5322 3.2.2).
     #[error("comment in the address")]
     Comment,
-    /// A control character, C0 or C1, CR and LF among them.
+    /// A control character, C0 or C1, including CR and LF.
     #[error("control character in the address")]
     Control,
     /// More than 254 octets on the wire.
@@ -51,13 +51,13 @@ pub enum AddressErrorKind {
     /// A dot first, last, or after a dot, in a local part without quotes.
     #[error("misplaced dot in the local part")]
     EmptyAtom,
-    /// A character that stands in a local part only between quotes.
+    /// A character that needs quotes in a local part.
     #[error("character that needs quotes in the local part")]
     LocalPartChar,
     /// More than 64 octets before the `@`.
     #[error("local part longer than 64 octets")]
     LocalPartTooLong,
-    /// A quoted local part without its closing quote. The byte is that of the opening one.
+    /// A quoted local part without its closing quote. The position is that of the opening quote.
     #[error("unterminated quoted string")]
     UnterminatedQuote,
     /// A backslash before a character that is not printable ASCII.
@@ -88,20 +88,20 @@ pub enum AddressErrorKind {
     /// A label of more than 63 octets, as an A-label.
     #[error("label longer than 63 octets")]
     LabelTooLong,
-    /// A domain of more than 253 octets, its U-labels as A-labels; or a literal of more than 255.
+    /// A domain of more than 253 octets in A-labels, or a literal of more than 255.
     #[error("domain too long")]
     DomainTooLong,
-    /// A label with `xn--` that is not the A-label of anything (RFC 5890 2.3.2.1).
+    /// A label with `xn--` that is not a valid A-label (RFC 5890 2.3.2.1).
     #[error("invalid A-label")]
     ALabel,
-    /// A label, not in ASCII, that IDNA does not allow (UTS #46 4.1).
+    /// A label outside of ASCII that IDNA does not allow (UTS #46 4.1).
     #[error("invalid U-label")]
     ULabel,
 
-    /// A literal without its closing bracket. The byte is that of the opening one.
+    /// A literal without its closing bracket. The position is that of the opening bracket.
     #[error("unterminated address literal")]
     UnterminatedLiteral,
-    /// Something after the closing bracket.
+    /// Text after the closing bracket.
     #[error("text after the address literal")]
     TextAfterLiteral,
     /// A literal without a tag that is not an IPv4 address.
@@ -122,12 +122,12 @@ pub enum AddressErrorKind {
 }
 
 impl AddressError {
-    /// The fault.
+    /// Returns the kind of fault.
     pub fn kind(&self) -> AddressErrorKind {
         self.kind
     }
 
-    /// The byte offset of the fault in the input: at most its length, and on a character boundary.
+    /// Returns the byte offset of the fault in the input: at most its length, and on a character boundary.
     pub fn at(&self) -> usize {
         self.at
     }
@@ -136,7 +136,7 @@ impl AddressError {
         Self { kind, at }
     }
 
-    /// The fault of the character at `at`, which is `kind` unless the character tells more.
+    /// Makes the error of the character at `at`. The kind is `kind` unless the character shows a more specific one.
     #[cold]
     pub(super) fn at_char(octets: &[u8], at: usize, kind: AddressErrorKind) -> Self {
         let kind = match octets[at..] {
@@ -148,13 +148,13 @@ impl AddressError {
         Self { kind, at }
     }
 
-    /// The same fault in a text that has `by` more octets in front.
+    /// Returns the same error with its position moved by `by` octets.
     pub(super) fn shifted(self, by: usize) -> Self {
         Self { at: self.at + by, ..self }
     }
 
-    /// The fault as the author of `input` would name it: where the whole is more than a bare address,
-    /// the first character that breaks the grammar says little.
+    /// Returns the error that explains `input` best. If the input is more than a bare address, the first invalid
+    /// character says little.
     #[cold]
     pub(super) fn explained(self, input: &str) -> Self {
         let trimmed = input.trim_end();
@@ -163,7 +163,7 @@ impl AddressError {
         } else if trimmed.len() < input.len() {
             Self::new(AddressErrorKind::SurroundingWhitespace, trimmed.len())
         } else if self.kind == AddressErrorKind::Control {
-            self // the graver one: somebody may be at an injection
+            self // the more serious fault: it may be an injection
         } else if let (Some(open), true) = (input.rfind('<'), input.ends_with('>')) {
             Self::new(AddressErrorKind::DisplayName, open)
         } else if input.starts_with('@') && input.contains(':') && input.rfind('@') > Some(0) {

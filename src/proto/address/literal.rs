@@ -9,7 +9,7 @@ use super::text::WireForm;
 /// The most octets of a literal (RFC 5321 4.5.3.1.2, "domain name or number").
 const MAX: usize = 255;
 
-/// What follows the `@` of a mailbox: a name, or a literal.
+/// The part after the `@` of a mailbox: a name, or a literal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Host<'a> {
     /// A domain name, in A-labels and lower case.
@@ -18,17 +18,17 @@ pub enum Host<'a> {
     Ipv4(Ipv4Addr),
     /// `[IPv6:2001:db8::1]`
     Ipv6(Ipv6Addr),
-    /// `[tag:content]`, of a kind yet to be standardised.
+    /// `[tag:content]`, of a kind that is not standardised yet.
     General {
         /// The Standardized-tag before the colon.
         tag: &'a str,
-        /// What stands after it.
+        /// The content after the colon.
         content: &'a str,
     },
 }
 
 impl<'a> Host<'a> {
-    /// Reads back the wire form of a host.
+    /// Parses the wire form of a host.
     pub(super) fn of_wire(wire: &'a str) -> Self {
         let Some(literal) = wire.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) else {
             return Self::Domain(wire);
@@ -42,7 +42,7 @@ impl<'a> Host<'a> {
     }
 }
 
-/// How a literal goes on the wire. `input` begins with its bracket.
+/// Returns the wire form of a literal. `input` begins with its bracket.
 pub(super) fn wire(input: &str) -> Result<WireForm, AddressError> {
     let close = input.find(']').ok_or(AddressError::new(Kind::UnterminatedLiteral, 0))?;
     if close + 1 < input.len() {
@@ -70,7 +70,7 @@ pub(super) fn wire(input: &str) -> Result<WireForm, AddressError> {
     Ok(if text == input { WireForm::AsWritten } else { WireForm::Rewritten(text) })
 }
 
-/// `Snum 3("." Snum)`. The standard parser refuses the leading zeros that Snum may have.
+/// Parses `Snum 3("." Snum)`. The standard parser refuses leading zeros, which Snum may have.
 fn ipv4(text: &str) -> Option<Ipv4Addr> {
     let mut octets = [0; 4];
     let mut snums = text.split('.');
@@ -81,7 +81,8 @@ fn ipv4(text: &str) -> Option<Ipv4Addr> {
     snums.next().is_none().then(|| octets.into())
 }
 
-/// `IPv6-addr`: full or compressed, its last 32 bits as IPv4 or not. "::" stands for two groups at least.
+/// Parses `IPv6-addr`: full or compressed, with or without IPv4 as its last 32 bits. "::" replaces at least two
+/// groups.
 fn ipv6(text: &str) -> Option<Ipv6Addr> {
     let (text, ipv4_groups) = match text.rsplit_once(':') {
         Some((head, tail)) if tail.contains('.') => (Cow::Owned(format!("{head}:{}", ipv4(tail)?)), 1),
@@ -92,7 +93,7 @@ fn ipv6(text: &str) -> Option<Ipv6Addr> {
     text.parse().ok().filter(|_| !compressed || groups <= 6)
 }
 
-/// `Standardized-tag ":" 1*dcontent`. There is no `]`: it has ended the literal.
+/// Checks `Standardized-tag ":" 1*dcontent`. `]` cannot occur, because it ends the literal.
 fn general(tag: &str, content: &str) -> Result<(), AddressError> {
     let is_tag = |c: char| c.is_ascii_alphanumeric() || c == '-';
     let is_dcontent = |c: char| c.is_ascii_graphic() && !matches!(c, '[' | '\\');

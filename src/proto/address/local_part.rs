@@ -5,7 +5,7 @@ use super::error::{AddressError, AddressErrorKind as Kind};
 /// The most octets of a local part (RFC 5321 4.5.3.1.1).
 const MAX: usize = 64;
 
-/// Octets of atext. Those of UTF-8 are, but for 0xC2, which may begin a C1 control.
+/// Octets of atext. Those of UTF-8 are atext, except 0xC2, which may begin a C1 control.
 const ATEXT: [bool; 256] = {
     let mut table = [false; 256];
     let mut octet = 0;
@@ -20,14 +20,14 @@ const ATEXT: [bool; 256] = {
     table
 };
 
-/// The length of the local part that `input` begins with, up to the `@` after it.
+/// Returns the length of the local part at the start of `input`, up to the `@`.
 pub(super) fn scan(input: &str) -> Result<usize, AddressError> {
     let octets = input.as_bytes();
     let end = if octets.first() == Some(&b'"') { quoted_string(octets) } else { dot_string(octets) }?;
     if end > MAX {
         return Err(AddressError::new(Kind::LocalPartTooLong, input.floor_char_boundary(MAX)));
     }
-    // No atext in ASCII is white space. That of Unicode is atext, but comes from a careless copy.
+    // White space in ASCII is not atext. White space of Unicode is atext, but comes from careless copying.
     if !octets[0].is_ascii() && input.starts_with(char::is_whitespace) {
         return Err(AddressError::new(Kind::SurroundingWhitespace, 0));
     }
@@ -53,7 +53,7 @@ fn dot_string(octets: &[u8]) -> Result<usize, AddressError> {
                 continue;
             }
             Some(b'@') if end == 0 => Kind::EmptyLocalPart,
-            // The dot is at fault, not the `@` behind it.
+            // The dot is at fault, not the `@` after it.
             Some(b'@') => return Err(AddressError::new(Kind::EmptyAtom, end - 1)),
             Some(b'.') => Kind::EmptyAtom,
             Some(_) => return Err(AddressError::at_char(octets, end, Kind::LocalPartChar)),
@@ -81,7 +81,7 @@ fn quoted_string(octets: &[u8]) -> Result<usize, AddressError> {
     }
 }
 
-/// Whether U+0080 to U+009F is at `at`.
+/// Returns true if U+0080 to U+009F is at `at`.
 fn is_c1(octets: &[u8], at: usize) -> bool {
     matches!(octets[at..], [0xC2, 0x80..0xA0, ..])
 }

@@ -10,11 +10,11 @@ use super::{domain, local_part};
 /// The most octets of a mailbox (RFC 3696 erratum 1690).
 const MAX: usize = 254;
 
-/// An e-mail address as it goes into MAIL and RCPT: RFC 5321 4.1.2, RFC 6531 3.3.
+/// An e-mail address for MAIL and RCPT (RFC 5321 4.1.2, RFC 6531 3.3).
 ///
-/// The local part is kept as written, the domain in its wire form. Two mailboxes are equal if these
-/// texts are. `T` is where the text lies: a shared place by default, so that a clone costs a reference
-/// count; a `Mailbox<&str>` is [borrowed](Self::borrowed).
+/// The local part is stored as written, the domain in its wire form. Two mailboxes are equal if these texts are
+/// equal. `T` holds the text. By default it is shared, so that cloning increments a reference count; a
+/// `Mailbox<&str>` is [borrowed](Self::borrowed).
 ///
 /// ```
 /// use smtp_pool::proto::{Host, Mailbox};
@@ -29,7 +29,7 @@ const MAX: usize = 254;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mailbox<T = Arc<str>> {
     text: T,
-    /// Where the `@` between local part and domain is.
+    /// The position of the `@` between local part and domain.
     at: usize,
 }
 
@@ -38,7 +38,7 @@ impl Mailbox {
     ///
     /// # Errors
     ///
-    /// The first fault, and the byte at which it shows; see [`AddressErrorKind`](Kind).
+    /// Returns the first fault and its byte position; see [`AddressErrorKind`](Kind).
     pub fn parse(input: &str) -> Result<Self, AddressError> {
         let (at, wire) = parse(input)?;
         Ok(Self { text: wire.into_text(input, at + 1), at })
@@ -46,18 +46,18 @@ impl Mailbox {
 }
 
 impl<'a> Mailbox<Cow<'a, str>> {
-    /// As [`Mailbox::parse`], of a text that is lent, and is left where it is if it is in its wire form already.
+    /// Like [`Mailbox::parse`], but borrows the text if it is in its wire form already.
     ///
     /// # Errors
     ///
-    /// As [`Mailbox::parse`].
+    /// As for [`Mailbox::parse`].
     pub fn parse_lent(input: &'a str) -> Result<Self, AddressError> {
         let (at, wire) = parse(input)?;
         Ok(Self { text: wire.into_cow(input, at + 1), at })
     }
 
-    /// As [`parse_lent`](Self::parse_lent), where what stands behind the `@` at `at` is known to be a host in its wire form:
-    /// most addresses of a list are at a domain met before. None if anything else is at fault.
+    /// Like [`parse_lent`](Self::parse_lent), for a text whose part after the `@` at `at` is known to be a host in
+    /// its wire form. Most addresses of a list share a domain with an earlier one. Returns None for any other fault.
     #[cfg(feature = "verify")]
     pub(crate) fn parse_at(input: &'a str, at: usize) -> Option<Self> {
         let whole = input.len() <= MAX && local_part::scan(input).ok()? == at;
@@ -65,7 +65,7 @@ impl<'a> Mailbox<Cow<'a, str>> {
     }
 }
 
-/// Where the `@` is, and how the host goes on the wire.
+/// Returns the position of the `@` and the wire form of the host.
 fn parse(input: &str) -> Result<(usize, WireForm), AddressError> {
     let parse = || {
         let at = local_part::scan(input)?;
@@ -81,57 +81,57 @@ fn parse(input: &str) -> Result<(usize, WireForm), AddressError> {
 
 #[cfg(feature = "verify")]
 impl<T> Mailbox<T> {
-    /// The text, and where its `@` is.
+    /// Returns the text and the position of its `@`.
     pub(crate) fn into_parts(self) -> (T, usize) {
         (self.text, self.at)
     }
 
-    /// Of what another mailbox was [taken apart](Self::into_parts) into.
+    /// Makes a mailbox from the [parts](Self::into_parts) of another one.
     pub(crate) fn from_parts(text: T, at: usize) -> Self {
         Self { text, at }
     }
 }
 
 impl<T: AsRef<str>> Mailbox<T> {
-    /// The same, borrowed.
+    /// Returns a borrowed copy.
     pub fn borrowed(&self) -> Mailbox<&str> {
         Mailbox { text: self.as_str(), at: self.at }
     }
 
-    /// The same, in a place of its own.
+    /// Returns an owned copy.
     pub fn shared(&self) -> Mailbox {
         Mailbox { text: self.as_str().into(), at: self.at }
     }
 
-    /// The whole in its wire form.
+    /// Returns the wire form.
     #[inline]
     pub fn as_str(&self) -> &str {
         self.text.as_ref()
     }
 
-    /// What stands before the `@`, as written: a quoted string has its quotes.
+    /// Returns the part before the `@`, as written; a quoted string keeps its quotes.
     pub fn local_part(&self) -> &str {
         &self.as_str()[..self.at]
     }
 
-    /// What stands after the `@`: a name in A-labels and lower case, or a literal in its brackets.
+    /// Returns the part after the `@`: a name in A-labels and lower case, or a literal in brackets.
     pub fn domain(&self) -> &str {
         &self.as_str()[self.at + 1..]
     }
 
-    /// The domain, told apart.
+    /// Returns the parsed domain.
     pub fn host(&self) -> Host<'_> {
         Host::of_wire(self.domain())
     }
 
-    /// Whether the local part, and so the whole, is ASCII.
+    /// Returns true if the local part, and so the whole, is ASCII.
     pub fn is_ascii(&self) -> bool {
         self.local_part().is_ascii()
     }
 
-    /// Whether MAIL needs the parameter SMTPUTF8 (RFC 6531 3.4) for this address.
+    /// Returns true if MAIL needs the parameter SMTPUTF8 (RFC 6531 3.4) for this address.
     ///
-    /// A U-label alone does not ask for it: it went to its A-label, which any server takes.
+    /// A U-label alone does not need it: it became an A-label, which any server accepts.
     pub fn needs_smtputf8(&self) -> bool {
         !self.is_ascii()
     }
@@ -139,7 +139,7 @@ impl<T: AsRef<str>> Mailbox<T> {
 
 text_type!(Mailbox, [T: AsRef<str>] Mailbox<T>);
 
-/// How a domain or a literal goes on the wire.
+/// Returns the wire form of a domain or a literal.
 pub(super) fn host_wire(input: &str) -> Result<WireForm, AddressError> {
     if input.starts_with('[') { literal::wire(input) } else { domain::wire(input) }
 }

@@ -32,29 +32,29 @@
 //! Reverse-path   = Path / "<>"
 //! ```
 //!
-//! Parsing is the only way to any of these types, so that holding one is proof: there is no CR, LF,
-//! NUL or other control in it, it keeps the lengths, and it can go into a command as it is.
+//! Parsing is the only way to make these types. So a value contains no CR, LF, NUL or other control character, keeps
+//! the length limits, and can be used in a command unchanged.
 //!
-//! # Our reading
+//! # Interpretation
 //!
-//! * Lengths count octets on the wire: 64 for a local part with its quotes (4.5.3.1.1), 63 for a label
-//!   and 253 for a domain, 254 for the whole (RFC 3696 erratum 1690: a path has 256, two of them `<>`).
-//!   4.5.3.1.2 grants a domain 255; but that is RFC 1035 2.3.4's limit on a name in DNS messages,
-//!   where the text of the same name is two octets shorter.
-//! * C1 controls, U+0080 to U+009F, are refused in a local part. UTF8-non-ascii spans them, but RFC 6531
-//!   3.3 bars controls from the extension and RFC 5198 2 says that C1 controls MUST NOT appear.
-//! * The local part is kept as written. Only its host may interpret it (2.3.11), so `Bob`, `bob` and
-//!   `"bob"` are three mailboxes here, and no Unicode normalisation is done.
-//! * The domain is lower-cased, U-labels become A-labels (UTS #46, non-transitional, STD3 rules), and an
-//!   A-label that does not decode to a valid U-label is refused. An underscore is refused. Hyphens in
-//!   the third and fourth place are not: such names exist.
-//! * `user@localhost` and `user@1.2.3.4` are in the grammar and accepted. Whether a name can be
-//!   resolved is a question for the resolver. A trailing dot is not in the grammar.
-//! * IP literals are rewritten in their shortest form (RFC 5952), so that equal hosts are equal text.
-//!   `::` stands for two groups at least (4.1.3). An IPv6 address without its tag is refused, although
-//!   `[2001:db8::1]` could be read as a general literal tagged `2001`: no such tag is registered.
-//! * Comments, source routes, display names and white space around the address are refused, each with
-//!   an error that says so. Callers trim.
+//! * Lengths count octets on the wire. A local part with its quotes may have 64 (4.5.3.1.1), a label 63, a domain
+//!   253, and the whole 254. RFC 3696 erratum 1690: a path has 256, two of them `<>`. 4.5.3.1.2 allows 255 for
+//!   a domain, but RFC 1035 2.3.4 has that limit for a name in DNS messages. The text of the same name is two octets
+//!   shorter.
+//! * C1 controls, U+0080 to U+009F, are refused in a local part. UTF8-non-ascii includes them, but RFC 6531 3.3
+//!   excludes controls from the extension and RFC 5198 2 says that C1 controls MUST NOT appear.
+//! * The local part is stored as written. Only its host may interpret it (2.3.11), so `Bob`, `bob` and `"bob"` are
+//!   three mailboxes, and no Unicode normalisation is done.
+//! * The domain is lower-cased, and U-labels become A-labels (UTS #46, non-transitional, STD3 rules). An A-label that
+//!   does not decode to a valid U-label is refused, and so is an underscore. Hyphens in the third and fourth place
+//!   are accepted, since such names exist.
+//! * `user@localhost` and `user@1.2.3.4` match the grammar and are accepted. The resolver decides whether a name
+//!   exists. A trailing dot does not match the grammar.
+//! * IP literals are rewritten in their shortest form (RFC 5952), so that equal hosts have equal text. `::` replaces
+//!   at least two groups (4.1.3). An IPv6 address without its tag is refused. `[2001:db8::1]` could be a general
+//!   literal tagged `2001`, but no such tag is registered.
+//! * Comments, source routes, display names and white space around the address are refused with an error that names
+//!   them. The caller trims.
 
 mod client_name;
 mod domain;

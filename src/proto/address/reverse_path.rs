@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 use super::{AddressError, Mailbox};
 
-/// Where bounces go: to a mailbox, or nowhere, as for bounces themselves (RFC 5321 4.5.5).
+/// The address for bounces: a mailbox, or none, as for bounces themselves (RFC 5321 4.5.5).
 ///
-/// `Display` writes what stands between `<` and `>`: nothing for the null path.
+/// `Display` writes the text between `<` and `>`, which is empty for the null path.
 ///
 /// ```
 /// use smtp_pool::proto::ReversePath;
@@ -27,7 +27,7 @@ pub enum ReversePath {
 }
 
 impl ReversePath {
-    /// The text between `<` and `>`.
+    /// Returns the text between `<` and `>`.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Null => "",
@@ -35,7 +35,7 @@ impl ReversePath {
         }
     }
 
-    /// Whether MAIL needs the parameter SMTPUTF8 for this path.
+    /// Returns true if MAIL needs the parameter SMTPUTF8 for this path.
     pub fn needs_smtputf8(&self) -> bool {
         !self.as_str().is_ascii()
     }

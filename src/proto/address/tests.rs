@@ -10,7 +10,7 @@ fn repeat(text: &str, times: usize) -> String {
     text.repeat(times)
 }
 
-/// A domain of exactly `octets` octets, in labels of at most 63.
+/// Returns a domain of exactly `octets` octets, in labels of at most 63.
 fn domain_of(octets: usize) -> String {
     let mut domain = repeat("d", octets);
     for dot in (63..octets.saturating_sub(1)).step_by(64) {
@@ -156,10 +156,10 @@ const INVALID: &[(&str, AddressErrorKind, usize)] = &[
     ("jane@ok．ok｡\u{301}a.example", ULabel, 15),
     ("jane@b\u{E4}d\u{85}.example", ULabel, 5),
     ("jane@\u{5D0}.1a\u{5D0}.example", ULabel, 8),
-    ("jane@1a.\u{5D0}.example", ULabel, 5), // RFC 5893 2: wrong only beside the other label
+    ("jane@1a.\u{5D0}.example", ULabel, 5), // RFC 5893 2: invalid only together with the other label
     ("jane@ü。。example", EmptyLabel, 10),
     ("jane@ok.\u{AD}.example", EmptyLabel, 8),
-    ("jane@ok.example。", TrailingDot, 8), // blamed on the label before it
+    ("jane@ok.example。", TrailingDot, 8), // the error names the label before it
     // RFC 5321 4.1.3: address literals
     ("jane@[192.0.2.1", UnterminatedLiteral, 5),
     ("jane@[192.0.2.1].org", TextAfterLiteral, 16),
@@ -173,7 +173,7 @@ const INVALID: &[(&str, AddressErrorKind, usize)] = &[
     ("jane@[IPv6:]", Ipv6Literal, 11),
     ("jane@[IPv6:2001:db8]", Ipv6Literal, 11),
     ("jane@[IPv6:2001::db8::1]", Ipv6Literal, 11),
-    ("jane@[IPv6:1:2:3:4:5:6:7::]", Ipv6Literal, 11), // "::" is two groups at least
+    ("jane@[IPv6:1:2:3:4:5:6:7::]", Ipv6Literal, 11), // "::" replaces at least two groups
     ("jane@[IPv6:1:2:3:4:5::192.0.2.1]", Ipv6Literal, 11),
     ("jane@[IPv6:fe80::1%eth0]", Ipv6Literal, 11),
     ("jane@[IPv6:::ffff:192.0.2.256]", Ipv6Literal, 11),
@@ -211,13 +211,13 @@ const INVALID: &[(&str, AddressErrorKind, usize)] = &[
 
 #[test]
 fn invalid_mailboxes() {
-    let tell = |input: &str, kind, at| format!("{}: {kind:?} {at}", input.escape_debug());
+    let describe = |input: &str, kind, at| format!("{}: {kind:?} {at}", input.escape_debug());
     let found = |input| match Mailbox::parse(input) {
         Ok(mailbox) => format!("{} is accepted", mailbox),
-        Err(error) => tell(input, error.kind(), error.at()),
+        Err(error) => describe(input, error.kind(), error.at()),
     };
     let (found, expected): (Vec<_>, Vec<_>) =
-        INVALID.iter().map(|&(input, kind, at)| (found(input), tell(input, kind, at))).unzip();
+        INVALID.iter().map(|&(input, kind, at)| (found(input), describe(input, kind, at))).unzip();
     let wrong: Vec<_> = found.iter().zip(&expected).filter(|(found, expected)| found != expected).collect();
     assert!(wrong.is_empty(), "(found, expected): {wrong:#?}");
 }
@@ -232,7 +232,7 @@ fn a_mailbox_in_its_wire_form_is_lent_and_not_copied() {
     assert!(!is_lent("jane@bücher.example"));
 }
 
-/// RFC 5321 4.5.3.1, RFC 1035 2.3.4, RFC 3696 erratum 1690: the longest that goes, and one octet more.
+/// Checks the longest valid text and one octet more (RFC 5321 4.5.3.1, RFC 1035 2.3.4, RFC 3696 erratum 1690).
 #[test]
 fn lengths_count_octets_on_the_wire() {
     let fault = |input: String| Mailbox::parse(&input).err().map(|error| (error.kind(), error.at()));
@@ -266,17 +266,17 @@ fn lengths_count_octets_on_the_wire() {
     assert_eq!(name(253).map(|name| name.as_str().len()), Ok(253));
     assert_eq!(name(254).map_err(|error| error.kind()), Err(DomainTooLong));
 
-    // Longer on the wire than written, and blamed on the label that is too much.
+    // It is longer on the wire than as written, and the error names the label that is too much.
     assert_eq!(fault(format!("a@{}b", repeat("ü.", 30))), None);
     assert_eq!(fault(format!("a@{}b", repeat("ü.", 40))), Some((DomainTooLong, 2 + 3 * 31)));
     assert_eq!(fault(format!("a@{}", repeat("ü", 600))), Some((DomainTooLong, 2 + 1012)));
-    // Shorter on the wire than written.
+    // It is shorter on the wire than as written.
     assert_eq!(fault(format!("a@b{}.exampl", repeat("\u{AD}", 502))), None);
     assert_eq!(fault(format!("a@b{}.exampl", repeat("\u{AD}", 503))), Some((DomainTooLong, 2 + 1012)));
 }
 
 #[test]
-fn hosts_are_told_apart() {
+fn kinds_of_hosts_are_distinguished() {
     let host = |input| ClientName::parse(input).unwrap();
     assert_eq!(host("EXAMPLE.org").host(), Host::Domain("example.org"));
     assert_eq!(host("[192.0.2.1]").host(), Host::Ipv4([192, 0, 2, 1].into()));
@@ -297,7 +297,7 @@ fn a_client_name_is_a_domain_or_a_literal() {
 }
 
 #[test]
-fn a_domain_keeps_its_limits_alone() {
+fn a_domain_keeps_its_limits_by_itself() {
     assert!(Domain::parse(&domain_of(253)).is_ok());
     assert_eq!(Domain::parse(&domain_of(254)).unwrap_err().to_string(), "domain too long at byte 253");
     assert_eq!(Domain::parse("").unwrap_err().kind(), EmptyDomain);
@@ -357,7 +357,7 @@ fn host() -> impl Strategy<Value = String> {
     prop_oneof![6 => domain, 1 => ipv4, 1 => ipv6, 1 => zeros, 1 => mapped, 1 => general]
 }
 
-/// Texts near the grammar: valid ones with something inserted, and any text at all.
+/// Generates texts near the grammar: valid ones with an insertion, and any text.
 fn any_text() -> impl Strategy<Value = String> {
     let special = prop_oneof![
         "[\\x00-\\x20\"\\\\.@<>()\\[\\]:%_-]{1,2}",

@@ -1,8 +1,8 @@
-//! What all the text types share.
+//! The common parts of the text types.
 
 use std::{borrow::Cow, sync::Arc};
 
-/// A host as it goes on the wire, told relative to how it was written: the common case costs nothing.
+/// The wire form of a host, relative to how it was written. The common case needs no allocation.
 pub(super) enum WireForm {
     AsWritten,
     LowerCase,
@@ -10,7 +10,7 @@ pub(super) enum WireForm {
 }
 
 impl WireForm {
-    /// The octets on the wire of `input`, whose host begins at `start`.
+    /// Returns the length of `input` in octets on the wire. Its host begins at `start`.
     pub(super) fn len(&self, input: &str, start: usize) -> usize {
         match self {
             Self::AsWritten | Self::LowerCase => input.len(),
@@ -18,13 +18,13 @@ impl WireForm {
         }
     }
 
-    /// `input`, with the host that begins at `start` in its wire form.
+    /// Returns `input` with the host that begins at `start` in its wire form.
     pub(super) fn into_text(self, input: &str, start: usize) -> Arc<str> {
         match self {
             Self::AsWritten => input.into(),
             Self::LowerCase => {
                 let mut text: Arc<str> = input.into();
-                // Nobody else has it yet, so this lends it out: one allocation, as above.
+                // The text is not shared yet, so this needs no second allocation.
                 if let Some(text) = Arc::get_mut(&mut text) {
                     text[start..].make_ascii_lowercase();
                 }
@@ -34,7 +34,7 @@ impl WireForm {
         }
     }
 
-    /// As [`into_text`](Self::into_text), or `input` itself.
+    /// Like [`into_text`](Self::into_text), but returns `input` itself if it is in its wire form.
     pub(super) fn into_cow(self, input: &str, start: usize) -> Cow<'_, str> {
         match self {
             Self::AsWritten => input.into(),
@@ -48,7 +48,7 @@ impl WireForm {
     }
 }
 
-/// The conversions of a type that is parsed by `parse` and read by `as_str`.
+/// Implements the conversions of a type that has `parse` and `as_str`.
 macro_rules! text_type {
     ($name:ident) => {
         text_type!($name, [] $name);

@@ -1,4 +1,4 @@
-//! Commands from a line, as a server reads them.
+//! Decodes commands on the server's side.
 //!
 //! ```text
 //! command = verb [ SP argument ] CRLF                                         ; RFC 5321 4.1.1
@@ -25,26 +25,26 @@ use super::{
 };
 use crate::proto::{AddressError, ClientName, Mailbox, ReversePath};
 
-/// A line is no command, or not a valid one.
+/// The line is not a command, or not a valid one.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CommandError {
     /// The verb is not known.
     #[error("unknown command")]
     UnknownVerb,
-    /// The verb is known, its argument is not of its form.
+    /// The verb is known, but its argument has a wrong form.
     #[error("syntax: {0}")]
     Syntax(&'static str),
-    /// An address is not one.
+    /// An address is invalid.
     #[error("address not valid")]
     Address(#[source] AddressError),
-    /// A parameter is not known, or its value is not valid.
+    /// A parameter is unknown, or its value is invalid.
     #[error("parameter not recognised")]
     Parameter,
 }
 
 impl CommandError {
-    /// The reply code that a server gives: 500, 501, 553 or 555 (RFC 5321 4.2.2, 4.1.1.11).
+    /// Returns the reply code of a server: 500, 501, 553 or 555 (RFC 5321 4.2.2, 4.1.1.11).
     #[must_use]
     pub fn code(&self) -> u16 {
         match self {
@@ -61,11 +61,11 @@ type Result<T> = std::result::Result<T, CommandError>;
 impl Command {
     /// Decodes one line, with or without its line end, as a server does.
     ///
-    /// Verbs and keywords are case-insensitive; a space behind `FROM:` and `TO:` and a source route are passed
-    /// over, as RFC 5321 4.1.1 and appendix C ask of a server.
+    /// Verbs and keywords are case-insensitive. A space after `FROM:` and `TO:` and a source route are skipped, as
+    /// RFC 5321 4.1.1 and appendix C require of a server.
     ///
     /// # Errors
-    /// A [`CommandError`], which tells the reply code it deserves.
+    /// Returns a [`CommandError`], which has the reply code.
     pub fn parse(line: &[u8]) -> Result<Self> {
         command(line)
     }
@@ -167,7 +167,7 @@ fn rcpt(argument: &str) -> Result<Command> {
     Ok(Command::Rcpt { to, params: rcpt })
 }
 
-/// What stands between the angle brackets, without a source route, and what follows them.
+/// Parses the text between the angle brackets, without a source route. Returns the rest too.
 fn path<'a>(keyword: &str, argument: &'a str) -> IResult<&'a str, &'a str> {
     let route = terminated((char('@'), take_till(|c| c == ':' || c == '>')), char(':'));
     let content = preceded(opt(route), content);
@@ -176,7 +176,7 @@ fn path<'a>(keyword: &str, argument: &'a str) -> IResult<&'a str, &'a str> {
     delimited((tag_no_case(keyword), space0), bracketed, end).parse(argument)
 }
 
-/// Up to the closing bracket, which may stand inside a quoted local part or a general literal as well.
+/// Parses up to the closing bracket. A quoted local part or a general literal may also contain one.
 fn content(input: &str) -> IResult<&str, &str> {
     let (mut until, mut escaped) = (None, false);
     let end = input.find(|c| {
@@ -191,12 +191,12 @@ fn content(input: &str) -> IResult<&str, &str> {
         }
         false
     });
-    // `take` would count characters, and `end` counts octets.
+    // `take` would count characters, but `end` counts octets.
     let (content, rest) = input.split_at(end.unwrap_or(input.len()));
     Ok((rest, content))
 }
 
-/// `1*20DIGIT`; the standard parser alone would take a sign too.
+/// Parses `1*20DIGIT`. The standard parser would accept a sign too.
 fn number(digits: &str) -> Option<u64> {
     digits.parse().ok().filter(|_| digits.bytes().all(|b| b.is_ascii_digit()))
 }

@@ -1,7 +1,12 @@
-//! Commands: typed, encoded, and for the server's side decoded (RFC 5321 4.1).
+//! Commands: typed, encoded, and decoded for the server's side (RFC 5321 4.1).
 //!
-//! A command that exists can be sent: its parts refuse CR, LF, NUL and whatever would exceed a length limit when
-//! they are made, so that encoding cannot fail and one command is always one line.
+//! A value of `Command` can always be sent. Its parts refuse CR, LF, NUL and excess length when they are made, so
+//! encoding cannot fail and one command is one line.
+//!
+//! | file | content |
+//! |---|---|
+//! | `params` | the parts of commands and their limits |
+//! | `decode` | [`Command::parse`] |
 
 mod decode;
 mod params;
@@ -36,9 +41,9 @@ use super::{ClientName, Mailbox, ReversePath};
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Command {
-    /// EHLO: greet, and ask for the extensions (RFC 5321 4.1.1.1).
+    /// EHLO: greet, and request the extensions (RFC 5321 4.1.1.1).
     Ehlo(ClientName),
-    /// HELO: greet a server that does not know EHLO.
+    /// HELO: greet a server that does not support EHLO.
     Helo(ClientName),
     /// LHLO: greet an LMTP server (RFC 2033 4.1).
     Lhlo(ClientName),
@@ -53,7 +58,7 @@ pub enum Command {
     },
     /// MAIL FROM: begin a transaction (RFC 5321 4.1.1.2).
     Mail {
-        /// Where bounces go.
+        /// The address for bounces.
         from: ReversePath,
         /// Parameters of extensions.
         params: MailParams,
@@ -65,30 +70,30 @@ pub enum Command {
         /// Parameters of extensions.
         params: RcptParams,
     },
-    /// DATA: the message follows, once the server says 354 (RFC 5321 4.1.1.4).
+    /// DATA: the message follows after the reply 354 (RFC 5321 4.1.1.4).
     Data,
     /// BDAT: a chunk of `size` octets follows at once (RFC 3030 2).
     Bdat {
         /// Octets in the chunk.
         size: u64,
-        /// Whether the message ends with it.
+        /// True if the message ends with this chunk.
         last: bool,
     },
     /// RSET: abandon the transaction.
     Rset,
     /// NOOP: do nothing.
     Noop,
-    /// VRFY: ask about a user; few servers tell.
+    /// VRFY: ask about a user; few servers answer.
     Vrfy(Argument),
-    /// QUIT: say goodbye.
+    /// QUIT: end the session.
     Quit,
 }
 
-/// What a reply can answer: a command, or what is not a command and is replied to all the same.
+/// The subject of a reply: a command, or another event that is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "named after the commands")]
 pub enum Verb {
-    /// The opening of the connection, answered by the banner.
+    /// The opening of the connection, which the banner answers.
     Connect,
     Ehlo,
     Helo,
@@ -100,7 +105,7 @@ pub enum Verb {
     Mail,
     Rcpt,
     Data,
-    /// The message behind DATA, with its final dot.
+    /// The message after DATA, with its final dot.
     Message,
     /// A BDAT that is not the last.
     Bdat,
@@ -112,7 +117,7 @@ pub enum Verb {
     Quit,
 }
 
-/// As on the wire; what is not a command, in words.
+/// Writes the verb as on the wire, or words if it is not a command.
 impl fmt::Display for Verb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -137,7 +142,7 @@ impl fmt::Display for Verb {
 }
 
 impl Command {
-    /// What the reply to it will answer.
+    /// Returns the verb that the reply answers.
     #[must_use]
     pub fn verb(&self) -> Verb {
         match self {
@@ -189,7 +194,7 @@ impl Command {
     }
 }
 
-/// `MAIL FROM:<…>` without building a [`Command`], for the pipelined path.
+/// Encodes `MAIL FROM:<…>` without building a [`Command`], for the pipelined path.
 pub(crate) fn encode_mail(from: &ReversePath, params: &MailParams, out: &mut BytesMut) {
     out.put_slice(b"MAIL FROM:<");
     out.put_slice(from.as_str().as_bytes());
@@ -198,7 +203,7 @@ pub(crate) fn encode_mail(from: &ReversePath, params: &MailParams, out: &mut Byt
     out.put_slice(b"\r\n");
 }
 
-/// `RCPT TO:<…>` without building a [`Command`], for the pipelined path.
+/// Encodes `RCPT TO:<…>` without building a [`Command`], for the pipelined path.
 #[inline]
 pub(crate) fn encode_rcpt<T: AsRef<str>>(to: &Mailbox<T>, params: &RcptParams, out: &mut BytesMut) {
     out.put_slice(b"RCPT TO:<");
@@ -218,7 +223,7 @@ fn line(out: &mut BytesMut, verb: &str, argument: &str) {
     out.put_slice(b"\r\n");
 }
 
-/// The line as it would be sent, without its end; what AUTH carries is left out.
+/// Writes the line as it would be sent, without its end. The secrets of AUTH are omitted.
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Self::Auth { mechanism, initial } = self {

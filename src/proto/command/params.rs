@@ -1,4 +1,4 @@
-//! The parts of commands: each refuses, when it is made, what must not reach the wire.
+//! The parts of commands. Each constructor refuses text that must not reach the wire.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::{BufMut, BytesMut};
 use thiserror::Error;
 
-/// A part of a command would break the line, or be too long for it.
+/// Why a part of a command is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ParamError {
-    /// Nothing where something must be.
+    /// The part is empty.
     #[error("empty")]
     Empty,
-    /// An octet that the grammar of the part does not allow, and its position.
-    #[error("an octet that is not allowed here, at byte {0}")]
+    /// The grammar of the part does not allow this octet. The number is its position.
+    #[error("an invalid octet at byte {0}")]
     Octet(usize),
     /// Longer than the limit, in octets.
     #[error("longer than {0} octets")]
@@ -31,19 +31,19 @@ fn check(text: &[u8], max: usize, allowed: impl Fn(u8) -> bool) -> Result<(), Pa
     }
 }
 
-/// The argument of VRFY: any text without control characters, up to 500 octets (RFC 5321 4.5.3.1.4), with no space at
-/// its edges, which a server would not tell from the spaces around it.
+/// The argument of VRFY: any text without control characters, up to 500 octets (RFC 5321 4.5.3.1.4). It has no space
+/// at its edges, because a server would drop it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Argument(Box<str>);
 
 impl Argument {
-    /// Takes the text as it is.
+    /// Makes an argument from the text.
     ///
     /// # Errors
-    /// Empty, too long, or holding a control character or a space at an edge.
+    /// Fails if the text is empty or too long, contains a control character, or has a space at an edge.
     pub fn new(text: &str) -> Result<Self, ParamError> {
         check(text.as_bytes(), 500, |_| true)?;
-        // C1 controls too, which some readers take for a line end (U+0085), as in addresses.
+        // C1 controls too, as in addresses: some readers treat U+0085 as a line end.
         if let Some((at, _)) = text.char_indices().find(|(_, c)| c.is_control()) {
             return Err(ParamError::Octet(at));
         }
@@ -54,7 +54,7 @@ impl Argument {
         }
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -66,23 +66,23 @@ impl Argument {
 pub struct Mechanism(Box<str>);
 
 impl Mechanism {
-    /// Takes a name in any case.
+    /// Makes a mechanism from a name in any case.
     ///
     /// # Errors
-    /// Empty, over 20 octets, or holding anything but letters, digits, hyphen and underscore.
+    /// Fails if the name is empty, has over 20 octets, or has anything but letters, digits, hyphens and underscores.
     pub fn new(name: &str) -> Result<Self, ParamError> {
         check(name.as_bytes(), 20, |b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')?;
         Ok(Self(name.to_ascii_uppercase().into()))
     }
 
-    /// The name.
+    /// Returns the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// What the client says in a SASL dialogue, base64 on the wire (RFC 4954 4). `Debug` does not show it.
+/// A response of the client in a SASL dialogue, in base64 on the wire (RFC 4954 4). `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SaslResponse(Box<str>);
 
@@ -90,23 +90,23 @@ impl SaslResponse {
     /// The longest line of a SASL dialogue, CR LF included (RFC 4954 4).
     pub const MAX_LINE: usize = 12_288;
 
-    /// Encodes what the mechanism made.
+    /// Encodes the response of a mechanism.
     ///
     /// # Errors
-    /// Too long for a line of [`Self::MAX_LINE`] octets that begins with `AUTH` and a mechanism.
+    /// Fails if it does not fit in a line of [`Self::MAX_LINE`] octets that begins with `AUTH` and a mechanism.
     pub fn new(octets: &[u8]) -> Result<Self, ParamError> {
         let text = BASE64_STANDARD.encode(octets);
         let max = Self::MAX_LINE - "AUTH  \r\n".len() - 20;
         if text.len() > max { Err(ParamError::TooLong(max)) } else { Ok(Self(text.into())) }
     }
 
-    /// Decodes a line of the dialogue; `=` is the empty initial response.
+    /// Decodes a line of the dialogue. `=` is the empty initial response.
     pub(crate) fn parse(text: &[u8]) -> Result<Self, ParamError> {
         let octets = if text == b"=" { Ok(Vec::new()) } else { BASE64_STANDARD.decode(text) };
         octets.map_err(|_| ParamError::Octet(0)).and_then(|octets| Self::new(&octets))
     }
 
-    /// The octets before base64, for the server's side.
+    /// Returns the octets before base64, for the server's side.
     #[must_use]
     pub fn decode(&self) -> Vec<u8> {
         BASE64_STANDARD.decode(self.0.as_bytes()).unwrap_or_default()
@@ -118,7 +118,7 @@ impl SaslResponse {
         out.put_slice(b"\r\n");
     }
 
-    /// As the argument of AUTH, where an empty response is written `=`.
+    /// Returns the response as the argument of AUTH, where an empty one is written `=`.
     pub(super) fn as_initial(&self) -> &str {
         if self.0.is_empty() { "=" } else { &self.0 }
     }
@@ -133,15 +133,15 @@ impl fmt::Debug for SaslResponse {
 /// Parameters of MAIL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MailParams {
-    /// SIZE: the octets of the message, as estimated (RFC 1870 6).
+    /// SIZE: the estimated size of the message in octets (RFC 1870 6).
     pub size: Option<u64>,
-    /// BODY: what kind of octets (RFC 6152, RFC 3030).
+    /// BODY: the kind of octets in the message (RFC 6152, RFC 3030).
     pub body: Option<Body>,
     /// SMTPUTF8: a mailbox or a header is UTF-8 (RFC 6531 3.4).
     pub smtputf8: bool,
-    /// RET: what a bounce shall carry (RFC 3461 4.3).
+    /// RET: which part of the message a bounce contains (RFC 3461 4.3).
     pub ret: Option<Ret>,
-    /// ENVID: the sender's name for the envelope (RFC 3461 4.4).
+    /// ENVID: the sender's identifier of the envelope (RFC 3461 4.4).
     pub envid: Option<EnvelopeId>,
     /// REQUIRETLS: no hop without TLS (RFC 8689 2).
     pub require_tls: bool,
@@ -171,9 +171,9 @@ impl Body {
 /// The value of RET.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ret {
-    /// The full message.
+    /// The whole message.
     Full,
-    /// Its headers.
+    /// Only its headers.
     Headers,
 }
 
@@ -191,16 +191,16 @@ impl Ret {
 pub struct EnvelopeId(Box<str>);
 
 impl EnvelopeId {
-    /// Takes the identifier before it is encoded.
+    /// Makes an envelope identifier. `id` is not encoded yet.
     ///
     /// # Errors
-    /// Empty, over 100 octets once encoded, or not printable ASCII.
+    /// Fails if it is empty, is not printable ASCII, or has over 100 octets once encoded.
     pub fn new(id: &str) -> Result<Self, ParamError> {
         check(id.as_bytes(), 100, |b| (b' '..=b'~').contains(&b))?;
         xtext(id, 100).map(Self)
     }
 
-    /// The identifier as xtext, as it is sent.
+    /// Returns the identifier as xtext, as it is sent.
     #[must_use]
     pub fn as_xtext(&self) -> &str {
         &self.0
@@ -216,7 +216,7 @@ impl EnvelopeId {
 pub struct RcptParams {
     /// NOTIFY: when to send a delivery status notification (RFC 3461 4.1).
     pub notify: Option<Notify>,
-    /// ORCPT: the address that the sender first named (RFC 3461 4.2).
+    /// ORCPT: the recipient that the sender originally specified (RFC 3461 4.2).
     pub orcpt: Option<OriginalRecipient>,
 }
 
@@ -225,13 +225,13 @@ pub struct RcptParams {
 pub enum Notify {
     /// Never.
     Never,
-    /// On any of the conditions that are true; with none of them it is not sent at all.
+    /// On each condition that is true; with none, the parameter is not sent.
     On {
         /// When the message was delivered.
         success: bool,
-        /// When it could not be.
+        /// When the delivery failed.
         failure: bool,
-        /// When it takes longer than usual.
+        /// When the delivery is delayed.
         delay: bool,
     },
 }
@@ -244,11 +244,11 @@ pub struct OriginalRecipient {
 }
 
 impl OriginalRecipient {
-    /// An address of a type, `rfc822` mostly.
+    /// Makes the value from an address and its type, mostly `rfc822`.
     ///
     /// # Errors
-    /// A type that is not letters, digits and hyphens, an address that is not printable ASCII, or both together
-    /// over 500 octets once encoded.
+    /// Fails if the type has other characters than letters, digits and hyphens, or if the address is not printable
+    /// ASCII. Also fails if both together have over 500 octets once encoded.
     pub fn new(addr_type: &str, address: &str) -> Result<Self, ParamError> {
         check(addr_type.as_bytes(), 64, |b| b.is_ascii_alphanumeric() || b == b'-')?;
         check(address.as_bytes(), 500, |b| (b' '..=b'~').contains(&b))?;
@@ -319,7 +319,7 @@ impl RcptParams {
     }
 }
 
-/// `xtext` of RFC 3461 4: `+`, `=`, space and what is not printable become `+` and two hexadecimal digits.
+/// Encodes `xtext` of RFC 3461 4: `+`, `=`, spaces and other octets become `+` and two hexadecimal digits.
 fn xtext(text: &str, max: usize) -> Result<Box<str>, ParamError> {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

@@ -123,7 +123,7 @@ fn the_longest_parts_still_make_a_line_within_its_limit() {
 }
 
 #[test]
-fn parts_refuse_what_would_not_fit_or_break_the_line() {
+fn parts_refuse_text_that_does_not_fit_or_breaks_the_line() {
     use ParamError::*;
     for injected in ["a\r\nRCPT TO:<b@c>", "a\nb", "a\rb", "a\0b"] {
         assert_eq!(Argument::new(injected), Err(Octet(1)));
@@ -143,7 +143,7 @@ fn parts_refuse_what_would_not_fit_or_break_the_line() {
 
 #[test]
 fn a_text_that_a_server_would_trim_is_no_argument() {
-    // RFC 5321 4.1.1: white space before the line end is ignored, so that it could not be told from nothing.
+    // RFC 5321 4.1.1: a server ignores white space before the line end, so it would be lost.
     for text in [" ", " Smith", "Smith ", "   "] {
         assert!(matches!(Argument::new(text), Err(ParamError::Octet(_))), "{text:?}");
     }
@@ -160,8 +160,8 @@ fn a_control_is_no_argument_and_other_white_space_is_shown() {
 }
 
 #[test]
-fn xtext_hides_what_is_special_and_comes_back() {
-    // RFC 3461 4: "+" and "=" and what is not printable.
+fn xtext_encodes_special_octets_and_round_trips() {
+    // RFC 3461 4: "+", "=" and octets that are not printable.
     let id = EnvelopeId::new("a+b=c d").unwrap();
     assert_eq!(id.as_xtext(), "a+2Bb+3Dc+20d");
     assert_eq!(EnvelopeId::from_xtext("a+2Bb+3Dc+20d"), Ok(id));
@@ -179,7 +179,7 @@ fn a_server_is_lenient_where_the_rfc_asks_for_it() {
         ("ehlo Bar.COM", "EHLO bar.com"),
         ("bdat 5 last", "BDAT 5 LAST"),
         ("auth plain =", "AUTH PLAIN ="),
-        // RFC 5321 3.3: a space behind the colon, as many clients send it
+        // RFC 5321 3.3: a space after the colon, as many clients send it
         ("MAIL FROM: <a@b.example>", "MAIL FROM:<a@b.example>"),
         ("RCPT TO:   <a@b.example>", "RCPT TO:<a@b.example>"),
         ("MAIL FROM: <>", "MAIL FROM:<>"),
@@ -195,7 +195,7 @@ fn a_server_is_lenient_where_the_rfc_asks_for_it() {
         (r#"RCPT TO:<"a>b"@c.example>"#, r#"RCPT TO:<"a>b"@c.example>"#),
         (r#"RCPT TO:<"\">"@c.example>"#, r#"RCPT TO:<"\">"@c.example>"#),
         (r#"RCPT TO:<"@x:y"@c.example>"#, r#"RCPT TO:<"@x:y"@c.example>"#),
-        // RFC 5321 4.1.3: dcontent has both, too
+        // RFC 5321 4.1.3: dcontent may contain both, too
         (r#"RCPT TO:<a@[tag:">"]>"#, r#"RCPT TO:<a@[tag:">"]>"#),
         // RFC 6531 3.3
         ("RCPT TO:<пример@c.example>", "RCPT TO:<пример@c.example>"),
@@ -278,7 +278,7 @@ fn debug_shows_the_line_and_no_secret() {
     assert_eq!(format!("{auth:?}"), "AUTH PLAIN …");
 }
 
-/// Every command, with parts near the limits of their types as often as not.
+/// Generates every command, about half of them with parts near the limits of their types.
 fn command() -> impl Strategy<Value = Command> {
     let address = prop_oneof![
         4 => r#"([a-z0-9+=._-]{1,64}|"([ !#-\[\]-~]|\\[ -~]){0,30}"|[а-я]{1,32})@([a-z][a-z0-9-]{0,20}\.){0,8}[a-z]{1,20}"#,

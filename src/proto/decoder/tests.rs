@@ -11,7 +11,7 @@ fn replies(stream: &[u8]) -> Vec<Reply> {
 }
 
 #[test]
-fn what_servers_send_is_read_as_they_meant_it() {
+fn replies_of_real_servers_are_read() {
     // (octets, code, text, malformed)
     let cases: &[(&[u8], u16, &str, bool)] = &[
         // RFC 5321 4.2: one line, many lines
@@ -27,7 +27,7 @@ fn what_servers_send_is_read_as_they_meant_it() {
         (b"250\r\n", 250, "", false),
         (b"250-\r\n250\r\n", 250, "", false),
         (b"250-\r\n250-a\r\n250-\r\n250 b\r\n", 250, "a b", false),
-        // no space behind the code
+        // no space after the code
         (b"250OK\r\n", 250, "OK", false),
         (b"554:no\r\n", 554, ":no", false),
         // tabs, spaces at the end, CR CR LF
@@ -50,7 +50,7 @@ fn what_servers_send_is_read_as_they_meant_it() {
         ),
         (b"550 \xd3\xc3\xbb\xa7\r\n", 550, "\u{fffd}\u{fb}\u{fffd}", false),
         ("550 нет такого\r\n".as_bytes(), 550, "нет такого", false),
-        // codes that differ: that of the first line is shown
+        // different codes: the one of the first line is shown
         (b"550-no such user\r\n250 OK\r\n", 550, "no such user OK", true),
         (b"250-a\r\n450-b\r\n250 c\r\n", 250, "a b c", true),
         // a line without a code inside a reply
@@ -82,7 +82,7 @@ fn what_servers_send_is_read_as_they_meant_it() {
 }
 
 #[test]
-fn a_line_that_is_no_reply_costs_itself_alone() {
+fn a_line_that_is_no_reply_is_dropped_alone() {
     for garbage in [
         &b"GARBAGE\r\n"[..],
         b"SSH-2.0-OpenSSH_9.6\r\n",
@@ -118,7 +118,7 @@ fn a_line_may_have_2048_octets_and_no_more() {
     let line = |octets: usize| [b"250 ", &vec![b'x'; octets - 6][..], b"\r\n"].concat();
     assert_eq!(replies(&line(MAX_LINE))[0].as_bytes().len(), MAX_LINE);
     assert_eq!(decode_all([&line(MAX_LINE + 1)[..]]).0, [Err(DecodeError::LineTooLong)]);
-    // Without waiting for its end, which may never come.
+    // Without waiting for its end, which may never arrive.
     let endless = vec![b'2'; MAX_LINE];
     assert_eq!(decode_all([&endless[..MAX_LINE - 1]]), (vec![], Some(MAX_LINE - 1)));
     assert_eq!(decode_all([&endless[..]]).0, [Err(DecodeError::LineTooLong)]);
@@ -140,10 +140,10 @@ fn a_reply_may_have_64_kib_and_no_more() {
     };
     assert_eq!(replies(&reply(MAX_REPLY))[0].as_bytes().len(), MAX_REPLY);
     assert_eq!(decode_all([&reply(MAX_REPLY + 1)[..]]).0, [Err(DecodeError::ReplyTooLong)]);
-    // The limit is that of a reply: what came before does not count.
+    // The limit is per reply: earlier replies do not count.
     let two = [reply(MAX_REPLY), reply(MAX_REPLY)].concat();
     assert_eq!(replies(&two).len(), 2);
-    // Not even where it still lies in the buffer, as it does while replies are lent.
+    // Not even if they are still in the buffer, as lent replies are.
     let mut decoder = Decoder::new();
     decoder.buffer().extend_from_slice(&two);
     for _ in 0..2 {
@@ -157,26 +157,27 @@ fn a_reply_may_have_512_lines_and_no_more() {
     assert_eq!(replies(&reply(MAX_LINES))[0].lines().count(), MAX_LINES);
     assert_eq!(decode_all([&reply(MAX_LINES + 1)[..]]).0, [Err(DecodeError::TooManyLines)]);
     assert_eq!(replies(&[reply(MAX_LINES), reply(MAX_LINES)].concat()).len(), 2);
-    // Lines without a code and blank lines count as well, so that nothing goes on forever.
+    // Lines without a code and blank lines count as well, so that nothing goes on without end.
     let chatter = [&b"250-a\r\n"[..], &b"b\r\n".repeat(MAX_LINES)].concat();
     assert_eq!(decode_all([&chatter[..]]).0, [Err(DecodeError::TooManyLines)]);
     assert_eq!(decode_all([&b"\r\n".repeat(MAX_LINES + 1)[..]]).0, [Err(DecodeError::TooManyLines)]);
 }
 
 #[test]
-fn what_follows_a_reply_is_told_as_buffered() {
+fn octets_after_a_reply_count_as_buffered() {
     let mut decoder = Decoder::new();
     decoder.buffer().extend_from_slice(b"220 go ahead\r\n250 injected\r\n");
     assert_eq!(decoder.decode().unwrap().unwrap().code(), 220);
     assert_eq!(decoder.buffered(), b"250 injected\r\n".len());
-    // A blank line behind a reply is more than nothing: a connection with it is not idle.
+    // A blank line after a reply counts: a connection with it is not idle.
     let mut decoder = Decoder::new();
     decoder.buffer().extend_from_slice(b"250 OK\r\n\r\n");
     assert!(decoder.decode().unwrap().is_some());
     assert_eq!(decoder.buffered(), 2);
 }
 
-/// The CPU time of decoding `stream` octet by octet: the best of several, since others use the machine too.
+/// Returns the CPU time of decoding `stream` octet by octet: the best of several, since other processes use the
+/// machine too.
 fn octet_by_octet(stream: &[u8]) -> Duration {
     let once = || {
         let started = ThreadTime::now();
@@ -188,7 +189,7 @@ fn octet_by_octet(stream: &[u8]) -> Duration {
 
 #[test]
 fn a_reply_that_drips_in_costs_linear_time() {
-    // Lines as long as they may be: looking at a line again for each octet would show, too.
+    // The lines have the maximum length, so that scanning a line again for each octet would show.
     let stream = |lines: usize| {
         let line = |sep: &[u8]| [b"250", sep, &[b'x'; 2000], b"\r\n"].concat();
         [line(b"-").repeat(lines - 1), line(b" ")].concat()
@@ -227,13 +228,13 @@ fn pipelined_replies_share_the_one_buffer_they_came_in() {
         }
         starts.push(start);
     }
-    // Once the replies are gone, their memory is used again.
+    // Once the replies are dropped, their memory is reused.
     starts.sort_unstable();
     starts.dedup();
     assert!(starts.len() <= 8, "{} buffers for 50 flights", starts.len());
 }
 
-/// Octets near the grammar: whole replies, broken ones, and what lies between.
+/// Generates octets near the grammar: whole replies, broken ones, and others.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let code = prop_oneof![6 => "[2-5][0-5][0-9]", 1 => "[0-9]{1,4}", 1 => "[a-z]{0,3}"];
     let sep = prop::sample::select(vec![" ", " ", "-", "-", "", "\t", "  "]);

@@ -27,7 +27,7 @@ fn receive(dialogue: &mut Dialogue, code: u16) -> Verb {
     dialogue.receive(&Reply::parse(code.to_string().as_bytes()).unwrap()).unwrap()
 }
 
-/// A dialogue after these commands and replies.
+/// Returns a dialogue after these commands and replies.
 fn after(steps: &[(Verb, u16)]) -> Dialogue {
     let mut dialogue = Dialogue::new();
     receive(&mut dialogue, 220);
@@ -38,7 +38,7 @@ fn after(steps: &[(Verb, u16)]) -> Dialogue {
     dialogue
 }
 
-/// Ready, with PIPELINING.
+/// Returns a dialogue in the state Ready, with PIPELINING.
 fn pipelined() -> Dialogue {
     let mut dialogue = after(&[(Verb::Ehlo, 250)]);
     dialogue.set_pipelining(true);
@@ -54,12 +54,12 @@ fn receive_mixed(dialogue: &mut Dialogue, first: u16, second: u16) {
 }
 
 #[test]
-fn a_reply_of_two_codes_leads_nowhere_that_it_need_not() {
+fn a_reply_of_two_codes_allows_nothing_new() {
     use Verb::*;
     let table: &[(Steps, Verb, State)] = &[
         (&[], Ehlo, State::Connected),
         (&[EHLO], Ehlo, State::Ready),
-        // The transaction may have begun, so that the connection is not idle; nobody was accepted.
+        // The transaction may have begun, so the connection is not idle. No recipient was accepted.
         (&[EHLO], Mail, State::Mail),
         (&[EHLO, MAIL], Rcpt, State::Mail),
         (&[EHLO, MAIL, RCPT], Rcpt, State::Rcpt),
@@ -70,7 +70,7 @@ fn a_reply_of_two_codes_leads_nowhere_that_it_need_not() {
         (&[EHLO, MAIL, RCPT], Bdat, State::Rcpt),
         (&[EHLO, MAIL, RCPT], BdatLast, State::Ready),
         (&[EHLO, MAIL, RCPT, (Data, 354)], Message, State::Ready),
-        // What the server waits for now, or how many replies will come, nobody knows.
+        // It is unknown what the server expects now, or how many replies will arrive.
         (&[EHLO, MAIL, RCPT], Data, State::Closed),
         (&[EHLO], StartTls, State::Closed),
         (&[EHLO], Auth, State::Closed),
@@ -154,7 +154,7 @@ fn each_state_lets_its_commands_pass_and_no_others() {
 
 #[test]
 fn nothing_may_be_sent_before_the_banner() {
-    // RFC 5321 3.1, and postscreen's reason to drop a client.
+    // RFC 5321 3.1; postscreen drops a client for it.
     for pipelining in [false, true] {
         let mut dialogue = Dialogue::new();
         dialogue.set_pipelining(pipelining);
@@ -178,7 +178,7 @@ fn a_reply_leads_where_the_rfc_says() {
         (&[EHLO, MAIL, (Rcpt, 550)], State::Mail),
         (&[EHLO, MAIL, RCPT, (Rcpt, 452)], State::Rcpt),
         (&[EHLO, MAIL, RCPT, (Data, 451)], State::Rcpt),
-        // No word to go on is no permission either.
+        // A reply of another class permits nothing either.
         (&[EHLO, MAIL, RCPT, (Data, 250)], State::Rcpt),
         (&[EHLO, MAIL, RCPT, (Data, 354), (Message, 250)], State::Ready),
         (&[EHLO, MAIL, RCPT, (Data, 354), (Message, 554)], State::Ready),
@@ -186,7 +186,7 @@ fn a_reply_leads_where_the_rfc_says() {
         (&[EHLO, MAIL, RCPT, (Rset, 250)], State::Ready),
         (&[EHLO, MAIL, RCPT, (Noop, 250)], State::Rcpt),
         (&[EHLO, MAIL, RCPT, (Vrfy, 252)], State::Rcpt),
-        // RFC 5321 4.1.4: EHLO in the middle clears as RSET does
+        // RFC 5321 4.1.4: EHLO in a transaction resets it, as RSET does
         (&[EHLO, MAIL, RCPT, EHLO], State::Ready),
         (&[(Rset, 250)], State::Connected),
         (&[EHLO, (StartTls, 454)], State::Ready),
@@ -237,7 +237,7 @@ fn a_group_holds_what_rfc_2920_allows() {
             assert_eq!(dialogue.send(verb), Err(DialogueError::Group { verb, after }));
         }
     }
-    // The final dot begins a new group, with the next envelope behind it.
+    // The final dot begins a new group, which may contain the next envelope.
     let mut dialogue = after(&[EHLO, MAIL, RCPT, (Data, 354)]);
     dialogue.set_pipelining(true);
     for verb in [Message, Mail, Rcpt, Data] {
@@ -272,7 +272,7 @@ fn refusals_in_a_group_leave_the_rest_in_step() {
     assert_eq!(run(&[MAIL, (Rcpt, 550), (Rcpt, 550)]).state(), State::Mail);
     assert!(run(&[(Mail, 550), (Rcpt, 503), (Rcpt, 503)]).is_idle());
     assert!(run(&[(Mail, 550), (Rcpt, 503), (Rset, 250)]).is_idle());
-    // RFC 2920 3.1: 354 although every RCPT was refused asks for a lone dot.
+    // RFC 2920 3.1: 354 although every RCPT was refused requires a lone dot.
     let mut dialogue = run(&[MAIL, (Rcpt, 550), (Data, 354)]);
     assert_eq!(dialogue.state(), State::Message);
     assert!(dialogue.send(Quit).is_err());
@@ -291,11 +291,11 @@ fn a_421_is_the_end_wherever_it_comes() {
         for sent in group {
             receive(&mut dialogue, if sent == verb { 421 } else { 250 });
         }
-        assert_eq!(dialogue.state(), State::Closed, "421 to {verb:?}, whatever came behind it");
+        assert_eq!(dialogue.state(), State::Closed, "421 to {verb:?}, with any reply after it");
         assert!(!dialogue.is_idle());
         assert!(dialogue.send(Verb::Quit).is_err());
     }
-    // At once, and not when the last reply is there.
+    // At once, not with the last reply.
     let mut dialogue = pipelined();
     [Verb::Mail, Verb::Rcpt].iter().for_each(|&verb| dialogue.send(verb).unwrap());
     receive(&mut dialogue, 421);
@@ -307,7 +307,7 @@ fn a_group_goes_on_while_its_first_replies_come_in() {
     let mut dialogue = pipelined();
     [Verb::Mail, Verb::Rcpt].iter().for_each(|&verb| dialogue.send(verb).unwrap());
     receive(&mut dialogue, 250);
-    // RCPT is not answered yet, but was sent.
+    // RCPT has no reply yet, but was sent.
     dialogue.send(Verb::Data).unwrap();
 }
 
@@ -329,7 +329,7 @@ fn a_reply_to_nothing_is_the_end_too() {
 }
 
 #[test]
-fn tls_forgets_what_was_learnt_before() {
+fn tls_resets_everything_learnt_before() {
     // RFC 3207 4.2
     let mut dialogue = pipelined();
     dialogue.send(Verb::StartTls).unwrap();
@@ -351,21 +351,21 @@ fn over_lmtp_the_message_is_answered_once_per_accepted_recipient() {
     assert!(!dialogue.is_idle(), "one is owed still");
     assert_eq!(receive(&mut dialogue, 452), Verb::Message);
     assert!(dialogue.is_idle());
-    // The next transaction counts anew; so does one after RSET.
+    // The next transaction counts from 0, and so does one after RSET.
     for verb in [Verb::Mail, Verb::Rcpt, Verb::Rset, Verb::Mail, Verb::Rcpt] {
         dialogue.send(verb).unwrap();
         receive(&mut dialogue, 250);
     }
     dialogue.send(Verb::BdatLast).unwrap();
     assert_eq!(dialogue.owed(), 1);
-    // How many replies BDAT LAST owes is known with the replies to RCPT.
+    // The number of replies owed for BDAT LAST is known after the replies to RCPT.
     let mut dialogue = after(&[(Verb::Lhlo, 250)]);
     dialogue.set_pipelining(true);
     dialogue.send(Verb::Mail).unwrap();
     dialogue.send(Verb::Rcpt).unwrap();
     let refused = DialogueError::Group { verb: Verb::BdatLast, after: Verb::Rcpt };
     assert_eq!(dialogue.send(Verb::BdatLast), Err(refused));
-    // EHLO is SMTP again.
+    // EHLO switches back to SMTP.
     let mut dialogue = after(&[(Verb::Lhlo, 250), EHLO, MAIL, RCPT, RCPT, (Verb::Data, 354)]);
     dialogue.send(Verb::Message).unwrap();
     assert_eq!(dialogue.owed(), 1);
@@ -373,14 +373,14 @@ fn over_lmtp_the_message_is_answered_once_per_accepted_recipient() {
 
 proptest! {
     #[test]
-    fn replies_answer_commands_in_order_whatever_is_sent_and_received(
+    fn replies_answer_commands_in_order_for_any_input(
         steps in prop::collection::vec(any::<u8>(), 0..200),
         pipelining in any::<bool>(),
     ) {
         properties::dialogue(&steps, pipelining);
     }
 
-    /// The same, on a path that leads into transactions more often than chance does.
+    /// The same, with transactions more often than by chance.
     #[test]
     fn replies_answer_commands_in_order_in_a_transaction(
         greeting in prop::sample::select(vec![1u8, 3]),

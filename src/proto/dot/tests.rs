@@ -21,7 +21,7 @@ fn cut<'a>(octets: &'a [u8], places: &[prop::sample::Index]) -> Vec<&'a [u8]> {
 }
 
 #[test]
-fn stuffs_as_rfc_5321_4_5_2_tells() {
+fn stuffs_as_rfc_5321_4_5_2_requires() {
     for (message, wire) in [
         (&b""[..], &b".\r\n"[..]),
         (b"\0", b".\r\n"),
@@ -33,7 +33,7 @@ fn stuffs_as_rfc_5321_4_5_2_tells() {
         (b"..", b"...\r\n.\r\n"),
         (b"a.b\r\n.c.\r\n", b"a.b\r\n..c.\r\n.\r\n"),
         (b"\r\n.\r\n", b"\r\n..\r\n.\r\n"),
-        // The line ends of CVE-2023-51764, -51765 and -51766, and what else a reader may take for one.
+        // The line ends of CVE-2023-51764, -51765 and -51766, and others that a reader may accept.
         (b"a\n.\nb", b"a\r\n..\r\nb\r\n.\r\n"),
         (b"a\r.\rb", b"a\r\n..\r\nb\r\n.\r\n"),
         (b"a\n.\r\nb", b"a\r\n..\r\nb\r\n.\r\n"),
@@ -69,7 +69,7 @@ fn unstuffs_strictly() {
         (b"a\r\n.\r\nQUIT\r\n", b"a\r\n", Some(6)),
         (b"..\r\n.\r\n", b".\r\n", Some(7)),
         (b".a\r\n.\r\n", b"a\r\n", Some(7)),
-        // Nothing else is the end: a dot line ended by a bare LF or CR, or begun by one.
+        // Nothing else is the end: a dot line that a bare LF or CR begins or ends.
         (b".\n.\r\n", b"\n.\r\n", None),
         (b".\r.\r\n", b"\r.\r\n", None),
         (b"a\n.\r\n", b"a\n.\r\n", None),
@@ -94,7 +94,7 @@ fn an_unstuffer_reads_one_message_after_another() {
     assert_eq!(out, "a\r\nb\r\n");
 }
 
-/// Messages made of what matters: line ends, dots, NUL and a little text.
+/// Generates messages of line ends, dots, NUL and a little text.
 fn message() -> impl Strategy<Value = Vec<u8>> {
     let octet = prop::sample::select(&b"\r\r\n\n..a\0\x85"[..]);
     prop_oneof![4 => prop::collection::vec(octet, 0..40), 1 => prop::collection::vec(any::<u8>(), 0..300)]
@@ -106,14 +106,14 @@ fn cuts() -> impl Strategy<Value = Vec<prop::sample::Index>> {
 
 proptest! {
     #[test]
-    fn a_message_round_trips_and_ends_early_for_nobody(
+    fn a_message_round_trips_and_never_ends_early(
         message in message(),
         cuts in prop::collection::vec(any::<u16>(), 0..6),
     ) {
         properties::dot_roundtrip(&message, &cuts);
     }
 
-    /// Any cut of any wire, hostile ones too, reads the same as one piece of it.
+    /// Any chunks of any octets, hostile ones too, are read the same as one chunk.
     #[test]
     fn an_unstuffer_does_not_see_the_cuts(wire in message(), cuts in cuts()) {
         let mut whole = BytesMut::new();

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::proto::properties;
 
-/// What a server offers with these lines behind its greeting.
+/// Returns the extensions of a server that sends these lines after its greeting.
 fn offered(lines: &[&str]) -> Extensions {
     let mut reply = "250-mx.example.com\r\n".to_owned();
     for line in lines {
@@ -56,7 +56,7 @@ fn the_first_line_greets_and_offers_nothing() {
     let offered = Extensions::parse(&reply);
     assert!(!offered.pipelining && offered.starttls);
     assert_eq!(Extensions::parse(&Reply::parse(b"250 SIZE 1").unwrap()), Extensions::default());
-    // A greeting without text is a first line all the same.
+    // A greeting without text is still a first line.
     assert!(Extensions::parse(&Reply::parse(b"250-\r\n250 SIZE 1").unwrap()).size.is_some());
 }
 
@@ -84,7 +84,7 @@ fn keywords_are_read_in_every_form_that_servers_send() {
 }
 
 #[test]
-fn what_is_no_mechanism_is_not_offered() {
+fn invalid_mechanisms_are_omitted() {
     // RFC 4422 3.1: 1 to 20 of letters, digits, hyphen and underscore.
     let offered = offered(&["AUTH PLAIN \u{e4} PLA,IN AAAAAAAAAAAAAAAAAAAAA SCRAM-SHA-256"]);
     assert_eq!(offered.auth, ["PLAIN".into(), "SCRAM-SHA-256".into()]);
@@ -103,7 +103,7 @@ fn a_size_of_0_or_none_is_no_limit() {
 
 #[test]
 fn odd_limits_are_none() {
-    // RFC 9422 4: a value is one to six digits and not 0, an unknown limit is passed over.
+    // RFC 9422 4: a value is one to six digits and not 0. An unknown limit is skipped.
     let limits = |line: &str| offered(&[line]).limits;
     let rcpt = |n| Limits { rcpt_max: Some(n), ..Limits::default() };
     assert_eq!(limits("LIMITS RCPTMAX=50"), rcpt(50));

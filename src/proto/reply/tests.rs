@@ -8,7 +8,7 @@ fn reply(text: &str) -> Reply {
 }
 
 #[test]
-fn the_first_digit_tells_the_kind() {
+fn the_first_digit_decides_the_kind() {
     // RFC 5321 4.2.1
     for (code, kind) in [(200, 2), (250, 2), (299, 2), (334, 3), (399, 3), (450, 4), (550, 5), (599, 5)] {
         let reply = reply(&code.to_string());
@@ -66,14 +66,14 @@ fn enhanced_codes_are_read_to_their_boundary() {
         // at the end of the line, and before a tab
         ("554 5.7.1", Some("5.7.1")),
         ("554 5.7.1\tno", Some("5.7.1")),
-        // the class need not be that of the reply
+        // the class may differ from that of the reply
         ("550 4.7.1 later", Some("4.7.1")),
         // on a later line only
         ("550-Sorry\r\n550 5.1.1 No such user", Some("5.1.1")),
-        // Cisco ESA (IronPort) writes a number sign, others a space too many
+        // Cisco ESA (IronPort) writes a number sign, others an extra space
         ("550 #5.1.0 Address rejected.", Some("5.1.0")),
         ("550  5.1.1 No such user", Some("5.1.1")),
-        // not one: class 3, one number, two, four, four digits, a letter, a sign behind it
+        // none of them: class 3, one number, two, four, four digits, a letter, a sign after it
         ("550 3.1.1 x", None),
         ("550 5 x", None),
         ("550 5.1 x", None),
