@@ -1,4 +1,4 @@
-//! From resolved addresses to one TCP connection: Happy Eyeballs, RFC 8305.
+//! Opens one TCP connection to a list of resolved addresses (Happy Eyeballs, RFC 8305).
 
 use std::{
     future::poll_fn,
@@ -19,7 +19,7 @@ use super::error::{AttemptError, DialError};
 /// The shortest delay that RFC 8305 5 allows between two attempts.
 const MIN_ATTEMPT_DELAY: Duration = Duration::from_millis(10);
 
-/// Connects to the first of some addresses that answers.
+/// Connects to the first of several addresses that answers.
 ///
 /// ```
 /// use smtp_pool::net::Dialer;
@@ -35,18 +35,17 @@ const MIN_ATTEMPT_DELAY: Duration = Duration::from_millis(10);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dialer {
-    /// The local address to connect from, for hosts with several; the system chooses by default.
+    /// The local address to connect from, for hosts with several. By default the system chooses.
     ///
-    /// Addresses of the other family are then left out.
+    /// Addresses of the other family are then skipped.
     pub bind: Option<IpAddr>,
-    /// How long an attempt runs alone before the next one joins it: 250 ms by default (RFC 8305 8).
+    /// The time after which the next attempt starts beside a running one: 250 ms by default (RFC 8305 8).
     ///
-    /// Below 10 ms it counts as 10 ms, the least that RFC 8305 5 allows.
+    /// Values below 10 ms count as 10 ms, the minimum of RFC 8305 5.
     pub attempt_delay: Duration,
-    /// How long all attempts together may take: 30 s by default.
+    /// The time limit of all attempts together: 30 s by default.
     ///
-    /// Long enough for four SYNs (sent after 0, 1, 3 and 7 s), and far shorter than the two minutes that the
-    /// system would go on for.
+    /// It allows four SYNs (sent after 0, 1, 3 and 7 s). The limit of the system is about two minutes.
     pub timeout: Duration,
 }
 
@@ -59,26 +58,27 @@ impl Default for Dialer {
 impl Dialer {
     /// Connects to the first of `addresses` that answers, and sets `TCP_NODELAY` on the connection.
     ///
-    /// The addresses are tried in their order, except that the families take turns, that of the first address
-    /// first (RFC 8305 4). An attempt starts when the one before has failed, or has run for
-    /// [`attempt_delay`](Self::attempt_delay); the first connection wins, the other attempts are dropped (RFC 8305
-    /// 5). No limit is set on the number of addresses: who resolves them should set one.
+    /// The addresses are tried in their order, but the families alternate, beginning with that of the first address
+    /// (RFC 8305 4). An attempt starts when the previous one has failed, or has run for
+    /// [`attempt_delay`](Self::attempt_delay). The first connection wins, and the other attempts are dropped (RFC
+    /// 8305 5). The caller should limit the number of addresses; this method does not.
     ///
-    /// `TCP_NODELAY` because a flight of commands is one write here: there is nothing left to coalesce, and
-    /// Nagle's algorithm against delayed acknowledgements would cost 40 ms a flight.
+    /// `TCP_NODELAY` is set because a group of commands is one write, so there is nothing to coalesce. Nagle's
+    /// algorithm with delayed acknowledgements would cost 40 ms per group.
     ///
     /// # Errors
     ///
-    /// When there is no address to try, when each failed, or when [`timeout`](Self::timeout) has passed.
+    /// Fails if there is no address to try, if each failed, or if [`timeout`](Self::timeout) has passed.
     ///
     /// # Cancellation safety
     ///
-    /// Dropping the future closes the attempts under way; no task goes on.
+    /// Dropping the future closes the attempts under way; no task remains.
     pub async fn dial(&self, addresses: &[SocketAddr]) -> Result<TcpStream, DialError> {
         Ok(self.dial_timed(addresses).await?.0)
     }
 
-    /// As [`dial`](Self::dial); and how long the attempt took that won, which is a round trip or more.
+    /// Like [`dial`](Self::dial). Also returns the duration of the successful attempt, which is at least a round
+    /// trip.
     pub(crate) async fn dial_timed(
         &self,
         addresses: &[SocketAddr],
@@ -112,7 +112,7 @@ async fn connect(peer: SocketAddr, bind: Option<IpAddr>) -> io::Result<(TcpStrea
     Ok((socket.connect(peer).await?, started.elapsed()))
 }
 
-/// Lets the families take turns, beginning with that of the first address; within a family the order stays.
+/// Alternates the families, beginning with that of the first address. Within a family the order stays.
 fn interleave(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let mut addresses = addresses.peekable();
     let first_is_v4 = addresses.peek().is_some_and(SocketAddr::is_ipv4);
@@ -126,8 +126,8 @@ fn interleave(addresses: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     order
 }
 
-/// Runs `connect` on the addresses, one more whenever `delay` has passed or an attempt has failed, until one
-/// succeeds; `None` when none did. Failures go to `failures`, which outlives a race that is cut short.
+/// Runs `connect` on the addresses until one succeeds. Starts the next one when `delay` has passed or an attempt has
+/// failed. Returns `None` if all failed. Failures are added to `failures`, also if the future is dropped early.
 async fn race<T, F: Future<Output = io::Result<T>>>(
     addresses: Vec<SocketAddr>,
     delay: Duration,
@@ -154,7 +154,7 @@ async fn race<T, F: Future<Output = io::Result<T>>>(
     }
 }
 
-/// Waits for the first of `running` to end and takes it out. Cancel-safe: what has not ended stays.
+/// Waits until one of `running` ends, and removes it. Cancel-safe: unfinished attempts stay.
 async fn first_done<F: Future>(running: &mut Vec<(SocketAddr, Pin<Box<F>>)>) -> (SocketAddr, F::Output) {
     poll_fn(|context| {
         for (index, (peer, attempt)) in running.iter_mut().enumerate() {

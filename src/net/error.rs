@@ -1,4 +1,4 @@
-//! What can go wrong between an address and an encrypted stream.
+//! Errors of opening an encrypted stream.
 
 use std::{
     fmt, io,
@@ -9,19 +9,19 @@ use std::{
 use thiserror::Error;
 use tokio_rustls::rustls::{self, InvalidMessage};
 
-/// The failure of this layer: the connection did not come about, or TLS on it did not.
+/// A failure of this layer: of the TCP connection or of TLS.
 #[derive(Debug, Error)]
 pub enum NetError {
-    /// No TCP connection.
+    /// The TCP connection failed.
     #[error(transparent)]
     Dial(#[from] DialError),
-    /// A TCP connection, yet no TLS on it.
+    /// TLS failed on an open TCP connection.
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
 
 impl NetError {
-    /// What failed, in one word.
+    /// Returns the kind of the failure.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -31,40 +31,40 @@ impl NetError {
     }
 }
 
-/// What failed, in one word: enough to decide on a retry, and a bounded label for metrics.
+/// The kind of a failure. It suffices to decide on a retry, and is a bounded label for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Nobody listens on the port, or a firewall says so.
+    /// The port has no listener, or a firewall refused the connection.
     Refused,
-    /// No route to the host or the network; often the lack of IPv6 on our side.
+    /// No route to the host or the network; often the client has no IPv6.
     Unreachable,
-    /// No connection in time.
+    /// The connection was not open in time.
     TimedOut,
     /// The connection was reset or aborted.
     Reset,
-    /// The peer closed the connection where more was due.
+    /// The peer closed the connection too early.
     Closed,
-    /// There was no address to connect to, or none of the family of the local address.
+    /// There was no address, or none of the family of the local address.
     NoAddress,
-    /// The local address is not ours, or has no port left.
+    /// The local address does not belong to this host, or has no free port.
     LocalAddress,
     /// The server answered the handshake with a TLS alert.
     TlsAlert,
-    /// The certificate of the server is not trusted, not valid now, or not for this name.
+    /// The certificate of the server is untrusted, expired or not valid yet, or for another name.
     Certificate,
-    /// The TLS handshake did not end in time.
+    /// The TLS handshake was not complete in time.
     TlsTimedOut,
     /// The server sent something other than TLS.
     NotTls,
-    /// TLS failed in another way: nothing in common, or the server broke the protocol.
+    /// TLS failed in another way: the two sides share no parameters, or the server violated the protocol.
     Tls,
-    /// Anything else of the operating system.
+    /// Any other error of the operating system.
     Other,
 }
 
 impl ErrorKind {
-    /// The name in snake case, for labels.
+    /// Returns the name in snake case, for labels.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -91,7 +91,7 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// The kind of an error met on a [`Stream`](super::Stream), where TLS errors hide inside of [`io::Error`].
+/// Converts an error of a [`Stream`](super::Stream), where an [`io::Error`] may contain a TLS error.
 impl From<&io::Error> for ErrorKind {
     fn from(error: &io::Error) -> Self {
         use io::ErrorKind as Io;
@@ -116,7 +116,7 @@ impl From<&rustls::Error> for ErrorKind {
         match error {
             E::AlertReceived(_) => Self::TlsAlert,
             E::InvalidCertificate(_) | E::NoCertificatesPresented => Self::Certificate,
-            // The first byte of a record is its type, 20 to 24; no byte of a line of text is among them.
+            // The first byte of a record is its type, 20 to 24. No byte of a text line is in this range.
             E::InvalidMessage(
                 InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
             ) => Self::NotTls,
@@ -125,49 +125,49 @@ impl From<&rustls::Error> for ErrorKind {
     }
 }
 
-/// One address that could not be connected to.
+/// A failed connection attempt to one address.
 #[derive(Debug, Error)]
 #[error("cannot connect to {peer}")]
 pub struct AttemptError {
     /// The address.
     pub peer: SocketAddr,
-    /// What the operating system said.
+    /// The error of the operating system.
     pub source: io::Error,
 }
 
-/// No TCP connection.
+/// No TCP connection was opened.
 #[derive(Debug, Error)]
 pub enum DialError {
     /// The list of addresses was empty.
     #[error("no address to connect to")]
     NoAddress,
-    /// There were addresses, none of them of the family of the local address.
+    /// No address has the family of the local address.
     #[error("no address of the same family as the local address {bind}")]
     NoAddressOfFamily {
         /// The local address of the [`Dialer`](super::Dialer).
         bind: IpAddr,
     },
-    /// The attempts that had not failed yet were given up.
+    /// The time limit passed.
     #[error("no connection within {after:?}")]
     TimedOut {
         /// The timeout of the [`Dialer`](super::Dialer).
         after: Duration,
-        /// The attempts that failed before, in the order of their failing.
+        /// The attempts that had failed before, in order of time.
         failures: Vec<AttemptError>,
     },
-    /// Each address failed.
+    /// All addresses failed.
     #[error("no connection to any address")]
     Failed {
-        /// The failure that says most about the host: that it refused tells more than that there is no route.
+        /// The failure that says most about the host. A refusal, for example, says more than a missing route.
         #[source]
         telling: AttemptError,
-        /// The others, in the order of their failing.
+        /// The other failures, in order of time.
         others: Vec<AttemptError>,
     },
 }
 
 impl DialError {
-    /// Picks the most telling of some failures; among equals the last, which the others did not hurry.
+    /// Selects the most informative failure. Of several equal ones it takes the last, which ran longest.
     pub(super) fn from_failures(mut failures: Vec<AttemptError>) -> Self {
         let telling =
             (0..failures.len()).max_by_key(|&index| match ErrorKind::from(&failures[index].source) {
@@ -182,7 +182,7 @@ impl DialError {
         }
     }
 
-    /// What failed, in one word; of several failed addresses, that of the most telling one.
+    /// Returns the kind of the failure; of several addresses, that of the most informative one.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -193,41 +193,41 @@ impl DialError {
     }
 }
 
-/// No TLS on a connection that was there.
+/// TLS failed on an open connection.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TlsError {
     /// The name is neither a DNS name nor an IP address.
     #[error("not a name of a TLS server: {name:?}")]
     ServerName {
-        /// What was asked for.
+        /// The name that was requested.
         name: String,
     },
-    /// The stream has TLS on it already.
+    /// The stream is encrypted already.
     #[error("the connection is encrypted already")]
     AlreadyEncrypted,
-    /// The deadline passed within the handshake.
+    /// The deadline passed during the handshake.
     #[error("no TLS handshake in time")]
     TimedOut,
-    /// The server sent something other than TLS, plain SMTP for one.
+    /// The server sent something other than TLS, such as plain SMTP.
     #[error("the server does not speak TLS")]
     NotTls(#[source] rustls::Error),
-    /// The server broke the handshake off with an alert.
+    /// The server ended the handshake with an alert.
     #[error("the server refused the TLS handshake")]
     Alert(#[source] rustls::Error),
-    /// The certificate of the server is not trusted, not valid now, or not for this name.
+    /// The certificate of the server is untrusted, expired or not valid yet, or for another name.
     #[error("the certificate of the server is not acceptable")]
     Certificate(#[source] rustls::Error),
-    /// Nothing in common with the server, or it broke the protocol.
+    /// The two sides share no parameters, or the server violated the protocol.
     #[error("the TLS handshake failed")]
     Handshake(#[source] rustls::Error),
-    /// The connection broke within the handshake.
-    #[error("the connection broke in the TLS handshake")]
+    /// The connection broke during the handshake.
+    #[error("the connection broke during the TLS handshake")]
     Io(#[source] io::Error),
 }
 
 impl TlsError {
-    /// Takes the TLS error out of the [`io::Error`] that it travels in.
+    /// Extracts the TLS error from an [`io::Error`].
     pub(super) fn from_io(error: io::Error) -> Self {
         match error.downcast::<rustls::Error>() {
             Ok(tls) => match ErrorKind::from(&tls) {
@@ -240,7 +240,7 @@ impl TlsError {
         }
     }
 
-    /// What failed, in one word.
+    /// Returns the kind of the failure.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -254,26 +254,26 @@ impl TlsError {
     }
 }
 
-/// A [`TlsConfig`](super::TlsConfig) that no connector can be made of: a mistake at start, not of a connection.
+/// An invalid [`TlsConfig`](super::TlsConfig). It shows at start, not with a connection.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TlsConfigError {
     /// The lowest version allowed is above the highest.
     #[error("the minimum TLS version is above the maximum")]
     Versions,
-    /// Certificates are to be verified, and there is no root to verify them with.
+    /// Certificates are to be verified, but there is no root certificate.
     #[error("no root certificate to verify servers with")]
     NoRoots,
     /// The roots of the platform could not be read.
     #[error("the root certificates of the platform cannot be read")]
     Platform(#[source] rustls_native_certs::Error),
-    /// The text is not PEM, or there is no certificate in it.
+    /// The text is not PEM, or contains no certificate.
     #[error("no certificate in the PEM text")]
     Pem(#[source] rustls::pki_types::pem::Error),
-    /// A certificate that cannot be a root, or settings that rustls does not accept.
+    /// A certificate cannot be a root, or rustls rejects the settings.
     #[error("not a usable root certificate")]
     Root(#[source] rustls::Error),
-    /// The provider of the cryptography has nothing for the versions allowed.
+    /// The cryptography provider has no cipher suite for the allowed versions.
     #[error("no cipher suite for the TLS versions allowed")]
     Provider(#[source] rustls::Error),
 }

@@ -1,18 +1,20 @@
-//! Bytes and deadlines: how a connection comes to be, before any SMTP is spoken on it.
+//! The network: opens connections and encrypts them, before any SMTP.
 //!
 //! ```text
 //! addresses ─▶ is_public ─▶ Dialer::dial ─▶ Stream::Plain ─▶ Stream::upgrade ─▶ Stream::Tls
 //!              (a filter)   (RFC 8305)                       (TlsConnector)
 //! ```
 //!
-//! - [`Dialer`] turns a list of resolved addresses into one TCP connection, racing them (Happy Eyeballs).
-//! - [`TlsConnector`] puts TLS 1.2 or 1.3 over it; a [`TlsPolicy`] says when, a [`TlsConfig`] says how.
-//! - [`Stream`] is the result, plain or encrypted, readable and writable alike.
-//! - [`is_public`] tells addresses on the Internet from those that a hostile MX record might point at.
-//! - [`NetError`] is what can go wrong; its [`ErrorKind`] is the short name for metrics and decisions.
+//! - [`Dialer`] opens one TCP connection to a list of resolved addresses, in parallel attempts (Happy Eyeballs).
+//! - [`TlsConnector`] puts TLS 1.2 or 1.3 on it. [`TlsPolicy`] says when, and [`TlsConfig`] says how.
+//! - [`Stream`] is the result, plain or encrypted, with the same interface.
+//! - [`is_public`] returns true for addresses on the public Internet. A hostile MX record may point to others.
+//! - [`NetError`] is the error; its [`ErrorKind`] is a short name for metrics and decisions.
 //!
-//! Every wait here has an end: the dialer's timeout, or the deadline handed in. Names are not resolved here, and
-//! no future of this layer leaves a task behind: dropping one closes what it opened.
+//! Every wait has a limit: the dialer's timeout, or the caller's deadline. Names are not resolved here. No future of
+//! this layer leaves a task behind: dropping one closes its connections.
+//!
+//! Files: `dial`, `public`, `stream`, `error`, and `tls/` with `policy`, `config` and `connector`.
 
 mod dial;
 mod error;

@@ -1,21 +1,21 @@
-//! Which addresses are on the public Internet.
+//! The filter of addresses on the public Internet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether `ip` is a unicast address that is reachable from the whole Internet.
+/// Returns true if `ip` is a unicast address that is reachable from the whole Internet.
 ///
-/// Whoever controls a domain chooses the addresses of its MX. A client that connects wherever they point can be
-/// made to probe its own network, so the verifier refuses whatever is not public.
+/// The owner of a domain chooses the addresses of its MX. A client that connects to any address could be made to
+/// probe its own network. So the verifier refuses addresses that are not public.
 ///
-/// False for what the IANA special-purpose address registries (RFC 6890) do not call globally reachable: this
-/// host, loopback, private use (RFC 1918), shared by carriers (RFC 6598), link-local, documentation,
-/// benchmarking, reserved, multicast and broadcast; in IPv6 whatever is outside of the global unicast block
-/// `2000::/3` (RFC 4291), which takes unique local, link-local, site-local and loopback addresses with it.
-/// An IPv4 address inside of an IPv6 address (mapped, NAT64 or 6to4) is judged as itself, since that is where the
-/// packets end up.
+/// The result is false for addresses that the IANA special-purpose address registries (RFC 6890) do not call globally
+/// reachable. In IPv4 these are this host, loopback, private use (RFC 1918), shared by carriers (RFC 6598),
+/// link-local, documentation, benchmarking, reserved, multicast and broadcast. In IPv6 it is false outside of the
+/// global unicast block `2000::/3` (RFC 4291). This excludes unique local, link-local, site-local and loopback
+/// addresses. An IPv4 address inside of an IPv6 address (mapped, NAT64 or 6to4) is judged by itself, because packets
+/// end up there.
 ///
-/// The registries call a few anycast addresses within refused blocks global, as `192.0.0.9` (PCP) and `2001:1::1`.
-/// They are refused all the same: no mail exchanger lives there.
+/// The registries call a few anycast addresses in refused blocks global, such as `192.0.0.9` (PCP) and `2001:1::1`.
+/// They are still refused, since no mail exchanger has them.
 ///
 /// ```
 /// use smtp_pool::net::is_public;
@@ -54,14 +54,14 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
 
 fn is_public_v6(ip: Ipv6Addr) -> bool {
     match ip.segments() {
-        [0x2001, 0..=0x1ff, ..] => false, // protocol assignments, RFC 2928, Teredo among them
+        [0x2001, 0..=0x1ff, ..] => false, // protocol assignments, RFC 2928, including Teredo
         [0x2001, 0xdb8, ..] => false,     // documentation, RFC 3849
         [0x3fff, 0..=0xfff, ..] => false, // documentation, RFC 9637
         [first, ..] => first & 0xe000 == 0x2000,
     }
 }
 
-/// The IPv4 address that packets to `ip` end up at.
+/// Returns the IPv4 address that packets to `ip` end up at.
 fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let [.., a, b, c, d] = ip.octets();
     match ip.segments() {

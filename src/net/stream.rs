@@ -1,4 +1,4 @@
-//! A connection, with TLS or without: read and written alike.
+//! A connection with or without TLS, behind one interface.
 
 use std::{
     io::{self, IoSlice},
@@ -21,29 +21,30 @@ use super::{
 
 /// A connection, with TLS or without.
 ///
-/// Written with TLS, data waits in a buffer until it is flushed; write a flight, then flush it. Vectored writes
-/// are passed on, so that a flight made of pieces is still one system call, or one TLS record.
+/// With TLS, written data stays in a buffer until it is flushed. So write a group of commands, then flush. Vectored
+/// writes are passed on, so that a group in pieces is still one system call, or one TLS record.
 ///
-/// A server that closes without a `close_notify` ends a plain connection and a rude TLS one differently: the read
-/// gives no bytes for the former and [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) for the latter, since TLS
-/// cannot tell a rude server from a cut (RFC 8446 6.1). After a complete reply either means closed, no more.
+/// A server may close without `close_notify`. A plain connection then reads no bytes, and a TLS connection fails with
+/// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof). TLS cannot distinguish this from a truncation attack (RFC 8446
+/// 6.1). After a complete reply, both mean that the connection is closed.
 #[derive(Debug)]
 pub enum Stream {
-    /// In clear.
+    /// Not encrypted.
     Plain(TcpStream),
-    /// Encrypted. Boxed, for the state of TLS is a kilobyte that a plain connection should not carry.
+    /// Encrypted. It is boxed, since the state of TLS takes a kilobyte that a plain connection does not need.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
-    /// Puts TLS on a plain connection, as after STARTTLS or for [implicit TLS](super::TlsPolicy::Implicit).
+    /// Puts TLS on a plain connection, after STARTTLS or for [implicit TLS](super::TlsPolicy::Implicit).
     ///
-    /// Whoever read from the connection must make sure that nothing was left unread: bytes that came before the
-    /// handshake were not protected, and must not pass for the first ones after it.
+    /// The caller must make sure that no bytes are left unread. Bytes that arrived before the handshake were not
+    /// protected, and must not be read as the first ones after it.
     ///
     /// # Errors
     ///
-    /// As [`TlsConnector::connect`], and [`TlsError::AlreadyEncrypted`]. The connection is gone in each case.
+    /// Fails as [`TlsConnector::connect`] does, or with [`TlsError::AlreadyEncrypted`]. The connection is closed in
+    /// each case.
     ///
     /// # Cancellation safety
     ///
@@ -62,7 +63,7 @@ impl Stream {
         }
     }
 
-    /// What the TLS handshake agreed upon, `None` in clear.
+    /// Returns the parameters of the TLS handshake. `None` without TLS.
     #[must_use]
     pub fn tls_info(&self) -> Option<TlsInfo> {
         match self {
@@ -71,25 +72,25 @@ impl Stream {
         }
     }
 
-    /// The address of the server.
+    /// Returns the address of the server.
     ///
     /// # Errors
     ///
-    /// When the connection is gone.
+    /// Fails if the connection is closed.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.tcp().peer_addr()
     }
 
-    /// Our own address.
+    /// Returns the local address.
     ///
     /// # Errors
     ///
-    /// When the operating system refuses to tell.
+    /// Fails if the operating system does not report it.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.tcp().local_addr()
     }
 
-    /// Whether there may be something to read, octets or the end, as far as the runtime knows; no system call.
+    /// Returns true if the runtime knows of unread octets or the end of the stream. Makes no system call.
     #[must_use]
     pub fn is_readable(&self) -> bool {
         self.tcp().try_io(Interest::READABLE, || Ok(())).is_ok()

@@ -15,12 +15,12 @@ fn v6(host: u16) -> SocketAddr {
     SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, host], 25))
 }
 
-/// What an address does, and after how many milliseconds; one that is not in the script never answers.
+/// The outcome of an address, after a number of milliseconds. An address that is not in the script never answers.
 type Script = HashMap<SocketAddr, (u64, Result<(), io::ErrorKind>)>;
 
 struct Outcome {
     winner: Option<SocketAddr>,
-    /// Which attempt started how many milliseconds into the race.
+    /// The attempts, each with its start in milliseconds after the start of the race.
     starts: Vec<(SocketAddr, u128)>,
     failures: Vec<SocketAddr>,
     took: u128,
@@ -47,7 +47,7 @@ async fn run(addresses: &[SocketAddr], script: Script) -> Outcome {
 }
 
 #[test]
-fn families_take_turns() {
+fn families_alternate() {
     let order = |list: &[SocketAddr]| interleave(list.iter().copied());
     assert_eq!(
         order(&[v6(1), v6(2), v6(3), v4(1), v4(2)]),
@@ -93,7 +93,7 @@ async fn a_failure_starts_the_next_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn the_delay_counts_from_the_latest_start() {
-    // The first fails while the second runs already: the third starts at once, the fourth a whole delay later.
+    // The first fails while the second is running: the third starts at once, the fourth after a whole delay.
     let script: Script = [(v6(1), (300, Err(io::ErrorKind::HostUnreachable)))].into();
     let outcome = run(&[v6(1), v4(1), v6(2), v4(2)], script).await;
     assert_eq!(outcome.winner, None);
@@ -135,7 +135,7 @@ fn a_refusal_tells_more_than_a_missing_route() {
     assert_eq!(others.iter().map(|failure| failure.peer).collect::<Vec<_>>(), [v4(1), v6(1)]);
 }
 
-/// An address that nobody listens on: its port was free a moment ago.
+/// Returns an address without a listener: its port was free a moment ago.
 async fn closed_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
@@ -150,7 +150,7 @@ async fn goes_on_to_the_address_that_listens() {
 }
 
 #[tokio::test]
-async fn refused_is_told_with_its_address() {
+async fn a_refusal_names_its_address() {
     let peer = closed_port().await;
     let error = Dialer::default().dial(&[peer]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
@@ -184,7 +184,7 @@ async fn a_local_address_that_is_not_ours() {
 
 #[tokio::test]
 async fn an_overall_deadline() {
-    // Nobody accepts: once the backlog is full, the kernel drops further SYNs, as a silent host would.
+    // No process accepts. Once the backlog is full, the kernel drops further SYNs, as a silent host would.
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(1).unwrap();

@@ -14,16 +14,16 @@ use tokio_rustls::rustls::{
 use super::TlsPolicy;
 use crate::net::error::TlsConfigError;
 
-/// How many servers to keep sessions of; past that, the one known longest is forgotten.
+/// The number of servers whose sessions are stored. Beyond it, the oldest server is dropped.
 ///
-/// The default of rustls amounts to 32, fewer than a bulk run talks to at a time. A server costs some 10 KiB: a few
-/// tickets, with the certificates of the handshake they go back to.
+/// The default of rustls amounts to 32, fewer than the servers of a bulk run at a time. A server takes about 10 KiB:
+/// a few tickets, and the certificates of their handshake.
 const RESUMABLE_SERVERS: usize = 512;
 
-/// rustls counts in tickets, and sets this many aside for each server.
+/// rustls counts tickets, and reserves this many for each server.
 const TICKETS_PER_SERVER: usize = 8;
 
-/// A version of TLS. Older ones are not spoken (RFC 8996).
+/// A version of TLS. Older ones are not supported (RFC 8996).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TlsVersion {
     /// RFC 5246.
@@ -32,7 +32,7 @@ pub enum TlsVersion {
     Tls13,
 }
 
-/// `TLSv1.2` or `TLSv1.3`, as OpenSSL and mail servers write it.
+/// Writes `TLSv1.2` or `TLSv1.3`, as OpenSSL and mail servers do.
 impl fmt::Display for TlsVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -42,19 +42,19 @@ impl fmt::Display for TlsVersion {
     }
 }
 
-/// The root certificates that a chain may end at, besides those added by hand.
+/// The root certificates for verification, besides those added with the builder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Roots {
-    /// Those of Mozilla, compiled in: the same on each host, and none needs to be installed. The default.
+    /// Mozilla's, compiled in, so that every host has the same ones. The default.
     #[default]
     Mozilla,
-    /// Those of the operating system, for networks with an authority of their own.
+    /// Those of the operating system, for networks with their own authority.
     Platform,
-    /// None: only those added by hand count.
+    /// None: only the added ones.
     None,
 }
 
-/// How TLS is spoken; a [`TlsConnector`](super::TlsConnector) is made of it.
+/// The settings of TLS, for a [`TlsConnector`](super::TlsConnector).
 ///
 /// ```
 /// use smtp_pool::net::{TlsConfig, TlsConnector, TlsPolicy, TlsVersion};
@@ -72,7 +72,8 @@ pub struct TlsConfig {
 }
 
 impl TlsConfig {
-    /// TLS 1.2 and 1.3 with the roots of Mozilla, verified if [the policy calls for it](TlsPolicy::verifies).
+    /// Creates settings for TLS 1.2 and 1.3 with Mozilla's roots. They verify certificates if [the policy
+    /// does](TlsPolicy::verifies).
     #[must_use]
     pub fn for_policy(policy: TlsPolicy) -> Self {
         Self {
@@ -84,17 +85,17 @@ impl TlsConfig {
         }
     }
 
-    /// Whether the certificate must lead to a known root and be for the name of the server.
+    /// Sets whether the certificate must lead to a known root and be valid for the server's name.
     ///
-    /// Without, any certificate will do, though the server must still prove that it holds the key: safe from
-    /// whoever listens, not from whoever interferes (RFC 7435 3).
+    /// Without verification any certificate is accepted, but the server must still prove that it holds the key. This
+    /// protects against a passive observer, not against an active attacker (RFC 7435 3).
     #[must_use]
     pub fn verify(mut self, verify: bool) -> Self {
         self.verify = verify;
         self
     }
 
-    /// The roots to begin with.
+    /// Sets the roots.
     #[must_use]
     pub fn roots(mut self, roots: Roots) -> Self {
         self.roots = roots;
@@ -112,7 +113,7 @@ impl TlsConfig {
     ///
     /// # Errors
     ///
-    /// [`TlsConfigError::Pem`] when the text is malformed or has no certificate.
+    /// Fails with [`TlsConfigError::Pem`] if the text is malformed or has no certificate.
     pub fn add_roots_pem(mut self, pem: &[u8]) -> Result<Self, TlsConfigError> {
         let known = self.extra_roots.len();
         for certificate in CertificateDer::pem_slice_iter(pem) {
@@ -124,14 +125,14 @@ impl TlsConfig {
         Ok(self)
     }
 
-    /// The lowest version to accept: TLS 1.2 by default.
+    /// Sets the lowest accepted version: TLS 1.2 by default.
     #[must_use]
     pub fn min_version(mut self, version: TlsVersion) -> Self {
         self.min_version = version;
         self
     }
 
-    /// The highest version to offer: TLS 1.3 by default.
+    /// Sets the highest offered version: TLS 1.3 by default.
     #[must_use]
     pub fn max_version(mut self, version: TlsVersion) -> Self {
         self.max_version = version;
@@ -139,7 +140,7 @@ impl TlsConfig {
     }
 
     pub(super) fn build(&self) -> Result<ClientConfig, TlsConfigError> {
-        // Chosen here, since a process-wide default would be the choice of whoever comes first.
+        // Set explicitly. A process-wide default would depend on which caller installs one first.
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&self.versions()?)
@@ -169,7 +170,7 @@ impl TlsConfig {
             Roots::Mozilla => store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
             Roots::Platform => {
                 let mut found = rustls_native_certs::load_native_certs();
-                // Stores of real systems have broken entries; those that can be read are still roots.
+                // Real certificate stores contain broken entries. The readable ones are still roots.
                 store.add_parsable_certificates(found.certs);
                 if store.is_empty() && !found.errors.is_empty() {
                     return Err(TlsConfigError::Platform(found.errors.swap_remove(0)));
@@ -184,8 +185,8 @@ impl TlsConfig {
     }
 }
 
-/// Takes any certificate, yet not any signature: the server must hold the key of the certificate that it shows,
-/// or else an interceptor could show somebody else's.
+/// Accepts any certificate, but checks the signature. The server must hold the key of its certificate, so that an
+/// attacker cannot show another server's.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_at_start() {
+    fn mistakes_are_reported_at_start() {
         let reversed = verified().min_version(TlsVersion::Tls13).max_version(TlsVersion::Tls12);
         assert!(matches!(reversed.build(), Err(TlsConfigError::Versions)));
         assert!(matches!(verified().roots(Roots::None).build(), Err(TlsConfigError::NoRoots)));

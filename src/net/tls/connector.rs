@@ -15,11 +15,12 @@ use tokio_rustls::{
 use super::{TlsConfig, TlsVersion};
 use crate::net::error::{TlsConfigError, TlsError};
 
-/// Puts TLS on streams.
+/// Performs TLS handshakes on streams.
 ///
-/// Cheap to clone. Clones share the store of sessions: a second handshake with a server resumes the first, which
-/// saves it the certificate and us more than half of the CPU time. In TLS 1.3 a session can be resumed once the
-/// client has read something after the handshake, for the server sends its tickets then (RFC 8446 4.6.1).
+/// It is cheap to clone, and clones share the stored sessions. A second handshake with a server resumes the first
+/// session. It omits the certificate and saves the client more than half of the CPU time. In TLS 1.3 a session can be
+/// resumed once the client has read something after the handshake. The server sends its tickets then (RFC 8446
+/// 4.6.1).
 #[derive(Clone)]
 pub struct TlsConnector {
     config: Arc<ClientConfig>,
@@ -32,26 +33,26 @@ impl fmt::Debug for TlsConnector {
 }
 
 impl TlsConnector {
-    /// A connector with an empty store of sessions.
+    /// Creates a connector without stored sessions.
     ///
-    /// Reads files with [`Roots::Platform`](super::Roots::Platform): call it at start, not in a task.
+    /// With [`Roots::Platform`](super::Roots::Platform) it reads files, so call it at start and not in a task.
     ///
     /// # Errors
     ///
-    /// When the configuration contradicts itself or has no usable roots.
+    /// Fails if the configuration contradicts itself or has no usable roots.
     pub fn new(config: &TlsConfig) -> Result<Self, TlsConfigError> {
         Ok(Self { config: Arc::new(config.build()?) })
     }
 
-    /// Does the handshake on `stream`.
+    /// Performs the handshake on `stream`.
     ///
-    /// `server_name` is a DNS name, with or without the dot at its end, or an IP address. It is what the
-    /// certificate must be for, if verified; a DNS name is also sent to the server (SNI, RFC 6066 3).
+    /// `server_name` is a DNS name, with or without a final dot, or an IP address. The certificate is verified for
+    /// this name. A DNS name is also sent to the server (SNI, RFC 6066 3).
     ///
     /// # Errors
     ///
-    /// [`TlsError`] tells apart who is at fault; the stream is closed in each case. [`TlsError::TimedOut`] when the
-    /// handshake is not done by `deadline`.
+    /// [`TlsError`] shows which side is at fault, and the stream is closed in each case. [`TlsError::TimedOut`] means
+    /// that the handshake was not complete at `deadline`.
     ///
     /// # Cancellation safety
     ///
@@ -76,17 +77,17 @@ impl TlsConnector {
     }
 }
 
-/// What was agreed upon in a handshake.
+/// The parameters of a handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsInfo {
     /// The version of TLS.
     pub version: TlsVersion,
-    /// The cipher suite by the name that IANA gives it, except that those of TLS 1.3 begin with `TLS13_`.
+    /// The IANA name of the cipher suite, except that those of TLS 1.3 begin with `TLS13_`.
     pub cipher: &'static str,
-    /// The certificates that the server sent, its own first, DER-encoded; of a resumed session, those of the
-    /// handshake that it goes back to.
+    /// The server's certificates, its own first, DER-encoded. Those of a resumed session come from its first
+    /// handshake.
     pub peer_certificates: Vec<CertificateDer<'static>>,
-    /// Whether an earlier session was resumed (RFC 8446 2.2, RFC 5077).
+    /// True if an earlier session was resumed (RFC 8446 2.2, RFC 5077).
     pub resumed: bool,
 }
 

@@ -1,9 +1,10 @@
-//! TLS 1.2 and 1.3 for the client: when ([`TlsPolicy`]), how ([`TlsConfig`]), done ([`TlsConnector`]).
+//! TLS 1.2 and 1.3 for the client: [`TlsPolicy`] says when, [`TlsConfig`] says how, and [`TlsConnector`] does the
+//! handshake.
 
 mod config;
 mod connector;
 mod policy;
-// Two attributes, for clippy takes `all(test, ..)` for code that is not a test.
+// Two attributes, because clippy does not recognize `all(test, ..)` as test code.
 #[cfg(test)]
 #[cfg(feature = "sandbox")]
 mod tests;

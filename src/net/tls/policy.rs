@@ -13,23 +13,23 @@ use thiserror::Error;
 pub enum TlsPolicy {
     /// Never.
     Off,
-    /// With STARTTLS where the server offers it, in clear where not (RFC 7435).
+    /// With STARTTLS if the server offers it, otherwise without encryption (RFC 7435).
     ///
-    /// The default, since it is what port 25 can promise: many servers offer STARTTLS, few have a certificate
-    /// that anybody could verify, and whoever can strip the offer can read the mail either way.
+    /// It is the default, because it fits port 25. Many servers offer STARTTLS, but few have a certificate that a
+    /// client could verify. An attacker who can remove the offer can read the mail in both cases.
     #[default]
     Opportunistic,
-    /// With STARTTLS (RFC 3207), or not at all.
+    /// With STARTTLS (RFC 3207), or no connection.
     Required,
-    /// From the first byte, before the greeting, as on port 465 (RFC 8314 3.3).
+    /// From the first byte, before the banner, as on port 465 (RFC 8314 3.3).
     Implicit,
 }
 
 impl TlsPolicy {
-    /// Whether the certificate of the server is verified unless [`TlsConfig`](super::TlsConfig) says otherwise.
+    /// Returns true if the server's certificate is verified, unless [`TlsConfig`](super::TlsConfig) says otherwise.
     ///
-    /// Not if clear text would be accepted as well: refusing a doubtful certificate in favour of no encryption
-    /// protects nobody (RFC 7435 3).
+    /// It is false if an unencrypted connection would be accepted too. To refuse a doubtful certificate in favour of
+    /// no encryption protects nothing (RFC 7435 3).
     #[must_use]
     pub fn verifies(self) -> bool {
         matches!(self, Self::Required | Self::Implicit)
@@ -47,7 +47,7 @@ impl fmt::Display for TlsPolicy {
     }
 }
 
-/// The text is none of the policies.
+/// The text is not a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("not one of off, opportunistic, required, implicit")]
 pub struct ParseTlsPolicyError;

@@ -1,4 +1,4 @@
-//! Handshakes over loopback, with certificates made on the spot.
+//! Handshakes over loopback, with certificates made for each test.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -23,7 +23,7 @@ use crate::net::{ErrorKind, Stream, TlsError};
 
 const NAME: &str = "mx.example";
 
-/// A server that answers each connection with TLS and a greeting, and the PEM text of the root behind it.
+/// A server that answers each connection with TLS and a greeting, and the root certificate as PEM.
 struct Server {
     addr: SocketAddr,
     root: String,
@@ -54,7 +54,7 @@ impl Server {
         tokio::spawn(async move {
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
-                // Clients that break off, in the handshake or after it, are what some of the tests want.
+                // Some tests need clients that break off, during the handshake or after it.
                 if let Ok(mut tls) = acceptor.accept(tcp).await {
                     let _ = tls.write_all(b"220 hello\r\n").await;
                     let _ = tls.shutdown().await;
@@ -64,7 +64,7 @@ impl Server {
         Self { addr, root: root.pem() }
     }
 
-    /// A configuration that trusts this server alone.
+    /// Returns a configuration that trusts only this server.
     fn trusted(&self) -> TlsConfig {
         TlsConfig::for_policy(TlsPolicy::Required)
             .roots(Roots::None)
@@ -150,7 +150,7 @@ async fn the_second_handshake_resumes_the_first() {
             let info = stream.tls_info().unwrap();
             assert_eq!(info.resumed, resumed, "{version:?}");
             assert_eq!(info.peer_certificates.len(), 1, "kept with the session");
-            greeting(&mut stream).await; // and with it, the tickets
+            greeting(&mut stream).await; // this also reads the tickets
         }
     }
 }
@@ -187,27 +187,27 @@ async fn twice_is_an_error() {
     assert!(matches!(error, TlsError::ServerName { .. }));
 }
 
-/// Handshakes with a server that has `says` to say and then waits, or hangs up.
-async fn handshake_with(says: &'static [u8], hangs_up: bool, patience: Duration) -> TlsError {
+/// Performs a handshake with a server that sends `says`, then waits or closes.
+async fn handshake_with(says: &'static [u8], hangs_up: bool, timeout: Duration) -> TlsError {
     let (client, mut server) = tokio::io::duplex(4096);
     server.write_all(says).await.unwrap();
     if hangs_up {
         server.shutdown().await.unwrap();
     }
     let connector = TlsConnector::new(&TlsConfig::for_policy(TlsPolicy::Opportunistic)).unwrap();
-    connector.connect(client, NAME, Instant::now() + patience).await.unwrap_err()
+    connector.connect(client, NAME, Instant::now() + timeout).await.unwrap_err()
 }
 
 #[tokio::test(start_paused = true)]
 async fn servers_without_tls() {
-    let patience = Duration::from_secs(5);
+    let timeout = Duration::from_secs(5);
     for line in ["220 mx.example ESMTP\r\n", "454 4.7.0 TLS not available\r\n", "\r\n\r\n\r\n"] {
-        let error = handshake_with(line.as_bytes(), false, patience).await;
+        let error = handshake_with(line.as_bytes(), false, timeout).await;
         assert_eq!(error.kind(), ErrorKind::NotTls, "{line:?}: {error:?}");
     }
-    assert_eq!(handshake_with(b"", true, patience).await.kind(), ErrorKind::Closed);
+    assert_eq!(handshake_with(b"", true, timeout).await.kind(), ErrorKind::Closed);
 
     let begin = Instant::now();
-    assert_eq!(handshake_with(b"", false, patience).await.kind(), ErrorKind::TlsTimedOut);
-    assert_eq!(begin.elapsed(), patience);
+    assert_eq!(handshake_with(b"", false, timeout).await.kind(), ErrorKind::TlsTimedOut);
+    assert_eq!(begin.elapsed(), timeout);
 }
