@@ -1,4 +1,4 @@
-//! How often something happened, by what it was, for so many things at most.
+//! Counters by kind, with a bound on the number of kinds.
 
 use std::{
     collections::BTreeMap,
@@ -7,13 +7,14 @@ use std::{
 
 use once_cell::race::OnceBox;
 
-/// Kinds that are told apart; the crate's own are fewer. Each could be the value of a label, in a series of its own.
+/// The most kinds that are counted separately. The crate itself has fewer. Each may become a label value, and so a
+/// time series.
 const MAX_KINDS: usize = 24;
 
-/// What the kinds beyond are counted as, and the servers beyond theirs.
+/// The name for all kinds and servers beyond the bound.
 pub(super) const OTHER: &str = "other";
 
-/// Counters by kind, which are never forgotten and wait for nobody.
+/// Counters by kind, without locks. Kinds are never removed.
 #[derive(Default)]
 pub(super) struct Counts {
     /// Filled from the front.
@@ -24,7 +25,7 @@ pub(super) struct Counts {
 impl Counts {
     pub(super) fn add(&self, kind: &str) {
         for slot in &self.kinds {
-            // Whoever comes first has it, perhaps for another kind.
+            // The first thread sets the slot, perhaps for another kind.
             let (name, count) = slot.get_or_init(|| Box::new((kind.into(), AtomicU64::new(0))));
             if **name == *kind {
                 count.fetch_add(1, Ordering::Relaxed);

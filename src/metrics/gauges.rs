@@ -1,16 +1,16 @@
-//! What a pool is at the moment, asked for when somebody wants to know.
+//! The current sizes of pools, read on demand.
 
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-/// What a connection, or a caller, of a pool is doing.
+/// The state of a connection or a caller of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PoolState {
-    /// Connections that wait for a caller.
+    /// Connections in the pool, ready for a caller.
     Idle,
-    /// Connections that a caller has.
+    /// Connections that a caller holds.
     Active,
     /// Connections being opened.
     Connecting,
@@ -19,10 +19,10 @@ pub enum PoolState {
 }
 
 impl PoolState {
-    /// Each of them.
+    /// All states.
     pub const ALL: [Self; 4] = [Self::Idle, Self::Active, Self::Connecting, Self::Waiting];
 
-    /// The name in snake case, for labels.
+    /// Returns the name in snake case, for labels.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -34,23 +34,23 @@ impl PoolState {
     }
 }
 
-/// Whether connecting to a server is tried; the later, the worse.
+/// The state of a circuit breaker, from best to worst.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BreakerState {
-    /// All is well.
+    /// Connecting is allowed.
     #[default]
     Closed,
-    /// One connection is tried, and decides.
+    /// One connection is tried, and its result decides.
     HalfOpen,
-    /// Nothing is tried until some time has passed.
+    /// No connection is opened until a delay has passed.
     Open,
 }
 
 impl BreakerState {
-    /// Each of them.
+    /// All states.
     pub const ALL: [Self; 3] = [Self::Closed, Self::HalfOpen, Self::Open];
 
-    /// The name in snake case, for labels.
+    /// Returns the name in snake case, for labels.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -61,7 +61,7 @@ impl BreakerState {
     }
 }
 
-/// How large a pool is at the moment, or several of one server together; prints as one line.
+/// The current size of a pool, or of several pools of one server. `Display` writes one line.
 ///
 /// ```
 /// use smtp_pool::metrics::Sizes;
@@ -70,22 +70,22 @@ impl BreakerState {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
-    /// Connections that wait for a caller.
+    /// Connections in the pool, ready for a caller.
     pub idle: usize,
-    /// Connections that a caller has.
+    /// Connections that a caller holds.
     pub active: usize,
     /// Connections being opened.
     pub connecting: usize,
     /// Callers that wait for a connection.
     pub waiting: usize,
-    /// How many connections there may be.
+    /// The most connections allowed.
     pub max: usize,
-    /// Whether connecting is tried.
+    /// The state of the circuit breaker.
     pub breaker: BreakerState,
 }
 
 impl Sizes {
-    /// How many there are in `state`.
+    /// Returns the number of connections or callers in `state`.
     #[must_use]
     pub fn of(&self, state: PoolState) -> usize {
         match state {
@@ -96,14 +96,14 @@ impl Sizes {
         }
     }
 
-    /// Adds what `other` has; of the breakers, the worse counts.
+    /// Adds the sizes of `other`. The worse breaker state remains.
     pub fn merge(&mut self, other: &Self) {
         let Self { idle, active, connecting, waiting, max, breaker } = self;
         *idle += other.idle;
         *active += other.active;
         *connecting += other.connecting;
         *waiting += other.waiting;
-        // A pool without a bound has the largest one there is.
+        // A pool without a bound has the largest number.
         *max = max.saturating_add(other.max);
         *breaker = (*breaker).max(other.breaker);
     }
@@ -120,11 +120,11 @@ impl fmt::Display for Sizes {
     }
 }
 
-/// Whoever can tell how large a pool is, without waiting.
+/// A source of pool sizes that never blocks.
 ///
-/// It is asked when a [snapshot](super::Metrics::snapshot) is taken, so that a pool need not tell of each checkout.
+/// It is read when a [snapshot](super::Metrics::snapshot) is taken, so that a pool need not report each checkout.
 pub trait Gauges: Send + Sync {
-    /// How large it is now.
+    /// Returns the current sizes.
     fn sizes(&self) -> Sizes;
 }
 
@@ -145,9 +145,9 @@ impl GaugeSources {
         sources.push(source);
     }
 
-    /// All of them together, `None` if there are none.
+    /// Returns the sum of all pools, `None` if there are none.
     pub(super) fn sizes(&self) -> Option<Sizes> {
-        // Let go of after the lock: this may be the last to hold a pool, whose end is not ours to foresee.
+        // Dropped after the lock: this may be the last reference to a pool, and its drop may run other code.
         let mut held: Vec<Arc<dyn Gauges>> = Vec::new();
         let mut sources = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut total: Option<Sizes> = None;

@@ -1,4 +1,4 @@
-//! Snapshots as a log of HDR histograms, for the tools that read those.
+//! Writes snapshots as a log of HDR histograms.
 
 use std::{collections::BTreeMap, io, time::SystemTime};
 
@@ -12,12 +12,12 @@ use hdrhistogram::{
 
 use super::{Operation, ServerSnapshot, Snapshot};
 
-/// Writes a log in the V2 format of HdrHistogram, by interval; with the feature `hdr-log`.
+/// Writes an interval log in the V2 format of HdrHistogram; needs the feature `hdr-log`.
 ///
-/// Each [`write`](Self::write) adds what was recorded since the one before, a line for each histogram, in µs. Tags tell
-/// them apart: `rcpt` is RCPT to any server, `mx.example.com/rcpt` is RCPT to that one. Besides operations there are
-/// `lifetime`, `checkout_wait` and `health_check`. So `HistogramLogProcessor -i FILE -tag rcpt` and other tools show
-/// percentiles over any stretch of time, to 1 %.
+/// Each [`write`](Self::write) adds the values since the previous one, a line for each histogram, in µs. Tags name
+/// the histograms: `rcpt` is RCPT to all servers, and `mx.example.com/rcpt` is RCPT to that server. Besides
+/// operations there are `lifetime`, `checkout_wait` and `health_check`. `HistogramLogProcessor -i FILE -tag rcpt` and
+/// other tools show percentiles of any period, within 1 %.
 ///
 /// ```
 /// use std::time::Duration;
@@ -34,29 +34,29 @@ use super::{Operation, ServerSnapshot, Snapshot};
 #[derive(Debug)]
 pub struct HdrLog<W> {
     writer: W,
-    /// When the log begins and where it has got to; `None` before the first snapshot.
+    /// The start of the log and the end of its last interval; `None` before the first snapshot.
     span: Option<(SystemTime, SystemTime)>,
-    /// What was recorded by then.
+    /// The histograms at the last snapshot.
     written: BTreeMap<String, Histogram<u64>>,
 }
 
 impl<W: io::Write> HdrLog<W> {
-    /// A log that begins when the [`Metrics`](super::Metrics) of the first snapshot did.
+    /// Creates a log that begins at the start of the [`Metrics`](super::Metrics) of the first snapshot.
     #[must_use]
     pub fn new(writer: W) -> Self {
         Self { writer, span: None, written: BTreeMap::new() }
     }
 
-    /// Where the log goes.
+    /// Returns the output.
     pub fn get_ref(&self) -> &W {
         &self.writer
     }
 
-    /// Writes what was recorded since the last time. The snapshots are those of one [`Metrics`](super::Metrics), in
+    /// Writes the values recorded since the last call. The snapshots must be of one [`Metrics`](super::Metrics), in
     /// order.
     ///
     /// # Errors
-    /// The log cannot be written to, or the snapshot does not follow the last one.
+    /// Fails if the output cannot be written, or if the snapshot does not follow the last one.
     pub fn write(&mut self, snapshot: &Snapshot) -> io::Result<()> {
         let mut builder = IntervalLogWriterBuilder::new();
         let (base, from) = *self.span.get_or_insert_with(|| {
@@ -91,7 +91,7 @@ impl<W: io::Write> HdrLog<W> {
     }
 }
 
-/// Every histogram by its tag, in which the format allows neither commas nor blanks.
+/// Returns every histogram by its tag. The format allows no commas or spaces in tags.
 fn tagged(snapshot: &Snapshot) -> BTreeMap<String, Histogram<u64>> {
     let mut all = BTreeMap::new();
     for (name, histogram) in named(snapshot.total()) {
@@ -113,7 +113,7 @@ fn named(seen: &ServerSnapshot) -> impl Iterator<Item = (&'static str, Histogram
         .chain([
             ("lifetime", seen.lifetime.clone()),
             ("checkout_wait", seen.checkout_wait.clone()),
-            ("health_check", seen.health_took.clone()),
+            ("health_check", seen.health_check_duration.clone()),
         ])
         .filter_map(|(name, histogram)| Some((name, histogram?)))
 }
@@ -133,7 +133,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Tag, begin, end and content of each line, read as any other tool would.
+    /// Returns the tag, start, end and content of each line, as another tool would read them.
     fn read(log: &[u8]) -> Vec<(String, Duration, Duration, Histogram<u64>)> {
         let mut lines = Vec::new();
         for entry in IntervalLogIterator::new(log) {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_back_is_what_was_recorded_in_each_interval() {
+    fn each_interval_is_read_back_as_it_was_recorded() {
         let metrics = Metrics::new();
         let mut log = HdrLog::new(Vec::new());
         let server = metrics.server("mx.example.com, or so");

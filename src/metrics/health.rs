@@ -1,21 +1,21 @@
 //! Results of health checks, as labels.
 
-/// What a look at a server's health found.
+/// The result of a health check of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HealthResult {
-    /// It answers as it should.
+    /// The server gave the expected reply.
     Healthy,
-    /// It was reached, and did not answer as it should, or not in time.
+    /// The server was reached, but gave another reply, or none in time.
     Unhealthy,
     /// No connection could be opened.
     Unreachable,
 }
 
 impl HealthResult {
-    /// Each of them.
+    /// All results.
     pub const ALL: [Self; 3] = [Self::Healthy, Self::Unhealthy, Self::Unreachable];
 
-    /// The name in snake case, for labels.
+    /// Returns the name in snake case, for labels.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

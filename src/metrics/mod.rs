@@ -1,8 +1,8 @@
-//! What the rest measures: latencies of operations, and counts.
+//! The metrics of all layers: latencies of operations, and counts.
 //!
-//! One [`Metrics`] is made at start and handed around in an [`Arc`](std::sync::Arc); there are no globals and no
-//! macros. Whoever does something says so with one call. Whoever wants to know takes a [`Snapshot`], the one
-//! source of every table, log line and exposition; snapshots of several processes can be merged.
+//! One [`Metrics`] is made at start and passed on in an [`Arc`](std::sync::Arc); there are no globals and no macros.
+//! Each event is recorded with one call. A [`Snapshot`] is the only source of tables, log lines and exposition.
+//! Snapshots of several processes can be merged.
 //!
 //! ```
 //! use std::{sync::Arc, time::Duration};
@@ -21,38 +21,44 @@
 //!
 //! # Metrics
 //!
-//! What there is, as [`Snapshot::prometheus`] names it. Everything is kept by server, and so has the label `server`;
-//! a [`Snapshot`] has it by server and in total.
+//! The names are those of [`Snapshot::prometheus`]. Everything is recorded by server, and has the label `server`. A
+//! [`Snapshot`] has it by server and in total.
 //!
 //! | metric | type | labels | meaning |
 //! |---|---|---|---|
 //! | `smtp_pool_connections` | gauge | `server`, `state` | connections that are `idle`, `active` or `connecting`, and callers that are `waiting` |
-//! | `smtp_pool_max_connections` | gauge | `server` | how many connections there may be |
+//! | `smtp_pool_max_connections` | gauge | `server` | the most connections allowed |
 //! | `smtp_breaker_state` | gauge | `server`, `state` | 1 for the state that the breaker is in (`closed`, `half_open`, `open`), 0 for the others |
 //! | `smtp_breaker_changes_total` | counter | `server`, `state` | changes of the breaker to a state |
 //! | `smtp_connections_opened_total` | counter | `server` | connections that became ready for use |
-//! | `smtp_connection_errors_total` | counter | `server`, `kind` | connections that did not, by what failed |
-//! | `smtp_tls_handshakes_total` | counter | `server`, `kind` | TLS handshakes that were completed, `full` or `resumed` |
-//! | `smtp_connections_closed_total` | counter | `server`, `reason` | connections that ended, by why |
-//! | `smtp_connection_lifetime_seconds` | histogram | `server` | how long those existed |
-//! | `smtp_checkout_wait_seconds` | histogram | `server` | how long callers waited for a connection, with 0 for those who did not |
-//! | `smtp_checkout_errors_total` | counter | `server`, `kind` | callers who were given none, by why |
-//! | `smtp_operation_duration_seconds` | histogram | `server`, `operation` | how long an [`Operation`] took to its answer, a refusal being one |
-//! | `smtp_operation_errors_total` | counter | `server`, `operation`, `kind` | operations without an answer, by what happened instead |
-//! | `smtp_retries_total` | counter | `server` | commands sent once more because a connection had gone stale |
+//! | `smtp_connection_errors_total` | counter | `server`, `kind` | connections that did not become ready, by kind of failure |
+//! | `smtp_tls_handshakes_total` | counter | `server`, `kind` | completed TLS handshakes, `full` or `resumed` |
+//! | `smtp_connections_closed_total` | counter | `server`, `reason` | connections that ended, by reason |
+//! | `smtp_connection_lifetime_seconds` | histogram | `server` | lifetime of those connections |
+//! | `smtp_checkout_wait_seconds` | histogram | `server` | how long callers waited for a connection, 0 if one was idle |
+//! | `smtp_checkout_errors_total` | counter | `server`, `kind` | callers that got none, by reason |
+//! | `smtp_operation_duration_seconds` | histogram | `server`, `operation` | time from an [`Operation`] to its answer; a refusal is an answer |
+//! | `smtp_operation_errors_total` | counter | `server`, `operation`, `kind` | operations without an answer, by kind of failure |
+//! | `smtp_retries_total` | counter | `server` | commands sent again because a connection was stale |
 //! | `smtp_health_check_results_total` | counter | `server`, `result` | health checks that found the server `healthy`, `unhealthy` or `unreachable` |
-//! | `smtp_health_check_duration_seconds` | histogram | `server` | how long those took |
-//! | `smtp_health_check_last_timestamp_seconds` | gauge | `server` | when the last one was, in seconds since 1970 |
+//! | `smtp_health_check_duration_seconds` | histogram | `server` | duration of the health checks |
+//! | `smtp_health_check_last_timestamp_seconds` | gauge | `server` | time of the last health check, in seconds since 1970 |
 //!
-//! Times are in seconds there, and [`Duration`](std::time::Duration)s here. No label has unboundedly many values: the
-//! servers beyond [a bound](Metrics::with_max_servers), and the kinds and reasons beyond 24 for each server, are `other`.
+//! Times are in seconds there, and [`Duration`](std::time::Duration)s here. The number of label values is bounded.
+//! Servers beyond [a bound](Metrics::with_max_servers) are `other`, and so are kinds and reasons beyond 24 for each
+//! server.
 //!
 //! # Precision and cost
 //!
-//! Latencies go into HDR histograms with two significant digits, from 1 µs to a day, so a quantile is within 1 % of the
-//! truth, however long the tail. To record one takes a few nanoseconds and one atomic addition, in memory that the
-//! thread shares with no other up to the eighth; there is no lock to wait for, and a snapshot that is being taken holds
-//! nobody up. The memory of a histogram comes with its values, 1 KiB for each doubling that they cover.
+//! Latencies are stored in HDR histograms with two significant digits, from 1 µs to a day. So a quantile is within 1
+//! % of the true value, even in a long tail. Recording takes a few nanoseconds and one atomic addition. Each of the
+//! first eight threads has its own memory. Recording takes no lock and does not wait for a snapshot. A histogram
+//! takes 1 KiB for each doubling that its values cover.
+//!
+//! # Files
+//!
+//! `registry` ([`Metrics`]) ▶ `server` ([`ServerMetrics`]) ▶ `recorder` (histograms), `counts`, `gauges`, `health`;
+//! `snapshot` ▶ `prometheus`, `hdr_log`; `operation` names the operations.
 
 mod counts;
 mod gauges;

@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// What takes time.
+/// An operation whose duration is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Operation {
     /// A DNS query that the cache could not answer.
@@ -9,9 +9,9 @@ pub enum Operation {
     Connect,
     /// The TLS handshake.
     Tls,
-    /// From the connection to the last line of the greeting, where some servers have visitors wait.
+    /// From the connection to the last line of the banner. Some servers delay it.
     Greeting,
-    /// EHLO or HELO to its reply, as each of the following.
+    /// EHLO or HELO, from the command to its reply. The following ones are measured in the same way.
     Ehlo,
     /// AUTH, with all its challenges.
     Auth,
@@ -19,7 +19,7 @@ pub enum Operation {
     Mail,
     /// RCPT.
     Rcpt,
-    /// DATA or BDAT, to the reply that takes the message.
+    /// DATA or BDAT, to the reply that accepts the message.
     Data,
     /// RSET.
     Rset,
@@ -32,7 +32,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Each of them, in the order of a session.
+    /// All operations, in the order of a session.
     pub const ALL: [Self; 13] = [
         Self::Dns,
         Self::Connect,
@@ -49,7 +49,7 @@ impl Operation {
         Self::Quit,
     ];
 
-    /// The name in snake case, for labels.
+    /// Returns the name in snake case, for labels.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,7 +1,7 @@
-//! A snapshot as Prometheus reads it: the text exposition format, version 0.0.4.
+//! Writes a snapshot in the text exposition format of Prometheus, version 0.0.4.
 //!
-//! The encoder is our own, since the crates for it expose live metrics of their own kinds, and what there is to be
-//! exposed here is a snapshot of HDR histograms, whose buckets are summed up to those of Prometheus.
+//! The encoder is part of this crate, because existing crates expose only live metrics of their own types. Here a
+//! snapshot of HDR histograms is exposed, and its buckets are summed up to those of Prometheus.
 
 use std::fmt::{self, Write as _};
 
@@ -9,8 +9,8 @@ use hdrhistogram::Histogram;
 
 use super::{BreakerState, HealthResult, Operation, PoolState, ServerSnapshot, Sizes, Snapshot};
 
-/// The bounds of what is waited for, in µs: from a socket on the same machine to the ten minutes that RFC 5321 4.5.3.2
-/// has a client wait for the reply to a message.
+/// The bucket bounds of waits, in µs: from a socket on the same machine to ten minutes. RFC 5321 4.5.3.2 sets ten
+/// minutes as the timeout of the reply to a message.
 const WAITS: [u64; 20] = [
     100,
     250,
@@ -34,7 +34,7 @@ const WAITS: [u64; 20] = [
     600_000_000,
 ];
 
-/// The bounds of lifetimes, in µs: from a second to a day.
+/// The bucket bounds of lifetimes, in µs: from a second to a day.
 const LIFETIMES: [u64; 12] = [
     1_000_000,
     5_000_000,
@@ -50,7 +50,7 @@ const LIFETIMES: [u64; 12] = [
     86_400_000_000,
 ];
 
-/// A [`Snapshot`] in the text exposition format of Prometheus, by [`Snapshot::prometheus`].
+/// A [`Snapshot`] in the text exposition format of Prometheus, made by [`Snapshot::prometheus`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -66,16 +66,16 @@ const LIFETIMES: [u64; 12] = [
 pub struct Prometheus<'a>(&'a Snapshot);
 
 impl Prometheus<'_> {
-    /// The media type to serve it as.
+    /// The media type of the text.
     pub const CONTENT_TYPE: &'static str = "text/plain; version=0.0.4; charset=utf-8";
 }
 
 impl Snapshot {
-    /// This in the text exposition format of Prometheus.
+    /// Returns the snapshot in the text exposition format of Prometheus.
     ///
-    /// The [table of metrics](super#metrics) tells what there is. The bucket of a histogram holds what is within 1 %
-    /// of its bound as well, and the sum is as close. What belongs to no server has an empty label `server`, which is
-    /// the same to Prometheus as none.
+    /// The [table of metrics](super#metrics) lists its content. A bucket also contains values up to 1 % above its
+    /// bound, and the sum is as precise. Values without a server have an empty label `server`, which equals no label
+    /// in Prometheus.
     #[must_use]
     pub fn prometheus(&self) -> Prometheus<'_> {
         Prometheus(self)
@@ -96,7 +96,7 @@ impl fmt::Display for Prometheus<'_> {
 /// A label and its value.
 type Label<'a> = (&'static str, &'a str);
 
-/// Family by family, and server by server within each, as the format asks for.
+/// Writes family by family, and server by server within each, as the format requires.
 struct Exposition<'a, 'f> {
     out: &'a mut fmt::Formatter<'f>,
     snapshot: &'a Snapshot,
@@ -105,14 +105,14 @@ struct Exposition<'a, 'f> {
 impl<'a> Exposition<'a, '_> {
     fn pools(&mut self) -> fmt::Result {
         let name = "smtp_pool_connections";
-        self.family(name, "gauge", "Connections by what they do, and callers waiting for one.")?;
+        self.family(name, "gauge", "Connections by state, and callers that wait for one.")?;
         for (server, sizes) in self.sizes() {
             for state in PoolState::ALL {
                 self.sample(name, &[("server", server), ("state", state.as_str())], sizes.of(state))?;
             }
         }
         let name = "smtp_pool_max_connections";
-        self.family(name, "gauge", "Connections that there may be.")?;
+        self.family(name, "gauge", "The most connections allowed.")?;
         for (server, sizes) in self.sizes().filter(|(_, sizes)| (1..usize::MAX).contains(&sizes.max)) {
             self.sample(name, &[("server", server)], sizes.max)?;
         }
@@ -136,16 +136,16 @@ impl<'a> Exposition<'a, '_> {
         self.family(name, "counter", "Connections that became ready for use.")?;
         self.count(name, |server| server.connections_opened)?;
         let name = "smtp_connection_errors_total";
-        self.family(name, "counter", "Connections that did not become ready for use, by what failed.")?;
+        self.family(name, "counter", "Connections that did not become ready for use, by kind of failure.")?;
         self.by_value(name, "kind", |server| &server.connection_errors)?;
         let name = "smtp_tls_handshakes_total";
         self.family(name, "counter", "TLS handshakes that were completed, in full or resumed.")?;
         self.by_value(name, "kind", |server| &server.tls_handshakes)?;
         let name = "smtp_connections_closed_total";
-        self.family(name, "counter", "Connections that ended, by why.")?;
+        self.family(name, "counter", "Connections that ended, by reason.")?;
         self.by_value(name, "reason", |server| &server.connections_closed)?;
         let name = "smtp_connection_lifetime_seconds";
-        self.family(name, "histogram", "How long the connections existed that ended.")?;
+        self.family(name, "histogram", "Lifetime of ended connections.")?;
         for (server, seen) in self.servers() {
             self.histogram(name, &[("server", server)], seen.lifetime.as_ref(), &LIFETIMES)?;
         }
@@ -154,22 +154,18 @@ impl<'a> Exposition<'a, '_> {
 
     fn checkouts(&mut self) -> fmt::Result {
         let name = "smtp_checkout_wait_seconds";
-        self.family(
-            name,
-            "histogram",
-            "How long callers waited for a connection, those included who did not.",
-        )?;
+        self.family(name, "histogram", "How long callers waited for a connection, 0 if one was idle.")?;
         for (server, seen) in self.servers() {
             self.histogram(name, &[("server", server)], seen.checkout_wait.as_ref(), &WAITS)?;
         }
         let name = "smtp_checkout_errors_total";
-        self.family(name, "counter", "Callers who were given no connection, by why.")?;
+        self.family(name, "counter", "Callers that got no connection, by reason.")?;
         self.by_value(name, "kind", |server| &server.checkout_errors)
     }
 
     fn operations(&mut self) -> fmt::Result {
         let name = "smtp_operation_duration_seconds";
-        self.family(name, "histogram", "How long an operation took to its answer.")?;
+        self.family(name, "histogram", "Time from an operation to its answer.")?;
         for (server, seen) in [("", &self.snapshot.unattributed)].into_iter().chain(self.servers()) {
             for operation in Operation::ALL {
                 let labels = [("server", server), ("operation", operation.as_str())];
@@ -177,7 +173,7 @@ impl<'a> Exposition<'a, '_> {
             }
         }
         let name = "smtp_operation_errors_total";
-        self.family(name, "counter", "Operations that were not answered, by what happened instead.")?;
+        self.family(name, "counter", "Operations without an answer, by kind of failure.")?;
         for (server, seen) in self.servers() {
             for ((operation, kind), count) in &seen.operation_errors {
                 let labels = [("server", server), ("operation", operation.as_str()), ("kind", kind)];
@@ -185,23 +181,23 @@ impl<'a> Exposition<'a, '_> {
             }
         }
         let name = "smtp_retries_total";
-        self.family(name, "counter", "Commands sent once more because a connection had gone stale.")?;
+        self.family(name, "counter", "Commands sent again because a connection was stale.")?;
         self.count(name, |server| server.retries)
     }
 
     fn health(&mut self) -> fmt::Result {
         let name = "smtp_health_check_results_total";
-        self.family(name, "counter", "Looks at the health of a server, by what they found.")?;
+        self.family(name, "counter", "Health checks of a server, by result.")?;
         self.by_value(name, "result", |server| {
             HealthResult::ALL.map(|result| (result.as_str(), server.health_checks(result)))
         })?;
         let name = "smtp_health_check_duration_seconds";
-        self.family(name, "histogram", "How long a look at the health of a server took.")?;
+        self.family(name, "histogram", "Duration of the health checks of a server.")?;
         for (server, seen) in self.servers() {
-            self.histogram(name, &[("server", server)], seen.health_took.as_ref(), &WAITS)?;
+            self.histogram(name, &[("server", server)], seen.health_check_duration.as_ref(), &WAITS)?;
         }
         let name = "smtp_health_check_last_timestamp_seconds";
-        self.family(name, "gauge", "When the health of a server was last looked at, in seconds since 1970.")?;
+        self.family(name, "gauge", "Time of the last health check of a server, in seconds since 1970.")?;
         for (server, seen) in self.servers() {
             if let Some(last) = seen.health_last {
                 let last = last.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -223,7 +219,7 @@ impl<'a> Exposition<'a, '_> {
         write!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}\n")
     }
 
-    /// One sample a server.
+    /// Writes one sample for each server.
     fn count(&mut self, name: &str, count: impl Fn(&ServerSnapshot) -> u64) -> fmt::Result {
         for (server, seen) in self.servers() {
             self.sample(name, &[("server", server)], count(seen))?;
@@ -231,7 +227,7 @@ impl<'a> Exposition<'a, '_> {
         Ok(())
     }
 
-    /// A sample a server and value of `label`.
+    /// Writes one sample for each server and value of `label`.
     fn by_value<V, C, I>(
         &mut self,
         name: &str,
@@ -261,7 +257,7 @@ impl<'a> Exposition<'a, '_> {
         let Some(histogram) = histogram else { return Ok(()) };
         let mut recorded = histogram.iter_recorded().peekable();
         let (mut below, mut micros) = (0, 0.0);
-        // A duration of an exact millisecond is not above that bound, although its bucket goes beyond.
+        // A duration of exactly a millisecond is not above that bound, although its bucket extends beyond it.
         for bound in bounds.iter().copied().chain([u64::MAX]) {
             while let Some(bucket) =
                 recorded.next_if(|bucket| histogram.lowest_equivalent(bucket.value_iterated_to()) <= bound)
@@ -288,7 +284,7 @@ impl<'a> Exposition<'a, '_> {
         writeln!(self.out, "}} {value}")
     }
 
-    /// The labels, of which there is one at least, without the closing brace.
+    /// Writes the labels, at least one, without the closing brace.
     fn labels(&mut self, labels: &[Label<'_>]) -> fmt::Result {
         let mut separator = '{';
         for (label, value) in labels {

@@ -1,10 +1,10 @@
-//! A histogram that many threads record into at once, without a lock.
+//! A histogram that many threads record into without a lock.
 //!
-//! It has the buckets of an [`hdrhistogram`] of two significant digits, and becomes one when it is read. What differs
-//! is the keeping: the counts are atomic, so that a record is a single addition that waits for nobody (for the first
-//! threads not even an atomic one, since nobody else adds to what is theirs), and they are allocated row by row, a row being the values between two powers of two. What took between 10 and 80 ms has four
-//! rows of 1 KiB, where a resizing histogram has all eleven up to there, and the lifetimes of about an hour have two
-//! instead of 26.
+//! It has the buckets of an [`hdrhistogram`] with two significant digits, and is converted to one when it is read.
+//! Its storage differs in two ways. The counts are atomic, so recording is one addition that waits for no other
+//! thread. The first threads need not even an atomic one, since each has its own counts. Counts are allocated in
+//! rows; a row holds the values between two powers of two. Values between 10 and 80 ms need four rows of 1 KiB, while
+//! a resizing histogram has all eleven up to there. Lifetimes of about an hour need two rows in place of 26.
 
 use std::{
     array,
@@ -16,29 +16,30 @@ use std::{
 use hdrhistogram::Histogram;
 use once_cell::race::OnceBox;
 
-/// Two significant digits: a value is known to 1 %, which is closer than any two days of a network are alike. A third
-/// would take eight times the memory.
+/// Two significant digits: values are stored within 1 %, which is closer than two days of a network agree. A third
+/// digit would take eight times the memory.
 const DIGITS: u8 = 2;
 
-/// Buckets of a row: half of those that hdrhistogram has for two digits, 256, being the power of two above 2 × 100.
+/// Buckets of a row: 128, half of the 256 that hdrhistogram has for two digits. 256 is the power of two above 2 ×
+/// 100.
 const COLUMNS: usize = 128;
 
-/// A day, in µs. Longer ones count as this long.
+/// The longest value, a day, in µs. Longer ones are recorded as this.
 const MAX_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
 
-/// A row for the values below 128, and one for each doubling up to a day.
+/// One row for the values below 128, and one for each doubling up to a day.
 const ROWS: usize = row(MAX_MICROS) + 1;
 
-/// How many threads can record without meeting. More would cost memory: each has rows of its own.
+/// The number of threads with a shard of their own. More would cost memory, since each has its own rows.
 const OWNED: usize = 8;
-/// How many shards the others share.
+/// The number of shards that all other threads share.
 const SHARED: usize = 4;
 const SHARDS: usize = OWNED + SHARED;
 
-/// One histogram, split into shards; a thread adds to the shard that it calls its own.
+/// One histogram, split into shards. A thread adds to its own shard.
 ///
-/// Threads beyond the eighth share shards, and then contend for a cache line at worst. A snapshot reads what is there
-/// and holds nobody up. Nothing is lost or counted twice, since each value lives in exactly one count and stays there.
+/// Threads beyond the eighth share shards, and then at worst contend for a cache line. A snapshot blocks no thread.
+/// No value is lost or counted twice, since each value is in exactly one count and stays there.
 #[derive(Default)]
 pub(super) struct Recorder {
     shards: [OnceBox<Shard>; SHARDS],
@@ -49,13 +50,13 @@ struct Shard {
     rows: [OnceBox<Row>; ROWS],
 }
 
-/// Alone on its cache lines, which come in pairs on x86-64, lest shards slow each other down.
+/// Aligned to its own cache lines, which come in pairs on x86-64, so that shards do not slow each other down.
 #[repr(align(128))]
 struct Row([AtomicU64; COLUMNS]);
 
 impl Recorder {
-    /// Records `count` values of `latency`, in whole microseconds. Waits for nobody: of two threads that allocate the
-    /// same row at once, one throws its own away.
+    /// Records `count` values of `latency`, in whole microseconds. Waits for no other thread: if two threads allocate
+    /// the same row at once, one drops its own.
     pub(super) fn record(&self, latency: Duration, count: u64) {
         let micros =
             latency.as_secs().saturating_mul(1_000_000).saturating_add(latency.subsec_micros().into());
@@ -66,14 +67,14 @@ impl Recorder {
         let shard = self.shards[own].get_or_init(Box::default);
         let counted = &shard.rows[row].get_or_init(Row::new).0[column];
         if own < OWNED {
-            // No other thread writes here, so that nothing can come between.
+            // No other thread writes here, so load and store need not be one operation.
             counted.store(counted.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
         } else {
             counted.fetch_add(count, Ordering::Relaxed);
         }
     }
 
-    /// All that was recorded so far, `None` if nothing was.
+    /// Returns everything recorded so far, `None` if nothing was.
     pub(super) fn total(&self) -> Option<Histogram<u64>> {
         let mut total = None;
         for shard in self.shards.iter().filter_map(OnceBox::get) {
@@ -96,13 +97,14 @@ impl Row {
     }
 }
 
-/// The row of a value: 0 below 128, 1 below 256, 2 below 512.
+/// Returns the row of a value: 0 below 128, 1 below 256, 2 below 512.
 const fn row(micros: u64) -> usize {
     const BELOW: u32 = COLUMNS.ilog2();
     (u64::BITS - micros.leading_zeros()).saturating_sub(BELOW) as usize
 }
 
-/// The shard of this thread: each takes the next number when it first records. One below [`OWNED`] is given out once.
+/// Returns the shard of this thread. Each thread takes the next number when it first records. A number below
+/// [`OWNED`] is used once.
 fn own_shard() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static THREAD: Cell<usize> = const { Cell::new(usize::MAX) });
@@ -112,7 +114,7 @@ fn own_shard() -> usize {
             let number = THREADS.fetch_add(1, Ordering::Relaxed);
             thread.set(if number < OWNED { number } else { OWNED + number % SHARED });
         }
-        // For the compiler, which then leaves the check of the bounds out.
+        // This lets the compiler omit the bounds check.
         thread.get().min(SHARDS - 1)
     })
 }
@@ -147,7 +149,7 @@ mod tests {
 
     use super::*;
 
-    /// Numbers that look random enough, by splitmix64.
+    /// Returns pseudo-random numbers, by splitmix64.
     fn numbers(seed: u64) -> impl Iterator<Item = u64> {
         (1..).map(move |step: u64| {
             let mut z = seed.wrapping_add(step.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -158,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_what_hdrhistogram_would_have_recorded() {
+    fn it_equals_an_hdrhistogram_of_the_same_values() {
         let (recorder, mut truth) = (Recorder::default(), new_histogram());
         // Every edge of a row, and any value of any size.
         let edges = (0..37).flat_map(|bit| [(1 << bit) - 1, 1 << bit, (1 << bit) + 1]);

@@ -1,4 +1,4 @@
-//! The servers, and what belongs to none.
+//! The registry of servers, and the values without a server.
 
 use std::{
     collections::BTreeMap,
@@ -9,13 +9,13 @@ use std::{
 
 use super::{Operation, PoolState, ServerMetrics, Snapshot, counts::OTHER};
 
-/// Servers that are told apart, unless told otherwise.
+/// The default number of servers with their own metrics.
 const MAX_SERVERS: usize = 64;
 
-/// Where everything is recorded; shared as `Arc<Metrics>`.
+/// The registry of all metrics; shared as `Arc<Metrics>`.
 ///
-/// What belongs to a server is recorded in its [`ServerMetrics`], which whoever deals with the server looks up once.
-/// Recording takes some nanoseconds and never blocks, not even while a snapshot is taken.
+/// Values of a server are recorded in its [`ServerMetrics`]. Look it up once for each server. Recording takes some
+/// nanoseconds and never blocks, not even while a snapshot is taken.
 pub struct Metrics {
     since: SystemTime,
     max_servers: usize,
@@ -25,18 +25,19 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics that tell 64 servers apart: see [`with_max_servers`](Self::with_max_servers).
+    /// Creates metrics for 64 separate servers: see [`with_max_servers`](Self::with_max_servers).
     #[must_use]
     pub fn new() -> Self {
         Self::with_max_servers(MAX_SERVERS)
     }
 
-    /// Metrics that tell `max` servers apart, the first that come; all further ones are together the server `other`.
+    /// Creates metrics for `max` separate servers, the first that appear. All further ones together are the server
+    /// `other`.
     ///
-    /// A server has 5 KiB, and some 4 KiB more for each operation that happens, times the threads that record it, up
-    /// to eight: 100 KiB is common with two threads. In Prometheus, a server has some 300 time series. So 64 of them,
-    /// the default, are at home in the smallest process and the smallest Prometheus, and are more than any pool of
-    /// submission servers has. A verifier meets more, and the sum over all of them is what counts there.
+    /// A server takes 5 KiB, and about 4 KiB more for each operation that happens, for each of up to eight threads.
+    /// 100 KiB is common with two threads. In Prometheus, a server has about 300 time series. The default of 64 fits
+    /// the smallest process and the smallest Prometheus. It is more than any pool of submission servers has. A
+    /// verifier meets more servers, and there the sum over all of them matters.
     #[must_use]
     pub fn with_max_servers(max: usize) -> Self {
         Self {
@@ -48,7 +49,7 @@ impl Metrics {
         }
     }
 
-    /// Where to record about the server `name`. Takes a lock: whoever deals with a server keeps what this gives.
+    /// Returns the metrics of the server `name`. Takes a lock, so store the result.
     #[must_use]
     pub fn server(&self, name: &str) -> Arc<ServerMetrics> {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,27 +65,27 @@ impl Metrics {
         server
     }
 
-    /// Records that `operation`, of no server in particular, took `latency`, kept in µs.
+    /// Records that `operation` took `latency`, without a server, in µs.
     pub fn record(&self, operation: Operation, latency: Duration) {
         self.unattributed.record(operation, latency);
     }
 
-    /// Counts a connection to `server` that did not become ready, by what failed: what
-    /// [`ServerMetrics::connection_failed`] does, by name.
+    /// Counts a connection to `server` that did not become ready, by kind of failure. It is
+    /// [`ServerMetrics::connection_failed`] by name.
     pub fn record_connection_error(&self, server: &str, kind: &str) {
         self.server(server).connection_failed(kind);
     }
 
-    /// Sets how many connections to `server`, or callers, are in `state`, in a pool of one's own. A pool of this crate
-    /// is [watched](ServerMetrics::watch); its sizes are added.
+    /// Sets the number of connections to `server`, or callers, in `state`, for a pool outside of this crate. The
+    /// sizes of this crate's pools are [watched](ServerMetrics::watch) and added.
     pub fn update_pool_size(&self, server: &str, state: PoolState, n: usize) {
         self.server(server).update_pool_size(state, n);
     }
 
-    /// All that was recorded since the start, and the sizes of pools now.
+    /// Returns everything recorded since the start, and the current sizes of pools.
     ///
-    /// Whatever was recorded before the call is in it. What is recorded at the same time may be, so that one
-    /// operation can be ahead of another by what went on in between.
+    /// It contains everything recorded before the call. It may contain values recorded during the call, so one
+    /// operation may be slightly ahead of another.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let servers: Vec<_> = {

@@ -1,4 +1,4 @@
-//! What is recorded about one server.
+//! The metrics of one server.
 
 use std::{
     array, fmt,
@@ -14,11 +14,11 @@ use super::{
     gauges::GaugeSources, recorder::Recorder,
 };
 
-/// Where everything about one server is recorded; from [`Metrics::server`](super::Metrics::server).
+/// The metrics of one server; from [`Metrics::server`](super::Metrics::server).
 ///
-/// Every method but [`watch`](Self::watch) takes some nanoseconds and waits for nobody, not even for a snapshot that
-/// is being taken. What is called a kind or a reason is the value of a label: a short fixed list is best, and beyond
-/// 24 of them the rest is counted as `other`.
+/// Every method except [`watch`](Self::watch) takes some nanoseconds and never blocks, not even while a snapshot is
+/// taken. A kind or a reason becomes a label value, so use a short fixed list. Beyond 24 of them, the rest is counted
+/// as `other`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -48,11 +48,11 @@ pub struct ServerMetrics {
     retries: AtomicU64,
     breaker_changes: [AtomicU64; BreakerState::ALL.len()],
     health_results: [AtomicU64; HealthResult::ALL.len()],
-    health_took: Recorder,
-    /// In seconds since 1970; 0 is never.
+    health_check_duration: Recorder,
+    /// In seconds since 1970; 0 means never.
     health_last: AtomicU64,
-    /// What was told, by [`PoolState`], rather than asked for.
-    told: [AtomicUsize; PoolState::ALL.len()],
+    /// The sizes set by [`update_pool_size`](super::Metrics::update_pool_size), by [`PoolState`].
+    set: [AtomicUsize; PoolState::ALL.len()],
     was_told: AtomicBool,
     watch: GaugeSources,
 }
@@ -73,33 +73,33 @@ impl ServerMetrics {
             retries: AtomicU64::default(),
             breaker_changes: Default::default(),
             health_results: Default::default(),
-            health_took: Recorder::default(),
+            health_check_duration: Recorder::default(),
             health_last: AtomicU64::default(),
-            told: Default::default(),
+            set: Default::default(),
             was_told: AtomicBool::default(),
             watch: GaugeSources::default(),
         }
     }
 
-    /// The name of the server, `other` beyond the bound on their number.
+    /// Returns the name of the server, or `other` beyond the bound.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Records that `operation` took `latency`, kept in µs.
+    /// Records that `operation` took `latency`, in µs.
     pub fn record(&self, operation: Operation, latency: Duration) {
         self.operations[operation as usize].record(latency, 1);
     }
 
-    /// Records that each of `count` operations took `latency`, as the replies to one pipelined flight do.
+    /// Records that each of `count` operations took `latency`, such as the replies to one pipelined group.
     pub fn record_many(&self, operation: Operation, latency: Duration, count: u64) {
         if count > 0 {
             self.operations[operation as usize].record(latency, count);
         }
     }
 
-    /// Counts an operation that was not answered, by what happened instead. A refusal is an answer.
+    /// Counts an operation without an answer, by kind of failure. A refusal is an answer.
     pub fn operation_failed(&self, operation: Operation, kind: &str) {
         self.operation_errors[operation as usize].add(kind);
     }
@@ -109,58 +109,58 @@ impl ServerMetrics {
         self.opened.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a connection that did not become ready, by what failed.
+    /// Counts a connection that did not become ready, by kind of failure.
     pub fn connection_failed(&self, kind: &str) {
         self.errors.add(kind);
     }
 
-    /// Counts a TLS handshake that was completed: in full, or `resumed` from an earlier session.
+    /// Counts a completed TLS handshake: full, or `resumed` from an earlier session.
     pub fn tls_handshake(&self, resumed: bool) {
         self.tls_handshakes.add(if resumed { "resumed" } else { "full" });
     }
 
-    /// Records how long a connection existed, and why it does not any more.
+    /// Records how long a connection existed and why it ended.
     pub fn connection_closed(&self, lifetime: Duration, reason: &str) {
         self.lifetime.record(lifetime, 1);
         self.closed.add(reason);
     }
 
-    /// Records how long a caller had to wait for a connection; nothing, where one was idle.
+    /// Records how long a caller waited for a connection; zero if one was idle.
     pub fn checkout(&self, wait: Duration) {
         self.checkout_wait.record(wait, 1);
     }
 
-    /// Counts a caller who was given no connection, by why.
+    /// Counts a caller that got no connection, by reason.
     pub fn checkout_failed(&self, kind: &str) {
         self.checkout_errors.add(kind);
     }
 
-    /// Records what a look at the server's health found, how long it took, and that it was now.
+    /// Records the result, the duration and the time of a health check.
     pub fn health_check(&self, result: HealthResult, took: Duration) {
         self.health_results[result as usize].fetch_add(1, Ordering::Relaxed);
-        self.health_took.record(took, 1);
+        self.health_check_duration.record(took, 1);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.health_last.fetch_max(now.as_secs(), Ordering::Relaxed);
     }
 
-    /// Counts a command sent once more, on another connection, because the one it was sent on had gone stale.
+    /// Counts a command that was sent again on another connection, because the first one was stale.
     pub fn retry(&self) {
         self.retries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a change of a breaker to `state`. How it stands is asked for ([`Sizes::breaker`]).
+    /// Counts a change of a breaker to `state`. Its current state comes from [`Sizes::breaker`].
     pub fn breaker(&self, state: BreakerState) {
         self.breaker_changes[state as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Adds a pool that is asked for its sizes whenever a snapshot is taken, for as long as it exists. Several add up.
-    /// Takes a lock that snapshots take as well.
+    /// Adds a pool whose sizes each snapshot reads, as long as it exists. Several pools add up. Takes a lock that
+    /// snapshots also take.
     pub fn watch(&self, source: Weak<dyn Gauges>) {
         self.watch.add(source);
     }
 
     pub(super) fn update_pool_size(&self, state: PoolState, n: usize) {
-        self.told[state as usize].store(n, Ordering::Relaxed);
+        self.set[state as usize].store(n, Ordering::Relaxed);
         self.was_told.store(true, Ordering::Release);
     }
 
@@ -187,18 +187,18 @@ impl ServerMetrics {
             operations: self.operations.each_ref().map(Recorder::total),
             lifetime: self.lifetime.total(),
             checkout_wait: self.checkout_wait.total(),
-            health_took: self.health_took.total(),
+            health_check_duration: self.health_check_duration.total(),
         }
     }
 
-    /// What is asked for and what was told.
+    /// Returns the sum of watched and set sizes.
     fn sizes(&self) -> Option<Sizes> {
         let mut sizes = self.watch.sizes();
         if self.was_told.load(Ordering::Acquire) {
             let [idle, active, connecting, waiting] =
-                PoolState::ALL.map(|state| self.told[state as usize].load(Ordering::Relaxed));
-            let told = Sizes { idle, active, connecting, waiting, ..Sizes::default() };
-            sizes.get_or_insert_default().merge(&told);
+                PoolState::ALL.map(|state| self.set[state as usize].load(Ordering::Relaxed));
+            let set = Sizes { idle, active, connecting, waiting, ..Sizes::default() };
+            sizes.get_or_insert_default().merge(&set);
         }
         sizes
     }

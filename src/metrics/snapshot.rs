@@ -1,4 +1,4 @@
-//! What was recorded, at one time, by server and together.
+//! The metrics at one point in time, by server and in total.
 
 use std::{
     collections::BTreeMap,
@@ -11,22 +11,22 @@ use hdrhistogram::Histogram;
 
 use super::{BreakerState, HealthResult, Operation, Sizes, recorder};
 
-/// How long something took, over all that was recorded of it; within 1 %, and to a microsecond.
+/// The latencies of an operation, within 1 %, in whole microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Latency {
-    /// How many there were.
+    /// The number of values.
     pub count: u64,
     /// The arithmetic mean.
     pub mean: Duration,
-    /// Half took no longer than this.
+    /// The median.
     pub p50: Duration,
-    /// 90 % took no longer than this.
+    /// The 90 % quantile.
     pub p90: Duration,
-    /// 99 % took no longer than this.
+    /// The 99 % quantile.
     pub p99: Duration,
-    /// 99.9 % took no longer than this.
+    /// The 99.9 % quantile.
     pub p999: Duration,
-    /// None took longer than this.
+    /// The maximum.
     pub max: Duration,
 }
 
@@ -45,79 +45,79 @@ impl From<&Histogram<u64>> for Latency {
     }
 }
 
-/// What was recorded about one server, or about several together.
+/// The metrics of one server, or of several together.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct ServerSnapshot {
-    /// How large its pools are; `None` where there are none.
+    /// The current sizes of its pools; `None` if it has none.
     pub sizes: Option<Sizes>,
     /// Connections that became ready for use.
     pub connections_opened: u64,
-    /// Connections that did not, by what failed.
+    /// Connections that did not become ready, by kind of failure.
     pub connection_errors: BTreeMap<Box<str>, u64>,
-    /// TLS handshakes that were completed: `full`, and `resumed` ones.
+    /// Completed TLS handshakes, by `full` and `resumed`.
     pub tls_handshakes: BTreeMap<Box<str>, u64>,
-    /// Connections that ended, by why.
+    /// Connections that ended, by reason.
     pub connections_closed: BTreeMap<Box<str>, u64>,
-    /// Callers who were given none, by why.
+    /// Callers that got no connection, by reason.
     pub checkout_errors: BTreeMap<Box<str>, u64>,
-    /// Operations that were not answered, by what happened instead.
+    /// Operations without an answer, by kind of failure.
     pub operation_errors: BTreeMap<(Operation, Box<str>), u64>,
-    /// Commands sent once more because a connection had gone stale.
+    /// Commands sent again because a connection was stale.
     pub retries: u64,
-    /// When its health was last looked at, to a second.
+    /// The time of the last health check, in whole seconds.
     pub health_last: Option<SystemTime>,
     pub(super) breaker_changes: [u64; BreakerState::ALL.len()],
     pub(super) health_results: [u64; HealthResult::ALL.len()],
     pub(super) operations: [Option<Histogram<u64>>; Operation::ALL.len()],
     pub(super) lifetime: Option<Histogram<u64>>,
     pub(super) checkout_wait: Option<Histogram<u64>>,
-    pub(super) health_took: Option<Histogram<u64>>,
+    pub(super) health_check_duration: Option<Histogram<u64>>,
 }
 
 impl ServerSnapshot {
-    /// How long `operation` took; `None` if it never happened.
+    /// Returns the latencies of `operation`; `None` if it never happened.
     #[must_use]
     pub fn latency(&self, operation: Operation) -> Option<Latency> {
         self.operations[operation as usize].as_ref().map(Latency::from)
     }
 
-    /// The operations that happened, in the order of a session.
+    /// Returns the latencies of the operations that happened, in the order of a session.
     pub fn latencies(&self) -> impl Iterator<Item = (Operation, Latency)> + '_ {
         Operation::ALL.into_iter().filter_map(|operation| Some((operation, self.latency(operation)?)))
     }
 
-    /// How long the connections existed that have ended.
+    /// Returns the lifetimes of the connections that have ended.
     #[must_use]
     pub fn lifetime(&self) -> Option<Latency> {
         self.lifetime.as_ref().map(Latency::from)
     }
 
-    /// How long callers waited for a connection, those included who did not.
+    /// Returns how long callers waited for a connection, 0 if one was idle.
     #[must_use]
     pub fn checkout_wait(&self) -> Option<Latency> {
         self.checkout_wait.as_ref().map(Latency::from)
     }
 
-    /// How many looks at its health had that result.
+    /// Returns the number of health checks with this result.
     #[must_use]
     pub fn health_checks(&self, result: HealthResult) -> u64 {
         self.health_results[result as usize]
     }
 
-    /// How long a look at its health took.
+    /// Returns the durations of health checks.
     #[must_use]
-    pub fn health_took(&self) -> Option<Latency> {
-        self.health_took.as_ref().map(Latency::from)
+    pub fn health_check_duration(&self) -> Option<Latency> {
+        self.health_check_duration.as_ref().map(Latency::from)
     }
 
-    /// How many times a breaker changed to `state`.
+    /// Returns how often a breaker changed to `state`.
     #[must_use]
     pub fn breaker_changes(&self, state: BreakerState) -> u64 {
         self.breaker_changes[state as usize]
     }
 
-    /// Adds what `other` holds, as if all of it had been recorded about one server.
+    /// Adds the values of `other`, as if all had been recorded for one server.
     pub fn merge(&mut self, other: &Self) {
         if let Some(sizes) = &other.sizes {
             self.sizes.get_or_insert_default().merge(sizes);
@@ -139,21 +139,25 @@ impl ServerSnapshot {
         }
     }
 
-    /// All that was recorded of `operation`, for a job that keeps it.
+    /// Returns the histogram of `operation`, for a job that stores it.
     #[cfg(feature = "job")]
     pub(crate) fn histogram(&self, operation: Operation) -> Option<&Histogram<u64>> {
         self.operations[operation as usize].as_ref()
     }
 
     pub(super) fn histograms(&self) -> impl Iterator<Item = &Option<Histogram<u64>>> {
-        self.operations.iter().chain([&self.lifetime, &self.checkout_wait, &self.health_took])
+        self.operations.iter().chain([&self.lifetime, &self.checkout_wait, &self.health_check_duration])
     }
 
     fn histograms_mut(&mut self) -> impl Iterator<Item = &mut Option<Histogram<u64>>> {
-        self.operations.iter_mut().chain([&mut self.lifetime, &mut self.checkout_wait, &mut self.health_took])
+        self.operations.iter_mut().chain([
+            &mut self.lifetime,
+            &mut self.checkout_wait,
+            &mut self.health_check_duration,
+        ])
     }
 
-    /// Whether nothing was ever recorded.
+    /// Returns true if nothing was recorded.
     fn is_empty(&self) -> bool {
         let counts = self.breaker_changes.iter().chain(&self.health_results);
         self.sizes.is_none()
@@ -173,7 +177,7 @@ fn add_up<K: Ord + Clone>(total: &mut BTreeMap<K, u64>, more: &BTreeMap<K, u64>)
     }
 }
 
-/// One line for a log.
+/// Writes one line for a log.
 impl fmt::Display for ServerSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let wait = self.checkout_wait();
@@ -202,8 +206,8 @@ impl fmt::Debug for ServerSnapshot {
     }
 }
 
-/// What [`Metrics`](super::Metrics) held at one time. It keeps the histograms, so that merging two gives the
-/// quantiles of both together, which no average of quantiles would. It prints as one line, for a log:
+/// The content of [`Metrics`](super::Metrics) at one point in time. It holds the histograms, so that merged snapshots
+/// have exact common quantiles. An average of quantiles would not give these. `Display` writes one line for a log:
 ///
 /// ```
 /// use smtp_pool::metrics::{Metrics, PoolState};
@@ -221,13 +225,13 @@ pub struct Snapshot {
     pub(super) since: SystemTime,
     pub(super) until: SystemTime,
     servers: BTreeMap<Arc<str>, ServerSnapshot>,
-    /// What belongs to no server in particular.
+    /// Values without a server.
     pub(super) unattributed: ServerSnapshot,
     total: ServerSnapshot,
 }
 
 impl Default for Snapshot {
-    /// Nothing, which may be merged with anything.
+    /// Returns an empty snapshot, which can be merged with any other.
     fn default() -> Self {
         Self::new(SystemTime::now(), UNIX_EPOCH, ServerSnapshot::default())
     }
@@ -238,7 +242,7 @@ impl Snapshot {
         Self { since, until, servers: BTreeMap::new(), total: unattributed.clone(), unattributed }
     }
 
-    /// Adds a server, of which nothing may have been recorded.
+    /// Adds a server, unless nothing was recorded for it.
     pub(super) fn add(&mut self, name: &Arc<str>, server: &ServerSnapshot) {
         if !server.is_empty() {
             self.total.merge(server);
@@ -246,47 +250,47 @@ impl Snapshot {
         }
     }
 
-    /// All servers together, and what belongs to none.
+    /// Returns the sum of all servers and of the values without one.
     #[must_use]
     pub fn total(&self) -> &ServerSnapshot {
         &self.total
     }
 
-    /// One server; `None` if nothing was recorded about it.
+    /// Returns the metrics of one server; `None` if nothing was recorded for it.
     #[must_use]
     pub fn server(&self, name: &str) -> Option<&ServerSnapshot> {
         self.servers.get(name)
     }
 
-    /// The servers by name, those beyond the bound as `other`.
+    /// Returns the servers by name; those beyond the bound are `other`.
     pub fn servers(&self) -> impl Iterator<Item = (&str, &ServerSnapshot)> + Clone {
         self.servers.iter().map(|(name, server)| (&**name, server))
     }
 
-    /// How long `operation` took, whatever the server; `None` if it never happened.
+    /// Returns the latencies of `operation` over all servers; `None` if it never happened.
     #[must_use]
     pub fn latency(&self, operation: Operation) -> Option<Latency> {
         self.total.latency(operation)
     }
 
-    /// The operations that happened, in the order of a session.
+    /// Returns the latencies of the operations that happened, in the order of a session.
     pub fn latencies(&self) -> impl Iterator<Item = (Operation, Latency)> + '_ {
         self.total.latencies()
     }
 
-    /// How many connections became ready for use.
+    /// Returns the number of connections that became ready for use.
     #[must_use]
     pub fn connections_opened(&self) -> u64 {
         self.total.connections_opened
     }
 
-    /// How many connections did not, by what failed.
+    /// Returns the number of connections that did not become ready, by kind of failure.
     #[must_use]
     pub fn connections_failed(&self) -> &BTreeMap<Box<str>, u64> {
         &self.total.connection_errors
     }
 
-    /// Adds what `other` holds, as if all of it had been recorded in one place.
+    /// Adds the values of `other`, as if all had been recorded together.
     pub fn merge(&mut self, other: &Self) {
         self.since = self.since.min(other.since);
         self.until = self.until.max(other.until);
@@ -298,7 +302,7 @@ impl Snapshot {
     }
 }
 
-/// One line for a log.
+/// Writes one line for a log.
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} servers={}", self.total, self.servers.len())

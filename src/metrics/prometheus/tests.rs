@@ -9,13 +9,13 @@ fn text(metrics: &Metrics) -> String {
     metrics.snapshot().prometheus().to_string()
 }
 
-/// The samples of a metric, in order.
+/// Returns the samples of a metric, in order.
 fn samples<'a>(text: &'a str, metric: &str) -> Vec<&'a str> {
     text.lines().filter(|line| line.strip_prefix(metric).is_some_and(|rest| rest.starts_with('{'))).collect()
 }
 
 #[test]
-fn buckets_are_what_was_recorded_up_to_their_bound() {
+fn buckets_count_the_values_up_to_their_bound() {
     let metrics = Metrics::new();
     let server = metrics.server("a");
     // On a bound, just above it within the precision, between two, and above all.
@@ -41,7 +41,7 @@ fn buckets_are_what_was_recorded_up_to_their_bound() {
 }
 
 #[test]
-fn who_did_not_wait_is_in_the_first_bucket_and_adds_nothing() {
+fn checkouts_without_a_wait_are_in_the_first_bucket_and_add_nothing() {
     let metrics = Metrics::new();
     (0..9).for_each(|_| metrics.server("a").checkout(Duration::ZERO));
     let text = text(&metrics);
@@ -107,7 +107,7 @@ fn states_are_samples_of_their_own() {
 }
 
 #[test]
-fn what_belongs_to_no_server_has_its_latency_only() {
+fn values_without_a_server_have_only_a_latency() {
     let metrics = Metrics::new();
     metrics.record(Operation::Dns, MS);
     let text = text(&metrics);

@@ -62,7 +62,7 @@ fn each_event_is_counted_once() {
         assert_eq!(seen.retries, 1);
         assert_eq!(BreakerState::ALL.map(|state| seen.breaker_changes(state)), [0, 0, 1]);
         assert_eq!(HealthResult::ALL.map(|result| seen.health_checks(result)), [1, 0, 0]);
-        assert_eq!(seen.health_took().unwrap().count, 1);
+        assert_eq!(seen.health_check_duration().unwrap().count, 1);
         let last = seen.health_last.unwrap().duration_since(UNIX_EPOCH).unwrap().as_secs();
         assert!((before..=before + 60).contains(&last), "{last} after {before}");
     }
@@ -71,7 +71,7 @@ fn each_event_is_counted_once() {
 }
 
 #[test]
-fn sizes_told_and_asked_for_add_up() {
+fn set_and_watched_sizes_add_up() {
     struct Pool;
     impl Gauges for Pool {
         fn sizes(&self) -> Sizes {
@@ -95,10 +95,10 @@ fn sizes_told_and_asked_for_add_up() {
     drop(pool);
     let snapshot = metrics.snapshot();
     assert_eq!(snapshot.server("a").unwrap().sizes.unwrap().active, 1);
-    assert!(snapshot.server("b").is_none(), "nothing is left to tell of it");
+    assert!(snapshot.server("b").is_none(), "nothing was recorded for it");
 }
 
-/// A pool that does not answer holds the snapshot up in the midst of it, and nobody else.
+/// A pool that does not answer delays the snapshot, but no recording.
 #[test]
 fn recording_goes_on_while_a_snapshot_is_taken() {
     struct Stuck {
