@@ -1,9 +1,9 @@
-//! What looks like chance, and is decided by the seed alone.
+//! Random choices that depend only on the seed.
 
 use fastrand::Rng;
 
-/// A hash that is the same on every machine and in every release: FNV-1a over the parts, each with an end mark,
-/// then the finaliser of SplitMix64, since FNV's high bits are weak on short texts.
+/// Returns a hash that is the same on every machine and in every release: FNV-1a over the parts, each with an end
+/// mark. The finaliser of SplitMix64 follows, since FNV's high bits are weak on short texts.
 pub(super) fn hash(seed: u64, parts: &[&[u8]]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325 ^ seed;
     for part in parts {
@@ -16,12 +16,12 @@ pub(super) fn hash(seed: u64, parts: &[&[u8]]) -> u64 {
     hash ^ (hash >> 31)
 }
 
-/// A number in `0.0..1.0` from the 53 upper bits of a hash.
+/// Returns a number in `0.0..1.0` from the upper 53 bits of a hash.
 pub(super) fn unit(hash: u64) -> f64 {
     (hash >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// A generator of its own for one connection of one host.
+/// Returns a generator for one connection of one host.
 pub(super) fn rng(seed: u64, host: &str, connection: u64) -> Rng {
     Rng::with_seed(hash(seed, &[host.as_bytes(), &connection.to_le_bytes()]))
 }

@@ -15,7 +15,7 @@ use super::{
     transport::{ReplyTiming, Reset, Transport},
 };
 
-/// Why a conversation is over, where the connection is not.
+/// Why the conversation is over while the connection is still open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Close,
@@ -23,21 +23,21 @@ enum End {
     Handshake,
 }
 
-/// Serves one client. Whatever it does, it ends the connection and nothing else.
+/// Serves one client. A failure ends only this connection.
 pub(super) async fn serve(mx: Arc<Mx>, tls: TlsAcceptor, stream: TcpStream, peer: IpAddr) {
     let id = mx.counters.connections.increment();
-    let ended = match Open::claim(&mx) {
+    let ended = match OpenConnection::claim(&mx) {
         Some(open) => converse(&mx, &tls, stream, peer, id, &mut Some(open)).await,
         None => refuse(&mx, stream, peer, id).await,
     };
     tracing::debug!(host = mx.config.name, %peer, error = ended.err().map(tracing::field::display), "closed");
 }
 
-/// One of the connections that may be open at once; no longer, once the host has made up its mind to close, which is
-/// before the first octet of the goodbye: who has read that may come again.
-struct Open<'a>(&'a Mx);
+/// One of the connections that may be open at the same time. The host frees it when it decides to close, before it
+/// sends the final reply. So a client that has read the reply may connect again.
+struct OpenConnection<'a>(&'a Mx);
 
-impl<'a> Open<'a> {
+impl<'a> OpenConnection<'a> {
     fn claim(mx: &'a Mx) -> Option<Self> {
         let count = mx.counters.open.up_to(mx.config.max_connections.unwrap_or(u64::MAX))?;
         mx.counters.max_open.raise_to(count);
@@ -45,7 +45,7 @@ impl<'a> Open<'a> {
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for OpenConnection<'_> {
     fn drop(&mut self) {
         self.0.counters.open.decrement();
     }
@@ -66,7 +66,7 @@ async fn converse(
     stream: TcpStream,
     peer: IpAddr,
     id: u64,
-    open: &mut Option<Open<'_>>,
+    open: &mut Option<OpenConnection<'_>>,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut session = ServerSession::new(Arc::clone(mx), peer, id, false);
@@ -83,7 +83,7 @@ async fn converse(
         *open = None;
         return transport.end(end == End::Reset).await;
     }
-    // What the client sent behind STARTTLS goes with the wire: taken into TLS, it would be an injection.
+    // The stream is passed without its buffers. Octets after STARTTLS, taken into TLS, would be an injection.
     let stream = transport.into_stream();
     let Some(stream) = handshake(mx, tls, stream, &mut session, open).await? else { return Ok(()) };
     let mut transport = Transport::new(stream, &mx.config, session.rng.fork());
@@ -97,10 +97,11 @@ async fn handshake(
     tls: &TlsAcceptor,
     stream: TcpStream,
     session: &mut ServerSession,
-    open: &mut Option<Open<'_>>,
+    open: &mut Option<OpenConnection<'_>>,
 ) -> io::Result<Option<TlsStream<TcpStream>>> {
-    if let Some(does) = session.fault(FaultStage::Tls, None) {
-        // Not before the client began: octets behind the reply to STARTTLS would be an injection, another fault.
+    if let Some(does) = session.fault(Stage::Tls, None) {
+        // Wait until the client begins: octets after the reply to STARTTLS would be an injection, which is another
+        // fault.
         stream.readable().await?;
         let mut transport = Transport::new(stream, &mx.config, session.rng.fork());
         if does == Does::Silence {
@@ -112,7 +113,7 @@ async fn handshake(
             return Ok(None);
         }
         if !matches!(does, Does::Silence | Does::Eof) {
-            // The client takes it for a TLS record of no known type.
+            // The client reads these as a TLS record of an unknown type.
             transport.put(&[0x80; 64]);
             transport.send(None, ReplyTiming::default()).await?;
         }
@@ -124,19 +125,19 @@ async fn handshake(
     Ok(Some(stream))
 }
 
-/// The banner, and what follows.
+/// Sends the banner, then runs the dialogue.
 async fn greet<S: AsyncRead + AsyncWrite + Reset + Unpin>(
     mx: &Mx,
     transport: &mut Transport<S>,
     session: &mut ServerSession,
-    open: &mut Option<Open<'_>>,
+    open: &mut Option<OpenConnection<'_>>,
 ) -> io::Result<End> {
     let delay = mx.config.banner_delay;
     if !delay.is_zero() {
         transport.put(format!("220-{} ESMTP\r\n", mx.config.name).as_bytes());
         transport.send(session.octet_delay(), session.take_timing()).await?;
         transport.drain().await?;
-        if !transport.is_quiet(delay).await? {
+        if !transport.is_silent(delay).await? {
             mx.counters.early_talkers.increment();
             transport.put(b"521 5.5.1 Protocol error\r\n");
             *open = None;
@@ -151,11 +152,11 @@ async fn greet<S: AsyncRead + AsyncWrite + Reset + Unpin>(
     }
 }
 
-/// Lines and replies, until somebody has enough.
+/// Answers lines until one side ends the dialogue.
 async fn dialogue<S: AsyncRead + AsyncWrite + Reset + Unpin>(
     transport: &mut Transport<S>,
     session: &mut ServerSession,
-    open: &mut Option<Open<'_>>,
+    open: &mut Option<OpenConnection<'_>>,
 ) -> io::Result<End> {
     loop {
         let step = session.step(&mut transport.input, &mut transport.out);
@@ -165,12 +166,12 @@ async fn dialogue<S: AsyncRead + AsyncWrite + Reset + Unpin>(
     }
 }
 
-/// Sends what is there to send, then does what the session asks for.
+/// Sends the pending replies, then performs the step of the session.
 async fn act<S: AsyncRead + AsyncWrite + Reset + Unpin>(
     step: Step,
     transport: &mut Transport<S>,
     session: &mut ServerSession,
-    open: &mut Option<Open<'_>>,
+    open: &mut Option<OpenConnection<'_>>,
 ) -> io::Result<Option<End>> {
     if matches!(step, Step::Close | Step::Reset) {
         *open = None;

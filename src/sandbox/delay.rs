@@ -1,4 +1,4 @@
-//! How long something takes: a time, or a range to draw one from.
+//! A delay: a fixed time, or a range to draw from.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -6,7 +6,7 @@ use fastrand::Rng;
 use serde::Deserialize;
 use thiserror::Error;
 
-/// A delay, `"5ms"`, or a range to draw from, `"5ms..200ms"`; units are `ms`, `s`, `m` and `h`.
+/// A delay, such as `"5ms"`, or a range to draw from, such as `"5ms..200ms"`. Units are `ms`, `s`, `m` and `h`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -22,41 +22,41 @@ pub struct Delay {
     max: Duration,
 }
 
-/// A text is not a [`Delay`].
+/// The text is not a [`Delay`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("\"{0}\" is not a delay: wanted \"5ms\", \"1.5s\", \"2m\", \"1h\" or a range \"5ms..200ms\"")]
+#[error("\"{0}\" is not a delay: use \"5ms\", \"1.5s\", \"2m\", \"1h\" or a range \"5ms..200ms\"")]
 pub struct DelayError(String);
 
 impl Delay {
     /// No delay.
     pub const ZERO: Self = Self { min: Duration::ZERO, max: Duration::ZERO };
 
-    /// Anything from `min` to `max`, each as likely.
+    /// Returns a delay between `min` and `max`, uniformly distributed.
     #[must_use]
     pub fn between(min: Duration, max: Duration) -> Self {
         Self { min, max: max.max(min) }
     }
 
-    /// The shortest that it can be.
+    /// Returns the shortest delay.
     #[must_use]
     pub fn min(self) -> Duration {
         self.min
     }
 
-    /// The longest that it can be.
+    /// Returns the longest delay.
     #[must_use]
     pub fn max(self) -> Duration {
         self.max
     }
 
-    /// Whether there is never any delay.
+    /// Returns true if there is never a delay.
     #[must_use]
     pub fn is_zero(self) -> bool {
         self.max.is_zero()
     }
 
     pub(super) fn draw(self, rng: &mut Rng) -> Duration {
-        // A delay without a range leaves the generator alone.
+        // A fixed delay does not use the generator.
         if self.min == self.max { self.min } else { self.min + (self.max - self.min).mul_f64(rng.f64()) }
     }
 }
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_what_it_says_and_nothing_else() {
+    fn parses_its_own_format_and_nothing_else() {
         assert_eq!(" 2 m .. 1h ".parse::<Delay>().unwrap().to_string(), "120s..3600s");
         for bad in ["", "5", "ms", "5 parsecs", "2s..1s", "-1s", "1e99h", "1s..", "infs", "nans"] {
             assert_eq!(bad.parse::<Delay>(), Err(DelayError(bad.into())), "{bad}");

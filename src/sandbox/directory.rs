@@ -1,31 +1,31 @@
-//! Which domains and mailboxes there are, and who serves them.
+//! The domains and mailboxes, and the hosts that serve them.
 
 use foldhash::{HashMap, HashMapExt};
 
 use super::{DomainConfig, HostConfig, World, WorldError, chance, local_part::canonical};
 use crate::proto::{Domain, Mailbox};
 
-/// What an address is, whatever its servers say of it.
+/// The true state of an address, independent of the replies of its hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Truth {
-    /// There is such a mailbox.
+    /// The mailbox exists.
     Known,
-    /// The domain takes mail, but there is no such mailbox.
+    /// The domain accepts mail, but the mailbox does not exist.
     Unknown,
-    /// There is such a mailbox, and it is full.
+    /// The mailbox exists and is full.
     Full,
-    /// There was such a mailbox; it is closed.
+    /// The mailbox existed and is closed.
     Disabled,
     /// The domain accepts every local part.
     CatchAll,
-    /// The domain takes no mail (RFC 7505).
+    /// The domain accepts no mail (RFC 7505).
     NullMx,
-    /// There is no such domain.
+    /// The domain does not exist.
     NoDomain,
 }
 
-/// A world that was checked, in the form that answers quickly.
+/// A valid world, indexed by name.
 #[derive(Debug)]
 pub(super) struct Directory {
     seed: u64,
@@ -44,20 +44,21 @@ struct Entry {
 }
 
 impl World {
-    /// Reads a world from TOML, and checks it.
+    /// Parses a world from TOML and validates it.
     ///
     /// # Errors
-    /// The first thing that is wrong, by its key.
+    /// Returns the first fault, with its key.
     pub fn from_toml(text: &str) -> Result<Self, WorldError> {
         let world: Self = toml::from_str(text).map_err(|error| WorldError::Toml(error.into()))?;
         Directory::new(&world)?;
         Ok(world)
     }
 
-    /// The world of `smtp-pool verify --sandbox`: a domain or more for every behaviour that a verifier meets.
+    /// Returns the world of `smtp-pool verify --sandbox`. It has at least one domain for each behaviour that a
+    /// verifier meets.
     ///
     /// # Panics
-    /// Never: a test reads the embedded description.
+    /// Never: a test parses the embedded description.
     #[must_use]
     pub fn demo() -> Self {
         Self::from_toml(Self::DEMO).expect("the embedded world is valid")
@@ -91,12 +92,12 @@ impl Directory {
         Ok(Self { seed: world.seed, hosts, domains })
     }
 
-    /// The hosts in the order of the description.
+    /// Returns the hosts in the order of the description.
     pub(super) fn hosts(&self) -> &[HostConfig] {
         &self.hosts
     }
 
-    /// Each domain with the indices of its hosts; none for a null MX.
+    /// Returns each domain with the indices of its hosts; a null MX has none.
     pub(super) fn domains(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.domains.iter().map(|(name, entry)| (&**name, entry.mx()))
     }
@@ -105,7 +106,7 @@ impl Directory {
         self.domains.get(name).map(Entry::mx)
     }
 
-    /// What the address is.
+    /// Returns the state of the address.
     pub(super) fn truth(&self, mailbox: &Mailbox) -> Truth {
         match self.domains.get(mailbox.domain()) {
             Some(entry) => entry.truth(self.seed, mailbox),
@@ -113,7 +114,7 @@ impl Directory {
         }
     }
 
-    /// What the address is, if the host serves its domain.
+    /// Returns the state of the address, if the host serves its domain.
     pub(super) fn truth_at(&self, host: usize, mailbox: &Mailbox) -> Option<Truth> {
         let entry = self.domains.get(mailbox.domain())?;
         entry.mx().contains(&host).then(|| entry.truth(self.seed, mailbox))

@@ -1,4 +1,4 @@
-//! What goes wrong, and where in the dialogue.
+//! The faults of a host, and their place in the dialogue.
 
 use bytes::{BufMut, BytesMut};
 use fastrand::Rng;
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::{Delay, local_part::canonical};
 use crate::proto::{Mailbox, Verb};
 
-/// Octets of the line that [`Does::LongLine`] sends.
+/// The octets of the line that [`Does::LongLine`] sends, 10 MB.
 const LONG_LINE: usize = 10_000_000;
 
 /// A point in the dialogue: the reply that is due.
@@ -22,14 +22,14 @@ pub enum FaultStage {
     Helo,
     Lhlo,
     StartTls,
-    /// The TLS handshake: in place of the server's first flight.
+    /// The TLS handshake: in place of the server's first messages.
     Tls,
     /// AUTH and the further lines of its dialogue.
     Auth,
     Mail,
     Rcpt,
     Data,
-    /// The reply to the message behind DATA.
+    /// The reply to the message after DATA.
     Message,
     /// The reply to a chunk.
     Bdat,
@@ -37,12 +37,12 @@ pub enum FaultStage {
     Noop,
     Vrfy,
     Quit,
-    /// Every reply of a connection to a command that the host can read, the banner included.
+    /// Every reply to a command that the host can parse, and the banner.
     Any,
 }
 
-impl FaultStage {
-    /// Whether a description that names this stage means `reached`.
+impl Stage {
+    /// Returns true if a fault at this stage applies to `reached`.
     pub(super) fn covers(self, reached: Self) -> bool {
         self == reached || (self == Self::Any && reached != Self::Tls)
     }
@@ -70,60 +70,60 @@ impl From<Verb> for FaultStage {
     }
 }
 
-/// One thing that goes wrong: `{ at = "rcpt", nth = 3, does = "eof" }`. Where several faults fit, the first one
-/// happens.
+/// One fault: `{ at = "rcpt", nth = 3, does = "eof" }`. If several faults match, the first one happens.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// Whose reply it concerns.
+    /// The stage whose reply it affects.
     #[serde(default)]
-    pub at: FaultStage,
-    /// Only RCPT for this recipient: a local part in any domain, or an address; both without regard to case and
-    /// quoting. For the stages `rcpt` and `any`.
+    pub at: Stage,
+    /// The recipient, for the stages `rcpt` and `any`: a local part in any domain, or an address. Case and quoting do
+    /// not matter. If absent, all recipients.
     #[serde(default)]
     pub to: Option<String>,
-    /// Only the n-th time on a connection that `at` and `to` fit, counted from 1; left out: every time. The count
-    /// goes on after STARTTLS.
+    /// The n-th time that `at` and `to` match on a connection, counted from 1. If absent, every time. The count
+    /// continues after STARTTLS.
     #[serde(default)]
     pub nth: Option<u32>,
-    /// Every so many times. With `nth`, that one is the first: `nth = 2, every = 1` is each time but the first.
+    /// The period of the fault. With `nth`, that time is the first: `nth = 2, every = 1` is each time except the
+    /// first.
     #[serde(default)]
     pub every: Option<u32>,
-    /// What happens in place of the reply, or with it.
+    /// The effect, in place of the reply or in addition.
     pub does: Does,
 }
 
 impl Fault {
-    /// The fault, every time the stage is reached.
+    /// Creates a fault that happens every time the stage is reached.
     #[must_use]
     pub fn new(at: FaultStage, does: Does) -> Self {
         Self { at, to: None, nth: None, every: None, does }
     }
 
-    /// The same, only the n-th time on a connection.
+    /// Limits the fault to the n-th time on a connection.
     #[must_use]
     pub fn nth(self, nth: u32) -> Self {
         Self { nth: Some(nth), ..self }
     }
 
-    /// The same, every n-th time on a connection.
+    /// Limits the fault to every n-th time on a connection.
     #[must_use]
     pub fn every(self, every: u32) -> Self {
         Self { every: Some(every), ..self }
     }
 
-    /// The same, only for one recipient.
+    /// Limits the fault to one recipient.
     #[must_use]
     pub fn to(self, to: &str) -> Self {
         Self { to: Some(to.into()), ..self }
     }
 
-    /// Whether the stage and the recipient fit.
-    pub(super) fn concerns(&self, stage: FaultStage, to: Option<&Mailbox>) -> bool {
+    /// Returns true if the stage and the recipient match.
+    pub(super) fn concerns(&self, stage: Stage, to: Option<&Mailbox>) -> bool {
         self.at.covers(stage) && self.to.as_deref().is_none_or(|name| to.is_some_and(|to| names(name, to)))
     }
 
-    /// Whether it happens the `count`-th time that the stage and the recipient fit.
+    /// Returns true if it happens the `count`-th time that the stage and the recipient match.
     pub(super) fn happens(&self, count: u32) -> bool {
         match (self.nth, self.every) {
             (None, None) => true,
@@ -135,14 +135,14 @@ impl Fault {
         }
     }
 
-    /// Whether it can ever happen.
+    /// Returns true if it can ever happen.
     pub(super) fn is_possible(&self) -> bool {
         let names_recipients = matches!(self.at, FaultStage::Rcpt | FaultStage::Any);
         self.nth != Some(0) && self.every != Some(0) && (self.to.is_none() || names_recipients)
     }
 }
 
-/// Whether a local part or an address is that of the mailbox.
+/// Returns true if a local part or an address is that of the mailbox.
 fn names(name: &str, mailbox: &Mailbox) -> bool {
     let (local_part, domain) = match name.rsplit_once('@') {
         Some((local_part, domain)) if !domain.ends_with('"') => (local_part, Some(domain)),
@@ -152,56 +152,56 @@ fn names(name: &str, mailbox: &Mailbox) -> bool {
         && canonical(local_part) == canonical(mailbox.local_part())
 }
 
-/// What a server does that should not.
+/// The effect of a fault.
 ///
-/// At [`FaultStage::Tls`] only silence, EOF and reset differ; anything else is octets that are not TLS.
+/// At [`Stage::Tls`] only silence, EOF and reset differ. All others send octets that are not TLS.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Does {
-    /// A line of octets that are no reply, then the dialogue goes on.
+    /// Sends a line that is not a reply, then continues the dialogue.
     Garbage,
-    /// Nothing: the connection stays open, and no octet comes any more.
+    /// Sends nothing more. The connection stays open.
     Silence,
-    /// The reply alone never comes; the command takes effect, and the dialogue goes on out of step.
+    /// Omits the reply. The command takes effect, and the dialogue continues out of step.
     Skip,
-    /// The connection closes in place of the reply.
+    /// Closes the connection in place of the reply.
     Eof,
-    /// The connection is reset in place of the reply: RST, not FIN. Replies before it arrive.
+    /// Resets the connection in place of the reply: RST, not FIN. Earlier replies arrive.
     Reset,
-    /// `250-` lines without end.
+    /// Sends `250-` lines without end.
     EndlessContinuation,
-    /// A reply of one line of 10 MB.
+    /// Sends a reply of one line of 10 MB.
     LongLine,
-    /// The connection closes half-way through the reply.
+    /// Closes the connection in the middle of the reply.
     Truncate,
-    /// The reply comes, and a `250` that nobody asked for with it, in one write. At `starttls` this is the injection
-    /// of plaintext (CVE-2011-0411, seen from the client); anywhere else the replies are out of step.
+    /// Sends the reply and an unsolicited `250` in one write. At `starttls` it is a plaintext injection
+    /// (CVE-2011-0411). At other stages the replies are then out of step.
     ExtraReply,
-    /// The reply comes, and this text after it, or the same reply once more if there is no text. It comes `after`
-    /// that time in a packet of its own, while the dialogue goes on: between two replies, never inside of one.
-    /// Without a time it comes in the same packet. The connection does not close, nor does TLS begin, before it.
+    /// Sends the reply, and `text` after it, or the same reply again without `text`. With `after`, it arrives that
+    /// much later in a separate packet, between two other replies, while the dialogue continues. Without `after`, it
+    /// arrives in the same packet. The connection stays open, without TLS, until it is sent.
     Surplus {
-        /// What comes: lines parted by CR LF, the last line end is added.
+        /// The text: lines separated by CR LF. The last line end is added.
         #[serde(default)]
         text: Option<String>,
-        /// How much later than the reply.
+        /// The delay after the reply.
         #[serde(default)]
         after: Delay,
     },
-    /// The reply and the next one change places. If no further reply is due within 50 ms, as for a client that
-    /// does not pipeline, the reply comes then.
+    /// Swaps the reply with the next one. If no further reply is due within 50 ms, as for a client without
+    /// pipelining, the reply is sent then.
     Swap,
-    /// The reply comes in pieces, each that much after the one before; later replies wait for it. Each line is cut
+    /// Sends the reply in pieces, each with this delay after the previous one. Later replies wait. Each line is split
     /// in its middle, between CR and LF, and from the next line.
     Split(Delay),
-    /// This text in place of the reply: `does = { reply = "451 4.3.0 Temporary lookup failure" }`. Lines are parted
-    /// by CR LF, the last line end is added; their codes may differ. The command takes effect if the first code is
-    /// 2yz or 3yz, so a RSET that gets `502` keeps the transaction; a `354` lets the message follow even if no
+    /// Sends this text in place of the reply: `does = { reply = "451 4.3.0 Temporary lookup failure" }`. Lines are
+    /// separated by CR LF, the last line end is added, and their codes may differ. The command takes effect if the
+    /// first code is 2yz or 3yz, so a RSET with `502` keeps the transaction. `354` starts the message even if no
     /// recipient was accepted, as some servers do.
     Reply(String),
 }
 
-/// A line that is no reply, by any reading: its first octet is not a digit.
+/// Appends a line that is not a reply: its first octet is not a digit.
 pub(super) fn garbage(rng: &mut Rng, out: &mut BytesMut) {
     out.extend((0..64).map(|_| rng.u8(0x80..)));
     out.put_slice(b"\r\n");

@@ -1,4 +1,4 @@
-//! Greylisting: who has been seen before, and how long ago.
+//! Greylisting: the triplets that were seen, and when.
 
 use std::{
     net::IpAddr,
@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::{Delay, chance};
 
-/// When each triplet of client, sender and recipient was first seen, as postgrey keeps it.
+/// The time when each triplet of client, sender and recipient was first seen, as postgrey stores it.
 ///
-/// A triplet is kept as its hash: a million of them take 24 MB.
+/// A triplet is stored as its hash: a million of them take 24 MB.
 #[derive(Debug)]
 pub(super) struct Greylist {
     age: Delay,
@@ -26,7 +26,7 @@ impl Greylist {
         Self { age, seed, first_seen: Mutex::default() }
     }
 
-    /// Whether the triplet was first seen long enough ago.
+    /// Returns true if the triplet was first seen long enough ago.
     pub(super) fn lets_pass(&self, client: IpAddr, sender: &str, recipient: &str) -> bool {
         let triplet = chance::hash(
             self.seed,
@@ -52,7 +52,7 @@ mod tests {
         assert!(!asks("a@x.test", "b@y.test"));
         tokio::time::advance(Duration::from_secs(299)).await;
         assert!(!asks("a@x.test", "b@y.test"));
-        assert!(!asks("other@x.test", "b@y.test"), "another triplet starts anew");
+        assert!(!asks("other@x.test", "b@y.test"), "another triplet starts again");
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(asks("a@x.test", "b@y.test"));
         assert!(!asks("other@x.test", "b@y.test"));

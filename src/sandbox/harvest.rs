@@ -1,8 +1,8 @@
-//! A defence against directory harvesting: too many unknown recipients, and every recipient is refused.
+//! A defence against directory harvesting: after too many unknown recipients, every recipient is refused.
 
 use tokio::time::Instant;
 
-/// Counts unknown recipients, of one connection or of all of them.
+/// Counts unknown recipients, of one connection or of all.
 #[derive(Debug, Default)]
 pub(super) struct HarvestCounter {
     unknown: u32,
@@ -13,12 +13,12 @@ pub(super) struct HarvestCounter {
 enum State {
     #[default]
     Counting,
-    /// Until that time, or for ever.
+    /// Until that time, or without end.
     Refusing(Option<Instant>),
 }
 
 impl HarvestCounter {
-    /// Whether every recipient is refused now.
+    /// Returns true if every recipient is refused now.
     pub(super) fn refuses(&mut self, now: Instant) -> bool {
         if let State::Refusing(Some(until)) = self.state
             && now >= until
@@ -28,8 +28,8 @@ impl HarvestCounter {
         self.state != State::Counting
     }
 
-    /// Counts an unknown recipient. With `after` of them it begins to refuse, until that time; returns whether it
-    /// has begun now.
+    /// Counts an unknown recipient. With the `after`-th one, refusing begins and lasts until `until`. Returns true if
+    /// it begins now.
     pub(super) fn record_unknown(&mut self, after: u32, until: Option<Instant>) -> bool {
         self.unknown = self.unknown.saturating_add(1);
         let begins = self.unknown >= after && self.state == State::Counting;
@@ -54,7 +54,7 @@ mod tests {
         assert!(harvest.record_unknown(2, Some(until)) && harvest.refuses(now));
         assert!(!harvest.record_unknown(2, None) && harvest.refuses(now), "it begins once");
         assert!(!harvest.refuses(until));
-        assert!(!harvest.record_unknown(2, None), "the count begins anew");
+        assert!(!harvest.record_unknown(2, None), "the count begins again");
         assert!(harvest.record_unknown(2, None) && harvest.refuses(until + Duration::from_secs(1_000_000)));
     }
 }

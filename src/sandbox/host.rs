@@ -1,4 +1,4 @@
-//! How an MX host behaves: each behaviour is one field.
+//! The behaviour of an MX host: one field for each.
 
 use std::{
     collections::BTreeMap,
@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use super::{Delay, Fault, FaultStage};
 
-/// An MX host: one listening socket, and a server behind it. The default is a quick, patient server that offers
-/// every extension.
+/// An MX host: one listening socket and its server. The default is a fast server without limits that offers every
+/// extension.
 ///
 /// ```
 /// use smtp_pool::sandbox::{ErrorLimits, HostConfig};
@@ -24,75 +24,75 @@ use super::{Delay, Fault, FaultStage};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HostConfig {
-    /// The name, in the banner and in the certificate. With `count`, it holds `{}`.
+    /// The name, in the banner and in the certificate. With `count`, it contains `{}`.
     pub name: String,
-    /// This many hosts of the same kind, numbered from 0 at the `{}` of the name.
+    /// The number of hosts of this kind, numbered from 0 at the `{}` of the name.
     pub count: Option<u32>,
-    /// Where to listen: a loopback address; port 0, the default, is any free one.
+    /// The address to listen on: a loopback address. Port 0, the default, is any free one.
     pub listen: SocketAddr,
-    /// Connections are refused by the system: nobody listens. For failover to the next MX.
+    /// The system refuses connections, since the host does not listen. For failover to the next MX.
     pub down: bool,
     /// TLS from the first octet (RFC 8314 3.3), as on port 465.
     pub implicit_tls: bool,
     /// LMTP (RFC 2033): LHLO in place of EHLO, and a reply per recipient after the message.
     pub lmtp: bool,
 
-    /// Extensions *not* offered, nor understood.
+    /// Extensions that the host does not offer or accept.
     pub without: Vec<Extension>,
-    /// EHLO is refused with `502`, so that only HELO is left and no extension: old servers, and firewalls that
-    /// rewrite the dialogue (Cisco PIX).
+    /// EHLO is refused with `502`, so that only HELO without extensions is left. Old servers do this, and firewalls
+    /// that rewrite the dialogue (Cisco PIX).
     pub helo_only: bool,
-    /// The longest message, announced by SIZE (RFC 1870).
+    /// The longest message in octets, announced by SIZE (RFC 1870).
     pub size_limit: u64,
     /// MAIL is refused with `530 5.7.0` before STARTTLS.
     pub require_tls: bool,
-    /// Users and passwords; with any, AUTH PLAIN and LOGIN are offered.
+    /// Users and passwords. If there are any, AUTH PLAIN and LOGIN are offered.
     pub accounts: BTreeMap<String, String>,
 
-    /// How far away the host is: each flight of replies arrives that much after its commands. Flights overlap, as
-    /// on a long line.
+    /// The distance of the host: the replies to a group of commands arrive this much later. Several groups may be
+    /// under way at the same time.
     pub latency: Delay,
-    /// `220-` comes at once and `220 ` that much later; whoever speaks in between is refused with `521`. Postfix's
-    /// postscreen.
+    /// `220-` is sent at once, and `220 ` after this delay. A client that sends before it is refused with `521`, as
+    /// by Postfix's postscreen.
     pub banner_delay: Delay,
-    /// Replies come octet by octet.
+    /// Sends replies octet by octet.
     pub tarpit: Option<Tarpit>,
-    /// Silence for that long ends the connection with `421 4.4.2`.
+    /// The limit of the client's silence, after which the connection ends with `421 4.4.2`.
     pub idle_timeout: Delay,
 
-    /// More connections than this at once get `421 4.7.0` for a banner. Postfix's anvil.
+    /// The most open connections. Further ones get `421 4.7.0` as a banner, as by Postfix's anvil.
     pub max_connections: Option<u64>,
     /// Postfix's error counters.
     pub errors: Option<ErrorLimits>,
-    /// RCPT after so many accepted ones gets `452 4.5.3`; 1 is what Outlook.com does.
+    /// The most recipients of a transaction. Further RCPT get `452 4.5.3`. Outlook.com has 1.
     pub rcpts_per_transaction: Option<u32>,
-    /// With the null sender, RCPT after an accepted one gets `550 5.7.1 Legitimate bounces are never sent to more than one
-    /// recipient`. SpamExperts, and a widely copied Exim ACL.
+    /// With the null sender, a RCPT after an accepted one gets `550 5.7.1 Legitimate bounces are never sent to more
+    /// than one recipient`. SpamExperts and a widely copied Exim ACL do this.
     pub one_bounce_recipient: bool,
-    /// MAIL after so many gets `421`. Exim's `smtp_accept_max_per_connection`.
+    /// The most MAIL commands of a connection. Further ones get `421`, as by Exim's `smtp_accept_max_per_connection`.
     pub mails_per_connection: Option<u32>,
-    /// The two limits above are announced by LIMITS (RFC 9422). Exim does.
+    /// LIMITS (RFC 9422) announces the two limits above. Exim does this.
     pub announce_limits: bool,
-    /// RSET, NOOP, VRFY, EHLO, HELO and AUTH beyond so many get `554 Too many nonmail commands`, and the connection
-    /// closes. One RSET and one greeting a message, a greeting after STARTTLS and the first AUTH are not counted.
-    /// Exim's `smtp_accept_max_nonmail`, 10 there.
+    /// The most RSET, NOOP, VRFY, EHLO, HELO and AUTH commands. A further one gets `554 Too many nonmail commands`,
+    /// and the connection closes. One RSET and one greeting for each message, a greeting after STARTTLS, and the
+    /// first AUTH are not counted. It is Exim's `smtp_accept_max_nonmail`, with 10 as its default there.
     pub max_nonmail: Option<u32>,
-    /// The n-th command of a connection gets `421 4.3.2`, and the connection closes: a server that shuts down.
+    /// The n-th command of a connection gets `421 4.3.2`, and the connection closes, as when a server shuts down.
     pub shutdown_at: Option<u32>,
-    /// Replies do not tell what they answer: `250 Ok` to every command but EHLO, no enhanced codes, and refusals do
-    /// not name the recipient.
+    /// Replies do not show which command they answer: `250 Ok` to every command except EHLO, no enhanced codes, and
+    /// no recipient in refusals.
     pub terse: bool,
-    /// The connection closes right after a `5yz` to RCPT. gmx and ukr.net do.
+    /// The connection closes right after a `5yz` to RCPT. gmx and ukr.net do this.
     pub close_after_refusal: bool,
 
-    /// RCPT gets `450 4.2.0` until client, sender and recipient have been known together for that long.
+    /// RCPT gets `450 4.2.0` until the triplet of client, sender and recipient is this old.
     pub greylist: Option<Delay>,
     /// The client's address is on a blocklist.
     pub blocked: Option<Blocked>,
-    /// After too many recipients that do not exist, all recipients are refused as if they did not exist.
+    /// After too many unknown recipients, all recipients are refused as unknown.
     pub harvest_defence: Option<HarvestDefence>,
 
-    /// What goes wrong.
+    /// The faults of the host.
     pub faults: Vec<Fault>,
 }
 
@@ -133,7 +133,7 @@ impl Default for HostConfig {
 }
 
 impl HostConfig {
-    /// A host with the default behaviour.
+    /// Creates a host with the default behaviour.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self { name: name.into(), ..Self::default() }
@@ -145,12 +145,12 @@ impl HostConfig {
     }
 }
 
-/// An extension that a host may go without.
+/// An extension that a host can leave out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "named after their keywords")]
 pub enum Extension {
-    /// RFC 2920. A host without it still answers a group, and counts the client's fault.
+    /// RFC 2920. A host without it still answers a group, and counts it as improper pipelining.
     Pipelining,
     /// RFC 1870.
     Size,
@@ -164,18 +164,18 @@ pub enum Extension {
     Chunking,
 }
 
-/// Postfix's error counters (`smtpd_soft_error_limit` and its kin), with its defaults. A message that was accepted
-/// sets them back.
+/// Postfix's error counters (`smtpd_soft_error_limit` and similar), with its defaults. An accepted message resets
+/// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ErrorLimits {
-    /// After so many errors every reply is delayed.
+    /// After this many errors every reply is delayed.
     pub soft: u32,
-    /// At so many errors the connection closes with `421 4.7.0 … Error: too many errors`.
+    /// At this many errors the connection closes with `421 4.7.0 … Error: too many errors`.
     pub hard: u32,
-    /// How long a reply is delayed.
+    /// The delay of a reply.
     pub delay: Delay,
-    /// RSET, NOOP, VRFY, EHLO and HELO beyond so many count as errors, though they are answered with `250`.
+    /// RSET, NOOP, VRFY, EHLO and HELO beyond this many count as errors, though they get `250`.
     pub junk: u32,
 }
 
@@ -189,26 +189,26 @@ impl Default for ErrorLimits {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Blocked {
-    /// Which reply says so: `connect`, which closes too, or `ehlo`, `mail`, `rcpt`, …
-    pub at: FaultStage,
-    /// Only after the host has been asked for so many recipients, over all connections.
+    /// The reply that shows the block: `connect`, which also closes, or `ehlo`, `mail`, `rcpt`, …
+    pub at: Stage,
+    /// The number of RCPT commands, over all connections, after which the block begins.
     pub after: u64,
-    /// The first so many refusals of recipients do not say what is meant, but `550 5.1.1 … User unknown`, as some servers
-    /// treat clients that they have come to dislike.
+    /// The first refusals, this many, are `550 5.1.1 … User unknown` and do not mention the block, as by some
+    /// servers.
     pub vague: u64,
 }
 
-/// A defence against directory harvesting: every recipient, known mailboxes included, gets the `550 5.1.1 … User
-/// unknown` of an unknown one.
+/// A defence against directory harvesting: every recipient, known ones included, gets the `550 5.1.1 … User unknown`
+/// of an unknown one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HarvestDefence {
-    /// So many recipients that do not exist begin it; the last of them is still refused for its own sake.
+    /// The number of unknown recipients after which it begins. The last of them is still refused as unknown.
     pub after: u32,
-    /// Each connection is counted and refused by itself; otherwise all connections together, and also those that
-    /// come later.
+    /// Each connection is counted and refused by itself. Otherwise all connections are counted together, including
+    /// later ones.
     pub per_connection: bool,
-    /// How long it lasts, then the count begins anew; left out: for ever.
+    /// The duration, after which the count begins again. If absent, it does not end.
     pub lasts: Option<Delay>,
 }
 
@@ -218,13 +218,13 @@ impl Default for HarvestDefence {
     }
 }
 
-/// Replies come octet by octet (OpenBSD's spamd, and LaBrea's idea).
+/// Replies sent octet by octet, as by OpenBSD's spamd and LaBrea.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tarpit {
     /// The time before each octet.
     pub octet: Delay,
-    /// The first reply that is slow; all that follow are.
+    /// The first slow reply. All later ones are slow too.
     #[serde(default)]
     pub from: FaultStage,
 }

@@ -1,8 +1,8 @@
-//! Local parts, as a host compares them.
+//! The comparison of local parts by a host.
 
 use std::borrow::Cow;
 
-/// A local part as a host compares it: without quotes, in lower case.
+/// Returns a local part in the form for comparison: without quotes, in lower case.
 pub(super) fn canonical(local_part: &str) -> Cow<'_, str> {
     let as_is = |octet: u8| octet.is_ascii() && !octet.is_ascii_uppercase() && octet != b'"';
     if local_part.bytes().all(as_is) {

@@ -1,12 +1,12 @@
-//! A small world of mail servers on loopback: for dry runs, tests and benchmarks.
+//! SMTP servers on loopback, for dry runs, tests and benchmarks.
 //!
-//! A [`World`] says which MX hosts there are, how each of them behaves, and which domains and mailboxes they serve.
-//! [`Sandbox::start`] brings it to life: one listening socket per host, speaking real SMTP. What an address *is*
-//! ([`Sandbox::expected`]) and what a client *did* ([`Sandbox::stats`]) can be asked, so that a test compares
-//! verdicts with the truth and proves that no limit was broken.
+//! A [`World`] describes the MX hosts, their behaviour, and the domains and mailboxes that they serve.
+//! [`Sandbox::start`] starts it: one listening socket per host, with real SMTP. [`Sandbox::expected`] returns the
+//! true state of an address, and [`Sandbox::stats`] counts the actions of clients. So a test can compare verdicts
+//! with the truth, and prove that no limit was exceeded.
 //!
 //! ```toml
-//! seed = 1                                  # decides everything that looks like chance
+//! seed = 1                                  # the seed of all random choices
 //!
 //! [[host]]                                  # see HostConfig; every behaviour is one field
 //! name = "mx.good.test"
@@ -16,16 +16,17 @@
 //!
 //! [[domain]]                                # see DomainConfig
 //! name = "good.test"
-//! hosts = ["mx.good.test"]                  # in order of preference; left out: the first host
+//! hosts = ["mx.good.test"]                  # in order of preference; default: the first host
 //! users = ["ann", "bob"]
 //! ```
 //!
-//! A host or domain with `count` stands for many of them, numbered from 0 at the `{}` in the name, so that a world
-//! of 1,000 hosts and 20,000 domains takes ten lines.
+//! A host or domain with `count` stands for many of them, numbered from 0 at the `{}` in the name. So a world of
+//! 1,000 hosts and 20,000 domains takes ten lines.
 //!
 //! # Faults
 //!
-//! Each entry of `faults` says where ([`FaultStage`]), for which recipient, how often ([`Fault`]), and what ([`Does`]):
+//! Each entry of `faults` says where it happens ([`Stage`]), for which recipient and how often ([`Fault`]), and its
+//! effect ([`Does`]):
 //!
 //! | field | value | meaning |
 //! |---|---|---|
@@ -34,21 +35,21 @@
 //! | `to` | `"ann"`, `"ann@good.test"` | only RCPT for this local part or address |
 //! | `nth` | `3` | only the third time on a connection |
 //! | `every` | `7` | every seventh time; with `nth`, that one is the first |
-//! | `does` | `"garbage"` | a line that is no reply |
-//! | | `"silence"` | no octet any more |
-//! | | `"skip"` | the reply alone does not come |
+//! | `does` | `"garbage"` | a line that is not a reply |
+//! | | `"silence"` | nothing more is sent |
+//! | | `"skip"` | the reply is omitted |
 //! | | `"eof"`, `"reset"` | the connection ends, with FIN or RST |
 //! | | `"truncate"` | it ends in the middle of the reply |
 //! | | `"endless_continuation"`, `"long_line"` | a reply without end, or with a line of 10 MB |
 //! | | `"extra_reply"` | the reply, and `250` in the same packet |
 //! | | `{ surplus = {} }` | the reply twice in the same packet |
-//! | | `{ surplus = { after = "2ms" } }` | the reply twice, the second 2 ms late in a packet of its own |
-//! | | `{ surplus = { text = "250 Ok", after = "2ms" } }` | the reply, and this text late |
-//! | | `"swap"` | the reply and the next one change places |
-//! | | `{ split = "2ms" }` | the reply in pieces, 2 ms between two of them |
+//! | | `{ surplus = { after = "2ms" } }` | the reply twice, the second 2 ms later in a separate packet |
+//! | | `{ surplus = { text = "250 Ok", after = "2ms" } }` | the reply, and this text 2 ms later |
+//! | | `"swap"` | the reply and the next one are swapped |
+//! | | `{ split = "2ms" }` | the reply in pieces, 2 ms apart |
 //! | | `{ reply = "550-no\r\n550 such user" }` | this text in place of the reply |
 //!
-//! What real servers do, put together:
+//! The behaviour of real servers, as examples:
 //!
 //! ```
 //! # use smtp_pool::sandbox::World;
@@ -63,12 +64,12 @@
 //! max_nonmail = 10
 //!
 //! [[host]]
-//! name = "mx.sendmail.test"                 # stalls after the third EHLO
+//! name = "mx.sendmail.test"                 # no reply after the third EHLO
 //! without = ["STARTTLS"]
 //! faults = [{ at = "ehlo", nth = 4, every = 1, does = "silence" }]
 //!
 //! [[host]]
-//! name = "mx.doubles.test"                  # every seventh reply comes twice, once late
+//! name = "mx.doubles.test"                  # every seventh reply is sent twice, once late
 //! faults = [{ at = "any", every = 7, does = { surplus = { after = "2ms" } } }]
 //!
 //! [[host]]
@@ -86,13 +87,13 @@
 //! # Ok::<(), smtp_pool::sandbox::WorldError>(())
 //! ```
 //!
-//! Two runs of a world with the same dialogues give the same replies: chance is drawn from the seed, and the only
+//! Two runs of a world with the same dialogues give the same replies. Random choices come from the seed, and the only
 //! clock is tokio's, which tests may pause.
 //!
-//! | file | what it is |
+//! | file | content |
 //! |---|---|
-//! | `world`, `host`, `fault`, `delay` | the description, as TOML or as values |
-//! | `directory`, `local_part`, `greylist`, `harvest` | which mailboxes exist; how they compare; who has been seen before; unknown recipients counted |
+//! | `world`, `host`, `fault`, `delay` | the description, as TOML or in code |
+//! | `directory`, `local_part`, `greylist`, `harvest` | mailboxes and their state; comparison of local parts; greylisted triplets; count of unknown recipients |
 //! | `server`, `tls`, `stats` | sockets, certificates, counters |
 //! | `connection`, `transport` | one connection: octets, delays, faults |
 //! | `session` | the SMTP server without I/O |

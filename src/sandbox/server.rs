@@ -1,4 +1,4 @@
-//! A world at work: sockets, and what can be asked about them.
+//! A running world: its sockets, and the queries about it.
 
 use std::{
     collections::HashMap,
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::proto::Mailbox;
 
-/// A [`World`] at work. Dropping it closes every listener and every connection.
+/// A running [`World`]. Dropping it closes every listener and every connection.
 ///
 /// ```
 /// use smtp_pool::sandbox::{Sandbox, World};
@@ -51,7 +51,7 @@ pub struct Sandbox {
     hosts: Vec<Running>,
     by_name: HashMap<String, usize>,
     authority: Authority,
-    /// Ends with the sandbox, and each task in it takes its connections along.
+    /// Dropping the set ends each listener task, which ends its connections.
     _listeners: JoinSet<()>,
 }
 
@@ -59,25 +59,25 @@ pub struct Sandbox {
 struct Running {
     mx: Arc<Mx>,
     addr: SocketAddr,
-    /// Keeps the port of a host that is down: bound, and not listening.
+    /// Reserves the port of a host that is down: it is bound, but does not listen.
     _down: Option<TcpSocket>,
 }
 
-/// Where mail for a domain goes, as DNS would say.
+/// The route of mail for a domain, as in the DNS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostRoute<'a> {
     /// MX hosts and their addresses, the preferred first.
     Hosts(Vec<(&'a str, SocketAddr)>),
-    /// The domain takes no mail: `MX 0 .` (RFC 7505).
+    /// The domain accepts no mail: `MX 0 .` (RFC 7505).
     NullMx,
 }
 
 impl Sandbox {
-    /// Binds every host of the world, and serves from then on, on the current runtime.
+    /// Binds every host of the world, and starts to serve on the current runtime.
     ///
     /// # Errors
-    /// The world is not valid ([`ErrorKind::InvalidInput`], around a [`WorldError`](super::WorldError)), or an
-    /// address cannot be bound.
+    /// Fails if the world is invalid ([`ErrorKind::InvalidInput`], around a [`WorldError`](super::WorldError)), or if
+    /// an address cannot be bound.
     pub async fn start(world: World) -> io::Result<Self> {
         let directory =
             Arc::new(Directory::new(&world).map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?);
@@ -108,48 +108,48 @@ impl Sandbox {
         Ok(Self { directory, hosts, by_name, authority, _listeners: listeners })
     }
 
-    /// Where a host listens.
+    /// Returns the address of a host.
     #[must_use]
     pub fn addr(&self, host: &str) -> Option<SocketAddr> {
         self.host(host).map(|host| host.addr)
     }
 
-    /// Every host and its address, in the order of the description.
+    /// Returns every host and its address, in the order of the description.
     pub fn hosts(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
         self.hosts.iter().map(|host| (&*host.mx.config.name, host.addr))
     }
 
-    /// Where mail for a domain goes; `None` where there is no such domain. The name is in lower case and A-labels,
-    /// as [`Mailbox::domain`] gives it.
+    /// Returns the route of mail for a domain; `None` if the domain does not exist. The name is in lower case and
+    /// A-labels, as [`Mailbox::domain`] returns it.
     #[must_use]
     pub fn route(&self, domain: &str) -> Option<HostRoute<'_>> {
         self.directory.domain(domain).map(|hosts| self.route_over(hosts))
     }
 
-    /// Every domain and its route, in no order. All other domains do not exist.
+    /// Returns every domain and its route, in any order. All other domains do not exist.
     pub fn routes(&self) -> impl Iterator<Item = (&str, HostRoute<'_>)> {
         self.directory.domains().map(|(domain, hosts)| (domain, self.route_over(hosts)))
     }
 
-    /// What the address is, whatever its servers say of it.
+    /// Returns the true state of the address, independent of the replies of its hosts.
     #[must_use]
     pub fn expected(&self, mailbox: &Mailbox) -> Truth {
         self.directory.truth(mailbox)
     }
 
-    /// What a host has counted so far.
+    /// Returns the counters of a host so far.
     #[must_use]
     pub fn stats(&self, host: &str) -> Option<HostStats> {
         self.host(host).map(|host| host.mx.counters.snapshot())
     }
 
-    /// The certificate that signs those of the hosts, as PEM: the root to trust.
+    /// Returns the root certificate that signs those of the hosts, as PEM.
     #[must_use]
     pub fn certificate_pem(&self) -> String {
         self.authority.pem()
     }
 
-    /// The same as DER.
+    /// Returns the root certificate as DER.
     #[must_use]
     pub fn certificate_der(&self) -> &CertificateDer<'static> {
         self.authority.der()
@@ -168,7 +168,7 @@ impl Sandbox {
     }
 }
 
-/// Takes a port, so that nobody else listens there, and does not listen either.
+/// Binds a port without listening, so that no other process uses it.
 fn reserve(addr: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.bind(addr)?;
@@ -184,7 +184,7 @@ async fn listen(listener: TcpListener, tls: TlsAcceptor, mx: Arc<Mx>) {
                     connections.spawn(serve(Arc::clone(&mx), tls.clone(), stream, peer.ip()));
                 }
                 Err(error) => {
-                    // Out of file descriptors, most likely: some connection has to end first.
+                    // Most likely there are no file descriptors left: wait until a connection ends.
                     tracing::warn!(host = mx.config.name, %error, "cannot accept");
                     sleep(Duration::from_millis(10)).await;
                 }

@@ -1,11 +1,11 @@
-//! What a host counts.
+//! The counters of a host.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Declares each counter once, for the host that counts and for the reader of a snapshot.
+/// Declares each counter once, for the counting host and for the snapshot.
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Counts of one host since it started: what its clients did, and which limits they broke.
+        /// Counters of one host since its start: the actions of its clients, and the limits that they exceeded.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         #[non_exhaustive]
         pub struct HostStats {
@@ -26,7 +26,7 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Connections accepted, the refused ones among them.
+    /// Connections accepted, including the refused ones.
     connections,
     /// Connections open now.
     open,
@@ -50,13 +50,13 @@ counters! {
     message_octets,
     /// Errors as Postfix counts them: replies of 4yz and 5yz, and junk commands over the limit.
     errors,
-    /// Replies that were delayed for errors.
+    /// Replies that were delayed because of errors.
     soft_limit_hits,
-    /// Connections that were closed for errors.
+    /// Connections that were closed because of errors.
     hard_limit_hits,
     /// RSET, NOOP, VRFY, EHLO and HELO over the limit of `junk`.
     junk_limit_hits,
-    /// Connections that were closed for commands beyond `max_nonmail`.
+    /// Connections that were closed because of commands beyond `max_nonmail`.
     nonmail_limit_hits,
     /// RCPT commands over `rcpts_per_transaction`.
     rcpt_limit_hits,
@@ -64,22 +64,22 @@ counters! {
     greylisted,
     /// Replies that refused a blocked client.
     blocked,
-    /// How often the defence against directory harvesting has begun.
+    /// The number of times that the defence against directory harvesting began.
     harvest_defences,
-    /// RCPT commands that it refused, whether the mailbox exists or not.
+    /// RCPT commands that it refused, for known or unknown mailboxes.
     harvest_refusals,
-    /// Clients that spoke before the banner was complete.
+    /// Clients that sent before the banner was complete.
     early_talkers,
-    /// Commands sent behind one whose reply had to be awaited (RFC 2920 3.1), or without PIPELINING offered.
+    /// Commands sent before a reply that must be awaited (RFC 2920 3.1), or sent in a group without PIPELINING.
     improper_pipelining,
 }
 
-/// A number that many connections raise.
+/// A counter that many connections share.
 #[derive(Debug, Default)]
 pub(super) struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds one, and tells the sum.
+    /// Adds one and returns the sum.
     pub(super) fn increment(&self) -> u64 {
         self.add(1)
     }
@@ -88,7 +88,7 @@ impl Counter {
         self.0.fetch_add(n, Relaxed) + n
     }
 
-    /// Adds one and tells the sum, unless that were more than `max`; nobody ever sees it exceeded for a moment.
+    /// Adds one and returns the sum, unless it would exceed `max`. No other thread sees it exceeded.
     pub(super) fn up_to(&self, max: u64) -> Option<u64> {
         let next = |count| (count < max).then_some(count + 1);
         self.0.fetch_update(Relaxed, Relaxed, next).ok().map(|count| count + 1)

@@ -1,4 +1,4 @@
-//! Certificates: an authority of the sandbox's own, and a leaf for every host.
+//! Certificates: a certificate authority of the sandbox, and one certificate for each host.
 
 use std::{io, sync::Arc};
 
@@ -12,11 +12,11 @@ use tokio_rustls::{
     },
 };
 
-/// Signs the certificates of the hosts; made anew at each start, so that nobody can come to trust it for good.
+/// Signs the certificates of the hosts. It is made again at each start, so that no one can trust it permanently.
 #[derive(Debug)]
 pub(super) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
-    /// One key serves all hosts: making a thousand would take longer than anything else at start.
+    /// All hosts share one key, because making a thousand would dominate the start.
     key: KeyPair,
 }
 
@@ -38,7 +38,7 @@ impl Authority {
         self.issuer.der()
     }
 
-    /// What a host of this name shows.
+    /// Returns the acceptor of a host with this name.
     pub(super) fn acceptor(&self, host: &str) -> io::Result<TlsAcceptor> {
         let leaf = CertificateParams::new([host.to_owned()])
             .and_then(|params| params.signed_by(&self.key, &self.issuer))

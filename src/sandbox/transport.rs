@@ -1,4 +1,4 @@
-//! One connection's octets: read as they come, written when they are due.
+//! The octets of one connection: reads them, and writes replies when they are due.
 
 use std::{
     collections::VecDeque,
@@ -18,37 +18,37 @@ use tokio_rustls::server::TlsStream;
 
 use super::{Delay, HostConfig};
 
-/// Octets asked for in one read: a flight of some hundred RCPT.
+/// The octets of one read: a group of some hundred RCPT.
 const READ: usize = 16 * 1024;
 
-/// Flights on their way to the client; with more, nothing is read, as when a socket's buffer is full.
+/// The most packets under way to the client. Beyond it nothing is read, as with a full socket buffer.
 const MAX_LATE: usize = 1024;
 
-/// How long a closed connection goes on reading. Closing with octets unread would reset the connection, and the
-/// client might never see the replies that it has not read yet.
+/// The time that a closed connection continues to read. Closing with unread octets would reset the connection, and
+/// the client could lose replies.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How the replies are to be sent that are there to send; the default: all in one packet.
+/// The timing of the pending replies. By default all are sent in one packet.
 #[derive(Debug, Default)]
 pub(super) struct ReplyTiming {
-    /// Offsets inside of replies, ascending: there the packet ends, and the next one comes that much later.
+    /// Offsets within the replies, ascending, where a packet ends. The next one follows after the delay.
     pub(super) cuts: Vec<(usize, Delay)>,
-    /// Replies that come that much later than the others, and hold up none of them.
+    /// Replies that are sent later than the others, and do not delay them.
     pub(super) late: Vec<(Delay, Bytes)>,
 }
 
-/// Octets on their way.
+/// Octets under way.
 #[derive(Debug)]
 struct Packet {
     due: Instant,
     octets: Bytes,
-    /// Ends in the middle of a reply.
+    /// True if it ends in the middle of a reply.
     is_cut: bool,
 }
 
 /// A stream whose connection can be reset.
 pub(super) trait Reset {
-    /// Makes the connection end with RST when the stream is dropped.
+    /// Sets the connection to end with RST when the stream is dropped.
     fn reset(&self) -> io::Result<()>;
 }
 
@@ -64,19 +64,19 @@ impl Reset for TlsStream<TcpStream> {
     }
 }
 
-/// A stream with its buffers, at a distance.
+/// A stream with its buffers and the latency of the host.
 #[derive(Debug)]
 pub(super) struct Transport<S> {
     stream: S,
-    /// What the client sent.
+    /// Octets received from the client.
     pub(super) input: BytesMut,
     /// Replies to send.
     pub(super) out: BytesMut,
-    /// Replies sent that have not arrived yet, and when they will.
+    /// Replies sent that have not arrived yet, with their arrival times.
     late: VecDeque<Packet>,
-    /// Replies on their way that hold up nobody, in no order.
+    /// Late replies that delay no others, in any order.
     surplus: Vec<Packet>,
-    /// The last packet ended in the middle of a reply.
+    /// True if the last packet ended in the middle of a reply.
     is_cut: bool,
     latency: Delay,
     idle: Duration,
@@ -90,15 +90,15 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Transport<S> {
         Self { stream, input, out, late, surplus, is_cut: false, latency: config.latency, idle, rng }
     }
 
-    /// The stream alone: what was read and not yet used is gone.
+    /// Returns the stream. Received octets that are not used yet are dropped.
     pub(super) fn into_stream(self) -> S {
         self.stream
     }
 
-    /// Reads more, while late replies arrive; false where the client has closed.
+    /// Reads more, and delivers late replies meanwhile. Returns false if the client has closed.
     ///
     /// # Errors
-    /// [`ErrorKind::TimedOut`] where the client says nothing for too long.
+    /// Fails with [`ErrorKind::TimedOut`] if the client is silent for too long.
     pub(super) async fn fill(&mut self) -> io::Result<bool> {
         if self.late.len() + self.surplus.len() > MAX_LATE {
             self.drain().await?;
@@ -107,7 +107,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Transport<S> {
         let deadline = Instant::now() + self.idle;
         loop {
             let due = self.next_due().filter(|&due| due < deadline);
-            // One of the two sleeps at a time: a timer for each would be armed and disarmed in vain.
+            // Only one of the two sleeps is armed at a time, to save timer operations.
             select! {
                 biased;
                 () = sleep_until(due.unwrap_or(deadline)), if due.is_some() => self.send_next().await?,
@@ -117,7 +117,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Transport<S> {
         }
     }
 
-    /// Sends the replies: at once, or as a flight on its way. In a tarpit, octet by octet.
+    /// Sends the replies at once, or with the latency of the host. In a tarpit, sends them octet by octet.
     pub(super) async fn send(&mut self, octet_delay: Option<Delay>, timing: ReplyTiming) -> io::Result<()> {
         for (delay, octets) in timing.late {
             let due = Instant::now() + self.latency.draw(&mut self.rng) + delay.draw(&mut self.rng);
@@ -159,7 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Transport<S> {
         Ok(())
     }
 
-    /// Waits, while late replies arrive.
+    /// Waits, and delivers late replies meanwhile.
     pub(super) async fn pause(&mut self, delay: Delay) -> io::Result<()> {
         let end = Instant::now() + delay.draw(&mut self.rng);
         while self.next_due().is_some_and(|due| due <= end) {
@@ -177,13 +177,13 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Transport<S> {
         Ok(())
     }
 
-    /// When the next packet is to be sent.
+    /// Returns the time when the next packet is due.
     fn next_due(&self) -> Option<Instant> {
         let next = self.late.front().map(|packet| packet.due);
         next.into_iter().chain(self.next_surplus().map(|index| self.surplus[index].due)).min()
     }
 
-    /// The surplus reply that is due first; none in the middle of another reply.
+    /// Returns the index of the surplus reply that is due first. None in the middle of another reply.
     fn next_surplus(&self) -> Option<usize> {
         if self.is_cut {
             return None;
@@ -196,7 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Transport<S> {
         if due > Instant::now() {
             sleep_until(due).await;
         }
-        // Nothing is lost if this future is dropped while it waits: only then is the packet taken.
+        // If this future is dropped while it waits, nothing is lost: the packet is removed only afterwards.
         let surplus = self.next_surplus().filter(|&index| self.surplus[index].due == due);
         let packet = match surplus {
             Some(index) => Some(self.surplus.swap_remove(index)),
@@ -209,8 +209,8 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Transport<S> {
         Ok(())
     }
 
-    /// Whether the client says nothing for that long.
-    pub(super) async fn is_quiet(&mut self, delay: Delay) -> io::Result<bool> {
+    /// Returns true if the client sends nothing for this long.
+    pub(super) async fn is_silent(&mut self, delay: Delay) -> io::Result<bool> {
         let delay = delay.draw(&mut self.rng);
         match timeout(delay, self.stream.read_buf(&mut self.input)).await {
             Ok(Ok(0)) => Err(ErrorKind::UnexpectedEof.into()),
@@ -219,7 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Transport<S> {
         }
     }
 
-    /// Reads, and never answers, until the client closes or gives up talking.
+    /// Reads without answering, until the client closes or is silent for too long.
     pub(super) async fn ignore(&mut self) -> io::Result<()> {
         self.drain().await?;
         while self.fill().await? {
@@ -228,7 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Transport<S> {
         Ok(())
     }
 
-    /// Sends a reply that does not end, until the client closes or time is up.
+    /// Sends a reply without end, until the client closes or the time limit passes.
     pub(super) async fn send_without_end(&mut self) -> io::Result<()> {
         self.drain().await?;
         let lines = b"250-and one more thing\r\n".repeat(64);
@@ -241,18 +241,18 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Transport<S> {
         timeout(self.idle, forever).await?
     }
 
-    /// Closes, or resets the connection.
+    /// Closes or resets the connection.
     pub(super) async fn end(self, reset: bool) -> io::Result<()> {
         if reset { self.reset().await } else { self.close().await }
     }
 
-    /// Closes with RST, once all was sent.
+    /// Sends everything, then closes with RST.
     pub(super) async fn reset(mut self) -> io::Result<()> {
         self.drain().await?;
         self.stream.reset()
     }
 
-    /// Closes so that the client can read all that was sent.
+    /// Closes so that the client can read everything that was sent.
     pub(super) async fn close(mut self) -> io::Result<()> {
         self.drain().await?;
         self.stream.shutdown().await?;
@@ -268,7 +268,7 @@ impl<S: AsyncRead + AsyncWrite + Reset + Unpin> Transport<S> {
         timeout(LINGER, discard).await?
     }
 
-    /// Octets that are not to be a reply.
+    /// Appends octets that need not be a reply.
     pub(super) fn put(&mut self, octets: &[u8]) {
         self.out.put_slice(octets);
     }

@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::{Fault, HostConfig};
 use crate::proto::AddressError;
 
-/// MX hosts, and the domains that they serve. Its form in TOML is told in the [module's documentation](super).
+/// MX hosts, and the domains that they serve. The [module's documentation](super) shows its form in TOML.
 ///
 /// ```
 /// use smtp_pool::sandbox::{DomainConfig, HostConfig, World};
@@ -30,31 +30,31 @@ use crate::proto::AddressError;
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct World {
-    /// Decides everything that looks like chance.
+    /// The seed of all random choices.
     pub seed: u64,
     /// The hosts: `[[host]]`.
     #[serde(rename = "host")]
     pub hosts: Vec<HostConfig>,
-    /// The domains: `[[domain]]`. A domain that is not here does not exist.
+    /// The domains: `[[domain]]`. All other domains do not exist.
     #[serde(rename = "domain")]
     pub domains: Vec<DomainConfig>,
 }
 
-/// A domain, its hosts and its mailboxes. Local parts are compared without regard to case and quoting;
-/// `postmaster` is known in every domain that takes mail (RFC 5321 4.5.1).
+/// A domain, its hosts and its mailboxes. Local parts are compared without case and quoting. `postmaster` exists in
+/// every domain that accepts mail (RFC 5321 4.5.1).
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DomainConfig {
-    /// The name; U-labels are fine. With `count`, it holds `{}`.
+    /// The name; U-labels are allowed. With `count`, it contains `{}`.
     pub name: String,
-    /// This many domains of the same kind, numbered from 0 at the `{}` of the name.
+    /// The number of domains of this kind, numbered from 0 at the `{}` of the name.
     pub count: Option<u32>,
-    /// Its MX hosts, the preferred first; the world's first host if left out. `mx{}.test`, the name of a host with
-    /// `count`, is the host of the domain's own number, modulo the count.
+    /// Its MX hosts, the preferred first. By default it is the world's first host. The name of a host with `count`,
+    /// such as `mx{}.test`, stands for the host with the domain's number, modulo the count.
     pub hosts: Vec<String>,
-    /// The domain says that it takes no mail (RFC 7505).
+    /// The domain states that it accepts no mail (RFC 7505).
     pub null_mx: bool,
-    /// Local parts of mailboxes.
+    /// Local parts of the mailboxes.
     pub users: Vec<String>,
     /// Mailboxes over quota: `452 4.2.2`.
     pub full: Vec<String>,
@@ -62,15 +62,15 @@ pub struct DomainConfig {
     pub disabled: Vec<String>,
     /// Any local part is accepted.
     pub catch_all: bool,
-    /// The share, 0 to 1, of all other local parts that are known; which of them, the seed decides.
+    /// The share, 0 to 1, of all other local parts that exist. The seed selects them.
     pub known_share: f64,
 }
 
-/// A description is not a world.
+/// The description of a world is invalid.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum WorldError {
-    /// Not TOML, a key that does not exist, or a value that does not fit; the source names it.
+    /// The text is not TOML, a key does not exist, or a value is invalid; the source names it.
     #[error("the description of the world cannot be read")]
     Toml(#[source] Box<toml::de::Error>),
     /// `host.name` or `domain.name` is not a domain name.
@@ -84,39 +84,39 @@ pub enum WorldError {
         #[source]
         source: AddressError,
     },
-    /// `host.name` or `domain.name` is there twice.
-    #[error("{kind}.name = \"{name}\": there are two of them")]
+    /// `host.name` or `domain.name` occurs twice.
+    #[error("{kind}.name = \"{name}\": this name occurs twice")]
     Duplicate {
         /// `host` or `domain`.
         kind: &'static str,
         /// The name.
         name: String,
     },
-    /// `count` without `{}` in the name, or the other way round.
-    #[error("{kind}.name = \"{name}\": `count` and \"{{}}\" in the name go together")]
+    /// `count` without `{}` in the name, or `{}` without `count`.
+    #[error("{kind}.name = \"{name}\": `count` needs \"{{}}\" in the name, and \"{{}}\" needs `count`")]
     Count {
         /// `host` or `domain`.
         kind: &'static str,
         /// The name.
         name: String,
     },
-    /// `domain.hosts` names a host that is not there, or there is no host at all.
-    #[error("domain.hosts of \"{domain}\": no host \"{host}\"")]
+    /// `domain.hosts` names an unknown host, or the world has no host.
+    #[error("domain.hosts of \"{domain}\": there is no host \"{host}\"")]
     NoHost {
         /// The domain.
         domain: String,
         /// The name of the host.
         host: String,
     },
-    /// `domain.known_share` is not within 0 and 1.
-    #[error("domain.known_share of \"{0}\": not within 0 and 1")]
+    /// `domain.known_share` is not between 0 and 1.
+    #[error("domain.known_share of \"{0}\": not between 0 and 1")]
     Share(String),
-    /// `host.listen` would be reachable from other machines.
+    /// `host.listen` is not a loopback address, so other machines could reach it.
     #[error("host.listen of \"{0}\": not a loopback address")]
     Listen(String),
-    /// An entry of `host.faults` can never happen: it counts from 0, or names a recipient at another stage than
+    /// An entry of `host.faults` can never happen. It counts from 0, or names a recipient at another stage than
     /// `rcpt` or `any`.
-    #[error("host.faults of \"{host}\": this can never happen: {fault:?}")]
+    #[error("host.faults of \"{host}\": this fault can never happen: {fault:?}")]
     Fault {
         /// The name of the host.
         host: String,
@@ -126,10 +126,10 @@ pub enum WorldError {
 }
 
 impl World {
-    /// The description of [`World::demo`]: a start for one's own.
+    /// The description of [`World::demo`], as a starting point for others.
     pub const DEMO: &str = include_str!("demo.toml");
 
-    /// The hosts, one entry each.
+    /// Returns the hosts, one entry each.
     pub(super) fn expanded_hosts(&self) -> Result<Vec<HostConfig>, WorldError> {
         let mut hosts = Vec::new();
         for host in &self.hosts {
@@ -140,7 +140,7 @@ impl World {
         Ok(hosts)
     }
 
-    /// The domains, one entry each, with the names of their hosts filled in.
+    /// Returns the domains, one entry each, with the names of their hosts filled in.
     pub(super) fn expanded_domains(&self) -> Result<Vec<DomainConfig>, WorldError> {
         let counts: HashMap<_, _> =
             self.hosts.iter().filter_map(|host| Some((&host.name, host.count?.max(1)))).collect();

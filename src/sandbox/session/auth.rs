@@ -36,7 +36,7 @@ impl ServerSession {
         }
     }
 
-    /// A further line of the dialogue.
+    /// Handles a further line of the dialogue.
     pub(super) fn auth_response(&mut self, line: &[u8], out: &mut BytesMut) -> Step {
         let Phase::Auth(exchange) = std::mem::replace(&mut self.phase, Phase::Command) else {
             return Step::Next;

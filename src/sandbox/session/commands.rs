@@ -1,4 +1,4 @@
-//! The commands, one function each, with Postfix's order of checks and mostly its words.
+//! The commands, one function each. The order of the checks and most texts are Postfix's.
 
 use std::sync::{Arc, PoisonError};
 
@@ -197,7 +197,7 @@ impl ServerSession {
         }
     }
 
-    /// Whether the defence against directory harvesting refuses every recipient now.
+    /// Returns true if the defence against directory harvesting refuses every recipient now.
     fn defends(&mut self) -> bool {
         self.mx
             .config

@@ -20,18 +20,18 @@ impl Errors {
         self.errors = self.errors.saturating_add(1);
     }
 
-    /// Counts a command that moves no mail; whether it is over the limit, and so an error.
+    /// Counts a command that moves no mail. Returns true if it is over the limit, and so an error.
     pub(super) fn junk(&mut self) -> bool {
         self.junk = self.junk.saturating_add(1);
         self.limits.is_some_and(|limits| self.junk > limits.junk)
     }
 
-    /// A message was delivered: all is forgiven.
+    /// Resets the counters after an accepted message.
     pub(super) fn reset(&mut self) {
         (self.errors, self.junk) = (0, 0);
     }
 
-    /// How long to wait before the next command; once for each.
+    /// Returns the delay before the next command, once for each command.
     pub(super) fn pause(&mut self) -> Option<Delay> {
         let limits = self.limits.filter(|limits| self.errors >= limits.soft)?;
         self.paused = !self.paused;
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slow_at_soft_closed_at_hard_forgiven_by_a_message() {
+    fn slow_at_soft_closed_at_hard_reset_by_a_message() {
         let limits = ErrorLimits { soft: 2, hard: 3, junk: 1, ..ErrorLimits::default() };
         let mut errors = Errors::new(Some(limits));
         errors.increment();

@@ -1,4 +1,4 @@
-//! The message: DATA (RFC 5321 4.1.1.4) and BDAT (RFC 3030). It is counted, and not kept.
+//! The message: DATA (RFC 5321 4.1.1.4) and BDAT (RFC 3030). It is counted and not stored.
 
 use bytes::BytesMut;
 
@@ -25,7 +25,7 @@ impl ServerSession {
         }
     }
 
-    /// The chunk must be read whatever will be said of it, or its octets would be taken for commands.
+    /// Reads the chunk before any check. Otherwise its octets would be taken for commands.
     pub(super) fn bdat(&mut self, size: u64, last: bool) -> Step {
         self.phase = Phase::Body(MessageBody::Chunk { left: size, size, last });
         Step::Next
@@ -62,7 +62,7 @@ impl ServerSession {
         }
     }
 
-    /// The end of the message, and so of the transaction.
+    /// Ends the message, and so the transaction.
     fn deliver(&mut self, octets: u64, out: &mut BytesMut) -> Step {
         let accepted = self.transaction.take().map_or(0, |transaction| transaction.accepted);
         if octets > self.mx.config.size_limit {
@@ -75,7 +75,7 @@ impl ServerSession {
         self.nonmail.message();
         let id = self.mx.counters.messages.increment();
         self.mx.counters.message_octets.add(octets);
-        // LMTP answers once for each recipient (RFC 2033 4.2).
+        // LMTP sends one reply for each recipient (RFC 2033 4.2).
         for _ in 0..if self.mx.config.lmtp { accepted } else { 1 } {
             self.reply(out, 250, "2.0.0", format_args!("Ok: queued as {id:010X}"));
         }

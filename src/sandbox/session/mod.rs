@@ -1,12 +1,11 @@
-//! The SMTP server without I/O: octets of the client in, octets of the server out, and what the connection has to
-//! do in between.
+//! The SMTP server without I/O: it turns octets of the client into octets of the server and steps for the connection.
 //!
-//! | file | what it is |
+//! | file | content |
 //! |---|---|
-//! | here | the state, lines, and replies |
-//! | `stage` | what happens at a stage in place of the answer: faults, the blocklist |
+//! | `mod` | the state, lines, and replies |
+//! | `stage` | faults, the tarpit and the blocklist at a stage |
 //! | `commands` | EHLO, MAIL, RCPT, …: one function each |
-//! | `phase` | what the octets of the client are: commands, a SASL dialogue, a message |
+//! | `phase` | the kind of the next octets: commands, a SASL dialogue, a message |
 //! | `message` | DATA and BDAT |
 //! | `auth` | the SASL dialogue |
 //! | `errors` | Postfix's error counters |
@@ -39,10 +38,10 @@ use super::{
 };
 use crate::proto::{Command, CommandError, ReversePath, Verb};
 
-/// The longest line, CR LF included: that of a SASL dialogue (RFC 4954 4), the longest that any command may have.
+/// The longest line, CR LF included: that of a SASL dialogue (RFC 4954 4). No command has a longer one.
 const MAX_LINE: usize = 12_288;
 
-/// An MX host at work: what all of its connections share.
+/// A running MX host: the state that all its connections share.
 #[derive(Debug)]
 pub(super) struct Mx {
     pub(super) index: usize,
@@ -54,14 +53,14 @@ pub(super) struct Mx {
     pub(super) counters: Counters,
 }
 
-/// What the connection has to do once it has sent what is there to send.
+/// The step of the connection after it has sent the pending replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Nothing: the next line, if it is there already.
+    /// Continue with the next line, if it has arrived.
     Next,
     /// Read more.
     Read,
-    /// Wait, then go on.
+    /// Wait, then continue.
     Pause(Delay),
     /// Begin TLS.
     Handshake,
@@ -69,13 +68,13 @@ pub(super) enum Step {
     Close,
     /// Close with RST.
     Reset,
-    /// Never send anything again.
+    /// Send nothing any more.
     Silence,
-    /// Send `250-` lines for ever.
+    /// Send `250-` lines without end.
     Endless,
 }
 
-/// One client's dialogue.
+/// The dialogue with one client.
 #[derive(Debug)]
 pub(super) struct ServerSession {
     mx: Arc<Mx>,
@@ -84,33 +83,33 @@ pub(super) struct ServerSession {
     greeted: bool,
     secure: bool,
     authenticated: bool,
-    /// Whether replies carry enhanced codes.
+    /// True if replies carry enhanced codes.
     enhanced: bool,
     transaction: Option<Transaction>,
     phase: Phase,
     errors: Errors,
     commands: u32,
     mails: u32,
-    /// How often each fault's stage and recipient have fit.
+    /// The number of times that each fault's stage and recipient matched.
     counts: Vec<u32>,
-    /// How the replies of this step are to be sent.
+    /// The timing of the replies of this step.
     timing: ReplyTiming,
-    /// The reply that the next one overtakes.
+    /// The reply that is sent after the next one.
     held: Option<Bytes>,
     nonmail: Nonmail,
     harvest: HarvestCounter,
     slow: bool,
-    /// In the middle of a line that is too long.
+    /// True in the middle of a line that is too long.
     skipping: bool,
 }
 
-/// Between MAIL and the end of the message.
+/// The state between MAIL and the end of the message.
 #[derive(Debug)]
 struct Transaction {
     sender: ReversePath,
     smtputf8: bool,
     accepted: u32,
-    /// Octets that came by BDAT, once one came.
+    /// The octets received by BDAT. None before the first BDAT.
     chunked: Option<u64>,
 }
 
@@ -139,7 +138,7 @@ impl ServerSession {
         }
     }
 
-    /// The server speaks first.
+    /// Appends the banner.
     pub(super) fn banner(&mut self, out: &mut BytesMut) -> Step {
         self.answer(FaultStage::Connect, None, out, |session, out| {
             let name = &session.mx.config.name;
@@ -147,8 +146,8 @@ impl ServerSession {
         })
     }
 
-    /// Takes what `input` holds of the client's octets, and appends the replies to `out`, until it runs out or the
-    /// connection has to act.
+    /// Consumes the client's octets in `input` and appends the replies to `out`. Stops when `input` is empty or the
+    /// connection must act.
     pub(super) fn step(&mut self, input: &mut BytesMut, out: &mut BytesMut) -> Step {
         loop {
             let (start, held) = (out.len(), self.held.take());
@@ -196,7 +195,7 @@ impl ServerSession {
             return self.close(out, 421, "4.3.2", format_args!("Service shutting down"));
         }
         match Command::parse(line) {
-            // The reply to BDAT comes behind the chunk.
+            // The reply to BDAT follows the chunk.
             Ok(Command::Bdat { size, last }) => self.bdat(size, last),
             Ok(command) => {
                 let verb = command.verb();
@@ -218,7 +217,7 @@ impl ServerSession {
         }
     }
 
-    /// Whether the client may send more without awaiting the reply (RFC 2920 3.1).
+    /// Returns true if the client may send more before the reply (RFC 2920 3.1).
     fn may_be_followed(&self, verb: Verb) -> bool {
         matches!(verb, Verb::Mail | Verb::Rcpt | Verb::Rset) && self.mx.config.offers(Extension::Pipelining)
     }
@@ -257,7 +256,7 @@ impl ServerSession {
         self.close(out, 421, "4.7.0", format_args!("Error: too many errors"))
     }
 
-    /// TLS is on: all that the client said before it is forgotten (RFC 3207 4.2).
+    /// Resets the state after the TLS handshake (RFC 3207 4.2).
     pub(super) fn secured(&mut self) {
         self.secure = true;
         self.greeted = false;
@@ -266,12 +265,12 @@ impl ServerSession {
         self.mx.counters.handshakes.increment();
     }
 
-    /// The time before each octet, once the tarpit has begun.
+    /// Returns the time before each octet, once the tarpit has begun.
     pub(super) fn octet_delay(&self) -> Option<Delay> {
         self.mx.config.tarpit.filter(|_| self.slow).map(|tarpit| tarpit.octet)
     }
 
-    /// A goodbye that names the host, as those of Postfix do.
+    /// Appends a final reply that names the host, as Postfix does, and closes.
     pub(super) fn close(
         &mut self,
         out: &mut BytesMut,
@@ -289,7 +288,7 @@ impl ServerSession {
         Step::Next
     }
 
-    /// A reply that counts as an error.
+    /// Appends a reply that counts as an error.
     fn refuse(&mut self, out: &mut BytesMut, code: u16, enhanced: &str, text: Arguments<'_>) -> Step {
         self.count_error();
         self.reply(out, code, enhanced, text)
@@ -307,7 +306,7 @@ impl ServerSession {
         }
     }
 
-    /// A reply without an enhanced code, as those to the greeting and those of 3yz are (RFC 2034 3).
+    /// Appends a reply without an enhanced code, as to the greeting and for 3yz (RFC 2034 3).
     fn plain(&self, out: &mut BytesMut, code: u16, text: Arguments<'_>) -> Step {
         // Writing to memory cannot fail.
         let _ = write!(out, "{code} {text}\r\n");

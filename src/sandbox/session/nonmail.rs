@@ -2,16 +2,16 @@
 
 use crate::proto::Verb;
 
-/// Commands of one connection that are not mail.
+/// The number of non-mail commands of one connection.
 #[derive(Debug)]
 pub(super) struct Nonmail {
     limit: Option<u32>,
     count: u32,
-    /// The next RSET is not counted.
+    /// True if the next RSET is not counted.
     free_rset: bool,
-    /// The next EHLO or HELO is not counted.
+    /// True if the next EHLO or HELO is not counted.
     free_greeting: bool,
-    /// The next AUTH is not counted.
+    /// True if the next AUTH is not counted.
     free_auth: bool,
 }
 
@@ -20,7 +20,7 @@ impl Nonmail {
         Self { limit, count: 0, free_rset: true, free_greeting: true, free_auth: true }
     }
 
-    /// Counts the command; whether it exceeds the limit.
+    /// Counts the command. Returns true if it exceeds the limit.
     pub(super) fn is_too_many(&mut self, verb: Verb) -> bool {
         let free = match verb {
             Verb::Rset => &mut self.free_rset,
@@ -35,12 +35,12 @@ impl Nonmail {
         self.limit.is_some_and(|limit| self.count > limit)
     }
 
-    /// TLS is on: another greeting is due, and another AUTH.
+    /// Allows another greeting and another AUTH after the TLS handshake.
     pub(super) fn secured(&mut self) {
         (self.free_greeting, self.free_auth) = (true, true);
     }
 
-    /// A message is complete: one RSET and one greeting before the next are not counted.
+    /// Allows one RSET and one greeting after a complete message.
     pub(super) fn message(&mut self) {
         (self.free_rset, self.free_greeting) = (true, true);
     }

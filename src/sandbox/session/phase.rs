@@ -1,10 +1,10 @@
-//! What the octets of the client are: commands, a SASL dialogue, a message.
+//! The kind of the client's octets: commands, a SASL dialogue, a message.
 
 use bytes::{Buf, BytesMut};
 
 use crate::proto::DotUnstuffer;
 
-/// What the next octets of the client are.
+/// The kind of the client's next octets.
 #[derive(Debug)]
 pub(super) enum Phase {
     Command,
@@ -12,10 +12,10 @@ pub(super) enum Phase {
     Body(MessageBody),
 }
 
-/// Whose turn it is in a SASL dialogue.
+/// The response that a SASL dialogue expects next.
 #[derive(Debug)]
 pub(super) enum Exchange {
-    /// PLAIN: everything at once.
+    /// PLAIN: name and password together.
     Plain,
     /// LOGIN: the name.
     LoginUser,
@@ -23,16 +23,16 @@ pub(super) enum Exchange {
     LoginPassword(Vec<u8>),
 }
 
-/// Octets that are no commands.
+/// Octets that are not commands.
 #[derive(Debug)]
 pub(super) enum MessageBody {
-    /// Behind DATA, up to the final dot.
+    /// After DATA, up to the final dot.
     Data { unstuffer: DotUnstuffer, octets: u64 },
-    /// Behind BDAT: so many octets are still to come.
+    /// After BDAT: the octets still to come, and the size of the chunk.
     Chunk { left: u64, size: u64, last: bool },
 }
 
-/// A body came to its end.
+/// The end of a body.
 #[derive(Debug)]
 pub(super) enum BodyEnd {
     Data { octets: u64 },
@@ -44,7 +44,7 @@ impl MessageBody {
         Self::Data { unstuffer: DotUnstuffer::new(), octets: 0 }
     }
 
-    /// Takes what `input` holds of the body; tells when it has ended.
+    /// Consumes the part of the body in `input`. Returns its end, once it has ended.
     pub(super) fn take(&mut self, input: &mut BytesMut) -> Option<BodyEnd> {
         match self {
             Self::Data { unstuffer, octets } => {

@@ -1,4 +1,4 @@
-//! What happens at a stage in place of the answer, or with it: faults, the tarpit's beginning, the blocklist.
+//! Replaces or changes the answer at a stage: faults, the tarpit, the blocklist.
 
 use std::{mem, time::Duration};
 
@@ -13,11 +13,11 @@ use crate::{
     sandbox::{Does, FaultStage, fault, transport::ReplyTiming},
 };
 
-/// How long [`Does::Swap`] waits for another reply.
+/// The time that [`Does::Swap`] waits for another reply.
 const SWAP_WAIT: Duration = Duration::from_millis(50);
 
 impl ServerSession {
-    /// Answers, unless what the host does at this stage is something else. For RCPT, `to` is the recipient.
+    /// Runs `execute`, unless the host does something else at this stage. For RCPT, `to` is the recipient.
     pub(super) fn answer(
         &mut self,
         stage: FaultStage,
@@ -67,7 +67,7 @@ impl ServerSession {
             }
             Does::Swap => {
                 let step = execute(self, out);
-                // The last reply before the end or TLS has none to change places with.
+                // The last reply before the end or TLS cannot be swapped.
                 if step == Step::Next {
                     self.held = Some(out.split_off(start).freeze());
                 }
@@ -96,8 +96,8 @@ impl ServerSession {
         Step::Next
     }
 
-    /// What goes wrong at this stage, this time.
-    pub(in crate::sandbox) fn fault(&mut self, stage: FaultStage, to: Option<&Mailbox>) -> Option<Does> {
+    /// Returns the fault at this stage, this time.
+    pub(in crate::sandbox) fn fault(&mut self, stage: Stage, to: Option<&Mailbox>) -> Option<Does> {
         let mut happens = None;
         for (fault, count) in self.mx.config.faults.iter().zip(&mut self.counts) {
             if fault.concerns(stage, to) {
@@ -110,10 +110,10 @@ impl ServerSession {
         Some(fault.does.clone())
     }
 
-    /// Lets the reply that was held back follow the one that has come since `start`, if one has.
+    /// Appends the held reply after the one that was added since `start`, if there is one.
     pub(super) fn release(&mut self, held: Bytes, start: usize, step: Step, out: &mut BytesMut) {
         match self.held.take() {
-            // Held back as well, and so the later of the two: it goes first.
+            // It is held too. It is the later one, so it is sent first.
             Some(later) => out.put(later),
             None if out.len() == start && step == Step::Read => {
                 self.timing.late.push((SWAP_WAIT.into(), held));
@@ -128,7 +128,7 @@ impl ServerSession {
         out.put(held);
     }
 
-    /// How the octets are to be sent that the last step has appended.
+    /// Returns the timing of the replies that the last step has appended.
     pub(in crate::sandbox) fn take_timing(&mut self) -> ReplyTiming {
         mem::take(&mut self.timing)
     }
@@ -169,7 +169,7 @@ impl ServerSession {
     }
 }
 
-/// Where [`Does::Split`] cuts: in the middle of each line, between CR and LF, and between lines.
+/// Returns the cuts of [`Does::Split`]: in the middle of each line, between CR and LF, and between lines.
 fn cuts(reply: &[u8]) -> impl Iterator<Item = usize> {
     let mut start = 0;
     reply

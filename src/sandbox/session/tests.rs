@@ -26,7 +26,7 @@ fn session() -> ServerSession {
     ServerSession::new(Arc::new(mx), Ipv4Addr::LOCALHOST.into(), 1, false)
 }
 
-/// What the server says to octets that come in chunks of a size drawn anew each time.
+/// Returns the replies to octets in chunks of random sizes.
 fn replies(octets: &[u8], max_chunk: usize, rng: &mut Rng) -> BytesMut {
     let (mut session, mut input, mut out) = (session(), BytesMut::new(), BytesMut::new());
     session.banner(&mut out);
@@ -40,7 +40,7 @@ fn replies(octets: &[u8], max_chunk: usize, rng: &mut Rng) -> BytesMut {
                 rest = more;
             }
             Step::Pause(_) => {}
-            // The connection would discard what it has read; how much that is depends on the chunks.
+            // The connection would discard the octets it has read; their number depends on the chunks.
             _ => return out,
         }
     }

@@ -1,9 +1,9 @@
-//! The dialogue of a well-behaved host.
+//! The dialogue of a host without faults.
 
 use super::*;
 
 #[tokio::test]
-async fn ehlo_offers_what_the_host_has() {
+async fn ehlo_lists_the_extensions_of_the_host() {
     let sandbox = start(host()).await;
     let mut client = Client::connect(&sandbox).await;
     client.reply().await;
@@ -106,7 +106,7 @@ async fn errors_of_sequence_and_syntax() {
 }
 
 #[tokio::test]
-async fn hostile_lines_cost_an_error_and_no_more() {
+async fn hostile_lines_are_errors_only() {
     let sandbox = start(host()).await;
     let mut client = Client::greeted(&sandbox).await;
     client.send([vec![b'x'; 1_000_000], b"\r\n".to_vec()].concat()).await;
@@ -179,7 +179,7 @@ async fn helo_only() {
 }
 
 #[tokio::test]
-async fn starttls_forgets_and_discards_what_came_before() {
+async fn starttls_resets_the_state_and_drops_earlier_octets() {
     let sandbox = start(HostConfig { require_tls: true, ..host() }).await;
     let mut client = Client::greeted(&sandbox).await;
     client.script(&[("MAIL FROM:<>", "530 5.7.0")]).await;

@@ -1,4 +1,4 @@
-//! Faults: each at some point of the dialogue, as the world's description places it.
+//! Faults at every stage of the dialogue.
 
 use super::*;
 
@@ -21,12 +21,12 @@ async fn garbage_is_no_reply() {
 }
 
 #[tokio::test]
-async fn silence_is_never_broken() {
-    let sandbox = with(Fault::new(FaultStage::Rcpt, Does::Silence).nth(2)).await;
+async fn silence_does_not_end() {
+    let sandbox = with(Fault::new(Stage::Rcpt, Does::Silence).nth(2)).await;
     let mut client = Client::greeted(&sandbox).await;
     client.script(&ENVELOPE).await;
     client.send("RCPT TO:<bob@good.test>\r\nNOOP\r\n").await;
-    assert!(client.is_left_waiting().await);
+    assert!(client.is_silent().await);
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn a_skipped_reply_leaves_the_dialogue_out_of_step() {
     client.script(&ENVELOPE).await;
     client.send("RCPT TO:<bob@good.test>\r\nNOOP\r\n").await;
     assert_eq!(client.reply().await, "250 2.0.0 Ok");
-    assert!(client.is_left_waiting().await);
+    assert!(client.is_silent().await);
 }
 
 #[tokio::test]
@@ -95,8 +95,8 @@ async fn end_of_file_around_a_message() {
 }
 
 #[tokio::test]
-async fn replies_without_end_and_without_measure() {
-    let sandbox = with(Fault::new(FaultStage::Ehlo, Does::EndlessContinuation)).await;
+async fn endless_replies_and_endless_lines() {
+    let sandbox = with(Fault::new(Stage::Ehlo, Does::EndlessContinuation)).await;
     let mut client = Client::connect(&sandbox).await;
     client.reply().await;
     client.send("EHLO client.test\r\n").await;
@@ -112,7 +112,7 @@ async fn replies_without_end_and_without_measure() {
 }
 
 #[tokio::test]
-async fn tls_that_cannot_be_had() {
+async fn tls_faults() {
     for does in [Does::Garbage, Does::Eof] {
         let sandbox = with(Fault::new(FaultStage::Tls, does)).await;
         let mut client = Client::greeted(&sandbox).await;
@@ -131,17 +131,17 @@ async fn tls_that_cannot_be_had() {
 }
 
 #[tokio::test]
-async fn plaintext_injected_behind_starttls() {
-    let sandbox = with(Fault::new(FaultStage::StartTls, Does::ExtraReply)).await;
+async fn plaintext_injected_after_starttls() {
+    let sandbox = with(Fault::new(Stage::StartTls, Does::ExtraReply)).await;
     let mut client = Client::greeted(&sandbox).await;
     client.script(&[("STARTTLS", "220 2.0.0 Ready")]).await;
-    // The handshake would succeed: it is for the client to notice.
+    // The handshake would succeed, so the client must check for it.
     assert_eq!(client.line().await, "250 2.0.0 Ok");
     client.secure(&sandbox).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_scripted_reply_takes_effect_if_it_says_so() {
+async fn a_scripted_reply_takes_effect_by_its_code() {
     let reply = |text: &str| Does::Reply(text.into());
     let faults = vec![
         Fault::new(FaultStage::Connect, reply("220 ****2***")),
@@ -177,7 +177,7 @@ async fn a_scripted_reply_takes_effect_if_it_says_so() {
 const GROUP: &str = "MAIL FROM:<>\r\nRCPT TO:<ann@good.test>\r\nRCPT TO:<x@good.test>\r\nRSET\r\n";
 const REPLIES: [&str; 4] = ["250 2.1.0", "250 2.1.5", "550 5.1.1", "250 2.0.0"];
 
-/// A host as TOML describes it.
+/// Starts a host from its fields in TOML.
 async fn described(fields: &str) -> Sandbox {
     let world = format!(
         "[[host]]\nname = '{NAME}'\n{fields}\n[[domain]]\nname = 'good.test'\nusers = ['ann', 'bob']"
@@ -185,10 +185,10 @@ async fn described(fields: &str) -> Sandbox {
     Sandbox::start(World::from_toml(&world).unwrap()).await.unwrap()
 }
 
-/// The first nine octets of every reply, until the server is quiet.
-async fn until_quiet(client: &mut Client<TcpStream>) -> Vec<String> {
+/// Returns the first nine octets of every reply, until the server is silent.
+async fn until_silent(client: &mut Client<TcpStream>) -> Vec<String> {
     let mut replies = Vec::new();
-    while !client.is_left_waiting().await {
+    while !client.is_silent().await {
         replies.push(client.reply().await.chars().take(9).collect());
     }
     replies
@@ -204,7 +204,7 @@ async fn a_surplus_reply_comes_in_the_same_packet_or_late() {
         client.send(GROUP).await;
         let mut wanted = REPLIES.to_vec();
         wanted.insert(at, wanted[at]);
-        assert_eq!(until_quiet(&mut client).await, wanted, "{stage}");
+        assert_eq!(until_silent(&mut client).await, wanted, "{stage}");
     }
 
     let surplus =
@@ -219,7 +219,7 @@ async fn a_surplus_reply_comes_in_the_same_packet_or_late() {
     assert_eq!(client.reply().await, "251 other");
     assert!(start.elapsed() >= Duration::from_millis(20));
 
-    // The dialogue goes on meanwhile.
+    // The dialogue continues meanwhile.
     let mut client = Client::greeted(&sandbox).await;
     client.script(&[("MAIL FROM:<>", "250"), ("RCPT TO:<ann@good.test>", "250"), ("NOOP", "250")]).await;
     assert_eq!(client.reply().await, "251 other");
@@ -245,15 +245,15 @@ async fn a_late_reply_does_not_break_another_one() {
     let sandbox = described(faults).await;
     let mut client = Client::greeted(&sandbox).await;
     client.send("MAIL FROM:<>\r\nRCPT TO:<ann@good.test>\r\nNOOP\r\n").await;
-    assert_eq!(until_quiet(&mut client).await, ["250 2.1.0", "250 2.1.5", "250 2.0.0", "250 surpl"]);
+    assert_eq!(until_silent(&mut client).await, ["250 2.1.0", "250 2.1.5", "250 2.0.0", "250 surpl"]);
 }
 
 #[tokio::test]
-async fn swapped_replies_change_places() {
+async fn replies_are_swapped() {
     let sandbox = described("faults = [{ at = 'rcpt', nth = 1, does = 'swap' }]").await;
     let mut client = Client::greeted(&sandbox).await;
     client.send(GROUP).await;
-    assert_eq!(until_quiet(&mut client).await, ["250 2.1.0", "550 5.1.1", "250 2.1.5", "250 2.0.0"]);
+    assert_eq!(until_silent(&mut client).await, ["250 2.1.0", "550 5.1.1", "250 2.1.5", "250 2.0.0"]);
     // A client that awaits each reply gets this one 50 ms late.
     let mut client = Client::greeted(&sandbox).await;
     let start = Instant::now();
@@ -262,7 +262,7 @@ async fn swapped_replies_change_places() {
         .await;
     assert!(start.elapsed() >= Duration::from_millis(50));
 
-    // Two swaps in a row are one; the last reply of a connection comes before its end.
+    // Two swaps in a row are one. The last reply of a connection arrives before its end.
     let sandbox = described("faults = [{ at = 'any', nth = 3, every = 1, does = 'swap' }]").await;
     let mut client = Client::greeted(&sandbox).await;
     client.send("MAIL FROM:<>\r\nRCPT TO:<x@good.test>\r\nQUIT\r\n").await;
@@ -308,7 +308,7 @@ async fn every_nth_reply_of_a_connection_or_of_a_stage() {
         client.send(GROUP).await;
         let wanted: Vec<_> =
             (0..4).flat_map(|n| [REPLIES[n]].repeat(1 + usize::from(doubled.contains(&n)))).collect();
-        assert_eq!(until_quiet(&mut client).await, wanted, "{when}");
+        assert_eq!(until_silent(&mut client).await, wanted, "{when}");
     }
 }
 
@@ -340,7 +340,7 @@ async fn a_fault_tied_to_one_recipient() {
                 let error = client.stream.fill_buf().await.unwrap_err();
                 assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
             }
-            "silence" => assert!(client.is_left_waiting().await),
+            "silence" => assert!(client.is_silent().await),
             _ => {
                 let mut line = Vec::new();
                 client.stream.read_until(b'\n', &mut line).await.unwrap();

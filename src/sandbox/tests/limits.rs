@@ -1,4 +1,4 @@
-//! What servers count, and what they do about it.
+//! The limits of hosts, and what happens beyond them.
 
 use super::*;
 
@@ -18,7 +18,7 @@ async fn errors_slow_the_client_down_and_then_end_it() {
     assert!(start.elapsed() < Duration::from_millis(150));
     client
         .group(&[
-            ("RCPT TO:<ann@good.test>", "250"), // slow, though no error
+            ("RCPT TO:<ann@good.test>", "250"), // delayed, although it is not an error
             ("RCPT TO:<x3@good.test>", "550"),
             ("RCPT TO:<x4@good.test>", "550"),
         ])
@@ -31,7 +31,7 @@ async fn errors_slow_the_client_down_and_then_end_it() {
 }
 
 #[tokio::test]
-async fn junk_counts_and_a_message_forgives() {
+async fn junk_counts_and_a_message_resets() {
     let limits = ErrorLimits { soft: 50, hard: 3, delay: ms(0), junk: 2 };
     let sandbox = start(HostConfig { errors: Some(limits), ..host() }).await;
     let mut client = Client::greeted(&sandbox).await;
@@ -106,7 +106,7 @@ async fn a_greylist_lets_pass_at_its_age() {
 }
 
 #[tokio::test]
-async fn a_blocked_client_hears_it_where_the_host_says() {
+async fn a_blocked_client_is_refused_at_the_configured_stage() {
     let blocked = "Service unavailable; Client host [127.0.0.1] blocked using";
     let sandbox = start(HostConfig { blocked: Some(Blocked::default()), ..host() }).await;
     let mut client = Client::connect(&sandbox).await;
@@ -144,9 +144,9 @@ async fn too_many_connections() {
 }
 
 #[tokio::test]
-async fn who_has_read_any_of_the_goodbye_may_come_again() {
-    // The rest of the goodbye takes long, as it does where the thread is busy with others.
-    let tarpit = Some(Tarpit { octet: ms(20), from: FaultStage::Quit });
+async fn a_client_that_has_read_part_of_the_final_reply_may_reconnect() {
+    // The rest of the final reply is slow, as on a busy thread.
+    let tarpit = Some(Tarpit { octet: ms(20), from: Stage::Quit });
     let sandbox = start(HostConfig { max_connections: Some(1), tarpit, ..host() }).await;
     let mut first = Client::greeted(&sandbox).await;
     first.send("QUIT\r\n").await;
@@ -157,7 +157,7 @@ async fn who_has_read_any_of_the_goodbye_may_come_again() {
 }
 
 #[tokio::test]
-async fn whose_handshake_is_spoilt_may_come_again() {
+async fn a_client_with_a_failed_handshake_may_reconnect() {
     for does in [Does::Eof, Does::Garbage] {
         let faults = vec![Fault::new(FaultStage::Tls, does.clone())];
         let sandbox = start(HostConfig { max_connections: Some(1), faults, ..host() }).await;
@@ -182,7 +182,7 @@ async fn shutdown_at_the_nth_command_drops_the_rest_of_the_group() {
 }
 
 #[tokio::test]
-async fn curt_host_closes_after_a_refusal() {
+async fn some_hosts_close_after_a_refusal() {
     let sandbox = start(HostConfig { close_after_refusal: true, ..host() }).await;
     let mut client = Client::greeted(&sandbox).await;
     client.script(&[("MAIL FROM:<>", "250"), ("RCPT TO:<full@good.test>", "452")]).await;
@@ -199,7 +199,7 @@ async fn silence_of_the_client_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn postscreen_waits_and_refuses_who_does_not() {
+async fn postscreen_waits_and_refuses_early_talkers() {
     let sandbox = start(HostConfig { banner_delay: ms(150), ..host() }).await;
     let start = Instant::now();
     let mut client = Client::connect(&sandbox).await;
@@ -218,7 +218,7 @@ async fn postscreen_waits_and_refuses_who_does_not() {
 }
 
 #[tokio::test]
-async fn flights_overlap_on_a_long_line() {
+async fn groups_overlap_over_a_high_latency() {
     let sandbox = start(HostConfig { latency: ms(80), ..host() }).await;
     let mut client = Client::greeted(&sandbox).await;
     let start = Instant::now();
@@ -251,7 +251,7 @@ async fn commands_that_are_not_mail_are_counted_as_exim_does() {
     let mut client = Client::greeted(&sandbox).await;
     let envelope = [("MAIL FROM:<>", "250"), ("RCPT TO:<ann@good.test>", "250")];
     client.script(&envelope).await;
-    // One RSET a message is free.
+    // One RSET for each message is not counted.
     client.script(&[("RSET", "250"), ("EHLO client.test", "250"), ("RSET", "250")]).await;
     client.script(&envelope).await;
     client
@@ -262,7 +262,7 @@ async fn commands_that_are_not_mail_are_counted_as_exim_does() {
     client.expect_end().await;
     assert_eq!(sandbox.stats(NAME).unwrap().nonmail_limit_hits, 1);
 
-    // The greeting after STARTTLS is due.
+    // The greeting after STARTTLS is not counted.
     let sandbox = start(HostConfig { max_nonmail: Some(0), ..host() }).await;
     let mut client = Client::greeted(&sandbox).await;
     client.script(&[("STARTTLS", "220")]).await;

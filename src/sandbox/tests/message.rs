@@ -11,9 +11,9 @@ async fn data_ends_at_the_dot_and_nowhere_else() {
     let mut client = Client::greeted(&sandbox).await;
     client.script(&ENVELOPE).await;
     client.script(&[("DATA", "354 ")]).await;
-    // A stuffed dot, a dot between bare line feeds, and the terminator in two pieces, with a group behind it.
+    // A stuffed dot, a dot between bare line feeds, and the terminator in two pieces, with a group after it.
     client.send("..\r\nQUIT\r\n\n.\nx\r\n.").await;
-    assert!(client.is_left_waiting().await);
+    assert!(client.is_silent().await);
     client.send("\r\nMAIL FROM:<>\r\nRCPT TO:<ann@good.test>\r\n").await;
     assert_eq!(client.reply().await, "250 2.0.0 Ok: queued as 0000000001");
     assert_eq!((client.reply().await, client.reply().await), ("250 2.1.0 Ok".into(), "250 2.1.5 Ok".into()));
@@ -22,7 +22,7 @@ async fn data_ends_at_the_dot_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn bdat_takes_octets_whatever_is_said_of_them() {
+async fn bdat_consumes_its_octets_even_if_refused() {
     let sandbox = start(HostConfig { size_limit: 20, ..host() }).await;
     let mut client = Client::greeted(&sandbox).await;
     client.send("BDAT 6\r\nQUIT\r\nNOOP\r\n").await;

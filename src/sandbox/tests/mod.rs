@@ -1,4 +1,4 @@
-//! Dialogues over raw sockets: what a client would see on the wire.
+//! Dialogues over raw sockets, as a client sees them.
 
 mod dialogue;
 mod faults;
@@ -27,7 +27,7 @@ use crate::proto::Mailbox;
 
 const NAME: &str = "mx.good.test";
 
-/// A world of one host, which serves good.test.
+/// Starts a world of one host, which serves good.test.
 async fn start(host: HostConfig) -> Sandbox {
     let strings = |names: &[&str]| names.iter().map(|&name| name.into()).collect();
     let domain = DomainConfig {
@@ -49,7 +49,7 @@ fn ms(ms: u64) -> Delay {
     Duration::from_millis(ms).into()
 }
 
-/// A client without manners: it sends what it is told.
+/// A client that sends any octets.
 struct Client<S> {
     stream: BufReader<S>,
 }
@@ -89,7 +89,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.stream.flush().await.unwrap();
     }
 
-    /// One line of the server, without its end; empty at the end of the stream.
+    /// Returns one line of the server, without its end; empty at the end of the stream.
     async fn line(&mut self) -> String {
         let mut line = Vec::new();
         let read = self.stream.read_until(b'\n', &mut line);
@@ -97,7 +97,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         String::from_utf8_lossy(&line).trim_end().into()
     }
 
-    /// One reply, its lines joined by newlines.
+    /// Returns one reply, its lines joined by newlines.
     async fn reply(&mut self) -> String {
         let mut reply = self.line().await;
         let mut start = 0;
@@ -108,13 +108,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         reply
     }
 
-    /// One command, one reply.
+    /// Sends one command and returns its reply.
     async fn ask(&mut self, line: &str) -> String {
         self.send(format!("{line}\r\n")).await;
         self.reply().await
     }
 
-    /// A dialogue: each command, and how its reply begins.
+    /// Runs a dialogue: each command, and how its reply begins.
     async fn script(&mut self, script: &[(&str, &str)]) {
         for (command, wanted) in script {
             let reply = self.ask(command).await;
@@ -122,7 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    /// A group of commands in one write, and how their replies begin.
+    /// Sends a group of commands in one write, and checks how their replies begin.
     async fn group(&mut self, script: &[(&str, &str)]) {
         let lines = script.iter().map(|(command, _)| format!("{command}\r\n"));
         self.send(lines.collect::<String>()).await;
@@ -132,12 +132,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         }
     }
 
-    /// Whether the server says nothing for a while, and stays.
-    async fn is_left_waiting(&mut self) -> bool {
+    /// Returns true if the server is silent for 100 ms and keeps the connection open.
+    async fn is_silent(&mut self) -> bool {
         timeout(Duration::from_millis(100), self.stream.fill_buf()).await.is_err()
     }
 
-    /// All that comes until the server closes.
+    /// Returns all octets until the server closes.
     async fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         let read = self.stream.read_to_end(&mut rest);

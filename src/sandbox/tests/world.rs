@@ -1,4 +1,4 @@
-//! Worlds: described, checked, started, ended.
+//! Worlds: parsing, validation, start and end.
 
 use std::{collections::HashMap, error::Error, net::SocketAddr};
 
@@ -9,7 +9,7 @@ fn truth(sandbox: &Sandbox, address: &str) -> Truth {
 }
 
 #[tokio::test]
-async fn expected_tells_the_truth() {
+async fn expected_returns_the_true_state() {
     let sandbox = Sandbox::start(World::demo()).await.unwrap();
     for (address, wanted) in [
         ("Ann@good.test", Truth::Known),
@@ -45,7 +45,7 @@ async fn routes_are_those_of_dns() {
 async fn the_demo_list_agrees_with_the_demo_world() {
     let sandbox = Sandbox::start(World::demo()).await.unwrap();
     let list = include_str!("../../../examples/addresses.csv");
-    // What a host does to everybody, whoever the mailbox is.
+    // The sub-status of hosts that treat all mailboxes alike.
     let by_host = HashMap::from([
         ("greylist.test", "greylisted"),
         ("blocked.test", "blocked"),
@@ -85,7 +85,7 @@ async fn the_demo_list_agrees_with_the_demo_world() {
 }
 
 #[tokio::test]
-async fn a_large_world_is_a_few_lines_and_the_seed_decides() {
+async fn a_large_world_needs_a_few_lines_and_depends_on_the_seed() {
     let text = r#"
         seed = 7
         [[host]]
@@ -115,7 +115,7 @@ async fn a_large_world_is_a_few_lines_and_the_seed_decides() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_when_the_sandbox_goes() {
+async fn dropping_the_sandbox_closes_everything() {
     let sandbox = start(host()).await;
     let addr: SocketAddr = sandbox.addr(NAME).unwrap();
     let mut client = Client::greeted(&sandbox).await;
@@ -140,13 +140,13 @@ fn an_error_names_its_key() {
         ("[[host]]\nname = \"mx{}.test\"", "`count`"),
         ("[[host]]\nname = \"mx.test\"\ncount = 2", "`count`"),
         ("[[host]]\nname = \"mx.test\"\nlisten = \"0.0.0.0:25\"", "host.listen"),
-        (&format!("{host}{host}"), "two of them"),
+        (&format!("{host}{host}"), "occurs twice"),
         ("[[domain]]\nname = \"a.test\"", "domain.hosts"),
         (&format!("{host}[[domain]]\nname = \"a.test\"\nhosts = [\"mx.tset\"]"), "mx.tset"),
         (&format!("{host}[[domain]]\nname = \"a.test\"\nknown_share = 70.0"), "known_share"),
     ] {
         let error = World::from_toml(text).unwrap_err();
-        let told = format!("{error}: {}", error.source().map(ToString::to_string).unwrap_or_default());
-        assert!(told.contains(wanted), "{told}");
+        let text = format!("{error}: {}", error.source().map(ToString::to_string).unwrap_or_default());
+        assert!(text.contains(wanted), "{text}");
     }
 }
