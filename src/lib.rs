@@ -1,22 +1,22 @@
-//! SMTP for those who keep connections: a client stack, and polite verification of e-mail addresses in bulk.
+//! An SMTP client with a connection pool, and bulk verification of e-mail addresses.
 //!
-//! The layers, from the wire up; each imports only what stands above it here:
+//! The layers, from the wire up. Each module imports only from those above it in this table:
 //!
-//! | module | what it is | feature |
+//! | module | content | feature |
 //! |---|---|---|
 //! | [`proto`] | the protocol without I/O: commands, replies, addresses, dialogue | |
-//! | [`net`] | TCP by Happy Eyeballs, TLS by policy | |
+//! | [`net`] | TCP with Happy Eyeballs, TLS by policy | |
 //! | [`metrics`] | latencies, connections, checkouts and health by server; HDR histograms, Prometheus text | (`hdr-log`) |
 //! | [`client`] | sessions and connections | |
-//! | [`pool`] | connections kept and lent, to any number of servers | |
-//! | `verify` | does this mailbox exist? for millions of addresses | `verify` |
-//! | `job` | lists of any size, verified and nothing lost | `job` |
-//! | `sandbox` | an SMTP server and a world of mail exchangers on loopback | `sandbox` |
-//! | `blocking` | the same without async | `blocking` |
+//! | [`pool`] | a pool of connections to any number of servers | |
+//! | `verify` | verification of mailboxes, for millions of addresses | `verify` |
+//! | `job` | durable jobs that verify lists of any size | `job` |
+//! | `sandbox` | SMTP servers on loopback, for tests and dry runs | `sandbox` |
+//! | `blocking` | the pool and the verifier without async | `blocking` |
 //!
 //! # Verify a list
 //!
-//! Here over the sandbox, which is why this example runs; without routes the MX records of the world are asked.
+//! This example runs against the sandbox. Without `routes`, the verifier looks up MX records.
 //!
 //! ```
 //! # #[cfg(all(feature = "verify", feature = "sandbox"))]
