@@ -86,6 +86,7 @@ pub(super) fn may_read(path: &Path) -> bool {
     may(path, Right::Read)
 }
 
+/// An access right of this process.
 enum Right {
     Read,
     Write,

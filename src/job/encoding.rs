@@ -160,10 +160,12 @@ pub(super) struct EntryEncoder {
     reply: Option<Arc<str>>,
 }
 
+/// The kind of an entry, its first octet.
 const FINAL: u8 = 0;
 const INTERIM: u8 = 1;
 const VOID: u8 = 2;
 
+/// The flags of a record, one octet.
 const ROLE: u8 = 1;
 const DISPOSABLE: u8 = 2;
 const FREE: u8 = 4;

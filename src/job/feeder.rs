@@ -34,6 +34,7 @@ pub(super) fn now() -> i64 {
     i64::try_from(since.saturating_add(at.elapsed()).as_millis()).unwrap_or(i64::MAX)
 }
 
+/// Reads the addresses to be asked from the store, and sends them to the engine.
 pub(super) struct Feeder<S> {
     store: S,
     spans: Vec<Span>,
@@ -46,6 +47,7 @@ pub(super) struct Feeder<S> {
     last_sent: (i64, u32),
 }
 
+/// The value of `last_sent` before the first postponed task.
 const NOTHING_SENT: (i64, u32) = (i64::MIN, 0);
 
 impl<S: Store> Feeder<S> {
@@ -78,6 +80,7 @@ impl<S: Store> Feeder<S> {
         }
     }
 
+    /// Returns the next postponed tasks that are due.
     fn due(&mut self) -> Result<Option<Vec<Task>>> {
         let due = self.store.due(now() - DUE_MARGIN, self.last_sent, MAX_DUE)?;
         let Some(last) = due.last() else { return Ok(None) };
@@ -91,6 +94,7 @@ impl<S: Store> Feeder<S> {
         Ok(Some(due.into_iter().map(task).collect()))
     }
 
+    /// Returns the tasks of the next chunk whose domain has room, without answered addresses.
     fn chunk(&mut self) -> Result<Option<Vec<Task>>> {
         loop {
             let found = {
@@ -144,6 +148,7 @@ impl<S: Store> Feeder<S> {
         Ok(())
     }
 
+    /// Waits until a task is due, room appears or [`POLL_INTERVAL`] passes. Then looks for new chunks.
     fn wait_for_work(&mut self) -> Result<()> {
         let due = self.store.next_due(self.last_sent)?;
         let until = due.map_or(POLL_INTERVAL, |due| {

@@ -78,6 +78,7 @@ struct SegmentDraft {
     octets: usize,
 }
 
+/// Reads the rows, finds repeated addresses, and sends segments to the writer.
 fn read(rows: impl Iterator<Item = Row>, sender: &mpsc::SyncSender<SegmentDraft>) -> Result<Imported> {
     let mut seen = Seen::default();
     let mut imported = Imported::default();
@@ -158,6 +159,7 @@ impl Hasher for FirstWord {
     }
 }
 
+/// Encodes a segment, and splits its distinct addresses into chunks.
 fn encode(draft: &SegmentDraft, segment: u32, next_chunk: &mut u32) -> Result<(Segment, Vec<Chunk>)> {
     let mut rows = Vec::with_capacity(draft.octets + 4 * draft.rows.len());
     for row in &draft.rows {
@@ -208,6 +210,7 @@ fn by_domain(draft: &SegmentDraft, rows: impl Iterator<Item = u32>) -> Vec<(&str
     groups
 }
 
+/// Splits the rows of a segment into chunks.
 struct ChunkCutter<'a> {
     segment: u32,
     draft: &'a SegmentDraft,

@@ -27,28 +27,37 @@ pub(super) fn task(id: u64) -> (Option<u32>, u32) {
     ((chunk != NO_CHUNK).then_some(chunk), id as u32)
 }
 
+/// The shared state, and the signal of its changes.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     state: Mutex<InFlightState>,
     changed: Condvar,
 }
 
+/// The addresses sent to the engine whose answers are not stored yet.
 #[derive(Debug, Default)]
 pub(super) struct InFlightState {
     /// True once no more tasks may be sent.
     pub(super) stopped: bool,
+    /// The chunks under way, by number.
     leased: HashMap<u32, Leased>,
+    /// The unanswered addresses of each large domain.
     domains: HashMap<Box<str>, u32>,
+    /// The unanswered addresses of all small domains.
     scattered: u32,
     /// Postponed tasks that were sent again and have no stored answer yet.
     postponed: u32,
 }
 
+/// A chunk under way.
 #[derive(Debug)]
 struct Leased {
     domain: Option<Box<str>>,
+    /// Addresses without an answer.
     unanswered: u32,
+    /// Addresses without a stored answer.
     unstored: u32,
+    /// True if some of its answers are stored.
     touched: bool,
 }
 
@@ -67,6 +76,7 @@ impl InFlight {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Stops the feeder.
     pub(super) fn stop(&self) {
         self.lock().stopped = true;
         self.changed();
@@ -95,12 +105,14 @@ impl InFlightState {
         self.leased.is_empty() && self.postponed == 0
     }
 
+    /// Records that the addresses of a chunk are under way.
     pub(super) fn lease(&mut self, chunk: u32, domain: Option<&str>, count: u32, touched: bool) {
         *self.of_domain(domain) += count;
         let leased = Leased { domain: domain.map(Into::into), unanswered: count, unstored: count, touched };
         self.leased.insert(chunk, leased);
     }
 
+    /// Records that postponed tasks are under way.
     pub(super) fn lease_postponed(&mut self, count: u32) {
         self.postponed += count;
     }

@@ -142,6 +142,7 @@ impl Sqlite {
         }
     }
 
+    /// Checks and removes the checksum of an encoded value. Version 1 has none.
     fn checked(&self, place: &str, row: i64, value: Vec<u8>) -> Result<Vec<u8>> {
         match self.format {
             StoreFormat::Plain => Ok(value),
@@ -355,6 +356,7 @@ fn put(statement: &mut Statement<'_>, table: &str, columns: &[ValueRef<'_>], val
     Ok(())
 }
 
+/// A value bound to a statement.
 struct Bound<'a>(ValueRef<'a>);
 
 impl ToSql for Bound<'_> {

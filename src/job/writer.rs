@@ -28,6 +28,7 @@ const BATCH_ROWS: usize = 65_536;
 /// Store the answers once they have this many octets.
 const BATCH_OCTETS: usize = 16 << 20;
 
+/// Collects the results of the engine, and stores them in transactions.
 pub(super) struct ResultWriter<S> {
     store: S,
     spans: Vec<Span>,
@@ -35,7 +36,9 @@ pub(super) struct ResultWriter<S> {
     repeats: Vec<(u32, u32)>,
     in_flight: Arc<InFlight>,
     board: Arc<ProgressBoard>,
+    /// The changes of the next transaction, without the results.
     changes: Changes,
+    /// The results of the next transaction, by segment.
     encoders: HashMap<u32, EntryEncoder>,
     /// The number of answers of each chunk that are not stored yet.
     answered: HashMap<u32, u32>,
@@ -95,6 +98,7 @@ impl<S: Store> ResultWriter<S> {
         self.store.commit(&Changes { values: self.board.values()?, ..Changes::default() })
     }
 
+    /// Handles the events of the engine.
     fn take(&mut self, events: Vec<Event>) -> Result<()> {
         for event in events {
             match event {
@@ -148,6 +152,7 @@ impl<S: Store> ResultWriter<S> {
         Ok(())
     }
 
+    /// Adds one result to the encoder of its segment. `put` receives the row within the segment.
     fn put(&mut self, row: u32, put: impl FnOnce(&mut EntryEncoder, u32)) -> Result<()> {
         let span = span(&self.spans, row)?;
         let encoder = self.encoders.entry(span.segment).or_default();
@@ -247,6 +252,7 @@ impl<S: Store> ResultWriter<S> {
     }
 }
 
+/// Returns the span that contains the row.
 fn span(spans: &[Span], row: u32) -> Result<Span> {
     let behind = spans.partition_point(|span| span.first <= row);
     let span = behind.checked_sub(1).and_then(|at| spans.get(at)).copied();

@@ -16,7 +16,7 @@ use std::{
 use hdrhistogram::Histogram;
 use once_cell::race::OnceBox;
 
-/// Two significant digits: values are stored within 1 %, which is closer than two days of a network agree. A third
+/// Two significant digits: values are stored within 1 %. Network latencies vary more from day to day. A third
 /// digit would take eight times the memory.
 const DIGITS: u8 = 2;
 
@@ -34,6 +34,7 @@ const ROWS: usize = row(MAX_MICROS) + 1;
 const OWNED: usize = 8;
 /// The number of shards that all other threads share.
 const SHARED: usize = 4;
+/// The number of shards.
 const SHARDS: usize = OWNED + SHARED;
 
 /// One histogram, split into shards. A thread adds to its own shard.
@@ -45,6 +46,7 @@ pub(super) struct Recorder {
     shards: [OnceBox<Shard>; SHARDS],
 }
 
+/// The counts of one thread or of several. Rows are allocated when first used.
 #[derive(Default)]
 struct Shard {
     rows: [OnceBox<Row>; ROWS],

@@ -53,7 +53,8 @@ pub struct ServerMetrics {
     health_last: AtomicU64,
     /// The sizes set by [`update_pool_size`](super::Metrics::update_pool_size), by [`PoolState`].
     set: [AtomicUsize; PoolState::ALL.len()],
-    was_told: AtomicBool,
+    /// True once a size was set.
+    was_set: AtomicBool,
     watch: GaugeSources,
 }
 
@@ -76,7 +77,7 @@ impl ServerMetrics {
             health_check_duration: Recorder::default(),
             health_last: AtomicU64::default(),
             set: Default::default(),
-            was_told: AtomicBool::default(),
+            was_set: AtomicBool::default(),
             watch: GaugeSources::default(),
         }
     }
@@ -161,7 +162,7 @@ impl ServerMetrics {
 
     pub(super) fn update_pool_size(&self, state: PoolState, n: usize) {
         self.set[state as usize].store(n, Ordering::Relaxed);
-        self.was_told.store(true, Ordering::Release);
+        self.was_set.store(true, Ordering::Release);
     }
 
     pub(super) fn snapshot(&self) -> ServerSnapshot {
@@ -194,7 +195,7 @@ impl ServerMetrics {
     /// Returns the sum of watched and set sizes.
     fn sizes(&self) -> Option<Sizes> {
         let mut sizes = self.watch.sizes();
-        if self.was_told.load(Ordering::Acquire) {
+        if self.was_set.load(Ordering::Acquire) {
             let [idle, active, connecting, waiting] =
                 PoolState::ALL.map(|state| self.set[state as usize].load(Ordering::Relaxed));
             let set = Sizes { idle, active, connecting, waiting, ..Sizes::default() };

@@ -207,7 +207,7 @@ impl fmt::Debug for ServerSnapshot {
 }
 
 /// The content of [`Metrics`](super::Metrics) at one point in time. It holds the histograms, so that merged snapshots
-/// have exact common quantiles. An average of quantiles would not give these. `Display` writes one line for a log:
+/// give the quantiles of all values. An average of quantiles would not. `Display` writes one line for a log:
 ///
 /// ```
 /// use smtp_pool::metrics::{Metrics, PoolState};

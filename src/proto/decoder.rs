@@ -90,7 +90,7 @@ impl Decoder {
     /// the reference counts of a reply that is not stored.
     ///
     /// # Errors
-    /// As for [`decode`](Self::decode).
+    /// Fails as [`decode`](Self::decode) does.
     #[inline]
     pub fn decode_ref(&mut self) -> Result<Option<Reply<&[u8]>>, DecodeError> {
         match self.frame()? {
@@ -114,7 +114,7 @@ impl Decoder {
         self.lend_first(head, 1)
     }
 
-    /// Returns true if the framed reply is followed by `count` identical replies.
+    /// Returns true if the framed reply occurs again after `count` copies of it. Call it with 1, 2 and so on.
     #[inline]
     pub(crate) fn repeats(&self, count: usize) -> bool {
         let framed = &self.buf[self.start..self.line];
@@ -254,7 +254,7 @@ impl Reply {
     /// Parses exactly one reply. The last line end may be missing, as in a log line.
     ///
     /// # Errors
-    /// As for [`Decoder::decode`]. Also [`DecodeError::Incomplete`] if the last line announces more lines, and
+    /// Fails as [`Decoder::decode`] does. Also [`DecodeError::Incomplete`] if the last line announces more lines, and
     /// [`DecodeError::Trailing`] if octets follow the reply.
     pub fn parse(octets: &[u8]) -> Result<Self, DecodeError> {
         let mut decoder = Decoder::new();

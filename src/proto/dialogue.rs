@@ -84,8 +84,11 @@ pub enum DialogueError {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Dialogue {
+    /// The state that the received replies confirm.
     confirmed: State,
-    hoped: State,
+    /// The state after all owed replies, if each is positive.
+    expected: State,
+    /// The commands without a reply, in order.
     owed: VecDeque<Verb>,
     pipelining: bool,
     /// Greeted by LHLO: the message is answered once for each recipient.
@@ -108,7 +111,7 @@ impl Dialogue {
     }
 
     fn at(state: State, owed: VecDeque<Verb>) -> Self {
-        Self { confirmed: state, hoped: state, owed, pipelining: false, lmtp: false, accepted: 0 }
+        Self { confirmed: state, expected: state, owed, pipelining: false, lmtp: false, accepted: 0 }
     }
 
     /// Sets whether the server offers PIPELINING (RFC 2920). Without it, each command waits for its reply.
@@ -125,7 +128,7 @@ impl Dialogue {
     /// Fails if the command is not legal in this state, or not yet. Nothing is recorded then, and it must not be
     /// sent.
     pub fn send(&mut self, verb: Verb) -> Result<(), DialogueError> {
-        let state = self.hoped;
+        let state = self.expected;
         if let Some(&after) = self.owed.back()
             && (!self.pipelining || !may_be_followed(after) || (self.lmtp && verb == Verb::BdatLast))
         {
@@ -134,7 +137,7 @@ impl Dialogue {
         if !is_legal(verb, state) {
             return Err(DialogueError::Sequence { verb, state });
         }
-        self.hoped = on_success(verb, state);
+        self.expected = on_success(verb, state);
         let each = self.lmtp && matches!(verb, Verb::Message | Verb::BdatLast);
         let replies = if each { self.accepted.max(1) } else { 1 };
         self.owed.extend(iter::repeat_n(verb, replies));
@@ -150,7 +153,7 @@ impl Dialogue {
     pub fn receive<B: AsRef<[u8]>>(&mut self, reply: &Reply<B>) -> Result<Verb, DialogueError> {
         let Some(verb) = self.owed.pop_front() else {
             self.confirmed = State::Closed;
-            self.hoped = State::Closed;
+            self.expected = State::Closed;
             return Err(DialogueError::Unsolicited(reply.code()));
         };
         self.confirmed = match (verb, reply.agreed_code()) {
@@ -183,7 +186,7 @@ impl Dialogue {
             _ => {}
         }
         if self.owed.is_empty() || self.confirmed == State::Closed {
-            self.hoped = self.confirmed;
+            self.expected = self.confirmed;
         }
         Ok(verb)
     }

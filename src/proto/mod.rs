@@ -1,6 +1,6 @@
 //! The SMTP protocol without I/O: it converts octets to values and back. It uses no runtime, clock or log.
 //!
-//! | file | what it is | from |
+//! | file | content | source |
 //! |---|---|---|
 //! | `address` | [`Mailbox`], [`Domain`], [`ReversePath`], [`ClientName`] | RFC 5321 4.1.2, RFC 6531 3.3 |
 //! | `command` | [`Command`] and its parts, encoded and decoded | RFC 5321 4.1 |
@@ -11,6 +11,7 @@
 //! | `dialogue` | [`Dialogue`]: legal commands and owed replies | RFC 5321 4.1.4, RFC 2920 |
 //! | `sasl` | [`Sasl`]: responses to challenges | RFC 4954 |
 //! | `dot` | [`DotStuffer`], [`DotUnstuffer`]: the message on the wire | RFC 5321 4.5.2 |
+//! | `error` | [`DecodeError`] | |
 
 mod address;
 mod command;

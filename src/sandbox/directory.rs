@@ -30,11 +30,12 @@ pub enum Truth {
 pub(super) struct Directory {
     seed: u64,
     hosts: Vec<HostConfig>,
-    domains: HashMap<String, Entry>,
+    domains: HashMap<String, DirectoryEntry>,
 }
 
+/// A domain with its hosts and mailboxes.
 #[derive(Debug)]
-struct Entry {
+struct DirectoryEntry {
     /// Indices of its hosts, the preferred first.
     hosts: Vec<usize>,
     null_mx: bool,
@@ -47,7 +48,7 @@ impl World {
     /// Parses a world from TOML and validates it.
     ///
     /// # Errors
-    /// Returns the first fault, with its key.
+    /// Fails with the first fault and its key.
     pub fn from_toml(text: &str) -> Result<Self, WorldError> {
         let world: Self = toml::from_str(text).map_err(|error| WorldError::Toml(error.into()))?;
         Directory::new(&world)?;
@@ -84,7 +85,7 @@ impl Directory {
         let mut domains = HashMap::new();
         for config in world.expanded_domains()? {
             let name = parse_name("domain", &config.name)?;
-            let entry = Entry::new(&name, &config, &by_name)?;
+            let entry = DirectoryEntry::new(&name, &config, &by_name)?;
             if domains.insert(name.clone(), entry).is_some() {
                 return Err(WorldError::Duplicate { kind: "domain", name });
             }
@@ -103,7 +104,7 @@ impl Directory {
     }
 
     pub(super) fn domain(&self, name: &str) -> Option<&[usize]> {
-        self.domains.get(name).map(Entry::mx)
+        self.domains.get(name).map(DirectoryEntry::mx)
     }
 
     /// Returns the state of the address.
@@ -121,7 +122,7 @@ impl Directory {
     }
 }
 
-impl Entry {
+impl DirectoryEntry {
     fn new(name: &str, config: &DomainConfig, by_name: &HashMap<String, usize>) -> Result<Self, WorldError> {
         if !(0.0..=1.0).contains(&config.known_share) {
             return Err(WorldError::Share(name.into()));

@@ -192,7 +192,7 @@ pub enum Does {
     /// pipelining, the reply is sent then.
     Swap,
     /// Sends the reply in pieces, each with this delay after the previous one. Later replies wait. Each line is split
-    /// in its middle, between CR and LF, and from the next line.
+    /// in its middle, between CR and LF, and after its end.
     Split(Delay),
     /// Sends this text in place of the reply: `does = { reply = "451 4.3.0 Temporary lookup failure" }`. Lines are
     /// separated by CR LF, the last line end is added, and their codes may differ. The command takes effect if the

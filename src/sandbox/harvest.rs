@@ -6,11 +6,12 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub(super) struct HarvestCounter {
     unknown: u32,
-    state: State,
+    state: HarvestState,
 }
 
+/// The state of the defence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
+enum HarvestState {
     #[default]
     Counting,
     /// Until that time, or without end.
@@ -20,21 +21,21 @@ enum State {
 impl HarvestCounter {
     /// Returns true if every recipient is refused now.
     pub(super) fn refuses(&mut self, now: Instant) -> bool {
-        if let State::Refusing(Some(until)) = self.state
+        if let HarvestState::Refusing(Some(until)) = self.state
             && now >= until
         {
             *self = Self::default();
         }
-        self.state != State::Counting
+        self.state != HarvestState::Counting
     }
 
     /// Counts an unknown recipient. With the `after`-th one, refusing begins and lasts until `until`. Returns true if
     /// it begins now.
     pub(super) fn record_unknown(&mut self, after: u32, until: Option<Instant>) -> bool {
         self.unknown = self.unknown.saturating_add(1);
-        let begins = self.unknown >= after && self.state == State::Counting;
+        let begins = self.unknown >= after && self.state == HarvestState::Counting;
         if begins {
-            self.state = State::Refusing(until);
+            self.state = HarvestState::Refusing(until);
         }
         begins
     }

@@ -30,7 +30,7 @@ pub struct HostConfig {
     pub count: Option<u32>,
     /// The address to listen on: a loopback address. Port 0, the default, is any free one.
     pub listen: SocketAddr,
-    /// The system refuses connections, since the host does not listen. For failover to the next MX.
+    /// True if the host does not listen, so that the system refuses connections. For failover to the next MX.
     pub down: bool,
     /// TLS from the first octet (RFC 8314 3.3), as on port 465.
     pub implicit_tls: bool,

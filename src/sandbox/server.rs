@@ -48,15 +48,16 @@ use crate::proto::Mailbox;
 #[derive(Debug)]
 pub struct Sandbox {
     directory: Arc<Directory>,
-    hosts: Vec<Running>,
+    hosts: Vec<RunningHost>,
     by_name: HashMap<String, usize>,
     authority: Authority,
     /// Dropping the set ends each listener task, which ends its connections.
     _listeners: JoinSet<()>,
 }
 
+/// A host with its address.
 #[derive(Debug)]
-struct Running {
+struct RunningHost {
     mx: Arc<Mx>,
     addr: SocketAddr,
     /// Reserves the port of a host that is down: it is bound, but does not listen.
@@ -103,7 +104,7 @@ impl Sandbox {
                 listeners.spawn(listen(listener, authority.acceptor(&config.name)?, Arc::clone(&mx)));
                 (addr, None)
             };
-            hosts.push(Running { mx, addr, _down: down });
+            hosts.push(RunningHost { mx, addr, _down: down });
         }
         Ok(Self { directory, hosts, by_name, authority, _listeners: listeners })
     }
@@ -155,7 +156,7 @@ impl Sandbox {
         self.authority.der()
     }
 
-    fn host(&self, name: &str) -> Option<&Running> {
+    fn host(&self, name: &str) -> Option<&RunningHost> {
         self.by_name.get(&name.to_ascii_lowercase()).and_then(|&index| self.hosts.get(index))
     }
 

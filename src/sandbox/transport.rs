@@ -79,6 +79,7 @@ pub(super) struct Transport<S> {
     /// True if the last packet ended in the middle of a reply.
     is_cut: bool,
     latency: Delay,
+    /// The limit of the client's silence.
     idle: Duration,
     rng: Rng,
 }

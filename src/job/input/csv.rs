@@ -26,6 +26,7 @@ const NAMES: [&str; 9] =
 /// `Address,Contact Email`.
 const UNAMBIGUOUS: usize = 5;
 
+/// Reads the rows of a CSV list.
 pub(super) struct Csv {
     lines: Lines,
     delimiter: u8,

@@ -11,6 +11,7 @@ const MAX_OBJECT: usize = 1 << 20;
 /// The field names that are tried, in order.
 const FIELDS: [&str; 6] = ["email", "address", "e-mail", "email_address", "mail", "recipient"];
 
+/// Reads the rows of a JSON Lines list.
 pub(super) struct Jsonl {
     lines: Lines,
     field: Option<String>,

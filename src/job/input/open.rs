@@ -30,6 +30,7 @@ impl Consumed {
     }
 }
 
+/// Counts and hashes the octets read from a file.
 struct Counted<R> {
     inner: R,
     consumed: Consumed,

@@ -25,6 +25,7 @@ const MAX_REPORTS: u64 = 20;
 #[derive(Clone, Debug, Default)]
 pub struct Tracker(Arc<TrackerState>);
 
+/// The shared counters of a [`Tracker`].
 #[derive(Debug, Default)]
 struct TrackerState {
     rows: AtomicU64,

@@ -106,6 +106,7 @@ pub struct Hints {
     pub column: Option<String>,
 }
 
+/// The rows of one source. An error ends them.
 pub(super) type RowReader = Box<dyn Iterator<Item = io::Result<Row>> + Send>;
 
 /// A source that was opened, with its format detected.

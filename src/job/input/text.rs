@@ -4,6 +4,7 @@ use std::io;
 
 use super::{Row, lines::Lines};
 
+/// Reads the rows of a plain text list.
 pub(super) struct Text {
     lines: Lines,
 }

@@ -25,7 +25,7 @@ impl ClientName {
     ///
     /// # Errors
     ///
-    /// Returns the first fault and its byte position; see [`AddressErrorKind`](super::AddressErrorKind).
+    /// Fails with the first fault and its byte position; see [`AddressErrorKind`](super::AddressErrorKind).
     pub fn parse(input: &str) -> Result<Self, AddressError> {
         match host_wire(input) {
             Ok(wire) => Ok(Self(wire.into_text(input, 0))),

@@ -33,7 +33,7 @@ impl Domain {
     ///
     /// # Errors
     ///
-    /// Returns the first fault and its byte position; see [`AddressErrorKind`](Kind).
+    /// Fails with the first fault and its byte position; see [`AddressErrorKind`](Kind).
     pub fn parse(input: &str) -> Result<Self, AddressError> {
         match wire(input) {
             Ok(wire) => Ok(Self(wire.into_text(input, 0))),

@@ -38,7 +38,7 @@ impl Mailbox {
     ///
     /// # Errors
     ///
-    /// Returns the first fault and its byte position; see [`AddressErrorKind`](Kind).
+    /// Fails with the first fault and its byte position; see [`AddressErrorKind`](Kind).
     pub fn parse(input: &str) -> Result<Self, AddressError> {
         let (at, wire) = parse(input)?;
         Ok(Self { text: wire.into_text(input, at + 1), at })
@@ -50,7 +50,7 @@ impl<'a> Mailbox<Cow<'a, str>> {
     ///
     /// # Errors
     ///
-    /// As for [`Mailbox::parse`].
+    /// Fails as [`Mailbox::parse`] does.
     pub fn parse_lent(input: &'a str) -> Result<Self, AddressError> {
         let (at, wire) = parse(input)?;
         Ok(Self { text: wire.into_cow(input, at + 1), at })

@@ -65,7 +65,7 @@ impl Command {
     /// RFC 5321 4.1.1 and appendix C require of a server.
     ///
     /// # Errors
-    /// Returns a [`CommandError`], which has the reply code.
+    /// Fails with a [`CommandError`], which has the reply code.
     pub fn parse(line: &[u8]) -> Result<Self> {
         command(line)
     }

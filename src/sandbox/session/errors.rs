@@ -8,6 +8,7 @@ pub(super) struct Errors {
     limits: Option<ErrorLimits>,
     errors: u32,
     junk: u32,
+    /// True once the delay of this command was returned.
     paused: bool,
 }
 

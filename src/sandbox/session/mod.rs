@@ -88,7 +88,9 @@ pub(super) struct ServerSession {
     transaction: Option<Transaction>,
     phase: Phase,
     errors: Errors,
+    /// The command lines received.
     commands: u32,
+    /// The MAIL commands accepted.
     mails: u32,
     /// The number of times that each fault's stage and recipient matched.
     counts: Vec<u32>,
@@ -98,6 +100,7 @@ pub(super) struct ServerSession {
     held: Option<Bytes>,
     nonmail: Nonmail,
     harvest: HarvestCounter,
+    /// True once the tarpit has begun.
     slow: bool,
     /// True in the middle of a line that is too long.
     skipping: bool,
@@ -108,6 +111,7 @@ pub(super) struct ServerSession {
 struct Transaction {
     sender: ReversePath,
     smtputf8: bool,
+    /// The recipients accepted.
     accepted: u32,
     /// The octets received by BDAT. None before the first BDAT.
     chunked: Option<u64>,
