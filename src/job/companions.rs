@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    error::{FileErrorContext, JobError, Result},
+    error::{IoContext, JobError, Result},
     schema::{APPLICATION_ID, DRAFT_ID},
 };
 

@@ -10,7 +10,7 @@ use tempfile::TempPath;
 
 use super::{
     companions::{canonical_path, check_replaceable, draft_name, remove_companions, remove_old_drafts},
-    error::{FileErrorContext, Result},
+    error::{IoContext, Result},
     open,
     schema::{APPLICATION_ID, CHECKSUMMED, DRAFT_ID, StoreFormat},
     sqlite::Sqlite,

@@ -97,8 +97,8 @@ impl JobError {
             }
             Self::InTheWay(_) => Some("move it away, or write to another output"),
             Self::Log(_) => Some(
-                "copy the job and that file to a folder that you may write to; or let its owner run \
-                 `smtp-pool job status` once, which takes the file into the job",
+                "copy the job and that file to a folder that you may write to; or ask its owner to run \
+                 `smtp-pool job status` once, which merges the file into the job",
             ),
             _ => None,
         }
@@ -140,11 +140,11 @@ impl From<rusqlite::Error> for JobError {
 pub(super) type Result<T> = std::result::Result<T, JobError>;
 
 /// Adds to a system error the operation that failed.
-pub(super) trait ErrorContext<T> {
+pub(super) trait IoContext<T> {
     fn context(self, what: &'static str) -> Result<T>;
 }
 
-impl<T> FileErrorContext<T> for io::Result<T> {
+impl<T> IoContext<T> for io::Result<T> {
     fn context(self, what: &'static str) -> Result<T> {
         self.map_err(|error| JobError::Io { doing: what, error })
     }

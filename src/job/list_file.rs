@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
     digest::Digest,
-    error::{FileErrorContext, Result},
+    error::{IoContext, Result},
     input::Shape,
 };
 

@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     companions::{canonical_path, companion_path, open_plain},
-    error::{FileErrorContext, JobError, Result},
+    error::{IoContext, JobError, Result},
 };
 
 /// The text before the process ID.

@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig, limits::Limit
 
 use super::{
     companions::{Rights, canonical_path, check_companions, companion_path, has_log, may_read},
-    error::{FileErrorContext, JobError, Result},
+    error::{IoContext, JobError, Result},
     lock::Lock,
     schema::{self, StoreFormat},
 };

@@ -7,7 +7,7 @@ use super::{
     fields::{CsvRecord, CsvState},
     lines::{Line, Lines},
 };
-use crate::job::error::{FileErrorContext, JobError, Result};
+use crate::job::error::{IoContext, JobError, Result};
 
 /// The octets after which a quoted field may not continue on another line.
 const MAX_RECORD: usize = 64 * 1024;

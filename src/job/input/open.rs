@@ -14,7 +14,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use crate::job::{
     digest::Digest,
-    error::{FileErrorContext, JobError, Result},
+    error::{IoContext, JobError, Result},
     format::{self, Compression},
 };
 

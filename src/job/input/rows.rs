@@ -15,7 +15,7 @@ use super::{
 };
 use crate::job::{
     digest::Digest,
-    error::{FileErrorContext, JobError, Result},
+    error::{IoContext, JobError, Result},
 };
 
 /// The most invalid rows that are reported one by one.

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     job::{
         digest::Digest,
-        error::{FileErrorContext, JobError, Result},
+        error::{IoContext, JobError, Result},
         format,
     },
     proto::Mailbox,
