@@ -30,8 +30,8 @@ use crate::{
     verify::{Lanes, Verifier},
 };
 
-/// The latest due time of a postponed address, counted from the start of the run. The longest pause of the schedule
-/// may exceed it.
+/// The latest due time of a postponed address, counted from the start of the run. A longer pause of the schedule
+/// replaces it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
 /// A job that is being worked on. Dropping it gives the run up; the answers received so far are still stored.

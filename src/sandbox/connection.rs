@@ -99,7 +99,7 @@ async fn handshake(
     session: &mut ServerSession,
     open: &mut Option<OpenConnection<'_>>,
 ) -> io::Result<Option<TlsStream<TcpStream>>> {
-    if let Some(does) = session.fault(Stage::Tls, None) {
+    if let Some(does) = session.fault(FaultStage::Tls, None) {
         // Wait until the client begins: octets after the reply to STARTTLS would be an injection, which is another
         // fault.
         stream.readable().await?;

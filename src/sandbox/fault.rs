@@ -41,7 +41,7 @@ pub enum FaultStage {
     Any,
 }
 
-impl Stage {
+impl FaultStage {
     /// Returns true if a fault at this stage applies to `reached`.
     pub(super) fn covers(self, reached: Self) -> bool {
         self == reached || (self == Self::Any && reached != Self::Tls)
@@ -76,7 +76,7 @@ impl From<Verb> for FaultStage {
 pub struct Fault {
     /// The stage whose reply it affects.
     #[serde(default)]
-    pub at: Stage,
+    pub at: FaultStage,
     /// The recipient, for the stages `rcpt` and `any`: a local part in any domain, or an address. Case and quoting do
     /// not matter. If absent, all recipients.
     #[serde(default)]
@@ -119,7 +119,7 @@ impl Fault {
     }
 
     /// Returns true if the stage and the recipient match.
-    pub(super) fn concerns(&self, stage: Stage, to: Option<&Mailbox>) -> bool {
+    pub(super) fn concerns(&self, stage: FaultStage, to: Option<&Mailbox>) -> bool {
         self.at.covers(stage) && self.to.as_deref().is_none_or(|name| to.is_some_and(|to| names(name, to)))
     }
 
@@ -154,7 +154,7 @@ fn names(name: &str, mailbox: &Mailbox) -> bool {
 
 /// The effect of a fault.
 ///
-/// At [`Stage::Tls`] only silence, EOF and reset differ. All others send octets that are not TLS.
+/// At [`FaultStage::Tls`] only silence, EOF and reset differ. All others send octets that are not TLS.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Does {

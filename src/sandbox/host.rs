@@ -190,7 +190,7 @@ impl Default for ErrorLimits {
 #[serde(default, deny_unknown_fields)]
 pub struct Blocked {
     /// The reply that shows the block: `connect`, which also closes, or `ehlo`, `mail`, `rcpt`, …
-    pub at: Stage,
+    pub at: FaultStage,
     /// The number of RCPT commands, over all connections, after which the block begins.
     pub after: u64,
     /// The first refusals, this many, are `550 5.1.1 … User unknown` and do not mention the block, as by some

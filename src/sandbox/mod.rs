@@ -25,7 +25,7 @@
 //!
 //! # Faults
 //!
-//! Each entry of `faults` says where it happens ([`Stage`]), for which recipient and how often ([`Fault`]), and its
+//! Each entry of `faults` says where it happens ([`FaultStage`]), for which recipient and how often ([`Fault`]), and its
 //! effect ([`Does`]):
 //!
 //! | field | value | meaning |

@@ -446,25 +446,25 @@ fn a_list_is_recognized_by_its_content_and_not_by_its_time() {
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     fs::rename(workspace.at("copy.csv"), &workspace.list).unwrap();
     assert_eq!(again().status.code(), Some(0), "{}", err(&again()));
-    // Another of the same size and time: in its place, and under another name.
-    set_time(&desk.list, long_ago);
-    let desk = Desk::new(one);
-    set_time(&desk.list, long_ago);
-    assert_eq!(desk.verify(&["--syntax-only"]).status.code(), Some(0));
-    desk.put("other.csv", other);
-    set_time(&desk.at("other.csv"), long_ago);
-    let output = desk.run(&["verify", "other.csv", "-o", "out.csv", "--syntax-only"]);
+    // Another list of the same size and time is in its place, and under another name.
+    set_time(&workspace.list, long_ago);
+    let workspace = Workspace::new(one);
+    set_time(&workspace.list, long_ago);
+    assert_eq!(workspace.verify(&["--syntax-only"]).status.code(), Some(0));
+    workspace.put("other.csv", other);
+    set_time(&workspace.at("other.csv"), long_ago);
+    let output = workspace.run(&["verify", "other.csv", "-o", "out.csv", "--syntax-only"]);
     refused(&output, "other.csv is not the list that the job was made from");
-    fs::rename(desk.at("other.csv"), &desk.list).unwrap();
-    refused(&desk.verify(&["--syntax-only"]), "list.csv is not the list that the job was made from");
-    // Written into the same file, and its time set back.
-    fs::write(&desk.list, one).unwrap();
-    set_time(&desk.list, long_ago);
-    assert_eq!(desk.verify(&["--syntax-only"]).status.code(), Some(0));
-    fs::write(&desk.list, other).unwrap();
-    set_time(&desk.list, long_ago);
-    refused(&desk.verify(&["--syntax-only"]), "list.csv is not the list that the job was made from");
-    assert!(desk.text("out.csv").contains("ann@x.test"));
+    fs::rename(workspace.at("other.csv"), &workspace.list).unwrap();
+    refused(&workspace.verify(&["--syntax-only"]), "list.csv is not the list that the job was made from");
+    // The same file gets other content, and its old time.
+    fs::write(&workspace.list, one).unwrap();
+    set_time(&workspace.list, long_ago);
+    assert_eq!(workspace.verify(&["--syntax-only"]).status.code(), Some(0));
+    fs::write(&workspace.list, other).unwrap();
+    set_time(&workspace.list, long_ago);
+    refused(&workspace.verify(&["--syntax-only"]), "list.csv is not the list that the job was made from");
+    assert!(workspace.text("out.csv").contains("ann@x.test"));
 }
 
 /// A folder that another user can enter, with the command in it.
@@ -587,15 +587,15 @@ fn the_log_of_a_killed_run_is_read_or_the_error_says_what_to_do() {
     assert!(known > 0, "{}", err(&other_user.run(&workspace, &["job", "results", "out.csv.job"])));
     // Only the owner may read the log, or the index of the log is missing.
     let log_denied = |path: &Path| mode(path, if is_root() { 0o600 } else { 0o000 });
-    log_denied(&desk.at("out.csv.job-wal"));
-    let denied = others.run(&desk, &["job", "results", "out.csv.job"]);
+    log_denied(&workspace.at("out.csv.job-wal"));
+    let denied = other_user.run(&workspace, &["job", "results", "out.csv.job"]);
     refused(&denied, "out.csv.job-wal holds the last results and cannot be read here\n  hint: copy the job");
-    mode(&desk.at("out.csv.job-wal"), 0o444);
-    mode(desk.dir.path(), 0o755);
-    fs::remove_file(desk.at("out.csv.job-shm")).unwrap();
-    mode(desk.dir.path(), 0o555);
-    refused(&others.run(&desk, &["job", "status", "out.csv.job"]), "copy the job and that file");
-    mode(desk.dir.path(), 0o755);
+    mode(&workspace.at("out.csv.job-wal"), 0o444);
+    mode(workspace.dir.path(), 0o755);
+    fs::remove_file(workspace.at("out.csv.job-shm")).unwrap();
+    mode(workspace.dir.path(), 0o555);
+    refused(&other_user.run(&workspace, &["job", "status", "out.csv.job"]), "copy the job and that file");
+    mode(workspace.dir.path(), 0o755);
     for name in ["out.csv.job", "out.csv.job-wal"] {
         mode(&workspace.at(name), 0o600);
     }
@@ -740,15 +740,15 @@ fn a_job_that_would_hang_is_refused() {
     for job in ["odd.csv", "out.csv"] {
         let lock = workspace.at(&format!("{job}.job-lock"));
         assert!(Command::new("mkfifo").arg(&lock).status().unwrap().success());
-        let output = desk.run(&["verify", "list.csv", "-o", job, "--syntax-only", "-q", "--restart"]);
+        let output = workspace.run(&["verify", "list.csv", "-o", job, "--syntax-only", "-q", "--restart"]);
         refused(&output, &format!("{job}.job-lock does not belong to a job"));
     }
     // The job or its log is a pipe.
     for name in ["fifo.job", "odd.csv.job-wal"] {
         assert!(Command::new("mkfifo").arg(workspace.at(name)).status().unwrap().success());
     }
-    refused(&desk.run(&["job", "status", "fifo.job"]), "it is not a regular file");
-    refused(&desk.run(&["job", "status", "odd.csv.job"]), "odd.csv.job-wal does not belong to a job");
+    refused(&workspace.run(&["job", "status", "fifo.job"]), "it is not a regular file");
+    refused(&workspace.run(&["job", "status", "odd.csv.job"]), "odd.csv.job-wal does not belong to a job");
 }
 
 #[test]

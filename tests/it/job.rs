@@ -134,16 +134,16 @@ fn a_changed_list_or_purpose_is_refused() {
         "{}",
         err(&changed)
     );
-    assert_eq!(desk.rows().len(), 20);
-    assert_eq!(run(&desk.verify(&["--syntax-only", "-q", "--restart"])).status.code(), Some(0));
-    assert_eq!(desk.rows().len(), 21);
+    assert_eq!(workspace.rows().len(), 20);
+    assert_eq!(run(&workspace.verify(&["--syntax-only", "-q", "--restart"])).status.code(), Some(0));
+    assert_eq!(workspace.rows().len(), 21);
 
     fs::write(&workspace.job, "no job").unwrap();
     let foreign = run(&args);
     assert!(err(&foreign).contains("out.csv.job: this is not a job file"), "{}", err(&foreign));
-    assert_eq!(run(&["job", "status", str_of(&desk.list)]).status.code(), Some(2));
-    let nothing = run(&["verify", "--sandbox", "a@good.test", "--restart", "-o", str_of(&desk.out)]);
-    assert!(err(&nothing).contains("--restart: there is no job"), "{}", err(&nothing));
+    assert_eq!(run(&["job", "status", str_of(&workspace.list)]).status.code(), Some(2));
+    let nothing = run(&["verify", "--sandbox", "a@good.test", "--restart", "-o", str_of(&workspace.out)]);
+    assert!(err(&nothing).contains("--restart: these inputs make no job"), "{}", err(&nothing));
 }
 
 #[test]

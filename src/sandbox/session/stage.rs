@@ -97,7 +97,7 @@ impl ServerSession {
     }
 
     /// Returns the fault at this stage, this time.
-    pub(in crate::sandbox) fn fault(&mut self, stage: Stage, to: Option<&Mailbox>) -> Option<Does> {
+    pub(in crate::sandbox) fn fault(&mut self, stage: FaultStage, to: Option<&Mailbox>) -> Option<Does> {
         let mut happens = None;
         for (fault, count) in self.mx.config.faults.iter().zip(&mut self.counts) {
             if fault.concerns(stage, to) {

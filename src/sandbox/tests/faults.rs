@@ -22,7 +22,7 @@ async fn garbage_is_no_reply() {
 
 #[tokio::test]
 async fn silence_does_not_end() {
-    let sandbox = with(Fault::new(Stage::Rcpt, Does::Silence).nth(2)).await;
+    let sandbox = with(Fault::new(FaultStage::Rcpt, Does::Silence).nth(2)).await;
     let mut client = Client::greeted(&sandbox).await;
     client.script(&ENVELOPE).await;
     client.send("RCPT TO:<bob@good.test>\r\nNOOP\r\n").await;
@@ -96,7 +96,7 @@ async fn end_of_file_around_a_message() {
 
 #[tokio::test]
 async fn endless_replies_and_endless_lines() {
-    let sandbox = with(Fault::new(Stage::Ehlo, Does::EndlessContinuation)).await;
+    let sandbox = with(Fault::new(FaultStage::Ehlo, Does::EndlessContinuation)).await;
     let mut client = Client::connect(&sandbox).await;
     client.reply().await;
     client.send("EHLO client.test\r\n").await;
@@ -132,7 +132,7 @@ async fn tls_faults() {
 
 #[tokio::test]
 async fn plaintext_injected_after_starttls() {
-    let sandbox = with(Fault::new(Stage::StartTls, Does::ExtraReply)).await;
+    let sandbox = with(Fault::new(FaultStage::StartTls, Does::ExtraReply)).await;
     let mut client = Client::greeted(&sandbox).await;
     client.script(&[("STARTTLS", "220 2.0.0 Ready")]).await;
     // The handshake would succeed, so the client must check for it.

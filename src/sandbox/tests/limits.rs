@@ -146,7 +146,7 @@ async fn too_many_connections() {
 #[tokio::test]
 async fn a_client_that_has_read_part_of_the_final_reply_may_reconnect() {
     // The rest of the final reply is slow, as on a busy thread.
-    let tarpit = Some(Tarpit { octet: ms(20), from: Stage::Quit });
+    let tarpit = Some(Tarpit { octet: ms(20), from: FaultStage::Quit });
     let sandbox = start(HostConfig { max_connections: Some(1), tarpit, ..host() }).await;
     let mut first = Client::greeted(&sandbox).await;
     first.send("QUIT\r\n").await;
