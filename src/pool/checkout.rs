@@ -56,7 +56,7 @@ impl Server {
     ) -> Result<PooledConnection, CheckoutError> {
         let began = Instant::now();
         let until = began + wait;
-        self.used.store(self.shared.clock.tick(), Ordering::Relaxed);
+        self.used.store(self.shared.clock.now(), Ordering::Relaxed);
         self.maintenance.ensure_running();
         let mut closed_at_once = 0;
         loop {
@@ -166,7 +166,8 @@ impl Server {
         if !lease.connection.is_idle() {
             return;
         }
-        let now = server.shared.clock.now();
+        // The checkout has looked at the clock. Nothing was heard on a connection that was lent for longer than that.
+        let now = server.shared.clock.ticked();
         lease.connection.release_buffers();
         lease.returned = now;
         lease.end = CloseReason::Lost;

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! - [`Pool`] is what one holds, [`Pool::get`] what one calls; [`PooledConnection`] goes back when it is dropped.
-//! - An uncontended checkout and return take no lock, read no clock and cost no round trip.
+//! - An uncontended checkout and return take no lock, make no system call and cost no round trip.
 //! - Who has to wait is served in the order of coming, by whatever arrives first: a connection given back, or a new one.
 //! - A connection that is not in step with its server is closed, never lent again.
 //! - Failures to connect are repeated with growing pauses, told to those who wait if nothing else can come, and stop for

@@ -45,7 +45,7 @@ impl Server {
         limit: Duration,
         taken_at: &'static Location<'static>,
     ) -> Result<PooledConnection, CheckoutError> {
-        self.used.store(self.shared.clock.tick(), Ordering::Relaxed);
+        self.used.store(self.shared.clock.now(), Ordering::Relaxed);
         self.maintenance.ensure_running();
         if let Some(connection) = self.take(false, taken_at) {
             return Ok(connection);

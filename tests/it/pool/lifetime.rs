@@ -168,3 +168,22 @@ fn a_connection_outlives_its_pool_and_its_runtime() {
     let seen = seen.server("127.0.0.1").unwrap();
     assert_eq!((seen.sizes, seen.connections_closed["pool_closed"]), (None, 1));
 }
+
+#[tokio::test]
+async fn time_passes_while_no_task_of_the_runtime_runs() {
+    let site = Site::start(PATIENT).await;
+    let second = Duration::from_secs(1);
+    let asked = builder().noop_after(second).build().unwrap();
+    let retired = builder().max_lifetime(second).lifetime_jitter(0.0).build().unwrap();
+    for pool in [&asked, &retired] {
+        drop(pool.get(&site.server).await.unwrap());
+    }
+    let before = site.stats();
+    // This is the only thread, so the maintenance cannot set the clock of the pool.
+    std::thread::sleep(3 * second);
+    assert!(asked.get(&site.server).await.unwrap().is_reused());
+    assert_eq!(site.stats().commands, before.commands + 1, "NOOP");
+    assert!(retired.try_get(&site.server).is_none());
+    assert!(!retired.get(&site.server).await.unwrap().is_reused());
+    assert_eq!(site.stats().connections, before.connections + 1);
+}
