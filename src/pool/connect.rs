@@ -100,12 +100,13 @@ impl Server {
 
     /// Where to connect to. The system's resolver is asked each time: it has a cache, and the answer may change.
     async fn endpoint(&self) -> Result<Endpoint, OpenError> {
-        let host = self.key.server_name.as_ref().unwrap_or_else(|| self.key.host_arc());
-        let addrs = match self.key.addrs() {
+        let key = self.key();
+        let host = key.server_name.as_ref().unwrap_or_else(|| key.host_arc());
+        let addrs = match key.addrs() {
             Some(addrs) => addrs.to_vec(),
             None => {
-                let port = self.key.port().unwrap_or(self.shared.config.port);
-                let found = tokio::net::lookup_host((self.key.host(), port)).await;
+                let port = key.port().unwrap_or(self.shared.config.port);
+                let found = tokio::net::lookup_host((key.host(), port)).await;
                 found.map_err(OpenError::Resolve)?.collect()
             }
         };

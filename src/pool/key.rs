@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    hash::{Hash, Hasher},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -32,12 +33,38 @@ use crate::{
 pub struct Key {
     host: Arc<str>,
     port: Option<u16>,
-    addrs: Option<Arc<[SocketAddr]>>,
+    addrs: Option<Addresses>,
     pub(super) tls: Option<TlsPolicy>,
     pub(super) server_name: Option<Arc<str>>,
     pub(super) bind: Option<IpAddr>,
     pub(super) helo: Option<ClientName>,
     pub(super) credentials: Option<Arc<Credentials>>,
+}
+
+/// The addresses of a server. They are data: a nameserver changes their order with each answer. Only their family is a
+/// policy, so two sets differ if one of them alone avoids IPv6.
+#[derive(Clone, Debug)]
+struct Addresses(Arc<[SocketAddr]>);
+
+impl Addresses {
+    /// Returns whether none is an address of IPv6; an IPv4-mapped one (RFC 4291 2.5.5.2) is not.
+    fn avoid_ipv6(&self) -> bool {
+        self.0.iter().all(|addr| addr.ip().to_canonical().is_ipv4())
+    }
+}
+
+impl PartialEq for Addresses {
+    fn eq(&self, other: &Self) -> bool {
+        self.avoid_ipv6() == other.avoid_ipv6()
+    }
+}
+
+impl Eq for Addresses {}
+
+impl Hash for Addresses {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.avoid_ipv6().hash(state);
+    }
 }
 
 /// The text does not name a server.
@@ -79,11 +106,16 @@ impl Key {
         Ok(Self::new(host.as_str().into(), port))
     }
 
-    /// A server whose addresses are known, which are connected to without asking DNS.
+    /// Returns a server whose addresses are known, so that the DNS is not asked.
+    ///
+    /// The addresses do not tell servers apart: with other ones, or in another order, it is the same server, and new
+    /// connections go to the addresses that were given last. Only where all are of IPv4, connections are not shared with
+    /// those to addresses of both families.
     #[must_use]
     pub fn at(endpoint: &Endpoint) -> Self {
         let port = endpoint.addrs.first().map(SocketAddr::port);
-        Self { addrs: Some(endpoint.addrs.clone().into()), ..Self::new(Arc::clone(&endpoint.host), port) }
+        let addrs = Addresses(endpoint.addrs.clone().into());
+        Self { addrs: Some(addrs), ..Self::new(Arc::clone(&endpoint.host), port) }
     }
 
     fn new(host: Arc<str>, port: Option<u16>) -> Self {
@@ -144,7 +176,7 @@ impl Key {
     }
 
     pub(super) fn addrs(&self) -> Option<&[SocketAddr]> {
-        self.addrs.as_deref()
+        self.addrs.as_ref().map(|addrs| &*addrs.0)
     }
 }
 
@@ -262,6 +294,27 @@ mod tests {
         ] {
             let error = Key::parse(text).unwrap_err();
             assert!(error.to_string().contains(&format!("{text:?}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_data_and_their_family_is_a_policy() {
+        let at = |addrs: &[&str]| {
+            let addrs = addrs.iter().map(|addr| addr.parse().unwrap()).collect();
+            Key::at(&Endpoint { host: "mx.example".into(), addrs })
+        };
+        let [one, two, six] = ["192.0.2.1:25", "192.0.2.2:25", "[2001:db8::1]:25"];
+        let hash = |key: &Key| BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
+        for (this, that, same) in [
+            (at(&[one, two]), at(&[two, one]), true),
+            (at(&[one, two]), at(&[two]), true),
+            (at(&[one]), at(&["[::ffff:192.0.2.1]:25"]), true),
+            (at(&[six, one]), at(&[one, six]), true),
+            (at(&[six, one]), at(&[one]), false),
+            (at(&[one]), at(&["192.0.2.1:26"]), false),
+            (at(&[one]), Key::parse("mx.example:25").unwrap(), false),
+        ] {
+            assert_eq!((this == that, hash(&this) == hash(&that)), (same, same), "{this:?} {that:?}");
         }
     }
 

@@ -179,7 +179,7 @@ impl Server {
         // Whoever has found it but not asked it yet makes connections that nobody else will find: closed, it sends
         // them back for another.
         drop(self.slots.close(&WaitFailure::Closed));
-        servers.remove(&self.key, self);
+        servers.remove(&self.key(), self);
     }
 
     /// Retires idle connections that are too old, and drops those that the server has closed, as can be seen without

@@ -50,11 +50,17 @@ impl Registry {
         if self.shared.is_closed() {
             return Err(CheckoutError::Closed);
         }
-        let server = self.servers.with_key(&key, known).unwrap_or_else(|| {
-            let server = self.make(key.clone());
-            self.servers.insert(key, &server);
-            server
-        });
+        let server = match self.servers.with_key(&key, known) {
+            Some(server) => {
+                server.renew(key);
+                server
+            }
+            None => {
+                let server = self.make(key.clone());
+                self.servers.insert(key, &server);
+                server
+            }
+        };
         if let Some(name) = name {
             self.servers.name(name, &server);
         }

@@ -34,7 +34,8 @@ pub(super) enum WaitFailure {
 
 /// A server; lives as long as the pool knows it, or a connection to it does.
 pub(super) struct Server {
-    pub(super) key: Key,
+    /// As it was given last: equal keys may carry other addresses.
+    key: Mutex<Key>,
     /// For logs, errors and labels.
     pub(super) name: Arc<str>,
     pub(super) slots: Slots<Box<Lease>, WaitFailure>,
@@ -72,9 +73,19 @@ impl Server {
             maintenance,
             checkouts: LeakTracker::default(),
             checked: Mutex::default(),
-            key,
+            key: Mutex::new(key),
             shared,
         }
+    }
+
+    /// Returns the key as it was given last.
+    pub(super) fn key(&self) -> Key {
+        self.key.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes over what an equal key carries.
+    pub(super) fn renew(&self, key: Key) {
+        *self.key.lock().unwrap_or_else(PoisonError::into_inner) = key;
     }
 
     /// A connection for which there is no place any more.

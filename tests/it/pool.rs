@@ -4,6 +4,7 @@ mod cancellation;
 mod checkout;
 mod corners;
 mod health;
+mod identity;
 mod lifetime;
 mod operations;
 mod recovery;
