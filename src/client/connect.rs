@@ -88,6 +88,24 @@ impl ClientConfig {
     }
 }
 
+/// Where a connector records.
+#[derive(Debug)]
+enum Recorder {
+    /// By the host of each endpoint.
+    ByHost(Arc<Metrics>),
+    /// All connections are to one server, whatever its endpoints are called.
+    Server(Arc<ServerMetrics>),
+}
+
+impl Recorder {
+    fn server(&self, host: &str) -> Arc<ServerMetrics> {
+        match self {
+            Self::ByHost(metrics) => metrics.server(host),
+            Self::Server(metrics) => Arc::clone(metrics),
+        }
+    }
+}
+
 /// Opens connections, and remembers which hosts offer STARTTLS without being able to do it.
 ///
 /// ```no_run
@@ -106,7 +124,7 @@ pub struct Connector {
     config: ClientConfig,
     dialer: Dialer,
     tls: TlsConnector,
-    metrics: Arc<Metrics>,
+    metrics: Recorder,
     broken_starttls: Mutex<HashSet<Arc<str>>>,
 }
 
@@ -124,6 +142,15 @@ impl Connector {
     /// A connector that shares `tls`, its roots and its sessions, with others; `tls_config` of `config` has no effect.
     #[must_use]
     pub fn with_tls(config: ClientConfig, tls: TlsConnector, metrics: Arc<Metrics>) -> Self {
+        Self::recording(config, tls, Recorder::ByHost(metrics))
+    }
+
+    /// Returns a connector to one server, which records under the name that `metrics` has.
+    pub(crate) fn for_server(config: ClientConfig, tls: TlsConnector, metrics: Arc<ServerMetrics>) -> Self {
+        Self::recording(config, tls, Recorder::Server(metrics))
+    }
+
+    fn recording(config: ClientConfig, tls: TlsConnector, metrics: Recorder) -> Self {
         let dialer = Dialer { bind: config.bind, timeout: config.timeouts.connect, ..Dialer::default() };
         Self { config, dialer, tls, metrics, broken_starttls: Mutex::default() }
     }

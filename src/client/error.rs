@@ -134,6 +134,9 @@ impl ConnectError {
             Self::Tls(error) => error.kind().as_str(),
             Self::StartTls(_) => "starttls",
             Self::NoStartTls => "no_starttls",
+            Self::Refused { verb: Verb::Auth | Verb::AuthResponse, reply } if reply.is_permanent() => {
+                "auth_refused"
+            }
             Self::Refused { .. } => "refused_by_server",
             Self::Sasl(_) => "sasl",
             Self::Session(error) => error.kind(),

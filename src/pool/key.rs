@@ -15,6 +15,9 @@ use crate::{
     proto::{ClientName, Credentials, Domain},
 };
 
+/// The port of SMTP, which names leave out.
+const SMTP_PORT: u16 = 25;
+
 /// A server, and everything that makes a connection to it different from another one: connections are interchangeable
 /// only within one key, so that nobody gets a session that somebody else authenticated, or that left from another
 /// address.
@@ -31,14 +34,15 @@ use crate::{
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
-    host: Arc<str>,
-    port: Option<u16>,
+    pub(super) host: Arc<str>,
+    pub(super) port: Option<u16>,
     addrs: Option<Addresses>,
     pub(super) tls: Option<TlsPolicy>,
     pub(super) server_name: Option<Arc<str>>,
     pub(super) bind: Option<IpAddr>,
     pub(super) helo: Option<ClientName>,
     pub(super) credentials: Option<Arc<Credentials>>,
+    label: Option<Arc<str>>,
 }
 
 /// The addresses of a server. They are data: a nameserver changes their order with each answer. Only their family is a
@@ -128,6 +132,7 @@ impl Key {
             bind: None,
             helo: None,
             credentials: None,
+            label: None,
         }
     }
 
@@ -159,6 +164,23 @@ impl Key {
     #[must_use]
     pub fn credentials(self, credentials: Credentials) -> Self {
         Self { credentials: Some(credentials.into()), ..self }
+    }
+
+    /// Sets the name of the server in metrics, logs and errors. By default it is the host, and its port unless that is
+    /// 25. Keys with other labels are other servers. So a label can distinguish, for example, several accounts on one
+    /// host.
+    #[must_use]
+    pub fn label(self, label: &str) -> Self {
+        Self { label: Some(label.into()), ..self }
+    }
+
+    /// Returns the name for metrics, logs and errors.
+    pub(super) fn name(&self) -> Arc<str> {
+        match &self.label {
+            Some(label) => Arc::clone(label),
+            None if self.port == Some(SMTP_PORT) => Arc::clone(&self.host),
+            None => self.to_string().into(),
+        }
     }
 
     /// The host: a name, or an IP address without brackets.

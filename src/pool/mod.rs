@@ -54,6 +54,7 @@ mod idle;
 mod key;
 mod leaks;
 mod maintenance;
+mod normal;
 #[cfg(feature = "verify")]
 mod open;
 mod operations;

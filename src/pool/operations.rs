@@ -238,7 +238,7 @@ impl Pool {
                     Err(error) if stale && error.is_lost() => {
                         retries -= 1;
                         tracing::debug!(server = %key, kind = error.kind(), "stale connection, once more");
-                        self.metrics().server(key.host()).retry();
+                        self.metrics().server(&key.clone().normal(self.config()).name()).retry();
                     }
                     Ok(done) => return Ok((key.to_string().into(), done)),
                     Err(source) => {

@@ -144,13 +144,11 @@ impl Pool {
     #[must_use]
     #[track_caller]
     pub fn try_get<K: ToKey>(&self, server: K) -> Option<PooledConnection> {
-        let taken_at = Location::caller();
-        match server.text() {
-            Some(_) => self.registry.servers.with_name(&server, |server| server.take(true, taken_at)),
-            None => {
-                self.registry.servers.with_key(&server.to_key().ok()?, |server| server.take(true, taken_at))
-            }
-        }
+        let (servers, taken_at) = (&self.registry.servers, Location::caller());
+        servers.with_name(&server, |server| server.take(true, taken_at)).or_else(|| {
+            let key = server.to_key().ok()?.normal(self.config());
+            servers.with_key(&key, |server| server.take(true, taken_at))
+        })
     }
 
     /// How many connections there are now.

@@ -45,7 +45,7 @@ impl Registry {
             return Ok(server);
         }
         let name = key.text();
-        let key = key.to_key()?;
+        let key = key.to_key()?.normal(&self.shared.config);
         let _changing = self.servers.change();
         if self.shared.is_closed() {
             return Err(CheckoutError::Closed);
@@ -79,8 +79,8 @@ impl Registry {
         client.log_addresses = config.log_addresses;
         let verifies = client.policy().verifies();
         let tls = if verifies { &shared.tls.verified } else { &shared.tls.unverified };
-        let metrics = shared.metrics.server(key.host());
-        let connector = Connector::with_tls(client, tls.clone(), Arc::clone(&shared.metrics));
+        let metrics = shared.metrics.server(&key.name());
+        let connector = Connector::for_server(client, tls.clone(), Arc::clone(&metrics));
         let server =
             Arc::new(Server::new(key, connector, Arc::clone(&metrics), Arc::clone(&self.maintenance)));
         let gauges: Weak<Server> = Arc::downgrade(&server);

@@ -63,7 +63,7 @@ impl Server {
         let config = &shared.config;
         let now = shared.clock.now();
         Self {
-            name: key.to_string().into(),
+            name: key.name(),
             slots: Slots::new(shared.max_connections(), Arc::clone(&shared.total)),
             connector,
             metrics,

@@ -124,7 +124,7 @@ async fn everything_is_logged_but_secrets_and_addresses() {
             "verb=RCPT code=250 took=",
             "verb=RCPT code=550 took=",
             "healthy",
-            "cannot connect kind=\"refused_by_server\"",
+            "cannot connect kind=\"auth_refused\"",
             "no reply verb=NOOP",
             "connection closed",
         ],

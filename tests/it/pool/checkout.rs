@@ -292,7 +292,7 @@ async fn failures_to_connect_name_their_cause() {
     assert!(*retry_after > Duration::from_secs(50) && source.kind() == "refused");
     assert!(!pool.health().ready);
     let snapshot = pool.metrics().snapshot();
-    let changes = BreakerState::ALL.map(|state| snapshot.server("127.0.0.1").unwrap().breaker_changes(state));
+    let changes = BreakerState::ALL.map(|state| snapshot.server(&server).unwrap().breaker_changes(state));
     assert_eq!(changes.iter().sum::<u64>(), 1, "{changes:?}");
     // Each failure counts once: four, and the one that opened the breaker.
     assert_eq!(snapshot.connections_failed()["refused"], 5);
@@ -408,7 +408,7 @@ async fn resizing_raises_and_lowers_the_limit() {
     pool.resize(1);
     drop((first, second, third));
     let gone =
-        || pool.metrics().snapshot().server("127.0.0.1").unwrap().connections_closed.get("surplus").copied();
+        || pool.metrics().snapshot().server(&site.server).unwrap().connections_closed.get("surplus").copied();
     until("closed", || gone() == Some(2)).await;
     assert_eq!((pool.status().idle, pool.status().active, site.stats().open), (1, 0, 1));
     // The closed connections were counted once, and one may still be open.

@@ -22,7 +22,7 @@ async fn a_connection_past_its_lifetime_is_not_lent_and_gets_quit() {
     until("closed", || site.stats().open == 1).await;
     assert_eq!(site.stats().commands, 3, "EHLO, EHLO, and QUIT");
     let seen = pool.metrics().snapshot();
-    assert_eq!(seen.server("127.0.0.1").unwrap().connections_closed["expired"], 1);
+    assert_eq!(seen.server(&site.server).unwrap().connections_closed["expired"], 1);
 }
 
 #[tokio::test]
@@ -49,7 +49,7 @@ async fn lifetimes_differ() {
     until("closed", || site.stats().open == 0).await;
     assert_eq!(site.stats().commands, 60, "EHLO and QUIT on each");
     let seen = pool.metrics().snapshot();
-    assert_eq!(seen.server("127.0.0.1").unwrap().connections_closed["expired"], 30);
+    assert_eq!(seen.server(&site.server).unwrap().connections_closed["expired"], 30);
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn connections_closed_by_the_server_are_removed_by_the_maintenance() {
         pass(2 * MINUTE + MINUTE / 2).await;
         assert_eq!(pool.status().idle, 0);
         let seen = pool.metrics().snapshot();
-        assert_eq!(seen.server("127.0.0.1").unwrap().connections_closed["lost"], 2 * round);
+        assert_eq!(seen.server(&site.server).unwrap().connections_closed["lost"], 2 * round);
     }
 }
 
@@ -153,7 +153,7 @@ async fn an_unused_server_is_forgotten() {
 #[test]
 fn a_connection_outlives_its_pool_and_its_runtime() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (_site, pool, lent) = runtime.block_on(async {
+    let (site, pool, lent) = runtime.block_on(async {
         let site = Site::start("").await;
         let pool = builder().build().unwrap();
         let lent = pool.get(&site.server).await.unwrap();
@@ -165,7 +165,7 @@ fn a_connection_outlives_its_pool_and_its_runtime() {
     drop(lent);
     // The metrics hold no reference to the pool any more.
     let seen = metrics.snapshot();
-    let seen = seen.server("127.0.0.1").unwrap();
+    let seen = seen.server(&site.server).unwrap();
     assert_eq!((seen.sizes, seen.connections_closed["pool_closed"]), (None, 1));
 }
 

@@ -189,7 +189,7 @@ async fn meeting_only_stale_connections_is_an_error_in_the_end() {
         } => assert!(matches!(asked.unwrap_err(), OperationError::Session { .. })),
     }
     // It is tried once for each connection of the limit, and not more.
-    assert_eq!(pool.metrics().snapshot().server("127.0.0.1").unwrap().retries, 1);
+    assert_eq!(pool.metrics().snapshot().server(&site.server).unwrap().retries, 1);
 }
 
 #[tokio::test]
