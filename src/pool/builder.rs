@@ -99,7 +99,8 @@ impl Builder {
         Self { tls_config: Some(config), ..self }
     }
 
-    /// Makes the pool. It opens no connection before one is asked for.
+    /// Makes the pool. It opens no connection before one is asked for, unless [`Config::server`] and
+    /// [`Config::min_idle`] are set: then it opens those at once, if it is built within a tokio runtime.
     ///
     /// # Errors
     /// A setting makes no sense, or the TLS configuration cannot be used.

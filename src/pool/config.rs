@@ -51,7 +51,8 @@ pub struct Config {
     /// How often the [`HealthManager`](super::HealthManager) that [`Pool::health_manager`](super::Pool::health_manager)
     /// makes checks each server: 300 s.
     pub health_check_interval: Duration,
-    /// Connections to a server in use that are kept open although nobody needs them: 0.
+    /// Idle connections to keep open to each server that is in use, and to [`server`](Self::server): 0. Those to
+    /// `server` are opened as soon as the pool is built within a runtime, or else with the first checkout or check.
     pub min_idle: usize,
     /// How long a connection may have been more than was needed before it is closed: 240 s, since servers close idle
     /// connections after 300 s (RFC 5321 4.5.3.2.7).

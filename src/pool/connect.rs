@@ -146,6 +146,7 @@ impl ReservedSlot {
         }
         // Slots are reserved for as many as may connect at once; there may be more who wait.
         server.open_for_waiters();
+        server.fill_up();
     }
 
     /// Who still waits then can wait for a connection to be given back; the next tick sees to them, and not this at once,

@@ -60,9 +60,10 @@ impl fmt::Display for HealthReport {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Health {
-    /// The pool is not closed, and no server is being left alone after repeated failures or failed its last check.
+    /// Whether the pool is open, no circuit breaker is open, and no server failed its last check. The first failed check
+    /// makes it false. It is true before the first check.
     pub ready: bool,
-    /// Each server that the pool knows.
+    /// Each server that the pool knows, the [configured](super::Config::server) one from the start.
     pub servers: Vec<ServerHealth>,
 }
 

@@ -115,7 +115,8 @@ impl Maintenance {
             server.clean_up();
             let ttl = millis(self.shared.config.server_ttl);
             let unused = self.shared.clock.now().saturating_sub(server.used.load(Ordering::Relaxed));
-            if server.slots.live() == 0 && self.shared.config.min_idle == 0 && unused >= ttl {
+            let is_needed = self.shared.config.min_idle > 0 || self.shared.is_configured(&server.key());
+            if server.slots.live() == 0 && !is_needed && unused >= ttl {
                 if let Some(servers) = self.servers() {
                     server.forget(&servers);
                 }
@@ -199,8 +200,9 @@ impl Server {
         }
     }
 
-    /// Opens what `min_idle` asks for, one at a time.
-    fn fill_up(self: &Arc<Self>) {
+    /// Opens a connection if fewer are idle than `min_idle` asks for, and none is being opened. The next one is opened
+    /// when that has arrived, or by the next tick.
+    pub(super) fn fill_up(self: &Arc<Self>) {
         let min_idle = self.shared.config.min_idle;
         if self.slots.connecting() == 0
             && self.slots.idle() < min_idle

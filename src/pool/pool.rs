@@ -3,6 +3,7 @@
 use std::{fmt, panic::Location, sync::Arc, time::Duration};
 
 use tokio::{
+    runtime::Handle,
     task::JoinSet,
     time::{Instant, timeout_at},
 };
@@ -78,7 +79,16 @@ impl fmt::Display for PoolStatus {
 
 impl Pool {
     pub(super) fn new(shared: Shared) -> Self {
-        Self { registry: Registry::new(shared) }
+        let pool = Self { registry: Registry::new(shared) };
+        // A server that is configured is checked, and connected to for `min_idle`, before anything asks for it.
+        if let Some(server) = &pool.config().server
+            && pool.registry.server(server).is_ok()
+            && pool.config().min_idle > 0
+            && Handle::try_current().is_ok()
+        {
+            pool.registry.maintenance.ensure_running();
+        }
+        pool
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {

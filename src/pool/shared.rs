@@ -8,7 +8,7 @@ use std::sync::{
 use tokio::sync::Notify;
 
 use super::{
-    Config, Route,
+    Config, Key, Route,
     clock::{Clock, millis},
     slots::TotalLimit,
 };
@@ -62,6 +62,11 @@ impl Shared {
 
     pub(super) fn max_connections(&self) -> usize {
         self.max_connections.load(Ordering::Acquire)
+    }
+
+    /// Returns whether the configuration names this server.
+    pub(super) fn is_configured(&self, server: &Key) -> bool {
+        self.config.server.clone().is_some_and(|key| key.normal(&self.config) == *server)
     }
 
     pub(super) fn is_closed(&self) -> bool {

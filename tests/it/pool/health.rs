@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use smtp_pool::{
     metrics::{BreakerState, HealthResult},
-    pool::{Checked, HealthError, HealthManager, Pool},
+    pool::{Checked, HealthError, HealthManager, Key, Pool},
 };
 use tokio::net::TcpListener;
 
@@ -99,4 +99,35 @@ async fn a_server_that_stops_and_returns_is_detected() {
     let checked = pool.health().servers[0].last.as_ref().unwrap().at;
     pass(Duration::from_secs(200)).await;
     assert_eq!(pool.health().servers[0].last.as_ref().unwrap().at, checked, "stopped");
+}
+
+#[tokio::test]
+async fn a_configured_server_is_checked_before_it_is_used() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let away = Key::parse(&listener.local_addr().unwrap().to_string()).unwrap();
+    drop(listener);
+    let pool = builder().server(away.clone()).max_retries(0).server_ttl(Duration::ZERO).build().unwrap();
+    assert_eq!(pool.health().servers.len(), 1);
+    let [report] = &pool.check_health().await[..] else { panic!("one server") };
+    assert!(report.outcome.is_err(), "{report}");
+    assert!(!pool.health().ready, "one failed check is enough");
+    // It is not forgotten, however long nothing asks for it.
+    pass(Duration::from_secs(3_600)).await;
+    assert_eq!(pool.health().servers.len(), 1);
+
+    let site = Site::start("").await;
+    let pool = builder().server(Key::parse(&site.server).unwrap()).build().unwrap();
+    let health = pool.health_manager().start();
+    until("checked", || !health.results().is_empty()).await;
+    assert!(pool.health().ready);
+    assert_eq!(pool.status().idle, 1);
+}
+
+#[tokio::test]
+async fn connections_to_keep_are_opened_before_the_first_use() {
+    let site = Site::start("").await;
+    let pool = builder().server(Key::parse(&site.server).unwrap()).min_idle(3).build().unwrap();
+    until("opened", || pool.status().idle == 3).await;
+    assert_eq!(site.stats().connections, 3);
+    assert!(pool.try_get(&site.server).is_some());
 }
