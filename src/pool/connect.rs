@@ -107,7 +107,7 @@ impl Server {
             None => {
                 let port = key.port().unwrap_or(self.shared.config.port);
                 let found = tokio::net::lookup_host((key.host(), port)).await;
-                found.map_err(OpenError::Resolve)?.collect()
+                found.map_err(unresolved)?.collect()
             }
         };
         if addrs.is_empty() {
@@ -115,6 +115,24 @@ impl Server {
         }
         Ok(Endpoint { host: Arc::clone(host), addrs })
     }
+}
+
+/// What resolvers say of a name that does not exist, or that has no address: glibc, musl, and the BSDs with macOS. The
+/// standard library passes on their words, and not their code. It never sets a locale, so the words are English.
+const NO_SUCH_NAME: [&str; 6] = [
+    "Name or service not known",
+    "No address associated with hostname",
+    "Name does not resolve",
+    "Name has no usable address",
+    "nodename nor servname provided",
+    "No such host is known",
+];
+
+/// Returns an error whose kind tells a name that does not exist from a resolver that fails.
+fn unresolved(error: io::Error) -> OpenError {
+    let text = error.to_string();
+    let unknown = NO_SUCH_NAME.iter().any(|words| text.contains(words));
+    OpenError::Resolve(if unknown { io::Error::new(io::ErrorKind::NotFound, error) } else { error })
 }
 
 /// The slot of a connection on its way; freed if that never arrives.
@@ -171,5 +189,32 @@ impl Drop for ReservedSlot {
             }
             server.shared.record_ended();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_does_not_exist_is_not_asked_for_again() {
+        let of = |words: &str| {
+            unresolved(io::Error::other(format!("failed to lookup address information: {words}")))
+        };
+        for words in NO_SUCH_NAME {
+            assert!(!of(words).is_transient(), "{words}");
+        }
+        for words in ["Temporary failure in name resolution", "Try again", "Non-recoverable failure"] {
+            assert!(of(words).is_transient(), "{words}");
+        }
+        assert!(of(NO_SUCH_NAME[0]).to_string().contains("cannot be resolved"));
+    }
+
+    #[tokio::test]
+    async fn the_resolver_of_this_system_says_what_is_expected() {
+        // Not a name that any resolver asks the network for: a label is too long.
+        let name = format!("{}.invalid", "a".repeat(64));
+        let error = tokio::net::lookup_host((&*name, 25)).await.err().unwrap();
+        assert!(!unresolved(error).is_transient());
     }
 }

@@ -5,7 +5,10 @@ use std::{fmt, io, panic::Location, sync::Arc, time::Duration};
 use thiserror::Error;
 
 use super::{ConfigError, InvalidServer};
-use crate::{client::ConnectError, net::TlsConfigError};
+use crate::{
+    client::ConnectError,
+    net::{ErrorKind, TlsConfigError, TlsError},
+};
 
 /// A pool cannot be made.
 #[derive(Debug, Error)]
@@ -23,7 +26,8 @@ pub enum BuildError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The name of the server has no address, as far as the system's resolver knows.
+    /// The name of the server has no address, as far as the system's resolver knows. If the name does not exist, the kind
+    /// of the source is [`NotFound`](io::ErrorKind::NotFound).
     #[error("the name cannot be resolved")]
     Resolve(#[source] io::Error),
     /// It was not done within `connection_timeout`.
@@ -58,19 +62,23 @@ impl OpenError {
         matches!(self, Self::Connect(error) if !matches!(error, ConnectError::Dial(_)))
     }
 
-    /// Whether another attempt may end differently. Not where the server refused for good (5yz), where TLS cannot be
-    /// had as demanded, or where there is no way to authenticate.
+    /// Returns whether another attempt may end differently. These repeat without end, and are not retried: a refusal for
+    /// good (5yz), a host that does not exist, a certificate that is not acceptable, a name that no certificate can have,
+    /// TLS that is not there, no address of the family of the local one, and no way to authenticate.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Resolve(_) | Self::Timeout { .. } | Self::Abandoned => true,
+            Self::Timeout { .. } | Self::Abandoned => true,
+            Self::Resolve(error) => error.kind() != io::ErrorKind::NotFound,
             Self::Connect(error) => match error {
                 ConnectError::Refused { reply, .. } => !reply.is_permanent(),
                 ConnectError::NoStartTls | ConnectError::Sasl(_) => false,
-                ConnectError::Dial(_)
-                | ConnectError::Tls(_)
-                | ConnectError::StartTls(_)
-                | ConnectError::Session(_) => true,
+                ConnectError::Dial(error) => error.kind() != ErrorKind::NoAddress,
+                ConnectError::Tls(error) => !matches!(
+                    error,
+                    TlsError::Certificate(_) | TlsError::ServerName { .. } | TlsError::NotTls(_)
+                ),
+                ConnectError::StartTls(_) | ConnectError::Session(_) => true,
             },
         }
     }

@@ -197,3 +197,14 @@ async fn a_user_that_waits_while_a_server_comes_back_is_served() {
         assert!(user.await.unwrap().is_ok());
     }
 }
+
+#[tokio::test]
+async fn what_repeats_without_end_is_not_retried() {
+    // A certificate of no known authority, and the name of no host.
+    let site = Site::start("").await;
+    let untrusted = Pool::builder().tls(TlsPolicy::Required).breaker_failures(0).build().unwrap();
+    let error = untrusted.get(&site.server).await.unwrap_err();
+    let CheckoutError::Connect { source, .. } = &error else { panic!("{error:?}") };
+    assert_eq!((error.kind(), source.is_transient()), ("certificate", false));
+    assert_eq!(site.stats().connections, 1);
+}
