@@ -51,6 +51,9 @@ impl Default for Timeouts {
     }
 }
 
+/// Thirty years. Longer limits count as this one, which can be added to the time of now.
+const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
+
 impl Timeouts {
     /// The same limit for everything; TCP connect and QUIT never take longer than their defaults.
     #[must_use]
@@ -71,6 +74,14 @@ impl Timeouts {
         }
     }
 
+    /// Bounds each limit, so that [`Duration::MAX`] can stand for never.
+    pub(crate) fn bounded(mut self) -> Self {
+        for limit in self.all_mut() {
+            *limit = MAX_TIMEOUT.min(*limit);
+        }
+        self
+    }
+
     pub(crate) fn all_mut(&mut self) -> [&mut Duration; 10] {
         let Self { connect, tls, banner, greeting, mail, rcpt, data, message, other, quit } = self;
         [connect, tls, banner, greeting, mail, rcpt, data, message, other, quit]
@@ -89,5 +100,22 @@ impl Timeouts {
             Verb::Rset | Verb::Noop | Verb::Vrfy => self.other,
             Verb::Quit => self.quit,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_limit_of_never_can_be_added_to_now() {
+        let mut never = Timeouts::all(Duration::MAX);
+        never.all_mut().into_iter().for_each(|limit| *limit = Duration::MAX);
+        for limit in never.bounded().all_mut() {
+            assert!(Instant::now().checked_add(*limit).is_some_and(|at| at.elapsed().is_zero()));
+        }
+        assert_eq!(Timeouts::default().bounded(), Timeouts::default());
     }
 }

@@ -150,7 +150,8 @@ impl Connector {
         Self::recording(config, tls, Recorder::Server(metrics))
     }
 
-    fn recording(config: ClientConfig, tls: TlsConnector, metrics: Recorder) -> Self {
+    fn recording(mut config: ClientConfig, tls: TlsConnector, metrics: Recorder) -> Self {
+        config.timeouts = config.timeouts.bounded();
         let dialer = Dialer { bind: config.bind, timeout: config.timeouts.connect, ..Dialer::default() };
         Self { config, dialer, tls, metrics, broken_starttls: Mutex::default() }
     }

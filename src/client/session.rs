@@ -99,7 +99,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             dialogue: Dialogue::new(),
             extensions: Extensions::default(),
             greeting: None,
-            timeouts,
+            timeouts: timeouts.bounded(),
             latencies: LatencyRecorder::new(metrics),
             log: Log::new(),
             groups: VecDeque::from([CommandGroup::new(now, 1, 0)]),

@@ -11,6 +11,10 @@ use crate::{
     proto::{ClientName, Credentials},
 };
 
+/// The most connections to one server: as many ports as a local address has. Their places are allocated when the server
+/// is first asked for.
+pub(super) const MAX_CONNECTIONS: usize = 65_536;
+
 /// What the environment variables begin with.
 const PREFIX: &str = "SMTP_";
 
@@ -34,7 +38,7 @@ const PREFIX: &str = "SMTP_";
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
-    /// Connections to one server ([`Key`]) at the most: 10. Idle, lent and connecting ones count. Servers are rarely
+    /// Connections to one server ([`Key`]) at the most: 10, and never more than 65,536. Idle, lent and connecting ones count. Servers are rarely
     /// glad of more from one client (Postfix' `smtpd_client_connection_count_limit` is 50).
     pub max_connections: usize,
     /// How long one attempt to connect may take, from the first packet to the answer to EHLO or AUTH: 30 s. Of it, TCP
@@ -248,8 +252,10 @@ impl Config {
         raw.finish()
     }
 
-    /// The same with every duration one that can be reckoned with: whoever means never may say [`Duration::MAX`].
+    /// Bounds durations and numbers, so that [`Duration::MAX`] can stand for never and [`usize::MAX`] for any number.
     pub(super) fn bounded(mut self) -> Self {
+        self.max_connections = self.max_connections.min(MAX_CONNECTIONS);
+        self.min_idle = self.min_idle.min(self.max_connections);
         for duration in [
             &mut self.connection_timeout,
             &mut self.max_lifetime,
@@ -515,6 +521,16 @@ mod tests {
             let error = with(key, "-7 \n").unwrap_err();
             assert!(error.to_string().starts_with(key), "{error}");
         }
+    }
+
+    #[test]
+    fn any_number_of_connections_is_bounded() {
+        let all = usize::MAX;
+        let config =
+            Config { max_connections: all, min_idle: all, max_total_connections: all, ..Config::default() };
+        assert_eq!(config.check(), Ok(()));
+        let bounded = config.bounded();
+        assert_eq!((bounded.max_connections, bounded.min_idle), (MAX_CONNECTIONS, MAX_CONNECTIONS));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use tokio::{
 };
 
 use super::{
-    CheckoutError, Config, PooledConnection, ToKey, clock::MAX_WAIT, maintenance::retire, registry::Registry,
-    shared::Shared,
+    CheckoutError, Config, PooledConnection, ToKey, clock::MAX_WAIT, config::MAX_CONNECTIONS,
+    maintenance::retire, registry::Registry, shared::Shared,
 };
 use crate::metrics::{Gauges, Metrics, Sizes};
 
@@ -176,10 +176,10 @@ impl Pool {
         status
     }
 
-    /// Sets how many connections there may be to each server, from now on; at least one. What is too many is closed
-    /// when it is idle.
+    /// Sets how many connections there may be to each server, from now on: at least one, and at most 65,536. Surplus
+    /// connections are closed when they are idle.
     pub fn resize(&self, max_connections: usize) {
-        self.registry.resize(max_connections.max(1));
+        self.registry.resize(max_connections.clamp(1, MAX_CONNECTIONS));
     }
 
     /// Closes the pool: whoever waits gets [`CheckoutError::Closed`], as does whoever asks from now on; what is idle,

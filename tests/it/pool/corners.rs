@@ -11,7 +11,7 @@ use std::{
 
 use smtp_pool::{
     client::Timeouts,
-    pool::{CheckoutError, CheckoutStage, Key, Pool},
+    pool::{CheckoutError, CheckoutStage, HealthManager, Key, Pool},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -195,6 +195,28 @@ async fn a_timeout_may_be_infinite() {
     let given_up = tokio::time::timeout(SECOND, pool.get(&nobody)).await;
     assert!(matches!(given_up, Ok(Err(_))), "{given_up:?}");
     assert!(pool.close(never).await);
+}
+
+#[tokio::test]
+async fn any_number_of_connections_may_be_allowed() {
+    let site = Site::start("").await;
+    for most in [u32::MAX as usize, usize::MAX] {
+        let pool = builder()
+            .max_connections(most)
+            .max_total_connections(most)
+            .max_connecting(most)
+            .max_retries(u32::MAX)
+            .breaker_failures(u32::MAX)
+            .build()
+            .unwrap();
+        drop(pool.get(&site.server).await.unwrap());
+        pool.resize(most);
+        drop(pool.get(&site.server).await.unwrap());
+        let health = HealthManager::new(&pool, Duration::MAX).start();
+        until("checked", || !health.results().is_empty()).await;
+        health.stop().await;
+        assert!(pool.close(SECOND).await);
+    }
 }
 
 /// Checks that a pool can outlive the runtime of its connections, and keeps nothing of them.
