@@ -15,9 +15,6 @@ use crate::{
 /// is first asked for.
 pub(super) const MAX_CONNECTIONS: usize = 65_536;
 
-/// What the environment variables begin with.
-const PREFIX: &str = "SMTP_";
-
 /// The configuration of a [`Pool`](super::Pool).
 ///
 /// From code, set the fields, or use the methods of the same names of [`Builder`](super::Builder). From a file
@@ -150,9 +147,15 @@ impl Default for Config {
 }
 
 fn own_name() -> ClientName {
-    let name = gethostname::gethostname();
-    let named = name.to_str().and_then(|name| ClientName::parse(name).ok());
-    named.unwrap_or_else(|| ClientName::from(IpAddr::from([127, 0, 0, 1])))
+    let host = gethostname::gethostname();
+    host.to_str().and_then(client_name).unwrap_or_else(|| ClientName::from(IpAddr::from([127, 0, 0, 1])))
+}
+
+/// Returns a host name as a name for EHLO. Containers may have underscores, which are not allowed there.
+fn client_name(host: &str) -> Option<ClientName> {
+    let labels: Vec<_> =
+        host.split('.').map(|label| label.replace('_', "-").trim_matches('-').to_owned()).collect();
+    ClientName::parse(host).or_else(|_| ClientName::parse(&labels.join("."))).ok()
 }
 
 /// A configuration that makes no sense.
@@ -186,7 +189,7 @@ pub enum ConfigError {
 }
 
 /// All keys, in the order of the docs.
-const KEYS: [&str; 28] = [
+pub(super) const KEYS: [&str; 28] = [
     "max_connections",
     "connection_timeout",
     "max_lifetime",
@@ -218,40 +221,6 @@ const KEYS: [&str; 28] = [
 ];
 
 impl Config {
-    /// The defaults, changed by the environment: `SMTP_MAX_CONNECTIONS=4`, `SMTP_TLS=required` and so on.
-    ///
-    /// # Errors
-    /// A variable that begins with `SMTP_` and is none of the keys, or whose value makes no sense.
-    pub fn from_env() -> Result<Self, ConfigError> {
-        // A value that is not UTF-8 fits no key, and is an error there.
-        Self::from_vars(std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
-        }))
-    }
-
-    /// The defaults, changed by those of some variables that begin with `SMTP_`.
-    ///
-    /// ```
-    /// use smtp_pool::pool::Config;
-    /// let config = Config::from_vars([("SMTP_MAX_RETRIES", "1"), ("HOME", "/root")])?;
-    /// assert_eq!(config.max_retries, 1);
-    /// # Ok::<(), smtp_pool::pool::ConfigError>(())
-    /// ```
-    ///
-    /// # Errors
-    /// As [`from_env`](Self::from_env).
-    pub fn from_vars<N: AsRef<str>, V: AsRef<str>>(
-        vars: impl IntoIterator<Item = (N, V)>,
-    ) -> Result<Self, ConfigError> {
-        let mut raw = Raw::default();
-        for (name, value) in vars {
-            if let Some(key) = name.as_ref().strip_prefix(PREFIX) {
-                raw.set(&key.to_ascii_lowercase(), value.as_ref())?;
-            }
-        }
-        raw.finish()
-    }
-
     /// Bounds durations and numbers, so that [`Duration::MAX`] can stand for never and [`usize::MAX`] for any number.
     pub(super) fn bounded(mut self) -> Self {
         self.max_connections = self.max_connections.min(MAX_CONNECTIONS);
@@ -307,14 +276,14 @@ impl Config {
 
 /// A configuration in the making: name and password make credentials only together.
 #[derive(Default)]
-struct Raw {
+pub(super) struct Raw {
     config: Config,
     user: Option<String>,
     password: Option<String>,
 }
 
 impl Raw {
-    fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
+    pub(super) fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
         let given = Given { key, value };
         let config = &mut self.config;
         match key {
@@ -357,7 +326,7 @@ impl Raw {
         Ok(())
     }
 
-    fn finish(self) -> Result<Config, ConfigError> {
+    pub(super) fn finish(self) -> Result<Config, ConfigError> {
         let mut config = self.config;
         config.credentials = match (self.user, self.password) {
             (Some(user), Some(password)) => Some(Credentials::Password { user, password }),
@@ -531,6 +500,16 @@ mod tests {
         assert_eq!(config.check(), Ok(()));
         let bounded = config.bounded();
         assert_eq!((bounded.max_connections, bounded.min_idle), (MAX_CONNECTIONS, MAX_CONNECTIONS));
+    }
+
+    #[test]
+    fn a_host_name_with_underscores_is_still_a_name_for_ehlo() {
+        for (host, name) in
+            [("web_1", "web-1"), ("_a_.b_c", "a.b-c"), ("mail.example.com", "mail.example.com")]
+        {
+            assert_eq!(client_name(host), ClientName::parse(name).ok(), "{host}");
+        }
+        assert_eq!(client_name("a b"), None);
     }
 
     #[test]

@@ -79,10 +79,11 @@ pub struct InvalidServer {
 }
 
 impl Key {
-    /// A server as people write it: `smtp.example.com`, `smtp.example.com:587`, `192.0.2.25`, `[2001:db8::25]:2525`.
+    /// Parses a server: `smtp.example.com`, `smtp.example.com:587`, `192.0.2.25` or `[2001:db8::25]:2525`. An international
+    /// name is converted to A-labels. A name may have underscores, as the services of Docker Compose do.
     ///
     /// # Errors
-    /// The text is none of these; international names are taken in their A-label form.
+    /// The text is none of these.
     pub fn parse(text: &str) -> Result<Self, InvalidServer> {
         let invalid = || InvalidServer { text: text.chars().take(300).collect() };
         if let Ok(ip) = text.parse::<IpAddr>() {
@@ -106,7 +107,13 @@ impl Key {
             let ip = ip.parse::<IpAddr>().map_err(|_| invalid())?;
             return Ok(Self::new(ip.to_string().into(), port));
         }
-        let host = Domain::parse(host.strip_suffix('.').unwrap_or(host)).map_err(|_| invalid())?;
+        let host = host.strip_suffix('.').unwrap_or(host);
+        if host.is_ascii() && host.contains('_') {
+            // A name of the local network, not of a mail domain. Its other octets obey the rules of domains.
+            Domain::parse(&host.replace('_', "a")).map_err(|_| invalid())?;
+            return Ok(Self::new(host.to_ascii_lowercase().into(), port));
+        }
+        let host = Domain::parse(host).map_err(|_| invalid())?;
         Ok(Self::new(host.as_str().into(), port))
     }
 
@@ -286,6 +293,8 @@ mod tests {
             ("smtp.example.com", "smtp.example.com", None),
             ("SMTP.Example.com.:587", "smtp.example.com", Some(587)),
             ("bücher.example", "xn--bcher-kva.example", None),
+            ("Mail_Relay:2525", "mail_relay", Some(2525)),
+            ("_smtp_.my_project.internal", "_smtp_.my_project.internal", None),
             ("192.0.2.25", "192.0.2.25", None),
             ("192.0.2.25:2525", "192.0.2.25", Some(2525)),
             ("2001:db8::25", "2001:db8::25", None),
@@ -312,6 +321,10 @@ mod tests {
             "host:smtp",
             "[::1",
             "user@host",
+            "a_b@host",
+            "a_b..c",
+            "a_ b",
+            "b\u{fc}_cher",
             "host\r\n",
         ] {
             let error = Key::parse(text).unwrap_err();
@@ -384,7 +397,7 @@ mod tests {
 
         #[test]
         fn any_text_is_a_server_that_reads_back_as_itself_or_is_refused(
-            text in "[a-zA-Z0-9.:%\\[\\]-]{0,24}|[0-9.]{7,15}(:[0-9]{1,6})?|\\[?[0-9a-f:%]{2,20}\\]?(:[0-9]{1,6})?|\\PC{0,12}",
+            text in "[a-zA-Z0-9_.:%\\[\\]-]{0,24}|[0-9.]{7,15}(:[0-9]{1,6})?|\\[?[0-9a-f:%]{2,20}\\]?(:[0-9]{1,6})?|\\PC{0,12}",
         ) {
             if let Ok(key) = Key::parse(&text) {
                 prop_assert_ne!(key.port(), Some(0));

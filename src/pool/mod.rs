@@ -46,6 +46,7 @@ mod checkout;
 mod clock;
 mod config;
 mod connect;
+mod environment;
 mod error;
 mod guard;
 mod health;
