@@ -1,10 +1,11 @@
 //! From an endpoint to a session between transactions: dial, TLS, banner, EHLO, STARTTLS, EHLO again, AUTH.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     fmt,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::{
@@ -22,8 +23,11 @@ use crate::{
     proto::{ClientName, Command, Credentials, Reply, Sasl, State, Verb},
 };
 
-/// How many hosts with broken STARTTLS are remembered; beyond, the memory starts anew.
+/// The most servers with broken STARTTLS that are remembered. Beyond it, the memory starts again.
 const MAX_BROKEN: usize = 10_000;
+
+/// Failures in a row after which STARTTLS counts as broken. One may be an accident, or an attack on one connection.
+const BROKEN_AFTER: u32 = 2;
 
 /// Where to connect: a host by name, for TLS and for people, and its addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -58,6 +62,8 @@ pub struct ClientConfig {
     /// Who to authenticate as, if at all. With credentials, opportunistic TLS is required and verified TLS: they are
     /// sent in the clear only with [`TlsPolicy::Off`].
     pub credentials: Option<Credentials>,
+    /// How long STARTTLS that failed twice in a row is not tried again with [`TlsPolicy::Opportunistic`]: 10 minutes.
+    pub broken_starttls_memory: Duration,
     /// Whether events of `tracing` may name mailboxes, and repeat what servers say: false. If so, each MAIL, RCPT and
     /// VRFY is an event, and each reply comes with its text. Secrets are in no event ever.
     pub log_addresses: bool,
@@ -74,6 +80,7 @@ impl ClientConfig {
             tls_config: None,
             timeouts: Timeouts::default(),
             credentials: None,
+            broken_starttls_memory: Duration::from_secs(600),
             log_addresses: false,
         }
     }
@@ -86,6 +93,16 @@ impl ClientConfig {
             policy => policy,
         }
     }
+}
+
+/// A host and a port.
+type Server = (Arc<str>, Option<u16>);
+
+/// STARTTLS of one server, which was offered and failed.
+#[derive(Debug)]
+struct BrokenStartTls {
+    failures: u32,
+    last: Instant,
 }
 
 /// Where a connector records.
@@ -125,7 +142,7 @@ pub struct Connector {
     dialer: Dialer,
     tls: TlsConnector,
     metrics: Recorder,
-    broken_starttls: Mutex<HashSet<Arc<str>>>,
+    broken_starttls: Mutex<HashMap<Server, BrokenStartTls>>,
 }
 
 impl Connector {
@@ -158,8 +175,9 @@ impl Connector {
 
     /// Opens a connection and brings it to where a transaction can begin.
     ///
-    /// With [`TlsPolicy::Opportunistic`] a host whose STARTTLS turns out to be broken is connected to once more, in
-    /// the clear, and so from then on.
+    /// With [`TlsPolicy::Opportunistic`], a server whose STARTTLS fails is connected to once more, in the clear. After two
+    /// failures in a row, STARTTLS is not tried for
+    /// [`broken_starttls_memory`](ClientConfig::broken_starttls_memory). Each failure is logged as a warning.
     ///
     /// # Errors
     /// Any step failed or was refused.
@@ -176,11 +194,13 @@ impl Connector {
         let metrics = self.metrics.server(&endpoint.host);
         let policy = self.policy(endpoint);
         let mut opened = self.open(endpoint, policy, &metrics).await;
-        if matches!(opened, Err(ConnectError::Tls(_) | ConnectError::StartTls(_)))
+        if let Err(error @ (ConnectError::Tls(_) | ConnectError::StartTls(_))) = &opened
             && policy == TlsPolicy::Opportunistic
         {
-            self.record_broken(endpoint);
+            self.record_broken(endpoint, error);
             opened = self.open(endpoint, TlsPolicy::Off, &metrics).await;
+        } else if opened.as_ref().is_ok_and(|connection| connection.tls_info().is_some()) {
+            self.broken_starttls().remove(&server(endpoint));
         }
         match &opened {
             Ok(connection) => {
@@ -205,12 +225,24 @@ impl Connector {
         &self.config
     }
 
+    /// Returns the policy for one attempt: none for STARTTLS that is known to be broken.
     fn policy(&self, endpoint: &Endpoint) -> TlsPolicy {
-        let broken = self.broken_starttls.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.config.policy() {
-            TlsPolicy::Opportunistic if broken.contains(&endpoint.host) => TlsPolicy::Off,
-            policy => policy,
+        let policy = self.config.policy();
+        if policy != TlsPolicy::Opportunistic {
+            return policy;
         }
+        match self.broken_starttls().get(&server(endpoint)) {
+            Some(broken) if broken.failures >= BROKEN_AFTER && self.remembers(broken) => TlsPolicy::Off,
+            _ => policy,
+        }
+    }
+
+    fn broken_starttls(&self) -> MutexGuard<'_, HashMap<Server, BrokenStartTls>> {
+        self.broken_starttls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remembers(&self, broken: &BrokenStartTls) -> bool {
+        broken.last.elapsed() < self.config.broken_starttls_memory
     }
 
     /// For a session of the connection that is being opened.
@@ -221,13 +253,24 @@ impl Connector {
         Log { span, addresses: self.config.log_addresses }
     }
 
-    fn record_broken(&self, endpoint: &Endpoint) {
-        tracing::debug!(host = %endpoint, "STARTTLS is offered and broken, going on in the clear");
-        let mut broken = self.broken_starttls.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Records that STARTTLS failed.
+    fn record_broken(&self, endpoint: &Endpoint, error: &ConnectError) {
+        let mut broken = self.broken_starttls();
         if broken.len() == MAX_BROKEN {
             broken.clear();
         }
-        broken.insert(Arc::clone(&endpoint.host));
+        let now = Instant::now();
+        let entry = broken.entry(server(endpoint)).or_insert(BrokenStartTls { failures: 0, last: now });
+        let failures = if self.remembers(entry) { entry.failures.saturating_add(1) } else { 1 };
+        *entry = BrokenStartTls { failures, last: now };
+        drop(broken);
+        let kind = error.kind();
+        if failures < BROKEN_AFTER {
+            tracing::warn!(host = %endpoint, kind, "STARTTLS failed, this connection goes on in the clear");
+        } else {
+            let pause = self.config.broken_starttls_memory;
+            tracing::warn!(host = %endpoint, kind, failures, ?pause, "STARTTLS failed again, it is not tried until the pause is over");
+        }
     }
 
     async fn open(
@@ -315,6 +358,11 @@ impl Connector {
         metrics.tls_handshake(stream.tls_info().is_some_and(|tls| tls.resumed));
         Ok(stream)
     }
+}
+
+/// Returns the server of an endpoint.
+fn server(endpoint: &Endpoint) -> Server {
+    (Arc::clone(&endpoint.host), endpoint.addrs.first().map(SocketAddr::port))
 }
 
 /// The error stays with the pool as long as the server is known.

@@ -1,6 +1,12 @@
 //! Connects to a server up to a session, with authentication. Without verified TLS, no credentials are sent.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use smtp_pool::{
     client::{ClientConfig, ConnectError, Connector, Endpoint},
@@ -8,6 +14,10 @@ use smtp_pool::{
     net::{TlsConfig, TlsPolicy},
     proto::{ClientName, Credentials, State, Verb},
     sandbox::Sandbox,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpListener,
 };
 
 use crate::support::sandbox;
@@ -109,4 +119,50 @@ async fn a_reply_of_two_codes_opens_no_connection() {
     let connection = connector(config).connect(&endpoint).await.unwrap();
     assert!(connection.is_idle() && connection.tls_info().is_none());
     assert_eq!(sandbox.stats("mx.good.test").unwrap().connections, 2);
+}
+
+/// A server that offers STARTTLS. It breaks each handshake. Returns its endpoint, and the count of STARTTLS
+/// commands.
+async fn with_broken_starttls() -> (Endpoint, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Endpoint { host: "mx.broken.test".into(), addrs: vec![listener.local_addr().unwrap()] };
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&attempts);
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            let counted = Arc::clone(&counted);
+            tokio::spawn(async move {
+                let (read, mut write) = socket.into_split();
+                let mut lines = BufReader::new(read).lines();
+                write.write_all(b"220 mx\r\n").await.unwrap();
+                while let Ok(Some(line)) = lines.next_line().await {
+                    match line.split(' ').next().unwrap() {
+                        "EHLO" => write.write_all(b"250-mx\r\n250 STARTTLS\r\n").await.unwrap(),
+                        "STARTTLS" => {
+                            counted.fetch_add(1, Ordering::SeqCst);
+                            // It closes in place of the handshake.
+                            write.write_all(b"220 go\r\n").await.unwrap();
+                            return;
+                        }
+                        _ => write.write_all(b"250 ok\r\n").await.unwrap(),
+                    }
+                }
+            });
+        }
+    });
+    (endpoint, attempts)
+}
+
+#[tokio::test]
+async fn broken_starttls_is_tried_again_later() {
+    let (endpoint, attempts) = with_broken_starttls().await;
+    let mut config = ClientConfig::new(ClientName::parse("client.example.org").unwrap());
+    config.broken_starttls_memory = Duration::from_millis(400);
+    let connector = connector(config);
+    let connect = async || connector.connect(&endpoint).await.unwrap().tls_info().is_none();
+    for (tried, pause) in [(1, 0), (2, 0), (2, 0), (3, 600), (4, 0), (4, 0)] {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        assert!(connect().await, "in the clear");
+        assert_eq!(attempts.load(Ordering::SeqCst), tried);
+    }
 }
