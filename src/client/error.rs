@@ -33,6 +33,12 @@ pub enum SessionError {
         /// How it broke.
         source: io::Error,
     },
+    /// The tokio runtime ended in which the connection was opened. A connection cannot be used in another one.
+    #[error("no reply to {verb}: the tokio runtime ended in which the connection was opened")]
+    RuntimeEnded {
+        /// The command without a reply.
+        verb: Verb,
+    },
     /// What the server sent is not SMTP.
     #[error("the server does not speak SMTP")]
     Decode(#[from] DecodeError),
@@ -98,7 +104,7 @@ impl SessionError {
     /// Whether the connection was closed or reset.
     #[must_use]
     pub fn is_cut(&self) -> bool {
-        matches!(self, Self::Closed { .. } | Self::Io { .. })
+        matches!(self, Self::Closed { .. } | Self::Io { .. } | Self::RuntimeEnded { .. })
     }
 
     /// A reply to `verb` whose lines carry different codes.
@@ -109,7 +115,7 @@ impl SessionError {
     /// Whether the connection was gone: what a connection that lay idle too long shows at its first use.
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        matches!(self, Self::Closed { .. } | Self::Io { .. })
+        matches!(self, Self::Closed { .. } | Self::Io { .. } | Self::RuntimeEnded { .. })
     }
 
     /// What went wrong, in one word: a bounded label for metrics.
@@ -119,6 +125,7 @@ impl SessionError {
             Self::Timeout { .. } => "timed_out",
             Self::Closed { .. } => "closed",
             Self::Io { source, .. } => ErrorKind::from(source).as_str(),
+            Self::RuntimeEnded { .. } => "runtime_ended",
             Self::Decode(_) | Self::Dialogue(_) | Self::Ambiguous { .. } | Self::NothingOwed => "protocol",
             Self::Injected => "injected",
         }

@@ -7,6 +7,7 @@
 //!
 //! Writing never waits for a peer that itself waits for us to read: while a write is pending, replies are read.
 
+mod ended;
 mod idle_check;
 mod message;
 mod round_trip;
@@ -30,7 +31,10 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use self::round_trip::{CommandGroup, RoundTrip};
+use self::{
+    ended::{Break, Ended},
+    round_trip::{CommandGroup, RoundTrip},
+};
 use super::{SessionError, Timeouts, latencies::LatencyRecorder, log::Log};
 use crate::{
     metrics::ServerMetrics,
@@ -77,14 +81,7 @@ pub struct Session<S> {
     /// The last read left no room, so that the stream may hold more than was asked of it.
     filled: bool,
     /// Why writing failed; what the peer had said by then may still be there to be read.
-    unwritable: Option<io::ErrorKind>,
-}
-
-/// Why no more octets can come.
-#[derive(Clone, Copy, Debug)]
-enum Ended {
-    Eof,
-    Error(io::ErrorKind),
+    unwritable: Option<Break>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
@@ -207,12 +204,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             };
             match step {
                 Poll::Ready(Ok(0)) if self.out.is_empty() => self.unflushed = false,
-                Poll::Ready(Ok(0)) => self.unwritable = Some(io::ErrorKind::WriteZero),
+                Poll::Ready(Ok(0)) => self.unwritable = Some(Break::Io(io::ErrorKind::WriteZero)),
                 Poll::Ready(Ok(n)) => {
                     self.out.advance(n);
                     self.unflushed = true;
                 }
-                Poll::Ready(Err(e)) => self.unwritable = Some(e.kind()),
+                Poll::Ready(Err(e)) => self.unwritable = Some(Break::of(&e)),
                 Poll::Pending if self.decoder.buffered() >= MAX_READ_AHEAD => return Poll::Pending,
                 Poll::Pending => {
                     let buf = self.decoder.buffer();
@@ -238,7 +235,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
                 self.read_at = Instant::now();
                 self.filled = self.decoder.buffer().spare_capacity_mut().is_empty();
             }
-            Err(e) => self.ended = Some(Ended::Error(e.kind())),
+            Err(e) => self.ended = Some(Ended::Error(Break::of(&e))),
         }
     }
 
@@ -395,9 +392,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// How the connection ended, where the reply to `verb` would be next. A write that failed is the first cause.
     fn end(&self, verb: Verb) -> SessionError {
         match (self.ended, self.unwritable) {
-            (_, Some(kind)) | (Some(Ended::Error(kind)), None) => {
-                SessionError::Io { verb, source: kind.into() }
-            }
+            (_, Some(broken)) | (Some(Ended::Error(broken)), None) => match broken {
+                Break::Io(kind) => SessionError::Io { verb, source: kind.into() },
+                Break::RuntimeEnded => SessionError::RuntimeEnded { verb },
+            },
             (Some(Ended::Eof) | None, None) => SessionError::Closed { verb },
         }
     }

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
-    CheckoutError, CheckoutStage, Exhausted, PooledConnection,
+    CheckoutError, CheckoutStage, ConnectionLimit, Exhausted, PooledConnection,
     breaker::backoff,
     server::{CloseReason, Lease, Server, WaitFailure},
 };
@@ -193,22 +193,26 @@ impl Server {
 
     fn wait_error(&self, waited: Duration) -> CheckoutError {
         let sizes = self.sizes();
-        let server = Arc::clone(&self.name);
-        if sizes.active > 0 && sizes.active + sizes.idle + sizes.connecting >= sizes.max {
-            return CheckoutError::Exhausted(Box::new(Exhausted {
-                server,
-                waited,
-                max: sizes.max,
-                active: sizes.active,
-                connecting: sizes.connecting,
-                waiting: sizes.waiting,
-                held: self.checkouts.holders(),
-            }));
-        }
-        self.timeout_error(
-            if sizes.connecting > 0 { CheckoutStage::Connect } else { CheckoutStage::Wait },
+        let total = &self.shared.total;
+        let (limit, max) = if sizes.active > 0 && sizes.active + sizes.idle + sizes.connecting >= sizes.max {
+            (ConnectionLimit::Server, sizes.max)
+        } else if sizes.connecting > 0 {
+            return self.timeout_error(CheckoutStage::Connect, waited);
+        } else if total.used() >= total.max() {
+            (ConnectionLimit::Total, total.max())
+        } else {
+            return self.timeout_error(CheckoutStage::Wait, waited);
+        };
+        CheckoutError::Exhausted(Box::new(Exhausted {
+            limit,
+            server: Arc::clone(&self.name),
             waited,
-        )
+            max,
+            active: sizes.active,
+            connecting: sizes.connecting,
+            waiting: sizes.waiting,
+            held: self.checkouts.holders(),
+        }))
     }
 
     fn timeout_error(&self, stage: CheckoutStage, waited: Duration) -> CheckoutError {

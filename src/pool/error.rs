@@ -99,7 +99,7 @@ pub enum CheckoutError {
         /// The last of the failures.
         source: Arc<OpenError>,
     },
-    /// All connections are lent, and none was given back in time.
+    /// All connections are taken that a limit allows, and none was given back in time.
     #[error(transparent)]
     Exhausted(#[from] Box<Exhausted>),
     /// No connection came to be in time.
@@ -151,7 +151,7 @@ impl CheckoutError {
 // on through several futures, and a processor stalls where it reads as a word what was written as an octet.
 #[repr(u64)]
 pub enum CheckoutStage {
-    /// For a connection to be given back, or for a slot under `max_total_connections`.
+    /// For a connection to be given back.
     Wait,
     /// For a connection to be opened.
     Connect,
@@ -169,27 +169,50 @@ impl fmt::Display for CheckoutStage {
     }
 }
 
-/// All connections to a server are lent.
+/// All connections are taken that a limit allows.
 #[derive(Clone, Debug, Error)]
 #[error(
-    "no connection to {server} within {waited:?}: {active} of {max} are lent, {connecting} connecting, {waiting} others \
-     waiting{}", holders(.held)
+    "no connection to {server} within {waited:?}: {limit} allows {max}, {active} to this server are lent, {connecting} \
+     connecting, {waiting} others waiting{}", holders(.held)
 )]
+#[non_exhaustive]
 pub struct Exhausted {
+    /// The limit that was reached.
+    pub limit: ConnectionLimit,
     /// The server.
     pub server: Arc<str>,
     /// How long a connection was waited for.
     pub waited: Duration,
-    /// Connections that there may be.
+    /// Connections that the limit allows.
     pub max: usize,
-    /// Connections that are lent.
+    /// Connections to this server that are lent.
     pub active: usize,
-    /// Connections being opened.
+    /// Connections to this server that are being opened.
     pub connecting: usize,
     /// Others who were waiting.
     pub waiting: usize,
     /// Who has held a connection, the longest first; known only with `leak_after`.
     pub held: Vec<Holder>,
+}
+
+/// A limit on the number of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConnectionLimit {
+    /// [`max_connections`](super::Config::max_connections), for one server.
+    Server,
+    /// [`max_total_connections`](super::Config::max_total_connections), for all servers together.
+    Total,
+}
+
+/// The key of the configuration that sets it.
+impl fmt::Display for ConnectionLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Server => "max_connections",
+            Self::Total => "max_total_connections",
+        })
+    }
 }
 
 /// Where a connection was taken that is lent, and how long ago.

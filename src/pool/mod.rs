@@ -77,7 +77,7 @@ mod wait_queue;
 pub use self::{
     builder::Builder,
     config::{Config, ConfigError},
-    error::{BuildError, CheckoutError, CheckoutStage, Exhausted, Holder, OpenError},
+    error::{BuildError, CheckoutError, CheckoutStage, ConnectionLimit, Exhausted, Holder, OpenError},
     guard::PooledConnection,
     health::{HealthHandle, HealthManager},
     health_report::{Checked, Health, HealthError, HealthReport, ServerHealth},

@@ -61,6 +61,10 @@ impl TotalLimit {
         self.used.load(Ordering::Acquire)
     }
 
+    pub(super) fn max(&self) -> usize {
+        self.max
+    }
+
     pub(super) fn has_waiters(&self) -> bool {
         self.waiters.load(Ordering::Relaxed) > 0
     }

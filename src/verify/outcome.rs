@@ -89,6 +89,7 @@ impl Outcome {
             SessionError::Timeout { .. } => Self::failure(S::TimeoutExceeded, Blame::Server, error),
             SessionError::Closed { .. } => Self::failure(S::FailedSmtpConnection, Blame::Server, error),
             SessionError::Io { .. } => Self::failure(S::FailedSmtpConnection, Blame::Network, error),
+            SessionError::RuntimeEnded { .. } => Self::failure(S::FailedSmtpConnection, Blame::Us, error),
             SessionError::Injected => Self::failure(S::TlsFailed, Blame::Network, error),
             _ => Self::failure(S::ProtocolError, Blame::Server, error),
         }

@@ -8,7 +8,7 @@ use std::{
 use smtp_pool::{
     metrics::{BreakerState, Metrics},
     net::TlsPolicy,
-    pool::{CheckoutError, CheckoutStage, Config, Key, Pool},
+    pool::{CheckoutError, CheckoutStage, Config, ConnectionLimit, Key, Pool},
     proto::{Command, MailParams, Mailbox, ReversePath},
 };
 use tokio::{
@@ -150,11 +150,13 @@ async fn exhaustion_names_the_holders() {
     let error = pool.get_timeout(&site.server, Duration::from_millis(20)).await.unwrap_err();
     let CheckoutError::Exhausted(exhausted) = &error else { panic!("{error:?}") };
     assert_eq!((exhausted.max, exhausted.active, exhausted.waiting), (1, 1, 0));
+    assert_eq!(exhausted.limit, ConnectionLimit::Server);
     assert!(exhausted.waited >= Duration::from_millis(20));
     let [holder] = exhausted.held[..] else { panic!("{exhausted:?}") };
     assert_eq!((holder.taken_at.file(), holder.taken_at.line()), (file!(), line));
     assert!(
-        error.to_string().contains(&site.server) && error.to_string().contains("1 of 1 are lent"),
+        error.to_string().contains(&site.server)
+            && error.to_string().contains("max_connections allows 1, 1 to this server are lent"),
         "{error}"
     );
     let since = format!("others waiting; the longest, for {:?}, since {}", holder.held, holder.taken_at);
@@ -203,7 +205,9 @@ async fn a_timeout_names_the_step_that_took_too_long() {
     let pool = builder().max_total_connections(1).build().unwrap();
     let _lent = pool.get(&has.server).await.unwrap();
     let error = pool.get_timeout(&wants.server, moment).await.unwrap_err();
-    assert!(matches!(error, CheckoutError::Timeout { stage: CheckoutStage::Wait, .. }), "{error:?}");
+    let CheckoutError::Exhausted(exhausted) = &error else { panic!("{error:?}") };
+    assert_eq!((exhausted.limit, exhausted.max, exhausted.active), (ConnectionLimit::Total, 1, 0));
+    assert!(error.to_string().contains("max_total_connections allows 1"), "{error}");
 }
 
 #[tokio::test]

@@ -10,8 +10,9 @@ use std::{
 };
 
 use smtp_pool::{
-    client::Timeouts,
+    client::{SessionError, Timeouts},
     pool::{CheckoutError, CheckoutStage, HealthManager, Key, Pool},
+    proto::Command,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -240,4 +241,22 @@ fn a_runtime_that_ends_leaves_nothing_behind() {
     drop(pool);
     drop(lent);
     servers.block_on(until("closed", || site.stats().open == 0));
+}
+
+#[test]
+fn a_connection_says_that_its_runtime_ended() {
+    let servers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let site = servers.block_on(Site::start(""));
+    let pool: Pool = builder().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut lent = runtime.block_on(pool.get(&site.server)).unwrap();
+    drop(runtime);
+    let error = servers.block_on(lent.command(&Command::Noop)).unwrap_err();
+    assert!(matches!(error, SessionError::RuntimeEnded { .. }) && error.is_lost(), "{error:?}");
+    assert!(error.to_string().contains("the tokio runtime ended"), "{error}");
+    // The pool goes on in the other runtime.
+    drop(lent);
+    servers.block_on(async {
+        assert!(pool.get(&site.server).await.unwrap().command(&Command::Noop).await.is_ok());
+    });
 }
