@@ -185,20 +185,33 @@ impl Connector {
     /// # Cancellation safety
     /// Dropping the future closes the connection.
     pub async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
-        // It lasts as long as the connection. Opened for whoever asks first, and used by many: it is nobody's child.
-        let span = tracing::debug_span!(parent: None, "connection", server = %endpoint);
-        self.connect_in(endpoint).instrument(span).await
+        self.connect_as(endpoint, self.config.credentials.as_ref()).await
     }
 
-    async fn connect_in(&self, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
+    /// As [`connect`](Self::connect), with a secret that may be newer than the configuration.
+    pub(crate) async fn connect_as(
+        &self,
+        endpoint: &Endpoint,
+        credentials: Option<&Credentials>,
+    ) -> Result<Connection, ConnectError> {
+        // It lasts as long as the connection. Opened for whoever asks first, and used by many: it is nobody's child.
+        let span = tracing::debug_span!(parent: None, "connection", server = %endpoint);
+        self.connect_in(endpoint, credentials).instrument(span).await
+    }
+
+    async fn connect_in(
+        &self,
+        endpoint: &Endpoint,
+        credentials: Option<&Credentials>,
+    ) -> Result<Connection, ConnectError> {
         let metrics = self.metrics.server(&endpoint.host);
         let policy = self.policy(endpoint);
-        let mut opened = self.open(endpoint, policy, &metrics).await;
+        let mut opened = self.open(endpoint, policy, credentials, &metrics).await;
         if let Err(error @ (ConnectError::Tls(_) | ConnectError::StartTls(_))) = &opened
             && policy == TlsPolicy::Opportunistic
         {
             self.record_broken(endpoint, error);
-            opened = self.open(endpoint, TlsPolicy::Off, &metrics).await;
+            opened = self.open(endpoint, TlsPolicy::Off, credentials, &metrics).await;
         } else if opened.as_ref().is_ok_and(|connection| connection.tls_info().is_some()) {
             self.broken_starttls().remove(&server(endpoint));
         }
@@ -277,6 +290,7 @@ impl Connector {
         &self,
         endpoint: &Endpoint,
         policy: TlsPolicy,
+        credentials: Option<&Credentials>,
         metrics: &Arc<ServerMetrics>,
     ) -> Result<Connection, ConnectError> {
         let started = Instant::now();
@@ -301,7 +315,7 @@ impl Connector {
         } else if policy == TlsPolicy::Required {
             return Err(ConnectError::NoStartTls);
         }
-        if let Some(credentials) = &self.config.credentials {
+        if let Some(credentials) = credentials {
             authenticate(&mut session, credentials).await?;
         }
         Ok(Connection::new(session, Arc::clone(&endpoint.host), banner, started))

@@ -6,7 +6,7 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    OpenError,
+    Key, OpenError,
     breaker::backoff,
     server::{CloseReason, Lease, Server, ServerRef, Todo, WaitFailure},
 };
@@ -69,8 +69,10 @@ impl Server {
 
     pub(super) async fn open_within(&self, limit: Duration) -> Result<Connection, Arc<OpenError>> {
         let opened = timeout(limit, async {
-            let endpoint = self.endpoint().await?;
-            let mut connection = self.connector.connect(&endpoint).await?;
+            let key = self.key();
+            let endpoint = self.endpoint(&key).await?;
+            let credentials = key.own_credentials().or(self.shared.config.credentials.as_ref());
+            let mut connection = self.connector.connect_as(&endpoint, credentials).await?;
             // What is out of step from the first cannot be lent.
             connection.check_quiet().map_err(ConnectError::from)?;
             Ok(connection)
@@ -99,8 +101,7 @@ impl Server {
     }
 
     /// Where to connect to. The system's resolver is asked each time: it has a cache, and the answer may change.
-    async fn endpoint(&self) -> Result<Endpoint, OpenError> {
-        let key = self.key();
+    async fn endpoint(&self, key: &Key) -> Result<Endpoint, OpenError> {
         let host = key.server_name.as_ref().unwrap_or_else(|| key.host_arc());
         let addrs = match key.addrs() {
             Some(addrs) => addrs.to_vec(),

@@ -41,7 +41,7 @@ pub struct Key {
     pub(super) server_name: Option<Arc<str>>,
     pub(super) bind: Option<IpAddr>,
     pub(super) helo: Option<ClientName>,
-    pub(super) credentials: Option<Arc<Credentials>>,
+    pub(super) credentials: Option<Account>,
     label: Option<Arc<str>>,
 }
 
@@ -68,6 +68,33 @@ impl Eq for Addresses {}
 impl Hash for Addresses {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.avoid_ipv6().hash(state);
+    }
+}
+
+/// Credentials, compared by the user that they are for. A secret is data: a token is renewed every hour.
+#[derive(Clone, Debug)]
+pub(super) struct Account(pub(super) Arc<Credentials>);
+
+impl Account {
+    fn identity(&self) -> (bool, &str) {
+        match &*self.0 {
+            Credentials::Password { user, .. } => (false, user),
+            Credentials::Token { user, .. } => (true, user),
+        }
+    }
+}
+
+impl PartialEq for Account {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity() == other.identity()
+    }
+}
+
+impl Eq for Account {}
+
+impl Hash for Account {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity().hash(state);
     }
 }
 
@@ -167,10 +194,14 @@ impl Key {
         Self { helo: Some(name), ..self }
     }
 
-    /// Who to authenticate as.
+    /// Sets the credentials.
+    ///
+    /// The user tells servers apart, the secret does not: with a renewed token or another password it is the same server.
+    /// New connections use the secret that was given last, and open ones stay in use. So do not use a checkout to check
+    /// a password.
     #[must_use]
     pub fn credentials(self, credentials: Credentials) -> Self {
-        Self { credentials: Some(credentials.into()), ..self }
+        Self { credentials: Some(Account(credentials.into())), ..self }
     }
 
     /// Sets the name of the server in metrics, logs and errors. By default it is the host, and its port unless that is
@@ -194,6 +225,11 @@ impl Key {
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Returns the credentials, if the key has its own.
+    pub(super) fn own_credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref().map(|account| &*account.0)
     }
 
     pub(super) fn host_arc(&self) -> &Arc<str> {
@@ -390,7 +426,12 @@ mod tests {
         #[test]
         fn keys_are_equal_if_nothing_tells_them_apart(one in parts(), other in parts()) {
             let hash = |key: &Key| BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
-            prop_assert_eq!(key(one) == key(other), one == other);
+            // The secret is data.
+            let policy = |mut parts: Parts| {
+                parts.6 = parts.6.map(|(user, _)| (user, false));
+                parts
+            };
+            prop_assert_eq!(key(one) == key(other), policy(one) == policy(other));
             prop_assert_eq!(key(one), key(one));
             prop_assert_eq!(hash(&key(one)), hash(&key(one)));
         }

@@ -75,7 +75,7 @@ impl Registry {
         client.tls = key.tls.unwrap_or(config.tls);
         client.timeouts = config.timeouts;
         client.timeouts.connect = config.timeouts.connect.min(config.connection_timeout);
-        client.credentials = key.credentials.as_deref().or(config.credentials.as_ref()).cloned();
+        client.credentials = key.own_credentials().or(config.credentials.as_ref()).cloned();
         client.log_addresses = config.log_addresses;
         let verifies = client.policy().verifies();
         let tls = if verifies { &shared.tls.verified } else { &shared.tls.unverified };

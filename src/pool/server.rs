@@ -34,7 +34,7 @@ pub(super) enum WaitFailure {
 
 /// A server; lives as long as the pool knows it, or a connection to it does.
 pub(super) struct Server {
-    /// As it was given last: equal keys may carry other addresses.
+    /// As it was given last: equal keys may carry other addresses, and another secret.
     key: Mutex<Key>,
     /// For logs, errors and labels.
     pub(super) name: Arc<str>,

@@ -101,3 +101,16 @@ async fn a_label_names_the_server_in_metrics_and_errors() {
     let error = pool.get(account(&site, "tim", "wrong").label("bulk")).await.unwrap_err();
     assert!(error.to_string().contains("bulk"), "{error}");
 }
+
+#[tokio::test]
+async fn credentials_that_were_renewed_make_no_other_server() {
+    let site = with_auth().await;
+    let pool: Pool = builder().build().unwrap();
+    pool.get(account(&site, "tim", "expired")).await.unwrap_err();
+    // The same identity: the next attempt uses what was given last.
+    drop(pool.get(account(&site, "tim", "tanstaaftanstaaf")).await.unwrap());
+    drop(pool.get(account(&site, "tim", "even newer")).await.unwrap());
+    assert_eq!(pool.status().servers.len(), 1);
+    pool.get(account(&site, "tom", "tanstaaftanstaaf")).await.unwrap_err();
+    assert_eq!(pool.status().servers.len(), 2, "another identity");
+}
