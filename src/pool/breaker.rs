@@ -1,4 +1,4 @@
-//! When to stop connecting to a server that cannot be reached, and when to try again.
+//! The circuit breaker: decides when to stop connecting to a server that cannot be reached, and when to try again.
 //!
 //! ```text
 //!           failures in a row                 pause over
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::OpenError;
 use crate::metrics::BreakerState;
 
-/// How often the pause may double.
+/// The most times that the pause doubles.
 const DOUBLINGS: u32 = 5;
 
 /// Counts failures to connect to one server.
@@ -44,7 +44,7 @@ impl Breaker {
         }
     }
 
-    /// How many connects may be under way, of the `at_once` that may be otherwise.
+    /// Returns how many connects may be under way. With a closed breaker it is `at_once`.
     pub(super) fn allows(&self, now: Instant, at_once: usize) -> usize {
         match self.state(now) {
             BreakerState::Closed => at_once,
@@ -69,20 +69,20 @@ impl Breaker {
         }
     }
 
-    /// While open: until when, and the failure that came last.
+    /// Returns until when it is open, and the last failure; none if it is not open.
     pub(super) fn open(&self, now: Instant) -> Option<(Instant, Arc<OpenError>)> {
         let until = self.until.filter(|until| *until > now)?;
         Some((until, Arc::clone(self.last.as_ref()?)))
     }
 
-    /// The failure that came last, since the last success.
+    /// Returns the last failure since the last success.
     pub(super) fn last(&self) -> Option<Arc<OpenError>> {
         self.last.clone()
     }
 }
 
-/// How long to wait before the attempt after `failures` of them: doubling from `base` to at most 64 times it, half of
-/// it by chance.
+/// Returns the pause before the attempt after `failures` of them. It doubles from `base` to at most 64 times that, and
+/// half of it is random.
 pub(super) fn backoff(base: Duration, failures: u32, random: f64) -> Duration {
     let step = base * 2u32.pow(failures.saturating_sub(1).min(6));
     step.mul_f64(0.5 + random / 2.0)
@@ -118,7 +118,7 @@ mod tests {
         let later = now + PAUSE;
         assert_eq!((breaker.state(later), breaker.allows(later, 4)), (BreakerState::HalfOpen, 1));
         assert!(breaker.open(later).is_none() && breaker.last().is_some());
-        // Those that were under way when it opened count, and change nothing.
+        // Attempts that were under way when it opened count, and do not extend the pause.
         breaker.failed(now, error(), 1.0);
         assert_eq!(breaker.open(now).map(|(until, _)| until - now), Some(PAUSE));
         breaker.failed(later, error(), 0.0);

@@ -1,4 +1,4 @@
-//! How a pool is made.
+//! The builder of a pool.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
     proto::{ClientName, Credentials},
 };
 
-/// Makes a [`Pool`]; by [`Pool::builder`].
+/// Builds a [`Pool`]; made by [`Pool::builder`].
 #[derive(Default)]
 pub struct Builder {
     config: Config,
@@ -36,7 +36,7 @@ macro_rules! settings {
 }
 
 impl Pool {
-    /// Begins to make a pool.
+    /// Returns a builder with the default configuration.
     #[must_use]
     pub fn builder() -> Builder {
         Builder::default()
@@ -74,36 +74,35 @@ impl Builder {
         log_addresses: bool,
     }
 
-    /// Sets everything at once.
+    /// Sets the whole configuration.
     #[must_use]
     pub fn config(self, config: Config) -> Self {
         Self { config, ..self }
     }
 
-    /// Where to record what happens; by default in metrics of the pool's own ([`Pool::metrics`]).
+    /// Sets where to record. By default the pool has metrics of its own ([`Pool::metrics`]).
     #[must_use]
     pub fn metrics(self, metrics: Arc<Metrics>) -> Self {
         Self { metrics: Some(metrics), ..self }
     }
 
-    /// How to find the server for a mailbox, for what names none; of no effect where [`Config::server`] is set.
+    /// Sets how to find the server for a mailbox. It has no effect if [`Config::server`] is set.
     #[must_use]
     pub fn route(self, route: impl Route + 'static) -> Self {
         Self { route: Some(Arc::new(route)), ..self }
     }
 
-    /// How to use TLS: roots, versions, verification. By default what goes with the policy
-    /// ([`TlsConfig::for_policy`]).
+    /// Sets roots, versions and verification of TLS. The default depends on the policy ([`TlsConfig::for_policy`]).
     #[must_use]
     pub fn tls_config(self, config: TlsConfig) -> Self {
         Self { tls_config: Some(config), ..self }
     }
 
-    /// Makes the pool. It opens no connection before one is asked for, unless [`Config::server`] and
-    /// [`Config::min_idle`] are set: then it opens those at once, if it is built within a tokio runtime.
+    /// Builds the pool. It opens connections when they are asked for. If [`Config::server`] and [`Config::min_idle`] are
+    /// set and it is built within a tokio runtime, it opens those at once.
     ///
     /// # Errors
-    /// A setting makes no sense, or the TLS configuration cannot be used.
+    /// A setting is invalid, or the TLS configuration cannot be used.
     pub fn build(self) -> Result<Pool, BuildError> {
         self.config.check()?;
         let connector = |policy| {

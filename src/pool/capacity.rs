@@ -1,4 +1,4 @@
-//! The servers with a caller who waits, where only the limit over all servers stands in the way.
+//! The servers with a waiting caller that cannot connect because of the limit over all servers.
 
 use std::{
     collections::VecDeque,
@@ -12,10 +12,10 @@ use tokio::sync::Notify;
 
 use super::slots::TotalLimit;
 
-/// Servers `S` in the order in which they came to the limit.
+/// Servers `S` in the order in which they reached the limit.
 pub(super) struct CapacityWaiters<S> {
     servers: Mutex<VecDeque<Weak<S>>>,
-    /// Connections that are being said goodbye to: each will make room for one.
+    /// Connections with QUIT under way: each will make room for one.
     quitting: AtomicUsize,
     total: Arc<TotalLimit>,
     notify: Arc<Notify>,
@@ -26,8 +26,8 @@ impl<S> CapacityWaiters<S> {
         Self { servers: Mutex::default(), quitting: AtomicUsize::new(0), total, notify }
     }
 
-    /// Adds a server. Returns whether a connection of another server has to make room for it: false if enough are on
-    /// their way out already.
+    /// Adds a server. Returns whether a connection of another server has to be closed for it: false if enough are being
+    /// closed already.
     pub(super) fn add(&self, server: &Arc<S>) -> bool {
         let mut servers = self.lock();
         if !servers.iter().any(|known| known.as_ptr() == Arc::as_ptr(server)) {
@@ -37,7 +37,7 @@ impl<S> CapacityWaiters<S> {
         self.total.has_waiters()
     }
 
-    /// Takes all servers out, first come, first served.
+    /// Takes all servers out, in the order of arrival.
     pub(super) fn take(&self) -> VecDeque<Weak<S>> {
         let mut servers = self.lock();
         if !servers.is_empty() {
@@ -46,13 +46,13 @@ impl<S> CapacityWaiters<S> {
         std::mem::take(&mut servers)
     }
 
-    /// Records that a connection is being said goodbye to.
+    /// Records that QUIT begins on a connection.
     pub(super) fn record_quitting(&self) {
         self.quitting.fetch_add(1, Ordering::AcqRel);
         self.update_total(&self.lock());
     }
 
-    /// Records that a connection that was being said goodbye to is no more.
+    /// Records that a connection with QUIT under way is closed.
     pub(super) fn record_quit_ended(&self) {
         self.quitting.fetch_sub(1, Ordering::AcqRel);
         let servers = self.lock();

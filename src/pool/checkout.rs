@@ -1,4 +1,4 @@
-//! Lending a connection, and taking it back.
+//! Lends connections, and takes them back.
 
 use std::{
     panic::Location,
@@ -18,13 +18,13 @@ use crate::{metrics::Gauges, proto::Command};
 /// Whether a connection can be lent.
 enum LendCheck {
     Lent(PooledConnection),
-    /// It has been idle for so long that it should be asked first.
+    /// It was idle for so long that it gets a NOOP first.
     AskFirst(Box<Lease>),
     Unusable,
 }
 
 impl Server {
-    /// An idle connection, if there is one and nobody has been waiting; one that has been idle for long only if
+    /// Takes an idle connection, if there is one and no caller waits. It takes one that was idle for long only if
     /// `unasked`.
     pub(super) fn take(
         &self,
@@ -39,7 +39,7 @@ impl Server {
                     return Some(connection);
                 }
                 LendCheck::AskFirst(lease) => {
-                    // Somebody with the time to ask may come.
+                    // It stays for a caller that can wait for the answer.
                     drop(self.slots.put(lease));
                     return None;
                 }
@@ -48,7 +48,7 @@ impl Server {
         }
     }
 
-    /// A connection: idle, given back, or new, whichever comes first.
+    /// Returns a connection: idle, given back, or new, whichever comes first.
     pub(super) async fn get(
         self: Arc<Self>,
         wait: Duration,
@@ -60,7 +60,7 @@ impl Server {
         self.maintenance.ensure_running();
         let mut closed_at_once = 0;
         loop {
-            // What is handed over in line has just been used, or opened: there is nothing to ask it.
+            // A connection that a waiter gets was just used, or opened. It needs no NOOP.
             let (lease, unasked) = match self.slots.take() {
                 Some(lease) => (lease, false),
                 None => {
@@ -78,7 +78,7 @@ impl Server {
                     self.metrics.checkout(began.elapsed());
                     return Ok(connection);
                 }
-                // A server that closes what it has just opened is not to be besieged.
+                // The server closes new connections: pause before the next one.
                 LendCheck::Unusable if is_fresh => {
                     closed_at_once += 1;
                     let pause = backoff(self.shared.config.backoff, closed_at_once, fastrand::f64());
@@ -103,7 +103,7 @@ impl Server {
         }
     }
 
-    /// Waits in line.
+    /// Waits in the queue.
     async fn wait(self: &Arc<Self>, began: Instant, until: Instant) -> Result<Box<Lease>, CheckoutError> {
         let Some(turn) = self.slots.join() else { return Err(CheckoutError::Closed) };
         self.open_for_waiters();
@@ -114,7 +114,7 @@ impl Server {
         }
     }
 
-    /// Finds out, without a round trip, whether a connection can be lent.
+    /// Decides, without a round trip, whether a connection can be lent.
     fn lend(&self, mut lease: Box<Lease>, unasked: bool, taken_at: &'static Location<'static>) -> LendCheck {
         let now = self.shared.clock.now();
         if lease.expires <= now {
@@ -130,7 +130,7 @@ impl Server {
             return LendCheck::AskFirst(lease);
         }
         lease.uses += 1;
-        // Whatever happens to it from here on, unless it is given back in order.
+        // The reason of its end, unless it is given back in order.
         lease.end = CloseReason::Unusable;
         if self.shared.config.leak_after.is_some() {
             lease.checkout = Some(self.checkouts.record(taken_at));
@@ -138,7 +138,7 @@ impl Server {
         LendCheck::Lent(PooledConnection::new(lease))
     }
 
-    /// Asks whether a connection that has been idle for long is still there.
+    /// Sends NOOP on a connection that was idle for long. Returns whether it is still usable.
     pub(super) async fn answers_noop(&self, lease: &mut Lease, limit: Instant) -> bool {
         lease.end = CloseReason::Lost;
         if lease.has_used_its_noops() {
@@ -146,7 +146,7 @@ impl Server {
         }
         lease.noops += 1;
         match timeout_at(limit, lease.connection.command(&Command::Noop)).await {
-            // Refused or not, it is an answer; not so where its lines carry different codes.
+            // A refusal is an answer. A reply with lines of different codes is none.
             Ok(Ok(reply)) if lease.connection.is_idle() && !reply.has_mixed_codes() => {
                 lease.returned = self.shared.clock.tick();
                 lease.connection.release_buffers();
@@ -156,7 +156,7 @@ impl Server {
         }
     }
 
-    /// Takes a connection back: no I/O, no waiting.
+    /// Takes a connection back, without I/O and without waiting.
     pub(super) fn put_back(mut lease: Box<Lease>) {
         let home = Arc::clone(&lease.home);
         let server = &home.0;
@@ -166,7 +166,7 @@ impl Server {
         if !lease.connection.is_idle() {
             return;
         }
-        // The checkout has looked at the clock. Nothing was heard on a connection that was lent for longer than that.
+        // The checkout read the clock, so the last tick is at most as old as that.
         let now = server.shared.clock.ticked();
         lease.connection.release_buffers();
         lease.returned = now;

@@ -24,7 +24,7 @@ const LATE: u64 = 1_500;
 /// A jump of the wall clock in milliseconds that counts as time: the steady clock may have stood still.
 const JUMP: u64 = 1_000;
 
-/// Thirty years: longer is no longer than that, and can be added to the time of now, many times over.
+/// Thirty years. A longer wait counts as this one, which can be added to the time of now many times over.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
 
 /// See the module.
@@ -82,7 +82,7 @@ impl Clock {
     pub(super) fn tick(&self) -> u64 {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = last.next(system::steady(), system::wall());
-        // The clock of the runtime runs ahead where a test advances it.
+        // A test may advance the clock of the runtime.
         last.now = last.now.max(millis(self.epoch.elapsed()));
         self.ticked.store(last.now, Ordering::Relaxed);
         self.ticked_wall.store(last.wall, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What can be set, with its defaults: from code, from a file, from the environment, all by one table of keys.
+//! The configuration of a pool, from code, from a file or from the environment, by one table of keys.
 
 use std::{net::IpAddr, num::NonZeroUsize, str::FromStr, time::Duration};
 
@@ -18,9 +18,9 @@ pub(super) const MAX_CONNECTIONS: usize = 65_536;
 /// The configuration of a [`Pool`](super::Pool).
 ///
 /// From code, set the fields, or use the methods of the same names of [`Builder`](super::Builder). From a file
-/// (feature `serde`), the keys are the names of the fields, and durations are seconds, with a fraction if need be. From
-/// the environment, `SMTP_` and the key in capitals. A key that is not known and a value that makes no sense are errors
-/// that name the key.
+/// (feature `serde`), the keys are the names of the fields, and durations are seconds, with an optional fraction. From the
+/// environment, a variable is `SMTP_` and the key in capitals. An unknown key and an invalid value are errors that name
+/// the key.
 ///
 /// ```
 /// # #[cfg(feature = "serde")] {
@@ -35,76 +35,75 @@ pub(super) const MAX_CONNECTIONS: usize = 65_536;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Config {
-    /// Connections to one server ([`Key`]) at the most: 10, and never more than 65,536. Idle, lent and connecting ones count. Servers are rarely
-    /// glad of more from one client (Postfix' `smtpd_client_connection_count_limit` is 50).
+    /// The most connections to one server ([`Key`]): 10, and never more than 65,536. Idle, lent and connecting ones count.
+    /// Servers limit them for each client (Postfix' `smtpd_client_connection_count_limit` is 50).
     pub max_connections: usize,
-    /// How long one attempt to connect may take, from the first packet to the answer to EHLO or AUTH: 30 s. Of it, TCP
-    /// connect takes at most [`Timeouts::connect`].
+    /// The time of one attempt to connect, from the first packet to the reply to EHLO or AUTH: 30 s. TCP connect takes at
+    /// most [`Timeouts::connect`] of it.
     pub connection_timeout: Duration,
-    /// Age at which a connection is retired: 3600 s. Servers with a limit of their own close the session in the middle
-    /// of something else.
+    /// The age at which a connection is closed: 3600 s. A server with a limit of its own may close it within a
+    /// transaction.
     pub max_lifetime: Duration,
-    /// How often idle connections are looked at: 300 s.
+    /// The interval at which idle connections are checked: 300 s.
     pub cleanup_interval: Duration,
-    /// How often a failed attempt to connect is repeated before those who wait are told: 3. What a server refuses for
-    /// good is not repeated.
+    /// How often a failed attempt to connect is repeated before waiting callers get the error: 3. Errors that repeat
+    /// without end are not repeated ([`OpenError::is_transient`](super::OpenError::is_transient)).
     pub max_retries: u32,
-    /// How often the [`HealthManager`](super::HealthManager) that [`Pool::health_manager`](super::Pool::health_manager)
-    /// makes checks each server: 300 s.
+    /// The interval of the [`HealthManager`](super::HealthManager) that
+    /// [`Pool::health_manager`](super::Pool::health_manager) makes: 300 s.
     pub health_check_interval: Duration,
     /// Idle connections to keep open to each server that is in use, and to [`server`](Self::server): 0. Those to
     /// `server` are opened as soon as the pool is built within a runtime, or else with the first checkout or check.
     pub min_idle: usize,
-    /// How long a connection may have been more than was needed before it is closed: 240 s, since servers close idle
-    /// connections after 300 s (RFC 5321 4.5.3.2.7).
+    /// How long a connection is kept that is not needed: 240 s. Servers close idle connections after 300 s
+    /// (RFC 5321 4.5.3.2.7).
     ///
-    /// Idle connections take turns, so that none is idle for long while any is used; what counts is how many were idle
-    /// at all times.
+    /// Idle connections are used in rotation, so none is idle for long while any is used. The number that was idle
+    /// throughout this time is the number that is not needed.
     pub idle_timeout: Duration,
-    /// How long `get` waits for a connection, to be opened or given back by somebody else: 30 s.
+    /// How long `get` waits for a connection to be opened or given back: 30 s.
     pub acquire_timeout: Duration,
-    /// By how much a lifetime may differ from `max_lifetime`, as a share of it: 0.1, that is, up to 10 % shorter. So
-    /// connections that were opened together are not closed together.
+    /// The share of `max_lifetime` by which a lifetime may be shorter: 0.1, that is, up to 10 %. So connections that were
+    /// opened together are not closed together.
     pub lifetime_jitter: f64,
-    /// Connections to all servers together at the most: 900, which leaves some to the usual 1024 open files.
+    /// The most connections to all servers together: 900, less than the usual limit of 1024 open files.
     pub max_total_connections: usize,
-    /// Attempts to connect to one server that are under way together: 4. A server that was away comes back to a queue
-    /// at its door, not to a crowd.
+    /// The most attempts to connect to one server at the same time: 4. So a server that comes back is not flooded.
     pub max_connecting: usize,
-    /// How long a connection may have been idle to be lent without being asked (NOOP) whether it still lives: 60 s.
+    /// The idle time after which a connection gets a NOOP before it is lent: 60 s.
     ///
-    /// Whether it was closed is seen without asking; this is for what vanishes without a word. Servers count NOOPs
-    /// against their clients (Postfix takes 100 of such commands, Sendmail 20).
+    /// A closed connection is noticed without a NOOP. This is for one that a firewall has dropped silently. Servers limit
+    /// NOOPs (Postfix accepts 100 such commands, Sendmail 20).
     pub noop_after: Duration,
-    /// Whether whoever has waited longest comes first, newcomers last: true. Without, a newcomer may take what was just
-    /// given back, which is a little faster on average, and much slower at worst.
+    /// Whether callers are served in the order of arrival: true. Otherwise a new caller may take a connection that was just
+    /// given back. That is a little faster on average, and much slower at worst.
     pub fair: bool,
-    /// How long a connection may be lent before a warning names where it was taken: never.
+    /// The time after which a warning names where a lent connection was taken: never.
     pub leak_after: Option<Duration>,
-    /// The failures in a row after which a server is left alone for a while (circuit breaker): 5; 0 is never.
+    /// The failures in a row that open the circuit breaker of a server: 5. With 0 it never opens.
     pub breaker_failures: u32,
     /// For how long, at first: 30 s; up to 32 times as long while it goes on.
     pub breaker_pause: Duration,
-    /// The pause before a failed attempt to connect is repeated, at first: 0.5 s, doubling, half of it by chance.
+    /// The first pause before a failed attempt to connect is repeated: 0.5 s. It doubles, and half of it is random.
     pub backoff: Duration,
-    /// How long the pool remembers a server that nobody asks for and that it has no connection to: 600 s.
+    /// How long the pool remembers a server without use and without connections: 600 s.
     pub server_ttl: Duration,
     /// The port of servers that are named without one: 25.
     pub port: u16,
-    /// The server for whatever names none ([`Pool::send`](super::Pool::send),
-    /// [`Pool::verify_email`](super::Pool::verify_email)): none, so that it depends on the address.
+    /// The server for [`Pool::send`](super::Pool::send) and [`Pool::verify_email`](super::Pool::verify_email): none. Then
+    /// it depends on the address.
     pub server: Option<Key>,
-    /// Our own name for EHLO. By default the name of this host, or `[127.0.0.1]` where that is not a domain name; see
-    /// [`ClientConfig::name`](crate::client::ClientConfig::name) for why it should be set.
+    /// The client's name for EHLO. By default it is the name of this host, or `[127.0.0.1]` if that is not a domain name.
+    /// [`ClientConfig::name`](crate::client::ClientConfig::name) says why it should be set.
     pub helo: ClientName,
-    /// The local address to connect from: whatever the system picks.
+    /// The local address to connect from: the system chooses.
     pub bind: Option<IpAddr>,
     /// When to use TLS: [`TlsPolicy::Opportunistic`].
     pub tls: TlsPolicy,
-    /// Who to authenticate as: nobody. From a file or the environment, `user` and `password`.
+    /// The credentials: none. From a file or the environment, they are `user` and `password`.
     pub credentials: Option<Credentials>,
-    /// How long to wait for the reply to each command: the minima of RFC 5321 4.5.3.2. From a file or the environment,
-    /// `command_timeout` is the same limit for all.
+    /// The time to wait for the reply to each command: the minima of RFC 5321 4.5.3.2. From a file or the environment,
+    /// `command_timeout` is one limit for all.
     pub timeouts: Timeouts,
     /// Whether logs may name mailboxes and repeat what servers say
     /// ([`ClientConfig::log_addresses`](crate::client::ClientConfig::log_addresses)): false.
@@ -158,37 +157,37 @@ fn client_name(host: &str) -> Option<ClientName> {
     ClientName::parse(host).or_else(|_| ClientName::parse(&labels.join("."))).ok()
 }
 
-/// A configuration that makes no sense.
+/// An invalid configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// There is no such key.
+    /// The key is unknown.
     #[error("unknown key {key:?}; known are {}", KEYS.join(", "))]
     UnknownKey {
-        /// As it was given.
+        /// The key.
         key: String,
     },
-    /// The value does not fit the key.
+    /// The value is invalid for the key.
     #[error("{key} cannot be {value:?}: expected {expected}")]
     Value {
         /// The key.
         key: String,
-        /// The value; not that of a password.
+        /// The value; never that of a password.
         value: String,
-        /// What would fit.
+        /// The form of a valid value.
         expected: &'static str,
     },
-    /// Two keys contradict each other, or one lacks another.
+    /// Two keys contradict each other, or a second one is missing.
     #[error("{key} {fault}")]
     Contradiction {
         /// The key.
         key: &'static str,
-        /// What is wrong with it.
+        /// The fault.
         fault: &'static str,
     },
 }
 
-/// All keys, in the order of the docs.
+/// All keys, in the order of the documentation.
 pub(super) const KEYS: [&str; 28] = [
     "max_connections",
     "connection_timeout",
@@ -246,8 +245,10 @@ impl Config {
         self
     }
 
+    /// Checks the values.
+    ///
     /// # Errors
-    /// A value that makes no sense.
+    /// An invalid value.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let contradiction = |key, fault| Err(ConfigError::Contradiction { key, fault });
         for (key, zero) in [
@@ -274,7 +275,7 @@ impl Config {
     }
 }
 
-/// A configuration in the making: name and password make credentials only together.
+/// A configuration that is being read. User and password make credentials only together.
 #[derive(Default)]
 pub(super) struct Raw {
     config: Config,
@@ -332,16 +333,10 @@ impl Raw {
             (Some(user), Some(password)) => Some(Credentials::Password { user, password }),
             (None, None) => None,
             (Some(_), None) => {
-                return Err(ConfigError::Contradiction {
-                    key: "user",
-                    fault: "is of no use without password",
-                });
+                return Err(ConfigError::Contradiction { key: "user", fault: "needs password" });
             }
             (None, Some(_)) => {
-                return Err(ConfigError::Contradiction {
-                    key: "password",
-                    fault: "is of no use without user",
-                });
+                return Err(ConfigError::Contradiction { key: "password", fault: "needs user" });
             }
         };
         config.check()?;
@@ -349,7 +344,7 @@ impl Raw {
     }
 }
 
-/// A key and its value, to be read.
+/// A key and its value.
 struct Given<'a> {
     key: &'a str,
     value: &'a str,
@@ -376,7 +371,7 @@ impl Given<'_> {
 
 #[cfg(feature = "serde")]
 mod file {
-    //! Any self-describing format: each value is a scalar, read by the same table as the environment.
+    //! Reads any self-describing format. Each value is a scalar, read by the same table as the environment.
 
     use std::fmt;
 
@@ -541,7 +536,7 @@ mod tests {
         assert!(!format!("{config:?}").contains("hunter2"));
         for half in both {
             let error = Config::from_vars([half]).unwrap_err().to_string();
-            assert!(error.contains("without") && !error.contains("hunter2"), "{error}");
+            assert!(error.contains("needs") && !error.contains("hunter2"), "{error}");
         }
     }
 

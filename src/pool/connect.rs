@@ -1,5 +1,5 @@
-//! Opening a connection, apart from whoever asked for it: what arrives goes to whoever has waited longest, and a caller
-//! that gave up wastes nothing.
+//! Opens connections in tasks of their own. A new connection goes to the caller that has waited longest. So a caller that
+//! gives up wastes none.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -22,7 +22,8 @@ impl Server {
         }
     }
 
-    /// Opens connections for those who wait, as far as that is allowed; who waits for nothing is told so.
+    /// Opens connections for waiting callers, as far as limits allow. With an open breaker and no connection, all of them
+    /// get an error.
     pub(super) fn open_for_waiters(self: &Arc<Self>) {
         let now = Instant::now();
         let (at_once, open) = {
@@ -41,7 +42,7 @@ impl Server {
         }
     }
 
-    /// A failure that may pass is tried again, as long as somebody waits.
+    /// Fills a slot. It repeats a transient failure as long as a caller waits.
     async fn fill(reserved: ReservedSlot) {
         let mut failures = 0;
         while let Some(server) = &reserved.0 {
@@ -62,7 +63,7 @@ impl Server {
         }
     }
 
-    /// One attempt, which the breaker and the metrics learn of.
+    /// Makes one attempt, and records it in the breaker and the metrics.
     pub(super) async fn open(&self) -> Result<Connection, Arc<OpenError>> {
         self.open_within(self.shared.config.connection_timeout).await
     }
@@ -73,7 +74,7 @@ impl Server {
             let endpoint = self.endpoint(&key).await?;
             let credentials = key.own_credentials().or(self.shared.config.credentials.as_ref());
             let mut connection = self.connector.connect_as(&endpoint, credentials).await?;
-            // What is out of step from the first cannot be lent.
+            // A connection that begins out of step cannot be lent.
             connection.check_quiet().map_err(ConnectError::from)?;
             Ok(connection)
         });
@@ -86,7 +87,7 @@ impl Server {
             Err(error) => {
                 tracing::debug!(server = %self.name, kind = error.kind(), "cannot connect");
                 breaker.failed(now, Arc::clone(error), fastrand::f64());
-                // The connector has counted its own.
+                // The connector has recorded its own errors.
                 if !matches!(**error, OpenError::Connect(_)) {
                     self.metrics.connection_failed(error.kind());
                 }
@@ -100,7 +101,7 @@ impl Server {
         opened
     }
 
-    /// Where to connect to. The system's resolver is asked each time: it has a cache, and the answer may change.
+    /// Returns where to connect to. It asks the system's resolver each time: that has a cache, and the answer may change.
     async fn endpoint(&self, key: &Key) -> Result<Endpoint, OpenError> {
         let host = key.server_name.as_ref().unwrap_or_else(|| key.host_arc());
         let addrs = match key.addrs() {
@@ -136,7 +137,7 @@ fn unresolved(error: io::Error) -> OpenError {
     OpenError::Resolve(if unknown { io::Error::new(io::ErrorKind::NotFound, error) } else { error })
 }
 
-/// The slot of a connection on its way; freed if that never arrives.
+/// The slot of a connection that is being opened. Dropping it frees the slot.
 pub(super) struct ReservedSlot(Option<Arc<Server>>);
 
 impl ReservedSlot {
@@ -146,7 +147,7 @@ impl ReservedSlot {
 
     pub(super) fn fill(mut self, mut connection: Connection) {
         let Some(server) = self.0.take() else { return };
-        // Connections that are opened together would hold the buffers of their greetings together.
+        // Otherwise, connections that are opened together would all hold the buffers of their greetings.
         connection.release_buffers();
         let lease = Box::new(Lease {
             expires: server.expiry(),
@@ -163,13 +164,13 @@ impl ReservedSlot {
         if let Err(lease) = server.slots.connected(lease) {
             server.close_surplus(lease);
         }
-        // Slots are reserved for as many as may connect at once; there may be more who wait.
+        // `max_connecting` slots were reserved at most. More callers may be waiting.
         server.open_for_waiters();
         server.fill_up();
     }
 
-    /// Who still waits then can wait for a connection to be given back; the next tick sees to them, and not this at once,
-    /// which would be a rush of connects to a server that refuses.
+    /// Frees the slot after a failure. Callers that still wait may get a connection that is given back. The next tick
+    /// opens another one for them: to do so at once would flood a server that refuses.
     pub(super) fn fail(mut self, failure: &WaitFailure) {
         if let Some(server) = self.0.take() {
             server.slots.failed(failure);
@@ -185,7 +186,7 @@ impl Drop for ReservedSlot {
                 server.slots.abandoned();
                 server.maintenance.todo(Todo::Demand(Arc::clone(&server)));
             } else {
-                // Nobody is left who could open another.
+                // Without the maintenance, no other connection would be opened.
                 server.slots.failed(&WaitFailure::Open(OpenError::Abandoned.into()));
             }
             server.shared.record_ended();

@@ -9,7 +9,7 @@ use super::{
 const PREFIX: &str = "SMTP_";
 
 impl Config {
-    /// The defaults, changed by the environment: `SMTP_MAX_CONNECTIONS=4`, `SMTP_TLS=required` and so on.
+    /// Returns the defaults, changed by the environment: `SMTP_MAX_CONNECTIONS=4`, `SMTP_TLS=required` and so on.
     ///
     /// Kubernetes sets variables for each service, as `SMTP_SERVICE_HOST` and `SMTP_PORT=tcp://…` for one named `smtp`.
     /// They are no settings: they are skipped with a warning.
@@ -20,12 +20,12 @@ impl Config {
         Self::from_env_with_prefix(PREFIX)
     }
 
-    /// As [`from_env`](Self::from_env), with another prefix than `SMTP_`.
+    /// Reads the environment as [`from_env`](Self::from_env) does, with another prefix than `SMTP_`.
     ///
     /// # Errors
     /// As [`from_env`](Self::from_env).
     pub fn from_env_with_prefix(prefix: &str) -> Result<Self, ConfigError> {
-        // A value that is not UTF-8 fits no key, and is an error there.
+        // A value that is not UTF-8 is invalid for any key, and an error there.
         let vars = std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
         });
@@ -49,7 +49,7 @@ impl Config {
         Self::from_vars_with_prefix(PREFIX, vars)
     }
 
-    /// As [`from_vars`](Self::from_vars), with another prefix than `SMTP_`.
+    /// Reads variables as [`from_vars`](Self::from_vars) does, with another prefix than `SMTP_`.
     ///
     /// ```
     /// use smtp_pool::pool::Config;
@@ -78,8 +78,8 @@ impl Config {
     }
 }
 
-/// Returns whether a variable is one of those that Kubernetes and Docker links set for each service, and not a setting:
-/// `…SERVICE_HOST`, `…SERVICE_PORT`, `…SERVICE_PORT_NAME`, `…PORT=tcp://…`, `…PORT_25_TCP`, `…PORT_25_TCP_ADDR`.
+/// Returns whether a variable belongs to a service of Kubernetes or a link of Docker, and is not a setting. Examples are
+/// `…SERVICE_HOST`, `…SERVICE_PORT_NAME`, `…PORT=tcp://…` and `…PORT_25_TCP_ADDR`.
 fn is_service_variable(key: &str, value: &str) -> bool {
     if KEYS.contains(&key) {
         return key == "port" && value.contains("://");

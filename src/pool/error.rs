@@ -1,4 +1,4 @@
-//! Why there is no connection.
+//! Errors of a pool.
 
 use std::{fmt, io, panic::Location, sync::Arc, time::Duration};
 
@@ -10,11 +10,11 @@ use crate::{
     net::{ErrorKind, TlsConfigError, TlsError},
 };
 
-/// A pool cannot be made.
+/// A pool cannot be built.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The configuration makes no sense.
+    /// The configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The TLS configuration cannot be used.
@@ -30,22 +30,22 @@ pub enum OpenError {
     /// of the source is [`NotFound`](io::ErrorKind::NotFound).
     #[error("the name cannot be resolved")]
     Resolve(#[source] io::Error),
-    /// It was not done within `connection_timeout`.
+    /// The attempt took longer than `connection_timeout`.
     #[error("not connected within {after:?}")]
     Timeout {
         /// The limit.
         after: Duration,
     },
-    /// Any step on the way failed or was refused.
+    /// A step of the attempt failed or was refused.
     #[error("no session with the server")]
     Connect(#[from] ConnectError),
-    /// The runtime that the connection was to live in ended.
+    /// The tokio runtime that opened the connection ended.
     #[error("the runtime ended while connecting")]
     Abandoned,
 }
 
 impl OpenError {
-    /// What went wrong, in one word: a bounded label for metrics.
+    /// Returns the kind of the error, in one word: a bounded label for metrics.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -56,15 +56,20 @@ impl OpenError {
         }
     }
 
-    /// Whether there was a connection to the server, which then did not do as it should.
+    /// Returns whether there was a TCP connection to the server, and a later step failed.
     #[must_use]
     pub fn was_reached(&self) -> bool {
         matches!(self, Self::Connect(error) if !matches!(error, ConnectError::Dial(_)))
     }
 
-    /// Returns whether another attempt may end differently. These repeat without end, and are not retried: a refusal for
-    /// good (5yz), a host that does not exist, a certificate that is not acceptable, a name that no certificate can have,
-    /// TLS that is not there, no address of the family of the local one, and no way to authenticate.
+    /// Returns whether another attempt may end differently. The following errors repeat without end, and the pool does not
+    /// retry them:
+    ///
+    /// - a refusal for good (5yz)
+    /// - a host that does not exist, or has no address of the family of the local one
+    /// - an unacceptable certificate, or a name that no certificate can have
+    /// - no TLS where it is required
+    /// - no way to authenticate
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -84,14 +89,14 @@ impl OpenError {
     }
 }
 
-/// No connection was to be had.
+/// A checkout without a connection.
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum CheckoutError {
-    /// What was asked for is not a server.
+    /// The text does not name a server.
     #[error(transparent)]
     Server(#[from] InvalidServer),
-    /// No connection could be opened, and there is none that somebody could give back.
+    /// No connection could be opened, and none is lent that could be given back.
     #[error("cannot connect to {server}")]
     Connect {
         /// The server.
@@ -102,24 +107,24 @@ pub enum CheckoutError {
     /// All connections are taken that a limit allows, and none was given back in time.
     #[error(transparent)]
     Exhausted(#[from] Box<Exhausted>),
-    /// No connection came to be in time.
+    /// No connection was ready in time.
     #[error("no connection to {server} within {waited:?}: still {stage}")]
     Timeout {
         /// The server.
         server: Arc<str>,
-        /// What was being waited for when time was up.
+        /// The stage at the end of the time.
         stage: CheckoutStage,
-        /// How long.
+        /// How long the caller waited.
         waited: Duration,
         /// The last failure to connect, if there was any.
         source: Option<Arc<OpenError>>,
     },
-    /// The server could not be reached so often that it is left alone for a while.
-    #[error("{server} is left alone for another {retry_after:?} after repeated failures")]
+    /// The circuit breaker is open after repeated failures to connect.
+    #[error("connecting to {server} failed repeatedly, it is not tried for another {retry_after:?}")]
     CircuitOpen {
         /// The server.
         server: Arc<str>,
-        /// When it will be tried again, from now.
+        /// The time until the next attempt.
         retry_after: Duration,
         /// The last of the failures.
         source: Arc<OpenError>,
@@ -130,7 +135,7 @@ pub enum CheckoutError {
 }
 
 impl CheckoutError {
-    /// What went wrong, in one word: a bounded label for metrics.
+    /// Returns the kind of the error, in one word: a bounded label for metrics.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -144,27 +149,27 @@ impl CheckoutError {
     }
 }
 
-/// What a checkout was waiting for.
+/// The stage of a checkout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-// As wide as its neighbours in `CheckoutError`, which finds a place for its own tag in here: a checkout is handed
-// on through several futures, and a processor stalls where it reads as a word what was written as an octet.
+// It is as wide as the other fields of `CheckoutError`, which stores its own tag in here. A checkout is moved through
+// several futures, and a processor stalls if it reads as a word what was written as an octet.
 #[repr(u64)]
 pub enum CheckoutStage {
-    /// For a connection to be given back.
+    /// Waits for a connection to be given back.
     Wait,
-    /// For a connection to be opened.
+    /// Waits for a connection to be opened.
     Connect,
-    /// For a connection that has been idle for long to answer that it is still there.
+    /// Waits for the reply to NOOP on a connection that was idle for long.
     Ask,
 }
 
 impl fmt::Display for CheckoutStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::Wait => "waiting for a free one",
+            Self::Wait => "waiting for a free connection",
             Self::Connect => "connecting",
-            Self::Ask => "asking an idle one",
+            Self::Ask => "waiting for the reply to NOOP on an idle connection",
         })
     }
 }
@@ -181,7 +186,7 @@ pub struct Exhausted {
     pub limit: ConnectionLimit,
     /// The server.
     pub server: Arc<str>,
-    /// How long a connection was waited for.
+    /// How long the caller waited.
     pub waited: Duration,
     /// Connections that the limit allows.
     pub max: usize,
@@ -189,9 +194,9 @@ pub struct Exhausted {
     pub active: usize,
     /// Connections to this server that are being opened.
     pub connecting: usize,
-    /// Others who were waiting.
+    /// Other callers that were waiting.
     pub waiting: usize,
-    /// Who has held a connection, the longest first; known only with `leak_after`.
+    /// The holders of connections, the longest first; known only with `leak_after`.
     pub held: Vec<Holder>,
 }
 
@@ -215,12 +220,12 @@ impl fmt::Display for ConnectionLimit {
     }
 }
 
-/// Where a connection was taken that is lent, and how long ago.
+/// A holder of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// The call to the pool.
+    /// Where the pool was called.
     pub taken_at: &'static Location<'static>,
-    /// For how long.
+    /// How long it has held the connection.
     pub held: Duration,
 }
 

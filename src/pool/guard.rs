@@ -1,4 +1,4 @@
-//! The guard by which a connection is lent.
+//! The guard of a lent connection.
 
 use std::{
     fmt,
@@ -10,10 +10,9 @@ use crate::client::Connection;
 
 /// A connection lent by a [`Pool`](super::Pool), to which it returns when this is dropped.
 ///
-/// It returns at once and without a word to the server, if it stands between transactions with nothing owed, unread or
-/// unsent ([`Session::is_idle`](crate::client::Session::is_idle)); whatever else became of it, it is closed, so that
-/// nobody gets another's replies. After [`envelope`](crate::client::Session::envelope) that means: send the message, or
-/// RSET.
+/// It returns at once and without a command, if it is between transactions with nothing owed, unread or unsent
+/// ([`Session::is_idle`](crate::client::Session::is_idle)). Otherwise it is closed, so that no caller gets the replies to
+/// another one. After [`envelope`](crate::client::Session::envelope), send the message or RSET.
 ///
 /// ```no_run
 /// # async fn example(pool: smtp_pool::pool::Pool) -> Result<(), Box<dyn std::error::Error>> {
@@ -27,17 +26,18 @@ pub struct PooledConnection {
     lease: Option<Box<Lease>>,
 }
 
-/// Why the lease is there whenever anybody looks.
-const LENT: &str = "the lease is taken by drop alone";
+/// Why there always is a lease.
+const LENT: &str = "only drop takes the lease";
 
 impl PooledConnection {
     pub(super) fn new(lease: Box<Lease>) -> Self {
         Self { lease: Some(lease) }
     }
 
-    /// Whether others have used this connection before. What the server closed meanwhile is found out at checkout as
-    /// far as it has arrived by then; so with a reused connection, and only there, the first command may fail though
-    /// another connection would do.
+    /// Returns whether the connection was lent before.
+    ///
+    /// A checkout notices that the server has closed a connection if the news has arrived by then. So the first command
+    /// on a reused connection may fail where another connection would work.
     #[must_use]
     pub fn is_reused(&self) -> bool {
         self.lease.as_ref().is_some_and(|lease| lease.uses > 1)

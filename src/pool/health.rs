@@ -1,4 +1,4 @@
-//! Health checks: whether each server can still be used, found out before somebody needs it.
+//! Health checks: find out whether each server can be used before a caller needs it.
 
 use std::{
     sync::Arc,
@@ -19,15 +19,15 @@ use super::{
 };
 use crate::metrics::{BreakerState, HealthResult};
 
-/// Servers that are checked at once.
+/// The most servers that are checked at once.
 const MAX_CONCURRENT_CHECKS: usize = 16;
 
-/// Checks the servers of a pool now and then.
+/// Checks the servers of a pool at intervals.
 ///
-/// A server with idle connections is asked over the one that has been idle longest (NOOP, but no more often on one
-/// connection than servers put up with), after all of them were looked at without a round trip; one without any is
-/// connected to, and the connection stays in the pool. So a server that comes back is found out and used again, and one
-/// that is away is known before a user waits for it.
+/// First, idle connections that the server has closed are dropped, without a round trip. Then the one that was idle
+/// longest gets a NOOP, at most 15 times in its life, because servers count them. Where none is idle, a new connection
+/// is opened, and stays in the pool. So the pool uses a server again when it is back, and a failure is known before a
+/// caller waits.
 ///
 /// ```no_run
 /// # async fn example(pool: smtp_pool::pool::Pool) {
@@ -47,14 +47,16 @@ pub struct HealthManager {
 }
 
 impl HealthManager {
-    /// Will check the servers of `pool` every `check_interval`.
+    /// Returns a manager that checks the servers of `pool` every `check_interval`.
     #[must_use]
     pub fn new(pool: &Pool, check_interval: Duration) -> Self {
         Self { pool: pool.clone(), check_interval: check_interval.max(Duration::from_millis(1)) }
     }
 
-    /// Begins, with a first check at once, and goes on until it is stopped, the handle dropped, or the pool closed.
-    /// Within a tokio runtime only.
+    /// Starts with a first check at once. It ends when it is stopped, the handle is dropped, or the pool is closed.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     #[must_use = "dropping the handle stops the checks"]
     pub fn start(self) -> HealthHandle {
         let (stop, mut stopped) = watch::channel(());
@@ -77,7 +79,7 @@ impl HealthManager {
     }
 }
 
-/// Health checks that go on; dropping it stops them.
+/// Running health checks; dropping it stops them.
 #[derive(Debug)]
 pub struct HealthHandle {
     pool: Pool,
@@ -86,13 +88,13 @@ pub struct HealthHandle {
 }
 
 impl HealthHandle {
-    /// The latest result for each server that was checked.
+    /// Returns the latest result for each server that was checked.
     #[must_use]
     pub fn results(&self) -> Vec<HealthReport> {
         self.pool.health().servers.into_iter().filter_map(|server| server.last).collect()
     }
 
-    /// Stops, and waits until the check under way, if any, is abandoned.
+    /// Stops the checks, and waits until one under way is abandoned.
     pub async fn stop(self) {
         drop(self.stop);
         let _ = self.task.await;
@@ -100,7 +102,8 @@ impl HealthHandle {
 }
 
 impl Pool {
-    /// Checks by [`health_check_interval`](super::Config::health_check_interval).
+    /// Returns a manager with the interval of
+    /// [`health_check_interval`](super::Config::health_check_interval).
     #[must_use]
     pub fn health_manager(&self) -> HealthManager {
         HealthManager::new(self, self.config().health_check_interval)
@@ -109,7 +112,7 @@ impl Pool {
     /// Checks each server that the pool knows, now.
     ///
     /// # Cancellation safety
-    /// Connections being asked are closed.
+    /// Connections with a NOOP under way are closed.
     pub async fn check_health(&self) -> Vec<HealthReport> {
         let permits = Arc::new(Semaphore::new(MAX_CONCURRENT_CHECKS));
         let mut checks = JoinSet::new();
@@ -124,7 +127,7 @@ impl Pool {
         checks.join_all().await
     }
 
-    /// What is known of the health of each server, without asking any.
+    /// Returns the known health of each server, without asking any.
     #[must_use]
     pub fn health(&self) -> Health {
         let shared = self.shared();
@@ -165,7 +168,7 @@ impl Server {
         report
     }
 
-    /// Asks the connection that has been idle longest; one that does not answer is closed, and the next is asked.
+    /// Sends NOOP on the connection that was idle longest. One that does not answer is closed, and the next one is asked.
     async fn ask_idle(self: &Arc<Self>) -> Option<Checked> {
         while let Some(mut lease) = self.slots.take() {
             let limit = Instant::now() + self.shared.config.connection_timeout;
@@ -180,7 +183,7 @@ impl Server {
         None
     }
 
-    /// Connects, breaker or not: whether it should be closed again is the question.
+    /// Connects, also with an open breaker: the result decides whether it closes again.
     async fn probe(self: &Arc<Self>) -> Result<Checked, HealthError> {
         if !self.slots.reserve_spare() {
             return Ok(Checked::Busy);

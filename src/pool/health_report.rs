@@ -1,4 +1,4 @@
-//! What health checks found.
+//! Results of health checks.
 
 use std::{
     fmt,
@@ -11,13 +11,13 @@ use thiserror::Error;
 use super::OpenError;
 use crate::metrics::BreakerState;
 
-/// What a health check found.
+/// The result of a health check.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HealthReport {
     /// The server.
     pub server: Arc<str>,
-    /// What was found.
+    /// The result.
     pub outcome: Result<Checked, HealthError>,
     /// How long it took.
     pub took: Duration,
@@ -25,11 +25,11 @@ pub struct HealthReport {
     pub at: SystemTime,
 }
 
-/// How a server was found to be well.
+/// How a check found a healthy server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Checked {
-    /// An idle connection answered, or was seen to be open where it had been asked often enough.
+    /// An idle connection answered. One that had enough NOOPs was open.
     Idle,
     /// A connection was opened.
     Fresh,
@@ -37,11 +37,11 @@ pub enum Checked {
     Busy,
 }
 
-/// A server is not well.
+/// A server is not healthy.
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum HealthError {
-    /// It could not be connected to.
+    /// No connection could be opened.
     #[error("cannot connect")]
     Open(#[source] Arc<OpenError>),
 }
@@ -56,7 +56,7 @@ impl fmt::Display for HealthReport {
     }
 }
 
-/// Whether a pool can be used: what a readiness endpoint answers by.
+/// Whether a pool can be used: the answer of a readiness endpoint.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Health {

@@ -1,7 +1,6 @@
 //! Idle connections: a lock-free queue, first in first out.
 //!
-//! First in first out, because a connection that lies at the bottom of a stack is forgotten there until its server
-//! closes it, while one in a queue is looked at in its turn.
+//! The connection at the bottom of a stack would be idle until its server closes it. In a queue, each one is used.
 
 use std::sync::OnceLock;
 
@@ -15,12 +14,12 @@ pub(super) struct Idle<T> {
 }
 
 impl<T> Idle<T> {
-    /// Room for `capacity`, at least one.
+    /// Returns a queue with room for `capacity`, at least one.
     pub(super) fn new(capacity: usize) -> Self {
         Self { queue: ArrayQueue::new(capacity.max(1)), more: OnceLock::new() }
     }
 
-    /// Makes room for `capacity` in all; it never shrinks.
+    /// Makes room for `capacity` in total; it never shrinks.
     pub(super) fn grow(&self, capacity: usize) {
         let lacking = capacity.saturating_sub(self.queue.capacity());
         if lacking > 0 {
@@ -28,7 +27,7 @@ impl<T> Idle<T> {
         }
     }
 
-    /// Adds one at the end; given back if there is no room.
+    /// Adds one at the end. Returns it if there is no room.
     pub(super) fn push(&self, item: T) -> Result<(), T> {
         self.queue.push(item).or_else(|item| match self.more.get() {
             Some(more) => more.push(item),
@@ -36,12 +35,12 @@ impl<T> Idle<T> {
         })
     }
 
-    /// Takes the one that has been here longest.
+    /// Takes the oldest one.
     pub(super) fn pop(&self) -> Option<T> {
         self.queue.pop().or_else(|| self.more.get()?.pop())
     }
 
-    /// How many there are.
+    /// Returns how many there are.
     pub(super) fn len(&self) -> usize {
         self.queue.len() + self.more.get().map_or(0, |more| more.len())
     }

@@ -1,4 +1,4 @@
-//! What tells one set of interchangeable connections from another.
+//! The key of a server: connections with equal keys are interchangeable.
 
 use std::{
     fmt,
@@ -18,11 +18,10 @@ use crate::{
 /// The port of SMTP, which names leave out.
 const SMTP_PORT: u16 = 25;
 
-/// A server, and everything that makes a connection to it different from another one: connections are interchangeable
-/// only within one key, so that nobody gets a session that somebody else authenticated, or that left from another
-/// address.
+/// A server, and the policy of connections to it. Connections are shared only within one key. So no caller gets a session
+/// of another user, or from another local address.
 ///
-/// What is not said is as the configuration of the pool says.
+/// Settings that are not set are those of the pool's configuration.
 ///
 /// ```
 /// use smtp_pool::{net::TlsPolicy, pool::Key};
@@ -146,9 +145,9 @@ impl Key {
 
     /// Returns a server whose addresses are known, so that the DNS is not asked.
     ///
-    /// The addresses do not tell servers apart: with other ones, or in another order, it is the same server, and new
-    /// connections go to the addresses that were given last. Only where all are of IPv4, connections are not shared with
-    /// those to addresses of both families.
+    /// With other addresses, or in another order, it is the same server. New connections go to the addresses that were
+    /// given last. Only their family makes a difference: a server with IPv4 addresses alone is another one than with both
+    /// families.
     #[must_use]
     pub fn at(endpoint: &Endpoint) -> Self {
         let port = endpoint.addrs.first().map(SocketAddr::port);
@@ -170,25 +169,25 @@ impl Key {
         }
     }
 
-    /// When to use TLS.
+    /// Sets when to use TLS.
     #[must_use]
     pub fn tls(self, policy: TlsPolicy) -> Self {
         Self { tls: Some(policy), ..self }
     }
 
-    /// The name that the certificate must be for, if it is not the host's.
+    /// Sets the name that the certificate must have, if it is not the host's.
     #[must_use]
     pub fn server_name(self, name: &str) -> Self {
         Self { server_name: Some(name.into()), ..self }
     }
 
-    /// The local address to connect from.
+    /// Sets the local address to connect from.
     #[must_use]
     pub fn bind(self, address: IpAddr) -> Self {
         Self { bind: Some(address), ..self }
     }
 
-    /// Our own name for EHLO.
+    /// Sets the client's name for EHLO.
     #[must_use]
     pub fn helo(self, name: ClientName) -> Self {
         Self { helo: Some(name), ..self }
@@ -221,7 +220,7 @@ impl Key {
         }
     }
 
-    /// The host: a name, or an IP address without brackets.
+    /// Returns the host: a name, or an IP address without brackets.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
@@ -245,7 +244,7 @@ impl Key {
     }
 }
 
-/// `HOST:PORT`, or `HOST` where the port is the pool's: what logs and errors say.
+/// `HOST:PORT`, or `HOST` if the key has no port.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.port, self.host.contains(':')) {
@@ -256,15 +255,15 @@ impl fmt::Display for Key {
     }
 }
 
-/// What names a server: a text such as `smtp.example.com:587`, or a [`Key`].
+/// A name of a server: a text such as `smtp.example.com:587`, or a [`Key`].
 pub trait ToKey: sealed::Sealed {
-    /// The text, if it is one: what the pool remembers the key by.
+    /// Returns the text, if it is one. The pool remembers the key by it.
     #[doc(hidden)]
     fn text(&self) -> Option<&str> {
         None
     }
 
-    /// The key.
+    /// Returns the key.
     ///
     /// # Errors
     /// The text does not name a server.

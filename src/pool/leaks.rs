@@ -1,4 +1,4 @@
-//! Who has which connection, and since when: on record only if somebody wants to know.
+//! Where lent connections were taken, and when. It is recorded only with `leak_after`.
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +29,7 @@ struct OpenCheckout {
 }
 
 impl LeakTracker {
-    /// Records that a connection was lent; returns the number of the loan.
+    /// Records that a connection was lent. Returns the number of the checkout.
     pub(super) fn record(&self, taken_at: &'static Location<'static>) -> u64 {
         let mut numbered = self.lock();
         let number = numbered.next;
@@ -43,12 +43,12 @@ impl LeakTracker {
         self.lock().open.remove(&number);
     }
 
-    /// Returns who has a connection, the longest first.
+    /// Returns the holders of connections, the longest first.
     pub(super) fn holders(&self) -> Vec<Holder> {
         self.lock().open.values().map(OpenCheckout::holder).collect()
     }
 
-    /// Returns those who have had a connection for longer than `limit`, each once.
+    /// Returns those that have held a connection for longer than `limit`, each one once.
     pub(super) fn overdue(&self, limit: Duration) -> Vec<Holder> {
         let mut numbered = self.lock();
         let overdue = numbered

@@ -1,7 +1,7 @@
-//! What goes on without being asked for: one task a pool, which lives as long as the pool does.
+//! The maintenance: one task for each pool, which runs as long as the pool exists.
 //!
-//! It says goodbye to connections that are not wanted any more, sees to slots that have become free where no task could,
-//! sets the clock, and looks at what is idle.
+//! It sends QUIT on surplus connections, opens connections for callers that wait for a free slot, sets the clock, and
+//! checks idle connections.
 
 use std::sync::{Arc, Weak, atomic::Ordering};
 
@@ -53,14 +53,14 @@ async fn run(maintenance: Weak<Maintenance>, notify: Arc<Notify>, _guard: Runnin
     }
 }
 
-/// Says goodbye; the slot is free when the server has answered, or has had its time.
+/// Sends QUIT. The slot is free when the server has answered, or after the timeout of QUIT.
 pub(super) async fn retire(mut lease: Box<Lease>) {
-    // Whether it answers is all the same.
+    // The connection is closed with and without an answer.
     let _ = lease.connection.quit().await;
 }
 
 impl Maintenance {
-    /// Makes sure that the maintenance runs; within a runtime only.
+    /// Starts the maintenance if it does not run. It panics outside of a runtime.
     pub(super) fn ensure_running(self: &Arc<Self>) {
         if !self.running.load(Ordering::Relaxed) && !self.running.swap(true, Ordering::SeqCst) {
             let guard = RunningGuard(Arc::downgrade(self));
@@ -68,8 +68,8 @@ impl Maintenance {
         }
     }
 
-    /// Records that somebody waits for a connection to `server` and only the limit over all servers stands in the
-    /// way; takes an idle connection from another one, if there is any and none is on its way out already.
+    /// Records that a caller waits for a connection to `server`, and that the limit over all servers is reached. It closes
+    /// an idle connection of another server, unless enough are being closed already.
     pub(super) fn wait_for_capacity(&self, server: &Arc<Server>) {
         if !self.capacity.add(server) {
             return;
@@ -85,20 +85,20 @@ impl Maintenance {
         }
     }
 
-    /// Sees to those who wait for a slot under the limit over all servers, first come, first served.
+    /// Opens connections for the servers that wait for the limit over all servers, in the order of arrival.
     fn serve_capacity_waiters(&self) {
         for server in self.capacity.take().iter().filter_map(Weak::upgrade) {
-            // Where there is still no slot, it gets in line again.
+            // If there is still no slot, it joins the queue again.
             server.open_for_waiters();
         }
     }
 
-    /// Every second.
+    /// Does the work of each second.
     fn tick(&self) {
         self.shared.clock.tick();
         for server in self.all() {
             if server.slots.waiting() > 0 {
-                // A breaker that has half-opened, a slot that nobody told of.
+                // The breaker may be half-open by now, or a slot may be free.
                 server.open_for_waiters();
             }
             server.fill_up();
@@ -136,7 +136,7 @@ impl Maintenance {
     }
 }
 
-/// Says that the maintenance has ended, whatever ended it.
+/// Records that the maintenance has ended, for any reason.
 struct RunningGuard(Weak<Maintenance>);
 
 impl Drop for RunningGuard {
@@ -146,7 +146,7 @@ impl Drop for RunningGuard {
             if maintenance.shared.is_closed() {
                 maintenance.drop_todos();
             }
-            // The runtime ended; who waits in another one should know that nothing comes.
+            // The runtime ended. Callers in another one get an error, because no connection will come.
             for server in maintenance.all() {
                 server.slots.give_up(&WaitFailure::Open(OpenError::Abandoned.into()));
             }
@@ -155,7 +155,7 @@ impl Drop for RunningGuard {
 }
 
 impl Server {
-    /// Retires what is too old, drops what its server has closed, and retires what has been more than was needed.
+    /// Retires idle connections that are too old or were not needed, and drops those that the server has closed.
     fn clean_up(self: &Arc<Self>) {
         self.drop_closed();
         let now = self.shared.clock.now();
@@ -171,20 +171,19 @@ impl Server {
         }
     }
 
-    /// Forgets a server that nobody asks for and that there is no connection to.
+    /// Forgets a server without connections and without waiting callers.
     pub(super) fn forget(self: &Arc<Self>, servers: &ServerMap<Self>) {
         let _changing = servers.change();
         if self.slots.live() > 0 || self.slots.waiting() > 0 {
             return;
         }
-        // Whoever has found it but not asked it yet makes connections that nobody else will find: closed, it sends
-        // them back for another.
+        // A caller may have found this server, but not have called it yet. Closed slots send that caller back to the
+        // registry, so that it opens no connection outside of it.
         drop(self.slots.close(&WaitFailure::Closed));
         servers.remove(&self.key(), self);
     }
 
-    /// Retires idle connections that are too old, and drops those that the server has closed, as can be seen without
-    /// asking.
+    /// Retires idle connections that are too old, and drops those that the server has closed. It costs no round trip.
     pub(super) fn drop_closed(&self) {
         let now = self.shared.clock.now();
         let unwanted = self.slots.reap(|lease| {

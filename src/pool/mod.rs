@@ -1,21 +1,21 @@
-//! Connections that are kept: opened when they are needed, lent, taken back, looked after.
+//! A pool of connections: it opens them on demand, lends them, takes them back and checks them.
 //!
 //! ```text
 //!                        ┌── Pool ───────────────────────────────────────────────┐
-//!  get("smtp.example") ─▶│ Server (one a Key): Slots = idle queue + line         │─▶ PooledConnection
+//!  get("smtp.example") ─▶│ Server (one a Key): Slots = idle queue + waiters      │─▶ PooledConnection
 //!        ▲               │    │ demand            ▲ connected                    │        │
 //!        │ put back      │    └─▶ connect (detached, backoff, breaker)           │        │
-//!        └───────────────│ maintenance: goodbyes, lifetimes, low water, min_idle │◀───────┘ drop
+//!        └───────────────│ maintenance: QUIT, lifetimes, low water, min_idle     │◀───────┘ drop
 //!                        └───────────────────────────────────────────────────────┘
 //! ```
 //!
-//! - [`Pool`] is what one holds, [`Pool::get`] what one calls; [`PooledConnection`] goes back when it is dropped.
+//! - [`Pool`] is the handle, and [`Pool::get`] the checkout. A [`PooledConnection`] goes back when it is dropped.
 //! - An uncontended checkout and return take no lock, make no system call and cost no round trip.
-//! - Who has to wait is served in the order of coming, by whatever arrives first: a connection given back, or a new one.
+//! - Waiting callers are served in the order of arrival, with the first connection that is given back or opened.
 //! - A connection that is not in step with its server is closed, never lent again.
-//! - Failures to connect are repeated with growing pauses, told to those who wait if nothing else can come, and stop for
-//!   a while when they go on ([`Config::breaker_failures`]).
-//! - [`HealthManager`] asks the servers now and then.
+//! - Failed attempts to connect are repeated with growing pauses. Waiting callers get the error if no connection is left
+//!   to wait for. After several failures in a row, attempts stop for a while ([`Config::breaker_failures`]).
+//! - [`HealthManager`] checks the servers at intervals.
 //!
 //! # From the original specification
 //!
@@ -33,11 +33,12 @@
 //!
 //! # How large?
 //!
-//! A connection does one round trip at a time, or a window of pipelined commands: at 20 ms a round trip, ten
-//! connections are 500 commands a second one by one. More connections than that to one server are more than most
-//! postmasters like to see from one client; spread over servers, `max_total_connections` and the limit of open files
-//! (`ulimit -n`) are what counts. If `smtp_pool_connections{state="waiting"}` is more than 0 for long, there are too few;
-//! if `idle` never falls to 0, there are more than needed, and the pool closes them by itself.
+//! A connection does one round trip at a time, or one window of pipelined commands. At 20 ms, ten connections do 500
+//! single commands a second. Few postmasters accept more connections from one client. With many servers, the limits are
+//! `max_total_connections` and the limit of open files (`ulimit -n`).
+//!
+//! If `smtp_pool_connections{state="waiting"}` stays above 0, there are too few. If `idle` never falls to 0, there are
+//! more than needed, and the pool closes them.
 
 mod breaker;
 mod builder;

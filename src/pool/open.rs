@@ -1,5 +1,5 @@
-//! Opening a connection in the caller's own future, for a caller that decides itself how many connections there are, and
-//! that must be able to end an attempt: a connection that opens for nobody would hold a slot for as long as it takes.
+//! Opens a connection in the caller's own future. It is for a caller that limits its connections itself, and that must be
+//! able to end an attempt. Otherwise an attempt without a caller would hold its slot until it ends.
 
 use std::{
     panic::Location,
@@ -14,8 +14,8 @@ use super::{
 };
 
 impl Pool {
-    /// An idle connection to `server`, or else a new one, opened within `limit`. Dropping the future ends the attempt and
-    /// frees its slot at once. Where there is no slot, it waits in line as [`get`](Self::get) does.
+    /// Returns an idle connection to `server`, or a new one, opened within `limit`. Dropping the future ends the attempt
+    /// and frees its slot at once. Without a free slot, it waits as [`get`](Self::get) does.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -84,7 +84,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    /// A host that swallows SYN, with its backlog full.
+    /// A host that drops SYN, because its backlog is full.
     async fn blackhole() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -108,7 +108,7 @@ mod tests {
         let key = Key::parse(&addr.to_string()).unwrap();
         assert!(timeout(Duration::from_millis(50), pool.open(key.clone(), LONG)).await.is_err());
         assert_eq!(pool.status().connecting, 0);
-        // As many as there may be, and none is in the way.
+        // The only slot is free again.
         let began = Instant::now();
         let error = pool.open(key, Duration::from_millis(50)).await.unwrap_err();
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());

@@ -1,4 +1,4 @@
-//! What the user holds.
+//! The handle of a pool.
 
 use std::{fmt, panic::Location, sync::Arc, time::Duration};
 
@@ -38,12 +38,12 @@ use crate::metrics::{Gauges, Metrics, Sizes};
 /// # fn main() {}
 /// ```
 ///
-/// Connections are opened when they are asked for and none is idle, up to
-/// [`max_connections`](Config::max_connections) a server, and shared among all who ask: first come, first served. The
-/// pool needs a tokio runtime, and the one in which it opens a connection must live as long as the connection.
+/// A checkout opens a connection if none is idle, up to [`max_connections`](Config::max_connections) for each server.
+/// Callers are served in the order of arrival. The pool needs a tokio runtime. The runtime that opens a connection must
+/// live as long as the connection.
 ///
-/// When the last clone is dropped, idle connections are closed without a word, and lent ones when they are given back.
-/// [`close`](Self::close) says goodbye.
+/// When the last clone is dropped, idle connections are closed without QUIT, and lent ones when they are given back.
+/// [`close`](Self::close) sends QUIT.
 #[derive(Clone)]
 pub struct Pool {
     pub(super) registry: Arc<Registry>,
@@ -53,15 +53,15 @@ pub struct Pool {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolStatus {
-    /// Connections that nobody uses at the moment.
+    /// Connections that no caller has.
     pub idle: usize,
     /// Connections that are lent.
     pub active: usize,
     /// Connections being opened, or closed.
     pub connecting: usize,
-    /// Callers who wait for a connection.
+    /// Callers that wait for a connection.
     pub waiting: usize,
-    /// The same for each server, by its name, in no particular order.
+    /// The sizes of each server by its name, in no particular order.
     pub servers: Vec<(Arc<str>, Sizes)>,
 }
 
@@ -95,24 +95,24 @@ impl Pool {
         &self.registry.shared
     }
 
-    /// A connection to `server`: one that is idle, is given back or is opened, whichever comes first. Waits for
-    /// [`acquire_timeout`](Config::acquire_timeout) at the most.
+    /// Returns a connection to `server`: one that is idle, given back or opened, whichever comes first. It waits for at
+    /// most [`acquire_timeout`](Config::acquire_timeout).
     ///
     /// `server` is a text (`smtp.example.com`, `smtp.example.com:587`) or a [`Key`](super::Key). An idle connection is
-    /// lent after a look at whether it still is what it was, which costs no round trip; one that has been idle for
-    /// longer than [`noop_after`](Config::noop_after) is asked.
+    /// checked before it is lent, without a round trip. One that was idle for longer than
+    /// [`noop_after`](Config::noop_after) gets a NOOP.
     ///
     /// # Errors
-    /// None was to be had, see [`CheckoutError`].
+    /// There is no connection; see [`CheckoutError`].
     ///
     /// # Cancellation safety
-    /// Dropping the future gives up the place in line. A connection that was being opened goes to whoever comes next.
+    /// Dropping the future leaves the queue. A connection that is being opened goes to the next caller.
     #[track_caller]
     pub fn get<K: ToKey>(&self, server: K) -> impl Future<Output = Result<PooledConnection, CheckoutError>> {
         self.get_timeout(server, self.config().acquire_timeout)
     }
 
-    /// As [`get`](Self::get), waiting for `timeout` at the most.
+    /// Returns a connection as [`get`](Self::get) does, and waits for at most `timeout`.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -127,7 +127,7 @@ impl Pool {
         async move {
             match self.registry.servers.with_name(&server, |server| server.take(false, taken_at)) {
                 Some(connection) => Ok(connection),
-                // Boxed, so that whoever need not wait does not carry about what waiting takes.
+                // Boxed, so that the future of a checkout without waiting stays small.
                 None => Box::pin(self.get_in_line(server, timeout, taken_at)).await,
             }
         }
@@ -142,15 +142,14 @@ impl Pool {
         loop {
             let found = self.registry.server(&server)?;
             match found.get(timeout, taken_at).await {
-                // The server had just been forgotten.
+                // The server was just forgotten.
                 Err(CheckoutError::Closed) if !self.is_closed() => {}
                 outcome => return outcome,
             }
         }
     }
 
-    /// An idle connection, if there is one and nobody has been waiting for one. It opens none, and does not ask the
-    /// server whether it is still there.
+    /// Returns an idle connection, if there is one and no caller waits. It opens none, and sends no NOOP.
     #[must_use]
     #[track_caller]
     pub fn try_get<K: ToKey>(&self, server: K) -> Option<PooledConnection> {
@@ -161,7 +160,7 @@ impl Pool {
         })
     }
 
-    /// How many connections there are now.
+    /// Returns how many connections there are now.
     #[must_use]
     pub fn status(&self) -> PoolStatus {
         let mut status = PoolStatus::default();
@@ -182,12 +181,14 @@ impl Pool {
         self.registry.resize(max_connections.clamp(1, MAX_CONNECTIONS));
     }
 
-    /// Closes the pool: whoever waits gets [`CheckoutError::Closed`], as does whoever asks from now on; what is idle,
-    /// or given back before `deadline` has passed, is told goodbye (QUIT), and what is being opened is not opened. Returns when no connection is left, or at the
-    /// deadline; what is lent then is closed when it is given back. True if nothing was left.
+    /// Closes the pool. Waiting callers and all later ones get [`CheckoutError::Closed`]. Attempts to connect end. QUIT is
+    /// sent on idle connections, and on those that are given back before the deadline.
+    ///
+    /// It returns when no connection is left, or at the deadline, and says whether none was left. Connections that are
+    /// lent then are closed when they are given back.
     ///
     /// # Cancellation safety
-    /// The pool is closed with the first poll; connections that have not been told goodbye by then are not.
+    /// The first poll closes the pool. Dropping the future ends the QUITs under way.
     pub async fn close(&self, deadline: Duration) -> bool {
         let until = Instant::now() + deadline.min(MAX_WAIT);
         let shared = self.shared();
@@ -196,7 +197,7 @@ impl Pool {
         for lease in self.registry.close() {
             quits.spawn(retire(lease));
         }
-        // What is given back from now on, the maintenance sees to.
+        // The maintenance closes what is given back from now on.
         let emptied = async {
             while quits.join_next().await.is_some() {}
             shared.until_empty().await;
@@ -206,19 +207,19 @@ impl Pool {
         closed
     }
 
-    /// Whether it was closed.
+    /// Returns whether the pool is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.shared().is_closed()
     }
 
-    /// The configuration.
+    /// Returns the configuration.
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.shared().config
     }
 
-    /// What was recorded.
+    /// Returns the metrics.
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.shared().metrics

@@ -1,5 +1,5 @@
-//! What holds for the slots of two servers under one limit, whatever is asked, given back, given up, broken or resized:
-//! `cargo test` asks it of steps that proptest makes, `fuzz/` of steps that libFuzzer finds.
+//! Properties of the slots of two servers under one limit, over any steps. `cargo test` takes steps from proptest, and
+//! `fuzz/` those that libFuzzer finds.
 
 use std::{
     cell::Cell,
@@ -13,40 +13,40 @@ use arbitrary::Arbitrary;
 
 use super::slots::{Occupant, Slots, TotalLimit, Waiter};
 
-/// What happens next, to one of two servers (`true` is the second).
+/// A step, for one of two servers (`true` is the second).
 #[derive(Arbitrary, Clone, Copy, Debug)]
 pub enum Step {
-    /// Somebody asks: for an idle connection, or else for a place in line.
+    /// A caller takes an idle connection, or joins the queue.
     Ask(bool),
-    /// Somebody in line looks whether it is their turn; which one is taken modulo those who wait.
+    /// A waiting caller polls. Its number is taken modulo the number of waiters.
     Look(u8),
-    /// Somebody in line goes away.
+    /// A waiting caller leaves.
     GiveUp(u8),
     /// A lent connection is given back.
     Return(u8),
     /// A lent connection is found broken.
     Break(u8),
-    /// A connection that is not wanted any more has said goodbye.
+    /// QUIT ends on a surplus connection.
     Leave(u8),
-    /// A connection on its way arrives.
+    /// A connection is opened.
     Arrive(bool),
-    /// It will not arrive.
+    /// An attempt to connect fails.
     Fail(bool),
-    /// It is not worth connecting to the server for a while.
+    /// The circuit breaker opens.
     Outage(bool),
-    /// The maintenance opens a connection that nobody waits for.
+    /// The maintenance opens a connection without a waiting caller.
     Spare(bool),
-    /// The maintenance drops those idle connections whose number divided by this leaves nothing.
+    /// The maintenance drops the idle connections whose number is a multiple of this.
     Reap(bool, u8),
-    /// The maintenance takes the mark of how few were idle.
+    /// The maintenance takes the low-water mark.
     Mark(bool),
-    /// There may be so many connections from now on.
+    /// The most connections change to this.
     Resize(bool, u8),
     /// The server is closed for good.
     Close(bool),
 }
 
-/// A connection, which stands for its slot as a lease does.
+/// A connection with its slot, like a lease.
 #[derive(Debug)]
 struct Connection {
     number: usize,
@@ -55,13 +55,13 @@ struct Connection {
     slots: Weak<Slots<Connection, ()>>,
 }
 
-/// What the slots cannot know by themselves.
+/// What the model counts beside the slots.
 #[derive(Debug, Default)]
 struct Count {
-    /// Connections that hold a slot, and those that hold one of the limit over all.
+    /// Connections that hold a slot, and those that count against the limit over all servers.
     holding: Cell<usize>,
     existing: Cell<usize>,
-    /// Somebody may be waiting for what has become free.
+    /// A caller may wait for a slot that is free now.
     released: Cell<bool>,
 }
 
@@ -90,19 +90,19 @@ struct Server<'a> {
     slots: &'a Rc<Slots<Connection, ()>>,
     count: Rc<Count>,
     connecting: usize,
-    /// No more than this, which is more than the limit only where that was lowered.
+    /// The most connections. It is above the limit only after that was lowered.
     most: usize,
-    /// The fewest that a taker has left idle since the mark was taken.
+    /// The fewest idle connections since the mark was taken.
     low_water: usize,
     starved: bool,
     closed: bool,
 }
 
-/// How many connects there may be under way at once.
+/// The most connects at the same time.
 const MAX_CONNECTING: usize = 2;
 
-/// The limits hold, nothing is lost or counted twice, nobody waits for nothing or while something is there, and those
-/// in line are served in the order of coming.
+/// Checks that limits hold, that nothing is lost or counted twice, and that waiters are served in the order of arrival.
+/// No caller waits while a connection is idle, or without a connection to wait for.
 pub fn pool_ops(max: [u8; 2], total: u8, steps: &[Step]) {
     let max = max.map(|max| usize::from(max % 4) + 1);
     let limit = usize::from(total % 6) + 1;
@@ -140,7 +140,7 @@ struct Trial<'a> {
     limit: usize,
     waiters: Vec<(usize, Waiter<'a, Connection, ()>)>,
     lent: Vec<Connection>,
-    /// Not wanted any more, and saying goodbye.
+    /// Surplus connections with QUIT under way.
     quitting: Vec<Connection>,
     made: usize,
 }
@@ -183,7 +183,7 @@ impl Trial<'_> {
                     server.connecting -= 1;
                     let waiting = server.slots.waiting();
                     server.slots.failed(&());
-                    // Only where nothing else can come is the failure theirs who wait.
+                    // Waiters get the failure only if no connection is left to wait for.
                     let left = if server.slots.live() == 0 { 0 } else { waiting };
                     assert_eq!(server.slots.waiting(), left);
                     server.count.released.set(true);
@@ -252,8 +252,8 @@ impl Trial<'_> {
         }
     }
 
-    /// Gives a connection back, or a new one in, which goes if there are too many or if it is needed elsewhere, and
-    /// otherwise to somebody in line or to the idle ones.
+    /// Puts a connection back, or adds a new one. It is closed if there are too many or another server needs its place.
+    /// Otherwise it goes to a waiter, or is idle.
     fn put(&mut self, connection: Connection, is_new: bool) {
         let Some(slots) = connection.slots.upgrade() else { return };
         let (live, closed) = (slots.live(), slots.is_closed());
@@ -269,7 +269,7 @@ impl Trial<'_> {
         self.quitting.extend(refused);
     }
 
-    /// Whoever is served before others came before them.
+    /// Polls a waiter. If it is served, all that joined before it are served too.
     fn look(&mut self, at: usize) {
         let which = self.waiters[at].0;
         let mut cx = Context::from_waker(Waker::noop());
@@ -298,8 +298,8 @@ impl Trial<'_> {
         self.put(connection, true);
     }
 
-    /// As the pool does: where a slot has become free, those who wait are seen to, and with them those who wait for one of
-    /// the limit over all.
+    /// Opens connections as the pool does. A free slot serves the waiters of its server, and servers that wait for the
+    /// limit over all servers.
     fn open_for_waiters(&mut self) {
         while self.servers.iter().any(|server| server.count.released.get()) {
             self.total.set_waiters(0);
@@ -314,7 +314,7 @@ impl Trial<'_> {
             }
             let starving = self.servers.iter().filter(|server| server.starved).count();
             self.total.set_waiters(starving);
-            // Whoever starves takes what lies idle elsewhere.
+            // A server that waits for the limit closes an idle connection of the other one.
             for which in 0..2 {
                 let (waiting, other) = (&self.servers[which], &self.servers[1 - which]);
                 if waiting.starved && other.slots.waiting() == 0 {
@@ -348,7 +348,7 @@ impl Trial<'_> {
         assert!(used <= self.limit, "after {step:?}: {used} in all");
     }
 
-    /// When all have gone, nothing is left.
+    /// Ends everything, and checks that nothing is left.
     fn end(mut self) {
         self.waiters.clear();
         self.lent.clear();
@@ -371,7 +371,7 @@ mod tests {
 
     use super::*;
 
-    /// What arbitrary makes of octets, as it does in `fuzz/`.
+    /// Makes steps of octets by `arbitrary`, as `fuzz/` does.
     fn step() -> impl Strategy<Value = Step> {
         any::<[u8; 8]>()
             .prop_filter_map("too short", |octets| Step::arbitrary(&mut Unstructured::new(&octets)).ok())
@@ -385,7 +385,7 @@ mod tests {
             steps in prop::collection::vec(step(), 0..200),
             closing in prop::collection::vec(step(), 0..20),
         ) {
-            // What is closed stays closed, and tells no more.
+            // Closed slots stay closed, and test no more.
             let open = steps.into_iter().filter(|step| !matches!(step, Step::Close(_)));
             pool_ops(max, total, &open.chain(closing).collect::<Vec<_>>());
         }

@@ -1,7 +1,7 @@
-//! The servers of a pool, made when they are first asked for.
+//! The servers of a pool, each made at its first use.
 //!
-//! The pool alone owns them. Whoever else needs them finds them by a weak reference, since servers hold on to what they
-//! share, and connections to servers. With the last clone of the pool they go, and everything is closed.
+//! Only the pool owns them. The maintenance and the metrics have weak references, because connections hold their server,
+//! and servers hold what they share. The last clone of the pool drops them, and all connections are closed.
 
 use std::sync::{Arc, Weak, atomic::Ordering};
 
@@ -26,7 +26,7 @@ pub(super) struct Registry {
 impl Drop for Registry {
     fn drop(&mut self) {
         self.close().for_each(drop);
-        // Retired and not yet seen to.
+        // Connections that were retired, and not closed yet.
         self.maintenance.drop_todos();
     }
 }
@@ -38,7 +38,7 @@ impl Registry {
         Arc::new(Self { shared, servers, maintenance })
     }
 
-    /// The server, which is made if it is not known.
+    /// Returns the server, and makes it if it is not known.
     pub(super) fn server(&self, key: &impl ToKey) -> Result<Arc<Server>, CheckoutError> {
         let known = |server: &Arc<Server>| Some(Arc::clone(server));
         if let Some(server) = self.servers.with_name(key, known) {
@@ -88,7 +88,7 @@ impl Registry {
         server
     }
 
-    /// Sets how many connections there may be to each server.
+    /// Sets the most connections to each server.
     pub(super) fn resize(&self, max: usize) {
         let _changing = self.servers.change();
         self.shared.max_connections.store(max, Ordering::Release);
@@ -100,7 +100,7 @@ impl Registry {
         }
     }
 
-    /// Closes for good, and gives back what was idle.
+    /// Closes for good, and returns the idle connections.
     pub(super) fn close(&self) -> impl Iterator<Item = Box<Lease>> + use<> {
         let _changing = self.servers.change();
         self.shared.record_closed();

@@ -1,4 +1,4 @@
-//! Which server is responsible for a domain, where nobody said which to ask.
+//! Finds the servers of a mailbox, if no server is configured.
 
 use std::{future::Future, io, pin::Pin};
 
@@ -11,9 +11,9 @@ pub type RouteFuture<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<Key>>> + S
 /// Finds the servers that take mail for a mailbox. With the feature `verify`,
 /// [`Resolver`](../verify/struct.Resolver.html) is one, which asks DNS for MX records.
 pub trait Route: Send + Sync {
-    /// The servers, the most preferred first.
+    /// Returns the servers, the most preferred first.
     ///
     /// # Errors
-    /// None could be found.
+    /// None was found.
     fn route<'a>(&'a self, mailbox: &'a Mailbox) -> RouteFuture<'a>;
 }

@@ -1,5 +1,5 @@
-//! One server, as the pool knows it: its slots, how to connect to it, and whether that is any use now; and what
-//! connections, servers and their maintenance know of each other.
+//! One server of a pool: its slots, its connector and its breaker. The types that connections, servers and the
+//! maintenance share are here too.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -24,7 +24,7 @@ use crate::{
     metrics::{Gauges, ServerMetrics, Sizes},
 };
 
-/// What those in line get instead of a connection.
+/// What waiting callers get instead of a connection.
 #[derive(Clone, Debug)]
 pub(super) enum WaitFailure {
     Open(Arc<OpenError>),
@@ -32,20 +32,20 @@ pub(super) enum WaitFailure {
     Closed,
 }
 
-/// A server; lives as long as the pool knows it, or a connection to it does.
+/// A server. It exists as long as the pool knows it, or a connection to it exists.
 pub(super) struct Server {
     /// As it was given last: equal keys may carry other addresses, and another secret.
     key: Mutex<Key>,
-    /// For logs, errors and labels.
+    /// The name for logs, errors and labels.
     pub(super) name: Arc<str>,
     pub(super) slots: Slots<Box<Lease>, WaitFailure>,
     pub(super) connector: Connector,
     pub(super) metrics: Arc<ServerMetrics>,
     pub(super) shared: Arc<Shared>,
     pub(super) breaker: Mutex<Breaker>,
-    /// When it was last asked for, by the clock of the pool.
+    /// The time of the last use, by the clock of the pool.
     pub(super) used: AtomicU64,
-    /// Since when the low-water mark of idle connections has been watched.
+    /// The time at which the low-water mark of idle connections was last taken.
     pub(super) watched_since: AtomicU64,
     pub(super) maintenance: Arc<Maintenance>,
     pub(super) checkouts: LeakTracker,
@@ -88,20 +88,20 @@ impl Server {
         *self.key.lock().unwrap_or_else(PoisonError::into_inner) = key;
     }
 
-    /// A connection for which there is no place any more.
+    /// Closes a connection that has no place any more.
     pub(super) fn close_surplus(&self, mut lease: Box<Lease>) {
         lease.end = if self.slots.is_closed() { CloseReason::PoolClosed } else { CloseReason::Surplus };
         self.retire(lease);
     }
 
-    /// Has goodbye said.
+    /// Has the maintenance send QUIT.
     pub(super) fn retire(&self, mut lease: Box<Lease>) {
         lease.quitting = true;
         self.maintenance.capacity.record_quitting();
         self.maintenance.todo(Todo::Retire(lease));
     }
 
-    /// A connection is no more, and its slot is free.
+    /// Records that a connection ended, and frees its slot.
     pub(super) fn ended(self: &Arc<Self>, lease: &Lease) {
         let (age, reason) = (lease.connection.opened().elapsed(), lease.end.as_str());
         tracing::debug!(server = %self.name, reason, ?age, uses = lease.uses, "connection closed");
@@ -120,12 +120,12 @@ impl Server {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the last health check found.
+    /// Returns the result of the last health check.
     pub(super) fn checked(&self) -> MutexGuard<'_, Option<HealthReport>> {
         self.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When a connection opened now is too old, by the clock of the pool.
+    /// Returns when a connection that is opened now will be too old, by the clock of the pool.
     pub(super) fn expiry(&self) -> u64 {
         let config = &self.shared.config;
         let lifetime = config.max_lifetime.mul_f64(1.0 - config.lifetime_jitter * fastrand::f64());
@@ -134,7 +134,7 @@ impl Server {
 }
 
 impl Gauges for Server {
-    /// Read one after the other while others work: a connection that is just arriving may count as idle, too.
+    /// The numbers are read one after the other. So a connection that has just been opened may count twice.
     fn sizes(&self) -> Sizes {
         let (idle, connecting) = (self.slots.idle(), self.slots.connecting());
         Sizes {
@@ -148,31 +148,30 @@ impl Gauges for Server {
     }
 }
 
-/// A connection and its slot: where this is dropped, the slot is free.
+/// A connection and its slot. Dropping it frees the slot.
 pub(super) struct Lease {
     pub(super) connection: Connection,
     pub(super) home: Arc<ServerRef>,
-    /// When it is too old to be lent, by the clock of the pool.
+    /// The time from which it is too old to be lent, by the clock of the pool.
     pub(super) expires: u64,
-    /// When it was last given back.
+    /// The time of the last return.
     pub(super) returned: u64,
     pub(super) uses: u64,
-    /// Commands that servers count against us.
+    /// The number of NOOPs. Servers limit them.
     pub(super) noops: u32,
-    /// Under which number the lending is on record, if it is.
+    /// The number of the checkout in the leak tracker, if it is recorded.
     pub(super) checkout: Option<u64>,
-    /// Its slot is another's already.
+    /// Another connection has its slot already.
     pub(super) evicted: bool,
-    /// It is being said goodbye to, and so is its place under the limit over all servers.
+    /// QUIT is under way. Its place under the limit over all servers is free soon.
     pub(super) quitting: bool,
-    /// Why it ends, if that is known before it does.
+    /// The reason of its end, as far as it is known before.
     pub(super) end: CloseReason,
 }
 
-/// The way from a connection to its server.
+/// The reference from a connection to its server.
 ///
-/// One for each connection: whoever gives it back holds on to the server meanwhile, and the count of those who do is
-/// then the connection's own, not one that all threads count by.
+/// Each connection has an `Arc` of its own, so that returns do not contend on the reference count of the server.
 pub(super) struct ServerRef(pub(super) Arc<Server>);
 
 impl Occupant for Box<Lease> {
@@ -181,15 +180,15 @@ impl Occupant for Box<Lease> {
     }
 }
 
-/// Why a connection ended, as the metrics say it.
+/// Why a connection ended: a label of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseReason {
-    /// Not in step when it was given back: in a transaction, with replies owed, or broken.
+    /// It was given back within a transaction, with replies owed, or broken.
     Unusable,
-    /// Closed by the server, or broken, while idle.
+    /// The server closed it, or it broke, while it was idle.
     Lost,
     Expired,
-    /// More than were needed, or than there may be.
+    /// There were more than needed or allowed.
     Surplus,
     PoolClosed,
 }
@@ -206,11 +205,11 @@ impl CloseReason {
     }
 }
 
-/// NOOPs on one connection: Sendmail slows down after 20, Postfix takes 100 of such commands, RSETs included.
+/// The most NOOPs on one connection. Sendmail slows down after 20. Postfix accepts 100 such commands, RSETs included.
 const MAX_NOOPS: u32 = 15;
 
 impl Lease {
-    /// Whether another NOOP might be held against us.
+    /// Returns whether another NOOP could exceed a limit of the server.
     pub(super) fn has_used_its_noops(&self) -> bool {
         self.noops >= MAX_NOOPS
     }
@@ -222,20 +221,20 @@ impl Drop for Lease {
     }
 }
 
-/// What a `Drop` cannot do itself, since it must neither wait nor spawn.
+/// Work for the maintenance. A `Drop` cannot do it, because it can neither wait nor spawn.
 pub(super) enum Todo {
-    /// Say goodbye to a server, with the slot still taken.
+    /// Sends QUIT. The slot stays taken.
     Retire(Box<Lease>),
-    /// See whether somebody waits for a slot that has become free.
+    /// Opens connections for callers that wait, now that a slot is free.
     Demand(Arc<Server>),
 }
 
-/// What the servers of a pool leave to the one task that looks after them all.
+/// The state that servers share with the maintenance task.
 pub(super) struct Maintenance {
     pub(super) shared: Arc<Shared>,
     pub(super) todos: Todos<Todo>,
     pub(super) capacity: CapacityWaiters<Server>,
-    /// Servers hold on to this, so this must not hold on to servers.
+    /// Weak, because servers hold this.
     servers: Weak<ServerMap<Server>>,
     pub(super) running: AtomicBool,
 }
@@ -251,17 +250,17 @@ impl Maintenance {
         }
     }
 
-    /// Where the servers are kept, as long as there is a pool.
+    /// Returns the map of servers, as long as there is a pool.
     pub(super) fn servers(&self) -> Option<Arc<ServerMap<Server>>> {
         self.servers.upgrade()
     }
 
-    /// The servers that the pool knows; none once it is dropped.
+    /// Returns the servers that the pool knows; none after it was dropped.
     pub(super) fn all(&self) -> Vec<Arc<Server>> {
         self.servers().map(|servers| servers.all()).unwrap_or_default()
     }
 
-    /// Has something done by the maintenance.
+    /// Adds work for the maintenance.
     pub(super) fn todo(&self, todo: Todo) {
         self.todos.push(todo);
         if self.shared.is_closed() && !self.is_running() {
@@ -269,14 +268,14 @@ impl Maintenance {
         }
     }
 
-    /// Drops what nobody will see to any more, and which holds on to this.
+    /// Drops work that no task will do. It holds references to this.
     pub(super) fn drop_todos(&self) {
         while let Some(todo) = self.todos.pop() {
             drop(todo);
         }
     }
 
-    /// Whether the maintenance runs.
+    /// Returns whether the maintenance runs.
     pub(super) fn is_running(&self) -> bool {
         self.running.load(Ordering::SeqCst)
     }

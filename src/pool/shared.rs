@@ -1,4 +1,4 @@
-//! What all servers of a pool share.
+//! The state that all servers of a pool share.
 
 use std::sync::{
     Arc,
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{metrics::Metrics, net::TlsConnector};
 
-/// One pool.
+/// The state of one pool.
 pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) noop_after: u64,
@@ -31,7 +31,7 @@ pub(super) struct Shared {
     ended: Notify,
 }
 
-/// How to do TLS: as was said, or with and without verification as the policy wants it.
+/// TLS with and without verification. Both are the same if the builder was given a TLS configuration.
 pub(super) struct TlsConnectors {
     pub(super) verified: TlsConnector,
     pub(super) unverified: TlsConnector,
@@ -80,7 +80,7 @@ impl Shared {
         self.closing.notify_waiters();
     }
 
-    /// A connection is no more, or will not be.
+    /// Records that a connection ended, or that an attempt failed.
     pub(super) fn record_ended(&self) {
         if self.is_closed() {
             self.ended.notify_waiters();
@@ -97,7 +97,7 @@ impl Shared {
         }
     }
 
-    /// Waits until no connection is left of a pool that is closed.
+    /// Waits until a closed pool has no connection left.
     pub(super) async fn until_empty(&self) {
         loop {
             let mut ended = std::pin::pin!(self.ended.notified());

@@ -1,4 +1,4 @@
-//! The slots of one server: how many connections there may be, who has them, who waits for one.
+//! The slots of one server: the connections that exist, and the callers that wait for one.
 //!
 //! ```text
 //!                  reserve                        connected
@@ -10,22 +10,22 @@
 //!                                     release (shed, reaped, broken, closed)
 //! ```
 //!
-//! `live` counts what is connecting, idle or lent, and never exceeds `max`. Nothing here knows what a connection is,
-//! does I/O, spawns or reads a clock: the caller connects, and says what came of it. A connection stands for its slot:
-//! when one is dropped, its `Drop` has to [release](Slots::release) the slot.
+//! `live` counts what is connecting, idle or lent, and never exceeds `max`. This module does no I/O, spawns nothing and
+//! reads no clock. The caller connects, and reports the result. A connection has a slot: its `Drop` must
+//! [release](Slots::release) it.
 //!
-//! # No lock where nobody waits
+//! # No lock without waiting callers
 //!
-//! Taking an idle connection and putting it back are a pop and a push of the queue, and a look at [`Slots::state`],
-//! which is zero unless somebody waits or the slots are closed. No wakeup is lost, since who waits and who puts back
-//! both *modify* `state`, and modifications of one atomic have an order:
+//! To take an idle connection is a pop of the queue, and to put it back is a push. Both read [`Slots::state`], which is
+//! zero unless a caller waits or the slots are closed. No wakeup is lost: a waiter and a return both *modify* `state`,
+//! and the modifications of one atomic have an order:
 //!
 //! - a waiter raises `state`, then looks into the queue;
-//! - a connection is pushed into the queue, then `state` is looked at by adding nothing to it.
+//! - a return pushes the connection into the queue, then reads `state` by adding nothing to it.
 //!
-//! Whichever modification comes second sees what the other did before its own: either the waiter finds the connection
-//! in the queue, or the one who put it there finds that somebody waits, and serves the line. The same holds of a slot
-//! that is freed (`live` lowered, then `state` looked at), and of closing (`state` marked, then the queue emptied).
+//! The second modification sees what happened before the first one. If the waiter is second, it finds the connection in
+//! the queue. If the return is second, it finds a waiter, and serves it. The same holds for a slot that is freed (`live`
+//! is lowered, then `state` read), and for closing (`state` is marked, then the queue emptied).
 
 use std::{
     collections::VecDeque,
@@ -40,7 +40,7 @@ use super::{
     wait_queue::{Departure, WaitQueue},
 };
 
-/// Marks [`Slots::state`] of closed slots; the rest counts who waits.
+/// The bit of [`Slots::state`] for closed slots. The other bits count waiting callers.
 const CLOSED: usize = 1 << (usize::BITS - 1);
 
 /// A limit over the slots of all servers.
@@ -48,7 +48,7 @@ const CLOSED: usize = 1 << (usize::BITS - 1);
 pub(super) struct TotalLimit {
     used: AtomicUsize,
     max: usize,
-    /// Servers with someone waiting that could connect but for this limit, and for whom none is being closed yet.
+    /// Servers with a waiting caller that only this limit stops, and for which no connection is being closed yet.
     waiters: AtomicUsize,
 }
 
@@ -88,10 +88,10 @@ fn raise(count: &AtomicUsize, max: usize) -> bool {
     count.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| (now < max).then_some(now + 1)).is_ok()
 }
 
-/// A connection, as far as slots are concerned.
+/// A connection in a slot.
 pub(super) trait Occupant {
-    /// Its slot is another's from now on: there were more connections than there should be. While it says goodbye, it
-    /// counts only against the limit over all servers.
+    /// Records that its slot is free for another one, because there were too many connections. During QUIT, it counts only
+    /// against the limit over all servers.
     fn evict(&mut self);
 }
 
@@ -100,24 +100,24 @@ fn lower(count: &AtomicUsize, max: usize) -> bool {
     count.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| (now > max).then(|| now - 1)).is_ok()
 }
 
-/// How many connections to open.
+/// The number of connections to open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Demand {
-    /// This many slots are reserved for them.
+    /// The number of slots that are reserved for them.
     pub(super) connects: usize,
-    /// More would be wanted, but for the limit over all servers.
+    /// The limit over all servers allows no more.
     pub(super) is_at_limit: bool,
 }
 
 /// The slots of one server, for connections `T` and failures `E`.
 #[derive(Debug)]
 pub(super) struct Slots<T, E> {
-    /// Who waits and was not served, and [`CLOSED`].
+    /// The number of callers that wait and were not served, and [`CLOSED`].
     state: AtomicUsize,
     idle: Idle<T>,
     max: AtomicUsize,
     live: AtomicUsize,
-    /// The fewest that were idle since the mark was last taken.
+    /// The fewest idle connections since the mark was last taken.
     low_water: AtomicUsize,
     queue: Mutex<WaitQueue<Result<T, E>>>,
     /// How often the lock was taken.
@@ -139,16 +139,16 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
         }
     }
 
-    /// An idle connection, unless somebody has been waiting for one.
+    /// Takes an idle connection, unless a caller waits for one.
     pub(super) fn take(&self) -> Option<T> {
         if self.state.load(Ordering::Acquire) == 0 { self.take_first() } else { None }
     }
 
-    /// An idle connection, whoever has been waiting for one.
+    /// Takes an idle connection, also if a caller waits for one.
     pub(super) fn take_first(&self) -> Option<T> {
         let item = self.idle.pop();
         let low = self.low_water.load(Ordering::Relaxed);
-        // Asked only where it may matter: whoever else pops and pushes is disturbed by it.
+        // Read only where it may matter, because it disturbs other threads that pop and push.
         if low > 0 {
             let left = self.idle.len();
             if left < low {
@@ -160,7 +160,7 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
 
     /// Puts a connection back that was taken, or that is new.
     ///
-    /// Given back if it is not wanted any more.
+    /// Returns it if it has no place any more.
     pub(super) fn put(&self, mut item: T) -> Result<(), T> {
         if self.is_unwanted(&mut item) {
             return Err(item);
@@ -170,14 +170,14 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
         Ok(())
     }
 
-    /// Whether there is no place for a connection any more: the slots are closed, there are too many, or another server
-    /// needs it more.
+    /// Returns whether a connection has no place any more. Then the slots are closed, there are too many, or another
+    /// server waits for the limit over all servers.
     fn is_unwanted(&self, item: &mut T) -> bool {
         let state = self.state.load(Ordering::Relaxed);
         state & CLOSED != 0 || self.evict(item) || (state == 0 && self.total.has_waiters())
     }
 
-    /// Takes the slot from a connection if there are too many.
+    /// Takes its slot from a connection if there are too many. Returns whether it did.
     fn evict(&self, item: &mut T) -> bool {
         let max = self.max.load(Ordering::Relaxed);
         let evicted = self.live.load(Ordering::Relaxed) > max && lower(&self.live, max);
@@ -191,7 +191,7 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
         self.idle.push(item)
     }
 
-    /// Sees to whoever waits for what was published.
+    /// Serves callers that wait for what was published.
     pub(super) fn signal(&self) {
         let state = self.state.fetch_add(0, Ordering::AcqRel);
         if state != 0 {
@@ -199,7 +199,8 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
         }
     }
 
-    /// Serves the line, now that so many have arrived; empties the queue if it was closed meanwhile.
+    /// Serves the waiting callers, after `arrived` connections were opened. If the slots were closed meanwhile, it drops
+    /// what is idle.
     fn settle(&self, arrived: usize) {
         // Dropped last, when the lock is no longer held.
         let mut unwanted = Vec::new();
@@ -223,7 +224,7 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
                     self.state.fetch_sub(1, Ordering::AcqRel);
                     wakers.extend(waker);
                 }
-                // Cannot be: the line is locked, and somebody is in it.
+                // Cannot be: the queue is locked, and a caller is in it.
                 Err(Ok(item)) => drop(self.idle.push(item)),
                 Err(Err(_)) => {}
             }
@@ -231,7 +232,7 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
         wakers
     }
 
-    /// Gets in line; `None` if the slots are closed. [`demand`](Self::demand) is to be looked at next.
+    /// Joins the queue. Returns `None` if the slots are closed. The caller then calls [`demand`](Self::demand).
     pub(super) fn join(&self) -> Option<Waiter<'_, T, E>> {
         let mut queue = self.lock();
         if self.is_closed() {
@@ -245,7 +246,7 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
         Some(Waiter { slots: self, ticket, taken: false })
     }
 
-    /// Reserves slots for connections that those in line need, of which `at_once` may be on their way together.
+    /// Reserves slots for connections that waiting callers need. At most `at_once` are opened at the same time.
     pub(super) fn demand(&self, at_once: usize) -> Demand {
         let mut demand = Demand::default();
         let mut queue = self.lock();
@@ -261,7 +262,7 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
         demand
     }
 
-    /// Reserves a slot for a connection that nobody waits for.
+    /// Reserves a slot for a connection without a waiting caller. Returns whether there was one.
     pub(super) fn reserve_spare(&self) -> bool {
         let mut queue = self.lock();
         let reserved = !self.is_closed() && self.reserve().is_ok();
@@ -269,7 +270,7 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
         reserved
     }
 
-    /// Whether it was the limit over all servers that stood in the way.
+    /// Reserves a slot. The error says whether the limit over all servers was the reason.
     fn reserve(&self) -> Result<(), bool> {
         if !raise(&self.live, self.max.load(Ordering::Acquire)) {
             return Err(false);
@@ -281,16 +282,15 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
         Ok(())
     }
 
-    /// A connection on its way has arrived; as [`put`](Self::put). [`demand`](Self::demand) is to be looked at next.
+    /// Takes a connection that was opened, as [`put`](Self::put) does. The caller then calls [`demand`](Self::demand).
     pub(super) fn connected(&self, mut item: T) -> Result<(), T> {
         let put = if self.is_unwanted(&mut item) { Err(item) } else { self.publish(item) };
-        // On its way until somebody has it: else a newcomer would have another opened for whoever it is for.
+        // It counts as connecting until a caller has it. Otherwise a new caller would open another one for the same one.
         self.settle(1);
         put
     }
 
-    /// A connection on its way will not arrive. If there is none left that those in line could wait for, `error` is
-    /// what they get.
+    /// Records that a connection was not opened. If no connection is left to wait for, waiting callers get `error`.
     pub(super) fn failed(&self, error: &E) {
         let mut wakers = Vec::new();
         let mut queue = self.lock();
@@ -303,7 +303,7 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// A connection on its way was given up, for no fault of the server: others may be opened in its place.
+    /// Records that an attempt was given up without a fault of the server. Another one may take its place.
     pub(super) fn abandoned(&self) {
         let mut queue = self.lock();
         queue.connecting = queue.connecting.saturating_sub(1);
@@ -321,7 +321,7 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
         wakers
     }
 
-    /// Fails all who wait, if there is nothing that they could wait for.
+    /// Fails all waiting callers, if no connection is left to wait for.
     pub(super) fn give_up(&self, error: &E) {
         let mut queue = self.lock();
         let wakers = if self.live() == 0 { self.fail_all(&mut queue, error) } else { Vec::new() };
@@ -329,8 +329,8 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// A connection is no more, whose slot was free before if it was `evicted`. Tells whether somebody may be waiting
-    /// for what is free now, who then has to be seen to by [`demand`](Self::demand).
+    /// Frees the slot of a connection that ended; an `evicted` one had none. Returns whether a caller may wait for the
+    /// slot. Then the caller of this function calls [`demand`](Self::demand).
     pub(super) fn release(&self, evicted: bool) -> bool {
         if !evicted {
             self.live.fetch_sub(1, Ordering::AcqRel);
@@ -339,7 +339,7 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
         self.state.fetch_add(0, Ordering::AcqRel) != 0 || self.total.has_waiters()
     }
 
-    /// Takes idle connections for which `unwanted` says so, and those that are too many. The others keep their order.
+    /// Takes the idle connections that are `unwanted`, and surplus ones. The others keep their order.
     pub(super) fn reap(&self, mut unwanted: impl FnMut(&mut T) -> bool) -> Vec<T> {
         let mut reaped = Vec::new();
         for _ in 0..self.idle.len() {
@@ -355,12 +355,12 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
         reaped
     }
 
-    /// The fewest that were idle since the last call.
+    /// Returns the fewest idle connections since the last call.
     pub(super) fn take_low_water(&self) -> usize {
         self.low_water.swap(self.idle.len(), Ordering::Relaxed).min(self.idle.len())
     }
 
-    /// Sets how many there may be; what is idle and too many is given back.
+    /// Sets the most connections. Returns idle ones that are surplus.
     pub(super) fn resize(&self, max: usize) -> Vec<T> {
         let queue = self.lock();
         self.idle.grow(max);
@@ -369,7 +369,7 @@ impl<T: Occupant, E: Clone> Slots<T, E> {
         self.reap(|_| false)
     }
 
-    /// Closes for good: everybody in line gets `error`, and what is idle is given back.
+    /// Closes for good. Waiting callers get `error`, and the idle connections are returned.
     pub(super) fn close(&self, error: &E) -> Vec<T> {
         let mut queue = self.lock();
         self.state.fetch_or(CLOSED, Ordering::AcqRel);
@@ -390,7 +390,7 @@ impl<T, E> Slots<T, E> {
         self.state.load(Ordering::Acquire) & CLOSED != 0
     }
 
-    /// Connections that are idle, lent or on their way.
+    /// Returns how many connections are idle, lent or being opened.
     pub(super) fn live(&self) -> usize {
         self.live.load(Ordering::Acquire)
     }
@@ -403,7 +403,7 @@ impl<T, E> Slots<T, E> {
         self.max.load(Ordering::Acquire)
     }
 
-    /// Those in line who were not served.
+    /// Returns how many callers wait and were not served.
     pub(super) fn waiting(&self) -> usize {
         self.state.load(Ordering::Acquire) & !CLOSED
     }
@@ -412,14 +412,14 @@ impl<T, E> Slots<T, E> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).connecting
     }
 
-    /// How often the lock was taken, for a test that the way without it is the usual one.
+    /// Returns how often the lock was taken, for a test that a checkout takes none.
     #[cfg(all(test, feature = "sandbox"))]
     pub(super) fn locked(&self) -> usize {
         self.locked.load(Ordering::Relaxed)
     }
 }
 
-/// A place in line. Dropping it leaves the line; what was put aside for it goes to the next.
+/// A place in the queue. Dropping it leaves the queue, and its item goes to the next caller.
 #[derive(Debug)]
 pub(super) struct Waiter<'a, T: Occupant, E: Clone> {
     slots: &'a Slots<T, E>,
@@ -437,7 +437,7 @@ impl<T: Occupant, E: Clone> Future for Waiter<'_, T, E> {
                 self.taken = true;
                 Poll::Ready(outcome)
             }
-            // Polled again after it was done, as no future should be.
+            // Polled again after it was ready, which no caller should do.
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }

@@ -1,5 +1,4 @@
-//! What can only be seen from inside: that the usual way takes no lock, and what happens between two steps that nobody
-//! outside can come between.
+//! Tests that need private parts: that a checkout takes no lock, and what happens between two steps.
 
 #![cfg(feature = "sandbox")]
 
@@ -33,14 +32,14 @@ async fn a_million_uncontended_cycles_take_no_lock() {
         drop(pool.get(&address).await.unwrap());
     }
     assert_eq!(server.slots.locked(), before);
-    // The counter counts: where none is idle, there is a line.
+    // The counter counts: if none is idle, a caller joins the queue.
     let held = server.take(true, Location::caller()).unwrap();
     assert!(pool.get(&address).await.is_ok());
     assert!(server.slots.locked() > before);
     drop(held);
 }
 
-/// Opens a connection that nobody has asked for.
+/// Opens a connection without a caller.
 async fn open(server: &Arc<Server>) {
     assert!(server.slots.reserve_spare());
     ReservedSlot::new(server).fill(server.open().await.unwrap());
@@ -50,7 +49,7 @@ fn builder() -> Builder {
     Pool::builder().tls(TlsPolicy::Off)
 }
 
-/// A server that greets, and closes what is open when it is told to.
+/// Starts a server that greets, and that closes its connections when it is notified.
 async fn server() -> (String, Arc<Notify>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, close) = (listener.local_addr().unwrap().to_string(), Arc::new(Notify::new()));
@@ -72,7 +71,7 @@ async fn server() -> (String, Arc<Notify>) {
     (address, close)
 }
 
-/// Has a server close what is open; the pause lets the runtime hear of it, which nobody is told.
+/// Has the server close its connections. The pause lets the runtime notice it.
 async fn have_closed(close: &Notify) {
     close.notify_one();
     tokio::time::sleep(Duration::from_millis(40)).await;
@@ -91,7 +90,7 @@ async fn pauses_grow_where_a_server_closes_what_it_has_just_opened() {
     let began = Instant::now();
     let lent = Arc::clone(&server).get(Duration::from_secs(10), Location::caller()).await.unwrap();
     assert!(!lent.is_reused());
-    // Half of 1, 2 and 4 times the base are certain, the other half is left to chance.
+    // Half of 1, 2 and 4 times the base are certain, the other half is random.
     let took = began.elapsed();
     assert!(took >= base * 7 / 2 && took < 100 * base, "{took:?}");
 }
@@ -122,7 +121,7 @@ async fn a_server_that_is_in_use_is_not_forgotten() {
     drop(server.slots.take());
     server.forget(&pool.registry.servers);
     assert_eq!(pool.status().servers.len(), 0);
-    // Whoever had found it before is sent back for another.
+    // A caller that found it before is sent back to the registry.
     assert!(server.slots.join().is_none());
     assert!(pool.get(&address).await.is_ok());
 }

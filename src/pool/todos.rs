@@ -1,4 +1,4 @@
-//! What is to be done when there is a task to do it.
+//! A queue of work for the maintenance.
 
 use std::sync::Arc;
 
@@ -16,13 +16,13 @@ impl<T> Todos<T> {
         Self { queue: SegQueue::new(), notify }
     }
 
-    /// Adds one, and wakes the maintenance.
+    /// Adds an item, and wakes the maintenance.
     pub(super) fn push(&self, todo: T) {
         self.queue.push(todo);
         self.notify.notify_one();
     }
 
-    /// Takes the oldest.
+    /// Takes the oldest item.
     pub(super) fn pop(&self) -> Option<T> {
         self.queue.pop()
     }

@@ -1,20 +1,20 @@
-//! The line of those who wait for a connection: first come, first served.
+//! The queue of callers that wait for a connection, in the order of arrival.
 //!
-//! Whoever is served stays in line until they take what was put aside for them, or leave. The served are always the
-//! first of the line, so that one number tells them from the others.
+//! A caller that was served stays in the queue until it takes its item, or leaves. The served ones are always the first,
+//! so one number separates them from the others.
 
 use std::{
     collections::VecDeque,
     task::{Poll, Waker},
 };
 
-/// A line for `T`s, some of which may be a bad end.
+/// A queue for items `T`, some of which may be errors.
 #[derive(Debug)]
 pub(super) struct WaitQueue<T> {
     entries: VecDeque<Entry<T>>,
     served: usize,
     next_ticket: u64,
-    /// Connections on their way for those who wait.
+    /// Connections that are being opened.
     pub(super) connecting: usize,
 }
 
@@ -26,17 +26,17 @@ struct Entry<T> {
 
 #[derive(Debug)]
 enum EntryState<T> {
-    /// The waker is there once the waiter has been polled.
+    /// The waker is there after the first poll.
     Waiting(Option<Waker>),
     Served(T),
 }
 
-/// How somebody left the line.
+/// How a caller left the queue.
 #[derive(Debug)]
 pub(super) enum Departure<T> {
-    /// Before being served.
+    /// It was not served.
     Unserved,
-    /// Without taking what had been put aside.
+    /// It was served, and did not take its item.
     Served(T),
 }
 
@@ -47,7 +47,7 @@ impl<T> Default for WaitQueue<T> {
 }
 
 impl<T> WaitQueue<T> {
-    /// Goes to the end of the line.
+    /// Joins at the end. Returns the ticket.
     pub(super) fn join(&mut self) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
@@ -55,23 +55,23 @@ impl<T> WaitQueue<T> {
         ticket
     }
 
-    /// How many are waiting, those who need only take what is theirs not counted.
+    /// Returns how many wait and were not served.
     pub(super) fn unserved(&self) -> usize {
         self.entries.len() - self.served
     }
 
-    /// Puts `item` aside for the first who waits; given back if nobody does.
+    /// Serves `item` to the first that waits, and returns its waker. Returns the item if none waits.
     pub(super) fn serve(&mut self, item: T) -> Result<Option<Waker>, T> {
         let Some(entry) = self.entries.get_mut(self.served) else { return Err(item) };
         self.served += 1;
         match std::mem::replace(&mut entry.state, EntryState::Served(item)) {
             EntryState::Waiting(waker) => Ok(waker),
-            // Cannot be: the served are the first of the line.
+            // Cannot be: the served ones are the first.
             EntryState::Served(_) => Ok(None),
         }
     }
 
-    /// Takes what was put aside for `ticket`, which then leaves, or has it woken when something is.
+    /// Takes the item of `ticket`, which then leaves the queue. Without an item, it stores the waker.
     pub(super) fn poll(&mut self, ticket: u64, waker: &Waker) -> Poll<Option<T>> {
         let Some(at) = self.position(ticket) else { return Poll::Ready(None) };
         match &mut self.entries[at].state {
@@ -88,7 +88,7 @@ impl<T> WaitQueue<T> {
         }
     }
 
-    /// Leaves the line; `None` if `ticket` is not in it.
+    /// Leaves the queue. Returns `None` if `ticket` is not in it.
     pub(super) fn leave(&mut self, ticket: u64) -> Option<Departure<T>> {
         let at = self.position(ticket)?;
         Some(match self.entries.remove(at)?.state {
@@ -100,7 +100,7 @@ impl<T> WaitQueue<T> {
         })
     }
 
-    /// Tickets are given out in order and never reused.
+    /// Returns the position of a ticket. Tickets are in order, and never reused.
     fn position(&self, ticket: u64) -> Option<usize> {
         self.entries.binary_search_by_key(&ticket, |entry| entry.ticket).ok()
     }

@@ -151,7 +151,7 @@ async fn the_check_of_an_idle_connection_keeps_the_deadline_of_its_user() {
     let began = Instant::now();
     let error = pool.get_timeout(&site.server, 2 * SECOND).await.unwrap_err();
     assert!(matches!(error, CheckoutError::Timeout { stage: CheckoutStage::Ask, .. }), "{error:?}");
-    assert!(error.to_string().contains("asking an idle one"), "{error}");
+    assert!(error.to_string().contains("waiting for the reply to NOOP"), "{error}");
     assert!(began.elapsed() < 3 * SECOND, "{:?}", began.elapsed());
 }
 
