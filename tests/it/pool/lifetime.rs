@@ -171,7 +171,7 @@ fn a_connection_outlives_its_pool_and_its_runtime() {
 
 #[tokio::test]
 async fn time_passes_while_no_task_of_the_runtime_runs() {
-    let site = Site::start(PATIENT).await;
+    let site = Site::start(LONG_SERVER_LIMIT).await;
     let second = Duration::from_secs(1);
     let asked = builder().noop_after(second).build().unwrap();
     let retired = builder().max_lifetime(second).lifetime_jitter(0.0).build().unwrap();
