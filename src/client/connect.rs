@@ -188,7 +188,7 @@ impl Connector {
         self.connect_as(endpoint, self.config.credentials.as_ref()).await
     }
 
-    /// As [`connect`](Self::connect), with a secret that may be newer than the configuration.
+    /// Connects as [`connect`](Self::connect) does, with a secret that may be newer than the configuration.
     pub(crate) async fn connect_as(
         &self,
         endpoint: &Endpoint,
