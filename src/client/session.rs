@@ -7,10 +7,10 @@
 //!
 //! Writing never waits for a peer that itself waits for us to read: while a write is pending, replies are read.
 
-mod ended;
 mod idle_check;
 mod message;
 mod round_trip;
+mod session_end;
 pub(super) mod stop_and_wait;
 mod timing;
 mod transaction;
@@ -32,8 +32,8 @@ use tokio::{
 };
 
 use self::{
-    ended::{Break, Ended},
     round_trip::{CommandGroup, RoundTrip},
+    session_end::{Break, SessionEnd},
 };
 use super::{SessionError, Timeouts, latencies::LatencyRecorder, log::Log};
 use crate::{
@@ -77,7 +77,7 @@ pub struct Session<S> {
     /// Since when the reply that is due has been waited for.
     waiting: Option<Instant>,
     read_at: Instant,
-    ended: Option<Ended>,
+    ended: Option<SessionEnd>,
     /// The last read left no room, so that the stream may hold more than was asked of it.
     filled: bool,
     /// Why writing failed; what the peer had said by then may still be there to be read.
@@ -228,14 +228,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 
     fn record_read(&mut self, read: io::Result<usize>) {
         match read {
-            Ok(0) => self.ended = Some(Ended::Eof),
+            Ok(0) => self.ended = Some(SessionEnd::Eof),
             // TLS without close_notify, as many servers end it; a cut reply is incomplete all the same.
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => self.ended = Some(Ended::Eof),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => self.ended = Some(SessionEnd::Eof),
             Ok(_) => {
                 self.read_at = Instant::now();
                 self.filled = self.decoder.buffer().spare_capacity_mut().is_empty();
             }
-            Err(e) => self.ended = Some(Ended::Error(Break::of(&e))),
+            Err(e) => self.ended = Some(SessionEnd::Error(Break::of(&e))),
         }
     }
 
@@ -385,18 +385,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     fn fail(&mut self, verb: Verb, error: SessionError) -> SessionError {
         self.latencies.failed(verb, &error);
         self.log.failed(verb, &error);
-        self.ended.get_or_insert(Ended::Eof);
+        self.ended.get_or_insert(SessionEnd::Eof);
         error
     }
 
     /// How the connection ended, where the reply to `verb` would be next. A write that failed is the first cause.
     fn end(&self, verb: Verb) -> SessionError {
         match (self.ended, self.unwritable) {
-            (_, Some(broken)) | (Some(Ended::Error(broken)), None) => match broken {
+            (_, Some(broken)) | (Some(SessionEnd::Error(broken)), None) => match broken {
                 Break::Io(kind) => SessionError::Io { verb, source: kind.into() },
                 Break::RuntimeEnded => SessionError::RuntimeEnded { verb },
             },
-            (Some(Ended::Eof) | None, None) => SessionError::Closed { verb },
+            (Some(SessionEnd::Eof) | None, None) => SessionError::Closed { verb },
         }
     }
 

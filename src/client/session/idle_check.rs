@@ -7,7 +7,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use super::{Ended, READ_SIZE, Session};
+use super::{READ_SIZE, Session, SessionEnd};
 use crate::{
     client::SessionError,
     proto::{DecodeError, DialogueError, Verb},
@@ -44,7 +44,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// What is there without having been asked for; it ends the session.
     pub(super) fn unsolicited(&mut self) -> SessionError {
         // Reading it empties the buffer, which must not pass for being idle again.
-        self.ended.get_or_insert(Ended::Eof);
+        self.ended.get_or_insert(SessionEnd::Eof);
         match self.decoder.decode() {
             // The end of the connection, told instead of shown (RFC 5321 3.8).
             Ok(Some(reply)) if reply.is_closing() => SessionError::Closed { verb: Verb::Noop },

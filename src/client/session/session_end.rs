@@ -4,7 +4,7 @@ use std::io;
 
 /// Why no more octets can come.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Ended {
+pub(super) enum SessionEnd {
     Eof,
     Error(Break),
 }
