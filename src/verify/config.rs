@@ -1,4 +1,4 @@
-//! What a verifier may be told, and the defaults.
+//! The settings of a verifier, with their defaults.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -8,51 +8,56 @@ use crate::{
     proto::{ClientName, ReversePath},
 };
 
-/// How to verify.
+/// The settings of a [`Verifier`](super::Verifier).
 ///
-/// The defaults are what a postmaster accepts; there is none for our own name, which must be true.
+/// The defaults stay within what postmasters accept. The client name has no default, because it must be the true name
+/// of the host.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct VerifierConfig {
-    /// Name, TLS, local address and deadlines. [`VerifierConfig::new`] sets deadlines of 30 s: a server slower than that is
-    /// as useless for a list as one that is down. How long a host is waited for in all follows from them
-    /// ([`longest`](Self::longest)).
+    /// Client name, TLS, local address and deadlines. [`VerifierConfig::new`] sets every deadline to 30 s. A server
+    /// slower than that is as useless for a list as one that is down. The longest wait for a host follows from the
+    /// deadlines ([`longest`](Self::longest)).
     pub client: ClientConfig,
-    /// The sender that MAIL names: empty by default, `MAIL FROM:<>`, which promises that nothing is to be sent back
-    /// to. Some servers refuse it for other mail than bounces; a mailbox of your own domain works there.
+    /// The sender in MAIL. The default is the null sender, `MAIL FROM:<>` (RFC 5321 4.5.5), because the verifier
+    /// expects no bounces. Some servers accept the null sender only for bounces. For these, use a mailbox of your own
+    /// domain.
     pub from: ReversePath,
-    /// The pauses after which an address whose answer was a temporary one is asked again, as often as there are pauses:
-    /// 5, 15, 30 and 60 min, since greylisting mostly lasts 5 to 15 min and now and then an hour (RFC 6647 5). Empty to
-    /// ask once.
+    /// The pauses between attempts. An address with a temporary answer is asked again after each pause. The default is
+    /// 5, 15, 30 and 60 min: greylisting usually lasts 5 to 15 min, rarely an hour (RFC 6647 5). Empty means one
+    /// attempt.
     pub schedule: Vec<Duration>,
-    /// Whether to find out which domains accept any address: yes. Without it, acceptance may tell nothing.
+    /// Whether to test which domains accept any local part. Default: yes, because at such a domain acceptance does not
+    /// prove that the mailbox exists.
     pub catch_all: bool,
     /// Which facts make an accepted address risky.
     pub risky: RiskPolicy,
-    /// Roles, disposable and free domains beside the built-in ones.
+    /// Role names, disposable domains and free domains in addition to the built-in ones.
     pub lists: Arc<Lists>,
-    /// Whether to ask servers at all: yes. Otherwise only the syntax is checked, without any network.
+    /// Whether to ask servers. Default: yes. Without it, only the syntax is checked, and nothing uses the network.
     pub probe: bool,
-    /// The port of mail exchangers: 25.
+    /// The port of mail exchangers. Default: 25.
     pub port: u16,
-    /// Whether MX records may point to private, loopback and link-local addresses: no, since a hostile domain could
-    /// have us connect into our own network. Routes are not concerned.
+    /// Whether MX records may point to private, loopback and link-local addresses. Default: no. A hostile domain could
+    /// otherwise make the verifier connect to hosts of the local network. Addresses in [`routes`](Self::routes) may
+    /// always be private.
     pub allow_private: bool,
-    /// Ways that are given instead of looked up.
+    /// Static routes. Domains with a route are not looked up in the DNS.
     pub routes: Routes,
-    /// DNS servers; those of the system by default.
+    /// The DNS servers. Empty, the default, means those of the system.
     pub nameservers: Vec<SocketAddr>,
-    /// Connections that may be open at once, to all servers together: 256, a quarter of the usual limit of open files.
-    /// Hosts that are slow, to connect, to greet or to answer, get a sixteenth of them while others wait, and at least one.
+    /// The most connections that may be open at once, to all servers together. Default: 256, a quarter of the usual
+    /// limit of open files. While others wait, slow hosts get a sixteenth of them, and at least one. A host is slow if
+    /// it is slow to connect, to greet or to answer.
     pub max_connections: usize,
-    /// Providers and what they are asked at the most; without, those that are compiled in.
+    /// The providers and their limits. Default: the built-in table.
     pub providers: Option<Arc<Providers>>,
-    /// What replies mean; without one, the built-in table of rules tells.
+    /// The classifier of replies. Default: the built-in table of rules.
     pub classifier: Option<Arc<Classifier>>,
 }
 
 impl VerifierConfig {
-    /// The defaults, under our own name.
+    /// Returns the defaults with this client name, the name that EHLO sends.
     #[must_use]
     pub fn new(name: ClientName) -> Self {
         let mut client = ClientConfig::new(name);
@@ -77,13 +82,13 @@ impl VerifierConfig {
 }
 
 impl VerifierConfig {
-    /// The longest that one host, or one set of exchangers, may be waited for with so many addresses, all attempts and the
-    /// pauses between them included. A host that is silent, or that answers too slowly, is given up by then, and what is
-    /// left is [`TimeoutExceeded`](super::SubStatus::TimeoutExceeded).
+    /// Returns the longest wait for one host, or one set of exchangers, with this many addresses. It includes all
+    /// attempts and the pauses between them. The verifier gives up a silent or too slow host after that time. The
+    /// remaining addresses get [`TimeoutExceeded`](super::SubStatus::TimeoutExceeded).
     ///
-    /// It follows from the [time-outs](Timeouts): with 30 s for everything, a host has two minutes to open a connection, and
-    /// two minutes beyond the six seconds that an answer may take on average. The limits of rate of the provider are left
-    /// out, and so is the wait for connections while others use them all.
+    /// The wait follows from the [deadlines](Timeouts). With 30 s each, a host has 2 min to open a connection. An
+    /// answer may take 6 s on average, and all answers together 2 min more. The wait excludes delays by the rate limits
+    /// of the provider, and the wait for a free connection.
     ///
     /// ```
     /// use smtp_pool::{proto::ClientName, verify::VerifierConfig};
@@ -107,18 +112,19 @@ impl VerifierConfig {
         self.providers.as_deref().unwrap_or_else(|| Providers::builtin())
     }
 
-    /// The pause before the next attempt, after so many; none after the last.
+    /// Returns the pause after this number of attempts, or `None` after the last.
     pub(super) fn pause(&self, attempts: u32) -> Option<Duration> {
         self.schedule.get(attempts.checked_sub(1)? as usize).copied()
     }
 }
 
-/// Which facts turn an accepted address from deliverable into risky.
+/// Which facts turn an accepted address from deliverable to risky.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RiskPolicy {
-    /// Role addresses: no by default, since they are mailboxes as good as others; senders of newsletters may mind.
+    /// Role addresses such as `info@`. Default: no, because they are ordinary mailboxes. Set it if a newsletter must
+    /// not go to roles.
     pub role: bool,
-    /// Disposable addresses: yes by default, since nobody reads them tomorrow.
+    /// Disposable addresses. Default: yes, because they are used for a short time only.
     pub disposable: bool,
 }
 

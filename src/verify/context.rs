@@ -1,4 +1,4 @@
-//! What all lanes of a run share, and how records are made of outcomes.
+//! The data that all lanes of a run share, and the conversion of outcomes to records and events.
 
 use std::{
     sync::{
@@ -29,7 +29,7 @@ use crate::{
     pool::{Key, Pool, PooledConnection},
 };
 
-/// Who remembers what is to be asked again, and takes verdicts back.
+/// Who stores addresses that are to be asked again, and accepts withdrawn verdicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RetryOwner {
     /// The engine, in memory.
@@ -38,25 +38,27 @@ pub(super) enum RetryOwner {
     Caller,
 }
 
-/// What all lanes share.
+/// The data that all lanes of a run share.
 #[derive(Debug)]
 pub(super) struct Context {
     pub(super) config: VerifierConfig,
     pool: Pool,
-    /// Whether the caller keeps the books: what is to be asked again later goes back to it, instead of waiting here.
+    /// If this is the caller, an address to be asked again leaves the run as [`Event::Later`]. Otherwise it waits in
+    /// memory.
     pub(super) retry_owner: RetryOwner,
-    /// Which domains accept any local part, as far as earlier runs found out.
+    /// Results of catch-all tests of earlier runs, by domain.
     pub(super) known: HashMap<Box<str>, CatchAll>,
     pub(super) statuses: Statuses,
     pub(super) deadlines: Deadlines,
-    /// For the connections of all runs.
+    /// Bounds the connections of all runs of the verifier.
     pub(super) permits: Arc<Permits>,
     pub(super) pending: Arc<Semaphore>,
-    /// How many wait without a permit.
+    /// Items that wait without a permit.
     waiting_without_permit: AtomicUsize,
     pub(super) backlog: Arc<Backlog>,
     event_batches: mpsc::UnboundedSender<EventBatch>,
-    /// The start of the run, and the time in milliseconds then: finer would be a pretence for what took a round trip.
+    /// The start of the run, and the Unix time then in milliseconds. A round trip takes milliseconds, so a finer unit
+    /// would have no meaning.
     epoch: (Instant, i64),
 }
 
@@ -85,7 +87,7 @@ impl Context {
         }
     }
 
-    /// A connection to an exchanger, opened within `limit`.
+    /// Opens a connection to an exchanger within `limit`.
     ///
     /// Dropping the future ends the attempt.
     pub(super) async fn connect(
@@ -97,7 +99,7 @@ impl Context {
         lent.map_err(|error| Outcome::of_checkout_error(self.config.classifier(), &error))
     }
 
-    /// Hands events to whoever takes them; if nobody does any more, there is nothing left to do with them.
+    /// Sends events to the caller. They are discarded if the caller has dropped its end.
     pub(super) fn deliver(&self, event_batch: EventBatch) {
         if !event_batch.is_empty() {
             self.backlog.add(event_batch.octets);
@@ -105,13 +107,13 @@ impl Context {
         }
     }
 
-    /// Waits while the caller has too much to take. To be awaited before more is asked.
+    /// Waits while the backlog of events is over its limit. Await it before each new question.
     #[inline]
     pub(super) async fn wait_for_capacity(&self) {
         self.backlog.wait_for_capacity().await;
     }
 
-    /// Settles an address that no server was asked about.
+    /// Adds the event of an address that no server was asked about.
     pub(super) fn settle(
         &self,
         mut item: Item,
@@ -120,7 +122,7 @@ impl Context {
         event_batch: &mut EventBatch,
     ) {
         let retry = self.retry_owner == RetryOwner::Caller && outcome.verdict.retry.is_some();
-        // Not having found the way is an attempt only as far as the schedule is concerned.
+        // A failed look-up counts as an attempt for the schedule only.
         let pause = if retry { self.config.pause(item.attempts + 1) } else { None };
         let mut record = self.record(&mut item, outcome, self.timestamp(at));
         match pause {
@@ -132,31 +134,31 @@ impl Context {
         }
     }
 
-    /// The verdict on an address.
+    /// Adds the verdict on an address.
     pub(super) fn done(&self, item: &Item, record: Record, event_batch: &mut EventBatch) {
         self.count(item.holds_permit, &record, event_batch);
         event_batch.events.push(Event::Done { id: item.id, record });
     }
 
-    /// What is known of an address that is to be asked again by the caller.
+    /// Adds the record so far of an address that the caller is to send again `after` this time.
     pub(super) fn later(&self, item: &Item, record: Record, after: Duration, event_batch: &mut EventBatch) {
         self.count(item.holds_permit, &record, event_batch);
         event_batch.events.push(Event::Later { id: item.id, record, after });
     }
 
-    /// Counts what an event takes, and gives back with it.
+    /// Counts the octets of an event, and the permit that it releases.
     #[inline]
     fn count(&self, holds_permit: bool, record: &Record, event_batch: &mut EventBatch) {
         event_batch.octets += record.reply.as_ref().map_or(0, |reply| reply.len());
         match holds_permit {
             true => event_batch.permits += 1,
-            // It waited without one, and waits no longer.
+            // The item waited without a permit, and its wait has ended.
             false => drop(self.waiting_without_permit.fetch_sub(1, Relaxed)),
         }
     }
 
-    /// Releases the permit of an address that goes on waiting without one, unless as many as there are permits do so: they
-    /// take memory as well.
+    /// Releases the permit of an address that waits for another attempt. At most [`MAX_PENDING`] addresses wait without
+    /// a permit, since they also take memory.
     pub(super) fn release_permit(&self, item: &mut Item) {
         if !item.holds_permit {
             return;
@@ -169,7 +171,7 @@ impl Context {
         }
     }
 
-    /// A record without what only a connection knows.
+    /// Returns a record without the fields that come from the connection, such as the exchanger and the TLS version.
     pub(super) fn record(&self, item: &mut Item, outcome: &Outcome, at: Timestamp) -> Record {
         let facts = item.facts;
         let took = item.started.map_or(0, |started| at.as_millisecond() - started.get());
@@ -193,7 +195,7 @@ impl Context {
         }
     }
 
-    /// What acceptance means for an address of a domain that does, or does not, accept anything.
+    /// Updates the record of an accepted address after the catch-all test of its domain.
     pub(super) fn apply_catch_all(&self, record: &mut Record, catch_all: CatchAll) {
         record.catch_all = catch_all;
         let risky = &self.config.risky;
@@ -227,7 +229,8 @@ impl Context {
         }
     }
 
-    /// The time of day, which goes on from the start of the run as the clock of the run does.
+    /// Returns the wall-clock time of an instant. It adds the time since the start of the run to the time of day at the
+    /// start.
     pub(super) fn timestamp(&self, at: Instant) -> Timestamp {
         let (instant, start) = self.epoch;
         let passed = at.saturating_duration_since(instant);
@@ -246,10 +249,10 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn as_many_wait_without_a_place_as_there_are_places() {
+    async fn as_many_wait_without_a_permit_as_there_are_permits() {
         let config = VerifierConfig::new(ClientName::parse("verifier.example.org").unwrap());
         let verifier = Verifier::new(config, Metrics::new().into()).unwrap();
-        let (context, _lots) = verifier.context(RetryOwner::Engine, HashMap::default());
+        let (context, _received) = verifier.context(RetryOwner::Engine, HashMap::default());
         let item = || Item {
             id: 0,
             address: String::new(),

@@ -1,24 +1,24 @@
-//! What goes into a run, and what comes out of it, for a caller that keeps its own books: a durable job, say.
+//! Input and output of a run for callers that store retries and verdicts themselves, such as a durable job.
 //!
-//! The caller names each address by a number of its own, feeds it as a [`Task`], and gets [`Event`]s about the number.
-//! The engine remembers of an address only what is under way, so that the books are the caller's alone.
+//! The caller numbers each address, sends it as a [`Task`], and receives [`Event`]s with the number. The engine holds
+//! only addresses in progress. The caller stores everything else.
 
 use std::time::Duration;
 
 use super::{CatchAll, LaneStatus, Record};
 
-/// An address to ask about.
+/// An address to verify.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
-    /// What the caller knows it by; events carry it. Two tasks under way should not share one.
+    /// The caller's number for the address. Events carry it. Two tasks in progress must not share a number.
     pub id: u64,
-    /// The address, as it was given.
+    /// The address as given.
     pub address: String,
-    /// How often it has been asked before, in this run or an earlier one: 0 for a new one.
+    /// The number of earlier attempts, in this run or another. 0 for a new address.
     pub attempts: u32,
 }
 
-/// What became of a task, or of what the tasks have in common.
+/// The result of a task, or a change that concerns several tasks.
 ///
 /// Every task gets exactly one [`Done`](Self::Done) or [`Later`](Self::Later).
 #[derive(Clone, Debug, PartialEq)]
@@ -31,30 +31,31 @@ pub enum Event {
         /// The verdict.
         record: Record,
     },
-    /// The answer was a temporary one, as greylisting gives it. The task should be fed again, with
-    /// [`Record::attempts`] as its `attempts`, when the time has passed; this run may be over by then.
+    /// The answer was temporary, for example greylisting. The caller should send the task again after this time, with
+    /// [`Record::attempts`] as its `attempts`. The run may end before that.
     Later {
         /// [`Task::id`].
         id: u64,
-        /// What is known so far: the verdict, should nobody ask again.
+        /// The record so far. It is the verdict if the task is not sent again.
         record: Record,
-        /// When to ask again, from now.
+        /// The pause before the next attempt.
         after: Duration,
     },
-    /// Whether a domain accepts any local part: worth keeping, and to be handed to later runs of the same job.
+    /// The result of a catch-all test: whether a domain accepts any local part. Store it, and pass it to later runs of
+    /// the same job ([`Verifier::start`](super::Verifier::start)).
     CatchAll {
         /// The domain, in lower-case A-labels.
         domain: Box<str>,
-        /// The answer: never [`CatchAll::NotRun`].
+        /// The result. It is never [`CatchAll::NotRun`].
         answer: CatchAll,
     },
-    /// A server turned out not to want us, so that what it refused lately may be no verdict about the mailbox: the
-    /// records of these tasks, [`Done`](Self::Done) before, are void, and the tasks should be fed again.
+    /// A server refuses this client, so its recent refusals may not concern the mailboxes. The [`Done`](Self::Done)
+    /// records of these tasks are void. The caller should send the tasks again.
     Reopened {
         /// [`Task::id`] of each.
         ids: Vec<u64>,
     },
-    /// A lane began or ceased to be blocked.
+    /// The provider of a lane began or stopped to refuse this client.
     Lane(Box<LaneStatus>),
 }
 
@@ -62,7 +63,7 @@ pub enum Event {
 mod tests {
     use super::*;
 
-    /// Past two lines of the cache, each move is a call.
+    /// A value over 128 octets, two cache lines, is moved by a call of `memcpy`.
     #[cfg(target_pointer_width = "64")]
     #[test]
     fn an_event_is_moved_in_line() {

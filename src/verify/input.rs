@@ -1,5 +1,5 @@
-//! From an iterator that may block to a task that may not: what has been read so far, all of it, as soon as there is
-//! any. So a slow pipe is answered line by line, and a fast file travels in batches.
+//! Passes items from an iterator that may block to a task that may not. The task takes everything read so far as soon
+//! as there is one item. A slow pipe is therefore answered line by line, and a fast file moves in batches.
 
 use std::{
     mem,
@@ -8,18 +8,19 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// How much is read ahead: so much that the waking of threads, once for each filling, costs little beside the reading;
+/// Items that the thread reads ahead. Threads wake once per fill, so with this many the wake-ups cost little beside the
+/// reading.
 const AHEAD: usize = 4096;
-/// and how many octets of it. Behind these there may be one item of any length.
+/// Octets that the thread reads ahead. The last item may exceed them by any length.
 const AHEAD_OCTETS: usize = 1 << 20;
 
-/// What is shared by the thread that reads and the task that takes.
+/// The data that the reading thread and the task share.
 #[derive(Debug, Default)]
 struct SharedInput {
     state: Mutex<InputState>,
-    /// Told when something can be taken, or nothing will come any more.
+    /// Notified when there is an item to take, or the input has ended.
     filled: Notify,
-    /// Told when there is room again, or nobody takes any more.
+    /// Notified when there is room for more, or the receiver was dropped.
     emptied: Condvar,
 }
 
@@ -37,22 +38,22 @@ impl SharedInput {
     }
 }
 
-/// Where the task takes from. Dropping it ends the reading.
+/// The end of the task. Dropping it ends the reading.
 #[derive(Debug)]
 pub(super) struct InputReceiver(Arc<SharedInput>);
 
-/// Where the thread puts what it reads. Dropping it ends the input, also when the iterator panics.
+/// The end of the thread. Dropping it ends the input, also when the iterator panics.
 #[derive(Debug)]
 pub(super) struct InputReader(Arc<SharedInput>);
 
-/// Both ends.
+/// Returns both ends of a new channel.
 pub(super) fn input_channel() -> (InputReader, InputReceiver) {
     let shared = Arc::new(SharedInput::default());
     (InputReader(Arc::clone(&shared)), InputReceiver(shared))
 }
 
 impl InputReader {
-    /// Reads until the iterator ends or nobody wants more; blocks the thread.
+    /// Reads until the iterator ends or the receiver is dropped. Blocks the thread.
     pub(super) fn read(self, items: impl Iterator<Item = String>) {
         for item in items {
             let mut state = self.0.lock();
@@ -81,7 +82,7 @@ impl Drop for InputReader {
 }
 
 impl InputReceiver {
-    /// All that has been read since the last call, at least one; none when the input has ended.
+    /// Returns all items that were read since the last call, at least one. Returns `None` once the input has ended.
     ///
     /// Cancellation-safe.
     pub(super) async fn take(&mut self) -> Option<Vec<String>> {

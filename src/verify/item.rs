@@ -1,4 +1,4 @@
-//! An address on its way through a run.
+//! An address in progress in a run.
 
 use std::num::NonZeroI64;
 
@@ -7,24 +7,25 @@ use jiff::Timestamp;
 use super::DomainFacts;
 use crate::proto::Mailbox;
 
-/// An address on its way. Millions wait and move from queue to queue, so it is held to a line of the cache: 64 octets.
+/// An address in progress. Millions of items wait in queues and move between them, so an item has at most 64 octets,
+/// one cache line.
 pub(super) struct Item {
     pub(super) id: u64,
-    /// As it was given. Its record takes it away.
+    /// The address as given. It moves into the record.
     pub(super) address: String,
-    /// In its wire form, where that is another.
+    /// The wire form, if it differs from the address as given.
     pub(super) wire: Option<Box<Box<str>>>,
-    /// Where the `@` is in the wire form.
+    /// The position of `@` in the wire form, in octets.
     pub(super) at: u8,
     pub(super) needs_smtputf8: bool,
     pub(super) domain: u32,
     pub(super) facts: DomainFacts,
     pub(super) attempts: u32,
-    /// How often a connection broke when this was next.
+    /// How many connections broke while this item was the next to be answered.
     pub(super) losses: u8,
-    /// When it was first asked about, in milliseconds since 1970.
+    /// The time of the first attempt, in milliseconds since 1970.
     pub(super) started: Option<NonZeroI64>,
-    /// Whether it holds a permit of the run; not while it waits for another attempt.
+    /// Whether it holds a permit of the run. It holds none while it waits for another attempt.
     pub(super) holds_permit: bool,
 }
 
@@ -33,12 +34,12 @@ impl Item {
         self.mailbox_of(&self.address)
     }
 
-    /// Records the first time that it is asked about.
+    /// Records the time of the first attempt. Later attempts do not change it.
     pub(super) fn record_start(&mut self, at: Timestamp) {
         self.started = self.started.or(NonZeroI64::new(at.as_millisecond()));
     }
 
-    /// The mailbox, given the address that may be in the record by now.
+    /// Returns the mailbox. `address` is the address as given, which may already be in the record.
     pub(super) fn mailbox_of<'a>(&'a self, address: &'a str) -> Mailbox<&'a str> {
         Mailbox::from_parts(self.wire.as_deref().map_or(address, |wire| wire), self.at.into())
     }

@@ -1,4 +1,5 @@
-//! Does this mailbox exist? MX, EHLO, MAIL, RCPT and never a message, for any number of addresses.
+//! Verifies whether mailboxes exist, for any number of addresses. The dialogue is MX, EHLO, MAIL and RCPT; no message
+//! is sent.
 //!
 //! ```text
 //! input ─▶ run ─▶ router ─▶ dns/resolver ─▶ lane/worker ─▶ lane/pipeline ─▶ lane/verdicts ─▶ run
@@ -7,14 +8,19 @@
 //!
 //! | folder | what it holds |
 //! |---|---|
-//! | `classify/` | the meaning of replies |
+//! | `classify/` | what replies mean |
 //! | `dns/` | the mail servers of a domain |
-//! | `facts/` | what an address tells without its server |
+//! | `facts/` | facts about an address that need no network |
 //! | `lane/` | the connections, queues and verdicts of one provider |
 //! | `policy/` | limits, budgets and breakers, without I/O |
 //!
-//! [`Verifier`] is the whole: [`verify_all`](Verifier::verify_all) for a list, and [`start`](Verifier::start) for a
-//! caller that keeps its own books, of a durable job for example; [`Classifier`] is of use by itself for people with bounce logs.
+//! Files outside the folders: `verifier` builds and starts runs, `run` has their two ends, `input` reads the caller's
+//! iterator, `router` assigns addresses to lanes. `context` is the data that all lanes share, and `permits` bounds
+//! connections and DNS queries. `config`, `event`, `item`, `outcome`, `record` and `verdict` hold data.
+//!
+//! [`Verifier`] is the entry point. [`verify_all`](Verifier::verify_all) verifies a list. [`start`](Verifier::start)
+//! serves a caller that stores retries and verdicts itself, such as a durable job. [`Classifier`] works without a
+//! verifier, for example on the replies in a bounce log.
 
 mod classify;
 mod config;

@@ -1,4 +1,4 @@
-//! From what happened to what is said: replies, errors and DNS answers become outcomes, outcomes become records.
+//! Outcomes: the verdicts on replies, errors and DNS answers.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
@@ -12,24 +12,24 @@ use crate::{
     proto::{AddressError, EnhancedCode, Reply, Verb},
 };
 
-/// Stands before a reply whose lines carry different codes.
+/// Precedes the text of a reply whose lines carry different codes.
 const MIXED_CODES: &str = "the lines of the reply carry different codes: ";
 const HARVEST_DEFENCE: &str =
     "the server refuses a mailbox that it accepted before, as a defence against directory harvesting does";
 
-/// A verdict, and the words it rests on.
+/// A verdict, with the code and text of the reply or error behind it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Outcome {
     pub(super) verdict: Verdict,
     pub(super) code: Option<u16>,
     pub(super) enhanced: Option<EnhancedCode>,
-    /// No longer than [`MAX_TEXT`](super::MAX_TEXT).
+    /// At most [`MAX_TEXT`](super::MAX_TEXT) octets.
     pub(super) text: Option<Arc<str>>,
 }
 
 impl Outcome {
-    /// What a reply to `verb` says: all of it is classified, and its beginning is kept. One whose lines carry different
-    /// codes says nothing: it has no code.
+    /// Classifies a reply to `verb`. The classifier reads the whole text; the outcome stores its beginning. A reply
+    /// whose lines carry different codes decides nothing, and its outcome has no code.
     pub(super) fn of_reply<B: AsRef<[u8]>>(classifier: &Classifier, verb: Verb, reply: &Reply<B>) -> Self {
         if reply.has_mixed_codes() {
             let text = format!("{MIXED_CODES}{reply}");
@@ -46,12 +46,12 @@ impl Outcome {
         Self { verdict, code: Some(reply.code()), enhanced, text: Some(kept(&text)) }
     }
 
-    /// Whether it is a reply that says yes.
+    /// Returns whether it comes from a positive reply (2xx).
     pub(super) fn is_positive(&self) -> bool {
         self.code.is_some_and(|code| code < 300)
     }
 
-    /// Why there is no connection.
+    /// Converts the error of a connection that the pool could not lend.
     pub(super) fn of_checkout_error(classifier: &Classifier, error: &CheckoutError) -> Self {
         let open = match error {
             CheckoutError::Connect { source, .. } | CheckoutError::CircuitOpen { source, .. } => &**source,
@@ -64,7 +64,7 @@ impl Outcome {
         }
     }
 
-    /// Why no connection could be opened.
+    /// Converts the error of a connection that could not be opened.
     fn of_connect_error(classifier: &Classifier, error: &ConnectError) -> Self {
         use SubStatus as S;
         match error {
@@ -82,7 +82,7 @@ impl Outcome {
         }
     }
 
-    /// Why a connection broke.
+    /// Converts the error that broke a connection.
     pub(super) fn of_session_error(error: &SessionError) -> Self {
         use SubStatus as S;
         match error {
@@ -95,7 +95,7 @@ impl Outcome {
         }
     }
 
-    /// Why there is nobody to ask.
+    /// Converts the reason why a domain has no server to ask.
     pub(super) fn of_unreachable(unreachable: &Unreachable) -> Self {
         use SubStatus as S;
         let (sub_status, blame, retry, text) = match unreachable {
@@ -119,7 +119,7 @@ impl Outcome {
         Self::without_reply(Verdict { sub_status, blame: Some(blame), retry, subject: None }, text)
     }
 
-    /// The host was given up, since it takes longer than that for an answer on average.
+    /// Returns the outcome for a host that was given up, because it takes longer than `per_answer` on average.
     pub(super) fn too_slow(per_answer: Duration) -> Self {
         let verdict = Verdict {
             sub_status: SubStatus::TimeoutExceeded,
@@ -127,25 +127,25 @@ impl Outcome {
             retry: Some(Retry::Later),
             subject: None,
         };
-        let text = format!("given up: more than {per_answer:?} for an answer on average");
+        let text = format!("the host was given up: it takes more than {per_answer:?} per answer on average");
         Self::without_reply(verdict, &text)
     }
 
-    /// Why the address is not one.
+    /// Converts a syntax error of an address.
     pub(super) fn of_syntax(error: AddressError) -> Self {
         let (sub_status, blame) = (SubStatus::FailedSyntaxCheck, Some(Blame::Recipient));
         let verdict = Verdict { sub_status, blame, retry: None, subject: None };
         Self::without_reply(verdict, &error.to_string())
     }
 
-    /// A mailbox that only SMTPUTF8 can name, at a server that does not offer it (RFC 6531 3.2).
+    /// Returns the outcome for an address that needs SMTPUTF8, at a server that does not offer it (RFC 6531 3.2).
     pub(super) fn no_smtputf8() -> Self {
         let (sub_status, blame) = (SubStatus::Other, Some(Blame::Server));
         let verdict = Verdict { sub_status, blame, retry: None, subject: None };
         Self::without_reply(verdict, "the server does not offer SMTPUTF8, which the address needs")
     }
 
-    /// A refusal over IPv6 by a server that has no IPv4 address.
+    /// Adds to a refusal over IPv6 that no exchanger has an IPv4 address. It removes the retry.
     pub(super) fn without_ipv4(&self) -> Self {
         let text = self.text.as_deref().unwrap_or_default();
         let text = format!("{text} (the exchangers have no IPv4 address to try)");
@@ -153,7 +153,7 @@ impl Outcome {
         Self { verdict, text: Some(kept(&text)), ..*self }
     }
 
-    /// A refusal by a server that refuses mailboxes which it accepted before.
+    /// Returns the outcome for a server that refuses mailboxes which it accepted before.
     pub(super) fn harvest_defence() -> Self {
         let (sub_status, blame) = (SubStatus::Blocked, Some(Blame::Us));
         let verdict =
@@ -161,12 +161,13 @@ impl Outcome {
         Self::without_reply(verdict, HARVEST_DEFENCE)
     }
 
-    /// Tells whether it is [`Self::harvest_defence`].
+    /// Returns whether it is [`Self::harvest_defence`].
     pub(super) fn is_harvest_defence(&self) -> bool {
         self.code.is_none() && self.text.as_deref() == Some(HARVEST_DEFENCE)
     }
 
-    /// Nothing was asked, as was wished.
+    /// Returns the outcome for an address that no server is asked about, because of
+    /// [`probe`](super::VerifierConfig::probe).
     pub(super) fn not_asked() -> Self {
         let verdict = Verdict { sub_status: SubStatus::Other, blame: None, retry: None, subject: None };
         Self { verdict, code: None, enhanced: None, text: None }
@@ -176,7 +177,7 @@ impl Outcome {
         Self { verdict, code: None, enhanced: None, text: Some(kept(text)) }
     }
 
-    /// An error with all its causes, since none of them prints the next.
+    /// Returns the outcome of an error. The text lists the error and all its causes, because no error prints its cause.
     fn failure(sub_status: SubStatus, blame: Blame, error: &dyn Error) -> Self {
         let mut text = error.to_string();
         let mut source = error.source();
@@ -189,7 +190,7 @@ impl Outcome {
     }
 }
 
-/// What records keep of a text.
+/// Returns the part of a text that a record stores.
 pub(super) fn kept(text: &str) -> Arc<str> {
     shortened(text).into()
 }

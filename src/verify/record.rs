@@ -1,4 +1,4 @@
-//! What comes out for each address: one flat record, every field always there.
+//! The result for one address: a flat record with a fixed set of fields.
 
 use std::{borrow::Cow, fmt::Display, sync::Arc};
 
@@ -8,73 +8,74 @@ use serde::{Serialize, Serializer};
 use super::{Blame, Status, SubStatus};
 use crate::{net::TlsVersion, proto::EnhancedCode};
 
-/// The most octets of [`Record::reply`]: 1 KiB. A longer text is cut behind a whole character, and ends with `…`, which
+/// The most octets of [`Record::reply`]: 1 KiB. A longer text is cut at a character boundary and ends with `…`, which
 /// counts.
 pub const MAX_TEXT: usize = 1_024;
 
-/// What stands in the place of the rest of a text that was cut.
+/// Marks the end of a text that was cut.
 const CUT: &str = "…";
 
-/// All that is known of one address after it was verified.
+/// The result of verifying one address.
 ///
-/// Serialises to one flat object; an absent value is `null`.
+/// Serialises to one flat object. An absent value is `null`. Names are those of the fields, and enumerations are in
+/// snake case.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Record {
-    /// The address as it was given.
+    /// The address as given.
     pub address: String,
     /// The verdict in one word.
     pub status: Status,
-    /// Why.
+    /// The reason for the status.
     pub sub_status: SubStatus,
-    /// Whose doing it is, unless the address was accepted.
+    /// Who caused the refusal or failure. `None` if the address was accepted.
     pub blame: Option<Blame>,
     /// Whether the domain accepts any local part.
     pub catch_all: CatchAll,
     /// Whether the mailbox belongs to a role (`info@`).
     pub role: bool,
-    /// Whether the domain hands out throw-away mailboxes.
+    /// Whether the domain offers disposable mailboxes.
     pub disposable: bool,
-    /// Whether anybody can have a mailbox at the domain for nothing.
+    /// Whether anyone can get a mailbox at the domain free of charge.
     pub free: bool,
-    /// The mail exchanger that was asked, or would have been.
+    /// The host name of the mail exchanger that was asked, or was to be asked. `None` if the domain has none.
     pub mx_host: Option<Arc<str>>,
-    /// The code of the reply that decided.
+    /// The code of the deciding reply, such as 550. `None` if no reply decided.
     pub smtp_code: Option<u16>,
-    /// Its enhanced status code.
+    /// The enhanced status code of that reply (RFC 3463), if it has one.
     #[serde(serialize_with = "display")]
     pub enhanced_code: Option<EnhancedCode>,
-    /// Its text or, where no reply decided, what went wrong. It has no more than [`MAX_TEXT`] octets.
+    /// The text of that reply. If no reply decided, a description of the failure. At most [`MAX_TEXT`] octets.
     pub reply: Option<Arc<str>>,
-    /// How often the server was asked, or tried to be connected to, about this address; 0 if it was not tried.
+    /// The number of attempts to ask about this address, failed connections included. 0 if no server was tried.
     pub attempts: u32,
-    /// The version of TLS in use; serialises to `TLSv1.2` or `TLSv1.3`.
+    /// The TLS version of the connection. Serialises to `TLSv1.2` or `TLSv1.3`. `None` without TLS.
     #[serde(serialize_with = "display")]
     pub tls: Option<TlsVersion>,
-    /// From the first question to the deciding answer, waiting between attempts included as far as they are of one run: a
-    /// [`Task`](super::Task) that is fed again is timed anew.
+    /// The time from the first question to the deciding answer, in milliseconds. It includes waits between attempts of
+    /// one run. A [`Task`](super::Task) that is sent again starts at zero.
     pub duration_ms: u64,
-    /// When the verdict was reached, in UTC.
+    /// The time of the verdict, in UTC.
     pub checked_at: Timestamp,
 }
 
-/// Whether a domain accepts any local part.
+/// Whether a domain accepts any local part, tested with a random one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CatchAll {
-    /// A random local part was accepted, so that acceptance tells nothing.
+    /// The server accepted a random local part. Acceptance proves nothing at this domain.
     Accepted,
-    /// A random local part was refused as unknown.
+    /// The server refused a random local part as unknown.
     Refused,
-    /// A random local part was answered in a way that tells nothing.
+    /// The answer about a random local part does not decide.
     Inconclusive,
-    /// There was no need to ask: no address of the domain was accepted.
+    /// No test was needed, because no address of the domain was accepted, or the test is turned off.
     #[default]
     NotRun,
 }
 
-/// The text, cut to [`MAX_TEXT`] if it is longer. Servers and lists decide how long their texts are, and each is kept as
-/// long as its record.
+/// Returns the text, cut to [`MAX_TEXT`] if it is longer. Servers and lists decide the length of a text, and a text
+/// lives as long as its record.
 pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
     if text.len() <= MAX_TEXT {
         return text.into();

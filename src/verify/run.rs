@@ -1,4 +1,4 @@
-//! A run: the two ends that the caller holds, and the simple one for those who only want the records.
+//! A run of the verifier: its two ends, [`Tasks`] and [`Events`], and [`Records`] for callers that need only records.
 
 use std::sync::{
     Arc,
@@ -12,41 +12,42 @@ use tokio::{
 
 use super::{Event, LaneStatus, Record, Task, input::InputReceiver, lane::status::Statuses};
 
-/// Permits for addresses that are under way, events not yet taken included: some 50 MB of them. Most wait for the slow
-/// servers after a while, and the others should not run dry for that.
+/// Addresses that may be in progress in one run, with events that were not taken: about 50 MB. After a while most of
+/// them wait for slow servers. The limit is high so that the fast servers still have work.
 pub(super) const MAX_PENDING: usize = 262_144;
-/// Octets of an address to a permit, so that all of them together hold 64 MiB of addresses at the most.
+/// Octets of an address per permit, so that all addresses together hold 64 MiB at most.
 const OCTETS_PER_PERMIT: usize = 256;
-/// Permits that tasks take at once, at the most.
+/// Most permits that one send takes at once.
 const MAX_PERMITS_AT_ONCE: usize = MAX_PENDING / 4;
-/// Octets of replies in events that were not yet taken, 32 MiB: while there are more, no server is asked.
+/// Octets of replies in events that were not taken yet: 32 MiB. Above that, no server is asked.
 const MAX_BACKLOG: usize = 32 << 20;
 
-/// Tasks and events that travel together: enough that the way costs little, and so few that the memory for them comes
-/// from the allocator's own and not from the system, page by page, and that batches for lanes can keep theirs.
+/// Tasks or events per batch. A batch is large enough that a channel operation costs little per item. It is small
+/// enough that its memory comes from the allocator's free lists and not from new pages. Batches for lanes can then keep
+/// their memory.
 pub(super) const BATCH_SIZE: usize = 256;
 
-/// Events on their way, and the permits among [`MAX_PENDING`] that become free when they are taken.
+/// Events for the caller, and the permits of [`MAX_PENDING`] that they release when the caller takes them.
 #[derive(Debug, Default)]
 pub(super) struct EventBatch {
     pub(super) events: Vec<Event>,
     pub(super) permits: usize,
-    /// Octets of the replies in them.
+    /// Octets of the replies in the events.
     pub(super) octets: usize,
 }
 
-/// The permits that an address takes: one, and one more for each 256 octets. What is no address may have any length.
+/// Returns the permits that an address takes: one, and one more per 256 octets. Invalid input may have any length.
 #[inline]
 pub(super) fn permits_for(address: &str) -> usize {
     (1 + address.len() / OCTETS_PER_PERMIT).min(MAX_PERMITS_AT_ONCE)
 }
 
-/// The replies in events that were not yet taken. Servers decide how much they write, and the caller when it takes the
-/// events.
+/// Counts the octets of replies in events that the caller has not taken. Servers decide their length, and the caller
+/// decides when it takes them.
 #[derive(Debug, Default)]
 pub(super) struct Backlog {
     octets: AtomicUsize,
-    /// Told when there is room again.
+    /// Notified when the backlog falls below its limit.
     shrunk: Notify,
 }
 
@@ -62,13 +63,13 @@ impl Backlog {
         }
     }
 
-    /// Waits until the caller has taken enough events for more to be asked.
+    /// Waits until the backlog of events is below its limit.
     ///
     /// Cancellation-safe.
     #[inline]
     pub(super) async fn wait_for_capacity(&self) {
         while self.octets.load(Relaxed) >= MAX_BACKLOG {
-            // Told from here on, whether it is polled or not.
+            // From here on it receives notifications, even before its first poll.
             let shrunk = self.shrunk.notified();
             if self.octets.load(Relaxed) >= MAX_BACKLOG {
                 shrunk.await;
@@ -77,16 +78,16 @@ impl Backlog {
     }
 }
 
-/// Where the tasks of a run go in. Dropping all of its clones ends the input.
+/// The input of a run. The input ends when all clones are dropped.
 #[derive(Clone, Debug)]
 pub struct Tasks {
     sender: mpsc::UnboundedSender<Vec<Task>>,
     pending: Arc<Semaphore>,
 }
 
-/// The run is over: its [`Events`] were dropped.
+/// The run has ended because its [`Events`] were dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the run is over")]
+#[error("the run has ended")]
 pub struct Ended;
 
 impl EventBatch {
@@ -101,18 +102,18 @@ impl Tasks {
         (Self { sender, pending }, receiver)
     }
 
-    /// Hands tasks over, and waits while too many are under way: 262,144, events that were not taken yet included. What is
-    /// longer than an address counts for more, one for each 256 octets.
+    /// Sends tasks to the run, and waits while too many addresses are in progress. The limit is 262,144, and events
+    /// that were not taken count. An input longer than 255 octets counts once more per 256 octets.
     ///
     /// # Errors
-    /// Nobody takes the events any more.
+    /// Returns [`Ended`] if [`Events`] was dropped.
     ///
     /// # Cancellation safety
-    /// If the future is dropped, a first part of the tasks may have been handed over: send no more than 256 at
-    /// once, or what should not be lost.
+    /// Not cancellation-safe for large batches. If the future is dropped, the run may already have the first tasks of
+    /// the batch. Up to 256 tasks of ordinary length are sent together or not at all.
     pub async fn send(&self, tasks: Vec<Task>) -> Result<(), Ended> {
         let wanted = tasks.iter().map(|task| permits_for(&task.address)).sum();
-        // Large batches do not wait for the run to be empty.
+        // A large batch is sent in parts, so that it does not wait until the run is empty.
         if tasks.len() <= BATCH_SIZE && wanted <= MAX_PERMITS_AT_ONCE {
             return self.send_at_once(tasks, wanted).await;
         }
@@ -130,12 +131,12 @@ impl Tasks {
 
     async fn send_at_once(&self, tasks: Vec<Task>, permits: usize) -> Result<(), Ended> {
         let permits = u32::try_from(permits).unwrap_or(u32::MAX);
-        // Given back with the event of each task.
+        // The event of each task releases its permits.
         self.pending.acquire_many(permits).await.map_err(|_| Ended)?.forget();
         self.sender.send(tasks).map_err(|_| Ended)
     }
 
-    /// Passes on what is read.
+    /// Sends the addresses that were read as tasks, numbered from 0.
     pub(super) async fn feed(self, mut input: InputReceiver) {
         let mut id = 0;
         while let Some(addresses) = input.take().await {
@@ -153,7 +154,7 @@ impl Tasks {
     }
 }
 
-/// What comes out of a run. Dropping it abandons the run.
+/// The output of a run. Dropping it aborts the run.
 #[derive(Debug)]
 pub struct Events {
     received: mpsc::UnboundedReceiver<EventBatch>,
@@ -161,7 +162,7 @@ pub struct Events {
     pending: Arc<Semaphore>,
     backlog: Arc<Backlog>,
     statuses: Statuses,
-    /// Aborted when dropped.
+    /// The tasks of the run. Dropping the set aborts them.
     pub(super) tasks: JoinSet<()>,
 }
 
@@ -175,7 +176,7 @@ impl Events {
         Self { received, ready: Vec::new().into_iter(), pending, backlog, statuses, tasks: JoinSet::new() }
     }
 
-    /// The next event, or none when the input has ended and every task had its own.
+    /// Returns the next event. Returns `None` once the input has ended and every task has its event.
     ///
     /// # Cancellation safety
     /// Nothing is lost if the future is dropped.
@@ -189,7 +190,8 @@ impl Events {
         }
     }
 
-    /// The next events, those that came together: a few hundred where answers come quickly. None as [`next`](Self::next).
+    /// Returns the next events that arrived together: a few hundred while answers are fast. Returns `None` as
+    /// [`next`](Self::next) does.
     ///
     /// # Cancellation safety
     /// As [`next`](Self::next).
@@ -200,7 +202,7 @@ impl Events {
         }
     }
 
-    /// How the lanes are doing: one cheap look, for a screen. See [`Lanes`] for one to keep elsewhere.
+    /// Returns a view of the lanes, for a display. See [`Lanes`].
     #[must_use]
     pub fn lanes(&self) -> Lanes {
         Lanes(self.statuses.clone())
@@ -218,31 +220,31 @@ impl Events {
     }
 }
 
-/// Nobody waits for a permit any more.
+/// Makes waiting senders return [`Ended`].
 impl Drop for Events {
     fn drop(&mut self) {
         self.pending.close();
     }
 }
 
-/// Looks at the lanes of a run, whoever takes its events.
+/// A view of the lanes of a run. It is independent of the task that takes the events, and cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Lanes(Statuses);
 
 impl Lanes {
-    /// How each lane is doing that was needed so far, in the order of their first need.
+    /// Returns the status of each lane that was used so far, in the order of first use.
     #[must_use]
     pub fn snapshot(&self) -> Vec<LaneStatus> {
         self.0.snapshot()
     }
 }
 
-/// The records of a run, as they come. Dropping it abandons the run.
+/// The records of a run, in the order of the answers. Dropping it aborts the run.
 #[derive(Debug)]
 pub struct Records(pub(super) Events);
 
 impl Records {
-    /// The next record, or none when every address has its record.
+    /// Returns the next record. Returns `None` once every address has its record.
     ///
     /// # Cancellation safety
     /// Nothing is lost if the future is dropped.
@@ -251,7 +253,7 @@ impl Records {
         self.next_numbered().await.map(|(_, record)| record)
     }
 
-    /// The next record, and the number of its address among those that went in, from 0.
+    /// Returns the next record, and the position of its address in the input, from 0.
     ///
     /// # Cancellation safety
     /// As [`next`](Self::next).
@@ -266,7 +268,7 @@ impl Records {
         }
     }
 
-    /// How the lanes are doing.
+    /// Returns a view of the lanes, for a display.
     #[must_use]
     pub fn lanes(&self) -> Lanes {
         self.0.lanes()
@@ -286,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_takes_a_place_for_each_256_octets() {
+    fn an_address_takes_a_permit_for_each_256_octets() {
         assert_eq!(
             [0, 255, 256, 1_023, 1_024].map(|octets| permits_for(&"x".repeat(octets))),
             [1, 1, 2, 4, 5]
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_no_address_is_let_in_by_its_octets() {
+    async fn long_input_takes_permits_by_its_octets() {
         let pending = Arc::new(Semaphore::new(MAX_PENDING));
         let (tasks, mut received) = Tasks::new(Arc::clone(&pending));
         let sender =
@@ -310,7 +312,7 @@ mod tests {
         }
         assert!((48..=64).contains(&(octets >> 20)), "{octets} octets are under way");
         while next < 100 {
-            // As events give them back.
+            // As events release them.
             pending.add_permits(MAX_PERMITS_AT_ONCE);
             let event_batch = received.recv().await.unwrap();
             assert!(
@@ -326,7 +328,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_is_asked_while_too_many_replies_were_not_taken() {
+    async fn no_server_is_asked_while_too_many_replies_were_not_taken() {
         let backlog = Backlog::default();
         backlog.add(MAX_BACKLOG - 1);
         backlog.wait_for_capacity().await;

@@ -1,7 +1,7 @@
-//! What is said of an address: status, sub-status, who is spoken of, and who is to blame for a refusal.
+//! The parts of a verdict: status, sub-status, subject of the reply, and who caused a refusal.
 //!
-//! A [`SubStatus`] implies its [`Status`], so the two can never contradict each other; [`Blame`] says whose
-//! doing a refusal is, and only blame on the recipient makes an address undeliverable.
+//! A [`SubStatus`] implies its [`Status`], so the two never contradict each other. [`Blame`] names who caused a
+//! refusal. Only a refusal that the recipient caused makes an address undeliverable.
 
 use std::fmt;
 
@@ -11,18 +11,18 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// The server of the domain accepts mail for this mailbox.
+    /// The server accepts this mailbox, and no test found that it accepts any local part.
     Deliverable,
-    /// The server, the DNS or the syntax says for certain that mail cannot arrive.
+    /// The server, the DNS or the syntax proves that mail cannot arrive.
     Undeliverable,
-    /// Mail may be accepted, yet not arrive or not be welcome.
+    /// The server may accept mail, but the mail may not reach a person or may not be welcome.
     Risky,
-    /// Nothing certain was learnt; asking again later, or from elsewhere, may tell.
+    /// The result is not certain. A later attempt, or one from another host, may decide.
     Unknown,
 }
 
 impl Status {
-    /// The name in snake case, as in records.
+    /// Returns the name in snake case, as in records.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -44,52 +44,52 @@ impl fmt::Display for Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SubStatus {
-    /// RCPT was accepted.
+    /// The server accepted RCPT.
     Accepted,
-    /// The server knows no such mailbox.
+    /// The server has no such mailbox.
     MailboxNotFound,
     /// The mailbox exists, or did, and is disabled, suspended, archived or closed.
     MailboxDisabled,
-    /// The domain takes no mail at all: null MX (RFC 7505), or the server says so.
+    /// The domain accepts no mail: it has a null MX (RFC 7505), or its server says so.
     DoesNotAcceptMail,
     /// The domain does not exist, or has neither MX nor address records.
     NoDnsEntries,
-    /// The address is not one (RFC 5321 4.1.2, RFC 6531 3.3).
+    /// The address breaks the syntax (RFC 5321 4.1.2, RFC 6531 3.3).
     FailedSyntaxCheck,
-    /// The domain accepts any local part, so that acceptance tells nothing.
+    /// The domain accepts any local part, so acceptance does not prove that the mailbox exists.
     CatchAll,
     /// The mailbox exists and is full.
     MailboxQuotaExceeded,
-    /// The mailbox belongs to a role (`info@`, `sales@`), and the user's policy minds.
+    /// The mailbox belongs to a role (`info@`, `sales@`), and the policy counts roles as risky.
     RoleBased,
-    /// The domain hands out throw-away addresses, and the user's policy minds.
+    /// The domain offers disposable addresses, and the policy counts them as risky.
     Disposable,
-    /// The server asks to come back later, as it does with every first-time visitor.
+    /// The server defers each new client or sender, and asks for another attempt later (RFC 6647).
     Greylisted,
-    /// We, or the mailbox, are over a limit of rate, connections or messages.
+    /// This client or the mailbox is over a limit of rate, connections or messages.
     RateLimited,
-    /// The server refuses us: our IP address, our name, our PTR record, our reputation.
+    /// The server refuses this client: its IP address, name, PTR record or reputation.
     Blocked,
-    /// The server refuses by a policy on sender or content, whoever asks.
+    /// The server refuses by a policy on sender or content, for every client.
     PolicyRejected,
     /// Any other temporary failure of the server.
     MailServerTemporaryError,
-    /// No reply within the deadline.
+    /// No reply arrived within the deadline.
     TimeoutExceeded,
-    /// No connection, or it broke before the answer.
+    /// No connection could be opened, or it broke before the answer.
     FailedSmtpConnection,
-    /// TLS was required and could not be had.
+    /// TLS was required but could not be set up.
     TlsFailed,
     /// Every address of the MX is private, loopback or link-local.
     UnroutableIpAddress,
-    /// What the server said is not SMTP, or out of step with what was asked.
+    /// The reply is not SMTP, or does not match the command.
     ProtocolError,
-    /// A reply that tells nothing about the mailbox.
+    /// The reply says nothing about the mailbox.
     Other,
 }
 
 impl SubStatus {
-    /// The name in snake case, as in records.
+    /// Returns the name in snake case, as in records.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -117,7 +117,7 @@ impl SubStatus {
         }
     }
 
-    /// The status that this sub-status implies.
+    /// Returns the status that this sub-status implies.
     #[must_use]
     pub fn status(self) -> Status {
         use SubStatus as S;
@@ -140,24 +140,24 @@ impl fmt::Display for SubStatus {
     }
 }
 
-/// Whose doing a refusal is.
+/// Who caused a refusal or failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Blame {
     /// The mailbox or its domain: missing, full, disabled.
     Recipient,
-    /// The one who asks: IP address, HELO name, PTR record, reputation, rate.
+    /// This client: its IP address, HELO name, PTR record, reputation or rate.
     Us,
-    /// A rule on sender or content, whoever asks.
+    /// A policy on sender or content that applies to every client.
     Policy,
-    /// The server is broken, busy or shutting down.
+    /// The server: broken, busy or shutting down.
     Server,
-    /// The way to the server: DNS, TCP, TLS, deadlines.
+    /// The network between client and server: DNS, TCP, TLS, deadlines.
     Network,
 }
 
 impl Blame {
-    /// The name in snake case, as in records.
+    /// Returns the name in snake case, as in records.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -176,18 +176,18 @@ impl fmt::Display for Blame {
     }
 }
 
-/// Who or what a reply speaks of.
+/// Who or what a reply is about.
 ///
 /// Only a reply about the recipient or the recipient's domain can make an address undeliverable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Subject {
-    /// The mailbox or address that was asked for.
+    /// The mailbox or address in RCPT.
     Recipient,
-    /// The domain of that address: its relaying, its null MX.
+    /// The domain of that address, for example its relaying or its null MX.
     RecipientDomain,
-    /// The reverse-path: its address, its domain, or that it is null.
+    /// The reverse-path: its address, its domain, or the fact that it is null.
     Sender,
     /// The client: its host, IP address, HELO name, PTR record, reputation or rate.
     Client,
@@ -197,7 +197,7 @@ pub enum Subject {
     Transaction,
     /// The server that replies: its load, queue, disk, lookups or configuration.
     Server,
-    /// Another server, which the server that replies has asked.
+    /// Another server, which the replying server asked.
     RemoteServer,
     /// A mailing list.
     List,
@@ -219,7 +219,7 @@ impl Subject {
         Self::Content,
     ];
 
-    /// The name in snake case, as in rules and records.
+    /// Returns the name in snake case, as in rules and records.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -247,7 +247,7 @@ impl fmt::Display for Subject {
 mod tests {
     use super::*;
 
-    /// The names written here and those that serde makes are the same.
+    /// `as_str` and serde use the same names.
     #[test]
     fn names_are_those_of_the_records() {
         for name in ["deliverable", "undeliverable", "risky", "unknown"] {

@@ -1,4 +1,4 @@
-//! What a verifier is made of.
+//! The verifier: its configuration, pool, resolver and permits, and the start of a run.
 //!
 //! ```text
 //! tasks ─▶ router ─▶ syntax ─▶ domain known? ─▶ lane of its exchangers ─▶ events
@@ -25,12 +25,15 @@ use crate::{
     pool::{self, BuildError, Pool},
 };
 
-/// Slow hosts get one in so many connections while others wait, and at least one.
+/// While others wait, slow hosts get one of this many connections, and at least one.
 const SLOW_SHARE: usize = 16;
-/// How long a connection is waited for while as many as there may be are open: as long as it takes.
-const PATIENCE: Duration = Duration::from_secs(24 * 3_600);
+/// Longest wait for a connection while the maximum is open. Lanes wait without limit, so it only has to be long.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
-/// Verifies addresses; cheap to share.
+/// Verifies e-mail addresses with their mail servers, without sending a message.
+///
+/// Clones share the connection pool, the connection limit and the DNS cache. To clone is cheap. Each call starts a run
+/// of its own.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -51,23 +54,23 @@ pub struct Verifier {
     resolver: Arc<Resolver>,
 }
 
-/// A verifier cannot be made of its configuration.
+/// Why a [`Verifier`] cannot be built from its configuration.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifierError {
-    /// The DNS configuration of the system cannot be used.
+    /// The DNS configuration of the system is missing or invalid.
     #[error(transparent)]
     Dns(#[from] DnsConfigError),
-    /// The connections cannot be set up: the TLS configuration cannot be used, or a setting makes no sense.
+    /// The connection pool cannot be built: the TLS configuration or another setting is invalid.
     #[error(transparent)]
     Pool(#[from] BuildError),
 }
 
 impl Verifier {
-    /// A verifier. Its DNS cache lives as long as it does.
+    /// Builds a verifier. Its DNS cache lives until the last clone is dropped. Opens no connection.
     ///
     /// # Errors
-    /// DNS or TLS cannot be set up.
+    /// Returns [`VerifierError`] if the DNS configuration, the TLS configuration or another setting is invalid.
     pub fn new(config: VerifierConfig, metrics: Arc<Metrics>) -> Result<Self, VerifierError> {
         let resolver = Resolver::new(
             &config.nameservers,
@@ -81,21 +84,26 @@ impl Verifier {
         Ok(Self { config, pool, permits, resolver: resolver.into() })
     }
 
-    /// Verifies one address. Whoever waits for a single answer wants it now, so it is asked once, whatever the
-    /// schedule.
+    /// Verifies one address in a single attempt. It ignores [`VerifierConfig::schedule`], because the caller waits for
+    /// the answer. A greylisted address is therefore `unknown` at once.
+    ///
+    /// Returns `None` only if the run ends without a record, for example while the runtime shuts down.
     ///
     /// # Cancellation safety
-    /// Dropping the future abandons the question, without a word to the server.
+    /// Dropping the future abandons the attempt. No QUIT is sent.
     pub async fn verify(&self, address: &str) -> Option<Record> {
         let config = VerifierConfig { schedule: Vec::new(), ..self.config.clone() };
         let once = Self { config, ..self.clone() };
         once.verify_all([address.to_owned()]).next().await
     }
 
-    /// Verifies any number of addresses: exactly one record comes out for each, in the order of the answers.
+    /// Verifies any number of addresses. Each address gets exactly one record, in the order of the answers.
     ///
-    /// The iterator is read on a thread of its own, so that it may block, and no further ahead than needed; an address
-    /// is asked about without waiting for the next. It must be called within a tokio runtime.
+    /// A separate thread reads the iterator, so the iterator may block. It reads ahead 4,096 addresses or 1 MiB at
+    /// most. The run verifies an address without waiting for the next one.
+    ///
+    /// # Panics
+    /// Panics outside a tokio runtime.
     pub fn verify_all<I>(&self, addresses: I) -> Records
     where
         I: IntoIterator<Item = String>,
@@ -109,18 +117,24 @@ impl Verifier {
         Records(events)
     }
 
-    /// The longest pause between two attempts, by the schedule.
+    /// Returns the longest pause between two attempts in the schedule, or zero without one.
     #[cfg(feature = "job")]
     pub(crate) fn longest_pause(&self) -> Duration {
         self.config.schedule.iter().max().copied().unwrap_or_default()
     }
 
-    /// Starts a run for a caller that keeps its own books: tasks in at one end, events out of the other, in the order
-    /// of the answers. `known` tells of domains, in lower-case A-labels, whether they accept any local part, as far as
-    /// earlier runs said by [`Event::CatchAll`](super::Event::CatchAll).
+    /// Starts a run for a caller that stores retries and verdicts itself. Tasks go in at one end; events come out of
+    /// the other, in the order of the answers.
     ///
-    /// It must be called within a tokio runtime. The two ends may be used by different tasks; whoever uses both must
-    /// take events while sending, since sending waits while too many of them were not taken.
+    /// `known` holds results of earlier runs: whether a domain accepts any local part, as
+    /// [`Event::CatchAll`](super::Event::CatchAll) reported it. Domains are in lower-case A-labels. The run uses these
+    /// results instead of its own test for answers from the most preferred exchanger.
+    ///
+    /// Different tasks may use the two ends. A task that uses both must take events while it sends. [`Tasks::send`]
+    /// waits while too many addresses are in progress, and events that nobody took count as such.
+    ///
+    /// # Panics
+    /// Panics outside a tokio runtime.
     ///
     /// ```no_run
     /// # async fn example(verifier: smtp_pool::verify::Verifier) -> Result<(), Box<dyn std::error::Error>> {
@@ -151,7 +165,7 @@ impl Verifier {
         (tasks, events)
     }
 
-    /// What the lanes of a new run share, and where their events come out.
+    /// Returns what the lanes of a new run share, and the receiver of their events.
     pub(super) fn context(
         &self,
         retry_owner: RetryOwner,
@@ -170,18 +184,18 @@ impl Verifier {
     }
 }
 
-/// The pool that suits the lanes. They decide how many connections a server gets, when one that failed is tried again
-/// and when one is closed; the pool opens them, and holds them all together to their number.
+/// Builds the pool for the lanes. Lanes decide the number of connections to a server, when to close one, and when to
+/// retry. The pool opens connections and enforces the total limit.
 fn pool(config: &VerifierConfig, metrics: Arc<Metrics>) -> Result<Pool, BuildError> {
     let client = &config.client;
     let settings = pool::Config {
         max_connections: config.providers().most_connections() as usize,
         max_total_connections: config.max_connections.max(1),
         connection_timeout: Deadlines::new(&client.timeouts).exchangers,
-        acquire_timeout: PATIENCE,
+        acquire_timeout: ACQUIRE_TIMEOUT,
         max_retries: 0,
         breaker_failures: 0,
-        // The lanes remember what is known of a server, and there may be any number of servers.
+        // Lanes keep the state of a server, and the number of servers has no limit.
         server_ttl: Duration::from_secs(5),
         cleanup_interval: Duration::from_secs(5),
         helo: client.name.clone(),
