@@ -1,5 +1,4 @@
-//! Permits for what there may be only so much of, connections or queries to the DNS: a share of them for what turned out to
-//! be slow, while others wait.
+//! Permits for connections or DNS queries. While others wait, slow hosts hold only a share of them.
 //!
 //! ```text
 //!            quick ─▶ first come, first served ─┐
@@ -8,8 +7,9 @@
 //!                     while a quick one waits        └─ asked back: idle, or slow and beyond the share
 //! ```
 //!
-//! That a host is slow is not known before it was waited for. So one that turns out to be slow may have to give its permit
-//! up again: the last that turned slow first, and none within the share, so that each gets its turn.
+//! A host turns out to be slow only while a connection to it waits. A slow host may then have to release its permit.
+//! The last host that turned slow releases first. Hosts within the share keep their permits, so each slow host is
+//! served after a time.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -22,11 +22,11 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// So many permits; see the [module](self).
+/// A fixed number of permits; see the [module](self).
 #[derive(Debug)]
 pub(super) struct Permits(Mutex<PermitTable>);
 
-/// A permit, or a place in line for one. Dropping it releases it.
+/// A permit, or a place in the queue for one. Dropping it releases it.
 #[derive(Debug)]
 pub(super) struct Permit {
     permits: Arc<Permits>,
@@ -35,14 +35,14 @@ pub(super) struct Permit {
 }
 
 impl Permits {
-    /// Returns so many permits. Of these, what is slow may hold `share` while others wait, and at least one.
+    /// Returns `most` permits. Slow hosts may hold `share` of them, and at least one, while others wait.
     pub(super) fn new(most: usize, share: usize) -> Arc<Self> {
         Arc::new(Self(Mutex::new(PermitTable::new(most, share))))
     }
 
-    /// Waits for a permit, for what is `slow` as far as is known.
+    /// Waits for a permit. `slow` tells whether the host is known to be slow.
     ///
-    /// Dropping the future gives the place in line up.
+    /// Dropping the future leaves the queue.
     pub(super) async fn acquire(self: &Arc<Self>, slow: bool) -> Permit {
         let signal = Arc::new(Signal::default());
         let id = self.lock().join(slow, Arc::clone(&signal));
@@ -57,23 +57,23 @@ impl Permits {
 }
 
 impl Permit {
-    /// Records whether what it is for is slow.
+    /// Records whether the host is slow.
     pub(super) fn set_slow(&self, slow: bool) {
         self.permits.lock().set_slow(self.id, slow);
     }
 
-    /// Records whether what it is for has nothing to do.
+    /// Records whether the connection is idle.
     pub(super) fn set_idle(&self, idle: bool) {
         self.permits.lock().set_idle(self.id, idle);
     }
 
-    /// Whether the permit is to be given back, as others wait for it.
+    /// Returns whether the permit is to be released, because others wait for it.
     #[cfg(test)]
     fn is_asked_back(&self) -> bool {
         self.signal.has_reached(PermitState::AskedBack)
     }
 
-    /// Waits until the permit is to be given back.
+    /// Waits until the permit is to be released, because others wait for it.
     ///
     /// Nothing is lost if the future is dropped.
     pub(super) async fn asked_back(&self) {
@@ -87,7 +87,7 @@ impl Drop for Permit {
     }
 }
 
-/// How far a permit has come.
+/// The state of a permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 enum PermitState {
@@ -96,7 +96,7 @@ enum PermitState {
     AskedBack,
 }
 
-/// Tells the holder of a permit how far it has come.
+/// Notifies the holder of a permit of its state.
 #[derive(Debug, Default)]
 struct Signal {
     state: AtomicU8,
@@ -125,34 +125,34 @@ impl Signal {
     }
 }
 
-/// What is known of a permit.
+/// The entry of a permit in the table.
 #[derive(Debug)]
 struct PermitEntry {
     state: PermitState,
     idle: bool,
     slow: bool,
-    /// Where it stands in [`PermitTable::slow`].
+    /// Its position in [`PermitTable::slow`].
     since: u64,
     signal: Arc<Signal>,
 }
 
-/// All permits and who waits for them, without a clock and without waiting.
+/// All permits and their queues. It uses no clock and never waits.
 #[derive(Debug)]
 struct PermitTable {
     free: usize,
     share: usize,
     next: u64,
-    /// Waiting or held, by number.
+    /// Permits that wait or are held, by number.
     entries: BTreeMap<u64, PermitEntry>,
     quick_waiting: VecDeque<u64>,
     slow_waiting: VecDeque<u64>,
-    /// Held by slow hosts.
+    /// Permits that slow hosts hold.
     slow_held: usize,
-    /// Those of them that were not asked back, in the order in which they turned slow.
+    /// Permits of slow hosts that were not asked back, in the order in which the hosts turned slow.
     slow: BTreeSet<(u64, u64)>,
-    /// Held, idle, and not asked back.
+    /// Permits that are held, idle, and not asked back.
     idle: BTreeSet<u64>,
-    /// Asked back, and not yet released.
+    /// Permits that were asked back and are not yet released.
     asked: usize,
 }
 
@@ -191,8 +191,8 @@ impl PermitTable {
         let Some(entry) = self.entries.remove(&id) else { return };
         match entry.state {
             PermitState::Waiting => {
-                let line = if entry.slow { &mut self.slow_waiting } else { &mut self.quick_waiting };
-                line.retain(|waiting| *waiting != id);
+                let queue = if entry.slow { &mut self.slow_waiting } else { &mut self.quick_waiting };
+                queue.retain(|waiting| *waiting != id);
             }
             PermitState::Held | PermitState::AskedBack => {
                 self.free += 1;
@@ -236,18 +236,18 @@ impl PermitTable {
         }
     }
 
-    /// Hands out what is free, and asks back what others need more.
+    /// Grants free permits, and asks back permits that others need more.
     fn balance(&mut self) {
         while self.free > 0
-            && let Some(id) = self.next_in_line()
+            && let Some(id) = self.next_in_queue()
         {
             self.grant(id);
         }
         self.ask_back();
     }
 
-    /// Takes the next of those who wait and may hold a permit out of the line.
-    fn next_in_line(&mut self) -> Option<u64> {
+    /// Removes the next waiter that may hold a permit from its queue.
+    fn next_in_queue(&mut self) -> Option<u64> {
         let slow_may = self.slow_held < self.share || self.quick_waiting.is_empty();
         let slow = self.slow_waiting.front().copied().filter(|_| slow_may);
         let quick = self.quick_waiting.front().copied();
@@ -308,7 +308,7 @@ mod tests {
 
     use super::*;
 
-    /// A permit, if there is one at once; else the one who waits for it.
+    /// Polls once. Returns the output, or the pending future.
     fn now<F: Future>(future: F) -> Result<F::Output, std::pin::Pin<Box<F>>> {
         let mut future = Box::pin(future);
         match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -332,7 +332,7 @@ mod tests {
 
     macro_rules! is_served {
         ($waiter:expr) => {
-            now($waiter).unwrap_or_else(|_| panic!("still in line"))
+            now($waiter).unwrap_or_else(|_| panic!("still in the queue"))
         };
     }
 
@@ -371,7 +371,7 @@ mod tests {
         assert!(holders[1].is_asked_back() && !holders[3].is_asked_back());
         holders[6].set_slow(true);
         assert!(!holders[6].is_asked_back(), "one waits, and one was asked");
-        // It answered after all, and then another turns slow, within the share again.
+        // The host answers at last. Then another turns slow, within the share.
         drop(waiter);
         holders[3].set_slow(false);
         holders[6].set_slow(false);
@@ -390,7 +390,7 @@ mod tests {
         quick.pop();
         let behind = is_served!(behind);
         let Err(third) = now(third) else { panic!("beyond the share") };
-        // One of the share is free again: first come, first served.
+        // A permit of the share is free again, so the first in the queue gets it.
         let last = waits!(permits, false);
         drop(slow);
         let third = is_served!(third);
@@ -437,8 +437,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens in whatever order, no permit is lost or made, the slow stay within their share as far as it is
-        /// theirs to decide, and nobody waits beside a permit that he might have.
+        /// In any order of events, no permit is lost or added. Slow hosts hold no more than their share while fast ones
+        /// wait. No one waits while a permit is free.
         #[test]
         fn permits_are_conserved(most in 1usize..12, share in 0usize..4, steps in prop::collection::vec((0u8..6, any::<u16>()), 0..200)) {
             let mut core = PermitTable::new(most, share);

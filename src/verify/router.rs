@@ -1,12 +1,15 @@
-//! The router: each address to the lane of its domain, whose way is looked up once, and again as the DNS has it.
+//! The router assigns each address to the lane of its domain. It looks up the exchangers of a domain once, and again
+//! when the route expires.
 //!
-//! It never waits for a lane: what a lane is given waits in its queue, and the permits of the run bound all of it together.
+//! The router never waits for a lane. Addresses wait in the queue of the lane, and the permits of the run bound their
+//! total number.
 //!
-//! A list may have any number of domains, and the DNS gives each of them any servers.
+//! A list may have any number of domains, and their DNS records may name any servers. The router therefore forgets
+//! domains once it has met a maximum number of domains or opened a maximum number of lanes. It forgets all domains that
+//! are not being looked up, and ends idle lanes.
 //!
-//! Once so many domains were met, or so many lanes opened, the router forgets all domains but those that are being looked
-//! up, and ends the lanes that have nothing to do. A domain that comes again is a new one: it is looked up in the cache of
-//! the resolver, gets a new number, and is asked once more whether it accepts any local part.
+//! A forgotten domain that comes again is new. It is looked up in the cache of the resolver, gets a new number, and its
+//! catch-all test is repeated.
 
 mod domains;
 
@@ -32,39 +35,40 @@ use super::{
 };
 use crate::proto::Mailbox;
 
-/// How long what the resolver said stands before it is asked again. Its cache knows how long the DNS lets it stand; and a
-/// failure, of which it knows nothing, is worth a new attempt then.
+/// How long a route is used before the resolver is asked again. The resolver's cache enforces the TTL of the records.
+/// It does not store failures, so a failed look-up is also repeated after this time.
 const ROUTE_VALIDITY: Duration = Duration::from_secs(60);
 
-/// Lanes that may be idle beside those at work: some 4 KB each, with their servers in the pool.
+/// Lanes that may exist before idle ones are ended. A lane takes about 4 KB, with its servers in the pool.
 const MAX_LANES: usize = 4_096;
 
-/// Lanes that may wait for their first connection, those whose domains are being looked up included. Without this bound,
-/// tens of thousands of domains with a server each would have as many lanes at once, since the DNS is quicker than servers.
+/// Lanes that may wait for their first connection, including those whose domains are being looked up. The DNS is faster
+/// than mail servers. Without this bound, tens of thousands of domains with a server each would have as many lanes at
+/// once.
 const MAX_OPENING_LANES: usize = 4_096;
 
 /// The number of a domain, and its facts.
 type DomainEntry = (u32, DomainFacts);
 
-/// One of the permits for lanes that wait for their first connection.
+/// A permit of a lane that waits for its first connection.
 type OpeningPermit = Option<OwnedSemaphorePermit>;
 
-/// An MX set of a lane.
+/// A reference to an MX set of a lane.
 struct LaneRef {
     lane: Arc<Lane>,
     at: usize,
-    /// The batch that gathers for it, if one does.
+    /// The index of its batch in progress, if there is one.
     item_batch: Option<usize>,
 }
 
-/// Items that go to an MX set together.
+/// Items that are sent to an MX set together.
 #[derive(Default)]
 struct ItemBatch {
     lane_ref: usize,
     items: Vec<Item>,
 }
 
-/// Gives each address to the lane of its domain.
+/// Assigns each address to the lane of its domain.
 pub(super) struct Router {
     context: Arc<Context>,
     resolver: Arc<Resolver>,
@@ -73,22 +77,22 @@ pub(super) struct Router {
     by_exchangers: HashMap<Exchangers, usize>,
     by_provider: HashMap<usize, usize>,
     lane_refs: Vec<LaneRef>,
-    /// Of which the first so many have something in them; the others keep their memory for the next time.
+    /// The first `batches_in_use` hold items. The others keep their memory for later use.
     item_batches: Vec<ItemBatch>,
     batches_in_use: usize,
     lanes: Vec<Arc<Lane>>,
     running: JoinSet<()>,
     lookups: JoinSet<(u32, MailRoute, OpeningPermit)>,
-    /// A look-up takes one. The lane that it opens keeps it until the first connection.
+    /// A look-up takes a permit. The lane that it opens holds the permit until its first connection.
     opening_permits: Arc<Semaphore>,
     event_batch: EventBatch,
-    /// Whether no more tasks will come.
+    /// Whether the input has ended.
     input_ended: bool,
-    /// When the last came in.
+    /// The time of the last input or look-up.
     now: Instant,
     most_domains: usize,
     most_lanes: usize,
-    /// As many lanes as are too many, those at work included.
+    /// The number of lanes, busy ones included, at which the router ends idle lanes.
     lanes_to_forget: usize,
 }
 
@@ -117,7 +121,7 @@ impl Router {
         }
     }
 
-    /// Works until the input has ended and every lane is done.
+    /// Runs until the input has ended and every lane is done.
     pub(super) async fn run(mut self, mut input: mpsc::UnboundedReceiver<Vec<Task>>) {
         while !self.input_ended || !self.lookups.is_empty() {
             tokio::select! {
@@ -143,7 +147,7 @@ impl Router {
             lane.lock().end();
             lane.changed.notify_one();
         }
-        // The lanes end when they have answered everything.
+        // Each lane ends once it has answered all its addresses.
         let Self { mut running, .. } = self;
         while running.join_next().await.is_some() {}
     }
@@ -166,7 +170,7 @@ impl Router {
                 }
             },
         };
-        // An address may be longer as it was written; from here on it has one permit.
+        // The address as given may be longer than a mailbox. From here on it holds one permit.
         self.event_batch.permits += permits_for(&address) - 1;
         let needs_smtputf8 = mailbox.needs_smtputf8();
         let (text, at) = mailbox.into_parts();
@@ -174,7 +178,7 @@ impl Router {
             Cow::Borrowed(_) => None,
             Cow::Owned(text) => Some(Box::new(text.into())),
         };
-        // A mailbox has 254 octets at the most.
+        // A mailbox has 254 octets at most.
         let at = u8::try_from(at).unwrap_or(u8::MAX);
         let (losses, started, holds_permit) = (0, None, true);
         let item = Item {
@@ -193,7 +197,7 @@ impl Router {
         self.route(item);
     }
 
-    /// An address whose domain was met before, and is written as it goes on the wire.
+    /// Returns the mailbox and domain of an address, if the domain is known and the address is in its wire form.
     #[inline]
     fn recognise<'a>(&self, address: &'a str) -> Option<(Mailbox<Cow<'a, str>>, DomainEntry)> {
         let at = memrchr(b'@', address.as_bytes())?;
@@ -201,7 +205,7 @@ impl Router {
         Some((Mailbox::parse_at(address, at)?, *known))
     }
 
-    /// Inlined, so that an item is made where it will lie.
+    /// Adds an item to the batch of its lane, or starts a look-up. Inlined, so that the item is built in place.
     #[inline]
     fn route(&mut self, item: Item) {
         let domain = item.domain;
@@ -229,7 +233,7 @@ impl Router {
         }
     }
 
-    /// A domain seen for the first time.
+    /// Adds a domain that is seen for the first time, and starts its look-up.
     fn add_domain(&mut self, mailbox: &Mailbox<Cow<'_, str>>) -> DomainEntry {
         let facts = self.context.config.lists.domain(mailbox.domain());
         let id = match self.context.config.probe {
@@ -250,7 +254,7 @@ impl Router {
             let mut attempts = 0;
             loop {
                 let permit = Arc::clone(&permits).acquire_owned().await.ok();
-                // Boxed, so that those that wait for a permit take little memory.
+                // Boxed, so that look-ups that wait for a permit take little memory.
                 let route = Box::pin(resolver.resolve(&mailbox)).await.map(|found| found.exchangers);
                 attempts += 1;
                 match context.config.pause(attempts) {
@@ -315,7 +319,7 @@ impl Router {
         self.lane_refs.len() - 1
     }
 
-    /// Sends what has gathered.
+    /// Sends the collected batches and events.
     fn flush(&mut self) {
         for ItemBatch { lane_ref, items } in
             self.item_batches.iter_mut().take(mem::take(&mut self.batches_in_use))
@@ -329,7 +333,7 @@ impl Router {
         self.context.deliver(mem::take(&mut self.event_batch));
     }
 
-    /// Forgets what is too much to be remembered. Nothing may be on its way to a lane.
+    /// Forgets domains and ends idle lanes if there are too many. No batch may hold items.
     fn forget_some(&mut self) {
         debug_assert_eq!(self.batches_in_use, 0, "batches name MX sets by their numbers");
         if self.domain_states.len() < self.most_domains && self.lanes.len() < self.lanes_to_forget {
@@ -339,11 +343,11 @@ impl Router {
         let known = &self.domain_states;
         self.domains.retain(|_, (domain, _)| known.is_known(*domain));
         self.end_idle_lanes();
-        // Those that are busy are not looked at with every task.
+        // The limit grows with the number of busy lanes, so that not every task causes a search.
         self.lanes_to_forget = self.most_lanes.max(2 * self.lanes.len());
     }
 
-    /// Ends the lanes that have nothing to do, but for those of providers: their limits hold for the whole run.
+    /// Ends idle lanes. Lanes of known providers stay, because their limits hold for the whole run.
     fn end_idle_lanes(&mut self) {
         let of_providers: HashSet<usize> = self.by_provider.values().copied().collect();
         let now = Instant::now();
@@ -357,36 +361,36 @@ impl Router {
                 ended.insert(Arc::as_ptr(lane));
             }
         }
-        let mut new_places = Vec::new();
+        let mut new_positions = Vec::new();
         let mut lane_refs = Vec::new();
         for LaneRef { lane, at, .. } in mem::take(&mut self.lane_refs) {
             let stays = !ended.contains(&Arc::as_ptr(&lane));
-            new_places.push(stays.then_some(lane_refs.len()));
+            new_positions.push(stays.then_some(lane_refs.len()));
             if stays {
                 lane_refs.push(LaneRef { lane, at, item_batch: None });
             }
         }
         self.lane_refs = lane_refs;
-        self.by_exchangers.retain(|_, lane_ref| match new_places.get(*lane_ref).copied().flatten() {
-            Some(place) => {
-                *lane_ref = place;
+        self.by_exchangers.retain(|_, lane_ref| match new_positions.get(*lane_ref).copied().flatten() {
+            Some(position) => {
+                *lane_ref = position;
                 true
             }
             None => false,
         });
-        let mut new_places = Vec::new();
+        let mut new_positions = Vec::new();
         let mut lanes = Vec::new();
         for lane in mem::take(&mut self.lanes) {
-            new_places.push(lanes.len());
+            new_positions.push(lanes.len());
             if !ended.contains(&Arc::as_ptr(&lane)) {
                 lanes.push(lane);
             }
         }
         self.lanes = lanes;
         for lane in self.by_provider.values_mut() {
-            *lane = new_places.get(*lane).copied().unwrap_or_default();
+            *lane = new_positions.get(*lane).copied().unwrap_or_default();
         }
-        // Those that ended before, and so have let go of their status.
+        // Collects lanes that have ended and released their status.
         while self.running.try_join_next().is_some() {}
         self.context.statuses.forget_ended();
     }
@@ -406,9 +410,9 @@ mod tests {
         verify::{LaneState, Routes, SubStatus, Verifier, VerifierConfig, run::Tasks},
     };
 
-    /// A run of so many domains, each with an exchanger of its own behind which nobody listens, and every third without.
+    /// A run of many domains. Each has its own exchanger, where nothing listens; every third has none.
     #[tokio::test(start_paused = true)]
-    async fn any_number_of_domains_is_met_and_few_are_remembered() {
+    async fn any_number_of_domains_is_routed_and_few_are_remembered() {
         const DOMAINS: usize = 600;
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut routes = Routes::new();
@@ -433,11 +437,11 @@ mod tests {
         let run = tokio::spawn(router.run(input));
         let mut found = vec![0; 2 * DOMAINS];
         let mut most = 0;
-        // Twice, so that what was forgotten comes again.
+        // Twice, so that forgotten domains come again.
         for id in 0..2 * DOMAINS {
             let address = format!("ann@d{}.test", id % DOMAINS);
             tasks.send(vec![Task { id: id as u64, address, attempts: 0 }]).await.unwrap();
-            // One after the other: the lanes before are idle then.
+            // One at a time, so that the earlier lanes are idle.
             let event_batch = timeout(Duration::from_secs(20), received.recv()).await.unwrap().unwrap();
             for event in event_batch.events {
                 match event {
@@ -468,7 +472,7 @@ mod tests {
         assert!(most < 100, "{most} of {DOMAINS} lanes are remembered");
     }
 
-    /// A run of so many domains, all given at once, each with an exchanger of its own behind which nobody listens.
+    /// A run of many domains, all sent at once. Each has its own exchanger, where nothing listens.
     #[tokio::test(start_paused = true)]
     async fn few_lanes_wait_for_their_first_connection() {
         const DOMAINS: usize = 600;
@@ -479,7 +483,7 @@ mod tests {
             routes.insert(&format!("d{n}.test"), Ok(vec![exchanger]));
         }
         let mut config = VerifierConfig::new(ClientName::parse("verifier.example.org").unwrap());
-        // The pause before the second attempt is not so long that the host is slow.
+        // With this deadline, the pause before the second attempt does not make the host slow.
         config.client.timeouts = Timeouts::all(Duration::from_secs(30));
         (config.schedule, config.max_connections) = (Vec::new(), 4);
         let metrics = Arc::new(Metrics::new());

@@ -1,7 +1,7 @@
-//! What is kept of an answer of the DNS, before it goes into the cache of the resolver, which counts answers and not octets.
+//! Trims DNS answers before they enter the resolver's cache, which counts answers and not octets.
 //!
-//! A zone decides how many records it has, and one answer of 64 KB takes half a MiB of memory. Of the exchangers of a domain
-//! eight are tried, and of each some addresses; so the cache holds no more than these need.
+//! A zone decides how many records it has, and an answer of 64 KB takes half a MiB of memory. Only eight exchangers of
+//! a domain are tried, each with a few addresses. The cache stores no more than these need.
 
 use std::{
     pin::Pin,
@@ -17,14 +17,14 @@ use hickory_resolver::{
     },
 };
 
-/// Exchangers of a domain: one more than are tried, so that it shows that there are more.
+/// Exchangers of a domain. One more than are tried, which shows that more exist.
 const MAX_MX: usize = 9;
 /// Addresses of a host, of one family.
 const MAX_ADDRS: usize = 8;
-/// Aliases that lead from one name to another.
+/// Aliases (CNAME records) of an answer.
 const MAX_ALIASES: usize = 8;
 
-/// The answers of a connection to a nameserver, [slim](slim).
+/// The answers of a connection to a nameserver, [trimmed](trimmed).
 pub(super) struct TrimmedAnswers<S>(pub(super) S);
 
 impl<S: Stream<Item = Result<DnsResponse, NetError>> + Unpin> Stream for TrimmedAnswers<S> {
@@ -36,8 +36,8 @@ impl<S: Stream<Item = Result<DnsResponse, NetError>> + Unpin> Stream for Trimmed
     }
 }
 
-/// The answer with the records that are looked at, in their order: aliases, the most preferred exchangers, and the first
-/// addresses. That a name has none is told by the SOA record.
+/// Removes unused records from the answer. Aliases, the most preferred exchangers and the first addresses stay, in
+/// their order. The SOA record stays too, because it shows that a name has no records.
 fn trimmed(mut response: DnsResponse) -> DnsResponse {
     let asked = response.queries.first().map(|query| query.query_type());
     let (last, mut of_last) = last_preference(&response.answers);
@@ -62,7 +62,7 @@ fn trimmed(mut response: DnsResponse) -> DnsResponse {
     response
 }
 
-/// The preference of the last exchanger that is kept, and how many of this preference are.
+/// Returns the preference of the last exchanger to keep, and how many of that preference to keep.
 fn last_preference(answers: &[Record]) -> (u16, usize) {
     let preference = |record: &Record| match &record.data {
         RData::MX(mx) => Some(mx.preference),
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn the_most_preferred_exchangers_are_kept() {
-        // The best come last, and there are many of the preference behind them.
+        // The most preferred come last, after many of the next preference.
         let many = (0..1_000).map(|n| mx(20, &format!("many{n}.test.")));
         let worse = (0..10).map(|n| mx(30, &format!("worse{n}.test.")));
         let best = (0..3).map(|n| mx(10, &format!("best{n}.test.")));
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_come_behind_their_aliases_and_all_else_is_left_out() {
+    fn addresses_follow_their_aliases_and_other_records_are_removed() {
         let address = |n: u8| record(RData::A(A::new(192, 0, 2, n)));
         let alias = record(RData::CNAME(CNAME(name("b.test."))));
         let text = record(RData::TXT(TXT::new(vec!["x".repeat(200); 100])));

@@ -1,8 +1,9 @@
-//! Whether the nameserver has authenticated an answer by DNSSEC: the AD bit, asked for and read.
+//! DNSSEC: each query asks the nameserver for the AD bit, and the answer tells whether it was authenticated.
 //!
-//! A nameserver that validates says AD to those only who set AD or DO (RFC 6840 5.7, 5.8). DO would bring signatures
-//! that nobody here checks, and hickory sets it together with validation of its own alone; so each query is given its
-//! AD on the way out. The answer's is in hickory's cache with the rest of its header, for as long as the records.
+//! A validating nameserver sets AD only in answers to queries that set AD or DO (RFC 6840 5.7, 5.8). With DO the answer
+//! also has signatures, which nothing here checks. hickory sets DO only together with its own validation. Each query
+//! therefore gets its AD bit here as it is sent. hickory's cache stores the AD bit of an answer with its header, as
+//! long as the records.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -25,13 +26,13 @@ use hickory_resolver::{
 
 use super::answers::TrimmedAnswers;
 
-/// How often a query is sent over UDP in one attempt. Each copy keeps a socket of its own until the attempt ends.
+/// How many times a query is sent over UDP in one attempt. Each copy holds its own socket until the attempt ends.
 const TRANSMISSIONS: u8 = 2;
-/// The longest wait for an answer before a query is sent again. It is shorter than the time after which a look-up is
-/// slow, so that one lost datagram makes none slow.
+/// The longest wait for an answer before a query is sent again. It is shorter than the time after which a look-up
+/// counts as slow. One lost datagram therefore never makes a look-up slow.
 const RETRANSMIT_AFTER: Duration = Duration::from_millis(400);
 
-/// A resolver whose queries ask for AD.
+/// A resolver whose queries set the AD bit.
 pub(super) type DnsResolver = Resolver<NameserverConnections>;
 
 /// Opens connections to nameservers.
@@ -78,18 +79,18 @@ impl DnsHandle for NameserverConnection {
 
     fn send(&self, mut request: DnsRequest) -> Self::Response {
         request.metadata.authentic_data = true;
-        // hickory waits longer after time-outs, and most of those are the fault of other name servers.
+        // After time-outs hickory waits longer, but most of them are caused by other name servers.
         let options = request.options_mut();
         options.retry_interval = options.retry_interval.min(RETRANSMIT_AFTER);
         TrimmedAnswers(self.0.send(request))
     }
 }
 
-/// Whether all of the answer about `name`, which is absolute, was authenticated (RFC 4035 3.2.3).
+/// Returns whether the whole answer about `name`, an absolute name, was authenticated (RFC 4035 3.2.3).
 pub(super) fn is_authenticated(found: &Lookup, name: &str) -> bool {
     let message = found.message();
-    // Where hickory had to follow an alias by a query of its own, the header is that of the last answer and the
-    // answers before it are lost. Nameservers that validate follow aliases themselves.
+    // If hickory followed an alias by another query, the header is that of the last answer, and the earlier answers are
+    // lost. Validating nameservers follow aliases themselves.
     let asked = message.queries.first().is_some_and(|q| q.name().to_ascii().eq_ignore_ascii_case(name));
     message.metadata.authentic_data && asked
 }

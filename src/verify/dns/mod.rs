@@ -1,4 +1,4 @@
-//! The mail servers of a domain, from the DNS or from given routes.
+//! The mail servers of a domain, from the DNS or from static routes.
 
 mod answers;
 mod dnssec;

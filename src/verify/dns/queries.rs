@@ -1,8 +1,8 @@
-//! Queries to the DNS: how many go on at once, and how long those of one look-up may take together.
+//! Limits of DNS queries: how many are in progress at once, and how long all queries of one look-up may take.
 //!
-//! A look-up is slow once one of its queries has waited a second for the nameserver. Its queries go on then, until its
-//! deadline, with a quarter of the permits while quick ones wait. A query whose permit is needed more is asked again later,
-//! when the nameserver may know the answer. So domains whose name servers are silent do not keep others from being looked up.
+//! A look-up is slow once one of its queries has waited 1 s for the nameserver. Slow look-ups share a quarter of the
+//! permits while fast ones wait, until their deadline. A query that must release its permit is sent again later, when
+//! the nameserver may know the answer. Domains with silent name servers therefore do not block the look-up of others.
 
 use std::{
     pin::pin,
@@ -18,29 +18,30 @@ use tokio::{
 
 use crate::verify::permits::Permits;
 
-/// Queries at once. So many small datagrams fit into the receive buffer of a nameserver, which is 212,992 octets on Linux
-/// where nobody has set it. Each has two sockets at most while it waits, which leaves some of the usual 1,024 open files to
-/// 256 connections.
+/// The most queries at once. This many small datagrams fit into the receive buffer of a nameserver, 212,992 octets by
+/// default on Linux. Each waiting query has two sockets at most. That leaves open files for 256 connections under the
+/// usual limit of 1,024.
 const QUERIES: usize = 256;
-/// What slow look-ups may hold of them while others wait.
+/// The share of slow look-ups while others wait.
 const SLOW_QUERIES: usize = QUERIES / 4;
-/// How long a query may wait before its look-up is slow: most of those that are answered at all are answered by then.
+/// How long a query may wait before its look-up counts as slow. Most queries that are answered at all are answered by
+/// then.
 const QUICK: Duration = Duration::from_secs(1);
-/// How long a slow look-up may take with all of its queries; together with [`QUICK`] three attempts at one of them.
+/// How long a slow look-up may take with all its queries. With [`QUICK`], that is three attempts at one query.
 const SLOW: Duration = Duration::from_secs(14);
-/// Names that a look-up asks about at once while it is quick. A slow one asks about all.
+/// Names that a fast look-up queries at once. A slow one queries all.
 const NAMES: usize = 2;
-/// More names than a look-up ever has.
+/// More names than any look-up has.
 const MAX_NAMES: usize = 64;
 
-/// The permits for queries, of all look-ups.
+/// The permits for the queries of all look-ups.
 #[derive(Debug)]
 pub(super) struct QueryLimiter(Arc<Permits>);
 
-/// One look-up.
+/// The look-up of one domain.
 pub(super) struct DomainLookup {
     permits: Arc<Permits>,
-    /// When its first query had a permit.
+    /// When its first query got a permit.
     began: OnceLock<Instant>,
     slow_since: OnceLock<Instant>,
     names: Semaphore,
@@ -62,27 +63,27 @@ impl QueryLimiter {
 }
 
 impl DomainLookup {
-    /// How long it has taken, not counting the wait for its first permit.
+    /// Returns the time since its first permit.
     pub(super) fn elapsed(&self) -> Duration {
         self.began.get().map_or(Duration::ZERO, Instant::elapsed)
     }
 
-    /// Waits until one more name may be asked about, as long as the return value is held.
+    /// Waits until one more name may be queried. The slot is held as long as the return value lives.
     pub(super) async fn next_name(&self) -> Option<SemaphorePermit<'_>> {
         self.names.acquire().await.ok()
     }
 
-    /// Asks a query, more than once if need be, until the look-up has had its time.
+    /// Sends a query, more than once if needed, until the deadline of the look-up.
     ///
     /// # Errors
-    /// That of the query, or a time-out.
+    /// Returns the error of the query, or a time-out.
     pub(super) async fn ask<T, F>(&self, query: impl Fn() -> F) -> Result<T, NetError>
     where
         F: Future<Output = Result<T, NetError>>,
     {
         loop {
             let permit = match self.slow_since.get() {
-                // Others are in line; that is not the fault of this one, and its time does not run.
+                // Other look-ups wait too. The wait for the first permit does not count against this one's deadline.
                 None => self.permits.acquire(false).await,
                 Some(since) => timeout_at(*since + SLOW, self.permits.acquire(true))
                     .await
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silent_look_ups_hold_the_others_up_for_seconds_and_not_for_their_deadlines() {
+    async fn silent_look_ups_delay_others_by_seconds_and_not_by_their_deadlines() {
         let (queries, mut silent) = (QueryLimiter::new(), JoinSet::new());
         for _ in 0..1_000 {
             let lookup = queries.look_up();
@@ -136,12 +137,12 @@ mod tests {
         sleep(Duration::from_millis(1)).await;
         let began = Instant::now();
         queries.look_up().ask(|| answer(Duration::ZERO)).await.unwrap();
-        // 1,000 of them, three quarters of the permits for a second each.
+        // 1,000 look-ups hold three quarters of the permits for 1 s each.
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
         let began = Instant::now();
         queries.look_up().ask(|| answer(Duration::ZERO)).await.unwrap();
         assert!(began.elapsed() <= QUICK, "{:?}", began.elapsed());
-        // Each of them ends, by its own deadline.
+        // Each look-up ends by its own deadline.
         let began = Instant::now();
         while let Some(ended) = silent.join_next().await {
             assert!(matches!(ended.unwrap(), Err(NetError::Timeout)));
@@ -162,13 +163,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_query_whose_permit_is_needed_more_is_asked_again() {
+    async fn a_query_that_releases_its_permit_is_sent_again() {
         let (queries, asked) = (QueryLimiter::new(), Arc::new(AtomicUsize::new(0)));
         let mut slow = JoinSet::new();
         for _ in 0..QUERIES {
             let (lookup, asked) = (queries.look_up(), Arc::clone(&asked));
             slow.spawn(async move {
-                // The nameserver goes on looking, and knows the answer after three seconds.
+                // The nameserver continues its own search, and knows the answer after 3 s.
                 let began = Instant::now();
                 let query = || {
                     asked.fetch_add(1, Relaxed);
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_wait_in_line_does_not_count() {
+    async fn the_wait_for_the_first_permit_does_not_count() {
         let queries = QueryLimiter::new();
         let mut silent = JoinSet::new();
         for _ in 0..6_000 {

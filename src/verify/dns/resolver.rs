@@ -1,4 +1,4 @@
-//! Where the mail of a domain goes: MX records in order of preference, with the cases around them.
+//! Finds the mail exchangers of a domain: MX records in order of preference, and the special cases.
 //!
 //! | DNS says | result | from |
 //! |---|---|---|
@@ -7,12 +7,11 @@
 //! | no MX, but an address | the domain itself (implicit MX) | RFC 5321 5.1 |
 //! | NXDOMAIN, or neither MX nor address | [`Unreachable::NoDnsEntries`] | RFC 5321 5.1 |
 //! | MX records whose hosts have no address | [`Unreachable::NoDnsEntries`] | |
-//! | SERVFAIL, time-out | [`Unreachable::Dns`], to be asked again | |
+//! | SERVFAIL, time-out | [`Unreachable::Dns`], a temporary failure | |
 //!
-//! A look-up has one deadline for all of its queries, and does not wait for the addresses of one exchanger before it asks
-//! for those of the next.
+//! All queries of a look-up share one deadline. The addresses of several exchangers are queried at once.
 //!
-//! Beside the hosts stands what of the answers was authenticated: [`Resolved`].
+//! [`Resolved`] also tells which answers were authenticated by DNSSEC.
 
 use std::{
     collections::HashMap,
@@ -39,46 +38,46 @@ use hickory_resolver::{
     proto::rr::RData,
 };
 
-/// The most MX hosts that are tried, and the most addresses of each: a hostile zone can list any number.
+/// The most MX hosts that are tried, and the most addresses of each. A hostile zone can list any number.
 const MAX_HOSTS: usize = 8;
 const MAX_ADDRS: usize = 8;
-/// How long one attempt at a query may take.
+/// The longest time for one attempt at a query.
 const ATTEMPT: Duration = Duration::from_secs(5);
-/// How often a query is repeated; more repetitions would not fit into a look-up.
+/// How often a query is repeated. More repetitions would exceed the deadline of a look-up.
 const REPETITIONS: usize = 2;
 
-/// The mail exchangers of a domain, the most preferred first; never empty.
+/// The mail exchangers of a domain, the most preferred first. Never empty.
 pub type Exchangers = Vec<Endpoint>;
 
-/// Why there is nowhere to deliver to.
+/// Why a domain has no server to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unreachable {
-    /// The domain says that it takes no mail.
+    /// The domain has a null MX: it accepts no mail (RFC 7505).
     NullMx,
-    /// No such domain, or nothing in it to deliver to.
+    /// The domain does not exist, or has neither MX nor address records.
     NoDnsEntries,
-    /// Every address is private, loopback or link-local, as a hostile MX record may point to.
+    /// Every address is private, loopback or link-local. A hostile MX record may point to such an address.
     Unroutable,
-    /// The DNS did not answer, for the reason given.
+    /// The DNS did not answer. The failure is temporary.
     Dns {
-        /// Whether it was a time-out.
+        /// Whether the query timed out.
         timeout: bool,
-        /// What the resolver said.
+        /// The error message of the resolver.
         reason: Arc<str>,
     },
 }
 
-/// A way to a domain as it was found, and what of it was authenticated by DNSSEC, which DANE (RFC 7672) has to know
-/// before it asks for TLSA records.
+/// The exchangers of a domain, and which DNS answers were authenticated by DNSSEC. DANE (RFC 7672) needs this before it
+/// queries TLSA records.
 ///
-/// It is the nameserver that authenticates, and says so by the AD bit (RFC 4035 3.2.3). **Its word is worth no more
-/// than the way to it**: take it only from a nameserver that you trust, on loopback or behind a channel that nobody
-/// else can write to (RFC 4035 4.9.3, RFC 7672 2.1.3). What is not from the DNS, a route that was given or an address
-/// literal, is never secure.
+/// The nameserver authenticates the answers and sets the AD bit (RFC 4035 3.2.3). **The bit is only as safe as the path
+/// to the nameserver.** Rely on it only with a nameserver that you trust, on loopback or over a channel that no one
+/// else can write to (RFC 4035 4.9.3, RFC 7672 2.1.3). Static routes and address literals are never secure, because
+/// they do not come from the DNS.
 ///
-/// The MX records are the domain's, and the addresses the exchanger's, which domains share. So each has a state of its
-/// own, and [`Exchangers`] has none: signed and unsigned domains behind the same servers have the same exchangers.
+/// MX records belong to the domain, and addresses to the exchanger, which several domains may share. Each therefore has
+/// its own state. [`Exchangers`] has none, so signed and unsigned domains with the same servers have equal exchangers.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -99,17 +98,18 @@ pub enum Unreachable {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resolved {
-    /// Where to deliver to.
+    /// The exchangers, the most preferred first.
     pub exchangers: Exchangers,
-    /// Whether the MX records were authenticated, or else that there are none.
+    /// Whether the MX records, or their absence, were authenticated.
     pub mx_secure: bool,
-    /// For each of the exchangers, in their order, whether all of its addresses were authenticated.
+    /// Whether all addresses of each exchanger were authenticated, in the order of `exchangers`.
     pub addrs_secure: Vec<bool>,
 }
 
 impl Resolved {
-    /// Whether both the MX records and the addresses of the exchanger at `index` were authenticated. Where only the
-    /// addresses were, DANE can tell that it is that host, not that it is the domain's (RFC 7672 2.2.1).
+    /// Returns whether both the MX records and the addresses of the exchanger at `index` were authenticated. If only
+    /// the addresses were, DANE can prove the identity of the host, but not that the host serves the domain (RFC 7672
+    /// 2.2.1).
     #[must_use]
     pub fn is_secure(&self, index: usize) -> bool {
         self.mx_secure && self.addrs_secure.get(index) == Some(&true)
@@ -117,16 +117,16 @@ impl Resolved {
 }
 
 impl From<Exchangers> for Resolved {
-    /// A way that was given: nothing of it is authenticated.
+    /// Converts a static route, which is never authenticated.
     fn from(exchangers: Exchangers) -> Self {
         Self { mx_secure: false, addrs_secure: vec![false; exchangers.len()], exchangers }
     }
 }
 
-/// What is known of the way to a domain.
+/// The exchangers of a domain, or why there are none.
 pub type MailRoute = Result<Exchangers, Unreachable>;
 
-/// Ways that are given instead of looked up.
+/// Static routes, which replace DNS look-ups. Empty by default.
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
     domains: HashMap<Box<str>, MailRoute>,
@@ -134,15 +134,15 @@ pub struct Routes {
 }
 
 impl Routes {
-    /// No route: everything is looked up.
+    /// Returns an empty table, so that all domains are looked up.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets the way to `domain`, in lower-case A-labels, or to all domains without a route of their own with `*`.
+    /// Sets the route of `domain`, in lower-case A-labels. `*` stands for all domains without a route of their own.
     ///
-    /// Addresses given here are trusted, so they may be private ones.
+    /// These addresses are trusted, so they may be private.
     pub fn insert(&mut self, domain: &str, route: MailRoute) {
         if domain == "*" {
             self.any = Some(route);
@@ -151,14 +151,15 @@ impl Routes {
         }
     }
 
-    /// The way to `domain`, if one was given.
+    /// Returns the route of `domain`, or that of `*`, if one is set.
     #[must_use]
     pub fn get(&self, domain: &str) -> Option<&MailRoute> {
         self.domains.get(domain).or(self.any.as_ref())
     }
 }
 
-/// Finds the mail exchangers of domains: static routes first, then the DNS, through one cache.
+/// Finds the mail exchangers of domains, from static routes first and then from the DNS. Its cache holds 16,384
+/// answers.
 #[derive(Debug)]
 pub struct Resolver {
     routes: Routes,
@@ -170,10 +171,11 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// A resolver that asks `nameservers`, or those of the system where there are none.
+    /// Builds a resolver that queries `nameservers`, or those of the system if the slice is empty. The exchangers get
+    /// this `port`. With `allow_private`, MX records may point to private addresses.
     ///
     /// # Errors
-    /// The configuration of the system cannot be read.
+    /// Returns [`DnsConfigError`] if the resolver cannot be set up.
     pub fn new(
         nameservers: &[SocketAddr],
         routes: Routes,
@@ -183,7 +185,7 @@ impl Resolver {
     ) -> Result<Self, DnsConfigError> {
         let connections = NameserverConnections::default();
         let mut builder = if nameservers.is_empty() {
-            // A system without configured servers is not an error as long as every domain has a route.
+            // A system without configured servers is no error as long as every domain has a route.
             DnsResolver::builder(connections.clone())
                 .unwrap_or_else(|_| DnsResolver::builder_with_config(ResolverConfig::default(), connections))
         } else {
@@ -206,22 +208,25 @@ impl Resolver {
         options.attempts = REPETITIONS;
         options.edns0 = true;
         options.try_tcp_on_error = true;
-        // Answers, each of which takes up to 10 KB where all of its names are as long as they may be.
+        // Counted in answers. An answer takes up to 10 KB if all its names have the maximum length.
         options.cache_size = 16_384;
-        // What /etc/hosts says is for this machine, not for the mail of the world.
+        // /etc/hosts applies to this host only, not to mail delivery.
         options.use_hosts_file = ResolveHosts::Never;
         let dns = builder.build().map_err(|error| DnsConfigError(Box::new(error)))?;
         Ok(Self { routes, dns, port, allow_private, queries: QueryLimiter::new(), metrics })
     }
 
-    /// The way to the mail of the domain, or the address literal, of `mailbox`, and what of it was authenticated.
+    /// Finds the exchangers of the domain or address literal of `mailbox`, and which answers were authenticated.
     ///
-    /// A look-up ends after 15 s, and at most 256 queries go on at once, of all look-ups. Of these permits, the look-ups that
-    /// take longer than a second have a quarter while others wait: domains whose name servers are silent do not keep the
-    /// others waiting.
+    /// A look-up ends after 15 s. At most 256 queries are in progress at once, for all look-ups together. Look-ups that
+    /// take over 1 s share a quarter of them while others wait. Domains with silent name servers therefore do not delay
+    /// others.
+    ///
+    /// # Cancellation safety
+    /// Dropping the future ends the look-up. Answers that arrived stay in the cache.
     ///
     /// # Errors
-    /// There is no way, or none was found.
+    /// Returns [`Unreachable`] if the domain has no usable exchanger, or the DNS did not answer.
     pub async fn resolve(&self, mailbox: &Mailbox) -> Result<Resolved, Unreachable> {
         if let Some(route) = self.routes.get(mailbox.domain()) {
             return route.clone().map(Resolved::from);
@@ -245,13 +250,13 @@ impl Resolver {
         found.and_then(|(exchangers, mx_secure)| self.usable(exchangers, mx_secure))
     }
 
-    /// The exchangers of a domain, and whether its MX records were authenticated.
+    /// Returns the exchangers of a domain, and whether its MX records were authenticated.
     async fn exchangers(
         &self,
         domain: &str,
         lookup: &DomainLookup,
     ) -> Result<(Vec<Exchanger>, bool), Unreachable> {
-        // The dot makes the name absolute, so that no search domain of the system is put behind it.
+        // The dot makes the name absolute, so that the resolver appends no search domain.
         let absolute = format!("{domain}.");
         let found = lookup.ask(|| self.dns.mx_lookup(absolute.as_str())).await;
         let (mut names, mut mx_secure) = match found {
@@ -268,7 +273,8 @@ impl Resolver {
             Err(error) => return Err(dns(&error)),
         };
         if names.iter().any(|(_, name)| name == ".") {
-            // RFC 7505 3: a null MX stands alone; beside others it is a mistake, and the others count.
+            // RFC 7505 3: a null MX must be the only one. With others it is a configuration error, and the others
+            // count.
             names.retain(|(_, name)| name != ".");
             if names.is_empty() {
                 return Err(Unreachable::NullMx);
@@ -281,7 +287,7 @@ impl Resolver {
         names.sort();
         names.dedup_by(|a, b| a.1 == b.1);
         let mut exchangers = Vec::new();
-        // What was not looked at may be what there is.
+        // An exchanger that was not tried may have an address.
         let mut failed = (names.len() > MAX_HOSTS).then(|| Unreachable::Dns {
             timeout: false,
             reason: format!("none of the first {MAX_HOSTS} exchangers has an address").into(),
@@ -298,8 +304,8 @@ impl Resolver {
             }
         }
         if implicit {
-            // hickory gives no header with an answer without records; but where the addresses of a name are
-            // authenticated, so is that it has no MX: both are of one zone, and a forged denial would be a SERVFAIL.
+            // hickory returns no header with an empty answer. But if the addresses of a name are authenticated, the
+            // absence of its MX is too. Both are in one zone, and a forged denial would result in SERVFAIL.
             mx_secure = exchangers.iter().all(|exchanger| exchanger.secure);
         }
         match failed {
@@ -309,8 +315,8 @@ impl Resolver {
         }
     }
 
-    /// The addresses of both families, and whether all of them were authenticated; none only if neither family failed
-    /// to be looked up.
+    /// Returns the addresses of both families, and whether all were authenticated. The list is empty only if no look-up
+    /// failed.
     async fn addresses(&self, name: &str, lookup: &DomainLookup) -> Result<(Vec<IpAddr>, bool), Unreachable> {
         let _turn = lookup.next_name().await;
         let (v4, v6) = tokio::join!(
@@ -335,7 +341,7 @@ impl Resolver {
         }
     }
 
-    /// Leaves out what must not be connected to.
+    /// Removes addresses that must not be connected to.
     fn usable(&self, exchangers: Vec<Exchanger>, mx_secure: bool) -> Result<Resolved, Unreachable> {
         let endpoints = exchangers.into_iter().map(|Exchanger { host, ips, secure }| {
             let ips = ips.into_iter().filter(|&ip| self.allow_private || is_public(ip));
@@ -350,7 +356,7 @@ impl Resolver {
     }
 }
 
-/// Waits for all futures, which run at once, and gives their outputs in their order.
+/// Runs all futures at once, and returns their outputs in their order.
 async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut running: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
     poll_fn(|context| {
@@ -367,7 +373,7 @@ async fn join_all<F: Future>(futures: impl Iterator<Item = F>) -> Vec<F::Output>
     running.into_iter().filter_map(|(_, output)| output).collect()
 }
 
-/// A mail exchanger as the DNS has it.
+/// A mail exchanger from the DNS.
 struct Exchanger {
     host: Arc<str>,
     ips: Vec<IpAddr>,
@@ -379,7 +385,7 @@ fn dns(error: &NetError) -> Unreachable {
     Unreachable::Dns { timeout: matches!(error, NetError::Timeout), reason: error.to_string().into() }
 }
 
-/// The resolver cannot be set up.
+/// The DNS resolver cannot be set up, for example because the configuration of the system is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("the DNS resolver cannot be set up")]
 pub struct DnsConfigError(#[source] Box<NetError>);

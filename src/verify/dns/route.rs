@@ -1,4 +1,4 @@
-//! The resolver as the pool's way from a mailbox to the servers that take its mail.
+//! The [`Route`] of the pool that uses the resolver: from a mailbox to the servers of its domain.
 
 use std::io;
 
@@ -37,12 +37,14 @@ impl Route for Resolver {
 impl From<Unreachable> for io::Error {
     fn from(unreachable: Unreachable) -> Self {
         let (kind, text) = match unreachable {
-            Unreachable::NullMx => (io::ErrorKind::NotFound, "the domain takes no mail (RFC 7505)".into()),
+            Unreachable::NullMx => {
+                (io::ErrorKind::NotFound, "the domain accepts no mail: null MX (RFC 7505)".into())
+            }
             Unreachable::NoDnsEntries => {
-                (io::ErrorKind::NotFound, "neither MX nor address in the DNS".into())
+                (io::ErrorKind::NotFound, "the domain has no MX and no address records".into())
             }
             Unreachable::Unroutable => {
-                (io::ErrorKind::AddrNotAvailable, "its servers have private addresses only".into())
+                (io::ErrorKind::AddrNotAvailable, "every address of the MX is private or reserved".into())
             }
             Unreachable::Dns { timeout: true, reason } => (io::ErrorKind::TimedOut, reason.to_string()),
             Unreachable::Dns { timeout: false, reason } => (io::ErrorKind::Other, reason.to_string()),

@@ -1,13 +1,14 @@
-//! What an address tells by itself: whether it is a role, a free or a disposable one.
+//! Whether an address belongs to a role, and whether its domain is free or disposable.
 //!
-//! The lists are data files, each with its source and date in its head; they are compiled in.
+//! The lists are data files that are compiled in. The head of each names its source and date.
 
 use std::{cmp::Ordering, collections::HashSet, sync::LazyLock};
 
 use crate::proto::Mailbox;
 
 const ROLE: &str = include_str!("data/role.txt");
-/// By their first letters and sorted, since every address is looked up in it and not only every domain.
+/// Grouped by first letter and sorted, because every address is looked up here, while other lists are searched once per
+/// domain.
 static ROLES: LazyLock<[Vec<&[u8]>; 26]> = LazyLock::new(|| {
     let mut by_letter = [const { Vec::new() }; 26];
     for name in ROLE.lines().filter(|line| !line.starts_with('#')).map(str::as_bytes) {
@@ -20,8 +21,8 @@ static ROLES: LazyLock<[Vec<&[u8]>; 26]> = LazyLock::new(|| {
 const FREE: &str = include_str!("data/free.txt");
 const DISPOSABLE: &str = include_str!("data/disposable.txt");
 
-/// Whether a line of the sorted list is `name`. Searched in place: a set of 120,000 names would cost 25 ms to build,
-/// before the first of a handful of lookups. Comments stand in front, and `#` sorts before every name.
+/// Returns whether a line of the sorted list is `name`. The search works on the text itself: a set of 120,000 names
+/// takes 25 ms to build, too long for a few look-ups. Comments are at the start, and `#` sorts before every name.
 fn lists(list: &str, name: &str) -> bool {
     let (mut low, mut high) = (0, list.len());
     while low < high {
@@ -37,17 +38,17 @@ fn lists(list: &str, name: &str) -> bool {
     false
 }
 
-/// Facts about a domain, the same for all its mailboxes.
+/// Facts about a domain that hold for all its mailboxes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DomainFacts {
-    /// Anybody can have a mailbox there for nothing.
+    /// Anyone can get a mailbox there free of charge.
     pub free: bool,
-    /// It, or a domain above it, hands out throw-away mailboxes.
+    /// The domain or a parent domain offers disposable mailboxes.
     pub disposable: bool,
 }
 
 impl DomainFacts {
-    /// Looks a domain up, in lower-case A-labels as [`Mailbox::domain`] gives it.
+    /// Looks up a domain, in lower-case A-labels as [`Mailbox::domain`] returns it, in the built-in lists.
     ///
     /// ```
     /// use smtp_pool::verify::DomainFacts;
@@ -62,7 +63,7 @@ impl DomainFacts {
     }
 }
 
-/// Lists of the user's own, beside the built-in ones.
+/// Lists of the user, in addition to the built-in ones. Empty by default.
 ///
 /// ```
 /// use smtp_pool::{proto::Mailbox, verify::Lists};
@@ -76,16 +77,16 @@ impl DomainFacts {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lists {
-    /// Local parts that belong to roles, in lower case.
+    /// Local parts of roles, in lower case.
     pub roles: HashSet<Box<str>>,
-    /// Domains that hand out throw-away mailboxes, in lower-case A-labels; those below them as well.
+    /// Domains that offer disposable mailboxes, in lower-case A-labels. Their subdomains count as well.
     pub disposable: HashSet<Box<str>>,
-    /// Domains where anybody has a mailbox for nothing, in lower-case A-labels.
+    /// Domains where anyone can get a mailbox free of charge, in lower-case A-labels.
     pub free: HashSet<Box<str>>,
 }
 
 impl Lists {
-    /// What [`DomainFacts::of`] says, or these lists.
+    /// Looks up a domain, in lower-case A-labels, in the built-in lists and in these.
     #[must_use]
     pub fn domain(&self, domain: &str) -> DomainFacts {
         let facts = DomainFacts::of(domain);
@@ -97,7 +98,7 @@ impl Lists {
         }
     }
 
-    /// What [`is_role`] says, or these lists.
+    /// Returns whether a mailbox belongs to a role, by [`is_role`] or by these lists.
     #[must_use]
     pub fn is_role<T: AsRef<str>>(&self, mailbox: &Mailbox<T>) -> bool {
         is_role(mailbox) || {
@@ -109,9 +110,9 @@ impl Lists {
     }
 }
 
-/// Whether a mailbox belongs to a role such as `info` or `postmaster` (RFC 2142) instead of a person.
+/// Returns whether a mailbox belongs to a role such as `info` or `postmaster` (RFC 2142) and not to a person.
 ///
-/// Case, dots and a `+tag` do not count.
+/// It ignores case, dots and a `+tag`.
 ///
 /// ```
 /// use smtp_pool::{proto::Mailbox, verify::is_role};
@@ -124,7 +125,7 @@ pub fn is_role<T: AsRef<str>>(mailbox: &Mailbox<T>) -> bool {
     let local_part = mailbox.local_part().bytes().take_while(|octet| *octet != b'+');
     let mut octets = local_part.filter(|octet| *octet != b'.').map(|octet| octet.to_ascii_lowercase());
     let Some(letter) = octets.next().and_then(letter) else { return false };
-    // Those that go on as the local part does, octet by octet; most people have parted from all of them at the third.
+    // Narrows the names to those that match octet by octet. For most local parts none is left at the third octet.
     let (mut names, mut length) = (&ROLES[letter][..], 1);
     for octet in octets {
         while let [first, rest @ ..] = names
@@ -145,7 +146,7 @@ pub fn is_role<T: AsRef<str>>(mailbox: &Mailbox<T>) -> bool {
     names.first().is_some_and(|name| name.len() == length)
 }
 
-/// The place of a lower-case letter in the alphabet.
+/// Returns the position of a lower-case letter in the alphabet, from 0.
 fn letter(octet: u8) -> Option<usize> {
     octet.is_ascii_lowercase().then(|| usize::from(octet - b'a'))
 }
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_role_is_known_in_any_dress() {
+    fn a_role_is_known_in_any_spelling() {
         let role = |address: &str| is_role(&Mailbox::parse(address).unwrap());
         assert!(role("INFO@example.com") && role("web.master@example.com") && role("sales+x@example.com"));
         assert!(!role("information@example.com") && !role("\"a@b\"@example.com"));

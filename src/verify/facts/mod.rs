@@ -1,4 +1,4 @@
-//! What an address tells by itself, without its server: roles, free and disposable domains, spelling.
+//! Facts about an address that need no network: roles, free and disposable domains, spelling.
 
 pub(super) mod lists;
 pub(super) mod spelling;

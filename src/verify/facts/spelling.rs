@@ -1,10 +1,10 @@
-//! How an address is probably meant: its normal form, and the domain that a slip of the finger missed.
+//! The normal form of an address, and the likely domain behind a typing error.
 
 use std::borrow::Cow;
 
 use crate::proto::Mailbox;
 
-/// Providers that many people mistype: the name, and the ends that belong to it.
+/// Providers with names that are often mistyped: the name, and its domain endings.
 const PROVIDERS: &[(&str, &[&str])] = &[
     ("gmail", &["com"]),
     ("googlemail", &["com"]),
@@ -28,19 +28,19 @@ const PROVIDERS: &[(&str, &[&str])] = &[
     ("laposte", &["net"]),
 ];
 
-/// Names close to one of the above that are somebody's own.
+/// Names that are close to one of the above but belong to other domains.
 const OTHERS: &[&str] = &["mail", "email", "ymail", "fmail", "zmail", "yahoos", "freeet"];
 
-/// What fingers make of `com` and `net`.
+/// Typing errors for `com` and `net`.
 const COM: &[&str] = &[
     "con", "cmo", "ocm", "comm", "coom", "ccom", "cm", "om", "co", "vom", "xom", "cpm", "cim", "c0m", "coma",
     "cok", "comn", "com.com",
 ];
 const NET: &[&str] = &["ner", "nte", "ent", "nett", "neet", "nt", "et", "bet", "met"];
 
-/// The domain that was probably meant, if `domain` looks like a slip of the finger for that of a large provider.
+/// Returns the likely domain if `domain` looks like a typing error for that of a large provider.
 ///
-/// The domain is in lower-case A-labels, as [`Mailbox::domain`] gives it.
+/// The domain must be in lower-case A-labels, as [`Mailbox::domain`] returns it.
 ///
 /// ```
 /// use smtp_pool::verify::did_you_mean;
@@ -51,7 +51,7 @@ const NET: &[&str] = &["ner", "nte", "ent", "nett", "neet", "nt", "et", "bet", "
 #[must_use]
 pub fn did_you_mean(domain: &str) -> Option<String> {
     let (name, end) = domain.split_once('.')?;
-    // Nothing that is so short or so long is near any of them.
+    // No provider's name is near one so short or so long.
     if !(4..=12).contains(&name.len()) || !domain.is_ascii() || OTHERS.contains(&name) {
         return None;
     }
@@ -63,7 +63,7 @@ pub fn did_you_mean(domain: &str) -> Option<String> {
     let near = |(meant, ends): &(&str, &[&str])| {
         let end = ends.iter().find(|of| **of == end).or_else(|| ends.iter().find(|of| **of == slip))?;
         let most = if meant.len() < 7 { 1 } else { 2 };
-        // Before what is costly: this is asked of every address.
+        // Runs before the costly distance, because every address is checked.
         if name.len().abs_diff(meant.len()) > most {
             return None;
         }
@@ -74,11 +74,10 @@ pub fn did_you_mean(domain: &str) -> Option<String> {
     found.map(|(_, meant)| meant).filter(|meant| meant != domain)
 }
 
-/// The form in which different spellings of one mailbox are the same: lower case, without what the provider ignores.
+/// Returns the form that all spellings of one mailbox share: lower case, without the parts that the provider ignores.
 ///
-/// A `+tag` is taken off where the provider is known to ignore it, dots at Gmail, and `googlemail.com` becomes
-/// `gmail.com`. It is for telling whether two addresses are the same, not for sending to: a local part may depend on its
-/// case (RFC 5321 2.4).
+/// It removes a `+tag` at providers that ignore it, and dots at Gmail. It turns `googlemail.com` into `gmail.com`. Use
+/// it to compare addresses, not to send mail: a local part may be case-sensitive (RFC 5321 2.4).
 ///
 /// ```
 /// use smtp_pool::{proto::Mailbox, verify::normal_form};
@@ -117,7 +116,7 @@ pub fn normal_form(mailbox: &Mailbox) -> String {
         if local.chars().any(char::is_uppercase) {
             local = local.to_lowercase().into();
         }
-        // A tag of everything would leave nobody.
+        // A local part that is only a tag stays as it is.
         if TAGS.contains(&domain)
             && let Some(at) = local.find('+').filter(|at| *at > 0)
         {
@@ -135,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slips_are_seen() {
+    fn typing_errors_are_found() {
         for (typed, meant) in [
             ("gmial.com", "gmail.com"),
             ("gamil.com", "gmail.com"),
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_somebodys_own_is_left_alone() {
+    fn other_domains_are_no_typing_errors() {
         for (name, ends) in PROVIDERS {
             for end in *ends {
                 assert_eq!(did_you_mean(&format!("{name}.{end}")), None);
@@ -179,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn spellings_of_one_mailbox_are_one() {
+    fn spellings_of_one_mailbox_have_one_form() {
         let normal = |address: &str| normal_form(&Mailbox::parse(address).unwrap());
         for (address, form) in [
             ("Ann@Example.COM", "ann@example.com"),

@@ -1,4 +1,4 @@
-//! What is known of the domains of a run, by their numbers.
+//! The states of the domains of a run, by number.
 
 use std::mem;
 
@@ -7,36 +7,36 @@ use tokio::time::Instant;
 
 use crate::verify::{item::Item, outcome::Outcome};
 
-/// Domains that are remembered: some 300 octets each.
+/// Domains that are remembered, at about 300 octets each.
 pub(super) const MAX_DOMAINS: usize = 131_072;
 
-/// What is known of a domain.
+/// The state of a domain.
 pub(super) enum DomainState {
-    /// Its way is being looked up; these wait.
+    /// The look-up is in progress. These items wait for it.
     Resolving(Vec<Item>),
-    /// The number of its [`LaneRef`](super::LaneRef), until this time.
+    /// The index of its [`LaneRef`](super::LaneRef), and when that expires.
     Routed(usize, Instant),
-    /// Nobody to ask, until this time or ever.
+    /// No server to ask, and when that expires. `None` means never.
     Unroutable(Outcome, Option<Instant>),
 }
 
-/// What is known of the domains, by their numbers. No number is given twice, since lanes know domains by it.
+/// The states of the domains, by number. No number is used twice, because lanes identify domains by it.
 #[derive(Default)]
 pub(super) struct DomainTable {
-    /// From this number on.
+    /// The number of the first of the recent domains.
     first: u32,
     recent: Vec<DomainState>,
-    /// Those before it that were being looked up when the others were forgotten.
+    /// Earlier domains whose look-up was in progress when the others were forgotten.
     old: HashMap<u32, DomainState>,
 }
 
 impl DomainTable {
-    /// Those met since the others were forgotten.
+    /// Returns the number of domains since the last call of [`forget`](Self::forget).
     pub(super) fn len(&self) -> usize {
         self.recent.len()
     }
 
-    /// The number of a new domain.
+    /// Adds a domain, and returns its number.
     pub(super) fn add(&mut self, known: DomainState) -> u32 {
         self.recent.push(known);
         u32::try_from(self.recent.len() - 1).unwrap_or(u32::MAX).saturating_add(self.first)
@@ -50,7 +50,7 @@ impl DomainTable {
         }
     }
 
-    /// Sets what is known of a domain, and gives what was.
+    /// Sets the state of a domain, and returns the earlier one.
     pub(super) fn set(&mut self, domain: u32, known: DomainState) -> Option<DomainState> {
         match self.get_mut(domain) {
             Some(before) => Some(mem::replace(before, known)),
@@ -58,7 +58,7 @@ impl DomainTable {
         }
     }
 
-    /// Forgets all but those that are being looked up.
+    /// Forgets all domains except those whose look-up is in progress.
     pub(super) fn forget(&mut self) {
         let recent = mem::take(&mut self.recent);
         let next = self.first.saturating_add(u32::try_from(recent.len()).unwrap_or(u32::MAX));
