@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn nothing_is_lost_and_the_order_is_kept() {
+    async fn no_item_is_lost_and_the_order_is_kept() {
         let (reader, mut input_channel) = input_channel();
         let thread = thread::spawn(move || reader.read((0..50_000).map(|n| n.to_string())));
         let mut next = 0;
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_item_is_there_before_the_next_one_is_read() {
+    async fn an_item_arrives_before_the_next_one_is_read() {
         let (reader, mut input_channel) = input_channel();
         let (feed, fed) = mpsc::channel();
         let thread = thread::spawn(move || reader.read(fed.into_iter()));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reading_ends_when_nobody_takes_any_more() {
+    fn reading_ends_when_the_receiver_is_dropped() {
         let (reader, input_channel) = input_channel();
         let thread = thread::spawn(move || reader.read((0..).map(|n: u64| n.to_string())));
         drop(input_channel);

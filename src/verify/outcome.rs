@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_that_is_not_utf_8_is_kept_as_it_reads() {
+    fn a_reply_that_is_not_utf_8_is_decoded() {
         let classifier = Classifier::builtin();
         // "Recipient does not exist" in GBK.
         let of = |mailbox: &str| {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_of_two_codes_accepts_and_refuses_nothing() {
+    fn a_reply_with_mixed_codes_decides_nothing() {
         let classifier = Classifier::builtin();
         for words in [
             "250-2.1.5 ok\r\n550 5.1.1 User unknown",
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_reply_the_beginning_is_kept_and_all_of_it_is_classified() {
+    fn a_long_reply_is_classified_whole_and_stored_in_part() {
         let classifier = Classifier::builtin();
         let line = "See http://example.com/help. ".repeat(40);
         let long = reply(&format!("550-{line}\r\n550-{line}\r\n550 5.1.1 User unknown")).unwrap();

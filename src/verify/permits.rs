@@ -337,14 +337,14 @@ mod tests {
     }
 
     #[test]
-    fn the_slow_hold_everything_while_nobody_waits() {
+    fn slow_hosts_hold_all_permits_while_no_one_waits() {
         let permits = Permits::new(8, 2);
         let slow: Vec<_> = (0..8).map(|_| held(&permits, true)).collect();
         assert!(slow.iter().all(|permit| !permit.is_asked_back()));
     }
 
     #[test]
-    fn what_the_slow_hold_beyond_their_share_is_asked_back_for_those_who_wait_the_newest_first() {
+    fn permits_beyond_the_share_are_asked_back_newest_first() {
         let permits = Permits::new(8, 2);
         let slow: Vec<_> = (0..8).map(|_| held(&permits, true)).collect();
         let asked = || slow.iter().map(Permit::is_asked_back).collect::<Vec<_>>();
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn who_turns_slow_while_others_wait_gives_way_once_the_share_is_used_up() {
+    fn a_host_that_turns_slow_beyond_the_share_releases_its_permit() {
         let permits = Permits::new(8, 2);
         let holders: Vec<_> = (0..8).map(|_| held(&permits, false)).collect();
         let waiter = waits!(permits, false);
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_host_waits_for_the_share_while_a_quick_one_waits_and_gets_its_turn_within_it() {
+    fn a_slow_host_waits_beyond_the_share_and_is_served_within_it() {
         let permits = Permits::new(8, 2);
         let mut quick: Vec<_> = (0..6).map(|_| held(&permits, false)).collect();
         let slow: Vec<_> = (0..2).map(|_| held(&permits, true)).collect();
@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_connection_makes_room_before_a_slow_one() {
+    fn an_idle_permit_is_asked_back_before_a_slow_one() {
         let permits = Permits::new(4, 1);
         let holders: Vec<_> = (0..4).map(|_| held(&permits, false)).collect();
         holders[0].set_slow(true);
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_permit_is_held_by_turns() {
+    fn a_single_permit_is_the_share() {
         let permits = Permits::new(1, 1);
         let slow = held(&permits, true);
         let waiter = waits!(permits, false);
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_asked_back_is_woken() {
+    async fn an_asked_back_holder_is_woken() {
         let permits = Permits::new(1, 1);
         let idle = permits.acquire(false).await;
         let waiter = tokio::spawn({
@@ -437,8 +437,8 @@ mod tests {
     }
 
     proptest! {
-        /// In any order of events, no permit is lost or added. Slow hosts hold no more than their share while fast ones
-        /// wait. No one waits while a permit is free.
+        /// In any order of events, no permit is lost or added. While fast hosts wait, slow ones keep no more than their
+        /// share, except permits already asked back. No one waits while a permit is free.
         #[test]
         fn permits_are_conserved(most in 1usize..12, share in 0usize..4, steps in prop::collection::vec((0u8..6, any::<u16>()), 0..200)) {
             let mut core = PermitTable::new(most, share);

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_cut_behind_a_whole_character() {
+    fn a_text_is_cut_at_a_character_boundary() {
         let whole = "x".repeat(MAX_TEXT);
         assert_eq!(shortened(&whole), whole);
         assert_eq!(shortened(&(whole.clone() + "y")), whole[3..].to_owned() + "…");

@@ -1,7 +1,7 @@
-//! The text of a reply in whatever character set it was written.
+//! Decodes the text of a reply from any character set.
 //!
-//! RFC 6531 3.7.4.2 allows UTF-8 in replies, and servers write GBK, Big5, Shift_JIS, windows-1251, KOI8-R and Latin-1.
-//! No reply says which. Octets that are UTF-8 are taken for it; of others, chardetng guesses.
+//! RFC 6531 3.7.4.2 allows UTF-8 in replies. Servers also write GBK, Big5, Shift_JIS, windows-1251, KOI8-R and Latin-1,
+//! and no reply names its character set. Valid UTF-8 counts as UTF-8. For other octets, chardetng guesses.
 
 use std::borrow::Cow;
 
@@ -9,8 +9,8 @@ use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 
 use crate::proto::Reply;
 
-/// The text of a reply as [`Reply::text`] gives it, also where its octets are not UTF-8: then the character set is
-/// guessed from them. Octets that have no meaning in it show as U+FFFD.
+/// Returns the text of a reply like [`Reply::text`]. If its octets are not UTF-8, the character set is guessed from
+/// them. Invalid octets become U+FFFD.
 ///
 /// ```
 /// use smtp_pool::{proto::Reply, verify::reply_text};
@@ -26,7 +26,7 @@ pub fn reply_text<B: AsRef<[u8]>>(reply: &Reply<B>) -> Cow<'_, str> {
     }
 }
 
-/// Octets as text, as of a line of a log: UTF-8, or the character set that they were probably written in.
+/// Decodes octets, such as a line of a log: UTF-8, or else the most probable character set.
 ///
 /// ```
 /// assert_eq!(smtp_pool::verify::decode_text(b"550 Empf\xe4nger unbekannt"), "550 Empfänger unbekannt");
@@ -36,15 +36,15 @@ pub fn decode_text(octets: &[u8]) -> Cow<'_, str> {
     guess(octets).map_or_else(|| String::from_utf8_lossy(octets), Cow::Owned)
 }
 
-/// The octets in the character set that they were probably written in; `None` if that is UTF-8.
+/// Decodes octets from their most probable character set. Returns `None` if that is UTF-8.
 fn guess(octets: &[u8]) -> Option<String> {
-    // ISO-2022-JP has seven bits.
+    // ISO-2022-JP uses only seven bits.
     let escapes = octets.windows(2).any(|pair| pair == b"\x1b$");
     if octets.is_ascii() && !escapes {
         return None;
     }
     if let Err(error) = std::str::from_utf8(octets) {
-        // A line that was cut inside of a character, or UTF-8 that something has damaged.
+        // A line that ends inside a character, or damaged UTF-8.
         if error.error_len().is_none() || !octets[..error.valid_up_to()].is_ascii() {
             return None;
         }
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn other_character_sets_are_read_as_what_they_say() {
+    fn other_character_sets_are_decoded() {
         use SubStatus::{Blocked, MailboxNotFound as NotFound, MailboxQuotaExceeded as Full};
         let mut wrong = Vec::new();
         for (text, sub_status, labels) in [
@@ -97,9 +97,9 @@ mod tests {
             for label in labels {
                 let (octets, ..) = Encoding::for_label(label.as_bytes()).unwrap().encode(text);
                 let reply = reply(&octets);
-                let said = Classifier::builtin().classify(Stage::Rcpt, 550, None, &reply_text(&reply));
-                if said.verdict.sub_status != sub_status {
-                    wrong.push(format!("{label}: {text}: {}: {said:?}", reply_text(&reply)));
+                let found = Classifier::builtin().classify(Stage::Rcpt, 550, None, &reply_text(&reply));
+                if found.verdict.sub_status != sub_status {
+                    wrong.push(format!("{label}: {text}: {}: {found:?}", reply_text(&reply)));
                 }
             }
         }
@@ -107,11 +107,11 @@ mod tests {
     }
 
     #[test]
-    fn utf_8_stays_what_it_is() {
+    fn utf_8_is_unchanged() {
         for text in ["User unknown", "用户不存在", "Empfänger unbekannt"] {
             assert_eq!(reply_text(&reply(text.as_bytes())), format!("<ann@example.org>: {text}"));
         }
-        // Cut inside of a character, and damaged.
+        // Cut inside a character, and damaged.
         let cut = "Empfänger 用户".as_bytes();
         assert_eq!(reply_text(&reply(&cut[..cut.len() - 1])), "<ann@example.org>: Empfänger 用\u{fffd}");
         assert_eq!(reply_text(&reply(b"\xc3\xa4 \xff")), "<ann@example.org>: ä \u{fffd}");

@@ -1,33 +1,33 @@
-//! What can be wrong with a file of rules.
+//! The errors of a file of rules.
 
-/// Why a table of rules was refused.
+/// Why a table of rules is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
-    /// Not TOML, an unknown key, a missing one, or a value of the wrong kind; the message gives the line.
+    /// The text is not TOML, or a key is unknown, missing or of the wrong type. The message names the line.
     #[error("the rules are not well-formed: {0}")]
     Syntax(String),
-    /// There is nothing in it.
-    #[error("there is no rule in the table, and no word")]
+    /// The table has no rule and no word.
+    #[error("the table has no rule and no word")]
     Empty,
-    /// A rule that makes no sense.
+    /// A rule is invalid.
     #[error("rule `{id}`, key `{key}`: {problem}")]
     Rule {
-        /// The rule's `id`.
+        /// The `id` of the rule.
         id: String,
-        /// The key at fault.
+        /// The invalid key.
         key: &'static str,
         /// What is wrong.
         problem: String,
     },
-    /// Words that make no sense.
+    /// The words of a section are invalid.
     #[error("`{section}`: {problem}")]
     Words {
-        /// The section of the file, and the language.
+        /// The section of the file, with the language if it has one.
         section: String,
         /// What is wrong.
         problem: String,
     },
-    /// More rules or phrases than the engine has room for.
+    /// The table has more rules or phrases than the engine supports.
     #[error("too many {0}: at most {1}")]
     TooMany(&'static str, usize),
 }

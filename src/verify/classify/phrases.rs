@@ -1,4 +1,4 @@
-//! The phrases of all rules and vocabularies, found in one pass of one automaton (Aho–Corasick).
+//! The phrases of all rules and vocabularies. One pass of one automaton (Aho–Corasick) finds them.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -14,7 +14,7 @@ pub(super) const MAX_PHRASES: usize = 16_384;
 pub(super) type RuleSet = Bits<{ MAX_RULES / 64 }>;
 pub(super) type PhraseSet = Bits<{ MAX_PHRASES / 64 }>;
 
-/// A set of small numbers on the stack.
+/// A set of small numbers, without heap memory.
 #[derive(Clone, Debug)]
 pub(super) struct Bits<const N: usize>([u64; N]);
 
@@ -42,7 +42,7 @@ impl<const N: usize> Bits<N> {
         self.0[usize::from(n) / 64] & (1 << (n % 64)) != 0
     }
 
-    /// From the smallest up.
+    /// Iterates in ascending order.
     pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
         self.0.iter().enumerate().flat_map(|(i, &word)| {
             let next = |w: &u64| Some(w & (w - 1)).filter(|w| *w != 0);
@@ -56,15 +56,15 @@ impl<const N: usize> Bits<N> {
 #[derive(Debug)]
 struct Phrase {
     words: String,
-    /// Whether the word may go on to the left or right: `*listed`, `greylist*`.
+    /// Whether the word may continue to the left or right: `*listed`, `greylist*`.
     open: (bool, bool),
     /// The rules that this phrase may decide.
     rules: Vec<usize>,
-    /// What it means in a sentence.
+    /// Its meaning in a sentence.
     meaning: Option<Meaning>,
 }
 
-/// The phrases of a file while it is read, each once.
+/// Collects the phrases of a file, each once.
 #[derive(Default)]
 pub(super) struct PhraseBuilder {
     list: Vec<Phrase>,
@@ -72,18 +72,16 @@ pub(super) struct PhraseBuilder {
 }
 
 impl PhraseBuilder {
-    /// The number of the phrase as written in a file.
+    /// Adds a phrase as written in a file, and returns its number.
     pub(super) fn intern(&mut self, written: &str) -> Result<u16, String> {
         let open = (written.starts_with('*'), written.ends_with('*'));
         let inner = written.trim_matches('*');
         let words = text::plain(inner).words;
         if words.is_empty() {
-            return Err(format!("`{written}` has no words in it"));
+            return Err(format!("`{written}` contains no words"));
         }
         if inner.contains('*') {
-            return Err(format!(
-                "`{written}`: a `*` stands for the rest of a word, at either end of a phrase"
-            ));
+            return Err(format!("`{written}`: `*` is valid only at the start or end of a phrase"));
         }
         if let Some(&known) = self.known.get(&(words.clone(), open)) {
             return Ok(known);
@@ -95,16 +93,16 @@ impl PhraseBuilder {
         Ok(n)
     }
 
-    /// Has `rule` tried where the phrase is found.
-    pub(super) fn decides(&mut self, phrase: u16, rule: usize) {
+    /// Makes the scanner try `rule` if it finds the phrase.
+    pub(super) fn add_rule(&mut self, phrase: u16, rule: usize) {
         self.list[usize::from(phrase)].rules.push(rule);
     }
 
-    /// Gives a phrase its meaning in a sentence; refused with the other meaning if it has one already.
+    /// Sets the meaning of a phrase in a sentence. Fails with the other meaning if the phrase has one.
     ///
-    /// The same predicate may stand before its subject in one language and behind it in another, and what is a
-    /// preposition in one may be a filler in another.
-    pub(super) fn mean(&mut self, phrase: u16, meaning: Meaning) -> Result<(), Meaning> {
+    /// A predicate may precede its subject in one language and follow it in another. A preposition of one language may
+    /// be a filler in another.
+    pub(super) fn set_meaning(&mut self, phrase: u16, meaning: Meaning) -> Result<(), Meaning> {
         use Meaning::{Filler, Predicate, Preposition};
         let place = &mut self.list[usize::from(phrase)].meaning;
         *place = Some(match (*place, meaning) {
@@ -137,20 +135,20 @@ pub(super) struct Phrases {
     list: Vec<Phrase>,
 }
 
-/// A phrase with a meaning, and where it stands.
+/// A phrase with a meaning, and its position.
 #[derive(Clone, Debug)]
 pub(super) struct Mention {
     pub(super) range: Range<usize>,
     pub(super) meaning: Meaning,
 }
 
-/// What was found in a text.
+/// The phrases found in a text.
 #[derive(Default)]
 pub(super) struct Scan {
     pub(super) phrases: PhraseSet,
     /// The rules that a phrase may decide.
     pub(super) rules: RuleSet,
-    /// In order, without overlaps: of those that begin at one place, the longest.
+    /// In order and without overlaps. At one position, the longest counts.
     pub(super) mentions: Vec<Mention>,
 }
 
@@ -192,13 +190,13 @@ impl Phrases {
 }
 
 impl Phrase {
-    /// Whether the phrase is not a part of a longer word, of a host name or of a URL.
+    /// Returns whether the phrase is not part of a longer word, a host name or a URL.
     fn stands_alone(&self, text: &str, start: usize, end: usize) -> bool {
-        // A name or a piece of a URL is evidence wherever it stands, as `spamhaus.org` in a link.
+        // A name or a part of a URL counts everywhere, such as `spamhaus.org` in a link.
         let is_name = self.words.contains(['.', '_']);
         let is_word = |c: char| text::is_word(c) || (c == '_' && !is_name);
         let single = !self.words.contains(' ');
-        // A word may be a label of a host name, or a part of a compound: "user-agent".
+        // A word may be a label of a host name, or part of a compound: "user-agent".
         let joins = |c: char| !is_name && (c == '-' || (single && c == '.'));
         let joined = |next: Option<char>, beyond: Option<char>| {
             next.is_some_and(is_word) || (next.is_some_and(joins) && beyond.is_some_and(is_word))
@@ -217,7 +215,7 @@ impl Phrase {
         left && right
     }
 
-    /// The end of the word that the phrase ends in.
+    /// Returns the end of the last word of the phrase.
     fn word_end(&self, text: &str, end: usize) -> usize {
         let rest = &text[end..];
         match self.open.1 {

@@ -1,4 +1,4 @@
-//! What the words of a reply can mean: of whom they speak, and what they say.
+//! The meanings of words in a reply: predicates, and the subjects that they belong to.
 
 use std::fmt;
 
@@ -6,36 +6,36 @@ use serde::{Deserialize, Serialize};
 
 use crate::verify::Subject;
 
-/// What a reply says of its [`Subject`].
+/// What a reply says about its [`Subject`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Predicate {
-    /// It does not exist, is unknown or invalid.
+    /// The subject does not exist, is unknown or invalid.
     NotFound,
-    /// It is disabled, suspended, closed or expired.
+    /// The subject is disabled, suspended, closed or expired.
     Disabled,
-    /// It is unavailable; the words do not tell why.
+    /// The subject is unavailable, without a reason.
     Unavailable,
-    /// It takes no mail at all.
+    /// The subject accepts no mail.
     TakesNoMail,
-    /// It is full, or over its quota.
+    /// The subject is full, or over its quota.
     Full,
-    /// It is blocked: a mailbox by its owner's provider, a client by a blocklist.
+    /// The subject is blocked: a mailbox by its provider, a client by a blocklist.
     Blocked,
-    /// It is on a blocklist.
+    /// The subject is on a blocklist.
     Listed,
-    /// It is denied, not allowed, against a policy.
+    /// The subject is denied, not allowed, or against a policy.
     Denied,
-    /// It is rejected; the words do not tell why.
+    /// The subject is rejected, without a reason.
     Rejected,
-    /// It is, or sends, spam or malware.
+    /// The subject is or sends spam or malware.
     Spam,
-    /// There are too many, too much or too fast.
+    /// The subject is over a limit: too many, too much or too fast.
     TooMany,
-    /// It needs authentication or encryption first.
+    /// The subject must use authentication or encryption first.
     Required,
-    /// It fails for now: an error, a time-out, "try again later".
+    /// The subject fails for now: an error, a time-out, "try again later".
     Temporary,
 }
 
@@ -56,7 +56,7 @@ impl Predicate {
         Self::Temporary,
     ];
 
-    /// The name in snake case, as in rules.
+    /// Returns the name in snake case, as in rules.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -78,7 +78,7 @@ impl Predicate {
 }
 
 impl Predicate {
-    /// Whether it refuses its subject, rather than finding something wrong with it.
+    /// Returns whether it refuses its subject, in contrast to a fault of the subject.
     pub(super) fn refuses(self) -> bool {
         matches!(self, Self::Denied | Self::Blocked | Self::Rejected | Self::Spam)
     }
@@ -90,7 +90,7 @@ impl fmt::Display for Predicate {
     }
 }
 
-/// Which side of a predicate its subject stands on.
+/// The side of a predicate on which its subject stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     /// `~ does not exist`.
@@ -101,22 +101,22 @@ pub(super) enum Side {
     Either,
 }
 
-/// What a phrase means in a sentence.
+/// The meaning of a phrase in a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// Who is spoken of.
+    /// A subject.
     Subject(Subject),
-    /// A word for a person or an address: the recipient's if RCPT is answered and nobody else is named.
+    /// A word for a person or an address. It means the recipient if the reply answers RCPT and names no other subject.
     Someone,
-    /// What is said.
+    /// A predicate, and the side of its subject.
     Predicate(Predicate, Side),
-    /// Who and what in one phrase.
+    /// A subject and a predicate in one phrase.
     Statement(Subject, Predicate),
-    /// Words that restrict what is said: "over IPv6", "from outside".
+    /// Words that restrict the statement: "over IPv6", "from outside".
     Qualifier,
-    /// A word that another noun may follow: "for", "of".
+    /// A word that introduces another noun: "for", "of".
     Preposition,
-    /// A word that says nothing by itself: "the", "is", "here".
+    /// A word without a meaning of its own: "the", "is", "here".
     Filler,
 }
 

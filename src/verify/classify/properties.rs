@@ -1,29 +1,29 @@
-//! What holds for the verdict on any reply, and for any file of rules or providers, said once for `cargo test` and for
-//! `fuzz/`. Panics where it does not hold.
+//! Properties of the verdict on any reply, and of any file of rules or providers, for `cargo test` and `fuzz/`. Each
+//! function panics if its property does not hold.
 
 use super::{
     Classifier,
     error::RulesError,
-    verdict::{Explanation, Retry, Stage, blames},
+    verdict::{Explanation, Retry, Stage, allowed_blames},
 };
 use crate::{
     proto::{Domain, EnhancedCode},
     verify::{Blame, Providers, Status, SubStatus, Subject},
 };
 
-/// Every reply has a verdict, the same each time and in any case of letters, whose parts do not contradict each other:
-/// only a lasting refusal of a recipient who was named, blamed on that recipient, makes an address undeliverable.
+/// Checks that every reply has a consistent verdict, independent of upper and lower case. Only a permanent refusal that
+/// the named recipient caused makes an address undeliverable.
 ///
-/// The stage is taken modulo the stages that there are.
+/// The stage is taken modulo the number of stages.
 pub fn classify(stage: u8, code: u16, enhanced: Option<EnhancedCode>, text: &str) {
     let stage = Stage::ALL[usize::from(stage) % Stage::ALL.len()].0;
-    let Explanation { verdict, rule, .. } = agrees(Classifier::builtin(), stage, code, enhanced, text);
+    let Explanation { verdict, rule, .. } = check_verdict(Classifier::builtin(), stage, code, enhanced, text);
     if verdict.status() != Status::Undeliverable {
         return;
     }
     assert!(verdict.retry.is_none(), "{rule}");
     assert!(matches!(verdict.subject, Some(Subject::Recipient | Subject::RecipientDomain)), "{rule}");
-    // What a qualifier restricts is not final, wherever it stands in the sentence.
+    // A restricted statement is not final, wherever its qualifier stands in the sentence.
     let quotes = |text: &str| text.to_ascii_lowercase().contains("in reply to");
     if !text.trim().is_empty() && !quotes(text) {
         let stops = ['.', ';', '!', '?', '|', '。', '．', '！', '；', '？', '<', '>', '"'];
@@ -33,18 +33,19 @@ pub fn classify(stage: u8, code: u16, enhanced: Option<EnhancedCode>, text: &str
     }
 }
 
-/// A file of rules keeps the promises of the engine whatever it says, for its own words above all; a file of providers
-/// knows the exchangers that it names, and asks each of something. What is neither is refused, and the place told.
+/// Checks that any valid file of rules keeps the guarantees of the engine, above all for its own words. A valid file of
+/// providers finds the exchangers that it names, with limits above zero. Any other file is refused, with the line or
+/// key of its fault.
 pub fn data_files(text: &str) {
     match Classifier::from_toml(text) {
         Ok(rules) => {
             let lines = text.lines().flat_map(|line| line.split('"')).chain([text]).take(200);
-            for said in lines {
+            for line in lines {
                 for (code, stage) in [(250, Stage::Rcpt), (421, Stage::Mail), (450, Stage::Rcpt)]
                     .into_iter()
                     .chain(Stage::ALL.map(|(stage, _)| (550, stage)))
                 {
-                    agrees(&rules, stage, code, None, said);
+                    check_verdict(&rules, stage, code, None, line);
                 }
             }
         }
@@ -76,22 +77,22 @@ pub fn data_files(text: &str) {
     }
 }
 
-/// What holds with any table.
-fn agrees<'a>(
+/// Checks the properties that hold for every table, and returns the verdict.
+fn check_verdict<'a>(
     classifier: &'a Classifier,
     stage: Stage,
     code: u16,
     enhanced: Option<EnhancedCode>,
     text: &str,
 ) -> Explanation<'a> {
-    let said = classifier.classify(stage, code, enhanced, text);
-    let (verdict, rule) = (said.verdict, said.rule);
+    let explanation = classifier.classify(stage, code, enhanced, text);
+    let (verdict, rule) = (explanation.verdict, explanation.rule);
     assert!(!rule.is_empty());
-    assert_eq!(classifier.classify(stage, code, enhanced, text), said);
-    assert_eq!(classifier.classify(stage, code, enhanced, &text.to_ascii_uppercase()), said);
+    assert_eq!(classifier.classify(stage, code, enhanced, text), explanation);
+    assert_eq!(classifier.classify(stage, code, enhanced, &text.to_ascii_uppercase()), explanation);
 
-    match (verdict.blame, blames(verdict.sub_status)) {
-        (None, allowed) => assert!(allowed.is_empty(), "{rule}: nobody to blame"),
+    match (verdict.blame, allowed_blames(verdict.sub_status)) {
+        (None, allowed) => assert!(allowed.is_empty(), "{rule}: no blame"),
         (Some(blame), allowed) => assert!(allowed.contains(&blame), "{rule}: {blame}"),
     }
     match verdict.status() {
@@ -115,5 +116,5 @@ fn agrees<'a>(
     if (200..400).contains(&code) && verdict.sub_status != SubStatus::ProtocolError {
         assert_eq!((verdict.blame, verdict.retry), (None, None), "{rule}: a success");
     }
-    said
+    explanation
 }

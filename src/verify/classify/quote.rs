@@ -1,7 +1,7 @@
-//! The reply of another server inside of a reply.
+//! Finds the reply of another server that a reply quotes.
 //!
-//! Postfix and Exim look up a recipient at the next server and quote what it said, a gateway what its mail store
-//! said. Only the quoted words tell something of the mailbox, and only if they answer RCPT.
+//! Postfix and Exim verify a recipient at the next server and quote its reply. A gateway quotes its mail store. Only
+//! the quoted words concern the mailbox, and only if they answer RCPT.
 //!
 //! | written by | text |
 //! |---|---|
@@ -21,26 +21,26 @@ use crate::proto::EnhancedCode;
 /// A quoted reply.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Quote<'a> {
-    /// What stands before it.
+    /// The text before it.
     pub(super) before: &'a str,
     pub(super) code: u16,
     pub(super) enhanced: Option<EnhancedCode>,
     pub(super) text: &'a str,
-    /// The command that it answers; [`Stage::Unknown`] if that is not told.
+    /// The command that it answers. [`Stage::Unknown`] if the text does not tell.
     pub(super) stage: Stage,
 }
 
-/// What stands in front of why Postfix could not look up an address.
-pub(super) const LOOKED_UP: [&str; 2] = ["undeliverable address:", "unverified address:"];
+/// The words before the reason why Postfix could not verify an address.
+pub(super) const LOOKUP_MARKS: [&str; 2] = ["undeliverable address:", "unverified address:"];
 
-/// Why a recipient could not be looked up, if the text says that.
-pub(super) fn looked_up(text: &str) -> Option<&str> {
+/// Returns the reason why a recipient could not be verified, if the text states it.
+pub(super) fn lookup_failure(text: &str) -> Option<&str> {
     let lower = text.to_ascii_lowercase();
-    let start = LOOKED_UP.iter().find_map(|words| Some(lower.find(words)? + words.len()))?;
+    let start = LOOKUP_MARKS.iter().find_map(|words| Some(lower.find(words)? + words.len()))?;
     Some(text[start..].trim()).filter(|reason| !reason.is_empty())
 }
 
-/// What stands in front of a quoted reply.
+/// The words before a quoted reply.
 const MARKS: [&str; 12] = [
     "said:",
     "refused to talk to me:",
@@ -56,7 +56,7 @@ const MARKS: [&str; 12] = [
     "reported:",
 ];
 
-/// What tells the command, wherever it stands.
+/// The words that name the command, anywhere in the text.
 const STAGES: [(&str, Stage); 16] = [
     ("refused to talk to me", Stage::Banner),
     ("initial greeting", Stage::Banner),
@@ -76,17 +76,18 @@ const STAGES: [(&str, Stage); 16] = [
     ("in reply to data", Stage::Data),
 ];
 
-/// Whether it is worth looking for a quoted reply, or for why there is none.
+/// Returns whether the text may quote a reply or name the reason for its absence. This check is cheaper than the
+/// search.
 pub(super) fn is_likely(text: &str) -> bool {
     static MARKED: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
         let mut builder = AhoCorasick::builder();
-        builder.ascii_case_insensitive(true).build(MARKS.iter().chain(&LOOKED_UP)).ok()
+        builder.ascii_case_insensitive(true).build(MARKS.iter().chain(&LOOKUP_MARKS)).ok()
     });
     let is_code = |octets: &[u8]| matches!(octets, [b':', b'4' | b'5', b'0'..=b'9', b'0'..=b'9']);
     MARKED.as_ref().is_none_or(|marked| marked.is_match(text)) || text.as_bytes().windows(4).any(is_code)
 }
 
-/// The first reply that `text` quotes, which has no addresses in it.
+/// Returns the first reply that `text` quotes. `text` must have no addresses.
 pub(super) fn find(text: &str) -> Option<Quote<'_>> {
     let lower = text.to_ascii_lowercase();
     // Spaces may differ: Exim aligns its lines.
@@ -115,7 +116,7 @@ pub(super) fn find(text: &str) -> Option<Quote<'_>> {
     Some(Quote { before: &text[..start], code, enhanced, text: text_of.trim(), stage })
 }
 
-/// The code of a refusal, and then no longer number.
+/// Parses the code of a refusal at the start of `text`, unless it begins a longer number or word.
 fn reply_code(text: &str) -> Option<u16> {
     let digits = text.get(..3).filter(|digits| digits.bytes().all(|octet| octet.is_ascii_digit()))?;
     let ends = !text[3..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '.');

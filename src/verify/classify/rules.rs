@@ -1,4 +1,4 @@
-//! The table of rules: read from TOML, compiled to one automaton, asked for the first rule that applies.
+//! The table of rules: read from TOML, compiled to one automaton, and searched for the first rule that applies.
 
 use serde::Deserialize;
 
@@ -9,7 +9,7 @@ use super::{
     predicate::Predicate,
     sentence::Sentences,
     text,
-    verdict::{Explanation, Retry, Stage, Verdict, blames},
+    verdict::{Explanation, Retry, Stage, Verdict, allowed_blames},
     vocabulary,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     verify::{Blame, Status, SubStatus, Subject},
 };
 
-/// The file, as written.
+/// The file as written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RulesFile {
@@ -35,7 +35,7 @@ struct RulesFile {
     other: vocabulary::Sections,
 }
 
-/// A rule, as written; `rules.toml` explains the keys.
+/// A rule as written. `rules.toml` explains the keys.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenRule {
@@ -58,10 +58,10 @@ struct WrittenRule {
     with: Vec<String>,
     #[serde(default)]
     none: Vec<String>,
-    /// The text says nothing else.
+    /// The text must say nothing else.
     #[serde(default)]
     bare: bool,
-    /// Examples, which a test tries.
+    /// Examples, which a test checks.
     #[serde(default, rename = "yes")]
     _yes: Vec<String>,
     #[serde(default, rename = "no")]
@@ -78,7 +78,7 @@ enum WrittenRetry {
     Never,
 }
 
-/// A rule, ready to be tried.
+/// A compiled rule.
 #[derive(Debug)]
 struct Rule {
     id: String,
@@ -101,7 +101,7 @@ struct Rule {
     bare: bool,
 }
 
-/// An inclusive range of numbers: what `55x` stands for.
+/// An inclusive range of numbers, such as 550 to 559 for `55x`.
 type Range = (u16, u16);
 
 /// Rules in order, the phrases of all of them, and the vocabularies.
@@ -135,15 +135,15 @@ impl Table {
             let n = rules.len();
             let rule = compile(written, &mut phrases)?;
             if rules.iter().any(|r| r.id == rule.id) {
-                return Err(fault(&rule.id, "id", "another rule has it"));
+                return Err(rule_error(&rule.id, "id", "another rule has the same id"));
             }
-            // One phrase of each way to fit is enough to have the rule tried.
+            // A rule is tried if one phrase of `any`, or the first of `all`, is found.
             match (&rule.any[..], &rule.all[..]) {
                 ([], []) => {
                     unworded.insert(n);
                 }
-                ([], [first, ..]) => phrases.decides(*first, n),
-                (any, _) => any.iter().for_each(|&p| phrases.decides(p, n)),
+                ([], [first, ..]) => phrases.add_rule(*first, n),
+                (any, _) => any.iter().for_each(|&p| phrases.add_rule(p, n)),
             }
             rules.push(rule);
         }
@@ -160,11 +160,12 @@ impl Table {
         Ok(Self { rules, fallback, phrases, unworded, assertions })
     }
 
-    /// What the words and the codes say: a rule, then who is spoken of and what is said, then the rules for the rest.
+    /// Classifies by words and codes: by a rule, then by subject and predicate, then by a fallback rule.
     pub(super) fn explain(&self, context: ReplyContext, text: &str) -> Option<Explanation<'_>> {
         let ReplyContext { stage, code, enhanced } = context;
         let text = text::plain(text);
-        // A code out of its place counts if it agrees with the reply: a quoted `450 4.1.1` says nothing of a 550.
+        // An enhanced code inside the text counts if it agrees with the reply code. A quoted `450 4.1.1` says nothing
+        // about a 550.
         let mentioned = text.code.filter(|c| u16::from(c.class) == code / 100);
         let context = ReplyContext { enhanced: enhanced.or(mentioned), ..context };
         let scan = self.phrases.scan(&text);
@@ -203,7 +204,7 @@ impl Rule {
             && [&self.any, &self.with].iter().all(|l| l.is_empty() || l.iter().any(|&p| found.contains(p)))
             && !self.none.iter().any(|&p| found.contains(p))
             && (!self.bare || sentences.is_bare())
-            // The promise of the module: what is temporary or restricted is not final.
+            // The guarantee of the module: a temporary or restricted refusal is not final.
             && (self.sub_status.status() != Status::Undeliverable
                 || (code >= 500 && !says_temporary(enhanced) && !sentences.is_restricted()))
     }
@@ -228,7 +229,7 @@ impl Rule {
             (None, _, Some(Blame::Recipient)) => Some(Subject::Recipient),
             (subject, ..) => subject.or(verdict.subject),
         };
-        // 421 closes the connection (RFC 5321 3.8), so there is no next transaction on it.
+        // 421 closes the connection (RFC 5321 3.8), so it has no next transaction.
         if code == 421 && verdict.retry == Some(Retry::NextTransaction) {
             verdict.retry = Some(Retry::NextConnection);
         }
@@ -244,21 +245,21 @@ fn within(n: u16, (low, high): Range) -> bool {
     low <= n && n <= high
 }
 
-fn fault(id: &str, key: &'static str, problem: impl Into<String>) -> RulesError {
+fn rule_error(id: &str, key: &'static str, problem: impl Into<String>) -> RulesError {
     RulesError::Rule { id: id.to_owned(), key, problem: problem.into() }
 }
 
 fn compile(written: WrittenRule, phrases: &mut PhraseBuilder) -> Result<Rule, RulesError> {
     let WrittenRule { id, verdict, .. } = written;
     if id.is_empty() {
-        return Err(fault(&id, "id", "it is empty"));
+        return Err(rule_error(&id, "id", "it is empty"));
     }
-    if !is_said_by_replies(verdict) {
-        return Err(fault(&id, "verdict", "no refusal says that"));
+    if !is_verdict_on_refusal(verdict) {
+        return Err(rule_error(&id, "verdict", "no refusal has this verdict"));
     }
     let blame = match written.blame {
-        Some(b) if !blames(verdict).contains(&b) => {
-            return Err(fault(&id, "blame", "not one that goes with the verdict"));
+        Some(b) if !allowed_blames(verdict).contains(&b) => {
+            return Err(rule_error(&id, "blame", "the verdict does not allow this blame"));
         }
         other => other,
     };
@@ -269,32 +270,32 @@ fn compile(written: WrittenRule, phrases: &mut PhraseBuilder) -> Result<Rule, Ru
         WrittenRetry::Later => Some(Retry::Later),
         WrittenRetry::Never => None,
     });
-    let codes = patterns(&written.codes, code).map_err(|p| fault(&id, "codes", p))?;
+    let codes = patterns(&written.codes, code).map_err(|p| rule_error(&id, "codes", p))?;
     if verdict.status() == Status::Undeliverable && !codes.is_empty() && codes.iter().all(|r| r.1 < 500) {
-        return Err(fault(&id, "codes", "a temporary refusal never makes an address undeliverable"));
+        return Err(rule_error(&id, "codes", "a temporary refusal never makes an address undeliverable"));
     }
     let (absent, present): (Vec<_>, Vec<_>) = written.enhanced.into_iter().partition(|e| e == "none");
-    let enhanced = patterns(&present, enhanced).map_err(|p| fault(&id, "enhanced", p))?;
+    let enhanced = patterns(&present, enhanced).map_err(|p| rule_error(&id, "enhanced", p))?;
     if !absent.is_empty() && !present.is_empty() {
-        return Err(fault(&id, "enhanced", "`none` stands alone"));
+        return Err(rule_error(&id, "enhanced", "`none` cannot be combined with codes"));
     }
-    let about_recipient = blame.or(blames(verdict).first().copied()) == Some(Blame::Recipient);
+    let about_recipient = blame.or(allowed_blames(verdict).first().copied()) == Some(Blame::Recipient);
     let stages = Stage::ALL.iter().map(|(stage, _)| *stage).filter(|stage| {
         (written.stages.is_empty() || written.stages.contains(stage))
             && (!about_recipient || stage.knows_recipient())
     });
     let stages = stages.fold(0, |bits, stage| bits | 1 << stage as u8);
     if stages == 0 {
-        return Err(fault(&id, "stages", "before RCPT no reply is about the recipient"));
+        return Err(rule_error(&id, "stages", "before RCPT no reply is about the recipient"));
     }
     let mut list = |key, written: &[String]| {
         let interned: Result<Vec<_>, _> = written.iter().map(|p| phrases.intern(p)).collect();
-        interned.map_err(|problem| fault(&id, key, problem))
+        interned.map_err(|problem| rule_error(&id, key, problem))
     };
     let (all, any) = (list("all", &written.all)?, list("any", &written.any)?);
     let (with, none) = (list("with", &written.with)?, list("none", &written.none)?);
     if any.is_empty() && !with.is_empty() {
-        return Err(fault(&id, "with", "it goes with `any`"));
+        return Err(rule_error(&id, "with", "it requires `any`"));
     }
     let unconditional = [&all, &any].iter().all(|l| l.is_empty())
         && codes.is_empty()
@@ -303,7 +304,7 @@ fn compile(written: WrittenRule, phrases: &mut PhraseBuilder) -> Result<Rule, Ru
         && written.stages.is_empty()
         && !written.bare;
     if unconditional {
-        return Err(fault(&id, "any", "without any condition, it would apply to every refusal"));
+        return Err(rule_error(&id, "any", "the rule has no condition, so it would apply to every refusal"));
     }
     let without_enhanced = !absent.is_empty();
     Ok(Rule {
@@ -324,28 +325,28 @@ fn compile(written: WrittenRule, phrases: &mut PhraseBuilder) -> Result<Rule, Ru
     })
 }
 
-/// Whether a refusal can mean this; the rest comes from DNS, the network, or other knowledge.
-fn is_said_by_replies(verdict: SubStatus) -> bool {
-    verdict == SubStatus::Other || !blames(verdict).is_empty()
+/// Returns whether a refusal can mean this. The others come from the DNS, the network or other sources.
+fn is_verdict_on_refusal(verdict: SubStatus) -> bool {
+    verdict == SubStatus::Other || !allowed_blames(verdict).is_empty()
 }
 
 fn patterns<T>(written: &[String], parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, String> {
     written.iter().map(|p| parse(p).ok_or_else(|| format!("`{p}` is not a pattern"))).collect()
 }
 
-/// `550`, `55x`, `5xx`, of codes that refuse.
+/// Parses a pattern of refusal codes: `550`, `55x`, `5xx`.
 fn code(pattern: &str) -> Option<Range> {
     digits(pattern).filter(|&(low, high)| pattern.len() == 3 && low >= 400 && high < 600)
 }
 
-/// `5.1.1`, `x.2.2`, `5.7.*`, `5.7.6xx`.
+/// Parses a pattern of enhanced codes: `5.1.1`, `x.2.2`, `5.7.*`, `5.7.6xx`.
 fn enhanced(pattern: &str) -> Option<[Range; 3]> {
     let mut parts = pattern.split('.').map(|p| if p == "*" { Some((0, 999)) } else { digits(p) });
     let code = [parts.next()??, parts.next()??, parts.next()??];
     parts.next().is_none().then_some(code)
 }
 
-/// Digits, of which the last may be left open by `x`.
+/// Parses digits, the last of which may be `x`.
 fn digits(pattern: &str) -> Option<Range> {
     let number = pattern.trim_end_matches('x');
     let open = u32::try_from(pattern.len() - number.len()).ok()?;

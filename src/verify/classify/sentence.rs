@@ -1,8 +1,8 @@
-//! Who is spoken of, and what is said: the two steps.
+//! Splits a text into subjects and predicates, and finds the subject of each predicate.
 //!
-//! A text is cut into items: subjects, predicates, words that restrict, words that say nothing, names, and words that
-//! no vocabulary has. Each predicate looks for its subject beside it, across names and words that say nothing. A
-//! subject that is reached across an unknown word is uncertain: "user certificate expired" is not about the user.
+//! A text becomes a list of items: subjects, predicates, qualifiers, fillers, names and unknown words. Each predicate
+//! looks for its subject beside it, across names and fillers. A subject behind an unknown word is uncertain: "user
+//! certificate expired" is not about the user.
 
 use std::{iter::Peekable, ops::Range};
 
@@ -14,29 +14,29 @@ use super::{
 };
 use crate::verify::Subject;
 
-/// One piece of a text.
+/// An item of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SentenceItem {
     Meaning(Meaning),
-    /// A mailbox or path that was taken out.
+    /// A mailbox or path, which was removed from the text.
     Address,
-    /// A name in quotes, a number, a URL: it says nothing.
+    /// A name in quotes, a number or a URL. It has no meaning.
     Name,
     /// A host name or domain.
     Host,
     /// An IP address.
     Ip,
-    /// A word that no vocabulary has.
+    /// A word in no vocabulary.
     Unknown,
     Pause,
     Stop,
 }
 
-/// Who a predicate is about.
+/// The subject of a predicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Who {
     pub(super) subject: Subject,
-    /// The word may mean somebody else where the recipient has not been named: "user", "address".
+    /// Whether the word is ambiguous without a named recipient: "user", "address".
     pub(super) someone: bool,
 }
 
@@ -46,42 +46,42 @@ impl Who {
     }
 }
 
-/// A predicate, and its subject.
+/// A predicate and its subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Assertion {
     pub(super) predicate: Predicate,
     pub(super) who: Option<Who>,
-    /// Unknown words between the predicate and its subject, or around the subject; `None` if they are not side by side.
+    /// Unknown words between predicate and subject, or around the subject. `None` if they are not side by side.
     pub(super) gap: Option<u32>,
-    /// The sentence restricts what it says, or names somebody else.
+    /// Whether the sentence has a qualifier or names another subject.
     pub(super) restricted: bool,
-    /// Unknown words follow in the sentence, or more is said in the clause.
+    /// Whether unknown words follow in the sentence, or more meanings in the clause.
     pub(super) goes_on: bool,
-    /// The subject stands in another clause.
+    /// Whether the subject is in another clause.
     pub(super) crossed: bool,
 }
 
-/// A subject, and how it is reached.
+/// A subject, and its distance from the predicate.
 #[derive(Clone, Copy)]
-struct Bound {
+struct BoundSubject {
     who: Who,
     /// As in [`Assertion`].
     gap: Option<u32>,
     crossed: bool,
 }
 
-/// A text, cut into items.
+/// A text as items.
 #[derive(Debug)]
 pub(super) struct Sentences {
     items: Vec<SentenceItem>,
     stage: Stage,
-    /// There were more items.
+    /// Whether the text had more items.
     is_cut: bool,
 }
 
 const RECIPIENT: Who = Who { subject: Subject::Recipient, someone: false };
 const SOMEONE: Who = Who { subject: Subject::Recipient, someone: true };
-/// More items than a reply has; a hostile text costs no more, and what it says is not final.
+/// More items than a real reply has. A longer text is cut, and its meaning is never final.
 const MAX_ITEMS: usize = 384;
 
 impl Sentences {
@@ -101,7 +101,7 @@ impl Sentences {
                 .iter()
                 .any(|name| name.start <= mention.range.start && mention.range.end <= name.end);
             sentences.items.push(match mention.meaning {
-                // The key of a value, a word in quotes.
+                // The value of a key, or a word in quotes.
                 Meaning::Subject(_) | Meaning::Someone | Meaning::Filler if named => SentenceItem::Name,
                 meaning => SentenceItem::Meaning(meaning),
             });
@@ -123,7 +123,7 @@ impl Sentences {
         });
     }
 
-    /// Adds the words of a range that has no mention in it.
+    /// Adds the words of a range without mentions.
     fn words<'a>(
         &mut self,
         text: &Plain,
@@ -141,7 +141,7 @@ impl Sentences {
                 self.mark(*mark);
             }
             let named = text.names.iter().any(|name| name.start <= start && start < name.end);
-            // The rest of a name that has a mention in it: "resolver.adr.recipientnotfound".
+            // The rest of a name that contains a mention: "resolver.adr.recipientnotfound".
             let ends =
                 (text.words[..start].chars().next_back(), text.words[start + word.len()..].chars().next());
             let attached =
@@ -151,7 +151,7 @@ impl Sentences {
         }
     }
 
-    /// Whether the text says nothing but that a recipient is rejected, so that its code decides.
+    /// Returns whether the text says only that a recipient is rejected. Its code then decides.
     pub(super) fn is_bare(&self) -> bool {
         self.items.iter().all(|item| match item {
             SentenceItem::Meaning(meaning) => matches!(
@@ -166,19 +166,19 @@ impl Sentences {
         })
     }
 
-    /// Whether the text restricts what it says, or names us.
+    /// Returns whether the text has a qualifier, or names the client or the sender.
     pub(super) fn is_restricted(&self) -> bool {
         let restricts = |item: &SentenceItem| match item {
             SentenceItem::Meaning(Meaning::Qualifier) => true,
             SentenceItem::Meaning(Meaning::Subject(subject) | Meaning::Statement(subject, _)) => {
-                is_us(*subject)
+                is_client_side(*subject)
             }
             _ => false,
         };
         self.is_cut || self.items.iter().any(restricts)
     }
 
-    /// All that the text says.
+    /// Returns all assertions of the text.
     pub(super) fn assertions(&self) -> impl Iterator<Item = Assertion> {
         self.items.iter().enumerate().filter_map(|(at, item)| {
             let SentenceItem::Meaning(meaning) = item else { return None };
@@ -189,8 +189,8 @@ impl Sentences {
                     let beside = [at.checked_sub(1), Some(at + 1)].into_iter().flatten();
                     let beside = || beside.clone().filter_map(|n| self.items.get(n));
                     let unknown = beside().filter(|item| **item == SentenceItem::Unknown).count() as u32;
-                    let gap = (!beside().any(|item| is_foreign(*item))).then_some(unknown);
-                    (predicate, Some(Bound { who: Who::new(subject), gap, crossed: false }))
+                    let gap = (!beside().any(|item| is_other_subject(*item))).then_some(unknown);
+                    (predicate, Some(BoundSubject { who: Who::new(subject), gap, crossed: false }))
                 }
                 _ => return None,
             };
@@ -198,17 +198,18 @@ impl Sentences {
             let (start, end) = self.sentence(at);
             let rest = &self.items[at + 1..end];
             let restricts = |item: &SentenceItem| is_restriction(*item, who.map(|who| who.subject));
-            let restricted = self.is_cut || self.items[start..end].iter().any(restricts) || strays(rest);
+            let restricted =
+                self.is_cut || self.items[start..end].iter().any(restricts) || leaves_recipient(rest);
             let clause = rest.iter().take_while(|item| !ends_clause(**item));
             let goes_on =
-                rest.contains(&SentenceItem::Unknown) || clause.into_iter().any(|item| says_more(*item));
+                rest.contains(&SentenceItem::Unknown) || clause.into_iter().any(|item| adds_meaning(*item));
             let gap = bound.and_then(|bound| bound.gap);
             let crossed = bound.is_some_and(|bound| bound.crossed);
             Some(Assertion { predicate, who, gap, restricted, goes_on, crossed })
         })
     }
 
-    /// The sentence around an item.
+    /// Returns the range of the sentence around an item.
     fn sentence(&self, at: usize) -> (usize, usize) {
         let start =
             self.items[..at].iter().rposition(|item| *item == SentenceItem::Stop).map_or(0, |stop| stop + 1);
@@ -219,57 +220,60 @@ impl Sentences {
         (start, end)
     }
 
-    /// The items of the clause around an item, without itself, from the nearest on.
+    /// Returns the items of the clause around an item, without the item, nearest first.
     fn clause(&self, at: usize) -> impl Iterator<Item = SentenceItem> {
         let before = self.items[..at].iter().rev().take_while(|item| !ends_clause(**item));
         before.chain(self.items[at + 1..].iter().take_while(|item| !ends_clause(**item))).copied()
     }
 
-    /// The subject of the predicate at `at`, and the unknown words in the way.
-    fn bind(&self, at: usize, side: Side, predicate: Predicate) -> Option<Bound> {
+    /// Finds the subject of the predicate at `at`, and counts the unknown words between them.
+    fn bind(&self, at: usize, side: Side, predicate: Predicate) -> Option<BoundSubject> {
         let before = self.before(at);
         let after = (side != Side::Before).then(|| self.after(at, before.is_none())).flatten();
-        // "Your IP has no PTR record" is about us, whatever is missing.
-        let before =
-            before.filter(|before| side != Side::After || (is_us(before.who.subject) && !before.crossed));
+        // "Your IP has no PTR record" is about the client, not about the missing record.
+        let before = before
+            .filter(|before| side != Side::After || (is_client_side(before.who.subject) && !before.crossed));
         let beside = match (before, after) {
-            // Another clause yields to what stands beside the predicate.
+            // A subject beside the predicate precedes one in another clause.
             (Some(before), Some(after)) if before.crossed => Some(after),
             (Some(before), Some(after)) => {
                 let after_decides = match (before.who.subject, after.who.subject) {
                     (Subject::Recipient, Subject::Recipient) => after.gap < before.gap,
                     (Subject::Recipient, _) => true,
-                    (one, other) => is_us(other) && !is_us(one),
+                    (one, other) => is_client_side(other) && !is_client_side(one),
                 };
                 Some(if after_decides { after } else { before })
             }
             (before, after) => before.or(after),
         };
-        let loose = |who: Who| Bound { who, gap: None, crossed: false };
+        let not_adjacent = |who: Who| BoundSubject { who, gap: None, crossed: false };
         let (start, end) = self.sentence(at);
         let sentence = || {
             self.items[start..at].iter().rev().chain(&self.items[at + 1..end]).filter_map(|item| who(*item))
         };
-        let named = || sentence().find(|who| is_us(who.subject) && !who.someone);
-        let us =
-            || named().or_else(|| self.clause(at).filter_map(who).find(|who| is_us(who.subject))).map(loose);
+        let named = || sentence().find(|who| is_client_side(who.subject) && !who.someone);
+        let own = || {
+            named()
+                .or_else(|| self.clause(at).filter_map(who).find(|who| is_client_side(who.subject)))
+                .map(not_adjacent)
+        };
         match beside {
-            // A refusal is about us where the sentence names us.
-            Some(bound) if predicate.refuses() && !is_us(bound.who.subject) => us().or(Some(bound)),
+            // A refusal is about the client or sender if the sentence names one.
+            Some(bound) if predicate.refuses() && !is_client_side(bound.who.subject) => own().or(Some(bound)),
             Some(bound) if bound.crossed && bound.who.subject == Subject::Recipient => {
-                let foreign = self.clause(at).filter_map(who).find(|who| who.subject != Subject::Recipient);
-                foreign.map(loose).or(Some(bound))
+                let other = self.clause(at).filter_map(who).find(|who| who.subject != Subject::Recipient);
+                other.map(not_adjacent).or(Some(bound))
             }
             Some(bound) => Some(bound),
             None => {
-                let foreign = sentence().find(|who| who.subject != Subject::Recipient);
-                us().or_else(|| foreign.or_else(|| sentence().next()).map(loose))
+                let other = sentence().find(|who| who.subject != Subject::Recipient);
+                own().or_else(|| other.or_else(|| sentence().next()).map(not_adjacent))
             }
         }
     }
 
-    /// The noun behind a predicate: "no such user"; if nothing stands before it, also behind a colon.
-    fn after(&self, at: usize, alone: bool) -> Option<Bound> {
+    /// Finds the noun after a predicate: "no such user". If no noun precedes it, the noun may follow a colon.
+    fn after(&self, at: usize, alone: bool) -> Option<BoundSubject> {
         let skipped = |item: &SentenceItem| {
             matches!(
                 item,
@@ -290,7 +294,9 @@ impl Sentences {
         for item in self.items[first + 1..].iter().copied() {
             match (item, who(item)) {
                 // "invalid message recipient" is a recipient, "invalid recipient domain" a domain.
-                (_, Some(next)) => found = if of { foreigner(found, next) } else { head(found, next) },
+                (_, Some(next)) => {
+                    found = if of { other_than_recipient(found, next) } else { head(found, next) }
+                }
                 (SentenceItem::Meaning(Meaning::Preposition), _) => of = true,
                 (SentenceItem::Meaning(Meaning::Filler) | SentenceItem::Name | SentenceItem::Address, _) => {}
                 (SentenceItem::Unknown, _) => {
@@ -300,17 +306,17 @@ impl Sentences {
                 _ => break,
             }
         }
-        Some(Bound { who: found, gap: Some(gap), crossed })
+        Some(BoundSubject { who: found, gap: Some(gap), crossed })
     }
 
-    /// The noun before a predicate: "user does not exist"; whether it stands in another clause.
-    fn before(&self, at: usize) -> Option<Bound> {
+    /// Finds the noun before a predicate: "user does not exist". It may be in another clause.
+    fn before(&self, at: usize) -> Option<BoundSubject> {
         let (mut gap, mut crossed, mut address, mut of) = (0, false, false, false);
         for n in (0..at).rev() {
             let item = self.items[n];
             if let Some(found) = who(item) {
                 let (found, more) = self.phrase_before(n, found);
-                return Some(Bound { who: found, gap: Some(gap + more), crossed });
+                return Some(BoundSubject { who: found, gap: Some(gap + more), crossed });
             }
             match item {
                 SentenceItem::Meaning(Meaning::Filler) | SentenceItem::Name => {}
@@ -325,10 +331,10 @@ impl Sentences {
         }
         // "<ann@example.org> does not exist".
         let bare = address && !of && matches!(self.stage, Stage::Rcpt | Stage::Data);
-        bare.then_some(Bound { who: SOMEONE, gap: Some(gap), crossed })
+        bare.then_some(BoundSubject { who: SOMEONE, gap: Some(gap), crossed })
     }
 
-    /// The whole noun phrase that ends at `end`, and the unknown words that belong to it.
+    /// Returns the subject of the noun phrase that ends at `end`, and the number of its unknown words.
     fn phrase_before(&self, end: usize, mut found: Who) -> (Who, u32) {
         let mut of = false;
         let mut direct = true;
@@ -337,7 +343,7 @@ impl Sentences {
             match (item, who(item)) {
                 // "message recipient unknown" is about the recipient, "sender address unknown" is not.
                 (_, Some(before)) if of => {
-                    found = foreigner(before, found);
+                    found = other_than_recipient(before, found);
                     of = false;
                 }
                 (_, Some(before)) => found = head(before, found),
@@ -355,7 +361,7 @@ impl Sentences {
     }
 }
 
-/// A word without a meaning in any vocabulary.
+/// Returns the item of a word that has no meaning in any vocabulary.
 fn unmentioned(word: &str) -> Option<SentenceItem> {
     if word.starts_with("{ip}") {
         return Some(SentenceItem::Ip);
@@ -386,7 +392,7 @@ fn unmentioned(word: &str) -> Option<SentenceItem> {
     })
 }
 
-/// Whom a noun names.
+/// Returns the subject that a noun names.
 fn who(item: SentenceItem) -> Option<Who> {
     match item {
         SentenceItem::Meaning(Meaning::Subject(Subject::Recipient)) => Some(RECIPIENT),
@@ -398,31 +404,31 @@ fn who(item: SentenceItem) -> Option<Who> {
     }
 }
 
-/// Of two nouns that belong together, the one that is not the recipient, and us before others.
+/// Returns the subject of two connected nouns: the one that is not the recipient, and client or sender before others.
 ///
-/// The first one rules the other: "recipient of the message" is a recipient, "format of the address" is none.
-fn foreigner(one: Who, other: Who) -> Who {
+/// The first noun governs the second: "recipient of the message" is a recipient, "format of the address" is not.
+fn other_than_recipient(one: Who, other: Who) -> Who {
     match (one.subject, other.subject) {
         (Subject::Recipient, Subject::Recipient) if one.someone => other,
         (Subject::Recipient, Subject::Content) => one,
         (Subject::Recipient, _) => other,
-        (one, subject) if is_us(subject) && !is_us(one) => other,
+        (one, subject) if is_client_side(subject) && !is_client_side(one) => other,
         _ => one,
     }
 }
 
-/// Whether the subject is on our side of the connection.
-fn is_us(subject: Subject) -> bool {
+/// Returns whether the subject is the client or the sender.
+fn is_client_side(subject: Subject) -> bool {
     matches!(subject, Subject::Client | Subject::Sender)
 }
 
-/// Of two nouns side by side, the one that the phrase is about; a host name or an address before a noun only names it.
+/// Returns the subject of two adjacent nouns. A host name or an IP address before a noun only names it.
 fn head(first: Who, last: Who) -> Who {
     let names = first.someone && first.subject != Subject::Recipient;
     match (first.subject, last.subject) {
         _ if names => last,
         (Subject::Recipient, Subject::Content) => last,
-        _ => foreigner(first, last),
+        _ => other_than_recipient(first, last),
     }
 }
 
@@ -430,11 +436,11 @@ fn ends_clause(item: SentenceItem) -> bool {
     matches!(item, SentenceItem::Pause | SentenceItem::Stop)
 }
 
-fn is_foreign(item: SentenceItem) -> bool {
+fn is_other_subject(item: SentenceItem) -> bool {
     who(item).is_some_and(|who| who.subject != Subject::Recipient && !who.someone)
 }
 
-/// Whether an item makes a sentence say less of its subject than it seems to.
+/// Returns whether an item restricts what a sentence says about its subject.
 fn is_restriction(item: SentenceItem, about: Option<Subject>) -> bool {
     match item {
         SentenceItem::Meaning(Meaning::Qualifier) => true,
@@ -445,16 +451,16 @@ fn is_restriction(item: SentenceItem, about: Option<Subject>) -> bool {
     }
 }
 
-/// Whether an item behind a predicate is more than a name for its subject.
-fn says_more(item: SentenceItem) -> bool {
+/// Returns whether an item after a predicate adds more than a name for its subject.
+fn adds_meaning(item: SentenceItem) -> bool {
     let SentenceItem::Meaning(meaning) = item else { return false };
     let names =
         [Meaning::Subject(Subject::Recipient), Meaning::Subject(Subject::RecipientDomain), Meaning::Someone];
     meaning != Meaning::Filler && !names.contains(&meaning)
 }
 
-/// Whether the rest of a sentence leads away from the recipient: "for visitors", "in newsletters".
-fn strays(rest: &[SentenceItem]) -> bool {
+/// Returns whether the rest of a sentence moves away from the recipient: "for visitors", "in newsletters".
+fn leaves_recipient(rest: &[SentenceItem]) -> bool {
     let mut of = false;
     for item in rest {
         match item {

@@ -45,13 +45,13 @@ fn said(stage: Stage, reply: &str) -> Explanation<'static> {
     Classifier::builtin().classify(stage, digits.parse().unwrap(), enhanced, text)
 }
 
-/// The name as in the exports.
+/// Returns the name as in records.
 fn name(sub_status: SubStatus) -> String {
     serde_json::to_value(sub_status).unwrap().as_str().unwrap().to_owned()
 }
 
 #[test]
-fn replies_mean_what_their_servers_document() {
+fn replies_have_their_documented_meaning() {
     let mut wrong = Vec::new();
     for Case { stage, reply, expected } in cases() {
         let Explanation { verdict, rule, .. } = said(stage, reply);
@@ -65,7 +65,7 @@ fn replies_mean_what_their_servers_document() {
 }
 
 #[test]
-fn a_word_for_a_mailbox_is_not_yet_about_it() {
+fn words_for_a_mailbox_may_be_about_another_subject() {
     let replies = include_str!("tests/not_about_the_mailbox.txt").lines();
     let replies = replies.filter(|line| !line.is_empty() && !line.starts_with('#'));
     let wrong: Vec<_> = replies
@@ -76,8 +76,8 @@ fn a_word_for_a_mailbox_is_not_yet_about_it() {
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// What a server says when it minds us, and what it says of a mailbox that is not there.
-const US: &[&str] = &[
+/// Refusals of the client, and texts for a missing mailbox.
+const CLIENT_REFUSALS: &[&str] = &[
     "Client host rejected",
     "blocked using zen.spamhaus.org",
     "your IP 192.0.2.9 is blacklisted",
@@ -105,7 +105,7 @@ const US: &[&str] = &[
     "您的IP被拒绝",
     "Uw server staat op een zwarte lijst",
 ];
-const THEM: &[&str] = &[
+const MAILBOX_MISSING: &[&str] = &[
     "User unknown",
     "no such user",
     "mailbox unavailable",
@@ -126,10 +126,11 @@ const THEM: &[&str] = &[
 ];
 
 #[test]
-fn blame_on_us_outranks_every_word_about_the_mailbox() {
+fn a_refusal_of_the_client_outranks_words_for_a_mailbox() {
     let code = |subject, detail| Some(EnhancedCode { class: 5, subject, detail });
     let mut wrong = Vec::new();
-    for (us, them) in US.iter().flat_map(|us| THEM.iter().map(move |them| (us, them))) {
+    for (us, them) in CLIENT_REFUSALS.iter().flat_map(|us| MAILBOX_MISSING.iter().map(move |them| (us, them)))
+    {
         for text in [format!("<ann@example.org>: {us}; {them}"), format!("{them} <ann@example.org>, {us}")] {
             for enhanced in [None, code(1, 1), code(2, 1), code(7, 1)] {
                 for stage in [Stage::Rcpt, Stage::Data, Stage::Unknown] {
@@ -153,7 +154,8 @@ mod properties {
     use crate::verify::Providers;
 
     fn text() -> impl Strategy<Value = String> {
-        let phrase = prop::sample::select([US, THEM].concat()).prop_map(str::to_owned);
+        let phrase =
+            prop::sample::select([CLIENT_REFUSALS, MAILBOX_MISSING].concat()).prop_map(str::to_owned);
         prop::collection::vec(prop_oneof![phrase, ".{0,20}", "<[a-z ]{0,9}@?[a-z.]{0,9}>?"], 0..6)
             .prop_map(|parts| parts.join(" "))
     }
@@ -183,7 +185,7 @@ mod properties {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn a_file_of_any_lines_is_read_or_refused_at_its_place(
+        fn any_file_is_valid_or_refused_with_its_line(
             lines in prop::collection::vec(line(), 0..12), garbage in "[^a]{0,6}",
         ) {
             properties::data_files(&(lines.join("\n") + &garbage));
@@ -191,7 +193,7 @@ mod properties {
     }
 
     #[test]
-    fn the_files_that_are_compiled_in_keep_the_promises() {
+    fn the_built_in_files_keep_the_guarantees() {
         properties::data_files(Classifier::BUILTIN_RULES);
         properties::data_files(Providers::BUILTIN);
     }
@@ -212,7 +214,7 @@ mod properties {
 }
 
 #[test]
-fn success_is_told_by_the_code() {
+fn the_code_alone_decides_a_success() {
     let verdict =
         |stage, code| Classifier::builtin().classify(stage, code, None, "User unknown").verdict.sub_status;
     assert_eq!(verdict(Stage::Rcpt, 250), SubStatus::Accepted);
@@ -225,7 +227,7 @@ fn success_is_told_by_the_code() {
 }
 
 #[test]
-fn retry_says_where_and_when() {
+fn retry_names_connection_and_time() {
     let retry = |stage, reply| said(stage, reply).verdict.retry;
     assert_eq!(retry(Stage::Rcpt, "452 4.5.3 Too many recipients"), Some(Retry::NextTransaction));
     assert_eq!(retry(Stage::Rcpt, "421 4.5.3 Too many recipients"), Some(Retry::NextConnection));
@@ -238,7 +240,7 @@ fn retry_says_where_and_when() {
 }
 
 #[test]
-fn the_mailbox_and_we_have_limits_of_our_own() {
+fn limits_of_mailbox_client_and_transaction_differ() {
     let blame = |reply| said(Stage::Rcpt, reply).verdict.blame;
     assert_eq!(blame("450 4.2.1 The user is receiving mail too quickly"), Some(Blame::Recipient));
     assert_eq!(blame("450 4.7.1 too many messages from your IP"), Some(Blame::Us));
@@ -257,7 +259,7 @@ fn stages_have_one_name_each() {
 mod tables {
     use super::*;
 
-    fn fault(rule: &str) -> String {
+    fn error_of(rule: &str) -> String {
         Classifier::from_toml(rule).unwrap_err().to_string()
     }
 
@@ -267,15 +269,15 @@ mod tables {
     }
 
     #[test]
-    fn the_builtin_one_compiles() {
+    fn the_builtin_table_compiles() {
         Classifier::from_toml(Classifier::BUILTIN_RULES).unwrap();
     }
 
     #[test]
-    fn faults_are_named() {
+    fn errors_name_the_key() {
         let rule = |rest: &str| format!("[[rule]]\nid = 'x'\nverdict = 'mailbox_not_found'\n{rest}");
         let faults = [
-            ("", "there is no rule"),
+            ("", "the table has no rule"),
             ("[[rule]]\nid = 'x'", "verdict"),
             ("[[rule]]\nid = 'x'\nverdict = 'gone'", "line 3"),
             ("[[rule]]\nid = 'x'\nverdict = 'catch_all'\ncodes = ['5xx']", "key `verdict`"),
@@ -295,7 +297,7 @@ mod tables {
             (&[rule("any = ['a']"), rule("any = ['b']")].join("\n"), "key `id`"),
         ];
         for (table, expected) in faults {
-            let found = fault(table);
+            let found = error_of(table);
             assert!(found.contains(expected), "{table}\n{found}\nlacks {expected}");
         }
     }
@@ -331,7 +333,7 @@ mod plain_words {
     use super::*;
 
     #[test]
-    fn what_others_chose_is_taken_out() {
+    fn addresses_and_urls_are_removed() {
         for (text, expected) in [
             ("<ann@example.org>: User  unknown", "user unknown"),
             ("<\"user unknown\"@example.org> no", "no"),
@@ -352,7 +354,7 @@ mod plain_words {
     }
 
     #[test]
-    fn codes_are_found_out_of_place() {
+    fn enhanced_codes_are_found_in_the_text() {
         let found = |text| plain(text).code.map(|c: EnhancedCode| c.to_string());
         for text in ["#5.1.0 no", "no (#5.1.0)", "no - 5.1.0 [BL1]", "no: 5.1.0 not", "5.1.0"] {
             assert_eq!(found(text).as_deref(), Some("5.1.0"), "{text}");
@@ -363,14 +365,14 @@ mod plain_words {
     }
 
     #[test]
-    fn a_quoted_code_of_another_class_is_no_evidence() {
+    fn a_quoted_code_of_another_class_does_not_count() {
         let said = Classifier::builtin().classify(Stage::Rcpt, 550, None, "host x said: 450 4.1.1 hm");
         assert_eq!(said.verdict.status(), Status::Unknown);
     }
 }
 
 #[test]
-fn a_reply_speaks_of_somebody() {
+fn each_verdict_has_a_subject() {
     let about = |stage, reply| {
         let verdict = said(stage, reply).verdict;
         (verdict.subject, verdict.retry)

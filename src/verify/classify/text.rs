@@ -1,19 +1,19 @@
-//! The one form in which replies and the phrases of the rules are compared.
+//! The plain form in which replies are compared with the phrases of rules.
 //!
-//! Two servers rarely write the same sentence the same way, and a reply quotes what it was sent: the address, our
-//! name, our IP address. So a text is brought to plain words first: lower case, no accents, no punctuation between
-//! words, single spaces, and *no addresses*: what stands in angle brackets or around an `@` was chosen by somebody
-//! else and proves nothing (`<full@spamhaus.example>: User unknown`). An IP address becomes `{ip}`, for that one is
-//! there says something, which one does not; an empty path becomes `{null}`. Enhanced status codes are taken out and
-//! reported. Where sentences end and where names were taken out is kept beside the words.
+//! Servers write the same sentence in different ways, and a reply quotes client data: the address, client name and IP
+//! address. The plain form is lower case, without accents and punctuation, with single spaces and *without addresses*.
+//! Text in angle brackets or around an `@` is chosen by others and proves nothing (`<full@spamhaus.example>: User
+//! unknown`). An IP address becomes `{ip}`: its presence counts, its value does not. An empty path becomes `{null}`.
+//! Enhanced status codes are removed and reported. The positions of sentence ends and removed addresses are stored
+//! beside the words.
 
 use std::{net::IpAddr, ops::Range};
 
 use crate::proto::EnhancedCode;
 
-/// No rule needs more of a reply than this; a server that writes more cannot make us work more.
+/// The part of a reply that is read, in octets. No rule needs more, so a longer reply causes no more work.
 const MAX_TEXT: usize = 4096;
-/// A path is at most 256 octets (RFC 5321 4.5.3.1.3); some slack for the routes and comments that people add.
+/// A path has at most 256 octets (RFC 5321 4.5.3.1.3). The rest allows for source routes and comments.
 const MAX_PATH: usize = 320;
 
 /// A text in plain words.
@@ -21,15 +21,15 @@ const MAX_PATH: usize = 320;
 pub(super) struct Plain {
     /// The words, with single spaces between them.
     pub(super) words: String,
-    /// What stood between the words, in order.
+    /// The marks between the words, with their positions, in order.
     pub(super) marks: Vec<(usize, Mark)>,
-    /// Words that are a name: in quotes, or the value of a key.
+    /// Words that are names: in quotes, or the value of a key.
     pub(super) names: Vec<Range<usize>>,
     /// The first enhanced status code.
     pub(super) code: Option<EnhancedCode>,
 }
 
-/// What stood at a place of the text.
+/// A mark at a position of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mark {
     /// The end of a sentence.
@@ -40,7 +40,7 @@ pub(super) enum Mark {
     Address,
 }
 
-/// Brings `text` to plain words.
+/// Converts `text` to plain words.
 pub(super) fn plain(text: &str) -> Plain {
     let text = &text[..text.floor_char_boundary(MAX_TEXT)];
     let mut out = Plain { words: String::with_capacity(text.len() + 8), ..Plain::default() };
@@ -68,7 +68,7 @@ pub(super) fn plain(text: &str) -> Plain {
     out
 }
 
-/// `text` with a bare `@` in the place of each address and path, so that nothing in them is taken for words.
+/// Replaces each address and path by a bare `@`, so that no part of it counts as words.
 pub(super) fn without_addresses(text: &str) -> String {
     let text = &text[..text.floor_char_boundary(MAX_TEXT)];
     let mut out = String::with_capacity(text.len());
@@ -96,13 +96,13 @@ pub(super) fn without_addresses(text: &str) -> String {
     out
 }
 
-/// The place of the `>` if `text` begins with a path or a name between angle brackets.
+/// Returns the position of `>` if `text` begins with a path or a name in angle brackets.
 fn path(text: &str) -> Option<usize> {
     let end = text.strip_prefix('<')?.bytes().take(MAX_PATH - 1).position(|octet| octet == b'>')? + 1;
     (!is_prose(&text[1..end])).then_some(end)
 }
 
-/// Whether what stands between angle brackets is a remark rather than a path or a name; the path may be inside of it.
+/// Returns whether the text in angle brackets is prose, not a path or a name. A path may be inside it.
 fn is_prose(inner: &str) -> bool {
     inner.contains(' ') && (!inner.contains('@') || inner.contains('<'))
 }
@@ -116,13 +116,13 @@ fn separates(c: char) -> bool {
         || c.is_ascii_control()
 }
 
-/// Whether a script writes its words without spaces, or glues particles to them.
+/// Returns whether the script of `c` has no spaces between words, or attaches particles to words.
 pub(super) fn is_unspaced(c: char) -> bool {
     matches!(u32::from(c), 0x0e00..=0x0eff | 0x1100..=0x11ff | 0x1780..=0x17ff | 0x3040..=0x318f | 0x31f0..=0x31ff
         | 0x3400..=0x9fff | 0xac00..=0xd7af | 0xf900..=0xfaff)
 }
 
-/// Whether `c` is a letter or a digit of a word that spaces delimit.
+/// Returns whether `c` is a letter or digit of a word between spaces.
 pub(super) fn is_word(c: char) -> bool {
     if c.is_ascii() { c.is_ascii_alphanumeric() } else { c.is_alphanumeric() && !is_unspaced(c) }
 }
@@ -154,9 +154,9 @@ impl Plain {
         }
     }
 
-    /// One run of characters without a separator: a word, an address, a URL, an IP address, a code.
+    /// Adds characters without a separator: a word, an address, a URL, an IP address or a code.
     fn word(&mut self, word: &str, next: Option<char>) {
-        let word = uncoded(word);
+        let word = without_reply_code(word);
         let bytes = word.as_bytes();
         if bytes.is_empty() {
             return;
@@ -246,7 +246,7 @@ impl Plain {
     }
 }
 
-/// Lower case, and the letters that some servers write with their accents and others without.
+/// Adds `c` in lower case without accents, because some servers omit accents.
 fn fold(c: char, out: &mut String) {
     for c in c.to_lowercase() {
         match c {
@@ -257,14 +257,14 @@ fn fold(c: char, out: &mut String) {
             'þ' => out.push_str("th"),
             '’' | '‘' | '´' | 'ʼ' | '`' => out.push('\''),
             'ё' => out.push('е'),
-            // Combining marks, as in text that was decomposed.
+            // Combining marks of decomposed text.
             '\u{300}'..='\u{36f}' => {}
             _ => out.push(letter(c)),
         }
     }
 }
 
-/// The letter below the accents.
+/// Returns the letter without its accents.
 fn letter(c: char) -> char {
     match c {
         'à' | 'á' | 'â' | 'ã' | 'å' | 'ā' | 'ă' | 'ą' | 'ǎ' | 'ạ'..='ặ' => 'a',
@@ -295,8 +295,8 @@ fn letter(c: char) -> char {
     }
 }
 
-/// The word without the reply code of a line that a log has joined to others: `550-5.1.1`, `554-No`.
-fn uncoded(word: &str) -> &str {
+/// Removes the reply code of a line that a log joined to others: `550-5.1.1`, `554-No`.
+fn without_reply_code(word: &str) -> &str {
     match word.as_bytes() {
         [b'4' | b'5', b'0'..=b'9', b'0'..=b'9', b'-', next, ..] if next.is_ascii_alphanumeric() => &word[4..],
         _ => word,
@@ -307,7 +307,7 @@ fn is_ip(word: &str) -> bool {
     word.parse::<IpAddr>().is_ok()
 }
 
-/// `5.1.1`, and nothing else.
+/// Parses a word that is an enhanced code such as `5.1.1`.
 fn enhanced(word: &str) -> Option<EnhancedCode> {
     if word.len() > 9 || !matches!(word.as_bytes().first(), Some(b'2' | b'4' | b'5')) {
         return None;

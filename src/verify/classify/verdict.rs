@@ -1,4 +1,4 @@
-//! What a reply is classified as, and what it answers.
+//! The verdict on a reply, and the command that the reply answers.
 
 use std::{fmt, str::FromStr};
 
@@ -18,14 +18,14 @@ use crate::verify::{Blame, Status, SubStatus, Subject};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// None: the greeting.
+    /// No command: the greeting.
     Banner,
     /// EHLO or HELO.
     Ehlo,
     /// STARTTLS.
     #[serde(rename = "starttls")]
     StartTls,
-    /// AUTH, and what follows it.
+    /// AUTH and its continuation lines.
     Auth,
     /// MAIL FROM.
     Mail,
@@ -33,7 +33,7 @@ pub enum Stage {
     Rcpt,
     /// DATA, or the end of the message.
     Data,
-    /// Not known, as in a bounce: any of the commands, so words about a user may be about the *sender*.
+    /// Unknown, as in a bounce: any command. Words about a user may therefore mean the *sender*.
     #[default]
     Unknown,
 }
@@ -54,7 +54,7 @@ impl Stage {
         Self::ALL[self as usize].1
     }
 
-    /// Whether the recipient had been named when this was said; before that, no reply is about them.
+    /// Returns whether the client had named the recipient. Before that, no reply is about the recipient.
     pub(super) fn knows_recipient(self) -> bool {
         matches!(self, Stage::Rcpt | Stage::Data | Stage::Unknown)
     }
@@ -66,7 +66,7 @@ impl fmt::Display for Stage {
     }
 }
 
-/// No [`Stage`] has this name.
+/// The name is that of no [`Stage`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown stage `{0}`: expected banner, ehlo, starttls, auth, mail, rcpt, data or unknown")]
 pub struct UnknownStage(String);
@@ -80,7 +80,7 @@ impl FromStr for Stage {
     }
 }
 
-/// How soon asking again may give another answer.
+/// When another attempt may get another answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Retry {
@@ -88,52 +88,53 @@ pub enum Retry {
     NextTransaction,
     /// At once, on another connection.
     NextConnection,
-    /// At once, over IPv4: the server refuses clients that connect over IPv6.
+    /// At once, over IPv4, because the server refuses clients over IPv6.
     OverIpv4,
-    /// After minutes to hours, from the same identity.
+    /// After minutes to hours, from the same IP address and with the same names.
     Later,
 }
 
-/// What a reply says of an address.
+/// What a reply says about an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Verdict {
-    /// What was found.
+    /// The result.
     pub sub_status: SubStatus,
-    /// Whose doing it is; `None` if nobody's, or if the reply does not tell.
+    /// Who caused the refusal. `None` for a success, or if the reply does not tell.
     pub blame: Option<Blame>,
-    /// How soon to ask again; `None` if that is of no use.
+    /// When to ask again. `None` if that has no use.
     pub retry: Option<Retry>,
-    /// Who is spoken of; `None` if the reply does not tell.
+    /// Who or what the reply is about. `None` if the reply does not tell.
     ///
-    /// A refusal of the reverse-path has [`Subject::Sender`], as where the server refuses the null sender.
+    /// A refusal of the reverse-path has [`Subject::Sender`], including a refusal of the null sender.
     pub subject: Option<Subject>,
 }
 
 impl Verdict {
-    /// The status that the sub-status implies.
+    /// Returns the status that the sub-status implies.
     #[must_use]
     pub fn status(self) -> Status {
         self.sub_status.status()
     }
 
-    /// A verdict with the blame and the retry that go with it when nothing else is said.
+    /// Returns a verdict with the usual blame, retry and subject of the sub-status.
     pub(super) fn new(sub_status: SubStatus, stage: Stage, code: u16) -> Self {
         use SubStatus as S;
         let temporary = (400..500).contains(&code);
         let retry = match sub_status {
             S::Greylisted | S::RateLimited => Some(Retry::Later),
-            // The greeting *is* the next connection's; after it, only this connection is over.
+            // A 421 greeting would meet the next connection as well. After the greeting, a 421 ends only this
+            // connection.
             S::MailServerTemporaryError if code == 421 && stage != Stage::Banner => {
                 Some(Retry::NextConnection)
             }
             _ => temporary.then_some(Retry::Later),
         };
         let subject = usual_subject(sub_status);
-        Verdict { sub_status, blame: blames(sub_status).first().copied(), retry, subject }
+        Verdict { sub_status, blame: allowed_blames(sub_status).first().copied(), retry, subject }
     }
 }
 
-/// Who is spoken of if the rule does not tell.
+/// Returns the usual subject of a sub-status.
 fn usual_subject(sub_status: SubStatus) -> Option<Subject> {
     use SubStatus as S;
     match sub_status {
@@ -147,8 +148,8 @@ fn usual_subject(sub_status: SubStatus) -> Option<Subject> {
     }
 }
 
-/// Whom a sub-status may blame, the usual one first.
-pub(super) fn blames(sub_status: SubStatus) -> &'static [Blame] {
+/// Returns the values of blame that a sub-status may have, the usual one first.
+pub(super) fn allowed_blames(sub_status: SubStatus) -> &'static [Blame] {
     use SubStatus as S;
     match sub_status {
         S::MailboxNotFound | S::MailboxDisabled | S::DoesNotAcceptMail | S::MailboxQuotaExceeded => {
@@ -162,13 +163,14 @@ pub(super) fn blames(sub_status: SubStatus) -> &'static [Blame] {
     }
 }
 
-/// A [`Verdict`] and the rule that gave it.
+/// A [`Verdict`] and the rule behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Explanation<'a> {
     /// The verdict.
     pub verdict: Verdict,
-    /// The `id` of the rule, or `code-…` where the code alone decided.
+    /// The `id` of the rule, or `code-…` if the code alone decided. If the words decided, subject and predicate, such
+    /// as `recipient-not-found`.
     pub rule: &'a str,
-    /// What is said of the verdict's subject, where the words for it decided.
+    /// What the reply says about the subject, if the words decided.
     pub predicate: Option<Predicate>,
 }

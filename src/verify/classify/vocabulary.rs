@@ -1,4 +1,4 @@
-//! The words for who is spoken of, and for what is said, in every language of the file.
+//! The vocabularies: words for subjects and predicates, in every language of the file.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -13,13 +13,13 @@ use super::{
     predicate::{Meaning, Side},
 };
 
-/// Phrases by language; `yes` and `no` are examples.
+/// Phrases by language. The keys `yes` and `no` hold examples.
 pub(super) type Words = BTreeMap<String, Vec<String>>;
 
-/// Words by the name of what they mean.
+/// Words by the name of their meaning.
 pub(super) type Sections = BTreeMap<String, Words>;
 
-/// Gives the phrases of a file their meanings.
+/// Adds the phrases of a file with their meanings.
 pub(super) fn compile(
     subjects: &Sections,
     predicates: &Sections,
@@ -52,24 +52,24 @@ pub(super) fn compile(
             "qualifier" => Meaning::Qualifier,
             "preposition" => Meaning::Preposition,
             "filler" => Meaning::Filler,
-            _ => return Err(refused(&section, "expected qualifier, preposition or filler")),
+            _ => return Err(words_error(&section, "expected qualifier, preposition or filler")),
         };
         add(phrases, &section, words, |_| meaning)?;
     }
     Ok(())
 }
 
-/// The subject or predicate of this name.
+/// Parses the name of a subject or predicate.
 fn named<'a, T: Deserialize<'a>>(name: &'a str, section: &str) -> Result<T, RulesError> {
     let name: StrDeserializer<'_, serde::de::value::Error> = name.into_deserializer();
-    T::deserialize(name).map_err(|error| refused(section, error.to_string()))
+    T::deserialize(name).map_err(|error| words_error(section, error.to_string()))
 }
 
-fn refused(section: &str, problem: impl Into<String>) -> RulesError {
+fn words_error(section: &str, problem: impl Into<String>) -> RulesError {
     RulesError::Words { section: section.to_owned(), problem: problem.into() }
 }
 
-/// Adds the phrases of one section; a `~` at an end of a phrase is the place of its subject.
+/// Adds the phrases of one section. A `~` at an end of a phrase stands for its subject.
 fn add(
     phrases: &mut PhraseBuilder,
     section: &str,
@@ -82,7 +82,7 @@ fn add(
         }
         let section = format!("{section}.{language}");
         if !(2..=3).contains(&language.len()) || !language.bytes().all(|octet| octet.is_ascii_lowercase()) {
-            return Err(refused(&section, "expected a language of two or three letters, `yes` or `no`"));
+            return Err(words_error(&section, "expected a language of two or three letters, `yes` or `no`"));
         }
         for written in list {
             let (before, after) = (written.starts_with('~'), written.ends_with('~'));
@@ -93,9 +93,9 @@ fn add(
             };
             let phrase = written.trim_matches(['~', ' ']);
             for spelling in spellings(phrase) {
-                let n = phrases.intern(&spelling).map_err(|problem| refused(&section, problem))?;
-                phrases.mean(n, meaning(side)).map_err(|other| {
-                    refused(&section, format!("`{written}` has another meaning already: {other}"))
+                let n = phrases.intern(&spelling).map_err(|problem| words_error(&section, problem))?;
+                phrases.set_meaning(n, meaning(side)).map_err(|other| {
+                    words_error(&section, format!("`{written}` already has another meaning: {other}"))
                 })?;
             }
         }
@@ -103,7 +103,7 @@ fn add(
     Ok(())
 }
 
-/// The phrase, and as servers write it that leave out its umlauts: `okänd` is "okaend" or "okand".
+/// Returns the phrase, and the spelling of servers that omit umlauts: `okänd` is "okaend" or "okand".
 fn spellings(phrase: &str) -> impl Iterator<Item = Cow<'_, str>> {
     let plain = |c: char| match c {
         'ä' | 'æ' | 'Ä' | 'Æ' => 'a',

@@ -55,13 +55,13 @@ pub fn did_you_mean(domain: &str) -> Option<String> {
     if !(4..=12).contains(&name.len()) || !domain.is_ascii() || OTHERS.contains(&name) {
         return None;
     }
-    let slip = match end {
+    let corrected = match end {
         _ if COM.contains(&end) => "com",
         _ if NET.contains(&end) => "net",
         _ => end,
     };
     let near = |(meant, ends): &(&str, &[&str])| {
-        let end = ends.iter().find(|of| **of == end).or_else(|| ends.iter().find(|of| **of == slip))?;
+        let end = ends.iter().find(|of| **of == end).or_else(|| ends.iter().find(|of| **of == corrected))?;
         let most = if meant.len() < 7 { 1 } else { 2 };
         // Runs before the costly distance, because every address is checked.
         if name.len().abs_diff(meant.len()) > most {

@@ -1,4 +1,4 @@
-//! The words of the built-in file: its examples, and all subjects with all predicates in all languages.
+//! Tests of the words of the built-in file: its examples, and all subjects with all predicates in all languages.
 
 use std::collections::BTreeMap;
 
@@ -16,14 +16,14 @@ fn strings(value: Option<&Value>) -> Vec<String> {
     list.iter().map(|text| text.as_str().unwrap().to_owned()).collect()
 }
 
-/// An example: a reply, to RCPT if no other command stands in front.
+/// Classifies an example: a reply, to RCPT unless it begins with another stage.
 fn example(text: &str) -> Explanation<'static> {
     let staged = text.split_once(' ').and_then(|(stage, reply)| Some((stage.parse().ok()?, reply)));
     let (stage, reply) = staged.unwrap_or((Stage::Rcpt, text));
     said(stage, reply)
 }
 
-/// Tries the examples of one rule or section; what is wrong with them.
+/// Checks the examples of one rule or section, and returns what is wrong.
 fn try_examples(name: &str, table: &Table, holds: impl Fn(Explanation<'static>) -> bool) -> Vec<String> {
     let mut wrong = Vec::new();
     for (key, expected) in [("yes", true), ("no", false)] {
@@ -72,7 +72,7 @@ fn each_rule_and_section_has_examples_that_hold() {
         }
     }
     for (name, words) in sections("other") {
-        // A qualifier keeps an address from being undeliverable, the other words do not.
+        // A qualifier prevents an undeliverable verdict. The other words do not.
         let holds = |found: Explanation<'_>| {
             (found.verdict.status() == Status::Undeliverable) == (name != "qualifier")
         };
@@ -81,7 +81,7 @@ fn each_rule_and_section_has_examples_that_hold() {
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// The words of one language: by section, without the places of subjects.
+/// The words of one language by section, without the `~` of subjects.
 struct Language {
     name: String,
     file: Table,
@@ -100,7 +100,7 @@ impl Language {
         words.into_iter().map(|word| word.replace('*', "")).collect()
     }
 
-    /// Phrases that are a recipient and what is said of it in one.
+    /// Returns the phrases that contain a recipient and a predicate.
     fn statements(&self) -> Vec<String> {
         let recipient = self.file["statement"]["recipient"].as_table().unwrap();
         let words = recipient.values().map(|words| strings(words.get(&self.name)));
@@ -108,7 +108,7 @@ impl Language {
     }
 }
 
-/// A subject and a predicate in the orders in which they belong together.
+/// Combines a subject and a predicate in every valid order.
 fn sentences(subject: &str, predicate: &str) -> Vec<String> {
     let (before, after) = (predicate.starts_with('~'), predicate.ends_with('~'));
     let words = predicate.trim_matches(['~', ' ']);
@@ -124,12 +124,12 @@ fn status(enhanced: Option<EnhancedCode>, text: &str) -> (Status, &'static str) 
 
 const OTHERS: [&str; 8] =
     ["sender", "client", "connection", "transaction", "server", "remote_server", "list", "content"];
-/// Each pair of words takes a while; of all of them, every so many is tried.
+/// One of this many pairs of words is tried, because all take too long.
 const STRIDE: usize = 43;
 
-/// A language that has words for the recipient and none for others would take "sender" for nobody.
+/// A language with words for the recipient alone would not recognise "sender".
 #[test]
-fn each_language_has_words_for_everybody() {
+fn each_language_has_words_for_every_subject() {
     for language in Language::all() {
         for subject in
             ["someone", "recipient_domain", "sender", "client", "connection", "server", "list", "content"]
@@ -143,7 +143,7 @@ fn each_language_has_words_for_everybody() {
 }
 
 #[test]
-fn only_what_is_said_of_the_recipient_makes_an_address_undeliverable() {
+fn only_assertions_about_the_recipient_make_an_address_undeliverable() {
     let enhanced = "5.1.1".parse().ok();
     let (mut tried, mut wrong) = (0, Vec::new());
     for language in Language::all() {
@@ -154,7 +154,7 @@ fn only_what_is_said_of_the_recipient_makes_an_address_undeliverable() {
         }) {
             let predicates = language.words("predicate", predicate);
             for (n, subject) in language.words("subject", subject).iter().enumerate() {
-                // Every subject and every predicate has its turn.
+                // Every subject and every predicate is tried.
                 for predicate in predicates.iter().skip(n % STRIDE).step_by(STRIDE) {
                     for text in sentences(subject, predicate) {
                         tried += 1;
@@ -173,7 +173,7 @@ fn only_what_is_said_of_the_recipient_makes_an_address_undeliverable() {
 }
 
 #[test]
-fn what_is_said_of_the_recipient_is_understood_unless_it_is_qualified_or_has_an_unknown_word() {
+fn assertions_about_the_recipient_count_without_qualifiers_and_unknown_words() {
     let (mut tried, mut missed, mut wrong) = (0, Vec::new(), Vec::new());
     for language in Language::all() {
         let qualifiers = language.words("other", "qualifier");
@@ -213,11 +213,11 @@ fn what_is_said_of_the_recipient_is_understood_unless_it_is_qualified_or_has_an_
     }
     assert!(tried > 1_000, "{tried}");
     assert!(wrong.is_empty(), "{} of {tried} wrong:\n{}", wrong.len(), wrong.join("\n"));
-    // Words may run into a longer phrase that means something else.
+    // Adjacent words may form a longer phrase with another meaning.
     assert!(missed.len() * 200 < tried, "{} of {tried} missed:\n{}", missed.len(), missed.join("\n"));
 }
 
-/// Phrases of one section in English, where most replies are written.
+/// English phrases of one section, because most replies are in English.
 fn english(section: &'static str, names: &'static [&'static str]) -> impl Strategy<Value = String> {
     let language = Language { name: "en".into(), file: file() };
     let words: Vec<_> = names.iter().flat_map(|name| language.words(section, name)).collect();
@@ -225,16 +225,16 @@ fn english(section: &'static str, names: &'static [&'static str]) -> impl Strate
 }
 
 proptest! {
-    /// Whatever else a sentence says, one who is not the recipient keeps it from making an address undeliverable.
+    /// A sentence that names another subject never makes an address undeliverable.
     #[test]
-    fn a_sentence_that_names_us_is_not_about_the_mailbox(
-        us in english("subject", &["sender", "client"]),
+    fn a_sentence_that_names_the_client_is_not_about_the_mailbox(
+        client in english("subject", &["sender", "client"]),
         filler in english("other", &["filler", "preposition"]),
         recipient in english("subject", &["recipient", "someone"]),
         predicate in english("predicate", &["not_found", "disabled", "takes_no_mail", "blocked"]),
         order in prop::sample::select(vec![[0, 1, 2, 3], [2, 3, 1, 0], [3, 2, 0, 1], [2, 0, 3, 1], [0, 3, 1, 2]]),
     ) {
-        let parts = [us, filler, recipient, predicate];
+        let parts = [client, filler, recipient, predicate];
         let text = order.map(|n| &*parts[n]).join(" x ");
         let (found, rule) = status("5.1.1".parse().ok(), &text);
         prop_assert_ne!(found, Status::Undeliverable, "{} by {}", text, rule);
@@ -242,7 +242,7 @@ proptest! {
 }
 
 #[test]
-fn words_that_make_no_sense_are_refused_by_name() {
+fn invalid_words_are_refused_with_their_section() {
     let refused = |text: &str| {
         Classifier::from_toml(&format!("[[rule]]\nid = 'x'\nverdict = 'blocked'\ncodes = ['554']\n{text}"))
     };
@@ -252,10 +252,10 @@ fn words_that_make_no_sense_are_refused_by_name() {
         ("[statement.client.gone]\nen = ['x']", "`statement.client.gone`: unknown variant `gone`"),
         ("[other.words]\nen = ['x']", "`other.words`: expected qualifier, preposition or filler"),
         ("[subject.client]\nenglish = ['x']", "`subject.client.english`: expected a language"),
-        ("[subject.client]\nen = ['<a@b>']", "`subject.client.en`: `<a@b>` has no words in it"),
+        ("[subject.client]\nen = ['<a@b>']", "`subject.client.en`: `<a@b>` contains no words"),
         (
             "[subject.client]\nen = ['x']\n[subject.server]\nde = ['x']",
-            "`subject.server.de`: `x` has another meaning already: subject.client",
+            "`subject.server.de`: `x` already has another meaning: subject.client",
         ),
         ("[subject.client]\nen = 'x'", "line "),
         ("[subjects.client]\nen = ['x']", "line "),
@@ -280,7 +280,7 @@ fn a_file_of_words_alone_is_enough() {
     assert_eq!(found("Pigeon keeper flew").verdict.status(), Status::Unknown);
 }
 
-/// A table as written before there were vocabularies says what it said.
+/// A table without vocabularies, as in earlier versions, keeps its meaning.
 #[test]
 fn a_table_without_words_is_a_table_of_rules() {
     let own = "[[rule]]\nid = 'mine'\nverdict = 'mailbox_not_found'\ncodes = ['550']\nany = ['from nowhere']";
@@ -305,7 +305,7 @@ fn predicates_and_subjects_have_one_name_each() {
     assert_eq!(names.len(), Predicate::ALL.len() + Subject::ALL.len());
 }
 
-/// However long and odd a reply is, no more of it is looked at than a reply has.
+/// A long or unusual reply is read no further than a real one.
 #[test]
 fn hostile_texts_are_bounded() {
     for part in ["said: 550 ", "recipient ", "unknown no ", "<", "user: ", "550-5.1.1 ", "不", "{ip}"] {
