@@ -114,7 +114,7 @@ impl Context {
     }
 
     /// Adds the event of an address that no server was asked about.
-    pub(super) fn settle(
+    pub(super) fn finish_unasked(
         &self,
         mut item: Item,
         outcome: &Outcome,
@@ -140,7 +140,7 @@ impl Context {
         event_batch.events.push(Event::Done { id: item.id, record });
     }
 
-    /// Adds the record so far of an address that the caller is to send again `after` this time.
+    /// Adds the record so far of an address. The caller is to send the address again `after` this time.
     pub(super) fn later(&self, item: &Item, record: Record, after: Duration, event_batch: &mut EventBatch) {
         self.count(item.holds_permit, &record, event_batch);
         event_batch.events.push(Event::Later { id: item.id, record, after });

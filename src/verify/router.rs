@@ -223,7 +223,7 @@ impl Router {
                 self.item_batches[item_batch].items.push(item);
             }
             Some(DomainState::Unroutable(outcome, until)) if until.is_none_or(|until| self.now < until) => {
-                self.context.settle(item, outcome, Instant::now(), &mut self.event_batch);
+                self.context.finish_unasked(item, outcome, Instant::now(), &mut self.event_batch);
             }
             _ => {
                 let mailbox = item.mailbox().shared();

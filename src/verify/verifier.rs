@@ -32,8 +32,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
 /// Verifies e-mail addresses with their mail servers, without sending a message.
 ///
-/// Clones share the connection pool, the connection limit and the DNS cache. To clone is cheap. Each call starts a run
-/// of its own.
+/// Clones share the connection pool, the connection limit and the DNS cache. A clone is cheap. Each call starts a
+/// separate run.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -58,7 +58,7 @@ pub struct Verifier {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum VerifierError {
-    /// The DNS configuration of the system is missing or invalid.
+    /// The DNS resolver cannot be set up.
     #[error(transparent)]
     Dns(#[from] DnsConfigError),
     /// The connection pool cannot be built: the TLS configuration or another setting is invalid.
@@ -70,7 +70,7 @@ impl Verifier {
     /// Builds a verifier. Its DNS cache lives until the last clone is dropped. Opens no connection.
     ///
     /// # Errors
-    /// Returns [`VerifierError`] if the DNS configuration, the TLS configuration or another setting is invalid.
+    /// Returns [`VerifierError`] if the DNS resolver or the connection pool cannot be set up.
     pub fn new(config: VerifierConfig, metrics: Arc<Metrics>) -> Result<Self, VerifierError> {
         let resolver = Resolver::new(
             &config.nameservers,
@@ -99,8 +99,8 @@ impl Verifier {
 
     /// Verifies any number of addresses. Each address gets exactly one record, in the order of the answers.
     ///
-    /// A separate thread reads the iterator, so the iterator may block. It reads ahead 4,096 addresses or 1 MiB at
-    /// most. The run verifies an address without waiting for the next one.
+    /// A separate thread reads the iterator, so the iterator may block. At most 262,144 addresses are in progress, and
+    /// the thread reads ahead 4,096 more, or 1 MiB. The run verifies an address without waiting for the next one.
     ///
     /// # Panics
     /// Panics outside a tokio runtime.
@@ -131,7 +131,7 @@ impl Verifier {
     /// results instead of its own test for answers from the most preferred exchanger.
     ///
     /// Different tasks may use the two ends. A task that uses both must take events while it sends. [`Tasks::send`]
-    /// waits while too many addresses are in progress, and events that nobody took count as such.
+    /// waits while too many addresses are in progress, including those with events that were not taken.
     ///
     /// # Panics
     /// Panics outside a tokio runtime.

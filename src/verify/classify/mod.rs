@@ -15,8 +15,8 @@
 //!    mailbox.
 //! 3. **Rules** for sentences and codes that need their own: limits, greylisting, some providers.
 //! 4. **Subject and predicate**: the text is split into subjects, predicates, qualifiers, fillers and unknown words.
-//!    A predicate belongs to the subject beside it. Of several assertions the most cautious decides: limits first, then
-//!    refusals of the client, then everything that may not concern the mailbox, and the mailbox last.
+//!    A predicate belongs to the subject beside it. Of several assertions the most cautious decides. Limits come first,
+//!    then refusals of the client, then everything that may not concern the mailbox, and the mailbox last.
 //! 5. **Codes**, enhanced and plain, if the words say nothing.
 //!
 //! An address is undeliverable only if its mailbox does not exist or is disabled, or if its domain accepts no mail. A
@@ -130,9 +130,9 @@ impl Classifier {
     ///
     /// # Errors
     ///
-    /// Returns [`RulesError`] if the text is not TOML, or has no rule and no word. So do an unknown key, an invalid
-    /// pattern, and a rule that can never apply or contradicts itself. The message names the line, or the rule and its
-    /// key.
+    /// Returns [`RulesError`] if the text is not TOML, or has no rule and no word. An unknown key, an invalid pattern,
+    /// and a rule that can never apply or contradicts itself are errors too. The message names the line, or the rule
+    /// and its key.
     pub fn from_toml(text: &str) -> Result<Self, RulesError> {
         Ok(Self { table: Table::parse(text)? })
     }

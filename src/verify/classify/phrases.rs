@@ -104,8 +104,8 @@ impl PhraseBuilder {
     /// be a filler in another.
     pub(super) fn set_meaning(&mut self, phrase: u16, meaning: Meaning) -> Result<(), Meaning> {
         use Meaning::{Filler, Predicate, Preposition};
-        let place = &mut self.list[usize::from(phrase)].meaning;
-        *place = Some(match (*place, meaning) {
+        let known = &mut self.list[usize::from(phrase)].meaning;
+        *known = Some(match (*known, meaning) {
             (Some(Predicate(one, side)), Predicate(other, another)) if one == other => {
                 Predicate(one, if side == another { side } else { Side::Either })
             }

@@ -92,7 +92,7 @@ impl Sentences {
         for mention in mentions {
             sentences.words(text, at..mention.range.start, &mut marks);
             while marks
-                .next_if(|(place, _)| *place <= mention.range.start)
+                .next_if(|(position, _)| *position <= mention.range.start)
                 .map(|(_, mark)| sentences.mark(*mark))
                 .is_some()
             {}
@@ -105,7 +105,7 @@ impl Sentences {
                 Meaning::Subject(_) | Meaning::Someone | Meaning::Filler if named => SentenceItem::Name,
                 meaning => SentenceItem::Meaning(meaning),
             });
-            while marks.next_if(|(place, _)| *place < mention.range.end).is_some() {}
+            while marks.next_if(|(position, _)| *position < mention.range.end).is_some() {}
             at = mention.range.end;
         }
         sentences.words(text, at..text.words.len(), &mut marks);
@@ -137,7 +137,7 @@ impl Sentences {
             (!word.is_empty()).then_some((start, word))
         }) {
             let (start, word) = word;
-            while let Some((_, mark)) = marks.next_if(|(place, _)| *place <= start) {
+            while let Some((_, mark)) = marks.next_if(|(position, _)| *position <= start) {
                 self.mark(*mark);
             }
             let named = text.names.iter().any(|name| name.start <= start && start < name.end);

@@ -101,7 +101,7 @@ pub struct Verdict {
     pub sub_status: SubStatus,
     /// Who caused the refusal. `None` for a success, or if the reply does not tell.
     pub blame: Option<Blame>,
-    /// When to ask again. `None` if that has no use.
+    /// When to ask again. `None` if another attempt cannot change the answer.
     pub retry: Option<Retry>,
     /// Who or what the reply is about. `None` if the reply does not tell.
     ///

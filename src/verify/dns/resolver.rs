@@ -72,9 +72,9 @@ pub enum Unreachable {
 /// queries TLSA records.
 ///
 /// The nameserver authenticates the answers and sets the AD bit (RFC 4035 3.2.3). **The bit is only as safe as the path
-/// to the nameserver.** Rely on it only with a nameserver that you trust, on loopback or over a channel that no one
-/// else can write to (RFC 4035 4.9.3, RFC 7672 2.1.3). Static routes and address literals are never secure, because
-/// they do not come from the DNS.
+/// to the nameserver.** Rely on it only with a nameserver that you trust. Reach it on loopback, or over a channel that
+/// no one else can write to (RFC 4035 4.9.3, RFC 7672 2.1.3). Static routes and address literals are never secure,
+/// because they do not come from the DNS.
 ///
 /// MX records belong to the domain, and addresses to the exchanger, which several domains may share. Each therefore has
 /// its own state. [`Exchangers`] has none, so signed and unsigned domains with the same servers have equal exchangers.
@@ -385,7 +385,7 @@ fn dns(error: &NetError) -> Unreachable {
     Unreachable::Dns { timeout: matches!(error, NetError::Timeout), reason: error.to_string().into() }
 }
 
-/// The DNS resolver cannot be set up, for example because the configuration of the system is invalid.
+/// The DNS resolver cannot be set up.
 #[derive(Debug, thiserror::Error)]
 #[error("the DNS resolver cannot be set up")]
 pub struct DnsConfigError(#[source] Box<NetError>);
