@@ -1,23 +1,23 @@
-//! IPv4 and IPv6: where a server refuses clients over IPv6, it is asked over IPv4.
+//! Selects IPv4 addresses: a server that refuses clients over IPv6 is asked over IPv4.
 
 use std::net::{IpAddr, SocketAddr};
 
 use crate::client::Endpoint;
 
-/// Returns the exchanger with its IPv4 addresses alone; none if it has none. The pool keeps connections to it apart from
-/// those to all addresses.
+/// Returns the exchanger with only its IPv4 addresses, or `None` if it has none. The pool keeps its connections apart
+/// from those to all addresses.
 pub(super) fn over_ipv4(exchanger: &Endpoint) -> Option<Endpoint> {
     let addrs: Vec<SocketAddr> = exchanger.addrs.iter().copied().filter(|addr| !is_ipv6(addr.ip())).collect();
     (!addrs.is_empty()).then(|| Endpoint { host: exchanger.host.clone(), addrs })
 }
 
-/// Tells whether any of the exchangers can be connected to over IPv4, from the local address if there is one.
+/// Returns whether any exchanger can be reached over IPv4, from the local address if one is set.
 pub(super) fn has_ipv4(exchangers: &[Endpoint], bind: Option<IpAddr>) -> bool {
     !bind.is_some_and(is_ipv6)
         && exchangers.iter().flat_map(|exchanger| &exchanger.addrs).any(|addr| !is_ipv6(addr.ip()))
 }
 
-/// Tells whether the server sees a client over IPv6. An IPv4-mapped address (RFC 4291 2.5.5.2) is one of IPv4.
+/// Returns whether the server sees a client over IPv6. An IPv4-mapped address (RFC 4291 2.5.5.2) counts as IPv4.
 pub(super) fn is_ipv6(ip: IpAddr) -> bool {
     ip.to_canonical().is_ipv6()
 }

@@ -1,5 +1,7 @@
-//! Does a domain accept just any local part? Asked once per domain, after a first acceptance, with a name that nobody
-//! has and that does not look machine-made, since servers that smell a probe answer it differently.
+//! Tests whether a domain accepts every local part.
+//!
+//! Each domain is tested once, after a first acceptance, with a name that nobody has. The name looks natural, since
+//! some servers answer generated names differently.
 
 use crate::{
     proto::{AddressError, Mailbox},
@@ -17,19 +19,19 @@ const RHYME: [&str; 12] = [
     "unsel",
 ];
 
-/// A mailbox at `domain` that is as good as certain not to exist.
+/// Returns a mailbox at `domain` that almost certainly does not exist.
 pub(super) fn random_mailbox(domain: &str) -> Result<Mailbox, AddressError> {
     let pick = |names: &[&'static str]| names[fastrand::usize(..names.len())];
     let surname = [pick(&ONSET), pick(&RHYME), pick(&ONSET), pick(&RHYME)].concat();
     Mailbox::parse(&format!("{}.{surname}{}@{domain}", pick(&FIRST), fastrand::u8(11..99)))
 }
 
-/// What is known of a domain, and what waits for it.
+/// The catch-all state of a domain, and the addresses that wait for it.
 #[derive(Debug)]
 pub(super) enum CatchAllState<T> {
-    /// The question is on its way; these were accepted meanwhile.
+    /// The question has no answer yet. These addresses were accepted meanwhile.
     Asked(Vec<T>),
-    /// Answered.
+    /// The question has its answer.
     Answered(CatchAll),
 }
 

@@ -1,5 +1,5 @@
-//! Puts the controls of [`harvest_defence`](crate::verify::policy::harvest_defence) into windows, and applies what they
-//! and other answers tell of verdicts in doubt.
+//! Puts the controls of [`harvest_defence`](crate::verify::policy::harvest_defence) into windows, and applies their
+//! answers to provisional verdicts.
 
 use tokio::time::Instant;
 
@@ -19,20 +19,20 @@ use crate::verify::{
     },
 };
 
-/// What a connection may ask next, as far as controls are concerned.
+/// What a connection may ask next with regard to controls.
 pub(super) enum ControlStep {
-    /// What waits.
+    /// Ask the waiting questions.
     None,
-    /// A control, and nothing beside it.
+    /// Ask a control alone.
     Control(Window),
-    /// Nothing until the control has its answer.
+    /// Ask nothing until the control has its answer.
     Wait,
-    /// Nothing more: it was asked about a control already, and another one is due.
+    /// Close: the connection had its control, and another one is due.
     Close,
 }
 
 impl LaneInner {
-    /// Puts a control before the questions that wait, if one is due. A connection that is `exhausted` has its own at its
+    /// Puts a control before the questions that wait, if one is due. An `exhausted` connection has its control at its
     /// end.
     pub(super) fn control_step(&mut self, peer: &mut Peer, exhausted: bool, now: Instant) -> ControlStep {
         let mx_set = &mut self.mx_sets[peer.mx_set];
@@ -49,7 +49,7 @@ impl LaneInner {
             if mx_set.len() == 1 {
                 return ControlStep::Close;
             }
-            // The next connection is asked, unless an acceptance comes first.
+            // The next connection asks the control, unless an acceptance comes first.
             mx_set.harvest.withdraw_control();
             self.pop(peer.mx_set);
         } else if !exhausted && mx_set.harvest.is_control_due(&peer.harvest) {
@@ -64,8 +64,8 @@ impl LaneInner {
         if harvest.is_sample_due(&peer.harvest) { self.control_on(peer) } else { None }
     }
 
-    /// Returns a window with a control alone in the place of `next_window`, if nothing more is to be asked on the
-    /// connection and a control is due.
+    /// Returns a window with only a control instead of `next_window`, if the connection has no more to ask and a
+    /// control is due.
     pub(super) fn closing_control(
         &mut self,
         peer: &mut Peer,
@@ -80,7 +80,7 @@ impl LaneInner {
         self.control_window(peer, now).map_or(next_window, NextWindow::Window)
     }
 
-    /// Returns a window with a control alone, as far as the rate allows it.
+    /// Returns a window with only a control, if the rate limit allows one.
     fn control_window(&mut self, peer: &mut Peer, now: Instant) -> Option<Window> {
         if !self.take_token(now) {
             return None;
@@ -97,8 +97,7 @@ impl LaneInner {
         Some(Question::Control { domain, mailbox, losses: 0 })
     }
 
-    /// Puts a control before the questions of a set of exchangers that is at rest, if refusals there are in doubt; true
-    /// if it did.
+    /// Puts a control into the queue of an MX set at rest, if refusals there are provisional. Returns whether it did.
     pub(super) fn control_at_rest(&mut self, mx_set: usize, now: Instant) -> bool {
         let known = &self.mx_sets[mx_set];
         let due = known.harvest.is_last_control_due(None, true)
@@ -112,13 +111,13 @@ impl LaneInner {
         due
     }
 
-    /// Tells whether a caller that keeps its own books waits for refusals that are in doubt.
+    /// Returns whether the caller schedules retries itself and waits for held verdicts of the MX set.
     pub(super) fn holds_verdicts_back(&self, mx_set: usize) -> bool {
         self.context.retry_owner == RetryOwner::Caller && self.breaker.holds_any(mx_set)
     }
 
-    /// Asks again, on other connections, what nothing proved at a set of exchangers that is at rest, as far as it was not
-    /// told; true if there was any.
+    /// Asks unproved questions of an MX set at rest again on other connections, unless their verdicts were reported.
+    /// Returns whether there were any.
     pub(super) fn ask_again_at_rest(&mut self, mx_set: usize, now: Instant) -> bool {
         let known = &self.mx_sets[mx_set];
         let rests = known.pause_reason(now).is_some() || self.breaker.blocked(now).is_some();
@@ -142,7 +141,7 @@ impl LaneInner {
         asked
     }
 
-    /// Gives up a control that got no answer, so that it is never one of the questions that may have broken a connection.
+    /// Drops a control without an answer, so that it is never bisected.
     pub(super) fn withdraw_control(&mut self, mx_set: usize) {
         self.mx_sets[mx_set].harvest.withdraw_control();
         self.wake(mx_set);
@@ -154,7 +153,7 @@ impl LaneInner {
         }
     }
 
-    /// Records that a recipient was accepted who was `asked` about at a time.
+    /// Records that a recipient was accepted whose window was sent at `asked`.
     pub(super) fn record_acceptance(&mut self, peer: &mut Peer, domain: u32, asked: Instant) {
         let harvest = &mut self.mx_sets[peer.mx_set].harvest;
         harvest.record_acceptance(&mut peer.harvest, asked);
@@ -162,7 +161,7 @@ impl LaneInner {
         self.breaker.record_acceptance(peer.mx_set, peer.harvest.number, everywhere, domain, asked);
     }
 
-    /// Records a refusal of a recipient, or of a `random` one, and what follows from it for others.
+    /// Records the refusal of a recipient of the list, or of a `random` one. Returns what it blocks.
     pub(super) fn record_refusal(
         &mut self,
         peer: &mut Peer,
@@ -192,11 +191,11 @@ impl LaneInner {
         let harvest = &mut self.mx_sets[peer.mx_set].harvest;
         match outcome.verdict.status() {
             Status::Deliverable => {
-                // The next connection has a control left for its own refusals.
+                // The next connection has its own control for its refusals.
                 effect.stop |= harvest.active_defence().is_some();
                 harvest.record_control_accepted();
             }
-            // While it is known to lie, only an acceptance shows that it does not any more.
+            // While the server is known to refuse existing mailboxes, only an acceptance shows that it no longer does.
             status if status == Status::Undeliverable || harvest.active_defence().is_some() => {
                 let defence = Outcome::harvest_defence();
                 if harvest.record_control_refused(domain, &defence, at) {
@@ -215,7 +214,7 @@ impl LaneInner {
         }
     }
 
-    /// Puts `outcome` in the place of verdicts that are in doubt.
+    /// Replaces provisional verdicts by `outcome`.
     pub(super) fn replace_provisional(
         &mut self,
         provisional: Vec<ProvisionalVerdict>,
@@ -229,7 +228,7 @@ impl LaneInner {
                 ProvisionalVerdict::Held(verdict) => held.push(verdict),
             }
         }
-        // First, so that the caller does not think that everything is done.
+        // This event comes first, so that the caller does not take the run for finished.
         if !ids.is_empty() {
             self.event_batch.events.push(Event::Reopened { ids });
         }
@@ -238,7 +237,7 @@ impl LaneInner {
         }
     }
 
-    /// Nothing more will cast doubt on what was kept back.
+    /// Reports all provisional verdicts as final.
     pub(super) fn report_provisional(&mut self) {
         let confirmed = self.breaker.take_all();
         confirmed.into_iter().for_each(|verdict| self.report(verdict));
@@ -292,8 +291,8 @@ mod tests {
         }
     }
 
-    /// A set of exchangers of which ten wait, and which accepted many and then refused ten.
-    fn doubtful(state: &mut LaneInner, peer: &mut Peer) {
+    /// Makes ten questions wait at an MX set that accepted many recipients and then refused ten.
+    fn refuse_ten(state: &mut LaneInner, peer: &mut Peer) {
         state.take_in(peer.mx_set, (0..10).map(item));
         let harvest = &mut state.mx_sets[peer.mx_set].harvest;
         peer.harvest = harvest.record_connection(9);
@@ -313,54 +312,57 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_control_that_loses_its_connection_is_given_up_and_nothing_with_it() {
+    async fn a_control_that_loses_its_connection_is_dropped_alone() {
         let lane = lane();
         let mut state = lane.lock();
         let mx_set = state.add(Vec::new());
         let mut peer = Peer::without_connection(mx_set);
         state.mx_sets[mx_set].live = 1;
-        doubtful(&mut state, &mut peer);
+        refuse_ten(&mut state, &mut peer);
         let NextWindow::Window(window) = next_window(&mut state, &lane, &mut peer) else {
-            panic!("nothing is drawn")
+            panic!("no window")
         };
         let (asked, waiting) = (window.questions.len(), state.waiting);
         assert_eq!(controls(&window.questions), 1);
         assert!(peer.harvest.controlled && state.mx_sets[mx_set].harvest.is_control_pending());
-        state.put_back_suspects(mx_set, [window.questions]);
+        state.put_back_batches(mx_set, [window.questions]);
         assert_eq!((state.waiting, state.mx_sets[mx_set].queue.total()), (waiting + asked - 1, 10));
         assert!(!state.mx_sets[mx_set].harvest.is_control_pending());
-        // Whoever was asked about a control leaves it to the next connection, and takes nobody else for it.
+        // After its control, a connection leaves the next one to another connection. The other questions are asked.
         let NextWindow::Window(window) = next_window(&mut state, &lane, &mut peer) else {
-            panic!("nothing is drawn")
+            panic!("no window")
         };
         assert_eq!(controls(&window.questions), 0);
         assert_eq!(window.questions.len() + state.waiting, 10);
     }
 
     #[tokio::test]
-    async fn while_a_server_is_known_to_lie_a_control_is_asked_alone_and_the_others_wait() {
+    async fn after_a_detection_a_control_is_asked_alone_and_the_others_wait() {
         let lane = lane();
         let mut state = lane.lock();
         let mx_set = state.add(Vec::new());
         let [mut first, mut second] = [(); 2].map(|()| Peer::without_connection(mx_set));
         state.mx_sets[mx_set].live = 2;
-        doubtful(&mut state, &mut first);
-        // Suspects that wait for a window of their own are no reason to ask anything else.
+        refuse_ten(&mut state, &mut first);
+        // A bisected batch that waits does not come before the control.
         let batch = (0..2).filter_map(|_| state.pop(mx_set)).collect();
-        state.put_back_suspects(mx_set, [batch]);
+        state.put_back_batches(mx_set, [batch]);
         let defence = Outcome::harvest_defence();
         assert!(state.mx_sets[mx_set].harvest.record_control_refused(1, &defence, Instant::now()));
         let NextWindow::Window(window) = next_window(&mut state, &lane, &mut first) else {
-            panic!("nothing is drawn")
+            panic!("no window")
         };
         assert_eq!((window.questions.len(), controls(&window.questions), window.alone), (1, 1, false));
         assert!(matches!(next_window(&mut state, &lane, &mut second), NextWindow::Wait));
         assert!(state.mx_sets[mx_set].waits_for_control());
         window.questions.into_iter().for_each(|question| state.put_back(mx_set, question));
         assert!(!state.mx_sets[mx_set].waits_for_control());
-        assert!(matches!(next_window(&mut state, &lane, &mut first), NextWindow::Close), "one a connection");
+        assert!(
+            matches!(next_window(&mut state, &lane, &mut first), NextWindow::Close),
+            "one per connection"
+        );
         let NextWindow::Window(window) = next_window(&mut state, &lane, &mut second) else {
-            panic!("nothing is drawn")
+            panic!("no window")
         };
         assert_eq!(controls(&window.questions), 1);
         assert_eq!((state.waiting, state.mx_sets[mx_set].queue.total()), (10, 10));

@@ -1,17 +1,18 @@
-//! Proof that the replies of a connection are in step with its commands.
+//! Proves that the replies of a connection are in step with its commands.
 //!
-//! Replies are told apart by their order alone, so one reply too many gives every later recipient the answer of another.
-//! A *fence* is a reply that no MAIL and no RCPT gets. Where it stands in its place, the replies before it do as well:
+//! SMTP replies are matched to commands by order alone. One extra reply gives each later recipient the answer of
+//! another. A *fence* is a reply that neither MAIL nor RCPT can get. If it arrives in its place, the replies before it
+//! are in step:
 //!
 //! | reply | why it is a fence | cost |
 //! |---|---|---|
-//! | to a second EHLO: the capabilities once more | no other command is answered so | counted by servers: at most [`GREETINGS`] a connection |
+//! | to a second EHLO: the capabilities again | no other command gets them | servers count it: at most [`GREETINGS`] per connection |
 //! | to a second EHLO: 50x, where no MAIL and no RCPT got such a code | as above; qpsmtpd and OpenSMTPD answer 503 | as above |
-//! | to QUIT: 221 | no other command is answered so | the connection |
-//! | to RSET, in words that a fence has shown to be those for RSET and for nothing else | Postfix, Exim, Sendmail and Exchange have words of their own for it | none: RSET ends every transaction |
-//! | to RCPT, where it names the recipient | the reply says itself whom it is about | none |
+//! | to QUIT: 221 | no other command gets it | the connection |
+//! | to RSET, with a text that another fence has shown to belong to RSET only | Postfix, Exim, Sendmail and Exchange have a text of their own for it | none: RSET ends every transaction |
+//! | to RCPT, if it names the recipient | the reply itself names its recipient | none |
 //!
-//! The words for RSET are learnt anew on each connection, since several machines may answer at one address.
+//! The text of the RSET reply is learnt on each connection, since several machines may answer at one address.
 
 use std::{hash::BuildHasher, mem};
 
@@ -19,83 +20,84 @@ use foldhash::fast::FixedState;
 
 use crate::{client::SessionError, proto::DialogueError};
 
-/// How often a connection is greeted again. Sendmail delays its answers from the third EHLO on, Exim takes ten commands
-/// that are not mail.
+/// Greetings per connection after the first. Sendmail delays its replies from the third EHLO on. Exim accepts ten
+/// commands that are not mail.
 pub(super) const GREETINGS: u8 = 3;
-/// Commands that are not mail and that Exim takes on a connection (`smtp_accept_max_nonmail`): RSET and a second EHLO are
-/// such commands. At the next it closes, and what reads its log may block the client.
+/// Commands other than mail that Exim accepts on a connection (`smtp_accept_max_nonmail`), among them RSET and a second
+/// EHLO. At the next, Exim closes the connection. Tools that read its log may then block the client.
 const EXIM_NONMAIL: u8 = 10;
 /// Exim's reply to the command that exceeds its limit, before it closes.
 pub(super) const TOO_MANY_COMMANDS: u16 = 554;
-/// Different replies to MAIL and RCPT that are remembered until the words for RSET are known.
-const MAX_HEARD: usize = 128;
+/// Different replies to MAIL and RCPT that are remembered until the RSET reply is known.
+const MAX_SEEN_REPLIES: usize = 128;
 
-/// What is known of the words for RSET.
+/// What is known of the RSET reply.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum ResetReply {
-    /// Nothing yet.
+    /// No RSET was answered yet.
     #[default]
     Unknown,
-    /// RSET was answered so, as it seems.
+    /// RSET was answered with this text, but no fence has confirmed it.
     Likely(Box<[u8]>),
-    /// A fence behind it has shown that RSET is answered so, and nothing else.
+    /// A fence has confirmed that RSET, and no other command, gets this text.
     Known(Box<[u8]>),
-    /// Others are answered so as well, or it differs from time to time.
+    /// Other commands get the same text, or the text varies.
     Ambiguous,
 }
 
-/// See the [module](self).
+/// What is known of the replies of one connection that can serve as fences.
 #[derive(Debug)]
 pub(super) struct Fence {
     reset: ResetReply,
-    /// Hashes of the replies to MAIL and RCPT, while the words for RSET are not known.
-    heard: Vec<u64>,
-    /// MAIL or RCPT was answered by a code for commands that are not understood.
-    heard_misunderstood: bool,
+    /// Hashes of the replies to MAIL and RCPT, until the RSET reply is known.
+    seen: Vec<u64>,
+    /// Whether MAIL or RCPT got a code for commands that are not understood.
+    seen_misunderstood: bool,
     greetings: u8,
 }
 
-/// A reply stands where it cannot belong.
+/// The error of a reply that cannot belong to its command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OutOfStep;
 
 impl Fence {
-    /// For a fresh connection, which may be greeted again unless that has proved nothing before.
+    /// Returns the fence of a new connection. `may_greet` is false if a second greeting proved nothing at this server
+    /// before.
     pub(super) fn new(may_greet: bool) -> Self {
         let greetings = if may_greet { GREETINGS } else { 0 };
-        Self { reset: ResetReply::Unknown, heard: Vec::new(), heard_misunderstood: false, greetings }
+        Self { reset: ResetReply::Unknown, seen: Vec::new(), seen_misunderstood: false, greetings }
     }
 
-    /// Records a reply that stands in the place of one to MAIL or RCPT.
+    /// Records a reply in the place of one to MAIL or RCPT.
     #[inline]
     pub(super) fn record_reply(&mut self, code: u16, words: &[u8]) -> Result<(), OutOfStep> {
-        self.heard_misunderstood |= is_misunderstood(code);
+        self.seen_misunderstood |= is_misunderstood(code);
         match &self.reset {
             ResetReply::Known(reset) if **reset == *words => return Err(OutOfStep),
             ResetReply::Known(_) | ResetReply::Ambiguous => return Ok(()),
             ResetReply::Unknown | ResetReply::Likely(_) => {}
         }
         let hash = hash(words);
-        if self.heard.last() != Some(&hash) {
-            self.heard.push(hash);
+        if self.seen.last() != Some(&hash) {
+            self.seen.push(hash);
         }
-        if self.heard.len() > MAX_HEARD {
-            self.heard.sort_unstable();
-            self.heard.dedup();
-            if self.heard.len() > MAX_HEARD {
+        if self.seen.len() > MAX_SEEN_REPLIES {
+            self.seen.sort_unstable();
+            self.seen.dedup();
+            if self.seen.len() > MAX_SEEN_REPLIES {
                 self.make_ambiguous();
             }
         }
         Ok(())
     }
 
-    /// Whether a reply in the place of one to RSET is a fence.
+    /// Returns whether a reply in the place of one to RSET is a fence.
     #[inline]
     pub(super) fn is_known_reset(&self, words: &[u8]) -> bool {
         matches!(&self.reset, ResetReply::Known(reset) if **reset == *words)
     }
 
-    /// Records a positive reply in the place of one to RSET, which is no fence yet.
+    /// Learns from a positive reply in the place of one to RSET, which is not a fence yet.
     pub(super) fn learn_reset(&mut self, words: &[u8]) {
         match &self.reset {
             ResetReply::Likely(reset) if **reset == *words => {}
@@ -104,44 +106,45 @@ impl Fence {
         }
     }
 
-    /// Whether the reply to a second greeting is a fence: one that is the greeting's once more, or a refusal.
+    /// Returns whether the reply to a second greeting is a fence: it repeats the first (`repeats`), or refuses the
+    /// command.
     pub(super) fn is_greeting(&mut self, code: u16, words: &[u8], repeats: bool) -> bool {
-        // A greeting of one line may have the words of any other reply.
-        let heard = self.heard.contains(&hash(words));
+        // A greeting of one line may have the same text as any other reply.
+        let seen = self.seen.contains(&hash(words));
         let proves = match repeats {
             true if is_of_several_lines(words) => true,
-            // Replies are no longer remembered once the words for RSET are known, or never will be.
+            // Replies are no longer remembered once the RSET reply is known or ambiguous.
             true => {
                 matches!(self.reset, ResetReply::Unknown | ResetReply::Likely(_))
-                    && !heard
+                    && !seen
                     && !self.is_reset_alike(words)
             }
-            false => is_misunderstood(code) && !self.heard_misunderstood,
+            false => is_misunderstood(code) && !self.seen_misunderstood,
         };
         self.reset = match mem::take(&mut self.reset) {
-            ResetReply::Likely(reset) if proves && !self.heard.contains(&hash(&reset)) => {
+            ResetReply::Likely(reset) if proves && !self.seen.contains(&hash(&reset)) => {
                 ResetReply::Known(reset)
             }
             ResetReply::Likely(_) => ResetReply::Ambiguous,
             known => known,
         };
         if !matches!(self.reset, ResetReply::Unknown) {
-            self.heard = Vec::new();
+            self.seen = Vec::new();
         }
         proves
     }
 
-    /// Whether the connection may be greeted again.
+    /// Returns whether the connection may be greeted again.
     pub(super) fn may_greet(&self) -> bool {
         self.greetings > 0
     }
 
-    /// Whether a fence was asked for already.
+    /// Returns whether no greeting was sent yet after the first.
     pub(super) fn is_fresh(&self) -> bool {
         self.greetings == GREETINGS
     }
 
-    /// How often the connection may still be greeted again. Another connection may need all of these.
+    /// Returns how many further greetings the connection may get. Another connection may need all of these.
     pub(super) fn greetings(&self) -> u8 {
         self.greetings
     }
@@ -156,22 +159,22 @@ impl Fence {
     }
 
     fn make_ambiguous(&mut self) {
-        (self.reset, self.heard) = (ResetReply::Ambiguous, Vec::new());
+        (self.reset, self.seen) = (ResetReply::Ambiguous, Vec::new());
     }
 }
 
-/// The transactions that a server takes on a connection, where its banner tells. Each ends by RSET.
+/// Returns the transactions that the server accepts on a connection, if its banner tells. Each ends with a RSET.
 pub(super) fn transactions_by(banner: &[u8]) -> Option<u32> {
     let is_exim = banner.split(|octet| octet.is_ascii_whitespace()).any(|word| word == b"Exim");
     is_exim.then_some(u32::from(EXIM_NONMAIL - GREETINGS))
 }
 
-/// Whether the code is one for commands that are not understood or not implemented, or are out of sequence (RFC 5321 4.2.2).
+/// Returns whether the code is for commands that are unknown, not implemented or out of sequence (RFC 5321 4.2.2).
 fn is_misunderstood(code: u16) -> bool {
     (500..=504).contains(&code)
 }
 
-/// The end of a connection by a reply, with this code, that stands where it cannot belong.
+/// Returns the error for a reply with this code that cannot belong to its command.
 pub(super) fn unsolicited(code: u16) -> SessionError {
     DialogueError::Unsolicited(code).into()
 }
@@ -201,7 +204,7 @@ mod tests {
         known
     }
 
-    /// A first window with the replies given, and a fence behind it.
+    /// Returns a fence after a first window with the replies given and a second greeting.
     fn after(mail: &[u8], rcpt: &[u8], reset: &[u8]) -> Fence {
         let mut fence = Fence::new(true);
         assert_eq!(fence.record_reply(250, mail), Ok(()));
@@ -217,7 +220,7 @@ mod tests {
         let mut fence = after(MAIL, RCPT, RSET);
         assert_eq!(fence.record_reply(250, RCPT), Ok(()));
         assert!(is_reset(&mut fence, RSET));
-        // A surplus reply shifts: the answer to RSET comes in the place of MAIL's, and RCPT's in that of RSET.
+        // An extra reply shifts the others: RSET's reply takes the place of MAIL's, and RCPT's that of RSET's.
         assert_eq!(fence.record_reply(250, RSET), Err(OutOfStep));
         assert!(!is_reset(&mut fence, RCPT));
         assert!(!is_reset(&mut fence, RSET), "what differs from time to time tells nothing");
@@ -228,7 +231,7 @@ mod tests {
         for (mail, rcpt) in [(RSET, RCPT), (MAIL, RSET)] {
             assert!(!is_reset(&mut after(mail, rcpt, RSET), RSET));
         }
-        // Later on as well: then it is known that something is wrong.
+        // If this happens later, the replies are out of step.
         let mut fence = after(MAIL, RCPT, RSET);
         assert_eq!(fence.record_reply(250, RSET), Err(OutOfStep));
     }
@@ -271,10 +274,10 @@ mod tests {
         let mut fence = Fence::new(true);
         assert_eq!(fence.record_reply(250, MAIL), Ok(()));
         assert!(!is_reset(&mut fence, ok));
-        assert!(!fence.is_greeting(250, ok, true), "said to RSET as well");
+        assert!(!fence.is_greeting(250, ok, true), "RSET got it as well");
         let mut fence = Fence::new(true);
         assert_eq!(fence.record_reply(250, ok), Ok(()));
-        assert!(!fence.is_greeting(250, ok, true), "said to MAIL as well");
+        assert!(!fence.is_greeting(250, ok, true), "MAIL got it as well");
         assert!(Fence::new(true).is_greeting(250, b"250 mx\r\n", true));
     }
 
@@ -284,7 +287,7 @@ mod tests {
         for n in 0..10_000 {
             assert_eq!(fence.record_reply(550, format!("550 <user{n}> unknown").as_bytes()), Ok(()));
         }
-        assert!(fence.heard.len() <= MAX_HEARD);
+        assert!(fence.seen.len() <= MAX_SEEN_REPLIES);
         assert!(!is_reset(&mut fence, RSET));
         assert!(fence.is_greeting(250, EHLO, true));
         assert!(!is_reset(&mut fence, RSET), "too many others to be sure");

@@ -1,4 +1,5 @@
-//! The handle of a connection to its lane: what the lane needs to know of the one that asks.
+//! Connects one connection to its lane: takes windows from the lane, and returns answers and unanswered questions to
+//! it.
 
 use std::{mem, ops::RangeInclusive, sync::Arc, time::Duration, vec};
 
@@ -23,23 +24,23 @@ use crate::{
     },
 };
 
-/// The handle of a connection to its lane.
+/// A connection's access to its lane, with what both know of the server.
 pub(super) struct LaneHandle {
     pub(super) lane: Arc<Lane>,
     pub(super) peer: Peer,
-    /// Transactions so far.
+    /// Transactions so far on this connection.
     pub(super) transactions: u32,
-    /// Whether the server does not know RSET.
+    /// Whether the server refuses RSET as unknown.
     pub(super) refuses_rset: bool,
-    /// The reply before.
+    /// The last reply and its meaning.
     last_reply: Option<ReplyCache>,
-    /// Those answered since answers last counted.
+    /// Round trips of the windows answered since the last commit.
     pub(super) latencies: WindowLatencies,
     pub(super) watchdog: Arc<Watchdog>,
 }
 
 impl LaneHandle {
-    /// Joins the lane with a connection that answers from now on; none while another exchanger does.
+    /// Joins the lane with an open connection. Returns `None` while the lane asks another exchanger of the MX set.
     pub(super) fn join(
         lane: Arc<Lane>,
         mx_set: usize,
@@ -70,7 +71,7 @@ impl LaneHandle {
         })
     }
 
-    /// A handle without a connection.
+    /// Returns a handle without a connection.
     #[cfg(test)]
     pub(super) fn without_connection(lane: Arc<Lane>, mx_set: usize) -> Self {
         let watchdog = Watchdog::without_connection(Arc::clone(&lane), mx_set);
@@ -85,8 +86,8 @@ impl LaneHandle {
         }
     }
 
-    /// The next window, of so many recipients, while so many rejections are left; if the connection is
-    /// `nearly_exhausted`, perhaps its last.
+    /// Returns the next window within `sizes` and the budget. If the connection is `nearly_exhausted`, the window may
+    /// be the last.
     pub(super) fn next_window(
         &mut self,
         budget: RemainingBudget,
@@ -105,18 +106,18 @@ impl LaneHandle {
         if quiet && over { state.closing_control(&mut self.peer, next_window, now) } else { next_window }
     }
 
-    /// Waits for a while until there is more to ask, and tells whether there is.
-    pub(super) async fn has_more(&self, patience: Duration) -> bool {
-        self.lane.has_more(self.peer.mx_set, Instant::now() + patience).await
+    /// Waits at most `limit` for more questions, and returns whether there are any.
+    pub(super) async fn has_more(&self, limit: Duration) -> bool {
+        self.lane.has_more(self.peer.mx_set, Instant::now() + limit).await
     }
 
-    /// Records that the server does not know RSET.
+    /// Records that the server refuses RSET as unknown.
     pub(super) fn record_rset_refused(&mut self) {
         self.refuses_rset = true;
         self.lane.lock().mx_sets[self.peer.mx_set].refuses_rset = true;
     }
 
-    /// Lets answers count.
+    /// Commits the proved answers of `windows` to the lane.
     pub(super) fn settle(&mut self, windows: vec::Drain<'_, SentWindow>) -> BatchEffect {
         let count = windows.as_slice().iter().map(|window| window.answered).sum::<usize>();
         if count == 0 {
@@ -134,12 +135,12 @@ impl LaneHandle {
         effect
     }
 
-    /// Takes back what got no answer, in the order in which it was asked; `tested` tells that suspects were asked about,
-    /// and no longer are.
-    pub(super) fn take_back(&mut self, questions: Vec<Question>, tested: bool) {
+    /// Returns unanswered questions to the lane in the order in which they were asked. `batch_done` tells that a
+    /// bisected batch was among them, so the next batch may be asked.
+    pub(super) fn take_back(&mut self, questions: Vec<Question>, batch_done: bool) {
         let mut state = self.lane.lock();
-        if tested {
-            state.tested(self.peer.mx_set);
+        if batch_done {
+            state.batch_done(self.peer.mx_set);
         }
         for question in questions.into_iter().rev() {
             state.mx_sets[self.peer.mx_set].rates.record_unanswered(question.cohort());
@@ -147,20 +148,20 @@ impl LaneHandle {
         }
     }
 
-    /// Records that the server takes no more transactions on a connection than there were on this one,
-    /// less `spare`.
+    /// Records that the server accepts at most as many transactions on a connection as this one had, less `spare`.
     pub(super) fn limit_transactions(&mut self, spare: u32) {
         let known = &mut self.lane.lock().mx_sets[self.peer.mx_set].transactions;
         let most = self.transactions.saturating_sub(spare).max(1);
         *known = Some(known.map_or(most, |known| known.min(most)));
     }
 
-    /// The mailbox that the last reply names.
+    /// Returns the mailbox that the last reply names.
     pub(super) fn named_mailbox(&self) -> Option<&[u8]> {
         self.last_reply.as_ref()?.named_mailbox()
     }
 
-    /// What the reply means, about a mailbox if it answers RCPT; looked up anew only where it is not like the one before.
+    /// Returns the meaning of a reply to `verb`, about a mailbox if the reply answers RCPT. Classifies the reply only
+    /// if it differs from the last one.
     pub(super) fn outcome<B: AsRef<[u8]>>(
         &mut self,
         verb: Verb,

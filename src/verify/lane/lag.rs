@@ -1,12 +1,11 @@
-//! How far a host lags behind the least rate of answers that is worth waiting for.
+//! Measures the lag of a host behind the least acceptable rate of answers.
 //!
 //! ```text
-//! lag     ▁▂▃▄▅▆▇█ grows with each second that a connection waits for the host, whatever for
-//! answer  ▇▁       takes off what an answer may take, down to zero: an answer in time is not saved up
+//! lag     ▁▂▃▄▅▆▇█ grows by the time for which a connection waits for the host
+//! answer  ▇▁       reduces it by the time that an answer may take, at most to zero
 //! ```
 //!
-//! The lag of a host is bounded, and so is the time that it can hold connections: the limit, and for each answer what an
-//! answer may take.
+//! The lag is bounded. So a host can hold connections for at most the limit plus the allowed time of each answer.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -15,7 +14,7 @@ use std::{
 
 use tokio::time::Instant;
 
-/// The lag of a host, shared by those who watch its connections.
+/// The lag of a host, shared by the watchdogs of its connections.
 #[derive(Clone, Debug)]
 pub(super) struct SharedLag(Arc<Mutex<Lag>>);
 
@@ -29,10 +28,10 @@ impl SharedLag {
     }
 }
 
-/// The lag of one host, or set of exchangers, over all connections to it; see the [module](self).
+/// The lag of one host or MX set over all its connections; see the [module](self).
 #[derive(Clone, Debug)]
 pub(super) struct Lag {
-    /// Connections that wait for the host.
+    /// Connections that wait for an answer of the host.
     waiting: u32,
     since: Instant,
     lag: Duration,
@@ -51,30 +50,30 @@ impl Lag {
         self.waiting += 1;
     }
 
-    /// Records that a connection does not wait any more.
+    /// Records that a connection no longer waits.
     pub(super) fn record_wait_over(&mut self, now: Instant) {
         self.grow(now);
         self.waiting = self.waiting.saturating_sub(1);
     }
 
-    /// Records so many answers, each of which may take `per_answer`.
+    /// Records `answers`, each of which may take `per_answer`.
     pub(super) fn record_answers(&mut self, answers: u64, per_answer: Duration, now: Instant) {
         self.grow(now);
         let answers = u32::try_from(answers).unwrap_or(u32::MAX);
         self.lag = self.lag.saturating_sub(per_answer.saturating_mul(answers));
     }
 
-    /// Whether the host is slow, as far as is known: it lags, or its last connection took long to open.
+    /// Returns whether the host is slow: it lags, or its last connection took long to open.
     pub(super) fn is_slow(&self, slow_after: Duration, now: Instant) -> bool {
         self.opens_slowly || self.at(now) >= slow_after
     }
 
-    /// Forgets the lag, of a host that was given up.
+    /// Resets the lag to zero.
     pub(super) fn reset(&mut self, now: Instant) {
         (self.since, self.lag) = (now, Duration::ZERO);
     }
 
-    /// How far it lags.
+    /// Returns the lag at `now`.
     pub(super) fn at(&self, now: Instant) -> Duration {
         match self.waiting {
             0 => self.lag,
@@ -104,7 +103,7 @@ mod tests {
         assert_eq!(lag.at(after(start, 100)), Duration::ZERO);
         lag.record_wait(after(start, 100));
         assert_eq!(lag.at(after(start, 110)).as_secs(), 10);
-        // Two connections that wait at once wait once.
+        // Two connections that wait at the same time count once.
         lag.record_wait(after(start, 110));
         lag.record_wait_over(after(start, 120));
         lag.record_wait_over(after(start, 130));
@@ -122,7 +121,7 @@ mod tests {
         assert_eq!(lag.at(after(start, 40)).as_secs(), 14);
     }
 
-    /// Whatever a host does, the time it is waited for is bounded by the limit and its answers.
+    /// The time for which any host is waited for is bounded by the limit and its answers.
     #[test]
     fn the_time_under_a_limit_is_bounded_by_the_answers() {
         let limit = Duration::from_secs(120);

@@ -1,6 +1,6 @@
-//! The addresses of one set of mail exchangers: those that wait, and what is known of their domains there.
+//! Holds what a lane knows of one set of mail exchangers: the questions that wait and the state of their domains.
 //!
-//! A lane has one MX set where it is that of a set of exchangers, and as many as there are where it is that of a provider.
+//! The lane of a provider has one MX set for each set of exchangers. Any other lane has exactly one.
 
 use std::{mem, net::IpAddr, sync::Arc, time::Duration};
 
@@ -21,63 +21,64 @@ use crate::verify::{
     },
 };
 
-/// Within this time a failure to connect is the same trouble as the one before; the usual schedule has an hour's pause.
+/// A failure to connect within this time counts as the same as the one before. The usual schedule has a pause of one
+/// hour.
 const SAME_FAILURE_WITHIN: Duration = Duration::from_secs(2 * 3600);
-/// For how long an exchanger that could not be reached is tried last.
+/// Time for which an exchanger that could not be reached is tried last.
 const FAILURE_REMEMBERED: Duration = Duration::from_secs(120);
 
-/// An address that was accepted, and the record it will have once it is known what that is worth.
+/// An accepted address and its record, which wait until it is known whether the domain is a catch-all.
 pub(super) type Accepted = (Item, Record);
 
-/// See the [module](self).
+/// One set of mail exchangers in a lane.
 pub(super) struct MxSet {
     pub(super) exchangers: Arc<Exchangers>,
     pub(super) queue: Queue,
     pub(super) domains: HashMap<u32, CatchAllState<Accepted>>,
     pub(super) rates: RejectionRates,
-    /// Whether its refusals are true.
+    /// Detects whether the servers refuse existing mailboxes as unknown.
     pub(super) harvest: HarvestDetector,
-    /// Recipients that the server takes in a transaction, as far as it has shown.
+    /// The most recipients that the server accepts in a transaction, as observed.
     pub(super) recipients: Option<u32>,
-    /// Transactions that the server takes on a connection, as far as it has shown.
+    /// The most transactions that the server accepts on a connection, as observed.
     pub(super) transactions: Option<u32>,
-    /// Whether a second EHLO has not failed to prove that replies are in step.
+    /// Whether a second EHLO can serve as a fence: false once it failed to.
     pub(super) proves_by_greeting: bool,
-    /// Whether the server does not know RSET.
+    /// Whether the server refuses RSET as unknown.
     pub(super) refuses_rset: bool,
-    /// Two for each connection whose replies were out of step, less one for each that ended as it should.
+    /// Two for each connection whose replies were out of step, less one for each that ended normally.
     pub(super) out_of_step: u32,
-    /// Whether it is asked over IPv4 alone: it refused IPv6.
+    /// Whether connections use IPv4 only, because the server refused IPv6.
     pub(super) ipv4_only: bool,
-    /// Whether QUIT is sent by itself: behind a last window it was not answered as it should be.
+    /// Whether QUIT is sent alone, because the server did not answer it correctly behind a last window.
     pub(super) sends_quit_alone: bool,
-    /// Who answered last; what is known of domains is known by its answers.
+    /// The exchanger that answered last. The state of the domains comes from its answers.
     pub(super) answering: Option<Arc<str>>,
-    /// Exchangers that could not be reached, and until when that is remembered.
+    /// Exchangers that could not be reached, and until when each is tried last.
     failures: HashMap<Arc<str>, Instant>,
-    /// Connections that ask.
+    /// Connections that are open.
     pub(super) live: u32,
-    /// Connections on their way.
+    /// Connections that are being opened.
     pub(super) connecting: u32,
-    /// Connections that the server has borne at once, since it last made trouble.
+    /// Connections that the server has accepted at once since the last failure.
     pub(super) proven_connections: u32,
     /// Connections in a row that broke without an answer.
     pub(super) fruitless: u32,
     /// Connections in a row that broke after few answers.
     pub(super) unproductive: u32,
-    /// Connections in a row that were closed with blame on us, and without an answer.
+    /// Connections in a row that the server closed without an answer and with blame on us.
     pub(super) blamed_closes: u32,
-    /// No way to the servers: until when, and why.
+    /// Until when the servers are not asked because they cannot be reached, and the reason.
     pub(super) paused: Option<(Instant, Outcome)>,
-    /// When no server could be connected to the last time, and what became of it.
+    /// The time and the cause of the last failure to connect to any server.
     unreached: Option<(Instant, SubStatus)>,
-    /// No new connection before this.
+    /// The earliest time for a new connection.
     pub(super) not_before: Option<Instant>,
-    /// Whether it stands in the line of those that need a connection.
+    /// Whether it is in the queue of MX sets that need a connection.
     pub(super) is_queued: bool,
-    /// Told when there may be something to ask.
+    /// Notified when there may be a question to ask.
     pub(super) wake: Arc<Notify>,
-    /// How far the exchangers lag behind the floor.
+    /// The lag of the exchangers behind the least rate of answers.
     pub(super) lag: SharedLag,
 }
 
@@ -125,38 +126,42 @@ impl MxSet {
         self.queue.needs_smtputf8()
     }
 
-    /// Whether the next question is not about an address of the list.
+    /// Returns whether the next question tests a domain for a catch-all.
     pub(super) fn next_is_catch_all(&self) -> bool {
         matches!(self.queue.next().next(), Some(Question::CatchAll { .. }))
     }
 
-    /// Tells whether the next question is a control.
+    /// Returns whether the next question is a control.
     pub(super) fn next_is_control(&self) -> bool {
         matches!(self.queue.next().next(), Some(Question::Control { .. }))
     }
 
-    /// Tells whether nothing may be asked until a control has its answer.
+    /// Returns whether nothing may be asked until a control has its answer.
     pub(super) fn waits_for_control(&self) -> bool {
         self.harvest.needs_control() && self.harvest.is_control_pending()
     }
 
-    /// Tells whether anybody of another domain waits.
+    /// Returns whether a question about another domain waits.
     pub(super) fn has_other_domain(&self, domain: u32) -> bool {
         self.queue.next().any(|question| question.domain() != domain)
     }
 
-    /// The risk of as many of those that wait, at most `max`, as may be asked while so many rejections are left.
+    /// Returns the expected rejections of the largest window that the budget allows, of at most `max` of the next
+    /// questions.
     pub(super) fn max_window(&self, budget: RemainingBudget, max: u32) -> ExpectedRejections {
         self.rates.max_window(budget, self.queue.next().take(max as usize).map(Question::cohort))
     }
 
-    /// Why the exchangers are left alone, if they are.
+    /// Returns the reason for which the exchangers are not asked now, if they are not.
     pub(super) fn pause_reason(&self, now: Instant) -> Option<&Outcome> {
         self.paused.as_ref().filter(|(until, _)| now < *until).map(|(_, outcome)| outcome)
     }
 
-    /// Records who answers from now on, and gives those up whose domain was asked about elsewhere: what one
-    /// exchanger refuses, another of the same domain may accept whatever it is, as backups do.
+    /// Records the exchanger that answers from now on, and returns the accepted addresses whose domains another
+    /// exchanger was asked about.
+    ///
+    /// One exchanger may refuse a recipient that another exchanger of the domain accepts: backups often accept every
+    /// recipient. So the state of the domains does not carry over.
     pub(super) fn set_answering(&mut self, host: &Arc<str>) -> Vec<Accepted> {
         self.failures.remove(host);
         if self.answering.as_ref() == Some(host) {
@@ -173,30 +178,31 @@ impl MxSet {
         asked.flatten().collect()
     }
 
-    /// Whether it is being asked whether any domain accepts anything.
+    /// Returns whether any domain waits for the answer to its catch-all question.
     pub(super) fn asks_catch_all(&self) -> bool {
         self.domains.values().any(|domain| matches!(domain, CatchAllState::Asked(_)))
     }
 
-    /// Forgets what is known of domains, but for those that are being asked about.
+    /// Forgets the state of all domains, except those whose catch-all question has no answer yet.
     pub(super) fn forget_domains(&mut self) {
         self.domains.retain(|_, domain| matches!(domain, CatchAllState::Asked(_)));
         self.rates.forget_domains();
     }
 
-    /// Whether it is being asked whether a domain accepts anything.
+    /// Returns whether the domain waits for the answer to its catch-all question.
     pub(super) fn is_asked(&self, domain: u32) -> bool {
         matches!(self.domains.get(&domain), Some(CatchAllState::Asked(_)))
     }
 
-    /// Asks over IPv4 alone from now on; false if there is no way, as from the local address `bind`.
+    /// Uses IPv4 only from now on. Returns false if that is impossible, as from an IPv6 address in `bind`.
     pub(super) fn use_ipv4(&mut self, bind: Option<IpAddr>) -> bool {
         self.ipv4_only |= has_ipv4(&self.exchangers, bind);
         self.ipv4_only
     }
 
-    /// In which order to try the exchangers: by preference, those last that failed a while ago. Where one of them answers,
-    /// no other is asked beside it, since backups often accept anything.
+    /// Returns the order in which to try the exchangers: by preference, but those that failed lately come last.
+    ///
+    /// While one exchanger answers, no other is asked at the same time, since backups often accept every recipient.
     pub(super) fn exchanger_order(&self, now: Instant) -> Vec<usize> {
         let only = self.answering.as_ref().filter(|_| self.live > 0);
         let hosts = self.exchangers.iter().map(|exchanger| &exchanger.host).enumerate();
@@ -205,15 +211,14 @@ impl MxSet {
         order.into_iter().map(|(at, _)| at).collect()
     }
 
-    /// Forgets how far the exchangers lag, before something to ask comes in while there is nothing: what was long ago says
-    /// nothing of now.
+    /// Forgets the lag before new questions arrive at an idle MX set. An old lag says nothing of the present.
     pub(super) fn forget_old_lag(&mut self) {
         if self.is_empty() && self.live + self.connecting == 0 {
             self.lag.lock().reset(Instant::now());
         }
     }
 
-    /// Records a connection that is open.
+    /// Records that a connection is open.
     pub(super) fn record_reached(&mut self) {
         (self.paused, self.unreached) = (None, None);
     }
@@ -223,7 +228,7 @@ impl MxSet {
         self.unreached = Some((now, sub_status));
     }
 
-    /// Whether the same became of it the time before: then it is no accident.
+    /// Returns whether the last attempt to connect failed in the same way, so that the failure is no accident.
     pub(super) fn failed_the_same(&self, sub_status: SubStatus, now: Instant) -> bool {
         self.unreached.is_some_and(|(at, before)| before == sub_status && now < at + SAME_FAILURE_WITHIN)
     }
@@ -233,7 +238,7 @@ impl MxSet {
         self.failures.insert(Arc::clone(host), now + FAILURE_REMEMBERED);
     }
 
-    /// The most preferred exchanger.
+    /// Returns the most preferred exchanger.
     pub(super) fn preferred(&self) -> Option<&Arc<str>> {
         self.exchangers.first().map(|exchanger| &exchanger.host)
     }
@@ -245,20 +250,20 @@ mod tests {
     use crate::client::Endpoint;
 
     #[test]
-    fn only_the_same_failure_not_long_ago_is_no_accident() {
+    fn only_the_same_recent_failure_counts_as_the_same() {
         let (mut mx_set, now) = (MxSet::new(Vec::new()), Instant::now());
         let (timeout, refused) = (SubStatus::TimeoutExceeded, SubStatus::FailedSmtpConnection);
         assert!(!mx_set.failed_the_same(timeout, now));
         mx_set.record_not_reached(timeout, now);
         assert!(mx_set.failed_the_same(timeout, now + Duration::from_secs(3600)));
-        assert!(!mx_set.failed_the_same(refused, now), "another trouble");
+        assert!(!mx_set.failed_the_same(refused, now), "another failure");
         assert!(!mx_set.failed_the_same(timeout, now + SAME_FAILURE_WITHIN), "long ago");
         mx_set.record_reached();
-        assert!(!mx_set.failed_the_same(timeout, now), "it was well between");
+        assert!(!mx_set.failed_the_same(timeout, now), "it was reached in between");
     }
 
     #[test]
-    fn an_exchanger_that_failed_is_tried_last_for_a_while_and_a_backup_never_beside_one_that_answers() {
+    fn a_failed_exchanger_is_tried_last_and_no_backup_is_tried_beside_one_that_answers() {
         let exchanger = |host: &str| Endpoint { host: host.into(), addrs: Vec::new() };
         let mut mx_set = MxSet::new(vec![exchanger("mx1"), exchanger("mx2"), exchanger("mx3")]);
         let now = Instant::now();
@@ -275,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_lag_of_a_host_with_nothing_to_ask_is_forgotten_and_that_of_one_at_work_is_not() {
+    async fn only_the_lag_of_an_idle_host_is_forgotten() {
         let minute = Duration::from_secs(60);
         let mut mx_set = MxSet::new(Vec::new());
         mx_set.lag.lock().record_wait(Instant::now());

@@ -1,4 +1,4 @@
-//! The next window of a connection: which questions, how many of them, or none for now.
+//! Decides the next window of a connection: which questions and how many, or to wait, or to close.
 
 use std::ops::RangeInclusive;
 
@@ -13,15 +13,15 @@ use super::{
 };
 use crate::verify::{outcome::Outcome, policy::rejection_rate::RemainingBudget, run::BATCH_SIZE};
 
-/// Recipients that are not worth a round trip of their own, if a new connection can ask more of them.
+/// A window of at most so many recipients is not worth a round trip if a new connection can ask more.
 const MIN_WORTHWHILE_RECIPIENTS: u32 = 2;
-/// Questions at once to a provider that did not want us a while ago.
+/// Recipients in a window to a provider that blocked us before.
 const PROBATION_WINDOW: u32 = 3;
-/// Recipients in a window to a host that lags: what is unanswered when it is given up is lost.
+/// Recipients in a window to a slow host. The answers still outstanding when it is given up are lost.
 const SLOW_WINDOW: u32 = 2;
 
 impl LaneInner {
-    /// A window of so many questions, of which no more are refused than there are rejections `left`.
+    /// Returns the next window: `sizes` bounds its questions, and their expected rejections stay within `budget`.
     pub(super) fn next_window(
         &mut self,
         peer: &mut Peer,
@@ -31,7 +31,7 @@ impl LaneInner {
         nearly_exhausted: bool,
         now: Instant,
     ) -> NextWindow {
-        // Nobody else is told: until this connection is closed, the others are as many too many.
+        // No other connection is woken: until this one is closed, the lane has as many too many as before.
         let refused = peer.ipv6 && self.mx_sets[peer.mx_set].ipv4_only;
         if self.breaker.blocked(now).is_some() || self.has_surplus_connections() || refused {
             return NextWindow::Close;
@@ -67,23 +67,25 @@ impl LaneInner {
         let waiting = self.mx_sets[peer.mx_set].len();
         let expected = self.mx_sets[peer.mx_set].max_window(budget, most);
         let count = expected.recipients;
-        // Round trips for ever fewer recipients, until the last rejection is used up, take longer than to begin anew, where
-        // there is more to ask: one more, in which goodbye is said, or none of one or two where it would not be understood.
-        // Not so whether a domain accepts anything, which is worth one: others wait for it, and who answers the next
-        // connection may be another exchanger.
+        // As the rejection budget shrinks, windows shrink, but each still costs a round trip. A new connection is
+        // cheaper while more questions wait. So the next window is the last and carries QUIT. Where QUIT must be sent
+        // alone, a window of one or two recipients is not worth it.
+        //
+        // A catch-all question is worth its round trip. Other addresses wait for its answer, and the next connection
+        // may reach another exchanger.
         let nearly_exhausted = nearly_exhausted && count < most && (count as usize) < waiting;
         let last = nearly_exhausted && peer.pipelining && !self.mx_sets[peer.mx_set].sends_quit_alone;
-        let few = nearly_exhausted
+        let too_small = nearly_exhausted
             && count <= MIN_WORTHWHILE_RECIPIENTS
             && !(count > 0 && (last || self.mx_sets[peer.mx_set].next_is_catch_all()));
-        if peer.answer_count > 0 && few {
+        if peer.answer_count > 0 && too_small {
             self.wake_another(peer.mx_set);
             return NextWindow::Close;
         }
         if count == 0 || count < *sizes.start() {
             return NextWindow::Wait;
         }
-        // Nobody does as a rule, and then nobody has to be looked at.
+        // Few lists need SMTPUTF8. The questions are searched only if any of them does.
         let smtputf8 = self.mx_sets[peer.mx_set].needs_smtputf8();
         let asked = self.context.timestamp(now);
         let mut questions = peer.spare_buffers.pop().unwrap_or_default();
@@ -116,22 +118,23 @@ impl LaneInner {
         NextWindow::Window(Window { questions, expected, smtputf8, last, alone })
     }
 
-    /// Uses the rate of one recipient, if it allows one.
+    /// Takes the rate of one recipient, and returns whether the rate limit allows it.
     pub(super) fn take_token(&mut self, now: Instant) -> bool {
         let allowed = self.rate_limiter.allowed(now) > 0;
         self.rate_limiter.take(u32::from(allowed));
         allowed
     }
 
-    /// What came at once woke one connection, and what that leaves behind is for the next that stands idle.
+    /// Wakes the next idle connection if questions are left. A batch of new questions wakes only one.
     fn wake_another(&self, mx_set: usize) {
         if !self.mx_sets[mx_set].is_empty() {
             self.mx_sets[mx_set].wake.notify_one();
         }
     }
 
-    /// Settles those that the server cannot be asked about, among as many of the next as make a window: so that it is
-    /// whole, and nobody is in it of whom it was not reckoned with how many will be refused.
+    /// Settles the questions that the server cannot be asked, among as many of the next as a window holds.
+    ///
+    /// So the window is full, and its expected rejections cover exactly the recipients in it.
     fn settle_unaskable(&mut self, peer: &Peer, most: u32, now: Instant) {
         let understood = peer.smtputf8 || !self.mx_sets[peer.mx_set].needs_smtputf8();
         if understood && !self.breaker.blocks_any_domain() {

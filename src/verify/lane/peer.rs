@@ -1,4 +1,4 @@
-//! What a lane knows of the server at the other end of a connection.
+//! Holds what a lane knows of the server at the other end of one connection.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::{
     verify::policy::harvest_defence::{ConnectionRefusals, RefusalOrigin},
 };
 
-/// Where an answer comes from, as records tell it.
+/// The server that gave an answer, as records show it.
 #[derive(Clone, Debug)]
 pub(super) struct AnswerSource {
     pub(super) mx_set: usize,
@@ -18,18 +18,18 @@ pub(super) struct AnswerSource {
     pub(super) tls: Option<TlsVersion>,
 }
 
-/// See the [module](self).
+/// The server at the other end of one connection.
 pub(super) struct Peer {
     pub(super) mx_set: usize,
     source: AnswerSource,
     pub(super) smtputf8: bool,
     pub(super) pipelining: bool,
     pub(super) ipv6: bool,
-    /// What tells whether its refusals are true.
+    /// The refusals on this connection, to detect a defence against directory harvesting.
     pub(super) harvest: ConnectionRefusals,
-    /// Answers so far, to tell whether the connection was of any use.
+    /// Answers so far. A connection without any was of no use.
     pub(super) answer_count: u64,
-    /// Memory for windows to come.
+    /// Empty buffers for further windows.
     pub(super) spare_buffers: Vec<Vec<Question>>,
 }
 
@@ -67,7 +67,7 @@ impl Peer {
         &self.source
     }
 
-    /// Says where the next answer comes from.
+    /// Sets the origin of the next answer.
     pub(super) fn set_origin(&mut self, origin: RefusalOrigin) {
         self.source.origin = origin;
     }

@@ -1,20 +1,21 @@
-//! One connection at work: transactions of many recipients, several of them in flight, every answer put to its question.
+//! Sends windows of recipients over one connection, keeps several in flight, and assigns each reply to its question.
 //!
 //! ```text
 //! window   MAIL RCPT RCPT … RCPT RSET      one write
-//! in flight  ├── window ──┤├── window ──┤├── window ──┤   while the budget and the session have room
+//! in flight  ├── window ──┤├── window ──┤├── window ──┤   while budget and session allow
 //! ```
 //!
-//! More is asked once no reply is at hand: then the end of what is in flight shows whenever it comes together.
+//! A new window is sent only once no further reply is in the buffer. If all replies arrive together, this shows that
+//! nothing is in flight any more.
 //!
-//! Replies are told apart by nothing but their order, so one reply too many would put every later one to the wrong
-//! question. Therefore answers are held back until a [`Fence`] behind them has proved that they are in step. The answers
-//! behind the last fence count for nothing if the connection breaks, and their questions are asked again elsewhere.
+//! SMTP replies are matched to commands by order alone, so one extra reply shifts all later ones. Therefore answers are
+//! held back until a [`Fence`] behind them proves that replies and commands are in step. If the connection breaks,
+//! answers behind the last fence are dropped, and their questions are asked again on another connection.
 //!
-//! A window that breaks its connection makes its questions suspects: see [`queue`](super::queue).
+//! If a window breaks its connection, its questions are bisected: see [`queue`](super::queue).
 //!
-//! Nothing here decides about verdicts: answers go to the lane in order, by the [`LaneHandle`] of the connection,
-//! and what was asked without being answered goes back there.
+//! This file decides no verdict. The [`LaneHandle`] passes answers to the lane in order, and returns unanswered
+//! questions to it.
 
 use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
@@ -22,7 +23,7 @@ use super::{
     fence::{Fence, OutOfStep, TOO_MANY_COMMANDS, is_of_several_lines, unsolicited},
     handle::LaneHandle,
     question::Question,
-    queue::Suspects,
+    queue::Bisection,
     window::{MAX_WINDOWS_IN_FLIGHT, NextWindow, SentWindow, Window},
 };
 use crate::{
@@ -31,51 +32,52 @@ use crate::{
     verify::policy::{rejection_budget::Budget, rejection_rate::ExpectedRejections},
 };
 
-/// For how many round trips answers may be held back before no new window is sent, so that the connection becomes quiet:
-/// that costs one of them.
+/// Answers may be held back for this many round trips. After that no new window is sent until a fence proves them,
+/// which costs one round trip.
 const HELD_ROUND_TRIPS: u32 = 64;
-/// How long that is at the least, and at the most.
+/// The shortest and the longest time for which answers may be held back.
 const HELD_TIME: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(5));
-/// How long a connection with unproved answers waits for more to ask before it asks for a fence: a new question is one.
+/// A connection with unproved answers waits this long for more questions before it sends a fence. A further window can
+/// serve as the fence.
 const FENCE_DELAY: Duration = Duration::from_millis(20);
 
-/// Why a connection is done.
+/// Why the pipeline of a connection ended.
 #[derive(Debug)]
 pub(super) enum PipelineEnd {
-    /// No more questions; the connection is as good as before.
+    /// There are no more questions. The connection can be used again.
     Idle,
-    /// It has been asked enough, or was told to stop; nothing is in flight.
+    /// The budget is used up, or the lane asked it to stop. Nothing is in flight.
     Exhausted,
-    /// It broke, and one of these may be why.
-    Broken(SessionError, Suspects),
-    /// The server closed the dialogue by 421, and one of these may be why.
-    Closed(Reply, Suspects),
-    /// Its watchdog has ended it, and what is in flight with it.
+    /// The connection broke. One of these questions may be the cause.
+    Broken(SessionError, Bisection),
+    /// The server closed the session, as by 421. One of these questions may be the cause.
+    Closed(Reply, Bisection),
+    /// The watchdog ended the connection. Questions in flight went back to the lane.
     Expired,
 }
 
-/// A connection with what it has in flight.
+/// A connection and its windows in flight.
 pub(super) struct Pipeline<'a> {
     connection: &'a mut Connection,
     budget: &'a mut Budget,
     fence: &'a mut Fence,
     from: &'a ReversePath,
     handle: &'a mut LaneHandle,
-    /// Sent, and not wholly answered.
+    /// Windows sent whose replies are not complete.
     windows: VecDeque<SentWindow>,
-    /// Answered, and held back.
+    /// Windows answered in full that wait for a fence.
     held: Vec<SentWindow>,
-    /// What the last window took.
+    /// The round trip of the last window.
     round_trip: Duration,
-    /// That of all in flight.
+    /// The expected rejections of all windows in flight.
     expected: ExpectedRejections,
     closing: Option<Reply>,
     stopped: bool,
-    /// Whether QUIT was sent, behind the last window.
+    /// Whether QUIT was sent behind the last window.
     quitting: bool,
-    /// Whether the reply to a second greeting is due.
+    /// Whether the reply to a second EHLO or HELO is outstanding.
     greeting_owed: bool,
-    /// The server refused RSET, and the transaction may go on.
+    /// Whether the server refused RSET, so that the transaction may still be open.
     reset_refused: bool,
 }
 
@@ -105,7 +107,7 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Asks until there are no questions left, or the connection is done for another reason.
+    /// Sends windows until there are no questions left or the connection has to end.
     pub(super) async fn run(mut self) -> PipelineEnd {
         let watchdog = Arc::clone(&self.handle.watchdog);
         let (mut ended, expired) = tokio::select! {
@@ -119,7 +121,7 @@ impl<'a> Pipeline<'a> {
             && !unproven
             && !ended.as_ref().is_err_and(SessionError::is_out_of_step)
         {
-            // Everything is answered, whatever became of the goodbye.
+            // Every question has its answer. The fate of QUIT does not matter.
             (ended, self.closing, self.stopped) = (Ok(()), None, true);
         }
         if self.quitting && ended.is_err() {
@@ -128,18 +130,19 @@ impl<'a> Pipeline<'a> {
         if ended.as_ref().is_err_and(SessionError::is_cut) && !unproven {
             self.windows.iter_mut().take(1).for_each(SentWindow::trust_first_refusal);
         }
-        let suspects = self.give_up(&ended);
+        let bisection = self.give_up(&ended);
         match (ended, self.closing) {
             _ if expired => PipelineEnd::Expired,
-            (_, Some(reply)) => PipelineEnd::Closed(reply, suspects),
-            (Err(error), None) => PipelineEnd::Broken(error, suspects),
+            (_, Some(reply)) => PipelineEnd::Closed(reply, bisection),
+            (Err(error), None) => PipelineEnd::Broken(error, bisection),
             (Ok(()), None) if self.stopped || self.budget.is_exhausted() => PipelineEnd::Exhausted,
             (Ok(()), None) => PipelineEnd::Idle,
         }
     }
 
-    /// Lets the proved answers count, and gives back all other questions, but for the suspects.
-    fn give_up(&mut self, ended: &Result<(), SessionError>) -> Suspects {
+    /// Commits the proved answers, and returns unanswered questions to the lane, except those that may have broken the
+    /// connection.
+    fn give_up(&mut self, ended: &Result<(), SessionError>) -> Bisection {
         if self.greeting_owed && self.windows.is_empty() && ended.is_err() {
             self.handle.lane.lock().mx_sets[self.handle.peer.mx_set].proves_by_greeting = false;
         }
@@ -147,43 +150,44 @@ impl<'a> Pipeline<'a> {
         let unproven = self.held.iter().any(|window| !window.is_proven());
         let between = self.windows.front().is_none_or(|window| window.mail.is_none());
         if unproven && between && (cut || self.closing.is_some()) {
-            // It closed between transactions: a limit that it did not announce. QUIT in time proves them all.
+            // The server closed between transactions, so it has a limit that it did not announce. QUIT within the limit
+            // proves the answers.
             self.handle.limit_transactions(0);
         }
-        let (broken, mut suspects) = (self.held.len(), Suspects::None);
+        let (broken, mut bisection) = (self.held.len(), Bisection::None);
         self.held.extend(self.windows.drain(..));
         let useful = self.handle.peer.answer_count > 0 || self.held.iter().any(|window| window.proven > 0);
-        let (mut back, mut unsure, mut tested) = (Vec::new(), Vec::new(), false);
+        let (mut back, mut unsure, mut batch_done) = (Vec::new(), Vec::new(), false);
         for (at, window) in self.held.iter_mut().enumerate() {
             let (next, began) = (window.next_unproven(cut), window.mail.is_some());
             let (alone, rest) = (mem::take(&mut window.alone), window.cut());
-            tested |= alone;
+            batch_done |= alone;
             match (ended, &self.closing) {
-                // Any answer may be another's.
+                // The replies are out of step, so each answer may belong to another question.
                 (Err(SessionError::Dialogue(_)), None) => unsure.extend(rest),
-                // It ended between transactions and before anything was proved: fewer at once may be.
+                // It ended between transactions and before any answer was proved. A smaller window may succeed.
                 (Err(_), _) | (_, Some(_)) if at < broken && between && (alone || !useful) => {
                     unsure.extend(rest)
                 }
                 (Ok(()), None) => back.extend(rest),
                 _ if at != broken || rest.is_empty() => back.extend(rest),
-                // Whatever ended the connection, it was not these.
-                (_, Some(_)) if useful || !began => suspects = Suspects::untested(rest, alone, &mut back),
+                // These questions did not end the connection.
+                (_, Some(_)) if useful || !began => bisection = Bisection::untested(rest, alone, &mut back),
                 _ if !began && (useful || matches!(ended, Err(SessionError::Timeout { .. }))) => {
-                    suspects = Suspects::untested(rest, alone, &mut back);
+                    bisection = Bisection::untested(rest, alone, &mut back);
                 }
-                _ if alone || !began => suspects = Suspects::any_of(rest),
-                _ => suspects = Suspects::around(rest, next),
+                _ if alone || !began => bisection = Bisection::any_of(rest),
+                _ => bisection = Bisection::around(rest, next),
             }
         }
         if !unsure.is_empty() {
-            unsure.extend(suspects.into_questions());
-            suspects = Suspects::any_of(unsure);
+            unsure.extend(bisection.into_questions());
+            bisection = Bisection::any_of(unsure);
         }
         self.held.retain(|window| window.answered > 0);
-        self.handle.take_back(back, tested);
+        self.handle.take_back(back, batch_done);
         self.commit();
-        suspects
+        bisection
     }
 
     async fn pump(&mut self) -> Result<(), SessionError> {
@@ -192,8 +196,8 @@ impl<'a> Pipeline<'a> {
                 self.send_window(window).await?;
             }
             self.fence_behind()?;
-            // Room comes with the end of a window. It is used when nothing more is at hand: often that is the end of all
-            // windows, which came together, and then the connection is quiet for nothing.
+            // The end of a window makes room for the next, which is sent once the buffer holds no further reply. Often
+            // all windows end together, and then nothing is in flight: a fence is not needed.
             let mut room = false;
             while self.connection.owed() > 0 && self.closing.is_none() {
                 room |= self.next_reply().await?;
@@ -207,13 +211,13 @@ impl<'a> Pipeline<'a> {
             if self.connection.owed() > 0 {
                 continue;
             }
-            // Behind the answer to QUIT there is nothing but the end.
+            // After the reply to QUIT the server closes the connection.
             if self.quitting {
                 return Ok(());
             }
             self.connection.check_quiet()?;
             self.commit();
-            // Suspects that were asked without PIPELINING, where no fence is behind them yet.
+            // A bisected batch that was sent without PIPELINING has no fence behind it yet.
             if self.reset_refused || self.held.iter().any(|window| window.alone) {
                 self.fence()?;
                 continue;
@@ -232,14 +236,14 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Whether answers have been held back for too long.
+    /// Returns whether answers have been held back for too long.
     fn is_overdue(&self) -> bool {
-        let patience = self.round_trip.saturating_mul(HELD_ROUND_TRIPS).clamp(HELD_TIME.0, HELD_TIME.1);
+        let limit = self.round_trip.saturating_mul(HELD_ROUND_TRIPS).clamp(HELD_TIME.0, HELD_TIME.1);
         let oldest = self.held.iter().chain(&self.windows).find_map(|window| window.answers.first());
-        oldest.is_some_and(|first| self.connection.last_read() - first.at > patience)
+        oldest.is_some_and(|first| self.connection.last_read() - first.at > limit)
     }
 
-    /// The next window, if it may be sent now.
+    /// Takes the next window from the lane, if one may be sent now.
     fn room(&mut self) -> Option<Window> {
         let full = self.windows.len() == MAX_WINDOWS_IN_FLIGHT || !self.connection.has_room();
         let alone = self.windows.front().is_some_and(|window| window.alone || self.handle.refuses_rset);
@@ -248,7 +252,8 @@ impl<'a> Pipeline<'a> {
             return None;
         }
         let full = self.budget.full_window();
-        // A window behind others waits until it can be a good one: one write per recipient costs more than it gains.
+        // Behind other windows, a small window waits until it is at least half full. Many small writes cost more than
+        // they gain.
         let quiet = self.windows.is_empty();
         let least = if quiet { 1 } else { full.div_ceil(2) };
         let ending = quiet && self.budget.is_nearly_exhausted();
@@ -280,7 +285,7 @@ impl<'a> Pipeline<'a> {
             }
             let question = &window.questions[window.sent];
             window.sent += 1;
-            // Without PIPELINING the refusal of MAIL is known by now, and RCPT would be out of sequence.
+            // Without PIPELINING the reply to MAIL is known here. After its refusal, RCPT is out of sequence.
             if self.connection.owed() == 0
                 && let Some(Err(outcome)) = &window.mail
             {
@@ -293,7 +298,7 @@ impl<'a> Pipeline<'a> {
         self.make_room().await?;
         if self.closing.is_none() {
             self.connection.queue(&Command::Rset)?;
-            // Goodbye costs no round trip of its own (RFC 2920 3.1: QUIT may end a group).
+            // QUIT costs no round trip of its own (RFC 2920 3.1: QUIT may end a group).
             if last {
                 self.connection.queue(&Command::Quit)?;
                 self.quitting = true;
@@ -302,8 +307,9 @@ impl<'a> Pipeline<'a> {
         Ok(())
     }
 
-    /// Asks for a fence behind what was just sent, in the same write, where answers would else be held back for long:
-    /// behind the first windows of a connection, and behind suspects.
+    /// Sends a fence in the same write as the last window where answers would otherwise be held back for long.
+    ///
+    /// This is so behind the first windows of a connection, behind a bisected batch, and where the server refuses RSET.
     fn fence_behind(&mut self) -> Result<(), SessionError> {
         let Some(window) = self.windows.back() else { return Ok(()) };
         let wanted = self.fence.is_fresh() || window.alone || self.handle.refuses_rset;
@@ -316,7 +322,7 @@ impl<'a> Pipeline<'a> {
         Ok(())
     }
 
-    /// Asks for a fence by itself: EHLO as long as that is worth it, or else QUIT.
+    /// Sends a fence alone: EHLO while the connection stays open and greetings are left, QUIT otherwise.
     fn fence(&mut self) -> Result<(), SessionError> {
         let stays = !self.stopped && !self.budget.is_exhausted();
         self.reset_refused = false;
@@ -345,13 +351,13 @@ impl<'a> Pipeline<'a> {
         Ok(())
     }
 
-    /// Takes the next reply, or several that say the same to recipients of one window, and tells whether it ended one.
+    /// Reads the next reply, or several equal replies to recipients of one window. Returns whether a window ended.
     async fn next_reply(&mut self) -> Result<bool, SessionError> {
         let recipients = self.windows.front().filter(|window| window.mail.is_some());
         let most = recipients.map_or(1, |window| window.sent - window.answered);
         let (verb, reply, count) = self.connection.replies_alike(most).await?;
         if reply.is_closing() {
-            // Whatever comes behind it answers nothing: the question it stands for is asked again elsewhere.
+            // Replies behind it answer no question. Those questions are asked again on another connection.
             self.closing.get_or_insert_with(|| reply.excerpt());
             return Ok(false);
         }
@@ -366,7 +372,7 @@ impl<'a> Pipeline<'a> {
                 return Ok(true);
             }
             Verb::Quit => return self.quitted(code),
-            // Behind a transaction only: before, it is the reply to something else.
+            // This applies behind a transaction only. Before one, the reply belongs to another command.
             _ if code == TOO_MANY_COMMANDS && self.handle.transactions > 0 => {
                 self.closing.get_or_insert_with(|| reply.excerpt());
                 self.handle.limit_transactions(self.fence.greetings().into());
@@ -410,16 +416,16 @@ impl<'a> Pipeline<'a> {
         Ok(false)
     }
 
-    /// Takes the reply to RSET in words that are not known to be a fence, and tells that a window has ended.
+    /// Handles a reply to RSET whose text is not known to be a fence. Returns true: a window has ended.
     fn reset(&mut self, reply: &Reply) -> Result<bool, SessionError> {
         match reply.code() {
-            // The server does not know the command, and the transaction goes on: what was asked behind it is void.
+            // The server does not know RSET, so the transaction goes on. Answers of the windows behind it are void.
             500 | 502 => {
                 self.reset_refused = true;
                 self.handle.record_rset_refused();
                 self.windows.iter_mut().skip(1).for_each(|window| window.void = true);
             }
-            // RSET cannot fail otherwise (RFC 5321 4.1.1.5): this is the reply to something else.
+            // RSET cannot fail for another reason (RFC 5321 4.1.1.5), so the reply belongs to another command.
             code if !reply.is_positive() || code == 221 => return Err(unsolicited(code)),
             code if is_of_several_lines(reply.as_bytes()) && self.connection.repeats_greeting(reply) => {
                 return Err(unsolicited(code));
@@ -430,7 +436,7 @@ impl<'a> Pipeline<'a> {
         Ok(true)
     }
 
-    /// Takes the reply to a second greeting: a fence, or a sign that replies are out of step.
+    /// Handles the reply to a second greeting: it is a fence, or it shows that replies are out of step.
     fn greeted(&mut self, reply: &Reply) -> Result<bool, SessionError> {
         self.greeting_owed = false;
         let repeats = self.connection.repeats_greeting(reply);
@@ -443,13 +449,13 @@ impl<'a> Pipeline<'a> {
         let back = void.flat_map(|window| mem::take(&mut window.questions)).collect();
         self.held.retain(|window| !window.void);
         self.handle.take_back(back, false);
-        // A server that refuses both RSET and a second greeting ends a transaction only with the connection.
+        // If a server refuses both RSET and a second greeting, only the end of the connection ends a transaction.
         self.reset_refused = false;
         self.stopped |= matches!(self.connection.state(), State::Mail | State::Rcpt);
         Ok(false)
     }
 
-    /// Takes the reply to QUIT. Any other than 221 was meant for a command before it.
+    /// Handles the reply to QUIT. Any code but 221 belongs to a command before it.
     fn quitted(&mut self, code: u16) -> Result<bool, SessionError> {
         if code != 221 {
             return Err(unsolicited(code));
@@ -458,9 +464,9 @@ impl<'a> Pipeline<'a> {
         Ok(false)
     }
 
-    /// Records that all replies so far are in step.
+    /// Marks all answers so far as proved: the replies are in step.
     fn prove(&mut self) {
-        // Those before the last were proved with it, more often than not.
+        // Windows before the last proved one are proved already.
         for window in self.held.iter_mut().rev().take_while(|window| !window.is_proven()) {
             window.prove();
         }
@@ -477,12 +483,12 @@ impl<'a> Pipeline<'a> {
         self.expected -= window.expected;
         self.held.push(window);
         if self.windows.is_empty() {
-            // To the bit, so that nothing is left of roundings.
+            // The sum is set to zero exactly, so that rounding errors do not add up.
             self.expected = ExpectedRejections::default();
         }
     }
 
-    /// Lets the proved answers count.
+    /// Commits the proved answers to the lane.
     fn commit(&mut self) {
         let proven = self.held.iter().take_while(|window| window.is_proven()).count();
         let effect = self.handle.settle(self.held.drain(..proven));

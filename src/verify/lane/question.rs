@@ -1,4 +1,4 @@
-//! What a server is asked: about an address of the list, about a domain, or whether it is honest; now or later.
+//! The questions for a server: about an address of the list, about a domain, or whether the server is honest.
 
 use std::cmp::Ordering;
 
@@ -9,7 +9,7 @@ use crate::{
     verify::{item::Item, policy::rejection_rate::Cohort},
 };
 
-/// How often a question may lose its connection, or be sent to another one, before that is its answer.
+/// After this many lost connections, or moves to another one, the failure is the answer to the question.
 const LOSSES: u8 = 2;
 
 /// One thing to ask a server.
@@ -18,12 +18,12 @@ pub(super) enum Question {
     Item(Item),
     /// Whether a domain accepts just any local part.
     CatchAll { domain: u32, probe: Mailbox, losses: u8, attempts: u32 },
-    /// Whether a mailbox that was accepted before still is. Its answer is nobody's record.
+    /// Whether a mailbox that was accepted before still is. The answer makes no record.
     Control { domain: u32, mailbox: Mailbox, losses: u8 },
 }
 
 impl Question {
-    /// Counts the loss of a connection; an error once there were too many.
+    /// Counts the loss of a connection. Returns the question as an error once it has lost too many.
     pub(super) fn count_loss(mut self) -> Result<Self, Self> {
         let (Self::Item(Item { losses, .. }) | Self::CatchAll { losses, .. } | Self::Control { losses, .. }) =
             &mut self;
@@ -54,7 +54,7 @@ impl Question {
         }
     }
 
-    /// By whom it is judged how likely it is that the answer is a refusal.
+    /// Returns the recipients by whose answers the probability of a refusal is estimated.
     pub(super) fn cohort(&self) -> Cohort {
         match self {
             Self::Item(item) => Cohort::new(item.domain, item.attempts),
@@ -64,7 +64,7 @@ impl Question {
     }
 }
 
-/// A question to be asked again; the soonest is the greatest, as a heap wants it.
+/// A question that is asked again later. The earliest is the greatest, since `BinaryHeap` pops the greatest.
 pub(super) struct DelayedQuestion {
     pub(super) due: Instant,
     pub(super) mx_set: usize,

@@ -1,12 +1,13 @@
-//! The questions of a set of exchangers that wait: those that may be asked together, and the suspects, one of which may
-//! have broken a connection.
+//! Holds the questions of an MX set that wait. Most may be asked together; batches that may have broken a connection
+//! are asked by bisection.
 //!
-//! A recipient whose answer breaks the connection (a reply that is none, a reset, silence) must not take the others with
-//! it. So the questions of the window that broke become *suspects*. They are asked again in batches, each in a window of
-//! its own with nothing else in flight, and a batch that breaks its connection is halved:
+//! One recipient can break the connection: its reply is malformed, or the server resets or stops answering. The other
+//! recipients of the window must not fail with it. So the questions of a window that broke are asked again in
+//! *batches*. Each batch has a window of its own, with nothing else in flight. A batch that breaks its connection is
+//! halved:
 //!
 //! ```text
-//! window that broke        a b c D e f g h      D was next to be answered
+//! window that broke        a b c D e f g h      D was the next to be answered
 //! batches                  a b c │ D │ e f g h
 //! a batch that breaks      e f │ g h            until one recipient is alone
 //! ```
@@ -15,25 +16,25 @@ use std::{collections::VecDeque, fmt, mem};
 
 use super::question::Question;
 
-/// Questions that are asked again together, in a window of their own.
+/// Questions that are asked again together in a window of their own.
 pub(super) type QuestionBatch = Vec<Question>;
 
-/// Which questions may have broken a connection.
-pub(super) enum Suspects {
-    /// None.
+/// The questions that may have broken a connection, split into batches for the next step of the bisection.
+pub(super) enum Bisection {
+    /// No question.
     None,
-    /// A batch that was to be asked, and was not.
+    /// A batch that did not break the connection. It is asked again as it is.
     Untested(QuestionBatch),
-    /// This one, which was alone.
+    /// A single question, which was alone in its window.
     One(QuestionBatch),
-    /// The one in the middle, which was next to be answered; or else one of those before or behind it.
+    /// The questions before the next one to be answered, that one, and those behind it.
     Around([QuestionBatch; 3]),
-    /// Any of them.
+    /// Both halves of a batch, of which any question may be the cause.
     Halves([QuestionBatch; 2]),
 }
 
-impl Suspects {
-    /// Questions that have nothing to do with it: a batch stays one, and others go `back`.
+impl Bisection {
+    /// Keeps a bisected batch (`alone`) as it is. Other questions did not break the connection and go to `back`.
     pub(super) fn untested(questions: Vec<Question>, alone: bool, back: &mut Vec<Question>) -> Self {
         if alone {
             return Self::Untested(questions);
@@ -42,7 +43,7 @@ impl Suspects {
         Self::None
     }
 
-    /// Questions of which any may be the one that broke the connection.
+    /// Splits questions of which any may have broken the connection.
     pub(super) fn any_of(mut questions: Vec<Question>) -> Self {
         if questions.len() == 1 {
             return Self::One(questions);
@@ -51,7 +52,7 @@ impl Suspects {
         Self::Halves([questions, second])
     }
 
-    /// Questions of a window that broke when the `next` of them was to be answered.
+    /// Splits the questions of a window that broke when the `next` of them was to be answered.
     pub(super) fn around(mut questions: Vec<Question>, next: usize) -> Self {
         if questions.len() == 1 {
             return Self::One(questions);
@@ -61,7 +62,7 @@ impl Suspects {
         Self::Around([questions, rest, behind])
     }
 
-    /// All of the questions, in their order.
+    /// Returns all questions in their order.
     pub(super) fn into_questions(self) -> Vec<Question> {
         match self {
             Self::None => Vec::new(),
@@ -72,7 +73,7 @@ impl Suspects {
     }
 }
 
-impl fmt::Debug for Suspects {
+impl fmt::Debug for Bisection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sizes = |batches: &[QuestionBatch]| batches.iter().map(Vec::len).collect::<Vec<_>>();
         match self {
@@ -85,34 +86,34 @@ impl fmt::Debug for Suspects {
     }
 }
 
-/// See the [module](self).
+/// The questions of an MX set that wait.
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: VecDeque<Question>,
     batches: VecDeque<QuestionBatch>,
-    /// Whether a batch is being asked; no other is until that is over.
-    testing: bool,
-    /// Of all, those that need SMTPUTF8.
+    /// Whether a batch is in flight. The next one waits until its end.
+    batch_in_flight: bool,
+    /// Questions that need SMTPUTF8.
     utf8: usize,
 }
 
 impl Queue {
-    /// Questions that may be asked now.
+    /// Returns the number of questions that may be asked now.
     pub(super) fn len(&self) -> usize {
-        if self.testing { self.waiting.len() } else { self.total() }
+        if self.batch_in_flight { self.waiting.len() } else { self.total() }
     }
 
-    /// Whether no question may be asked now.
+    /// Returns whether no question may be asked now.
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// All questions, those included that may not be asked yet.
+    /// Returns the number of all questions, including those that may not be asked yet.
     pub(super) fn total(&self) -> usize {
         self.waiting.len() + self.batches.iter().map(Vec::len).sum::<usize>()
     }
 
-    /// Whether any question needs SMTPUTF8.
+    /// Returns whether any question needs SMTPUTF8.
     pub(super) fn needs_smtputf8(&self) -> bool {
         self.utf8 > 0
     }
@@ -130,7 +131,7 @@ impl Queue {
         self.waiting.push_front(question);
     }
 
-    /// The next question that is no suspect.
+    /// Takes the next question that is in no batch.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<Question> {
         let question = self.waiting.pop_front()?;
@@ -138,26 +139,26 @@ impl Queue {
         Some(question)
     }
 
-    /// The questions that come next, in their order: those of the next batch, or those that wait.
+    /// Returns the questions that come next, in their order: those of the next batch, or those that wait.
     pub(super) fn next(&self) -> impl Iterator<Item = &Question> {
         let batch = self.next_batch().map(|batch| batch.iter()).into_iter().flatten();
         let waiting = self.next_batch().is_none().then_some(self.waiting.iter()).into_iter().flatten();
         batch.chain(waiting)
     }
 
-    /// Whether a batch of suspects comes next.
+    /// Returns whether a batch comes next.
     pub(super) fn is_batch_next(&self) -> bool {
         self.next_batch().is_some()
     }
 
     fn next_batch(&self) -> Option<&QuestionBatch> {
-        // What is known of the server comes before all that it is asked.
+        // A control tests whether the server is honest, so it comes before all other questions.
         let control = matches!(self.waiting.front(), Some(Question::Control { .. }));
-        self.batches.front().filter(|_| !self.testing && !control)
+        self.batches.front().filter(|_| !self.batch_in_flight && !control)
     }
 
-    /// Takes up to `most` questions of the next batch, to be asked with nothing beside them; what is left of the batch
-    /// stays next. [`tested`](Self::tested) tells that it is over.
+    /// Takes up to `most` questions of the next batch. They are asked with nothing else in flight, and the rest of the
+    /// batch stays next. [`batch_done`](Self::batch_done) ends the batch.
     pub(super) fn take_batch(&mut self, most: usize, questions: &mut Vec<Question>) {
         let Some(batch) = self.batches.front_mut() else { return };
         let count = batch.len().min(most);
@@ -166,23 +167,23 @@ impl Queue {
             self.batches.pop_front();
         }
         self.utf8 -= questions.iter().filter(|question| question.needs_smtputf8()).count();
-        self.testing = true;
+        self.batch_in_flight = true;
     }
 
-    /// Records that the batch that was taken is no longer being asked.
-    pub(super) fn tested(&mut self) {
-        self.testing = false;
+    /// Records that the batch is no longer in flight.
+    pub(super) fn batch_done(&mut self) {
+        self.batch_in_flight = false;
     }
 
-    /// Adds suspects to be asked next, each batch in a window of its own; empty ones are left out.
-    pub(super) fn suspect(&mut self, batches: impl DoubleEndedIterator<Item = QuestionBatch>) {
+    /// Adds batches to be asked next, each in a window of its own. Empty batches are left out.
+    pub(super) fn push_batches(&mut self, batches: impl DoubleEndedIterator<Item = QuestionBatch>) {
         for batch in batches.rev().filter(|batch| !batch.is_empty()) {
             self.utf8 += batch.iter().filter(|question| question.needs_smtputf8()).count();
             self.batches.push_front(batch);
         }
     }
 
-    /// All questions, suspects first.
+    /// Takes all questions, batches first.
     pub(super) fn take(&mut self) -> VecDeque<Question> {
         self.utf8 = 0;
         let mut all: VecDeque<_> = mem::take(&mut self.batches).into_iter().flatten().collect();
@@ -190,7 +191,7 @@ impl Queue {
         all
     }
 
-    /// Gives the questions up that `keep` does not hold.
+    /// Drops the questions for which `keep` returns false.
     pub(super) fn retain(&mut self, keep: impl Fn(&Question) -> bool) {
         let all = |batches: &VecDeque<QuestionBatch>, waiting: &VecDeque<Question>| {
             batches.iter().flatten().chain(waiting).filter(|question| question.needs_smtputf8()).count()
@@ -227,61 +228,65 @@ mod tests {
     }
 
     #[test]
-    fn suspects_come_first_a_batch_at_a_time() {
+    fn batches_come_first_one_at_a_time() {
         let mut queue = Queue::default();
         questions(0..3).into_iter().for_each(|question| queue.push(question));
-        queue.suspect([questions([7, 8]), questions([]), questions([9])].into_iter());
+        queue.push_batches([questions([7, 8]), questions([]), questions([9])].into_iter());
         assert_eq!((queue.len(), queue.total(), queue.is_batch_next()), (6, 6, true));
         assert_eq!(names(queue.next()), [7, 8]);
         assert_eq!(names(&taken(&mut queue, 100)), [7, 8]);
-        // Others are asked meanwhile, but no suspects.
+        // Questions outside batches may be asked meanwhile.
         assert_eq!((queue.len(), queue.total(), queue.is_batch_next()), (3, 4, false));
         assert_eq!(names(queue.next()), [0, 1, 2]);
         assert_eq!(queue.pop().map(|question| question.domain()), Some(0));
-        queue.tested();
+        queue.batch_done();
         assert_eq!(names(queue.next()), [9]);
         assert_eq!(names(&queue.take()), [9, 1, 2]);
         assert!(queue.is_empty());
     }
 
     #[test]
-    fn what_is_left_of_a_batch_stays_next() {
+    fn the_rest_of_a_batch_stays_next() {
         let mut queue = Queue::default();
-        queue.suspect([questions(0..5)].into_iter());
+        queue.push_batches([questions(0..5)].into_iter());
         assert_eq!(names(&taken(&mut queue, 2)), [0, 1]);
-        queue.tested();
+        queue.batch_done();
         assert_eq!(names(&taken(&mut queue, 9)), [2, 3, 4]);
         assert!(queue.is_empty());
     }
 
     #[test]
-    fn the_one_that_was_next_is_asked_by_itself() {
-        let Suspects::Around(batches) = Suspects::around(questions(0..9), 3) else { panic!("not around it") };
+    fn the_question_that_was_next_is_asked_alone() {
+        let Bisection::Around(batches) = Bisection::around(questions(0..9), 3) else {
+            panic!("not around it")
+        };
         assert_eq!(batches.each_ref().map(names), [vec![0, 1, 2], vec![3], vec![4, 5, 6, 7, 8]]);
-        let Suspects::Around(batches) = Suspects::around(questions(0..2), 2) else { panic!("not around it") };
+        let Bisection::Around(batches) = Bisection::around(questions(0..2), 2) else {
+            panic!("not around it")
+        };
         assert_eq!(batches.each_ref().map(names), [vec![0, 1], vec![], vec![]]);
-        assert!(matches!(Suspects::around(questions([4]), 0), Suspects::One(_)));
+        assert!(matches!(Bisection::around(questions([4]), 0), Bisection::One(_)));
     }
 
-    /// However many are suspected, the one that breaks connections is found in so many more connections.
+    /// The bisection finds the question that breaks connections within `log2(count) + 2` connections.
     #[test]
-    fn halving_finds_one_of_many_soon() {
+    fn bisection_finds_one_of_many_questions() {
         for count in 1..=128 {
             for bad in 0..count {
                 let mut queue = Queue::default();
-                queue.suspect([questions(0..count)].into_iter());
+                queue.push_batches([questions(0..count)].into_iter());
                 let (mut broken, mut alone) = (0, false);
                 while queue.is_batch_next() {
                     let batch = taken(&mut queue, 100);
-                    queue.tested();
+                    queue.batch_done();
                     if !names(&batch).contains(&bad) {
                         continue;
                     }
                     broken += 1;
-                    match Suspects::any_of(batch) {
-                        Suspects::Halves(halves) => queue.suspect(halves.into_iter()),
-                        Suspects::One(batch) => alone = names(&batch) == [bad],
-                        suspects => panic!("{suspects:?}"),
+                    match Bisection::any_of(batch) {
+                        Bisection::Halves(halves) => queue.push_batches(halves.into_iter()),
+                        Bisection::One(batch) => alone = names(&batch) == [bad],
+                        bisection => panic!("{bisection:?}"),
                     }
                 }
                 assert!(alone && broken <= count.ilog2() + 2, "{bad} of {count}: {broken}");
@@ -290,19 +295,19 @@ mod tests {
     }
 
     #[test]
-    fn all_of_them_come_back_in_order() {
-        for suspects in [Suspects::around(questions(0..9), 3), Suspects::any_of(questions(0..9))] {
-            assert_eq!(names(&suspects.into_questions()), (0..9).collect::<Vec<_>>());
+    fn all_questions_come_back_in_order() {
+        for bisection in [Bisection::around(questions(0..9), 3), Bisection::any_of(questions(0..9))] {
+            assert_eq!(names(&bisection.into_questions()), (0..9).collect::<Vec<_>>());
         }
         let mut back = Vec::new();
-        assert!(matches!(Suspects::untested(questions(0..3), false, &mut back), Suspects::None));
+        assert!(matches!(Bisection::untested(questions(0..3), false, &mut back), Bisection::None));
         assert_eq!(names(&back), [0, 1, 2]);
-        let batch = Suspects::untested(questions(0..3), true, &mut back).into_questions();
+        let batch = Bisection::untested(questions(0..3), true, &mut back).into_questions();
         assert_eq!((batch.len(), back.len()), (3, 3));
     }
 
     #[test]
-    fn those_that_need_smtputf8_are_counted_wherever_they_wait() {
+    fn questions_that_need_smtputf8_are_counted_in_queue_and_batches() {
         let utf8 = || Question::CatchAll {
             domain: 1,
             probe: Mailbox::parse("jürgen@example.com").unwrap(),
@@ -311,7 +316,7 @@ mod tests {
         };
         let mut queue = Queue::default();
         queue.push(utf8());
-        queue.suspect([vec![utf8(), question(2)]].into_iter());
+        queue.push_batches([vec![utf8(), question(2)]].into_iter());
         assert_eq!(queue.utf8, 2);
         drop(taken(&mut queue, 1));
         assert_eq!(queue.utf8, 1);

@@ -1,4 +1,5 @@
-//! What becomes of connections, and what that says of their servers: opened, one too many, broken, never reached.
+//! Keeps the health of the connections of an MX set: opened, refused beside others, broken, or never reached. Decides
+//! how long its servers are not asked.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,28 +7,28 @@ use tokio::time::Instant;
 
 use super::{
     peer::AnswerSource,
-    queue::{QuestionBatch, Suspects},
+    queue::{Bisection, QuestionBatch},
     state::LaneInner,
 };
 use crate::verify::{Blame, CatchAll, SubStatus, outcome::Outcome, policy::harvest_defence::RefusalOrigin};
 
-/// How long exchangers that could not be reached are left alone.
+/// Time for which unreachable exchangers are not asked.
 const UNREACHABLE_PAUSE: Duration = Duration::from_secs(60);
-/// Connections in a row that break without an answer, after which nobody else is asked for a while.
+/// After so many connections in a row without an answer, the MX set pauses.
 const MAX_FRUITLESS_CONNECTIONS: u32 = 4;
-/// Connections whose replies are out of step, after which nobody else is asked for a while. Two that end as they should
-/// make up for one.
+/// After so many connections whose replies are out of step, the MX set pauses. Two connections that end normally cancel
+/// one.
 const MAX_OUT_OF_STEP_CONNECTIONS: u32 = 12;
-/// Answers that make a connection worth its while; after less, there is a pause before the next.
+/// A connection with fewer answers is unproductive: a pause follows before the next.
 const MIN_USEFUL_ANSWERS: u64 = 5;
-/// Twice to eight times this is the pause: at most two connections a second to a server that keeps closing them.
+/// The pause is two to eight times this: a server that keeps closing gets at most two connections per second.
 const RECONNECT_DELAY: Duration = Duration::from_millis(60);
-/// Times in a row that the server may close with blame on us and without an answer, before it counts as not wanting us.
+/// After so many closes in a row without an answer and with blame on us, the provider counts as blocking us.
 const MAX_BLAMED_CLOSES: u32 = 3;
 
 impl LaneInner {
-    /// Records a connection that is open; false if another exchanger came first and is being asked, beside which
-    /// this one must not be.
+    /// Records that a connection is open. Returns false if another exchanger of the set is being asked, beside which
+    /// this one must not be used.
     #[must_use]
     pub(super) fn record_connected(&mut self, mx_set: usize, host: &Arc<str>) -> bool {
         let known = &mut self.mx_sets[mx_set];
@@ -45,7 +46,7 @@ impl LaneInner {
         true
     }
 
-    /// Records a connection that ended as it should.
+    /// Records a connection that ended normally.
     pub(super) fn record_good_end(&mut self, mx_set: usize) {
         let known = &mut self.mx_sets[mx_set];
         (known.fruitless, known.unproductive, known.blamed_closes) = (0, 0, 0);
@@ -76,7 +77,7 @@ impl LaneInner {
         }
     }
 
-    /// Leaves the exchangers alone for a while. Those who wait for them get the reason.
+    /// Pauses the MX set. Its questions get `outcome`.
     pub(super) fn pause_mx_set(
         &mut self,
         mx_set: usize,
@@ -97,7 +98,7 @@ impl LaneInner {
         }
     }
 
-    /// Records that a server that others are connected to refused one more: as many as it bears are there.
+    /// Records that the server refused an extra connection. The connections open now are its limit for one minute.
     pub(super) fn record_connection_refused(&mut self, mx_set: usize, now: Instant) {
         let live = self.mx_sets[mx_set].live;
         self.mx_sets[mx_set].proven_connections = live;
@@ -106,20 +107,20 @@ impl LaneInner {
         }
     }
 
-    /// Records a connection that broke, or was closed by the server, after `answer_count` answers; one of the suspects
-    /// may be why.
+    /// Records a connection that broke, or that the server closed, after `answer_count` answers. Questions in
+    /// `bisection` may be the cause.
     pub(super) fn record_lost(
         &mut self,
         source: &AnswerSource,
         answer_count: u64,
         outcome: &Outcome,
-        suspects: Suspects,
+        bisection: Bisection,
         now: Instant,
     ) {
         // A part of a window that broke before tells nothing new of the server.
-        let narrowed = matches!(suspects, Suspects::Halves(_));
+        let narrowed = matches!(bisection, Bisection::Halves(_));
         let silent = outcome.verdict.sub_status == SubStatus::TimeoutExceeded;
-        self.ask_again(source, suspects, outcome, now);
+        self.ask_again(source, bisection, outcome, now);
         let known = &mut self.mx_sets[source.mx_set];
         known.unproductive = if answer_count < MIN_USEFUL_ANSWERS { known.unproductive + 1 } else { 0 };
         known.fruitless = match answer_count {
@@ -127,9 +128,9 @@ impl LaneInner {
             _ => 0,
         };
         known.proven_connections = if known.unproductive > 0 { 0 } else { known.proven_connections };
-        // A limit of the connection blames us too; as long as connections are answered, the next one is welcome.
-        let unwelcome = answer_count == 0 && outcome.verdict.blame == Some(Blame::Us);
-        known.blamed_closes = if unwelcome { known.blamed_closes + 1 } else { 0 };
+        // A limit of the connection blames us too. It is no block as long as connections get answers.
+        let blamed = answer_count == 0 && outcome.verdict.blame == Some(Blame::Us);
+        known.blamed_closes = if blamed { known.blamed_closes + 1 } else { 0 };
         if known.unproductive > 0 {
             known.not_before = Some(now + RECONNECT_DELAY.saturating_mul(1 << known.unproductive.min(3)));
         }
@@ -142,29 +143,29 @@ impl LaneInner {
         if blamed_closes >= MAX_BLAMED_CLOSES {
             self.block_provider(outcome, now);
         } else if useless && let Some(host) = &source.host {
-            // This connection is not closed yet.
+            // This connection still counts as live.
             self.mx_sets[source.mx_set].live -= 1;
             self.record_unreachable(source.mx_set, host, outcome, now);
             self.mx_sets[source.mx_set].live += 1;
         }
     }
 
-    /// Has suspects asked about again. The one that was next to be answered, or was alone, has lost a connection: twice,
-    /// and that is its answer.
-    fn ask_again(&mut self, source: &AnswerSource, suspects: Suspects, outcome: &Outcome, now: Instant) {
-        let batches = match suspects {
-            Suspects::None => return,
-            Suspects::Untested(batch) => vec![batch],
-            Suspects::One(batch) => vec![self.count_losses(source, batch, outcome, now)],
-            Suspects::Around([before, next, behind]) => {
+    /// Puts the questions of a broken window back. The one that was next to be answered, or was alone, has lost a
+    /// connection. After two losses the failure is its answer.
+    fn ask_again(&mut self, source: &AnswerSource, bisection: Bisection, outcome: &Outcome, now: Instant) {
+        let batches = match bisection {
+            Bisection::None => return,
+            Bisection::Untested(batch) => vec![batch],
+            Bisection::One(batch) => vec![self.count_losses(source, batch, outcome, now)],
+            Bisection::Around([before, next, behind]) => {
                 vec![before, self.count_losses(source, next, outcome, now), behind]
             }
-            Suspects::Halves(halves) => halves.into(),
+            Bisection::Halves(halves) => halves.into(),
         };
-        self.put_back_suspects(source.mx_set, batches);
+        self.put_back_batches(source.mx_set, batches);
     }
 
-    /// Counts the loss of a connection for each question; those that have lost enough are settled.
+    /// Counts the loss of a connection for each question. Settles those that have lost too many.
     fn count_losses(
         &mut self,
         source: &AnswerSource,

@@ -1,4 +1,4 @@
-//! The last reply on a connection and what it means, since servers say the same to most.
+//! Caches the last reply on a connection and its meaning, since servers give most recipients the same reply.
 
 use std::{ops::Range, sync::Arc};
 
@@ -13,23 +13,23 @@ use crate::{
     },
 };
 
-/// Replies up to this length are compared without their mailbox; of longer ones the classifier may not see the end.
+/// Replies up to this length are compared without their mailbox. The classifier may not see the end of longer ones.
 const MAX_COMPARED_OCTETS: usize = 1024;
-/// Longer replies are not remembered: each connection would hold on to one of up to 64 KiB.
+/// Longer replies are not cached. Otherwise each connection could hold one of up to 64 KiB.
 const MAX_REMEMBERED_OCTETS: usize = 4096;
 
-/// A reply, and what it means. Servers say the same to most, but for the mailbox.
+/// A reply and its meaning.
 pub(super) struct ReplyCache {
     verb: Verb,
-    /// Of one too long to be remembered only what names a mailbox, which is no whole reply.
+    /// The octets of the reply. Of a reply too long to cache, only the part that names a mailbox.
     words: Vec<u8>,
-    /// Where the mailbox stands between angle brackets, of which the classifier takes no note.
+    /// The position of the mailbox between angle brackets, which the classifier ignores.
     mailbox: Option<Range<usize>>,
     outcome: Arc<Outcome>,
 }
 
 impl ReplyCache {
-    /// A reply to `verb`, about a mailbox if it answers RCPT.
+    /// Classifies and caches a reply to `verb`, about a mailbox if the reply answers RCPT.
     pub(super) fn new<B: AsRef<[u8]>>(
         classifier: &Classifier,
         verb: Verb,
@@ -37,7 +37,7 @@ impl ReplyCache {
         mailbox: Option<&str>,
     ) -> Self {
         let words = reply.as_bytes();
-        // The character set of other octets is guessed from all of them.
+        // The character set of other text is guessed from all its octets, so the mailbox may matter.
         let mailbox = mailbox.filter(|_| std::str::from_utf8(words).is_ok());
         let mailbox = mailbox.and_then(|mailbox| bracketed(words, mailbox));
         let outcome = Outcome::of_reply(classifier, verb, reply);
@@ -52,7 +52,8 @@ impl ReplyCache {
         Self { verb, words, mailbox, outcome: outcome.into() }
     }
 
-    /// Whether it is the same reply, or one that differs in nothing but its mailbox, in whose place it is put then.
+    /// Returns whether `reply` equals the cached one, or differs only in its mailbox. In the second case it replaces
+    /// the cached one.
     pub(super) fn is_repeated<B: AsRef<[u8]>>(
         &mut self,
         verb: Verb,
@@ -65,7 +66,7 @@ impl ReplyCache {
         }
         let now = mailbox.and_then(|mailbox| bracketed(words, mailbox));
         let (Some(before), Some(now)) = (&self.mailbox, now) else { return false };
-        // The text of one with two codes is not that of the reply alone.
+        // A reply with two codes has no text of its own that could be reused.
         let alike = self.verb == verb
             && self.outcome.code.is_some()
             && self.words[..before.start] == words[..now.start]
@@ -83,7 +84,7 @@ impl ReplyCache {
         &self.outcome
     }
 
-    /// The mailbox that the reply names between its first angle brackets, if it names one.
+    /// Returns the mailbox that the reply names between its first angle brackets, if any.
     #[inline]
     pub(super) fn named_mailbox(&self) -> Option<&[u8]> {
         let named = match &self.mailbox {
@@ -97,12 +98,12 @@ impl ReplyCache {
     }
 }
 
-/// Where the first angle brackets hold the mailbox and nothing else.
+/// Returns the position of the mailbox, if the first angle brackets hold it and nothing else.
 fn bracketed(words: &[u8], mailbox: &str) -> Option<Range<usize>> {
     let start = memchr(b'<', words)? + 1;
     let end = start + mailbox.len();
     let there = words.get(start..end)? == mailbox.as_bytes() && words.get(end) == Some(&b'>');
-    // A quoted local part may hold brackets and blanks itself.
+    // A quoted local part may hold brackets and spaces itself.
     let plain = !mailbox.starts_with('"');
     (there && plain && words.len() <= MAX_COMPARED_OCTETS).then_some(start..end)
 }
@@ -129,14 +130,17 @@ mod tests {
     fn what_differs_in_its_mailbox_alone_is_not_looked_up_again() {
         let classifier = Classifier::builtin();
         let of = |mailbox: &str| reply(&format!("550 5.1.1 <{mailbox}>: User unknown")).unwrap();
-        let mut said = ReplyCache::new(classifier, Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test"));
-        assert!(said.is_repeated(Verb::Rcpt, &of("full@spam.test"), Some("full@spam.test")));
-        assert_eq!(**said.outcome(), Outcome::of_reply(classifier, Verb::Rcpt, &of("full@spam.test")));
-        assert!(!said.is_repeated(Verb::Rcpt, &of("bob@a.test"), Some("eve@a.test")), "another's");
-        assert!(!said.is_repeated(Verb::Rcpt, &of("bob@a.test"), None));
-        assert!(!said.is_repeated(Verb::Mail, &of("bob@a.test"), Some("bob@a.test")));
+        let mut cache = ReplyCache::new(classifier, Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test"));
+        assert!(cache.is_repeated(Verb::Rcpt, &of("full@spam.test"), Some("full@spam.test")));
+        assert_eq!(**cache.outcome(), Outcome::of_reply(classifier, Verb::Rcpt, &of("full@spam.test")));
+        assert!(
+            !cache.is_repeated(Verb::Rcpt, &of("bob@a.test"), Some("eve@a.test")),
+            "the mailbox of another"
+        );
+        assert!(!cache.is_repeated(Verb::Rcpt, &of("bob@a.test"), None));
+        assert!(!cache.is_repeated(Verb::Mail, &of("bob@a.test"), Some("bob@a.test")));
         let other = reply("550 5.1.1 <bob@a.test>: Mailbox full").unwrap();
-        assert!(!said.is_repeated(Verb::Rcpt, &other, Some("bob@a.test")));
+        assert!(!cache.is_repeated(Verb::Rcpt, &other, Some("bob@a.test")));
     }
 
     #[test]
@@ -147,10 +151,10 @@ mod tests {
             reply(&format!("{}250 Ok <ann@a.test>", line.repeat(lines))).unwrap()
         };
         for (lines, remembered) in [(1, true), (3, true), (60, false)] {
-            let mut said = ReplyCache::new(classifier, Verb::Rcpt, &of(lines), None);
-            assert!(said.words.len() <= MAX_REMEMBERED_OCTETS);
-            assert_eq!(said.named_mailbox(), Some(&b"ann@a.test"[..]), "{lines} lines");
-            assert_eq!(said.is_repeated(Verb::Rcpt, &of(lines), None), remembered, "{lines} lines");
+            let mut cache = ReplyCache::new(classifier, Verb::Rcpt, &of(lines), None);
+            assert!(cache.words.len() <= MAX_REMEMBERED_OCTETS);
+            assert_eq!(cache.named_mailbox(), Some(&b"ann@a.test"[..]), "{lines} lines");
+            assert_eq!(cache.is_repeated(Verb::Rcpt, &of(lines), None), remembered, "{lines} lines");
         }
     }
 
@@ -162,24 +166,27 @@ mod tests {
             let words = b"\xca\xd5\xbc\xfe\xc8\xcb\xb2\xbb\xb4\xe6\xd4\xda";
             octets(&[b"550 5.1.1 <", mailbox.as_bytes(), b"> ", words].concat()).unwrap()
         };
-        let mut said = ReplyCache::new(classifier, Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test"));
-        assert!(said.is_repeated(Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test")));
-        assert!(!said.is_repeated(Verb::Rcpt, &of("bob@a.test"), Some("bob@a.test")), "read by itself");
+        let mut cache = ReplyCache::new(classifier, Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test"));
+        assert!(cache.is_repeated(Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test")));
+        assert!(
+            !cache.is_repeated(Verb::Rcpt, &of("bob@a.test"), Some("bob@a.test")),
+            "classified by itself"
+        );
     }
 
     #[test]
     fn a_reply_of_two_codes_means_for_another_mailbox_what_it_would_mean_alone() {
         let classifier = Classifier::builtin();
         let of = |mailbox: &str| reply(&format!("550-<{mailbox}>\r\n250 ok")).unwrap();
-        let mut said = ReplyCache::new(classifier, Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test"));
-        if said.is_repeated(Verb::Rcpt, &of("bob@a.test"), Some("bob@a.test")) {
+        let mut cache = ReplyCache::new(classifier, Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test"));
+        if cache.is_repeated(Verb::Rcpt, &of("bob@a.test"), Some("bob@a.test")) {
             let alone = Outcome::of_reply(classifier, Verb::Rcpt, &of("bob@a.test"));
-            assert_eq!(**said.outcome(), alone);
+            assert_eq!(**cache.outcome(), alone);
         }
     }
 
     proptest! {
-        /// Whatever stands around the mailbox, and whatever it is, a reply means what it would mean by itself.
+        /// A cached reply has the meaning that it has alone, for any text around any mailbox.
         #[test]
         fn a_reply_taken_for_one_before_means_what_it_would_mean_alone(
             around in prop::collection::vec(
@@ -200,9 +207,9 @@ mod tests {
             };
             let [first, second] = [first, second].map(|local_part| format!("{local_part}@a.test"));
             if let (Some(one), Some(other)) = (of(&first), of(&second)) {
-                let mut said = ReplyCache::new(classifier, Verb::Rcpt, &one, Some(&first));
-                if said.is_repeated(Verb::Rcpt, &other, Some(&second)) {
-                    prop_assert_eq!(&**said.outcome(), &Outcome::of_reply(classifier, Verb::Rcpt, &other));
+                let mut cache = ReplyCache::new(classifier, Verb::Rcpt, &one, Some(&first));
+                if cache.is_repeated(Verb::Rcpt, &other, Some(&second)) {
+                    prop_assert_eq!(&**cache.outcome(), &Outcome::of_reply(classifier, Verb::Rcpt, &other));
                 }
             }
         }

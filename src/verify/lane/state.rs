@@ -1,7 +1,8 @@
-//! A lane: the one place where its connections fetch questions and leave answers, each under a lock that is
-//! held for a window or a flight of answers, never across an await.
+//! Holds the state that the connections of a lane share: queues, limits and counts.
 //!
-//! What an answer means is decided in `verdicts`; here is who may ask what, and when.
+//! A connection takes a window or returns a batch of answers under one lock, which is never held across an await.
+//!
+//! `verdicts` decides what an answer means. This file decides which connection asks which questions, and when.
 
 use std::{
     collections::{BinaryHeap, VecDeque},
@@ -31,7 +32,7 @@ use crate::verify::{
     run::EventBatch,
 };
 
-/// Addresses that make another connection worth its while.
+/// Waiting addresses per open connection from which another connection pays off.
 const ADDRESSES_PER_EXTRA_CONNECTION: usize = 30;
 
 /// What the connections of a lane share.
@@ -39,40 +40,40 @@ pub(in crate::verify) struct Lane {
     pub(super) context: Arc<Context>,
     pub(super) limits: ProviderLimits,
     state: Mutex<LaneInner>,
-    /// Told when the lane may have something to do.
+    /// Notified when the lane may have something to do.
     pub(in crate::verify) changed: Notify,
 }
 
-/// What is under the lock.
+/// The state of a lane, under its lock.
 pub(in crate::verify) struct LaneInner {
     pub(super) context: Arc<Context>,
     pub(super) mx_sets: Vec<MxSet>,
-    /// MX sets that wait for a connection, in the order of their coming.
+    /// MX sets that wait for a connection, the oldest first.
     connection_queue: VecDeque<usize>,
     pub(super) delayed: BinaryHeap<DelayedQuestion>,
     pub(super) breaker: ProviderBreaker,
     pub(super) event_batch: EventBatch,
     pub(super) controller: ConcurrencyController,
     pub(super) rate_limiter: RateLimiter,
-    /// Connections open, or on their way.
+    /// Connections that are open or being opened.
     connections: u32,
-    /// Questions that wait, in all MX sets.
+    /// Questions that wait in all MX sets.
     pub(super) waiting: usize,
-    /// Until when some exchangers are left alone.
+    /// Until when some exchangers are not asked.
     pub(super) paused_until: Option<Instant>,
-    /// How far a host of the lane lags, and until when that is known.
+    /// The lag of a slow host, and until when the value counts.
     pub(super) slow: Option<(Instant, Duration)>,
     /// Answers so far.
     pub(super) answers: u64,
-    /// Answers at the last look, when that was, and how many a second there were before it.
+    /// Answers at the last update, the time of that update, and the answers per second before it.
     rate: (u64, Instant, f64),
-    /// The time of the last record, and its form in records.
+    /// The time of the last record, as an instant and as a timestamp.
     pub(super) checked: (Instant, Timestamp),
-    /// The router's, until the lane gets its first connection.
+    /// The router's permit, until the lane gets its first connection.
     pub(in crate::verify) opening_permit: Option<OwnedSemaphorePermit>,
-    /// Nothing more will come in, but for what is still being looked up.
+    /// Whether the input has ended: only addresses whose domains are being resolved may follow.
     input_ended: bool,
-    /// Nothing more will come in.
+    /// Whether no more addresses will follow.
     ending: bool,
     status: status::SharedStatus,
 }
@@ -108,11 +109,11 @@ impl Lane {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is something to ask at `mx_set`; false when that takes too long, or will never be.
+    /// Waits until the MX set has a question that may be asked. Returns false at `until`, or if there will be none.
     pub(super) async fn has_more(&self, mx_set: usize, until: Instant) -> bool {
         let wake = Arc::clone(&self.lock().mx_sets[mx_set].wake);
         loop {
-            let told = wake.notified();
+            let notified = wake.notified();
             {
                 let mut state = self.lock();
                 if state.may_ask(mx_set, Instant::now()) {
@@ -122,7 +123,7 @@ impl Lane {
                     return false;
                 }
             }
-            if timeout_at(until, told).await.is_err() {
+            if timeout_at(until, notified).await.is_err() {
                 return self.lock().may_ask(mx_set, Instant::now());
             }
         }
@@ -130,9 +131,9 @@ impl Lane {
 }
 
 impl LaneInner {
-    /// A new set of exchangers.
+    /// Adds a set of exchangers and returns its index.
     pub(in crate::verify) fn add(&mut self, exchangers: Exchangers) -> usize {
-        // Most lanes have one only, and a vector that grows by itself has room for four.
+        // Most lanes have one MX set. A vector that grows by itself has room for four.
         if self.mx_sets.is_empty() {
             self.mx_sets.reserve_exact(1);
         }
@@ -140,7 +141,7 @@ impl LaneInner {
         self.mx_sets.len() - 1
     }
 
-    /// Addresses to ask about.
+    /// Adds addresses to the queue of an MX set.
     pub(in crate::verify) fn take_in(&mut self, mx_set: usize, items: impl ExactSizeIterator<Item = Item>) {
         self.waiting += items.len();
         let known = &mut self.mx_sets[mx_set];
@@ -149,21 +150,21 @@ impl LaneInner {
         self.wake(mx_set);
     }
 
-    /// The next question of an MX set.
+    /// Takes the next question of an MX set.
     pub(super) fn pop(&mut self, mx_set: usize) -> Option<Question> {
         let question = self.mx_sets[mx_set].queue.pop()?;
         self.waiting -= 1;
         Some(question)
     }
 
-    /// All questions of an MX set.
+    /// Takes all questions of an MX set.
     pub(super) fn take(&mut self, mx_set: usize) -> VecDeque<Question> {
         let questions = self.mx_sets[mx_set].queue.take();
         self.waiting -= questions.len();
         questions
     }
 
-    /// Puts a question back, to be asked next, unless it is a control.
+    /// Puts a question back at the front of the queue. Drops it if it is a control.
     pub(super) fn put_back(&mut self, mx_set: usize, question: Question) {
         match question {
             Question::Control { .. } => self.withdraw_control(mx_set),
@@ -178,8 +179,8 @@ impl LaneInner {
         self.wake(mx_set);
     }
 
-    /// Puts suspects back, to be asked next, each batch by itself.
-    pub(super) fn put_back_suspects(
+    /// Puts bisected batches back at the front of the queue. Each is asked in a window of its own.
+    pub(super) fn put_back_batches(
         &mut self,
         mx_set: usize,
         batches: impl IntoIterator<Item = QuestionBatch>,
@@ -194,13 +195,13 @@ impl LaneInner {
             }
             self.waiting += batch.len();
         }
-        self.mx_sets[mx_set].queue.suspect(batches.into_iter());
+        self.mx_sets[mx_set].queue.push_batches(batches.into_iter());
         self.wake(mx_set);
     }
 
-    /// Suspects are no longer being asked about, and the next may be.
-    pub(super) fn tested(&mut self, mx_set: usize) {
-        self.mx_sets[mx_set].queue.tested();
+    /// Records that the bisected batch is no longer in flight, so the next one may be asked.
+    pub(super) fn batch_done(&mut self, mx_set: usize) {
+        self.mx_sets[mx_set].queue.batch_done();
         self.wake(mx_set);
     }
 
@@ -214,25 +215,24 @@ impl LaneInner {
         }
     }
 
-    /// Nothing more will come in.
+    /// Records that no more addresses will follow.
     pub(in crate::verify) fn end(&mut self) {
         self.ending = true;
         self.end_input();
     }
 
-    /// Nothing more will come in, but for what is still being looked up: a connection that has nothing to ask need not wait
-    /// for that.
+    /// Records that the input has ended, except for domains being resolved. Idle connections need not wait for those.
     pub(in crate::verify) fn end_input(&mut self) {
         self.input_ended = true;
         self.mx_sets.iter().for_each(|mx_set| mx_set.wake.notify_waiters());
     }
 
-    /// Whether all is answered, and nothing more will come in.
+    /// Returns whether every question has its answer and no more will come.
     pub(super) fn is_done(&self) -> bool {
         self.ending && self.connections == 0 && self.waiting == 0 && self.delayed.is_empty()
     }
 
-    /// Whether it has nothing to do, and knows nothing that the provider has to be spared for.
+    /// Returns whether the lane has no work and holds no limit, block or detection that must be kept.
     pub(in crate::verify) fn is_idle(&mut self, now: Instant) -> bool {
         self.connections == 0
             && self.waiting == 0
@@ -243,18 +243,18 @@ impl LaneInner {
             && self.rate_limiter.allowed(now) >= self.rate_limiter.burst()
     }
 
-    /// Forgets what is known of domains, all of which get new numbers from here on.
+    /// Forgets what is known of domains. All domains get new numbers from here on.
     pub(in crate::verify) fn forget_domains(&mut self) {
         self.mx_sets.iter_mut().for_each(MxSet::forget_domains);
         self.breaker.forget_domains();
     }
 
-    /// Whether there are more connections than there should be.
+    /// Returns whether there are more connections than the controller allows.
     pub(super) fn has_surplus_connections(&self) -> bool {
         self.connections > self.controller.connections(Instant::now())
     }
 
-    /// Whether another connection may be of use.
+    /// Returns whether another connection may be opened for the questions that wait.
     pub(super) fn may_open_more(&self) -> bool {
         self.waiting > 0 && self.connections < self.controller.connections(Instant::now())
     }
@@ -268,12 +268,12 @@ impl LaneInner {
         }
     }
 
-    /// How many recipients must be allowed at once to be worth a round trip, with so many waiting.
+    /// Returns the recipients that the rate limit must allow at once for a round trip, with so many waiting.
     pub(super) fn min_window(&self, waiting: usize) -> u32 {
         u32::try_from(waiting).unwrap_or(u32::MAX).clamp(1, 10).min(self.rate_limiter.burst())
     }
 
-    /// An MX set that needs a connection and may have one, which is counted from now on.
+    /// Chooses an MX set that needs a connection and may have one. Counts the connection as opening.
     pub(super) fn open_next(&mut self, now: Instant) -> Option<usize> {
         if self.connections >= self.controller.connections(now) || self.breaker.blocked(now).is_some() {
             return None;
@@ -293,8 +293,8 @@ impl LaneInner {
             self.mx_sets[mx_set].is_queued = true;
             self.connection_queue.push_back(mx_set);
         }
-        // Where there is more to ask than the connections at work are good for, and none is just being opened that the
-        // server has not borne before.
+        // Another connection pays off where more questions wait than the open ones can handle. It waits while one is
+        // being opened beyond the number that the server has accepted before.
         let busy = |mx_set: &MxSet| {
             let open = mx_set.live + mx_set.connecting;
             let sure = mx_set.connecting == 0 || open < mx_set.proven_connections;
@@ -312,7 +312,7 @@ impl LaneInner {
         mx_set
     }
 
-    /// A connection is closed, or could not be opened.
+    /// Records that a connection is closed, or could not be opened.
     pub(super) fn closed(&mut self, mx_set: usize, was_live: bool) {
         let known = &mut self.mx_sets[mx_set];
         match was_live {
@@ -325,17 +325,16 @@ impl LaneInner {
         }
     }
 
-    /// Sees to all that time brings: what is due, what must not wait for servers that are left alone, and what can no
-    /// longer be doubted.
+    /// Handles what is due: delayed questions, questions to servers that are not asked now, and provisional verdicts.
     pub(super) fn tick(&mut self, now: Instant) {
         while self.delayed.peek().is_some_and(|later| later.due <= now) {
             let Some(DelayedQuestion { mx_set, question, .. }) = self.delayed.pop() else { break };
-            // Whose question it was does not answer any more.
-            let moot = match &question {
+            // The exchanger that the question was for no longer answers.
+            let obsolete = match &question {
                 Question::CatchAll { domain, .. } => !self.mx_sets[mx_set].is_asked(*domain),
                 Question::Item(_) | Question::Control { .. } => false,
             };
-            if !moot {
+            if !obsolete {
                 self.waiting += 1;
                 self.mx_sets[mx_set].forget_old_lag();
                 self.mx_sets[mx_set].queue.push(question);
@@ -343,7 +342,7 @@ impl LaneInner {
             }
         }
         self.settle_unasked(now);
-        // A lane that is at rest is as sure as it will be.
+        // Once a lane is at rest, no further answer can confirm or contradict a verdict.
         if self.connections == 0 && self.waiting == 0 {
             let mx_sets = 0..self.mx_sets.len();
             let due = mx_sets.fold(false, |due, mx_set| {
@@ -355,30 +354,31 @@ impl LaneInner {
         }
     }
 
-    /// When something will be due that nobody tells about.
+    /// Returns the next time at which something is due without a notification.
     pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
         let later = self.delayed.peek().map(|later| later.due);
         let waiting = self.mx_sets.iter().filter(|mx_set| !mx_set.is_empty());
-        // Those that have passed hide none that is to come.
+        // A pause that is over must not hide one that is still to end.
         let paused = waiting.filter_map(|mx_set| mx_set.not_before).filter(|&at| at > now).min();
         let rate = if self.waiting > 0 { self.rate_limiter.ready_at(10) } else { None };
         let free = if self.waiting > 0 { self.breaker.blocked_until() } else { None };
         [later, paused, rate, free].into_iter().flatten().filter(|&at| at > now).min()
     }
 
-    /// Lets those who hold a connection know that the time has come to ask.
+    /// Wakes idle connections, because the time to ask has come.
     pub(super) fn wake_idle(&mut self) {
         for mx_set in self.mx_sets.iter().filter(|mx_set| mx_set.live > 0 && !mx_set.is_empty()) {
             mx_set.wake.notify_waiters();
         }
     }
 
-    /// Hands events over.
+    /// Delivers the collected events.
     pub(super) fn flush(&mut self) {
         self.context.deliver(mem::take(&mut self.event_batch));
     }
 
-    /// Lets everybody know how the lane is doing.
+    /// Updates the published status of the lane, and sends an event if it became blocked or unreachable, or no longer
+    /// is.
     pub(super) fn update_status(&mut self, now: Instant) {
         let (harvest_defences, sender_refusals) =
             (self.breaker.harvest_defences, self.breaker.sender_refusals);
@@ -398,8 +398,8 @@ impl LaneInner {
             None => lag.map_or(LaneState::Open, lagging),
         };
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        let told = |state: &LaneState| matches!(state, LaneState::Blocked(_) | LaneState::Unreachable);
-        let changed = status.state != state && (told(&status.state) || told(&state));
+        let is_reported = |state: &LaneState| matches!(state, LaneState::Blocked(_) | LaneState::Unreachable);
+        let changed = status.state != state && (is_reported(&status.state) || is_reported(&state));
         status.state = state;
         (status.harvest_defences, status.sender_refusals) = (harvest_defences, sender_refusals);
         (status.waiting, status.answered, status.rate) =
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_server_cannot_be_asked_is_told_at_once_where_nothing_is_asked_beside_it() {
+    async fn a_question_that_needs_smtputf8_is_settled_at_once_without_it() {
         let (lane, mut event_batches) = lane_and_events();
         let lane = Arc::new(lane);
         let mut state = lane.lock();
@@ -462,7 +462,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_comes_at_once_is_asked_over_all_connections_that_stand_idle() {
+    async fn a_batch_of_questions_wakes_all_idle_connections() {
         let lane = Arc::new(lane());
         let (mx_set, until) = (lane.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
         let mut idle = JoinSet::new();
@@ -479,15 +479,15 @@ mod tests {
         {
             let mut state = lane.lock();
             (state.connections, state.mx_sets[mx_set].live) = (1, 4);
-            let strangers = (0..100).map(|n| item(&format!("ann{n}@example.com")));
-            state.take_in(mx_set, strangers.collect::<Vec<_>>().into_iter());
+            let unknown = (0..100).map(|n| item(&format!("ann{n}@example.com")));
+            state.take_in(mx_set, unknown.collect::<Vec<_>>().into_iter());
         }
         assert_eq!(idle.join_all().await, [true; 4]);
-        assert!(Instant::now() < until, "nobody waited in vain");
+        assert!(Instant::now() < until, "no connection waited until its limit");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_is_woken_and_worn_leaves_the_question_to_the_next() {
+    async fn a_nearly_exhausted_connection_wakes_the_next() {
         let lane = Arc::new(lane());
         let (mx_set, until) = (lane.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
         let limits = ProviderLimits { rejections: 1, ..lane.limits };
@@ -513,11 +513,11 @@ mod tests {
             state.take_in(mx_set, ["ann@example.com", "bob@example.com"].map(item).into_iter());
         }
         assert!(nearly_exhausted.await.unwrap() && next.await.unwrap());
-        assert!(Instant::now() < until, "nobody waited in vain");
+        assert!(Instant::now() < until, "no connection waited until its limit");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_there_is_one_connection_too_many_one_leaves_and_the_others_ask() {
+    async fn a_surplus_connection_closes_and_the_others_ask() {
         let lane = Arc::new(lane());
         let (mx_set, until) = (lane.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
         let mut idle = JoinSet::new();
@@ -531,30 +531,30 @@ mod tests {
             (state.connections, state.mx_sets[mx_set].live) = (2, 3);
             state.take_in(mx_set, [item("ann@example.com")].into_iter());
         }
-        assert!(!idle.join_next().await.unwrap().unwrap(), "the one too many");
+        assert!(!idle.join_next().await.unwrap().unwrap(), "the surplus connection closes");
         tokio::task::yield_now().await;
-        assert!(idle.try_join_next().is_none(), "it counts until it has said goodbye");
+        assert!(idle.try_join_next().is_none(), "it counts until it is closed");
         lane.lock().closed(mx_set, true);
         assert!(idle.join_next().await.unwrap().unwrap());
-        assert!(Instant::now() < until, "nobody waited in vain");
+        assert!(Instant::now() < until, "no connection waited until its limit");
     }
 
     #[tokio::test]
-    async fn who_cannot_be_asked_takes_no_place_and_gives_none_to_others() {
+    async fn questions_that_cannot_be_asked_take_no_place_in_a_window() {
         let lane = Arc::new(lane());
         let mut state = lane.lock();
         let mx_set = state.add(Vec::new());
         let mut handle = LaneHandle::without_connection(Arc::clone(&lane), mx_set);
         state.connections = 1;
         let of = |address: &str, domain| Item { domain, ..item(address) };
-        // Of the first domain few are refused; of the second nothing is known.
+        // The first domain has few refusals. Nothing is known of the second.
         state.mx_sets[mx_set].rates.record_answers(Cohort::new(1, 0), false, 200);
         let known = (0..3_000).map(|n| match n % 20 {
             0 => of(&format!("ann{n}@example.com"), 1),
             _ => of(&format!("jürgen{n}@example.com"), 1),
         });
-        let strangers = (0..200).map(|n| of(&format!("ann{n}@example.net"), 2));
-        state.take_in(mx_set, known.chain(strangers).collect::<Vec<_>>().into_iter());
+        let unknown = (0..200).map(|n| of(&format!("ann{n}@example.net"), 2));
+        state.take_in(mx_set, known.chain(unknown).collect::<Vec<_>>().into_iter());
         let budget = Budget::new(&lane.limits, None, None).remaining(ExpectedRejections::default());
         let mut next_window =
             |sizes| match state.next_window(&mut handle.peer, budget, sizes, true, false, Instant::now()) {
@@ -562,8 +562,11 @@ mod tests {
                 _ => 0,
             };
         assert_eq!(next_window(50..=100), 100);
-        assert!((50..70).contains(&next_window(50..=100)), "those who are left, and some strangers");
-        assert_eq!(next_window(50..=100), 0, "strangers alone are too few");
+        assert!(
+            (50..70).contains(&next_window(50..=100)),
+            "the rest of the first domain and some of the second"
+        );
+        assert_eq!(next_window(50..=100), 0, "the second domain alone makes too small a window");
         assert_eq!(next_window(1..=100), 9);
     }
 
@@ -585,7 +588,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_of_a_pause_is_waited_for_beside_pauses_that_are_over_and_connections_that_work() {
+    async fn the_next_pause_to_end_is_due_beside_ended_pauses_and_live_connections() {
         let (lane, now) = (lane(), Instant::now());
         let mut state = lane.lock();
         let mx_sets = ["mx1", "mx2", "mx3"].map(|host| {
@@ -601,24 +604,24 @@ mod tests {
         assert_eq!(state.next_due(now), Some(soon));
         state.mx_sets[mx_sets[2]].not_before = Some(now + Duration::from_millis(120));
         assert_eq!(state.next_due(now), Some(now + Duration::from_millis(120)));
-        // Nobody waits for it.
+        // No question waits for it.
         state.take(mx_sets[2]);
         assert_eq!(state.next_due(now), Some(soon));
     }
 
     #[tokio::test]
-    async fn no_exchanger_is_asked_beside_another_of_its_mx_set() {
+    async fn no_two_exchangers_of_an_mx_set_are_asked_at_once() {
         let lane = lane();
         let mut state = lane.lock();
         let ends = ["mx1", "mx2"].map(|host| Endpoint { host: host.into(), addrs: Vec::new() });
         let mx_set = state.add(ends.to_vec());
         let [first, backup] = ["mx1", "mx2"].map(Arc::from);
-        // Two were on their way at once, and the backup was slower.
+        // Two connections were being opened at once, and the backup was slower.
         assert!(state.record_connected(mx_set, &first));
         assert!(!state.record_connected(mx_set, &backup));
         assert!(state.record_connected(mx_set, &first));
         assert_eq!((state.mx_sets[mx_set].live, &state.mx_sets[mx_set].answering), (2, &Some(first)));
-        // It may take over.
+        // The backup may take over.
         state.mx_sets[mx_set].live = 0;
         assert!(state.record_connected(mx_set, &backup));
     }

@@ -1,4 +1,4 @@
-//! How the lanes of a run are doing: written by each lane, read by whoever draws it on a screen.
+//! Publishes the status of the lanes of a run: each lane writes its own, and the caller reads them.
 
 use std::{
     fmt,
@@ -11,84 +11,84 @@ use serde::Serialize;
 
 use crate::verify::{ProviderLimits, SubStatus, Subject, outcome::Outcome};
 
-/// How a lane is doing: all addresses whose mail goes to the same provider or exchangers.
+/// The status of a lane: all addresses whose mail goes to the same provider or exchangers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct LaneStatus {
-    /// The name of the provider, or of the most preferred exchanger where it is none that is known.
+    /// The name of the provider, or of the most preferred exchanger if the provider is not known.
     pub name: Arc<str>,
-    /// Whether it is asked.
+    /// Whether the lane is being asked.
     pub state: LaneState,
-    /// Addresses that wait, those to be asked again later included.
+    /// Addresses that wait, including those that are asked again later.
     pub waiting: u64,
     /// Answers so far.
     pub answered: u64,
-    /// Answers a second, over the last few seconds in which there was anything to ask.
+    /// Answers per second over the last few seconds with questions to ask.
     pub rate: f64,
-    /// Answers a second that the limits of the provider allow in the long run, if they limit the rate. For a while it may
-    /// be more.
+    /// Answers per second that the provider's limits allow in the long run, if they limit the rate. A burst may exceed
+    /// it.
     pub most: Option<f64>,
     /// Connections open now.
     pub connections: u32,
-    /// The round trip of a window of questions, lately; zero before the first.
+    /// The recent round trip of a window of questions; zero before the first.
     pub latency: Duration,
-    /// How often a server of the lane refused a mailbox as unknown that it had accepted before, as a defence against
-    /// directory harvesting does. The lane pauses each time, and the refusals before it are void.
+    /// How often a server of the lane refused a mailbox as unknown that it had accepted before. A defence against
+    /// directory harvesting does so. The lane pauses each time, and the refusals before it are void.
     pub harvest_defences: u32,
-    /// Answers so far that refuse the sender, which is the null one unless another was configured.
+    /// Answers so far that refuse the sender. The sender is the null reverse-path unless another is configured.
     pub sender_refusals: u64,
 }
 
-/// Whether a lane is asked.
+/// Whether a lane is being asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LaneState {
-    /// It is.
+    /// The lane is being asked.
     Open,
-    /// It is as fast as the limits of the provider allow.
+    /// The rate limits of the provider delay the lane.
     Limited,
-    /// Its host answers more slowly than is worth waiting for; it is given up if that goes on.
+    /// Its host answers too slowly, and is given up if that goes on.
     Slow {
-        /// When that is, should it go on as slowly as now; none if it just about keeps up.
+        /// The time until the host is given up at the present rate; `None` if it keeps up.
         given_up_in: Option<Duration>,
     },
-    /// No exchanger can be reached; tried again soon.
+    /// No exchanger can be reached. The lane tries again soon.
     Unreachable,
-    /// The provider does not want us.
+    /// The provider blocks us.
     Blocked(Block),
 }
 
-/// Why a provider does not want us, in its own words.
+/// Why a provider blocks us, from its reply.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Block {
-    /// What it finds fault with, as far as its words tell.
+    /// The cause that its reply names.
     pub cause: BlockCause,
-    /// Its words.
+    /// The text of the reply.
     pub reply: Arc<str>,
 }
 
-/// What a provider finds fault with.
+/// The cause for which a provider blocks us.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum BlockCause {
-    /// Our address is on the blocklist of this name.
+    /// Our address is on this blocklist.
     Blocklist(Arc<str>),
-    /// Our address has no name, or one that does not lead back to it.
+    /// Our address has no PTR record, or one whose name does not resolve to it.
     Ptr,
-    /// Our HELO name.
+    /// The HELO name of the client.
     Helo,
-    /// We ask too much.
+    /// Too many questions, connections or messages.
     Rate,
-    /// It refuses a mailbox that it accepted before, as a defence against directory harvesting does.
+    /// The provider refuses a mailbox that it accepted before, as a defence against directory harvesting does.
     Harvest,
-    /// The sender that MAIL names.
+    /// The sender in MAIL.
     Sender,
-    /// A policy, whoever the recipient is.
+    /// A policy that applies to all recipients.
     Policy,
-    /// Its words tell no more.
+    /// The reply names no cause.
     Other,
 }
 
@@ -96,13 +96,13 @@ impl fmt::Display for BlockCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Blocklist(name) => write!(f, "on the blocklist {name}"),
-            Self::Ptr => f.write_str("no PTR record that fits"),
+            Self::Ptr => f.write_str("no matching PTR record"),
             Self::Helo => f.write_str("the HELO name"),
             Self::Rate => f.write_str("too many questions"),
             Self::Harvest => f.write_str("a defence against directory harvesting"),
             Self::Sender => f.write_str("the sender"),
-            Self::Policy => f.write_str("a policy"),
-            Self::Other => f.write_str("not wanted"),
+            Self::Policy => f.write_str("a policy for all recipients"),
+            Self::Other => f.write_str("no cause named"),
         }
     }
 }
@@ -122,7 +122,7 @@ impl Block {
 }
 
 impl BlockCause {
-    /// What the words of a refusal find fault with.
+    /// Returns the cause that the text of a refusal names.
     fn of(reply: &str) -> Self {
         let words = reply.to_ascii_lowercase();
         let says = |phrases: &[&str]| phrases.iter().any(|phrase| words.contains(phrase));
@@ -140,11 +140,13 @@ impl BlockCause {
     }
 }
 
-/// The longest name of a zone.
+/// The longest name of a zone, in characters.
 const MAX_ZONE: usize = 253;
 
-/// The blocklist that a refusal names: a list that is known by a word, or else the name of a zone behind "using" and
-/// its like, as in Postfix's "blocked using zen.spamhaus.org".
+/// Returns the blocklist that a refusal names.
+///
+/// The name is that of a zone behind "using" or a similar word, as in Postfix's "blocked using zen.spamhaus.org".
+/// Without one, it is that of a known list.
 fn blocklist(words: &str) -> Option<&str> {
     const KNOWN: [&str; 16] = [
         "spamhaus",
@@ -184,18 +186,18 @@ fn blocklist(words: &str) -> Option<&str> {
     KNOWN.into_iter().find(|name| words.contains(name))
 }
 
-/// Lanes that ended and are still told of, because they refused the sender.
+/// Ended lanes that stay in the status because they refused the sender.
 const MAX_REFUSED: usize = 1_000;
 
-/// The status of a lane, shared by the lane and those who look at it.
+/// The status of a lane, shared by the lane and its readers.
 pub(super) type SharedStatus = Arc<Mutex<LaneStatus>>;
 
-/// The lanes of a run.
+/// The status of all lanes of a run.
 #[derive(Clone, Debug, Default)]
 pub(in crate::verify) struct Statuses(Arc<Mutex<Vec<SharedStatus>>>);
 
 impl Statuses {
-    /// A new lane, which is open.
+    /// Adds an open lane and returns its status.
     pub(super) fn add(&self, name: Arc<str>, limits: &ProviderLimits) -> SharedStatus {
         let status = LaneStatus {
             name,
@@ -214,7 +216,7 @@ impl Statuses {
         status
     }
 
-    /// Forgets the lanes that ended, but for those that stayed blocked, and some that refused the sender.
+    /// Removes the lanes that ended, except those still blocked and some that refused the sender.
     pub(in crate::verify) fn forget_ended(&self) {
         let mut refused = 0;
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|lane| {
@@ -239,7 +241,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ended_lanes_that_refused_the_sender_are_told_of_up_to_a_limit() {
+    fn ended_lanes_that_refused_the_sender_stay_up_to_a_limit() {
         let statuses = Statuses::default();
         let lanes = |sender_refusals| -> Vec<SharedStatus> {
             let lane = |_| statuses.add("mx.test".into(), &ProviderLimits::default());

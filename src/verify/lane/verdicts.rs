@@ -1,4 +1,5 @@
-//! What answers lead to: records, further attempts, questions about domains, and a lane that is left alone.
+//! Decides what follows from each answer: a record, a further attempt, a question about the domain, or a pause of the
+//! lane.
 
 use std::{mem, time::Duration, vec};
 
@@ -25,17 +26,18 @@ use crate::verify::{
     run::BATCH_SIZE,
 };
 
-/// The share of temporary refusals in a flight of answers that is a sign of trouble.
+/// The share of temporary refusals in a batch of answers above which the batch counts as trouble.
 const MAX_TEMPORARY_SHARE: f64 = 0.2;
 
-/// Whether it says nothing of the recipient, who is asked about again without a pause.
+/// Returns whether the outcome says nothing of the recipient, whose question is asked again without a pause.
 fn is_immediate_retry(outcome: &Outcome) -> bool {
     use Retry as R;
     matches!(outcome.verdict.retry, Some(R::NextTransaction | R::NextConnection | R::OverIpv4))
 }
 
 impl LaneInner {
-    /// Lets `count` answers count, those of `latencies`, and perhaps of parts of others.
+    /// Applies a batch of `count` answers. `latencies` are the round trips of the windows that ended since the last
+    /// batch.
     pub(super) fn apply_answers(
         &mut self,
         peer: &mut Peer,
@@ -48,7 +50,7 @@ impl LaneInner {
         self.event_batch.events.reserve(count.min(BATCH_SIZE));
         for mut window in windows {
             if window.alone {
-                self.tested(peer.mx_set);
+                self.batch_done(peer.mx_set);
             }
             let mut questions = mem::take(&mut window.questions);
             let (mut rest, mut nth) = (questions.drain(..), 0);
@@ -103,7 +105,7 @@ impl LaneInner {
         effect
     }
 
-    /// Lets an answer count; the question if it is to be asked again at once.
+    /// Applies one answer. Returns the question if it is asked again at once.
     fn apply_answer(
         &mut self,
         peer: &mut Peer,
@@ -114,8 +116,8 @@ impl LaneInner {
         let AnswerContext { outcome, position, asked, at } = answer;
         self.answers += 1;
         let domain = question.domain();
-        // Whoever comes behind the first to meet a limit of the connection meets no other.
-        let echo = effect.stop && outcome.verdict.retry == Some(Retry::NextConnection);
+        // The first answer that meets the limit of the connection counts. Later ones in the batch repeat it.
+        let repeats_limit = effect.stop && outcome.verdict.retry == Some(Retry::NextConnection);
         let question = match outcome.verdict.retry {
             Some(Retry::NextTransaction) => {
                 let most = effect.recipients.unwrap_or(u32::MAX).min(position.max(1));
@@ -123,7 +125,8 @@ impl LaneInner {
                 if position > 0 {
                     return Some(question);
                 }
-                // The first one too many: a contradiction, or a limit that is not of the transaction.
+                // The server refuses the first recipient as one too many. That is a contradiction, or a limit other
+                // than that of the transaction.
                 match question.count_loss() {
                     Ok(question) => return Some(question),
                     Err(question) => question,
@@ -140,7 +143,7 @@ impl LaneInner {
                 effect.stop |= peer.ipv6;
                 match if peer.ipv6 { Ok(question) } else { question.count_loss() } {
                     Ok(question) => return Some(question),
-                    // A server that says so over IPv4 as well contradicts itself.
+                    // A server that says the same over IPv4 contradicts itself.
                     Err(question) => question,
                 }
             }
@@ -149,7 +152,7 @@ impl LaneInner {
         if is_immediate_retry(outcome) {
             self.mx_sets[peer.mx_set].rates.record_answers(question.cohort(), !outcome.is_positive(), 1);
         }
-        // There is no way over IPv4, or it was tried.
+        // IPv4 is not available, or was tried.
         let over_ipv6 = (outcome.verdict.retry == Some(Retry::OverIpv4)).then(|| outcome.without_ipv4());
         let outcome = over_ipv6.as_ref().unwrap_or(outcome);
         let answer = AnswerContext { outcome, ..answer };
@@ -164,20 +167,20 @@ impl LaneInner {
         let blamed = outcome.verdict.blame == Some(Blame::Us);
         if outcome.verdict.sub_status == SubStatus::Accepted {
             self.record_acceptance(peer, domain, asked);
-        } else if !(echo && blamed || control && outcome.verdict.status() == Status::Undeliverable) {
+        } else if !(repeats_limit && blamed || control && outcome.verdict.status() == Status::Undeliverable) {
             let scope = self.record_refusal(peer, domain, random, answer);
             effect.stop |= scope != BlockScope::None;
         }
         None
     }
 
-    /// The server lets nobody in for our sake.
+    /// Blocks the provider, whose servers accept no connection from us.
     pub(super) fn block_provider(&mut self, outcome: &Outcome, now: Instant) {
         self.breaker.block(outcome, now);
         self.apply_block(BlockScope::Lane, 0, outcome, now);
     }
 
-    /// What was said lately of the domain, or of all, is in doubt.
+    /// Replaces the provisional verdicts of the domain, or of the whole lane, by `outcome`.
     pub(super) fn apply_block(&mut self, scope: BlockScope, domain: u32, outcome: &Outcome, now: Instant) {
         let provisional = match scope {
             BlockScope::None => return,
@@ -190,7 +193,7 @@ impl LaneInner {
         }
     }
 
-    /// Puts `outcome` in the place of a verdict.
+    /// Replaces a verdict by `outcome`.
     pub(super) fn replace_verdict(
         &mut self,
         mx_set: usize,
@@ -200,14 +203,14 @@ impl LaneInner {
         now: Instant,
     ) {
         item.address = record.address;
-        // The attempt that is taken back.
+        // The attempt whose answer is void.
         item.attempts -= u32::from(outcome.verdict.retry.is_some());
         let source =
             AnswerSource { mx_set, origin: RefusalOrigin::default(), host: record.mx_host, tls: record.tls };
         self.settle_unreached(&source, Question::Item(item), outcome, now);
     }
 
-    /// Whoever waits for servers that are left alone gets the reason.
+    /// Settles all questions to servers that are not asked now, with the reason as their outcome.
     pub(super) fn settle_unasked(&mut self, now: Instant) {
         let blocked = self.breaker.blocked(now).cloned();
         if blocked.is_none() && self.paused_until.is_none_or(|until| until <= now) {
@@ -230,7 +233,7 @@ impl LaneInner {
         }
     }
 
-    /// Settles a question that its server could not be asked: as an attempt if asking again may help.
+    /// Settles a question that could not be put to its server. It counts as an attempt if asking again may help.
     pub(super) fn settle_unreached(
         &mut self,
         source: &AnswerSource,
@@ -248,7 +251,8 @@ impl LaneInner {
         }
     }
 
-    /// A record without what only a connection knows. Many have the same time, whose form takes longer than all the rest.
+    /// Returns a record without host and TLS version. Many records have the same time, and formatting it is the slowest
+    /// part.
     fn record(&mut self, item: &mut Item, outcome: &Outcome, at: Instant) -> Record {
         if self.checked.0 != at {
             self.checked = (at, self.context.timestamp(at));
@@ -256,7 +260,7 @@ impl LaneInner {
         self.context.record(item, outcome, self.checked.1)
     }
 
-    /// Puts an outcome to its question.
+    /// Settles a question with its outcome.
     pub(super) fn settle(
         &mut self,
         source: &AnswerSource,
@@ -269,7 +273,8 @@ impl LaneInner {
             Question::CatchAll { domain, probe, attempts, .. } => {
                 let attempts = attempts + 1;
                 match self.pause(outcome, attempts) {
-                    // A random mailbox is greylisted as others are; those who wait for its answer go on waiting.
+                    // A greylist delays a random mailbox as any other. The addresses that wait for its answer go on
+                    // waiting.
                     Some(pause) => {
                         let question = Question::CatchAll { domain, probe, losses: 0, attempts };
                         self.delayed.push(DelayedQuestion {
@@ -285,7 +290,7 @@ impl LaneInner {
         }
     }
 
-    /// How long to wait before a question is asked again, after so many attempts; none if it is not.
+    /// Returns the pause before a question is asked again after `attempts`, or `None` if it is not asked again.
     fn pause(&self, outcome: &Outcome, attempts: u32) -> Option<Duration> {
         outcome.verdict.retry?;
         self.context.config.pause(attempts)
@@ -321,8 +326,8 @@ impl LaneInner {
         match pause {
             Some(after) => self.context.later(&item, record, after, &mut self.event_batch),
             None if record.status == Status::Undeliverable => {
-                let lies = self.mx_sets[source.mx_set].harvest.active_defence();
-                match self.breaker.distrust_reason(item.domain).or(lies).cloned() {
+                let detected = self.mx_sets[source.mx_set].harvest.active_defence();
+                match self.breaker.distrust_reason(item.domain).or(detected).cloned() {
                     Some(outcome) => self.replace_verdict(source.mx_set, item, record, &outcome, at),
                     None => self.settle_refused(source, item, record, at),
                 }
@@ -331,13 +336,14 @@ impl LaneInner {
         }
     }
 
-    /// A verdict that stands once the next acceptance shows that the server is honest with us.
+    /// Records a refusal as a provisional verdict: it is final once a later acceptance shows that the server is honest.
     fn settle_refused(&mut self, source: &AnswerSource, mut item: Item, record: Record, at: Instant) {
         let mx_set = source.mx_set;
-        // A caller may think that it is done, and the attempts of what it takes back begin anew.
-        let lied = self.mx_sets[mx_set].harvest.was_detected();
-        let keep = self.context.retry_owner == RetryOwner::Engine || lied || source.origin.doubtful;
-        let verdict = match keep {
+        // After `Done` a caller may forget the address, and the attempts of a reopened address start at zero. So
+        // doubtful verdicts are held back.
+        let detected = self.mx_sets[mx_set].harvest.was_detected();
+        let hold = self.context.retry_owner == RetryOwner::Engine || detected || source.origin.doubtful;
+        let verdict = match hold {
             true => {
                 self.context.release_permit(&mut item);
                 ProvisionalVerdict::Held(Box::new(HeldVerdict { mx_set, item, record }))
@@ -351,17 +357,19 @@ impl LaneInner {
         self.breaker.add_provisional(mx_set, source.origin.connection, at, verdict);
     }
 
-    /// What acceptance is worth depends on whether the domain accepts just anything.
+    /// Settles an acceptance, whose verdict depends on whether the domain accepts every local part.
     fn settle_accepted(&mut self, source: &AnswerSource, item: Item, record: Record) {
         let mailbox = item.mailbox_of(&record.address);
         let mx_set = &mut self.mx_sets[source.mx_set];
-        let told = !self.context.known.is_empty() && source.host.as_ref() == mx_set.preferred();
+        let has_earlier = !self.context.known.is_empty() && source.host.as_ref() == mx_set.preferred();
         let known = match mx_set.domains.get_mut(&item.domain) {
             _ if !self.context.config.catch_all => CatchAll::NotRun,
             Some(CatchAllState::Answered(catch_all)) => *catch_all,
             Some(CatchAllState::Asked(accepted)) => return accepted.push((item, record)),
-            // What earlier runs found out, they found out from the preferred exchanger.
-            None if told && let Some(catch_all) = self.context.known.get(mailbox.domain()) => *catch_all,
+            // Earlier runs have their results from the preferred exchanger, so they count for that one only.
+            None if has_earlier && let Some(catch_all) = self.context.known.get(mailbox.domain()) => {
+                *catch_all
+            }
             None => match random_mailbox(mailbox.domain()) {
                 Ok(probe) => {
                     let domain = item.domain;
@@ -371,7 +379,7 @@ impl LaneInner {
                     self.put_back(source.mx_set, question);
                     return;
                 }
-                // The domain leaves no room for a local part: nobody can tell.
+                // The domain name is too long for a random local part, so the answer stays unknown.
                 Err(_) => CatchAll::Inconclusive,
             },
         };
@@ -379,14 +387,14 @@ impl LaneInner {
     }
 
     fn settle_domain(&mut self, source: &AnswerSource, domain: u32, name: &str, outcome: &Outcome) {
-        let lies = self.mx_sets[source.mx_set].harvest.active_defence().is_some();
+        let detected = self.mx_sets[source.mx_set].harvest.active_defence().is_some();
         let catch_all = match outcome.verdict.sub_status {
             SubStatus::Accepted => CatchAll::Accepted,
-            SubStatus::MailboxNotFound | SubStatus::MailboxDisabled if !lies => CatchAll::Refused,
+            SubStatus::MailboxNotFound | SubStatus::MailboxDisabled if !detected => CatchAll::Refused,
             _ => CatchAll::Inconclusive,
         };
         let mx_set = &mut self.mx_sets[source.mx_set];
-        // Given up when another exchanger took over.
+        // The question was dropped when another exchanger took over.
         if !mx_set.is_asked(domain) {
             return;
         }

@@ -1,5 +1,4 @@
-//! The watchdog of a connection: it holds the connection's permit, measures how long the host takes, and tells when the
-//! connection has to end for it.
+//! Watches one connection: holds its permit, measures how long the host takes, and tells when the connection must end.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -11,30 +10,30 @@ use tokio::time::{Instant, sleep};
 use super::{lag::SharedLag, state::Lane};
 use crate::verify::{permits::Permit, policy::deadlines::Deadlines};
 
-/// See the [module](self).
+/// The watchdog of one connection.
 pub(super) struct Watchdog {
     lane: Arc<Lane>,
     mx_set: usize,
     deadlines: Deadlines,
     lag: SharedLag,
     permit: Permit,
-    /// Answers so far, that the connection is open being one.
+    /// Answers so far. The opening of the connection counts as one.
     answers: AtomicU64,
     progress: Mutex<AnswerProgress>,
 }
 
-/// What the watchdog has seen.
+/// The progress of a connection at the last check.
 struct AnswerProgress {
-    /// Answers that were taken off the lag.
+    /// Answers that were already subtracted from the lag.
     counted: u64,
-    /// When the last of them was seen.
+    /// When the last of them was counted.
     at: Instant,
     open: bool,
     idle: bool,
 }
 
 impl Watchdog {
-    /// Waits for a permit for a connection of an MX set; none if there is nothing to ask any more by then.
+    /// Waits for a permit for a connection of an MX set. Returns `None` if by then there is nothing to ask.
     pub(super) async fn admit(lane: &Arc<Lane>, mx_set: usize) -> Option<Arc<Self>> {
         let lag = lane.lock().mx_sets[mx_set].lag.clone();
         let slow = lag.lock().is_slow(lane.context.deadlines.slow_after, Instant::now());
@@ -50,7 +49,7 @@ impl Watchdog {
         Self { lane, mx_set, deadlines, lag, permit, answers, progress: Mutex::new(progress) }
     }
 
-    /// One that holds a permit of its own making.
+    /// Returns a watchdog without a connection, with a permit of its own.
     #[cfg(test)]
     pub(super) fn without_connection(lane: Arc<Lane>, mx_set: usize) -> Arc<Self> {
         use std::{pin::pin, task};
@@ -76,7 +75,7 @@ impl Watchdog {
         self.count(now);
     }
 
-    /// Records so many answers. Called by the task of the connection alone.
+    /// Records `answers`. Only the task of the connection calls it.
     #[inline]
     pub(super) fn record_answers(&self, answers: usize) {
         let before = self.answers.load(Ordering::Relaxed);
@@ -98,20 +97,19 @@ impl Watchdog {
         self.permit.set_idle(idle);
     }
 
-    /// Waits until the permit is to be given back.
+    /// Waits until the permit must be given back.
     pub(super) async fn asked_back(&self) {
         self.permit.asked_back().await;
     }
 
-    /// Waits until the connection has to end, whatever it waits for: others need its permit more, or its host is given
-    /// up.
+    /// Waits until the connection must end: other connections need its permit more, or its host is given up.
     ///
-    /// Nothing is lost if the future is dropped.
+    /// Dropping the future loses nothing.
     pub(super) async fn expired(&self) {
         loop {
             tokio::select! {
                 () = self.permit.asked_back() => {
-                    tracing::debug!(mx_set = self.mx_set, "a slow connection gives way to others");
+                    tracing::debug!(mx_set = self.mx_set, "closed: other connections need the permit of this slow one");
                     return;
                 }
                 () = sleep(self.deadlines.slow_after / 2) => {}
@@ -122,7 +120,7 @@ impl Watchdog {
         }
     }
 
-    /// Looks how slow the host is, and whether it is given up for that.
+    /// Checks the lag of the host, and returns whether the connection must end.
     fn is_expired(&self, now: Instant) -> bool {
         self.count(now);
         let stalled = {
@@ -138,7 +136,7 @@ impl Watchdog {
         self.permit.set_slow(slow);
         let mut state = self.lane.lock();
         if state.mx_sets[self.mx_set].pause_reason(now).is_some() {
-            // Another connection to the host was the last straw.
+            // Another connection gave the host up.
             return true;
         }
         if lag >= self.deadlines.lag {
@@ -151,7 +149,7 @@ impl Watchdog {
         false
     }
 
-    /// Takes the answers off the lag.
+    /// Subtracts the new answers from the lag.
     fn count(&self, now: Instant) {
         let mut progress = self.progress();
         let answers = self.answers.load(Ordering::Relaxed);
@@ -196,7 +194,7 @@ mod tests {
         },
     };
 
-    /// A lane with an address to ask about, over one connection at a time.
+    /// Returns a lane with one address to ask about and one connection at a time.
     fn lane() -> (Arc<Lane>, UnboundedReceiver<EventBatch>) {
         let mut config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
         (config.max_connections, config.schedule) = (1, Vec::new());
@@ -232,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_host_that_answers_nothing_is_given_up_and_its_addresses_are_told_why() {
+    async fn a_host_that_answers_nothing_is_given_up_and_its_addresses_get_the_reason() {
         let (lane, mut event_batches) = lane();
         let watchdog = Watchdog::admit(&lane, 0).await.unwrap();
         let began = Instant::now();
@@ -243,14 +241,14 @@ mod tests {
         let events = event_batches.try_recv().unwrap().events;
         let [Event::Done { record, .. }, ..] = &events[..] else { panic!("{events:#?}") };
         assert_eq!(record.sub_status, SubStatus::TimeoutExceeded);
-        // Nobody is asked now, and those whose questions come back get the same answer.
+        // The MX set is paused, and questions that come back get the same answer.
         assert!(lane.lock().mx_sets[0].pause_reason(Instant::now()).is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_host_above_the_floor_is_never_given_up_and_one_below_is() {
         for (pause, given_up) in [(5, false), (8, true)] {
-            let (lane, _lots) = lane();
+            let (lane, _events) = lane();
             let watchdog = Watchdog::admit(&lane, 0).await.unwrap();
             watchdog.record_opened();
             let answers = async {
@@ -271,8 +269,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_time_that_a_connection_has_nothing_to_ask_does_not_count() {
-        let (lane, _lots) = lane();
+    async fn idle_time_does_not_count_as_lag() {
+        let (lane, _events) = lane();
         let watchdog = Watchdog::admit(&lane, 0).await.unwrap();
         watchdog.record_opened();
         watchdog.set_idle(true);
@@ -284,7 +282,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_host_that_is_slow_to_open_is_expected_to_be_slow_again() {
-        let (lane, _lots) = lane();
+        let (lane, _events) = lane();
         for (takes, slow) in [(1, false), (20, true), (1, false)] {
             let watchdog = Watchdog::admit(&lane, 0).await.unwrap();
             sleep(Duration::from_secs(takes)).await;
@@ -296,8 +294,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lane_tells_that_its_host_is_slow_and_when_it_is_given_up() {
-        let (lane, _lots) = lane();
+    async fn the_status_names_a_slow_host_and_when_it_is_given_up() {
+        let (lane, _events) = lane();
         let watchdog = Watchdog::admit(&lane, 0).await.unwrap();
         assert!(timeout(Duration::from_secs(30), watchdog.expired()).await.is_err());
         let lanes = lane.context.statuses.snapshot();
@@ -306,8 +304,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_connects_for_a_question_that_was_settled_while_he_waited_in_line() {
-        let (lane, _lots) = lane();
+    async fn no_connection_is_opened_for_a_question_settled_while_it_waited_for_a_permit() {
+        let (lane, _events) = lane();
         let first = Watchdog::admit(&lane, 0).await.unwrap();
         let second = tokio::spawn({
             let lane = Arc::clone(&lane);

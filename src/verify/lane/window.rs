@@ -1,5 +1,5 @@
-//! A window of recipients: its questions, and once it was sent the answers to the first of them, how far these are proved,
-//! and what they lead to.
+//! Holds a window of recipients: its questions, then the answers so far, how many of these are proved, and their
+//! effect.
 
 use std::sync::Arc;
 
@@ -8,56 +8,57 @@ use tokio::time::Instant;
 use super::question::Question;
 use crate::verify::{outcome::Outcome, policy::rejection_rate::ExpectedRejections};
 
-/// Windows in flight: beyond four, throughput hardly grows, and a refusal comes too late to be heeded.
+/// The most windows in flight. Beyond four, throughput hardly grows, and a refusal arrives too late to limit the next
+/// window.
 pub(super) const MAX_WINDOWS_IN_FLIGHT: usize = 4;
 
-/// A window of questions.
+/// A window of questions that is ready to be sent.
 pub(super) struct Window {
     pub(super) questions: Vec<Question>,
     pub(super) expected: ExpectedRejections,
-    /// Whether one of them needs SMTPUTF8.
+    /// Whether one of the questions needs SMTPUTF8.
     pub(super) smtputf8: bool,
-    /// Whether the connection is worth nothing more, and there is more to ask on another.
+    /// Whether this is the last window of the connection, because a new connection can ask more.
     pub(super) last: bool,
-    /// Whether these are suspects, beside which nothing else is asked.
+    /// Whether this is a bisected batch or a part of one: nothing else may be in flight with it.
     pub(super) alone: bool,
 }
 
-/// What a connection may do.
+/// What a connection does next.
 pub(super) enum NextWindow {
     Window(Window),
-    /// Nothing for now.
+    /// Send nothing for now.
     Wait,
-    /// Say goodbye.
+    /// Send QUIT and close.
     Close,
 }
 
-/// An answer of the server, or several in a row that say the same.
+/// One answer of the server, or several equal ones in a row.
 pub(super) struct Answer {
-    /// What was said to RCPT, or to MAIL where the whole transaction was refused.
+    /// The meaning of the reply to RCPT, or of that to MAIL if the server refused the whole transaction.
     pub(super) outcome: Arc<Outcome>,
-    /// When it came.
+    /// When it arrived.
     pub(super) at: Instant,
     pub(super) count: usize,
 }
 
-/// A window that was sent. Its questions stay where they are, from the lane and back to it.
+/// A window that was sent. Its questions keep their buffer until the lane takes them back.
 pub(super) struct SentWindow {
     pub(super) questions: Vec<Question>,
-    /// To the first of the questions.
+    /// The answers to the first of the questions.
     pub(super) answers: Vec<Answer>,
     pub(super) answered: usize,
-    /// When it was asked.
+    /// When the window was sent.
     pub(super) asked: Instant,
-    /// Whether its questions are suspects, asked with nothing beside them.
+    /// Whether this is a bisected batch with nothing else in flight.
     pub(super) alone: bool,
-    /// Answers that a fence has proved.
+    /// The number of answers that a fence has proved.
     pub(super) proven: usize,
-    /// The server did not end the transaction before it, so that its answers mean nothing.
+    /// Whether the answers are void, because the server did not end the transaction before it.
     pub(super) void: bool,
-    /// What was said to MAIL, once something was.
+    /// The answer to MAIL, once there is one.
     pub(super) mail: Option<Result<(), Arc<Outcome>>>,
-    /// Recipients sent.
+    /// The number of recipients sent.
     pub(super) sent: usize,
     pub(super) expected: ExpectedRejections,
 }
@@ -78,7 +79,8 @@ impl SentWindow {
         }
     }
 
-    /// Recipients before the one of the `nth` answer in its transaction; after none, it cannot be one too many.
+    /// Returns the recipients before the `nth` answer in its transaction. With none before it, it cannot exceed a
+    /// limit.
     pub(super) fn position(&self, nth: usize) -> u32 {
         if matches!(self.mail, Some(Err(_))) { 0 } else { nth as u32 }
     }
@@ -91,11 +93,13 @@ impl SentWindow {
         }
     }
 
-    /// Whether a reply that names a mailbox, the answer to the last `count` questions, names theirs; false if it is that
-    /// of another question, none if it is nobody's, as where an alias is resolved.
+    /// Returns whether a reply that names a mailbox belongs to the last `count` questions.
+    ///
+    /// Returns false if it belongs to another question, and `None` if the name proves nothing, as where an alias is
+    /// resolved.
     ///
     /// Sendmail names the first recipient of a mailbox when it accepts another recipient with the same mailbox. So an
-    /// acceptance that names an earlier recipient shows nothing either.
+    /// acceptance that names an earlier recipient proves nothing either.
     pub(super) fn names(&self, named: &[u8], count: usize) -> Option<bool> {
         let is_it = |question: &Question| question.mailbox().as_str().as_bytes().eq_ignore_ascii_case(named);
         let first = self.answered - count;
@@ -111,8 +115,8 @@ impl SentWindow {
         self.proven = if self.void { 0 } else { self.answered };
     }
 
-    /// The first recipient of a transaction is refused, and the connection is closed: no other command than its own can
-    /// have got a refusal. gmx and ukr.net close so.
+    /// Marks a refusal of the first recipient as proved if the server closed right behind it. No other command of the
+    /// transaction can have got a refusal. gmx and ukr.net close in this way.
     pub(super) fn trust_first_refusal(&mut self) {
         if let (Some(Ok(())), [Answer { outcome, count: 1, .. }]) = (&self.mail, &*self.answers)
             && outcome.code.is_some_and(|code| code >= 400)
@@ -125,14 +129,14 @@ impl SentWindow {
         self.proven == self.questions.len()
     }
 
-    /// Which of the questions behind the proved answers was next to be answered when the connection ended; where it was
-    /// `cut` right behind a refusal, the one refused, since some servers close then.
+    /// Returns the index, behind the proved answers, of the question that was next when the connection ended. If the
+    /// connection was `cut` right behind a refusal, it is the refused one, since some servers close then.
     pub(super) fn next_unproven(&self, cut: bool) -> usize {
         let refused = self.answers.last().is_some_and(|answer| !answer.outcome.is_positive());
         (self.answered - self.proven).saturating_sub(usize::from(cut && refused))
     }
 
-    /// Gives up the answers that are not proved, and gives their questions and those without an answer back.
+    /// Drops the unproved answers. Returns their questions and those without an answer.
     pub(super) fn cut(&mut self) -> Vec<Question> {
         let mut left = self.proven;
         self.answers.retain_mut(|answer| {
@@ -145,24 +149,24 @@ impl SentWindow {
     }
 }
 
-/// What a flight of answers means for its connection.
+/// The effect of a batch of answers on its connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct BatchEffect {
-    /// Ask nothing more on it.
+    /// Whether to ask nothing more on the connection.
     pub(super) stop: bool,
-    /// The server takes no more recipients than this in a transaction.
+    /// The most recipients that the server accepts in a transaction, if the batch showed a limit.
     pub(super) recipients: Option<u32>,
 }
 
-/// An answer, and its circumstances.
+/// An answer with its position and times.
 #[derive(Clone, Copy)]
 pub(super) struct AnswerContext<'a> {
     pub(super) outcome: &'a Outcome,
-    /// Recipients before it in its transaction.
+    /// The recipients before it in its transaction.
     pub(super) position: u32,
-    /// When it was asked for.
+    /// When its window was sent.
     pub(super) asked: Instant,
-    /// When it came.
+    /// When it arrived.
     pub(super) at: Instant,
 }
 
@@ -194,13 +198,13 @@ mod tests {
         assert_eq!(
             (window.next_unproven(false), window.next_unproven(true)),
             (2, 1),
-            "d closed, or e was next"
+            "d was refused and closed, or e was next"
         );
         let rest: Vec<_> =
             window.cut().iter().map(|question| question.mailbox().local_part().to_owned()).collect();
         assert_eq!(rest, ["c", "d", "e"]);
         assert_eq!((window.answered, window.answers.len(), window.answers[0].count), (2, 1, 2));
-        assert!(window.is_proven(), "what is left of it");
+        assert!(window.is_proven(), "the rest is proved");
     }
 
     #[test]
@@ -236,6 +240,6 @@ mod tests {
         assert_eq!(window.names(b"bob@example.com", 1), Some(false));
         assert_eq!(window.names(b"alias@internal.example", 1), None);
         window.answer(&outcome(550), 1, Instant::now());
-        assert_eq!(window.names(b"ann@example.com", 2), Some(false), "said to bob as well");
+        assert_eq!(window.names(b"ann@example.com", 2), Some(false), "bob got it as well");
     }
 }

@@ -1,15 +1,17 @@
-//! A lane: all addresses whose mail goes to the same provider, or to the same exchangers, asked over as many connections
-//! as the provider's rule allows and its servers bear.
+//! Runs a lane: opens its connections and follows each from its permit to its end.
+//!
+//! A lane holds all addresses whose mail goes to the same provider, or to the same exchangers. The number of its
+//! connections depends on the provider's rule and on what the servers accept.
 //!
 //! ```text
-//! router ─▶ lane ─┬─▶ connection ─▶ probe ─┬─ idle ──▶ waits for more, for a moment
-//!   ▲ lane hires ─┘        │               ├─ spent ─▶ QUIT
-//!   │                      ▼ no way        └─ broken, closed: what was not answered is asked again
-//!   └─── waits ◀─── everybody who waits gets the reason
+//! router ─▶ lane ─▶ open_next ─▶ connect ─▶ pipeline ─┬─ idle ─────────▶ waits a short time for more questions
+//!                                   │                 ├─ exhausted ────▶ QUIT
+//!                                   │                 └─ broken, closed ▶ unanswered questions return to the lane
+//!                                   └─ no connection ─▶ the questions that wait get the reason
 //! ```
 //!
-//! An address is never judged by the trouble of another: only when connections keep breaking without a single answer
-//! does their breaking become the answer.
+//! The failure of one address gives no verdict on another. Only when several connections in a row break without an
+//! answer does the failure become the answer of all.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -41,12 +43,12 @@ use crate::{
     },
 };
 
-/// How long a connection without work is kept.
-const IDLE: Duration = Duration::from_secs(2);
-/// How long it is kept while a caller waits for refusals that are in doubt until the lane is at rest.
-const IDLE_WITH_DOUBTS: Duration = Duration::from_millis(250);
+/// Time for which a connection without questions stays open.
+const IDLE_LIMIT: Duration = Duration::from_secs(2);
+/// The same time while refusals are held back: the caller gets their verdicts once the lane has no connection left.
+const IDLE_LIMIT_WITH_HELD_VERDICTS: Duration = Duration::from_millis(250);
 
-/// Hires connections until the input has ended and everything is answered.
+/// Opens connections until the input has ended and every question has its answer.
 pub(in crate::verify) async fn run(lane: Arc<Lane>) {
     let mut connections = JoinSet::new();
     loop {
@@ -62,7 +64,7 @@ pub(in crate::verify) async fn run(lane: Arc<Lane>) {
             if state.is_done() {
                 debug_assert!(
                     !state.mx_sets.iter().any(MxSet::asks_catch_all),
-                    "somebody waits for an answer that will not come"
+                    "a catch-all question has no answer at the end of its lane"
                 );
                 break;
             }
@@ -76,7 +78,7 @@ pub(in crate::verify) async fn run(lane: Arc<Lane>) {
     }
 }
 
-/// A connection that counts as one of the lane's until this is dropped.
+/// Counts a connection as one of the lane's until it is dropped.
 struct ConnectionGuard {
     lane: Arc<Lane>,
     mx_set: usize,
@@ -89,7 +91,7 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// One connection, from its opening to its end.
+/// Runs one connection from its permit to its end.
 async fn work(mut guard: ConnectionGuard) {
     let (lane, mx_set) = (Arc::clone(&guard.lane), guard.mx_set);
     let Some(watchdog) = Watchdog::admit(&lane, mx_set).await else { return };
@@ -127,7 +129,7 @@ async fn work(mut guard: ConnectionGuard) {
         let budget = Budget::new(&ProviderLimits { rejections, ..lane.limits }, transactions, recipients);
         (budget, Fence::new(known.proves_by_greeting))
     };
-    // Whether it has stood idle, so that the server may have closed it meanwhile.
+    // Whether the connection was idle before: the server may have closed it meanwhile.
     let mut reused = false;
     loop {
         let before = handle.peer.answer_count;
@@ -135,11 +137,15 @@ async fn work(mut guard: ConnectionGuard) {
             Pipeline::new(&mut connection, &mut budget, &mut fence, &lane.context.config.from, &mut handle);
         let end = pipeline.run().await;
         let answer_count = handle.peer.answer_count - before;
-        let (outcome, suspects) = match end {
+        let (outcome, bisection) = match end {
             PipelineEnd::Idle => {
                 lane.lock().record_good_end(mx_set);
                 reused = true;
-                let idle = if lane.lock().holds_verdicts_back(mx_set) { IDLE_WITH_DOUBTS } else { IDLE };
+                let idle = if lane.lock().holds_verdicts_back(mx_set) {
+                    IDLE_LIMIT_WITH_HELD_VERDICTS
+                } else {
+                    IDLE_LIMIT
+                };
                 watchdog.set_idle(true);
                 let more = tokio::select! {
                     biased;
@@ -160,22 +166,22 @@ async fn work(mut guard: ConnectionGuard) {
                 return quit(connection, &lane).await;
             }
             PipelineEnd::Expired => return,
-            PipelineEnd::Closed(reply, suspects) => {
-                (Outcome::of_reply(lane.context.config.classifier(), Verb::Rcpt, &reply), suspects)
+            PipelineEnd::Closed(reply, bisection) => {
+                (Outcome::of_reply(lane.context.config.classifier(), Verb::Rcpt, &reply), bisection)
             }
-            PipelineEnd::Broken(error, suspects) => {
+            PipelineEnd::Broken(error, bisection) => {
                 if matches!(error, SessionError::Dialogue(_)) {
                     lane.lock().record_out_of_step(mx_set);
                 }
-                (Outcome::of_session_error(&error), suspects)
+                (Outcome::of_session_error(&error), bisection)
             }
         };
         drop(connection);
-        // Servers close idle connections as they like: that says nothing.
+        // Servers close idle connections at any time. Such a close says nothing about the recipients.
         if answer_count > 0 || !reused {
-            lane.lock().record_lost(handle.peer.source(), answer_count, &outcome, suspects, Instant::now());
+            lane.lock().record_lost(handle.peer.source(), answer_count, &outcome, bisection, Instant::now());
         } else {
-            handle.take_back(suspects.into_questions(), false);
+            handle.take_back(bisection.into_questions(), false);
         }
         return;
     }
@@ -189,14 +195,14 @@ struct ConnectFailure {
     all: bool,
 }
 
-/// Connects to the most preferred exchanger that lets us in (RFC 5321 5.1).
+/// Connects to the most preferred exchanger that accepts a connection (RFC 5321 5.1).
 ///
 /// Dropping the future ends the attempt.
 async fn connect(lane: &Lane, mx_set: usize) -> Result<PooledConnection, ConnectFailure> {
     let started = Instant::now();
     let connected = try_exchangers(lane, mx_set).await;
-    // One lost packet must not decide about everybody who waits; a refusal that is meant may, and so may what was the
-    // same the time before, or a silence in which several packets were lost.
+    // A failure that one lost packet can cause is tried a second time. Other failures count at once: a permanent
+    // refusal, the same failure as the time before, or a timeout that outlasts several lost packets.
     match &connected {
         Err(ConnectFailure { outcome: Outcome { verdict, .. }, all: true, .. })
             if verdict.retry.is_some()
@@ -245,7 +251,8 @@ async fn try_addresses(lane: &Lane, mx_set: usize) -> Result<PooledConnection, C
             Err(outcome) => {
                 tracing::debug!(host = %exchanger, sub_status = %outcome.verdict.sub_status, "cannot connect");
                 lane.lock().mx_sets[mx_set].record_failure(&exchanger.host, Instant::now());
-                // Words of a server say more than a way that could not be found, and the preferred one counts.
+                // A reply of a server tells more than a failure to connect. Among equals, the more preferred exchanger
+                // counts.
                 match &failure {
                     Some((_, known)) if known.code.is_some() || outcome.code.is_none() => {}
                     _ => failure = Some((Arc::clone(&exchanger.host), outcome)),
@@ -258,11 +265,11 @@ async fn try_addresses(lane: &Lane, mx_set: usize) -> Result<PooledConnection, C
     Err(ConnectFailure { host, outcome, all })
 }
 
-/// QUIT, unless it was said, and no more than a moment for its answer and the closing.
+/// Sends QUIT unless it was sent already, and waits a short time for the reply and the close.
 async fn quit(mut connection: PooledConnection, lane: &Lane) {
-    let said = connection.state() == State::Closed;
+    let quit_sent = connection.state() == State::Closed;
     match timeout(lane.context.deadlines.slow_after, connection.quit()).await {
-        Ok(Err(error)) if !said => tracing::trace!(kind = error.kind(), "no answer to QUIT"),
+        Ok(Err(error)) if !quit_sent => tracing::trace!(kind = error.kind(), "no answer to QUIT"),
         _ => {}
     }
 }
