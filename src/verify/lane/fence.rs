@@ -216,18 +216,18 @@ mod tests {
     }
 
     #[test]
-    fn words_for_reset_alone_are_a_fence_once_a_greeting_has_shown_them() {
+    fn the_reply_to_reset_is_a_fence_once_a_greeting_has_confirmed_it() {
         let mut fence = after(MAIL, RCPT, RSET);
         assert_eq!(fence.record_reply(250, RCPT), Ok(()));
         assert!(is_reset(&mut fence, RSET));
         // An extra reply shifts the others: RSET's reply takes the place of MAIL's, and RCPT's that of RSET's.
         assert_eq!(fence.record_reply(250, RSET), Err(OutOfStep));
         assert!(!is_reset(&mut fence, RCPT));
-        assert!(!is_reset(&mut fence, RSET), "what differs from time to time tells nothing");
+        assert!(!is_reset(&mut fence, RSET), "a text that varies is no fence");
     }
 
     #[test]
-    fn words_that_others_get_too_are_none() {
+    fn a_reply_that_other_commands_get_too_is_no_fence() {
         for (mail, rcpt) in [(RSET, RCPT), (MAIL, RSET)] {
             assert!(!is_reset(&mut after(mail, rcpt, RSET), RSET));
         }
@@ -237,16 +237,16 @@ mod tests {
     }
 
     #[test]
-    fn words_are_learnt_from_several_resets_only_if_all_are_alike() {
+    fn the_reply_to_reset_is_learnt_only_if_all_are_equal() {
         let mut fence = Fence::new(true);
         assert_eq!(fence.record_reply(250, MAIL), Ok(()));
         assert!(!is_reset(&mut fence, RSET) && !is_reset(&mut fence, b"250 2.0.0 Flushed\r\n"));
-        assert!(fence.is_greeting(250, EHLO, true), "the greeting is a fence all the same");
+        assert!(fence.is_greeting(250, EHLO, true), "the greeting is still a fence");
         assert!(!is_reset(&mut fence, RSET));
     }
 
     #[test]
-    fn a_shifted_reply_is_no_greeting_and_spoils_what_was_learnt() {
+    fn a_shifted_reply_is_no_greeting_and_voids_the_reset_reply() {
         let mut fence = Fence::new(true);
         assert_eq!(fence.record_reply(250, MAIL), Ok(()));
         assert!(!is_reset(&mut fence, RCPT));
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_greeting_is_a_fence_unless_recipients_are_refused_alike() {
+    fn a_refused_greeting_is_a_fence_unless_recipients_got_such_a_code() {
         let refused = b"503 5.5.1 Duplicate HELO/EHLO\r\n";
         let mut fence = Fence::new(true);
         assert_eq!(fence.record_reply(250, MAIL), Ok(()));
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_greeting_of_one_line_proves_only_what_no_other_reply_says() {
+    fn a_greeting_of_one_line_is_a_fence_only_if_no_other_reply_equals_it() {
         let ok = b"250 OK\r\n";
         let mut fence = Fence::new(true);
         assert_eq!(fence.record_reply(250, MAIL), Ok(()));
@@ -290,7 +290,7 @@ mod tests {
         assert!(fence.seen.len() <= MAX_SEEN_REPLIES);
         assert!(!is_reset(&mut fence, RSET));
         assert!(fence.is_greeting(250, EHLO, true));
-        assert!(!is_reset(&mut fence, RSET), "too many others to be sure");
+        assert!(!is_reset(&mut fence, RSET), "too many other replies");
     }
 
     #[test]
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn exim_tells_by_its_banner_how_much_it_takes() {
+    fn the_banner_of_exim_limits_the_transactions() {
         let exim = b"220-cp.example ESMTP Exim 4.98 #2 Tue, 01 Dec 2026 05:14:07 +0000\r\n220 We log.\r\n";
         assert_eq!(transactions_by(exim), Some(7));
         assert_eq!(transactions_by(b"220 eximious.example ESMTP Postfix\r\n"), None);

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn it_grows_while_the_host_is_waited_for_and_not_between() {
+    fn lag_grows_only_while_a_connection_waits() {
         let start = Instant::now();
         let mut lag = Lag::new(start);
         assert_eq!(lag.at(after(start, 100)), Duration::ZERO);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_take_it_off_and_are_not_saved_up() {
+    fn answers_reduce_the_lag_and_not_below_zero() {
         let start = Instant::now();
         let mut lag = Lag::new(start);
         lag.record_wait(start);

@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(mx_set.exchanger_order(now), [1]);
         mx_set.live = 0;
         mx_set.set_answering(&"mx1".into());
-        assert_eq!(mx_set.exchanger_order(now), [0, 1, 2], "it is back");
+        assert_eq!(mx_set.exchanger_order(now), [0, 1, 2], "the preferred exchanger is back");
     }
 
     #[tokio::test(start_paused = true)]

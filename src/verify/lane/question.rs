@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_random_mailbox_is_not_taken_for_an_address_of_its_domain() {
+    fn a_random_mailbox_has_its_own_cohort() {
         let probe = Mailbox::parse("x7@example.com").unwrap();
         let question = Question::CatchAll { domain: 3, probe, losses: 0, attempts: 0 };
         assert_eq!(question.cohort(), Cohort::random(3));
@@ -105,7 +105,7 @@ mod tests {
 
     #[cfg(target_pointer_width = "64")]
     #[test]
-    fn a_question_fits_a_line_of_the_cache() {
+    fn a_question_fits_into_a_cache_line() {
         assert!(size_of::<Question>() <= 64);
     }
 }

@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_in_its_mailbox_alone_is_not_looked_up_again() {
+    fn a_reply_that_differs_only_in_its_mailbox_is_not_classified_again() {
         let classifier = Classifier::builtin();
         let of = |mailbox: &str| reply(&format!("550 5.1.1 <{mailbox}>: User unknown")).unwrap();
         let mut cache = ReplyCache::new(classifier, Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test"));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_reply_is_not_remembered_but_for_the_mailbox_that_it_names() {
+    fn of_a_long_reply_only_the_mailbox_is_remembered() {
         let classifier = Classifier::builtin();
         let of = |lines: usize| {
             let line = format!("250-{}\r\n", "x".repeat(1_000));
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_of_two_codes_means_for_another_mailbox_what_it_would_mean_alone() {
+    fn a_reply_with_two_codes_has_its_own_meaning_for_each_mailbox() {
         let classifier = Classifier::builtin();
         let of = |mailbox: &str| reply(&format!("550-<{mailbox}>\r\n250 ok")).unwrap();
         let mut cache = ReplyCache::new(classifier, Verb::Rcpt, &of("ann@a.test"), Some("ann@a.test"));
@@ -188,7 +188,7 @@ mod tests {
     proptest! {
         /// A cached reply has the meaning that it has alone, for any text around any mailbox.
         #[test]
-        fn a_reply_taken_for_one_before_means_what_it_would_mean_alone(
+        fn a_cached_reply_has_the_meaning_that_it_has_alone(
             around in prop::collection::vec(
                 prop_oneof![
                     Just("<"), Just(">"), Just("<ann@a.test>"), Just(" "), Just("user unknown"), Just("blocked"),

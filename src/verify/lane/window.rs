@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_behind_the_last_proof_are_given_up() {
+    fn answers_behind_the_last_fence_are_dropped() {
         let (mut window, now) = (window(&["a", "b", "c", "d", "e"]), Instant::now());
         let (yes, no) = (outcome(250), outcome(550));
         window.answer(&yes, 3, now);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_that_names_another_recipient_of_the_window_is_known() {
+    fn a_reply_that_names_another_recipient_of_the_window_is_detected() {
         let mut window = window(&["ann", "bob", "ann"]);
         window.answer(&outcome(550), 1, Instant::now());
         assert_eq!(window.names(b"Ann@example.com", 1), Some(true));

@@ -1,16 +1,19 @@
-//! How a lane stands with its provider: whether it is wanted, and which verdicts are in doubt if it turns out not to be.
+//! Decides when a lane stops asking its provider, and which verdicts are provisional because the provider may be
+//! blocking us.
 //!
-//! Servers say "no such user" of everybody to clients that they do not like, and only then, or never, what they mean. So
-//! a refusal for the recipient's sake counts for good once a later acceptance shows that we are still welcome. Until then
-//! it is provisional: a burst of blame on us takes it back.
+//! A server that blocks us may refuse every recipient as "no such user". So a refusal with blame on the recipient is
+//! final only once a later acceptance shows that the server does not block us. Until then the verdict is provisional: a
+//! run of refusals with blame on us makes it void.
 //!
-//! | refusals | the server is no longer asked after |
+//! | refusals | the provider is no longer asked after |
 //! |---|---|
 //! | with blame on us | ten in a row |
-//! | of the sender, or by a policy that asking again does not change | ten in a row, where no recipient of the domain was accepted or refused for its own sake; else a run that the answers before it do not explain |
+//! | permanent, of the sender or by a policy, if no recipient of the domain was accepted or refused on its own account | ten in a row |
+//! | the same, if one was | a run that the answers before it do not explain |
 //! | of a mailbox that was accepted before (see [`harvest_defence`](super::harvest_defence)) | one |
 //!
-//! Refusals of the sender and by policy often concern some recipients only, so others beside them count.
+//! Refusals of the sender and by policy often concern some recipients only, so the answers about other recipients
+//! count.
 
 use std::{collections::VecDeque, mem, time::Duration};
 
@@ -20,26 +23,26 @@ use tokio::time::Instant;
 use super::refusal_run::{RefusalRun, Threshold};
 use crate::verify::{Blame, Record, SubStatus, Subject, item::Item, outcome::Outcome};
 
-/// Refusals in a row with blame on us, after which nobody else is asked: the server has made itself clear.
+/// After so many refusals in a row with blame on us, the provider is no longer asked.
 const MAX_REFUSALS_IN_A_ROW: u32 = 10;
-/// When a run of refusals of the sender, or by policy, is not explained by other answers.
+/// The limits beyond which other answers do not explain a run of refusals of the sender or by policy.
 const UNEXPLAINED: Threshold = Threshold { probability: 1e-5, length: 30 };
-/// Provisional verdicts that are remembered; older ones are given for good.
+/// Provisional verdicts that are remembered. Older ones become final.
 const MAX_PROVISIONAL: usize = 4_096;
-/// Octets of their addresses and replies, 1 MiB.
+/// The octets of their addresses and replies that are remembered, 1 MiB.
 const MAX_PROVISIONAL_OCTETS: usize = 1 << 20;
-/// For how long a provider that does not want us is left alone: at first, and at the most.
+/// The shortest and the longest time for which a provider that blocks us is not asked.
 const BLOCK_DURATION: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(3_600));
 
-/// A verdict that a burst of blame would take back.
+/// A verdict that becomes void if the provider turns out to block us.
 pub(in crate::verify) enum ProvisionalVerdict {
-    /// Kept back until it is sure.
+    /// A verdict that is held back until it is final.
     Held(Box<HeldVerdict>),
-    /// Told to the caller, who knows it by this number.
+    /// A verdict that was reported to the caller, who knows it by this number.
     Reported { id: u64, domain: u32 },
 }
 
-/// A verdict that is kept back, and all it takes to come to another one.
+/// A verdict that is held back, with all that a further attempt needs.
 pub(in crate::verify) struct HeldVerdict {
     pub(in crate::verify) mx_set: usize,
     pub(in crate::verify) item: Item,
@@ -54,7 +57,7 @@ impl ProvisionalVerdict {
         }
     }
 
-    /// What its texts take.
+    /// Returns the octets of its texts.
     fn octets(&self) -> usize {
         match self {
             Self::Held(held) => {
@@ -65,104 +68,105 @@ impl ProvisionalVerdict {
     }
 }
 
-/// What an answer with blame on us leads to.
+/// What a refusal blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::verify) enum BlockScope {
-    /// Nothing yet.
+    /// Nothing.
     None,
-    /// The domain does not want us; others at the same servers do.
+    /// The domain: other domains at the same servers accept us.
     Domain,
-    /// The provider does not want us.
+    /// The whole lane of the provider.
     Lane,
 }
 
-/// Why and until when a provider is left alone.
+/// The reason for a block, and its end.
 #[derive(Clone, Debug)]
 struct ProviderBlock {
     outcome: Outcome,
     until: Instant,
 }
 
-/// A provisional verdict, and where it comes from.
+/// A provisional verdict, its time and its connection.
 struct ProvisionalEntry {
     at: Instant,
     connection: u32,
     verdict: ProvisionalVerdict,
 }
 
-/// What is in doubt at a set of exchangers.
+/// The provisional verdicts of an MX set.
 #[derive(Default)]
 struct ProvisionalOfSet {
-    /// In the order in which they were handed in, which is that of the answers on each connection.
+    /// The verdicts in the order in which they were added, which is that of the answers on each connection.
     provisional: VecDeque<ProvisionalEntry>,
-    /// When somebody was asked about who was accepted, the last time, as far as that counts for all connections.
+    /// When the window of the last acceptance that confirms verdicts of all connections was sent.
     confirmed_until: Option<Instant>,
-    /// A connection with an acceptance that was handed in behind so many of the verdicts.
+    /// The connection of the last acceptance, and the number of verdicts that were added before it.
     confirmed_by: Option<(u32, usize)>,
 }
 
-/// Refusals of the sender or by policy.
+/// The refusals of the sender or by policy.
 #[derive(Default)]
 struct PolicyRun {
     run: RefusalRun,
-    /// Refusals in a row, and the domain that they began with, unless there were several.
+    /// Refusals in a row, and their domain, unless there are several.
     row: (u32, Option<u32>),
-    /// Domains of which a recipient was accepted, or refused for its own sake; and the last of them.
+    /// Domains with an accepted recipient, or one refused with blame on it; and the last of these domains.
     judged: (HashSet<u32>, Option<u32>),
 }
 
-/// See the [module](self).
+/// The circuit breaker of one provider.
 #[derive(Default)]
 pub(in crate::verify) struct ProviderBreaker {
-    /// Refusals in a row with blame on us, and the domain that they began with, unless there were several.
+    /// Refusals in a row with blame on us, and their domain, unless there are several.
     row: (u32, Option<u32>),
-    /// The domains of the last acceptances, of which at most one is the domain in question.
+    /// The domains of the last two acceptances, of which at most one is the domain in question.
     clean: (Option<u32>, Option<u32>),
     policy: PolicyRun,
-    /// By MX set: one tenant of a provider may be told lies while another is not.
+    /// The provisional verdicts by MX set: a provider may block us at some of its customers only.
     by_mx_set: HashMap<usize, ProvisionalOfSet>,
-    /// Provisional verdicts of all MX sets, and octets of their texts.
+    /// The number of provisional verdicts of all MX sets, and below it the octets of their texts.
     provisional: usize,
     octets: usize,
     blocked: Option<ProviderBlock>,
     trips: u32,
-    /// Domains that do not want us.
+    /// Domains that block us.
     domains: HashMap<u32, Outcome>,
-    /// How often a server was found to refuse everybody as if nobody existed.
+    /// How often a control showed that a server refuses existing mailboxes as unknown.
     pub(in crate::verify) harvest_defences: u32,
     /// Answers that refuse the sender.
     pub(in crate::verify) sender_refusals: u64,
 }
 
 impl ProviderBreaker {
-    /// What the provider said, while it is left alone.
+    /// Returns the reply of the provider for which it is not asked now.
     pub(in crate::verify) fn blocked(&self, now: Instant) -> Option<&Outcome> {
         self.blocked.as_ref().filter(|blocked| now < blocked.until).map(|blocked| &blocked.outcome)
     }
 
-    /// What it said when it was last found not to want us, whether it is tried again by now or not.
+    /// Returns the reply for which the provider was last blocked, even if it may be asked again by now.
     pub(in crate::verify) fn last_block(&self) -> Option<&Outcome> {
         self.blocked.as_ref().map(|blocked| &blocked.outcome)
     }
 
-    /// The time is over, and a few may be asked to find out whether it still does not want us.
+    /// Returns whether the block is over, and a few questions may test whether the provider still blocks us.
     pub(in crate::verify) fn is_on_probation(&self, now: Instant) -> bool {
         self.blocked.as_ref().is_some_and(|blocked| now >= blocked.until)
     }
 
-    /// Whether any domain does not want us.
+    /// Returns whether any domain blocks us.
     pub(in crate::verify) fn blocks_any_domain(&self) -> bool {
         !self.domains.is_empty()
     }
 
-    /// What a domain said that does not want us.
+    /// Returns the reply with which the domain blocks us.
     pub(in crate::verify) fn domain_block(&self, domain: u32) -> Option<&Outcome> {
         self.domains.get(&domain)
     }
 
-    /// Records that a recipient was accepted who was `asked` about at a time: whatever was said before was meant.
-    /// Connections read their answers when they like, and hand them in late, so that an acceptance proves nothing about
-    /// what was said after its question; nor, unless `everywhere`, about what was said on another connection.
+    /// Records that a recipient was accepted whose window was sent at `asked`. The refusals before it are honest.
+    ///
+    /// Connections commit their answers late. So an acceptance proves nothing about answers that came after its window
+    /// was sent. Unless `everywhere`, it also proves nothing about answers on other connections.
     pub(in crate::verify) fn record_acceptance(
         &mut self,
         mx_set: usize,
@@ -186,7 +190,7 @@ impl ProviderBreaker {
         }
     }
 
-    /// Records that a recipient was accepted, or refused for its own sake.
+    /// Records that a recipient was accepted, or refused with blame on the recipient.
     fn record_recipient_answer(&mut self, domain: u32) {
         let PolicyRun { run, row, judged } = &mut self.policy;
         run.record_acceptance();
@@ -197,7 +201,7 @@ impl ProviderBreaker {
         }
     }
 
-    /// Records a refusal of a recipient of `domain`, whatever its reason. `others` tells whether recipients of other
+    /// Records the refusal of a recipient of `domain`, for any reason. `others` tells whether recipients of other
     /// domains wait.
     pub(in crate::verify) fn record_refusal(
         &mut self,
@@ -209,7 +213,7 @@ impl ProviderBreaker {
         let verdict = &outcome.verdict;
         let sender = verdict.subject == Some(Subject::Sender);
         self.sender_refusals += u64::from(sender);
-        // 530 demands TLS or AUTH of the connection (RFC 3207 4, RFC 4954 6): that is no refusal of us.
+        // 530 demands TLS or AUTH (RFC 3207 4, RFC 4954 6), which blocks nobody.
         let policy =
             verdict.sub_status == SubStatus::PolicyRejected && verdict.subject != Some(Subject::Connection);
         match verdict.blame {
@@ -218,7 +222,7 @@ impl ProviderBreaker {
                 self.record_policy_refusal(domain, outcome, others, now)
             }
             Some(Blame::Us) => self.record_blame(domain, outcome, now),
-            // It breaks the row; but only an acceptance shows that we are welcome again.
+            // The row ends, but only an acceptance shows that the block is over.
             blame => {
                 self.row = (0, None);
                 if blame == Some(Blame::Recipient) {
@@ -249,7 +253,8 @@ impl ProviderBreaker {
         }
         *row = (0, None);
         run.forget();
-        // Other domains of the server may have other rules, unless a second one had the same and none had others.
+        // Other domains of the server may have other rules. They do not if a second domain refuses in the same way and
+        // no answer speaks against it.
         let first = !nothing_else || self.domains.is_empty();
         if !several && first && self.blocked.is_none() && (self.has_clean_beside(domain) || others()) {
             self.domains.insert(domain, outcome.clone());
@@ -259,17 +264,18 @@ impl ProviderBreaker {
         BlockScope::Lane
     }
 
-    /// Tells whether recipients of another domain were accepted lately.
+    /// Returns whether recipients of another domain were accepted lately.
     fn has_clean_beside(&self, domain: u32) -> bool {
         [self.clean.0, self.clean.1].into_iter().flatten().any(|clean| clean != domain)
     }
 
-    /// Why a refusal of a recipient of the domain tells nothing: who does not want us may say so in any words.
+    /// Returns the block that makes a refusal of a recipient of the domain void: a server that blocks us may use any
+    /// text.
     pub(in crate::verify) fn distrust_reason(&self, domain: u32) -> Option<&Outcome> {
         self.last_block().or_else(|| self.domain_block(domain))
     }
 
-    /// Remembers a verdict that was given `at` a time and is not sure yet.
+    /// Adds a provisional verdict of an answer that came `at` this time.
     pub(in crate::verify) fn add_provisional(
         &mut self,
         mx_set: usize,
@@ -283,18 +289,18 @@ impl ProviderBreaker {
         self.provisional += 1;
     }
 
-    /// Tells whether anything is in doubt at an MX set.
+    /// Returns whether an MX set has provisional verdicts.
     pub(in crate::verify) fn has_provisional(&self, mx_set: usize) -> bool {
         self.by_mx_set.get(&mx_set).is_some_and(|of_set| !of_set.provisional.is_empty())
     }
 
-    /// Tells whether any verdict is kept back at an MX set.
+    /// Returns whether verdicts of an MX set are held back.
     pub(in crate::verify) fn holds_any(&self, mx_set: usize) -> bool {
         let is_held = |entry: &ProvisionalEntry| matches!(entry.verdict, ProvisionalVerdict::Held(_));
         self.by_mx_set.get(&mx_set).is_some_and(|of_set| of_set.provisional.iter().any(is_held))
     }
 
-    /// Takes the provisional verdicts of an MX set that have become sure, or are too many to be remembered.
+    /// Takes the verdicts of an MX set that are final: confirmed ones, and the oldest beyond the memory limits.
     pub(in crate::verify) fn take_confirmed(&mut self, mx_set: usize) -> Vec<ProvisionalVerdict> {
         let Some(of_set) = self.by_mx_set.get_mut(&mx_set) else { return Vec::new() };
         let confirmed_by = of_set.confirmed_by.take();
@@ -331,7 +337,7 @@ impl ProviderBreaker {
         confirmed
     }
 
-    /// Nothing more will come that could cast doubt on what was kept back.
+    /// Takes all provisional verdicts, because no answer can contradict them any more.
     pub(in crate::verify) fn take_all(&mut self) -> Vec<ProvisionalVerdict> {
         self.take_provisional(None)
     }
@@ -343,7 +349,7 @@ impl ProviderBreaker {
         if self.row.0 < MAX_REFUSALS_IN_A_ROW && !self.is_on_probation(now) {
             return BlockScope::None;
         }
-        // One domain of many may have rules of its own.
+        // One domain of many may have its own rules.
         if !several && self.has_clean_beside(domain) && self.domains.is_empty() && self.blocked.is_none() {
             self.domains.insert(domain, outcome.clone());
             self.row = (0, None);
@@ -353,12 +359,13 @@ impl ProviderBreaker {
         BlockScope::Lane
     }
 
-    /// The provider does not want us.
+    /// Blocks the provider for the usual time.
     pub(in crate::verify) fn block(&mut self, outcome: &Outcome, now: Instant) {
         self.block_for(None, outcome, now);
     }
 
-    /// Leaves the provider alone, the first time for as long as is given if that is less than usual.
+    /// Blocks the provider. The first block lasts `first` if that is less than usual, and each further one twice as
+    /// long.
     pub(in crate::verify) fn block_for(&mut self, first: Option<Duration>, outcome: &Outcome, now: Instant) {
         let first = first.map_or(BLOCK_DURATION.0, |first| first.min(BLOCK_DURATION.0));
         let alone = first.saturating_mul(1 << self.trips.min(8)).min(BLOCK_DURATION.1);
@@ -367,7 +374,7 @@ impl ProviderBreaker {
         self.row = (0, None);
     }
 
-    /// The provisional verdicts of the domain, or all of them.
+    /// Takes the provisional verdicts of the domain, or all of them.
     pub(in crate::verify) fn take_provisional(&mut self, domain: Option<u32>) -> Vec<ProvisionalVerdict> {
         let of = |verdict: &ProvisionalVerdict| domain.is_none_or(|domain| verdict.domain() == domain);
         let mut all = Vec::new();
@@ -380,8 +387,9 @@ impl ProviderBreaker {
         self.remove(all)
     }
 
-    /// Takes the provisional verdicts of the connections to an MX set on which so many in doubt are `unlikely`: of whole
-    /// connections, the earliest first, until there are `most`.
+    /// Takes about `most` provisional verdicts of an MX set: those of whole connections, the earliest first.
+    ///
+    /// A connection is chosen only if `unlikely` is true of the number of its provisional verdicts.
     pub(in crate::verify) fn take_unconfirmed(
         &mut self,
         mx_set: usize,
@@ -415,7 +423,7 @@ impl ProviderBreaker {
         self.remove(taken)
     }
 
-    /// Records that these are no longer provisional.
+    /// Subtracts verdicts from the counts.
     fn remove(&mut self, taken: impl IntoIterator<Item = ProvisionalEntry>) -> Vec<ProvisionalVerdict> {
         let taken: Vec<_> = taken.into_iter().map(|entry| entry.verdict).collect();
         self.provisional -= taken.len();
@@ -423,18 +431,18 @@ impl ProviderBreaker {
         taken
     }
 
-    /// Whether nothing is in doubt, and nobody does not want us.
+    /// Returns whether there is no provisional verdict and no block.
     pub(in crate::verify) fn is_clear(&self) -> bool {
         self.provisional == 0 && self.blocked.is_none() && self.domains.is_empty()
     }
 
-    /// Forgets of which domains recipients were judged, but for the last: that there was any is still known.
+    /// Forgets the domains with answers about recipients, except the last: that there was one still counts.
     pub(in crate::verify) fn forget_domains(&mut self) {
         let (judged, last) = &mut self.policy.judged;
         judged.retain(|domain| Some(*domain) == *last);
     }
 
-    /// When the provider will be tried again.
+    /// Returns the end of the block.
     pub(in crate::verify) fn blocked_until(&self) -> Option<Instant> {
         self.blocked.as_ref().map(|blocked| blocked.until)
     }

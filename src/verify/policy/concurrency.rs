@@ -1,23 +1,24 @@
-//! How many connections a lane may have: as many as the provider's rule allows and its servers take without trouble.
+//! Decides how many connections a lane may have: as many as the provider's rule allows and its servers accept without
+//! failures.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// For how long no more connections are tried than a server bore when it refused one more.
+/// Time for which the connections open at a refused connection are the upper limit.
 const CEILING_DURATION: Duration = Duration::from_secs(60);
-/// Decreases follow each other no faster, since one event shows on several connections.
+/// The shortest time between two decreases, since one event shows on several connections.
 const MIN_DECREASE_INTERVAL: Duration = Duration::from_secs(1);
-/// Latency that counts as rising, as a multiple of the best that was seen.
+/// The multiple of the best latency seen from which latency counts as too high.
 const SLOW_FACTOR: u32 = 4;
-/// Latencies below it never count as rising: there, schedulers are what is measured.
+/// Latencies below this never count as too high: they measure the scheduler rather than the server.
 const MIN_SLOW_LATENCY: Duration = Duration::from_millis(100);
 
-/// Windows that were answered.
+/// The windows answered since the last commit.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::verify) struct WindowLatencies {
     count: u32,
-    /// How long they took, the longest.
+    /// The longest round trip.
     latency: Duration,
 }
 
@@ -28,8 +29,10 @@ impl WindowLatencies {
     }
 }
 
-/// How many connections a lane has: one more for each round of clean and quick windows, half as many after a sign of
-/// trouble (additive increase, multiplicative decrease).
+/// Controls the number of connections of a lane: additive increase, multiplicative decrease.
+///
+/// Each round of windows without failures and with low latency adds one connection. A sign of trouble halves the
+/// number.
 #[derive(Clone, Debug)]
 pub(in crate::verify) struct ConcurrencyController {
     target: f64,
@@ -37,7 +40,7 @@ pub(in crate::verify) struct ConcurrencyController {
     ceiling: Option<(f64, Instant)>,
     decreased: Option<Instant>,
     best: Option<Duration>,
-    /// Smoothed over some windows.
+    /// The smoothed round trip.
     pub(in crate::verify) latency: Duration,
 }
 
@@ -47,7 +50,7 @@ impl ConcurrencyController {
         Self { target: 1.0, most, ceiling: None, decreased: None, best: None, latency: Duration::ZERO }
     }
 
-    /// The connections that there may be now.
+    /// Returns the number of connections allowed now.
     pub(in crate::verify) fn connections(&self, now: Instant) -> u32 {
         let most = match self.ceiling {
             Some((ceiling, until)) if now < until => ceiling,
@@ -56,7 +59,7 @@ impl ConcurrencyController {
         self.target.min(most).max(1.0) as u32
     }
 
-    /// Records windows, and whether they were free of temporary refusals.
+    /// Records windows. `clean` tells whether they had few temporary refusals.
     pub(in crate::verify) fn record_windows(&mut self, windows: WindowLatencies, clean: bool, now: Instant) {
         let WindowLatencies { count, latency } = windows;
         if count == 0 {
@@ -72,19 +75,19 @@ impl ConcurrencyController {
         if !clean || self.latency > slow {
             self.record_trouble(now);
         } else if latency <= slow {
-            // A share of one connection for each window: the first, and what the others come to.
+            // Each window adds its share of one connection. This is the first one's share and the sum of the others.
             let first = self.target + 1.0 / self.target;
             let target = (first * first + 2.0 * f64::from(count - 1)).sqrt();
             self.target = target.min(self.most);
         }
     }
 
-    /// Begins anew, with one connection.
+    /// Resets the target to one connection.
     pub(in crate::verify) fn reset(&mut self) {
         self.target = 1.0;
     }
 
-    /// Records a sign of trouble: temporary refusals, 421, a connection that broke.
+    /// Records a sign of trouble: temporary refusals, 421, or a connection that broke.
     pub(in crate::verify) fn record_trouble(&mut self, now: Instant) {
         if self.decreased.is_none_or(|at| now.saturating_duration_since(at) >= MIN_DECREASE_INTERVAL) {
             self.decreased = Some(now);

@@ -1,4 +1,4 @@
-//! How long servers are waited for, beyond the time-out of each step: all of it follows from the time-outs.
+//! Derives the time limits of a run from the timeouts of each SMTP step.
 //!
 //! | limit | from the time-outs | default |
 //! |---|---|---|
@@ -11,23 +11,23 @@ use std::time::Duration;
 
 use crate::client::Timeouts;
 
-/// No limit is longer, so that sums of them are times that a clock can show.
+/// The longest limit, so that sums of limits do not overflow `Instant`.
 const DAY: Duration = Duration::from_secs(24 * 3_600);
-/// A failure to connect that took longer is not the loss of one packet: SYN was sent at 0, 1 and 3 s.
+/// A failure to connect that took longer than this is more than one lost packet: SYN was sent at 0, 1 and 3 s.
 pub(in crate::verify) const ONE_LOST_PACKET: Duration = Duration::from_secs(5);
-/// The pause before exchangers that cannot be reached are tried once more.
+/// The pause before unreachable exchangers are tried a second time.
 pub(in crate::verify) const RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 
-/// The limits of a verifier; see the [module](self).
+/// The time limits of a verifier; see the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::verify) struct Deadlines {
-    /// To open a connection, over all exchangers of a set.
+    /// The limit to open a connection, over all exchangers of a set.
     pub(in crate::verify) exchangers: Duration,
-    /// A host is slow while it has been waited for that long without an answer.
+    /// A host counts as slow after this time without an answer.
     pub(in crate::verify) slow_after: Duration,
-    /// The floor: a host that takes longer for an answer on average lags.
+    /// The floor: a host lags if its answers take longer than this on average.
     pub(in crate::verify) per_answer: Duration,
-    /// A host that lags by so much is given up.
+    /// The lag at which a host is given up.
     pub(in crate::verify) lag: Duration,
 }
 
@@ -44,21 +44,24 @@ impl Deadlines {
         }
     }
 
-    /// The time for one exchanger, of what is left until the whole set has had its time, with so many to be tried: an
-    /// equal part, so that the last is tried as well.
+    /// Returns the time for one exchanger: an equal share of the time left for all `exchangers` still to be tried.
+    ///
+    /// So the last exchanger is tried as well.
     pub(in crate::verify) fn share(left: Duration, exchangers: usize) -> Duration {
         left / u32::try_from(exchangers).unwrap_or(u32::MAX).max(1)
     }
 
-    /// When a host that lags by `lag` will be given up if it goes on answering `rate` times a second; none if it keeps up.
+    /// Returns the time until a host with this `lag` is given up at `rate` answers per second.
+    ///
+    /// Returns `None` if the host keeps up.
     pub(in crate::verify) fn given_up_after(&self, lag: Duration, rate: f64) -> Option<Duration> {
         let growth = 1.0 - rate * self.per_answer.as_secs_f64();
         let left = self.lag.saturating_sub(lag).as_secs_f64();
         (growth > 0.0).then(|| Duration::try_from_secs_f64(left / growth).unwrap_or(DAY))
     }
 
-    /// The longest that a host may be waited for with so many addresses to ask about, in so many attempts, pauses between
-    /// attempts left out.
+    /// Returns the longest time that a host may take for so many addresses and attempts, without the pauses between
+    /// attempts.
     pub(in crate::verify) fn longest(&self, addresses: u64, attempts: u32) -> Duration {
         let addresses = u32::try_from(addresses).unwrap_or(u32::MAX);
         let answers = self.per_answer.saturating_mul(addresses);
@@ -87,7 +90,7 @@ mod tests {
         let short = Deadlines::new(&Timeouts::all(seconds(2)));
         assert_eq!((short.exchangers, short.lag), (seconds(8), seconds(8)));
         assert_eq!(short.slow_after, Duration::from_millis(500));
-        // Whatever a caller sets, no sum overflows.
+        // No timeout of a caller makes a sum overflow.
         let longest = Deadlines::new(&Timeouts::all(Duration::MAX));
         assert!(longest.longest(u64::MAX, u32::MAX) > longest.lag);
         assert!(Deadlines::new(&Timeouts::all(Duration::ZERO)).exchangers > Duration::ZERO);
@@ -105,12 +108,12 @@ mod tests {
     #[test]
     fn a_slow_host_is_given_up_within_what_is_told() {
         let deadlines = Deadlines::new(&Timeouts::all(DEFAULT));
-        // 29 s for each answer, just inside the time-out.
+        // Each answer takes 29 s, just below the timeout.
         let left = deadlines.given_up_after(Duration::ZERO, 1.0 / 29.0).unwrap();
         assert!((150..155).contains(&left.as_secs()), "{left:?}");
         assert!(left < deadlines.longest(1_000, 1));
         assert_eq!(deadlines.given_up_after(Duration::ZERO, 1.0), None, "one a second keeps up");
-        // The longest: it keeps just above the floor.
+        // The longest case: the host stays just above the floor.
         assert_eq!(deadlines.longest(1_000, 1).as_secs(), 6 + 120 + 120 + 6_000);
     }
 }

@@ -1,24 +1,25 @@
-//! Whether a server tells the truth when it says "no such user": defences against directory harvesting.
+//! Detects defences against directory harvesting: whether a server is honest when it says "no such user".
 //!
-//! After a few recipients that do not exist, some servers say `550 5.1.1 User unknown` to everybody: on that connection,
-//! or to our IP address for some time. Their words are those of an honest refusal. Only a *control* tells: an address
-//! that the server accepted before is asked about again. If it does not exist any more, the refusals since the last
+//! After a few unknown recipients, some servers reply `550 5.1.1 User unknown` to every RCPT: on that connection, or to
+//! our IP address for some time. The text is that of an honest refusal. Only a *control* shows the difference: an
+//! address that the server accepted before is asked about again. If the server refuses it, the refusals since the last
 //! acceptance are void.
 //!
-//! A control costs one recipient. There is at most one on a connection, and it is asked:
+//! A control costs one recipient. Each connection has at most one, and it is asked:
 //!
 //! | when | because |
 //! |---|---|
-//! | the refusals since the last acceptance are an improbable run ([`CONTROL_RUN`]) | the server may refuse all of us |
-//! | no more is to be asked on the connection, and they are no probable run ([`LAST_CONTROL_RUN`]) | no acceptance will follow |
-//! | at the end of a connection that had many refusals, until enough connections were honest after theirs | the server may refuse everybody on connections with many refusals |
-//! | before anything else, after the server was found to lie | it may still do so |
-//! | at the end of each connection from then on | it may do so again |
+//! | the refusals since the last acceptance are an improbable run ([`CONTROL_RUN`]) | the server may refuse every recipient |
+//! | at the end of a connection, if the run passes a lower threshold ([`LAST_CONTROL_RUN`]) | no acceptance will follow |
+//! | at the end of a connection with many refusals, until enough such connections proved honest | the server may refuse every recipient after many refusals |
+//! | before anything else, once a defence was detected | it may still be active |
+//! | at the end of each connection from then on | it may become active again |
 //!
-//! A connection that had none, because nobody had been accepted before its end, is not trusted either. A sample of the
-//! refusals on such connections is asked again. Where it does not prove that the server is honest, the others are too.
+//! A connection without a control, because no recipient had been accepted before its end, is not trusted either. A
+//! sample of its refusals is asked again. If the sample does not prove the server honest, all others are asked again
+//! too.
 //!
-//! This file has no I/O: `lane/control.rs` puts the questions into windows.
+//! This file has no I/O: `lane/control.rs` puts controls into windows.
 
 use std::collections::VecDeque;
 
@@ -30,43 +31,43 @@ use crate::{
     verify::{CatchAll, Status, outcome::Outcome},
 };
 
-/// A run that is worth a control while there is more to ask.
+/// The run of refusals that makes a control due while there is more to ask.
 const CONTROL_RUN: Threshold = Threshold { probability: 1e-4, length: 8 };
-/// A run that is worth a control, and a round trip for it, once there is no more to ask. A defence begins with a true
-/// refusal, so one refusal alone is true.
+/// The run of refusals that makes a control due at the end, where it costs a round trip. A defence begins with a true
+/// refusal, so a single refusal is true.
 const LAST_CONTROL_RUN: Threshold = Threshold { probability: 0.5, length: 2 };
-/// Refusals by a server before a defence is to be expected.
+/// Refusals of a server before a defence is expected.
 const MIN_REFUSALS: u32 = 3;
-/// Connections that accept a recipient after all refusals that they may have, or more connections after fewer: from then
-/// on an acceptance on one connection proves the refusals on others.
+/// Connections that must accept a recipient after their maximum of refusals, or more connections after fewer. From then
+/// on, an acceptance on one connection proves the refusals on others.
 const HONEST_CONNECTIONS: u32 = 5;
-/// Mailboxes that are remembered, each of another domain: enough for one to be of the domain that is asked about.
+/// Mailboxes that are remembered, each of another domain. One of them is often of the domain in question.
 const MAX_CONTROLS: usize = 8;
-/// So many acceptances later, the last one replaces the mailbox that is remembered for its domain.
-const RENEWAL: u32 = 64;
+/// After so many acceptances, the latest mailbox replaces the one that is remembered for its domain.
+const RENEWAL_ACCEPTANCES: u32 = 64;
 
-/// What a connection needs to know of itself: from the replies that it has read, whether they count by now or not.
+/// The refusals on one connection, from the replies read so far, even those not committed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::verify) struct ConnectionRefusals {
-    /// Its number among those to its exchangers.
+    /// The number of the connection among those to its MX set.
     pub(in crate::verify) number: u32,
     refused: u32,
-    /// Its own refusals since its last acceptance, after the history that there was when it was opened.
+    /// The refusals since its last acceptance, on top of the history when it was opened.
     run: RefusalRun,
-    /// The same, of the replies that count.
+    /// The same, from committed replies only.
     settled: RefusalRun,
-    /// Refusals that are many: half of those that it may have.
+    /// The number of refusals that counts as many: half of the maximum.
     many: u32,
-    /// Whether it was asked about a control.
+    /// Whether the connection had its control.
     pub(in crate::verify) controlled: bool,
-    /// Refusals before its last acceptance.
+    /// The refusals before its last acceptance.
     before: u32,
     /// Those of them that count for all connections.
     counted: u32,
 }
 
 impl ConnectionRefusals {
-    /// Records so many answers to RCPT, about recipients of the list or `random` ones.
+    /// Records `count` answers to RCPT, about recipients of the list or `random` ones.
     pub(in crate::verify) fn record_answers(&mut self, status: Status, count: usize, random: bool) {
         match status {
             Status::Deliverable => {
@@ -84,16 +85,16 @@ impl ConnectionRefusals {
     }
 }
 
-/// Where a refusal comes from, as far as its truth is concerned.
+/// The connection of a refusal, and whether the refusal is doubtful.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::verify) struct RefusalOrigin {
     /// The number of the connection among those to its exchangers; 0 for none.
     pub(in crate::verify) connection: u32,
-    /// Whether a control may be asked about it without any further question.
+    /// Whether a control may follow without a further question.
     pub(in crate::verify) doubtful: bool,
 }
 
-/// How many of the refusals that nothing proved were asked again.
+/// Which of the unproved refusals were asked again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum AskedAgain {
     #[default]
@@ -102,42 +103,42 @@ enum AskedAgain {
     All,
 }
 
-/// What is known of a set of exchangers.
+/// The answers of an MX set that show whether it is honest.
 #[derive(Default)]
 pub(in crate::verify) struct HarvestDetector {
     run: RefusalRun,
     refusals: u32,
     /// The domain of the last refusal.
     refused: Option<u32>,
-    /// Mailboxes that were accepted, the latest first, each of another domain.
+    /// Accepted mailboxes, the latest first, each of another domain.
     controls: VecDeque<(u32, Mailbox)>,
-    /// One of a domain that accepts any local part, or may do so, for want of a better one: its refusal is a lie as well,
-    /// but its acceptance is worth less.
+    /// A mailbox of a domain that accepts, or may accept, every local part. It is used if there is no better one. Its
+    /// refusal shows a defence as well, but its acceptance proves less.
     fallback: Option<(u32, Mailbox)>,
     acceptances: u32,
     /// Whether a control waits for its answer.
     asking: bool,
-    /// What was asked again of the refusals that nothing proved.
+    /// Which of the unproved refusals were asked again.
     asked_again: AskedAgain,
-    /// Whether the last control got an answer that tells nothing, and no refusal came since.
+    /// Whether the last control got an inconclusive answer, and no refusal came since.
     inconclusive: bool,
-    /// What refusals amount to, since a control was refused.
+    /// The outcome that replaces refusals since a control was refused, and the time of that.
     defence: Option<(Outcome, Instant)>,
-    /// How often that happened.
+    /// How often a defence was detected.
     defences: u32,
-    /// Refusals after which connections accepted a recipient, where they were many.
+    /// The refusals on connections with many of them that accepted a recipient later.
     honest: u32,
-    /// Refusals that a connection may have.
+    /// The most refusals of a connection.
     rejections: u32,
     connections: u32,
 }
 
 impl HarvestDetector {
-    /// Records a connection that may have so many `rejections`.
+    /// Records a new connection with at most `rejections` refusals.
     pub(in crate::verify) fn record_connection(&mut self, rejections: u32) -> ConnectionRefusals {
         self.connections = self.connections.wrapping_add(1);
         let mut run = self.run;
-        run.explained();
+        run.end_as_explained();
         self.rejections = rejections;
         let many = rejections.div_ceil(2).max(1);
         ConnectionRefusals {
@@ -149,23 +150,24 @@ impl HarvestDetector {
         }
     }
 
-    /// Forgets what was learnt from another exchanger of the set.
+    /// Resets what was learnt from another exchanger of the set.
     pub(in crate::verify) fn exchanger_changed(&mut self) {
         let Self { defence, defences, connections, .. } = std::mem::take(self);
         *self = Self { defence, defences, connections, ..Self::default() };
     }
 
-    /// Returns how many refusals a connection may have: half as many after each defence, which may count them.
+    /// Returns the most refusals of a connection: half as many after each detected defence, since the server may count
+    /// them.
     pub(in crate::verify) fn rejections(&self, limit: u32) -> u32 {
         (limit >> self.defences.min(31)).max(1)
     }
 
-    /// Tells whether an acceptance on one connection proves what was refused on another.
+    /// Returns whether an acceptance on one connection proves refusals on others.
     pub(in crate::verify) fn trusts_connections(&self) -> bool {
         self.honest >= self.rejections.saturating_mul(HONEST_CONNECTIONS)
     }
 
-    /// Records that a recipient was accepted who was `asked` about at a time.
+    /// Records that a recipient was accepted whose window was sent at `asked`.
     pub(in crate::verify) fn record_acceptance(&mut self, on: &mut ConnectionRefusals, asked: Instant) {
         self.run.record_acceptance();
         on.settled.record_acceptance();
@@ -178,7 +180,7 @@ impl HarvestDetector {
         }
     }
 
-    /// Records that a recipient of the list, or a random one, does not exist.
+    /// Records that a recipient of the list, or a random one, was refused as unknown.
     pub(in crate::verify) fn record_refusal(
         &mut self,
         on: &mut ConnectionRefusals,
@@ -193,8 +195,7 @@ impl HarvestDetector {
         }
     }
 
-    /// Remembers a mailbox that was accepted, at a domain of which it is known, or not yet, whether it accepts any local
-    /// part.
+    /// Remembers an accepted mailbox. `catch_all` tells whether its domain accepts every local part, if that is known.
     pub(in crate::verify) fn add_control(
         &mut self,
         domain: u32,
@@ -210,7 +211,7 @@ impl HarvestDetector {
         }
         self.acceptances = self.acceptances.wrapping_add(1);
         let known = self.controls.iter().position(|(known, _)| *known == domain);
-        if known.is_some() && !self.acceptances.is_multiple_of(RENEWAL) {
+        if known.is_some() && !self.acceptances.is_multiple_of(RENEWAL_ACCEPTANCES) {
             return;
         }
         if let Some(known) = known {
@@ -220,14 +221,14 @@ impl HarvestDetector {
         self.controls.push_front((domain, mailbox.shared()));
     }
 
-    /// Tells whether a control is due on the connection.
+    /// Returns whether a control is due on the connection.
     pub(in crate::verify) fn is_control_due(&self, on: &ConnectionRefusals) -> bool {
         !on.controlled
             && self.can_ask()
             && (self.run.is_improbable(CONTROL_RUN) || on.run.is_improbable(CONTROL_RUN))
     }
 
-    /// Tells whether a control is due because there is no more to ask: on a connection, or also on others (`at_rest`).
+    /// Returns whether a control is due because there is no more to ask on the connection, or on any (`at_rest`).
     pub(in crate::verify) fn is_last_control_due(
         &self,
         on: Option<&ConnectionRefusals>,
@@ -254,13 +255,13 @@ impl HarvestDetector {
             run.record_refusal();
             self.is_due(&run, refusals)
         });
-        // As long as nobody was accepted, there is no control, and yet it may be too late for one.
+        // Before the first acceptance there is no control, and afterwards it may be too late for one.
         let doubtful = doubtful || refusals >= MIN_REFUSALS && !self.run.has_acceptances();
         RefusalOrigin { connection: on.number, doubtful }
     }
 
-    /// Returns how many of the refusals that nothing proved are to be asked again: first a sample that is large enough to
-    /// prove the others, then all, then none.
+    /// Returns how many of the unproved refusals to ask again: first a sample that can prove the others, then all, then
+    /// none.
     pub(in crate::verify) fn ask_again(&mut self) -> usize {
         if self.asked_again == AskedAgain::All || !self.has_control() || self.trusts_connections() {
             return 0;
@@ -270,20 +271,20 @@ impl HarvestDetector {
             return usize::MAX;
         }
         self.asked_again = AskedAgain::Sample;
-        // Twice as many as it takes, since some are asked on connections that have few refusals.
+        // Twice the number needed, since some are asked on connections with few refusals.
         let enough = self.rejections.saturating_mul(2 * HONEST_CONNECTIONS);
         usize::try_from(enough).unwrap_or(usize::MAX)
     }
 
-    /// Tells whether so many refusals at the end of a connection are no probable run.
+    /// Returns whether so many refusals at the end of a connection are an improbable run.
     pub(in crate::verify) fn is_improbable(&self, refusals: usize) -> bool {
         let mut run = self.run;
-        run.explained();
+        run.end_as_explained();
         (0..refusals).for_each(|_| run.record_refusal());
         self.refusals >= MIN_REFUSALS && run.is_improbable(LAST_CONTROL_RUN)
     }
 
-    /// Tells whether a control is due in the last window of the connection.
+    /// Returns whether a control is due in the last window of the connection.
     pub(in crate::verify) fn is_sample_due(&self, on: &ConnectionRefusals) -> bool {
         let unknown = !self.trusts_connections() && on.refused >= on.many;
         (unknown || self.was_detected()) && !on.controlled && self.can_ask()
@@ -297,12 +298,12 @@ impl HarvestDetector {
         !self.asking && self.has_control()
     }
 
-    /// Tells whether a control has to be asked before anything else.
+    /// Returns whether a control must be asked before anything else.
     pub(in crate::verify) fn needs_control(&self) -> bool {
         self.defence.is_some() && (self.asking || self.has_control())
     }
 
-    /// Returns a mailbox to ask about: of the domain of the last refusal, if there is one, or else the latest.
+    /// Takes a mailbox for a control: of the domain of the last refusal if possible, or else the latest.
     pub(in crate::verify) fn take_control(&mut self) -> Option<(u32, Mailbox)> {
         let at = self.controls.iter().position(|(domain, _)| Some(*domain) == self.refused).unwrap_or(0);
         let control = self.controls.get(at).or(self.fallback.as_ref()).cloned()?;
@@ -310,17 +311,17 @@ impl HarvestDetector {
         Some(control)
     }
 
-    /// Tells whether a control waits for its answer.
+    /// Returns whether a control waits for its answer.
     pub(in crate::verify) fn is_control_pending(&self) -> bool {
         self.asking
     }
 
-    /// Records that a control was accepted, which is to be recorded as any acceptance too.
+    /// Records that a control was accepted. The caller records it as an acceptance too.
     pub(in crate::verify) fn record_control_accepted(&mut self) {
         self.asking = false;
     }
 
-    /// Records that a control was refused as one that does not exist; true if the server was honest until now.
+    /// Records that a control was refused as unknown. Returns true if no defence was active.
     pub(in crate::verify) fn record_control_refused(
         &mut self,
         domain: u32,
@@ -330,7 +331,7 @@ impl HarvestDetector {
         self.asking = false;
         self.run.forget();
         self.honest = 0;
-        // The mailbox may be gone for good: another is asked about the next time, if there is one.
+        // The mailbox may be deleted. The next control uses another one, if there is one.
         let known = self.controls.iter().position(|(known, _)| *known == domain);
         if let Some(control) = known.and_then(|at| self.controls.remove(at)) {
             self.controls.push_back(control);
@@ -342,22 +343,22 @@ impl HarvestDetector {
         first
     }
 
-    /// Records that a control got no answer that tells anything.
+    /// Records that a control got no conclusive answer.
     pub(in crate::verify) fn record_control_lost(&mut self) {
         (self.asking, self.inconclusive) = (false, true);
     }
 
-    /// Takes a control back that was not asked.
+    /// Records that a control was not asked.
     pub(in crate::verify) fn withdraw_control(&mut self) {
         self.asking = false;
     }
 
-    /// Returns what a refusal amounts to while the server is known to lie.
+    /// Returns the outcome that replaces refusals while a defence is active.
     pub(in crate::verify) fn active_defence(&self) -> Option<&Outcome> {
         self.defence.as_ref().map(|(outcome, _)| outcome)
     }
 
-    /// Tells whether the server was ever found to lie.
+    /// Returns whether a defence was ever detected.
     pub(in crate::verify) fn was_detected(&self) -> bool {
         self.defences > 0
     }
@@ -404,7 +405,7 @@ mod tests {
         assert!(!harvest.is_control_due(&on), "it is being asked");
         harvest.record_control_lost();
         on.controlled = true;
-        assert!(!harvest.is_control_due(&on), "one a connection");
+        assert!(!harvest.is_control_due(&on), "one per connection");
         let mut next = harvest.record_connection(LIMIT);
         assert!(harvest.is_control_due(&next));
         harvest.take_control();
@@ -432,12 +433,12 @@ mod tests {
     }
 
     #[test]
-    fn two_refusals_behind_a_third_ask_a_control_at_the_end() {
+    fn two_refusals_in_a_run_make_a_control_due_at_the_end() {
         let (mut harvest, mut on) = harvest();
         refuse(&mut harvest, &mut on, 1);
         accept(&mut harvest, &mut on, 5);
         refuse(&mut harvest, &mut on, 1);
-        assert!(!harvest.is_last_control_due(Some(&on), true), "one begins a defence");
+        assert!(!harvest.is_last_control_due(Some(&on), true), "a defence begins with one true refusal");
         refuse(&mut harvest, &mut on, 1);
         assert!(harvest.is_last_control_due(Some(&on), true) && harvest.is_last_control_due(None, true));
         // Another connection proves nothing about this one.
@@ -453,7 +454,7 @@ mod tests {
         for _ in 0..HONEST_CONNECTIONS {
             on = harvest.record_connection(LIMIT);
             refuse(&mut harvest, &mut on, LIMIT / 2);
-            assert!(!harvest.is_sample_due(&on), "few");
+            assert!(!harvest.is_sample_due(&on), "few refusals");
             refuse(&mut harvest, &mut on, LIMIT - LIMIT / 2);
             assert!(harvest.is_sample_due(&on) && !harvest.trusts_connections());
             accept(&mut harvest, &mut on, 1);
@@ -464,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_control_holds_until_somebody_is_accepted_who_was_asked_about_later() {
+    fn a_detection_lasts_until_an_acceptance_that_was_asked_later() {
         let (mut harvest, mut on) = harvest();
         let (now, defence) = (Instant::now(), Outcome::harvest_defence());
         let later = |seconds| now + Duration::from_secs(seconds);
@@ -476,8 +477,8 @@ mod tests {
         assert!(harvest.needs_control() && harvest.was_detected() && harvest.active_defence().is_some());
         assert_eq!((harvest.rejections(LIMIT), harvest.rejections(1)), (LIMIT / 2, 1));
         harvest.record_acceptance(&mut on, later(4));
-        assert!(harvest.needs_control(), "asked before");
-        assert_eq!(harvest.take_control(), Some((2, mailbox(2))), "the other may be gone for good");
+        assert!(harvest.needs_control(), "asked before the defence");
+        assert_eq!(harvest.take_control(), Some((2, mailbox(2))), "the other may be deleted");
         assert!(!harvest.record_control_refused(2, &defence, later(8)), "the same defence");
         assert_eq!(harvest.take_control(), Some((1, mailbox(1))));
         harvest.record_control_accepted();
@@ -486,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn another_exchanger_has_a_history_of_its_own() {
+    fn another_exchanger_starts_without_history() {
         let (mut harvest, mut on) = harvest();
         accept(&mut harvest, &mut on, 50);
         refuse(&mut harvest, &mut on, 8);

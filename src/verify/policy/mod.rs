@@ -1,4 +1,4 @@
-//! How much may be asked of a server, and when no more: decisions without I/O that know no lane.
+//! Decides how much a server may be asked, and when no more. There is no I/O here, and nothing that depends on a lane.
 
 pub(super) mod breaker;
 pub(super) mod concurrency;

@@ -1,4 +1,4 @@
-//! Who runs a mail exchanger, and how much of us they are to bear: `providers.toml`, or a file of the user's.
+//! Finds the provider of a mail exchanger and its limits: from `providers.toml`, or from a file of the user.
 
 use std::{collections::HashMap, num::NonZeroU32, ops::Range, sync::Arc, sync::LazyLock};
 
@@ -7,23 +7,23 @@ use toml::Spanned;
 
 use crate::proto::Domain;
 
-/// The limits of a lane: what a provider is asked at the most, by one egress identity.
+/// The limits of a lane: the most that one egress identity asks a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProviderLimits {
-    /// Connections at once.
+    /// The most connections at once.
     pub connections: u32,
-    /// Recipients in one transaction.
+    /// The most recipients in one transaction.
     pub recipients: u32,
-    /// Refusals on one connection.
+    /// The most refused recipients on one connection.
     pub rejections: u32,
-    /// Transactions on one connection.
+    /// The most transactions on one connection.
     pub transactions: u32,
-    /// Recipients a minute.
+    /// The most recipients per minute.
     pub per_minute: Option<u32>,
-    /// Recipients an hour.
+    /// The most recipients per hour.
     pub per_hour: Option<u32>,
-    /// Recipients a day.
+    /// The most recipients per day.
     pub per_day: Option<u32>,
 }
 
@@ -33,11 +33,11 @@ pub struct ProviderLimits {
 pub struct Provider {
     /// Its name, as reports show it.
     pub name: Arc<str>,
-    /// What it is asked at the most.
+    /// Its limits.
     pub limits: ProviderLimits,
 }
 
-/// The providers that are known, by the names of their mail exchangers, and the limits of everybody else.
+/// The known providers, found by the names of their mail exchangers, and the limits of all other servers.
 ///
 /// ```
 /// use smtp_pool::verify::Providers;
@@ -63,17 +63,17 @@ pub struct Providers {
     by_suffix: HashMap<Box<str>, usize>,
 }
 
-/// The file does not describe providers.
+/// The error of a file that does not describe providers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {problem}")]
 pub struct ProvidersError {
     /// The line, counted from 1.
     pub line: usize,
-    /// What is wrong there, by its key.
+    /// The problem there, with its key.
     pub problem: String,
 }
 
-/// The file, as written.
+/// The contents of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ProvidersFile {
@@ -95,7 +95,7 @@ struct WrittenLimits {
     per_day: Option<NonZeroU32>,
 }
 
-/// The same keys again: serde cannot flatten what denies unknown fields.
+/// The same keys again: serde cannot flatten a struct that denies unknown fields.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WrittenProvider {
@@ -111,7 +111,7 @@ struct WrittenProvider {
 }
 
 impl ProviderLimits {
-    /// Those of a server that nothing is known of, and that nothing else is said about.
+    /// The limits of an unknown server without a rule.
     const UNKNOWN: Self = Self {
         connections: 2,
         recipients: 100,
@@ -122,7 +122,7 @@ impl ProviderLimits {
         per_day: None,
     };
 
-    /// Recipients a second in the long run, if any of the rates is limited.
+    /// Returns the recipients per second in the long run, if any rate is limited.
     #[must_use]
     pub fn per_second(&self) -> Option<f64> {
         let rates = [(self.per_minute, 60.0), (self.per_hour, 3_600.0), (self.per_day, 86_400.0)];
@@ -152,14 +152,14 @@ impl Default for ProviderLimits {
 }
 
 impl Providers {
-    /// The text of the file that is compiled in: a start for one's own, and the description of the format.
+    /// The text of the built-in file. It describes the format and is a template for a file of your own.
     pub const BUILTIN: &str = include_str!("providers.toml");
 
-    /// The providers that are compiled in.
+    /// Returns the built-in providers.
     #[must_use]
     pub fn builtin() -> &'static Self {
         static BUILTIN: LazyLock<Providers> = LazyLock::new(|| {
-            // A test reads it; should it not be read, everybody is treated as a stranger, which is safe.
+            // A test reads the file. If it cannot be parsed, all servers get the default limits, which is safe.
             Providers::from_toml(Providers::BUILTIN).unwrap_or_else(|_| Providers {
                 default: ProviderLimits::UNKNOWN,
                 known: Vec::new(),
@@ -169,12 +169,11 @@ impl Providers {
         &BUILTIN
     }
 
-    /// Reads a file in the format that the head of [`BUILTIN`](Self::BUILTIN) describes. It replaces the one that is
-    /// compiled in.
+    /// Parses a file in the format that the head of [`BUILTIN`](Self::BUILTIN) describes. It replaces the built-in one.
     ///
     /// # Errors
-    /// Not TOML, an unknown key, a limit of 0, a name that is no host name, or two providers for one name; with the
-    /// line.
+    /// Returns the line and the problem. The text is no TOML, or it has an unknown key, a limit of 0, an invalid host
+    /// name, or two providers with one name.
     pub fn from_toml(text: &str) -> Result<Self, ProvidersError> {
         let at = |span: Range<usize>, problem: String| {
             let before = text.get(..span.start).unwrap_or_default();
@@ -221,13 +220,14 @@ impl Providers {
         Ok(Self { default, known, by_suffix })
     }
 
-    /// Whose mail exchanger this is: that of the longest name in the file which the host has or is below of.
+    /// Returns the provider of a mail exchanger: the one with the longest name in the file that equals or contains
+    /// `host`.
     #[must_use]
     pub fn of(&self, host: &str) -> Option<&Provider> {
         self.known.get(self.index(host)?)
     }
 
-    /// The limits of everybody else.
+    /// Returns the limits of all other servers.
     #[must_use]
     pub fn default_limits(&self) -> ProviderLimits {
         self.default
@@ -238,7 +238,7 @@ impl Providers {
         names.find_map(|name| self.by_suffix.get(name)).copied()
     }
 
-    /// The most connections that any lane may have.
+    /// Returns the most connections of any lane.
     pub(in crate::verify) fn most_connections(&self) -> u32 {
         let known = self.known.iter().map(|provider| provider.limits.connections);
         known.fold(self.default.connections, u32::max)
@@ -254,9 +254,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_builtin_file_is_read_and_knows_the_great_ones() {
+    fn the_builtin_file_is_valid_and_has_the_largest_providers() {
         let providers = Providers::from_toml(Providers::BUILTIN).unwrap();
-        assert_eq!(providers.default_limits(), ProviderLimits::UNKNOWN, "the file says what the code says");
+        assert_eq!(providers.default_limits(), ProviderLimits::UNKNOWN, "file and code agree");
         for (host, name) in [
             ("gmail-smtp-in.l.google.com", "Google"),
             ("contoso-com.mail.protection.outlook.com", "Microsoft 365"),
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_is_the_default() {
+    fn missing_keys_have_the_defaults() {
         let text = "[default]\nconnections = 3\nper_day = 10\n[[provider]]\nname = \"A\"\nmx = [\"a.test\"]\nrecipients = 1";
         let providers = Providers::from_toml(text).unwrap();
         let limits = providers.of("mx.a.test").unwrap().limits;

@@ -1,4 +1,4 @@
-//! How fast a lane may go: as many recipients a minute, an hour and a day as the provider's rule says.
+//! Limits the rate of a lane: recipients per minute, hour and day, as the provider's rule says.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use tokio::time::Instant;
 
 use crate::verify::ProviderLimits;
 
-/// A share of a limit that may be used at once; the rest comes evenly. So that no stretch of time as long as the
-/// limit's own, wherever it begins, sees more than the limit.
+/// The share of a limit that may be used at once. The rest is spread evenly. So no interval as long as that of the
+/// limit sees more recipients than the limit.
 const BURST: f64 = 0.1;
 
-/// One limit of so many recipients in a time.
+/// A limit of so many recipients per interval.
 #[derive(Clone, Debug)]
 struct TokenBucket {
     capacity: f64,
@@ -22,7 +22,7 @@ struct TokenBucket {
 impl TokenBucket {
     fn new(limit: u32, over: Duration, now: Instant) -> Self {
         let limit = f64::from(limit);
-        // At least one whole recipient at once, or there would never be any.
+        // At least one whole recipient must fit, or none could ever be asked.
         let capacity = (limit * BURST).max(1.0);
         let per_second = (limit - capacity).max(limit * 0.5) / over.as_secs_f64();
         Self { capacity, per_second, tokens: capacity, at: now }
@@ -34,14 +34,14 @@ impl TokenBucket {
         self.at = now;
     }
 
-    /// When there will be `wanted` tokens, or as many as there can be.
+    /// Returns the time at which there are `wanted` tokens, or the bucket is full.
     fn ready_at(&self, wanted: f64) -> Instant {
         let missing = wanted.min(self.capacity) - self.tokens;
         self.at + Duration::from_secs_f64((missing / self.per_second).max(0.0))
     }
 }
 
-/// The rates of a lane.
+/// The rate limits of a lane.
 #[derive(Clone, Debug)]
 pub(in crate::verify) struct RateLimiter(Vec<TokenBucket>);
 
@@ -58,23 +58,24 @@ impl RateLimiter {
         )
     }
 
-    /// How many recipients may be asked about now.
+    /// Returns how many recipients may be asked about now.
     pub(in crate::verify) fn allowed(&mut self, now: Instant) -> u32 {
         self.0.iter_mut().for_each(|bucket| bucket.fill(now));
         self.0.iter().fold(u32::MAX, |least, bucket| least.min(bucket.tokens as u32))
     }
 
-    /// Records that so many are asked about.
+    /// Takes the rate of so many recipients.
     pub(in crate::verify) fn take(&mut self, recipients: u32) {
         self.0.iter_mut().for_each(|bucket| bucket.tokens -= f64::from(recipients));
     }
 
-    /// The most recipients that may be asked about at once.
+    /// Returns the most recipients that may be asked about at once.
     pub(in crate::verify) fn burst(&self) -> u32 {
         self.0.iter().fold(u32::MAX, |least, bucket| least.min(bucket.capacity as u32))
     }
 
-    /// When so many may be asked about, or as many as may be at once; now at the soonest.
+    /// Returns the earliest time at which so many recipients, or a full burst, may be asked about. It may be in the
+    /// past.
     pub(in crate::verify) fn ready_at(&self, recipients: u32) -> Option<Instant> {
         self.0.iter().map(|bucket| bucket.ready_at(f64::from(recipients))).max()
     }
@@ -91,13 +92,13 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever asks as much as may be asked, whenever it may be, never breaks a limit in any stretch of time.
+        /// A caller that always asks as much as is allowed exceeds no limit in any interval.
         #[test]
         fn no_stretch_of_time_sees_more_than_the_limit(
             per_minute in 1u32..500,
             per_hour in 1u32..5_000,
             per_day in 1u32..20_000,
-            // Through minutes, hours or days, of which one stretch is like the other but for the limit that binds.
+            // Time passes in minutes, hours or days, so that each limit is the one that binds.
             scale in prop::sample::select(vec![1, 60, 24 * 60]),
             greed in prop::collection::vec((1u32..200, 1u64..20_000), 1..200),
         ) {
@@ -114,7 +115,7 @@ mod tests {
                 for (from, _) in &asked {
                     let until = *from + Duration::from_secs(over);
                     let sum: u32 = asked.iter().filter(|(at, _)| at >= from && *at < until).map(|(_, n)| n).sum();
-                    // A limit of one or two cannot be cut finer than by whole recipients.
+                    // Recipients are whole, so a limit of one may be exceeded by one.
                     prop_assert!(sum <= limit.max(2), "{sum} of {limit} in {over} s");
                 }
             }

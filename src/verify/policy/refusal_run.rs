@@ -1,9 +1,9 @@
-//! How probable a run of refusals is at a server, by what the server answered before.
+//! Estimates the probability of a run of refusals from the answers before it.
 //!
-//! The share of recipients that a server refuses is not known. It is estimated, the more exactly the more answers there
-//! are. Laplace's rule of succession takes account of that: after `a` acceptances and `r` refusals, the next answer is a
-//! refusal with the probability `(r + 1) / (a + r + 2)`. The refusals of the run count as soon as they are there, so the
-//! probability of a run is the product
+//! The share of recipients that a server refuses is unknown. The estimate becomes more exact with more answers.
+//! Laplace's rule of succession accounts for that. After `a` acceptances and `r` refusals, the next answer is a refusal
+//! with the probability `(r + 1) / (a + r + 2)`. Each refusal of the run counts for those behind it, so the probability
+//! of a run of `n` is the product
 //!
 //! ```text
 //!  r + 1       r + 2             r + n
@@ -11,17 +11,18 @@
 //! a + r + 2   a + r + 3       a + r + n + 1
 //! ```
 //!
-//! A short history thus makes no run improbable: after one acceptance, 140 refusals in a row have the probability 1/10,011.
+//! So a short history makes no run improbable: after one acceptance, 140 refusals in a row have the probability
+//! 1/10,011.
 
-/// Answers that the history remembers. More would not let it follow a list whose quality changes.
-const MEMORY: f64 = 256.0;
+/// Answers that the history remembers. With more, it could not follow a list whose quality changes.
+const REMEMBERED_ANSWERS: f64 = 256.0;
 
-/// When a run of refusals is taken for improbable.
+/// The limits beyond which a run of refusals counts as improbable.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Threshold {
-    /// The run is less probable than this.
+    /// The probability of the run is below this.
     pub(super) probability: f64,
-    /// It has at least so many refusals.
+    /// The run has at least so many refusals.
     pub(super) length: u32,
 }
 
@@ -43,7 +44,7 @@ impl Default for RefusalRun {
 impl RefusalRun {
     /// Records an acceptance, which ends the run.
     pub(super) fn record_acceptance(&mut self) {
-        self.explained();
+        self.end_as_explained();
         self.accepted += 1.0;
     }
 
@@ -54,18 +55,18 @@ impl RefusalRun {
         self.length = self.length.saturating_add(1);
     }
 
-    /// Ends the run, whose refusals are part of the history from now on.
-    pub(super) fn explained(&mut self) {
+    /// Ends the run and adds its refusals to the history.
+    pub(super) fn end_as_explained(&mut self) {
         self.refused += f64::from(self.length);
         self.forget();
         let all = self.accepted + self.refused;
-        if all > MEMORY {
-            self.accepted *= MEMORY / 2.0 / all;
-            self.refused *= MEMORY / 2.0 / all;
+        if all > REMEMBERED_ANSWERS {
+            self.accepted *= REMEMBERED_ANSWERS / 2.0 / all;
+            self.refused *= REMEMBERED_ANSWERS / 2.0 / all;
         }
     }
 
-    /// Ends the run without a trace of it.
+    /// Ends the run and drops its refusals.
     pub(super) fn forget(&mut self) {
         (self.length, self.probability) = (0, 1.0);
     }
@@ -75,12 +76,12 @@ impl RefusalRun {
         self.length
     }
 
-    /// Tells whether anything was accepted so far.
+    /// Returns whether any recipient was accepted so far.
     pub(super) fn has_acceptances(&self) -> bool {
         self.accepted > 0.0
     }
 
-    /// Tells whether the history does not explain the run. A server that has accepted nobody yet has no history.
+    /// Returns whether the history does not explain the run. A server without any acceptance has no history.
     pub(super) fn is_improbable(&self, threshold: Threshold) -> bool {
         self.has_acceptances() && self.length >= threshold.length && self.probability < threshold.probability
     }
@@ -111,7 +112,7 @@ mod tests {
             (3, 0, Some(20)),
             (3, 2, Some(40)),
             (5, 5, Some(31)),
-            // Long ones, of which 95, 90, 50 and 20 % were accepted.
+            // Long histories, of which 95, 90, 50 and 20 % are acceptances.
             (95, 5, Some(8)),
             (90, 10, Some(8)),
             (100, 100, Some(14)),
@@ -133,7 +134,7 @@ mod tests {
             (0..10).for_each(|_| run.record_refusal());
             assert!(run.is_improbable(THRESHOLD));
         }
-        explained.explained();
+        explained.end_as_explained();
         forgotten.forget();
         for run in [&mut explained, &mut forgotten] {
             assert_eq!(run.len(), 0);
@@ -143,11 +144,11 @@ mod tests {
     }
 
     proptest! {
-        /// A server that refuses any share of recipients, each for itself, seldom has an improbable run.
+        /// A server that refuses any share of recipients independently seldom has an improbable run.
         #[test]
-        fn an_honest_server_is_seldom_suspected(share in 0.0..1.0f64, seed: u64) {
+        fn an_honest_server_seldom_has_an_improbable_run(share in 0.0..1.0f64, seed: u64) {
             let (mut random, mut run) = (fastrand::Rng::with_seed(seed), RefusalRun::default());
-            let mut suspected = 0;
+            let mut improbable = 0;
             for _ in 0..20_000 {
                 if random.f64() >= share {
                     run.record_acceptance();
@@ -155,17 +156,17 @@ mod tests {
                 }
                 run.record_refusal();
                 if run.is_improbable(THRESHOLD) {
-                    run.explained();
-                    suspected += 1;
+                    run.end_as_explained();
+                    improbable += 1;
                 }
             }
-            prop_assert!(suspected <= 8, "{suspected} of 20,000, of which {share} are refused");
+            prop_assert!(improbable <= 8, "{improbable} of 20,000, of which {share} are refused");
         }
 
-        /// A server that refuses everybody from some time on is suspected after so many refusals as contain twenty-four
-        /// acceptances as a rule.
+        /// A server that begins to refuse every recipient has an improbable run soon: within the refusals that usually
+        /// hold 24 acceptances.
         #[test]
-        fn a_server_that_begins_to_refuse_everybody_is_soon_suspected(
+        fn a_server_that_begins_to_refuse_everybody_soon_has_an_improbable_run(
             share in 0.0..0.9f64,
             before in 300..2_000u32,
             seed: u64,

@@ -1,20 +1,22 @@
-//! What a connection may still be asked: transactions, recipients of one, and rejections until it is retired.
+//! Counts what a connection may still be asked: transactions, recipients per transaction, and rejections until it
+//! retires.
 
 use super::rejection_rate::{ExpectedRejections, RemainingBudget};
 use crate::verify::ProviderLimits;
 
-/// What is left of one connection.
+/// The remaining budget of one connection.
 #[derive(Clone, Debug)]
 pub(in crate::verify) struct Budget {
     rejections: u32,
-    /// Those of a fresh connection.
+    /// The rejections of a new connection.
     all_rejections: u32,
     transactions: u32,
     recipients: u32,
 }
 
 impl Budget {
-    /// A fresh connection to a server that announced limits of transactions and recipients (RFC 9422), or did not.
+    /// Returns the budget of a new connection. The server may have announced limits of transactions and recipients (RFC
+    /// 9422).
     pub(in crate::verify) fn new(
         limits: &ProviderLimits,
         mail_max: Option<u32>,
@@ -28,7 +30,7 @@ impl Budget {
         }
     }
 
-    /// Records refusals, whatever was refused.
+    /// Records `count` refusals of MAIL or RCPT.
     pub(in crate::verify) fn record_rejections(&mut self, count: usize) {
         self.rejections = self.rejections.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
     }
@@ -38,29 +40,30 @@ impl Budget {
         self.transactions = self.transactions.saturating_sub(1);
     }
 
-    /// The recipients that a transaction may have on this connection.
+    /// Returns the most recipients of a transaction on this connection.
     pub(in crate::verify) fn full_window(&self) -> u32 {
         self.recipients
     }
 
-    /// Records that the server takes no more than so many recipients in a transaction.
+    /// Records that the server accepts at most so many recipients in a transaction.
     pub(in crate::verify) fn limit_recipients(&mut self, most: u32) {
         self.recipients = self.recipients.min(most.max(1));
     }
 
-    /// Whether the connection should say goodbye once everything in flight is answered.
+    /// Returns whether the connection must send QUIT once everything in flight is answered.
     pub(in crate::verify) fn is_exhausted(&self) -> bool {
         self.rejections == 0 || self.transactions == 0
     }
 
-    /// Whether more than half of its rejections are used up, or it has fewer than three. Of what is left, each window uses
-    /// up half again or less, and so has half the recipients of the one before: the next should be the last, where a new
-    /// connection takes more.
+    /// Returns whether more than half of the rejections are used up, or fewer than three are left.
+    ///
+    /// Each further window uses up about half of what is left, and so has half the recipients of the one before. The
+    /// next window should then be the last where a new connection can ask more.
     pub(in crate::verify) fn is_nearly_exhausted(&self) -> bool {
         self.rejections < self.all_rejections.div_ceil(2).max(3)
     }
 
-    /// The rejections that may still come, beside what is in flight; none where the connection is to retire.
+    /// Returns the rejections that may still come besides those in flight; none if the connection is to retire.
     pub(in crate::verify) fn remaining(&self, in_flight: ExpectedRejections) -> RemainingBudget {
         RemainingBudget { rejections: if self.is_exhausted() { 0 } else { self.rejections }, in_flight }
     }

@@ -1,47 +1,57 @@
-//! How much a connection may still be asked, so that the server never loses its patience.
+//! Sizes windows so that a connection does not exceed the errors that a server tolerates.
 //!
-//! Postfix delays each reply after 10 errors and disconnects at 20, counts refused recipients as errors, and RSET as
-//! junk of which it takes 100; other servers have such counters too. So a connection is retired at nine rejections, or
-//! what the provider's rule says, and no more recipients are in flight than the rejections left allow: nine while
-//! nothing is known, more as acceptances come in, fewer as soon as refusals do. Postfix takes a second for each command
-//! after the tenth error, so it must be rare that more are refused than were reckoned with.
+//! Postfix counts refused recipients as errors. It delays each reply after 10 errors and disconnects at 20. It counts
+//! RSET as junk, of which it accepts 100. Other servers have similar counters. So a connection retires at nine
+//! rejections, or at the limit of the provider's rule.
 //!
-//! What is known is known of a domain. Lists are sorted by domain more often than not, and behind one server a domain
-//! with good addresses, or one that accepts anything, is next to one that nobody is left at. Only the first few
-//! recipients of a domain are judged by the other domains of the server, or else a lane of many small domains would
-//! never get beyond nine; and as if all of them went the same way, since a domain of which nobody is left refuses all.
+//! The rejections left also limit the recipients in flight: nine while nothing is known, more after acceptances, fewer
+//! after refusals. After the tenth error, Postfix takes a second for each command. So more refusals than expected must
+//! be rare.
 //!
-//! Nor does the share of one attempt tell anything of the next. A greylist puts off everybody the first time and answers
-//! the second time, and those who are left for the third are the ones whose mailbox is full: one attempt after the other
-//! is good, bad, or worse throughout. So recipients are judged by those who were asked about as often, and the random
-//! mailboxes of domains, which hardly any server knows, by each other.
+//! Refusal rates are kept per domain. Lists are often sorted by domain. On one server, a domain with valid addresses or
+//! a catch-all may be next to a domain without any mailbox.
+//!
+//! The first few recipients of a domain are estimated from the other domains of the server. Otherwise a lane of many
+//! small domains would never exceed nine recipients in flight. The estimate assumes that all of them get the same
+//! answer, since a domain without any mailbox refuses all.
+//!
+//! Refusal rates are also kept per attempt, since one attempt predicts nothing about the next. A greylist delays all
+//! recipients the first time and answers the second time. The recipients left for the third attempt are often those
+//! with a full mailbox.
+//!
+//! So the estimate for a recipient uses recipients with the same number of attempts. The random mailboxes of catch-all
+//! questions, which most servers refuse, have a rate of their own.
 
 use std::ops::{AddAssign, SubAssign};
 
 use foldhash::HashMap;
 
-/// The rejections that few answers make one reckon with: those that most servers bear on one connection.
-const REJECTIONS: u32 = 9;
-/// Answers that the estimate of the rejection rate remembers.
-const MEMORY: f32 = 256.0;
-/// Recipients of a domain that are judged by other domains, and count for those. A domain that is nothing like them
-/// costs no more than these and the nine: together less than the twenty at which Postfix disconnects. Several of them
-/// cost more: where one domain of eight recipients in ten is dead as a whole, Postfix ends one connection in 200.
-const FIRST: u32 = 8;
-/// Standard deviations to reckon with beyond the rejections that are expected: one connection in fifty is refused more at
-/// the most, or one in ten where small domains are dead as a whole. With two it is at least twice as many, and each costs
-/// seconds; with three, small windows cost more.
+/// The rejections that are expected while there are few answers: most servers tolerate this many on one connection.
+const TOLERATED_REJECTIONS: u32 = 9;
+/// Answers that the estimate remembers.
+const REMEMBERED_ANSWERS: f32 = 256.0;
+/// Recipients of a domain that are estimated from other domains, and that count for those.
+///
+/// A domain with another rate costs at most these and the nine: fewer than the 20 at which Postfix disconnects. Several
+/// such domains cost more. Where one domain in ten, of eight recipients each, has no mailbox, Postfix disconnects one
+/// connection in 200.
+const RECIPIENTS_BY_OTHER_DOMAINS: u32 = 8;
+/// Standard deviations added to the expected rejections.
+///
+/// With this value, at most one connection in fifty has more refusals than expected, or one in ten where small domains
+/// have no mailbox. With two, there are at least twice as many, and each costs seconds. With three, small windows cost
+/// more.
 const DEVIATIONS: f32 = 2.5;
-/// Attempts that are judged apart: one more than the usual schedule has.
+/// Attempts with separate rates: one more than the usual schedule has.
 const ATTEMPTS: usize = 6;
-/// In the place of attempts: a mailbox that is there only if all are.
+/// Stands for the number of attempts of a random mailbox, which exists only in a catch-all domain.
 const RANDOM: u8 = ATTEMPTS as u8;
 
-/// Recipients that are judged by each other.
+/// Recipients whose answers predict each other's: those of one domain at the same attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::verify) struct Cohort {
     domain: u32,
-    /// Attempts before this one, of which the last of [`ATTEMPTS`] stands for all further ones; or [`RANDOM`].
+    /// The attempts before this one, where the last of [`ATTEMPTS`] stands for all further ones; or [`RANDOM`].
     attempts: u8,
 }
 
@@ -59,7 +69,7 @@ impl Cohort {
     }
 }
 
-/// Recipients in flight, and how many of them will be refused: so many are expected, give or take.
+/// A number of recipients, with the mean and the variance of their refusals.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::verify) struct ExpectedRejections {
     pub(in crate::verify) recipients: u32,
@@ -68,7 +78,7 @@ pub(in crate::verify) struct ExpectedRejections {
 }
 
 impl ExpectedRejections {
-    /// The rejections to reckon with: [`DEVIATIONS`] more than expected, but not more than there are recipients.
+    /// Returns the rejections to allow for: [`DEVIATIONS`] above the mean, but at most one for each recipient.
     fn rejections(self) -> f32 {
         (self.recipients as f32).min(self.mean + DEVIATIONS * self.variance.max(0.0).sqrt())
     }
@@ -90,7 +100,7 @@ impl SubAssign for ExpectedRejections {
     }
 }
 
-/// Rejections that a connection has left, of which those of what is in flight may use up some.
+/// The rejections that a connection has left, and those expected of recipients in flight.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::verify) struct RemainingBudget {
     pub(super) rejections: u32,
@@ -98,16 +108,17 @@ pub(in crate::verify) struct RemainingBudget {
 }
 
 impl RemainingBudget {
-    /// Tells whether nothing more may be asked.
+    /// Returns whether nothing more may be asked.
     pub(in crate::verify) fn is_exhausted(self) -> bool {
         self.rejections == 0
     }
 }
 
-/// The share of recipients that the domains of a server refuse, as seen so far, over all connections to it.
+/// The refusal rates of the domains of an MX set, over all connections to it.
 #[derive(Clone, Debug, Default)]
 pub(in crate::verify) struct RejectionRates {
-    /// By attempts, and at last the random ones, whose domains are asked about once and have no rate of their own.
+    /// The rates of all domains by attempt. The last is that of random mailboxes, whose domains have no rate of their
+    /// own.
     all: [RejectionRate; ATTEMPTS + 1],
     domains: HashMap<Cohort, DomainRate>,
 }
@@ -116,15 +127,15 @@ pub(in crate::verify) struct RejectionRates {
 struct DomainRate {
     rate: RejectionRate,
     answered: u32,
-    /// In flight, or answered and not yet noted.
+    /// Recipients in flight, or whose answers are not recorded yet.
     open: u32,
 }
 
-/// A domain that recipients of a window are of.
+/// A cohort with recipients in the window being sized.
 struct CohortTally {
     cohort: Cohort,
     answered: u32,
-    /// In flight already, or in the window.
+    /// Recipients in flight or in the window.
     open: u32,
     own: ExpectedRejections,
 }
@@ -136,14 +147,14 @@ impl CohortTally {
         Self { cohort, answered, open, own }
     }
 
-    /// The risk of the next recipient, where that of other domains is known.
+    /// Returns the expected rejections of the next recipient, where `others` is that of other domains.
     ///
-    /// Domains are dead or alive as a whole more often than not. The number refused of `k` that all go the same way has
-    /// `k` squared times the variance of one, to which the next adds `2 k + 1` times.
+    /// Most domains have valid mailboxes or none at all. If `k` recipients all get the same answer, their refusals have
+    /// `k` squared times the variance of one. The next recipient adds `2 k + 1` times.
     fn next(&mut self, others: ExpectedRejections) -> ExpectedRejections {
         let before = self.open;
         self.open += 1;
-        if self.answered.saturating_add(before) < FIRST && others.mean < self.own.mean {
+        if self.answered.saturating_add(before) < RECIPIENTS_BY_OTHER_DOMAINS && others.mean < self.own.mean {
             ExpectedRejections { variance: others.variance * (2 * before + 1) as f32, ..others }
         } else {
             self.own
@@ -152,7 +163,7 @@ impl CohortTally {
 }
 
 impl RejectionRates {
-    /// The risk of as many of `recipients`, in this order, as may be asked while so many rejections are left.
+    /// Returns the expected rejections of the largest prefix of `recipients` that the budget allows.
     pub(in crate::verify) fn max_window(
         &self,
         budget: RemainingBudget,
@@ -160,7 +171,7 @@ impl RejectionRates {
     ) -> ExpectedRejections {
         let mut expected = ExpectedRejections::default();
         let all = self.all.each_ref().map(RejectionRate::expected);
-        // Few domains as a rule, and mostly the one before.
+        // A window usually has few domains, and a recipient is mostly of the same domain as the one before.
         let mut tallies: Vec<CohortTally> = Vec::new();
         for cohort in recipients {
             let others = all[usize::from(cohort.attempts)];
@@ -184,26 +195,26 @@ impl RejectionRates {
         expected
     }
 
-    /// Forgets the rates of domains nobody of whom is being asked about.
+    /// Forgets the rates of domains without recipients in flight.
     pub(in crate::verify) fn forget_domains(&mut self) {
         self.domains.retain(|_, known| known.open > 0);
     }
 
-    /// Records that so many recipients are asked about.
+    /// Records that `count` recipients are asked about.
     pub(in crate::verify) fn record_asked(&mut self, cohort: Cohort, count: u32) {
         if !cohort.is_random() {
             self.domains.entry(cohort).or_default().open += count;
         }
     }
 
-    /// Records that one that was asked about got no answer.
+    /// Records that a recipient got no answer.
     pub(in crate::verify) fn record_unanswered(&mut self, cohort: Cohort) {
         if let Some(known) = self.domains.get_mut(&cohort) {
             known.open = known.open.saturating_sub(1);
         }
     }
 
-    /// Records the answers to so many that were asked about.
+    /// Records `count` equal answers.
     pub(in crate::verify) fn record_answers(&mut self, cohort: Cohort, rejected: bool, count: u32) {
         let all = &mut self.all[usize::from(cohort.attempts)];
         if cohort.is_random() {
@@ -212,12 +223,12 @@ impl RejectionRates {
         let known = self.domains.entry(cohort).or_default();
         known.open = known.open.saturating_sub(count);
         known.rate.record(rejected, count);
-        all.record(rejected, count.min(FIRST.saturating_sub(known.answered)));
+        all.record(rejected, count.min(RECIPIENTS_BY_OTHER_DOMAINS.saturating_sub(known.answered)));
         known.answered = known.answered.saturating_add(count);
     }
 }
 
-/// A share of recipients that are refused.
+/// The share of recipients that are refused.
 #[derive(Clone, Debug, Default)]
 struct RejectionRate {
     asked: f32,
@@ -228,24 +239,25 @@ impl RejectionRate {
     fn record(&mut self, rejected: bool, count: u32) {
         let mut left = count as f32;
         while left > 0.0 {
-            if self.asked >= MEMORY {
+            if self.asked >= REMEMBERED_ANSWERS {
                 self.asked *= 0.5;
                 self.rejected *= 0.5;
             }
-            let next = left.min((MEMORY - self.asked).max(1.0));
+            let next = left.min((REMEMBERED_ANSWERS - self.asked).max(1.0));
             self.asked += next;
             self.rejected += if rejected { next } else { 0.0 };
             left -= next;
         }
     }
 
-    /// The risk of one recipient: by the rule of succession, and a few answers are not trusted to tell it: doubt goes with
-    /// the square of the answers seen.
+    /// Returns the expected rejections of one recipient by the rule of succession. A few answers are not trusted: doubt
+    /// falls with the square of their number.
     ///
-    /// The variance is that of a coin whose sides are known; in doubt that of rare events, which is no less.
+    /// The variance is that of a known probability. In doubt it is that of rare events, which is no less.
     fn expected(&self) -> ExpectedRejections {
         let mean = (self.rejected + 1.0) / (self.asked + 1.0);
-        let doubt = REJECTIONS as f32 / (REJECTIONS as f32 + self.asked * self.asked / 32.0);
+        let doubt =
+            TOLERATED_REJECTIONS as f32 / (TOLERATED_REJECTIONS as f32 + self.asked * self.asked / 32.0);
         let mean = mean.max(doubt / 2.0);
         ExpectedRejections { recipients: 1, mean, variance: mean * (1.0 - mean * (1.0 - doubt)) }
     }
@@ -264,7 +276,7 @@ mod tests {
         Cohort::new(domain, 0)
     }
 
-    /// Recipients of one domain that may be asked about, in one transaction.
+    /// Returns how many recipients of one domain may be asked about in one transaction.
     fn max_window(budget: &Budget, rates: &RejectionRates, in_flight: u32, cohort: Cohort) -> u32 {
         let in_flight = ExpectedRejections { recipients: in_flight, mean: in_flight as f32, variance: 0.0 };
         let recipients = iter::repeat_n(cohort, budget.full_window() as usize);
@@ -272,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_server_is_asked_no_more_than_it_may_refuse() {
+    fn the_window_of_an_unknown_server_is_its_rejection_limit() {
         let budget = Budget::new(&ProviderLimits::default(), None, None);
         assert_eq!(max_window(&budget, &RejectionRates::default(), 0, first(1)), 9);
         assert_eq!(max_window(&budget, &RejectionRates::default(), 5, first(1)), 4);
@@ -288,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn small_domains_are_judged_by_each_other() {
+    fn small_domains_share_their_rate() {
         let mut rates = RejectionRates::default();
         (0..200).for_each(|domain| rates.record_answers(first(domain), false, 1));
         let budget = Budget::new(&ProviderLimits::default(), None, None);
@@ -300,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn one_attempt_tells_nothing_of_another() {
+    fn each_attempt_has_its_own_rate() {
         let (mut rates, budget) =
             (RejectionRates::default(), Budget::new(&ProviderLimits::default(), None, None));
         let again = Cohort::new(1, 1);
@@ -312,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn random_mailboxes_are_judged_by_each_other() {
+    fn random_mailboxes_share_their_rate() {
         let (mut rates, budget) =
             (RejectionRates::default(), Budget::new(&ProviderLimits::default(), None, None));
         (0..200).for_each(|domain| rates.record_answers(first(domain), false, 1));
@@ -321,7 +333,7 @@ mod tests {
                 .max_window(budget.remaining(ExpectedRejections::default()), (0..100).map(Cohort::random))
                 .recipients
         };
-        assert_eq!(max_window(&rates), 9, "nothing is known of them");
+        assert_eq!(max_window(&rates), 9, "without any answer");
         (0..50).for_each(|domain| rates.record_answers(Cohort::random(domain), true, 1));
         assert_eq!(max_window(&rates), 9);
         (0..1_000).for_each(|domain| rates.record_answers(Cohort::random(domain), false, 1));
@@ -329,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nearly_certain_to_be_refused_is_no_risk_beyond_itself() {
+    fn nearly_certain_refusals_add_no_variance() {
         let (mut rates, budget) =
             (RejectionRates::default(), Budget::new(&ProviderLimits::default(), None, None));
         rates.record_answers(first(1), false, 200);
@@ -344,11 +356,11 @@ mod tests {
     }
 
     #[test]
-    fn hardly_any_connection_meets_more_refusals_than_were_reckoned_with() {
+    fn few_connections_have_more_refusals_than_expected() {
         let mut random = fastrand::Rng::with_seed(7);
         for share in [0.05, 0.1, 0.3] {
             let (mut rates, mut too_many) = (RejectionRates::default(), 0);
-            // The first find out how many are refused.
+            // The first connections learn the rate.
             for connection in 0..2_100 {
                 let mut budget = Budget::new(&ProviderLimits::default(), None, None);
                 let mut refused = 0;
@@ -371,14 +383,14 @@ mod tests {
     }
 
     #[test]
-    fn domains_that_are_dead_as_a_whole_bring_hardly_any_connection_to_its_end() {
+    fn domains_without_any_mailbox_end_few_connections() {
         let mut random = fastrand::Rng::with_seed(11);
         for (size, share) in
             [(2, 0.1), (4, 0.1), (4, 0.3), (8, 0.1), (8, 0.2), (8, 0.3), (20, 0.1), (50, 0.2)]
         {
             let (mut rates, mut list) = (RejectionRates::default(), VecDeque::new());
             let (mut domain, mut too_many, mut cut) = (0, 0, 0);
-            // The first find out how many are refused.
+            // The first connections learn the rate.
             for connection in 0..2_200 {
                 let mut budget = Budget::new(&ProviderLimits::default(), None, None);
                 let mut refused = 0;
@@ -423,22 +435,24 @@ mod tests {
     }
 
     proptest! {
-        /// A list sorted by domain, each domain of any quality, in random order and perhaps behind a greylist, never
-        /// brings a connection to the twentieth error, with every refusal asked about once or twice more.
+        /// No list brings a connection to the twentieth error.
+        ///
+        /// Lists are sorted by domain. Each domain has any share of valid addresses and perhaps a greylist. Each
+        /// refused recipient is asked about once or twice more.
         #[test]
         fn postfix_never_disconnects(
             domains in prop::collection::vec(
                 (prop_oneof![Just(0.0), Just(1.0), 0.0..1.0f64], any::<bool>()), 1..8
             ),
             size in 1..400usize,
-            patience in 1..400usize,
+            delay in 1..400usize,
             seed: u64,
         ) {
             let mut random = fastrand::Rng::with_seed(seed);
             let mut rates = RejectionRates::default();
             let firsts = |domain| iter::repeat_n(first(domain as u32), size);
             let mut list: VecDeque<Cohort> = (0..domains.len()).flat_map(firsts).collect();
-            // Whoever was put off or refused, and after how many others they come again.
+            // Recipients that were delayed or refused, and the number of others after which they are asked again.
             let mut later = VecDeque::new();
             let mut asked = 0;
             while !list.is_empty() || !later.is_empty() {
@@ -460,14 +474,14 @@ mod tests {
                         let rejected = match (greylists, cohort.attempts) {
                             (true, 0) => true,
                             (false, 0) | (true, 1) => random.f64() >= quality,
-                            // They are still who they were.
+                            // Their answers stay the same.
                             _ => true,
                         };
                         rates.record_answers(cohort, rejected, 1);
                         asked += 1;
                         if rejected && cohort.attempts < 2 {
                             let again = Cohort::new(cohort.domain, u32::from(cohort.attempts) + 1);
-                            later.push_back((asked + patience, again));
+                            later.push_back((asked + delay, again));
                         }
                         if rejected {
                             budget.record_rejections(1);

@@ -31,22 +31,22 @@ fn temporary() -> Outcome {
     reply(451, "4.3.0 Temporary lookup failure")
 }
 
-/// The last finding after so many answers with blame on us.
+/// Returns the last scope after so many answers with blame on us.
 fn blame(breaker: &mut ProviderBreaker, domain: u32, times: u32, now: Instant) -> BlockScope {
     (0..times).map(|_| breaker.record_refusal(domain, &outcome(), || false, now)).last().unwrap()
 }
 
 #[test]
-fn an_acceptance_clears_suspects_and_a_burst_takes_them_back() {
+fn an_acceptance_confirms_provisional_verdicts_and_a_run_of_blame_takes_them() {
     let (mut breaker, now) = (ProviderBreaker::default(), Instant::now());
     let at = |seconds| now + Duration::from_secs(seconds);
     breaker.add_provisional(0, 1, at(1), reported(1, 1));
     breaker.add_provisional(0, 1, at(3), reported(2, 1));
     breaker.record_acceptance(9, 1, true, 5, at(4));
-    assert!(breaker.take_confirmed(0).is_empty(), "said by somebody else");
+    assert!(breaker.take_confirmed(0).is_empty(), "the answer of another MX set");
     breaker.record_acceptance(0, 2, true, 1, at(2));
     assert_eq!(ids(breaker.take_confirmed(0)), [1]);
-    assert!(breaker.take_confirmed(0).is_empty(), "said after the last acceptance");
+    assert!(breaker.take_confirmed(0).is_empty(), "answered after the last acceptance");
     assert_eq!(blame(&mut breaker, 1, MAX_REFUSALS_IN_A_ROW - 1, now), BlockScope::None);
     breaker.record_refusal(1, &temporary(), || false, now);
     assert_eq!(blame(&mut breaker, 5, MAX_REFUSALS_IN_A_ROW / 2, now), BlockScope::None);
@@ -62,7 +62,7 @@ fn an_acceptance_on_a_connection_proves_what_was_refused_on_it_before() {
     breaker.add_provisional(0, 1, at(1), reported(1, 1));
     breaker.add_provisional(0, 2, at(2), reported(2, 1));
     breaker.add_provisional(0, 1, at(3), reported(3, 1));
-    // Asked before the third answer came, yet answered after it.
+    // It was asked before the third answer came, and answered after it.
     breaker.record_acceptance(0, 1, false, 1, at(2));
     breaker.add_provisional(0, 1, at(4), reported(4, 1));
     assert_eq!(ids(breaker.take_confirmed(0)), [1, 3]);
@@ -75,7 +75,7 @@ fn an_acceptance_on_a_connection_proves_what_was_refused_on_it_before() {
 }
 
 #[test]
-fn suspects_that_are_too_many_are_sure_the_oldest_first() {
+fn beyond_the_limit_the_oldest_provisional_verdicts_become_final() {
     let (mut breaker, now) = (ProviderBreaker::default(), Instant::now());
     let all = MAX_PROVISIONAL as u64 + 2;
     (0..all).for_each(|id| breaker.add_provisional(0, 1, now, reported(id, 1)));
@@ -85,7 +85,7 @@ fn suspects_that_are_too_many_are_sure_the_oldest_first() {
 }
 
 #[test]
-fn that_recipients_were_judged_outlives_their_domains() {
+fn answers_about_recipients_count_after_their_domains_are_forgotten() {
     let (mut breaker, now) = (ProviderBreaker::default(), Instant::now());
     (0..1_000).for_each(|domain| breaker.record_acceptance(0, 1, true, domain, now));
     breaker.forget_domains();
@@ -100,7 +100,7 @@ fn policy() -> Outcome {
     reply(550, "5.7.1 Message rejected due to content policy restrictions")
 }
 
-/// The last finding after so many refusals.
+/// Returns the last scope after so many refusals.
 fn refuse(
     breaker: &mut ProviderBreaker,
     domain: u32,
@@ -113,7 +113,7 @@ fn refuse(
 }
 
 #[test]
-fn a_pause_is_no_longer_than_is_given() {
+fn the_first_block_is_no_longer_than_given() {
     let (mut breaker, now) = (ProviderBreaker::default(), Instant::now());
     let second = Duration::from_secs(1);
     breaker.block_for(Some(second), &Outcome::harvest_defence(), now);
@@ -179,7 +179,7 @@ fn policies_that_concern_some_recipients_stop_nothing() {
 }
 
 #[test]
-fn refusals_that_say_nothing_of_us_block_nobody() {
+fn temporary_and_tls_refusals_block_nothing() {
     let mut breaker = ProviderBreaker::default();
     let verdict = Verdict {
         sub_status: SubStatus::PolicyRejected,
@@ -194,7 +194,7 @@ fn refusals_that_say_nothing_of_us_block_nobody() {
 }
 
 #[test]
-fn one_domain_of_many_is_blocked_alone_and_a_second_one_means_all() {
+fn one_domain_of_many_is_blocked_alone_and_a_second_blocks_the_lane() {
     let (mut breaker, now) = (ProviderBreaker::default(), Instant::now());
     breaker.record_acceptance(0, 1, true, 1, now);
     breaker.add_provisional(0, 1, now, reported(7, 2));
@@ -207,7 +207,7 @@ fn one_domain_of_many_is_blocked_alone_and_a_second_one_means_all() {
 }
 
 #[test]
-fn after_a_while_one_refusal_more_is_enough_and_the_while_grows() {
+fn after_a_block_one_more_refusal_blocks_for_longer() {
     let (mut breaker, now) = (ProviderBreaker::default(), Instant::now());
     blame(&mut breaker, 1, MAX_REFUSALS_IN_A_ROW, now);
     let later = now + BLOCK_DURATION.0;
@@ -217,7 +217,7 @@ fn after_a_while_one_refusal_more_is_enough_and_the_while_grows() {
     let again = later + 2 * BLOCK_DURATION.0;
     assert!(breaker.is_on_probation(again));
     breaker.record_acceptance(0, 1, true, 1, later);
-    assert!(breaker.is_on_probation(again), "said before");
+    assert!(breaker.is_on_probation(again), "asked before the block");
     breaker.record_acceptance(0, 1, true, 1, again);
     assert!(!breaker.is_on_probation(again) && breaker.last_block().is_none());
 }
