@@ -20,6 +20,59 @@ const PROBATION_WINDOW: u32 = 3;
 /// Recipients in a window to a slow host. The answers still outstanding when it is given up are lost.
 const SLOW_WINDOW: u32 = 2;
 
+/// A window that the budget allows, and what decides whether it is worth a round trip.
+struct WindowCandidate {
+    /// The recipients that the budget allows.
+    recipients: u32,
+    /// The fewest and the most recipients that the connection can use now.
+    sizes: RangeInclusive<u32>,
+    /// The questions of the MX set that wait.
+    waiting: usize,
+    /// Whether the connection has used up most of its rejections.
+    nearly_exhausted: bool,
+    /// Whether the connection had any answer.
+    has_answers: bool,
+    /// Whether the server takes QUIT in the same write as the window.
+    takes_quit_behind: bool,
+    /// Whether the first question tests a domain for a catch-all.
+    next_is_catch_all: bool,
+}
+
+/// What becomes of a [`WindowCandidate`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WindowDecision {
+    /// Send the window; QUIT behind it if it is the `last`.
+    Send { last: bool },
+    /// Send nothing for now.
+    Wait,
+    /// Close the connection, so that a new one can ask more.
+    Close,
+}
+
+/// Decides whether a window is sent.
+///
+/// As the rejection budget shrinks, windows shrink, but each still costs a round trip. A new connection is cheaper while
+/// more questions wait. So the next window is the last and carries QUIT. Where QUIT must be sent alone, a window of one
+/// or two recipients is not worth it.
+///
+/// A catch-all question is worth its round trip. Other addresses wait for its answer, and the next connection may reach
+/// another exchanger.
+fn decide(candidate: &WindowCandidate) -> WindowDecision {
+    let count = candidate.recipients;
+    let ending =
+        candidate.nearly_exhausted && count < *candidate.sizes.end() && (count as usize) < candidate.waiting;
+    let last = ending && candidate.takes_quit_behind;
+    let too_small =
+        ending && count <= MIN_WORTHWHILE_RECIPIENTS && !(count > 0 && (last || candidate.next_is_catch_all));
+    if candidate.has_answers && too_small {
+        WindowDecision::Close
+    } else if count == 0 || count < *candidate.sizes.start() {
+        WindowDecision::Wait
+    } else {
+        WindowDecision::Send { last }
+    }
+}
+
 impl LaneInner {
     /// Returns the next window: `sizes` bounds its questions, and their expected rejections stay within `budget`.
     pub(super) fn next_window(
@@ -67,24 +120,23 @@ impl LaneInner {
         let waiting = self.mx_sets[peer.mx_set].len();
         let expected = self.mx_sets[peer.mx_set].max_window(budget, most);
         let count = expected.recipients;
-        // As the rejection budget shrinks, windows shrink, but each still costs a round trip. A new connection is
-        // cheaper while more questions wait. So the next window is the last and carries QUIT. Where QUIT must be sent
-        // alone, a window of one or two recipients is not worth it.
-        //
-        // A catch-all question is worth its round trip. Other addresses wait for its answer, and the next connection
-        // may reach another exchanger.
-        let nearly_exhausted = nearly_exhausted && count < most && (count as usize) < waiting;
-        let last = nearly_exhausted && peer.pipelining && !self.mx_sets[peer.mx_set].sends_quit_alone;
-        let too_small = nearly_exhausted
-            && count <= MIN_WORTHWHILE_RECIPIENTS
-            && !(count > 0 && (last || self.mx_sets[peer.mx_set].next_is_catch_all()));
-        if peer.answer_count > 0 && too_small {
-            self.wake_another(peer.mx_set);
-            return NextWindow::Close;
-        }
-        if count == 0 || count < *sizes.start() {
-            return NextWindow::Wait;
-        }
+        let decision = decide(&WindowCandidate {
+            recipients: count,
+            sizes: *sizes.start()..=most,
+            waiting,
+            nearly_exhausted,
+            has_answers: peer.answer_count > 0,
+            takes_quit_behind: peer.pipelining && !self.mx_sets[peer.mx_set].sends_quit_alone,
+            next_is_catch_all: self.mx_sets[peer.mx_set].next_is_catch_all(),
+        });
+        let last = match decision {
+            WindowDecision::Send { last } => last,
+            WindowDecision::Wait => return NextWindow::Wait,
+            WindowDecision::Close => {
+                self.wake_another(peer.mx_set);
+                return NextWindow::Close;
+            }
+        };
         // Few lists need SMTPUTF8. The questions are searched only if any of them does.
         let smtputf8 = self.mx_sets[peer.mx_set].needs_smtputf8();
         let asked = self.context.timestamp(now);
@@ -158,5 +210,64 @@ impl LaneInner {
         self.waiting += askable.len();
         askable.into_iter().rev().for_each(|question| self.mx_sets[peer.mx_set].queue.push_front(question));
         self.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A connection with QUIT behind windows, whose budget is nearly used up while a hundred questions wait.
+    fn ending(recipients: u32) -> WindowCandidate {
+        WindowCandidate {
+            recipients,
+            sizes: 1..=100,
+            waiting: 100,
+            nearly_exhausted: true,
+            has_answers: true,
+            takes_quit_behind: true,
+            next_is_catch_all: false,
+        }
+    }
+
+    #[test]
+    fn a_window_is_sent_with_or_without_quit_or_waits_or_closes() {
+        use WindowDecision::{Close, Send, Wait};
+        const LAST: WindowDecision = Send { last: true };
+        const MORE: WindowDecision = Send { last: false };
+        let fresh = |recipients| WindowCandidate { nearly_exhausted: false, ..ending(recipients) };
+        let quit_alone = |recipients| WindowCandidate { takes_quit_behind: false, ..ending(recipients) };
+        for (case, candidate, expected) in [
+            ("a full window", fresh(100), MORE),
+            ("any size is worth it while the budget lasts", fresh(1), MORE),
+            ("no budget", fresh(0), Wait),
+            ("too few behind other windows", WindowCandidate { sizes: 50..=100, ..fresh(49) }, Wait),
+            ("just enough behind other windows", WindowCandidate { sizes: 50..=100, ..fresh(50) }, MORE),
+            ("QUIT follows the last window", ending(30), LAST),
+            ("QUIT follows even one recipient", ending(1), LAST),
+            ("nothing to send", ending(0), Close),
+            (
+                "nothing to send, and no answer so far",
+                WindowCandidate { has_answers: false, ..ending(0) },
+                Wait,
+            ),
+            ("a full window is not the last", ending(100), MORE),
+            ("all that wait fit", WindowCandidate { waiting: 30, ..ending(30) }, MORE),
+            ("QUIT alone behind three", quit_alone(3), MORE),
+            ("QUIT alone behind two", quit_alone(2), Close),
+            (
+                "QUIT alone, and no answer so far",
+                WindowCandidate { has_answers: false, ..quit_alone(2) },
+                MORE,
+            ),
+            ("a catch-all question", WindowCandidate { next_is_catch_all: true, ..quit_alone(1) }, MORE),
+            (
+                "a catch-all question, no budget",
+                WindowCandidate { next_is_catch_all: true, ..quit_alone(0) },
+                Close,
+            ),
+        ] {
+            assert_eq!(decide(&candidate), expected, "{case}");
+        }
     }
 }
