@@ -2,6 +2,7 @@
 
 mod address_family;
 mod catch_all;
+mod connection_health;
 mod control;
 mod fence;
 mod handle;

@@ -8,7 +8,8 @@ use foldhash::HashMap;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    address_family::has_ipv4, catch_all::CatchAllState, lag::SharedLag, question::Question, queue::Queue,
+    address_family::has_ipv4, catch_all::CatchAllState, connection_health::ConnectionHealth, lag::SharedLag,
+    question::Question, queue::Queue,
 };
 use crate::verify::{
     Record, SubStatus,
@@ -46,8 +47,6 @@ pub(super) struct MxSet {
     pub(super) proves_by_greeting: bool,
     /// Whether the server refuses RSET as unknown.
     pub(super) refuses_rset: bool,
-    /// Two for each connection whose replies were out of step, less one for each that ended normally.
-    pub(super) out_of_step: u32,
     /// Whether connections use IPv4 only, because the server refused IPv6.
     pub(super) ipv4_only: bool,
     /// Whether QUIT is sent alone, because the server did not answer it correctly behind a last window.
@@ -60,20 +59,12 @@ pub(super) struct MxSet {
     pub(super) live: u32,
     /// Connections that are being opened.
     pub(super) connecting: u32,
-    /// Connections that the server has accepted at once since the last failure.
-    pub(super) proven_connections: u32,
-    /// Connections in a row that broke without an answer.
-    pub(super) fruitless: u32,
-    /// Connections in a row that broke after few answers.
-    pub(super) unproductive: u32,
-    /// Connections in a row that the server closed without an answer and with blame on us.
-    pub(super) blamed_closes: u32,
     /// Until when the servers are not asked because they cannot be reached, and the reason.
     pub(super) paused: Option<(Instant, Outcome)>,
     /// The time and the cause of the last failure to connect to any server.
     unreached: Option<(Instant, SubStatus)>,
-    /// The earliest time for a new connection.
-    pub(super) not_before: Option<Instant>,
+    /// How the connections ended.
+    pub(super) health: ConnectionHealth,
     /// Whether it is in the queue of MX sets that need a connection.
     pub(super) is_queued: bool,
     /// Notified when there may be a question to ask.
@@ -94,20 +85,15 @@ impl MxSet {
             transactions: None,
             proves_by_greeting: true,
             refuses_rset: false,
-            out_of_step: 0,
             ipv4_only: false,
             sends_quit_alone: false,
             answering: None,
             failures: HashMap::default(),
             live: 0,
             connecting: 0,
-            proven_connections: 0,
-            fruitless: 0,
-            unproductive: 0,
-            blamed_closes: 0,
             paused: None,
             unreached: None,
-            not_before: None,
+            health: ConnectionHealth::default(),
             is_queued: false,
             wake: Arc::default(),
             lag: SharedLag::new(Instant::now()),

@@ -1,4 +1,4 @@
-//! Keeps the health of the connections of an MX set: opened, refused beside others, broken, or never reached. Decides
+//! Applies how the connections of an MX set end: opened, refused beside others, broken, or never reached. Decides
 //! how long its servers are not asked.
 
 use std::{sync::Arc, time::Duration};
@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
+    connection_health::{LossEffect, LostConnection},
     peer::AnswerSource,
     queue::{Bisection, QuestionBatch},
     state::LaneInner,
@@ -14,17 +15,6 @@ use crate::verify::{Blame, CatchAll, SubStatus, outcome::Outcome, policy::harves
 
 /// Time for which unreachable exchangers are not asked.
 const UNREACHABLE_PAUSE: Duration = Duration::from_secs(60);
-/// After so many connections in a row without an answer, the MX set pauses.
-const MAX_FRUITLESS_CONNECTIONS: u32 = 4;
-/// After so many connections whose replies are out of step, the MX set pauses. Two connections that end normally cancel
-/// one.
-const MAX_OUT_OF_STEP_CONNECTIONS: u32 = 12;
-/// A connection with fewer answers is unproductive: a pause follows before the next.
-const MIN_USEFUL_ANSWERS: u64 = 5;
-/// The pause is two to eight times this: a server that keeps closing gets at most two connections per second.
-const RECONNECT_DELAY: Duration = Duration::from_millis(60);
-/// After so many closes in a row without an answer and with blame on us, the provider counts as blocking us.
-const MAX_BLAMED_CLOSES: u32 = 3;
 
 impl LaneInner {
     /// Records that a connection is open. Returns false if another exchanger of the set is being asked, beside which
@@ -37,7 +27,7 @@ impl LaneInner {
         }
         known.connecting = known.connecting.saturating_sub(1);
         known.live += 1;
-        known.proven_connections = known.proven_connections.max(known.live);
+        known.health.record_opened(known.live);
         known.record_reached();
         let waiting = known.queue.total();
         let unsure = known.set_answering(host);
@@ -48,14 +38,12 @@ impl LaneInner {
 
     /// Records a connection that ended normally.
     pub(super) fn record_good_end(&mut self, mx_set: usize) {
-        let known = &mut self.mx_sets[mx_set];
-        (known.fruitless, known.unproductive, known.blamed_closes) = (0, 0, 0);
-        known.out_of_step = known.out_of_step.saturating_sub(1);
+        self.mx_sets[mx_set].health.record_good_end();
     }
 
     /// Records a connection whose replies were out of step.
     pub(super) fn record_out_of_step(&mut self, mx_set: usize) {
-        self.mx_sets[mx_set].out_of_step += 2;
+        self.mx_sets[mx_set].health.record_out_of_step();
     }
 
     /// Records that no connection to `host`, or to any other exchanger, could be opened.
@@ -70,7 +58,7 @@ impl LaneInner {
         if known.live > 0 {
             return self.record_connection_refused(mx_set, now);
         }
-        (known.fruitless, known.out_of_step, known.proven_connections) = (0, 0, 0);
+        known.health.record_unreachable();
         self.pause_mx_set(mx_set, Some(Arc::clone(host)), outcome, now);
         if outcome.verdict.sub_status == SubStatus::Blocked {
             self.block_provider(outcome, now);
@@ -101,7 +89,7 @@ impl LaneInner {
     /// Records that the server refused an extra connection. The connections open now are its limit for one minute.
     pub(super) fn record_connection_refused(&mut self, mx_set: usize, now: Instant) {
         let live = self.mx_sets[mx_set].live;
-        self.mx_sets[mx_set].proven_connections = live;
+        self.mx_sets[mx_set].health.record_refused(live);
         if live > 0 {
             self.controller.record_refusal(live, now);
         }
@@ -117,36 +105,24 @@ impl LaneInner {
         bisection: Bisection,
         now: Instant,
     ) {
-        // A part of a window that broke before tells nothing new of the server.
-        let narrowed = matches!(bisection, Bisection::Halves(_));
-        let silent = outcome.verdict.sub_status == SubStatus::TimeoutExceeded;
-        self.ask_again(source, bisection, outcome, now);
-        let known = &mut self.mx_sets[source.mx_set];
-        known.unproductive = if answer_count < MIN_USEFUL_ANSWERS { known.unproductive + 1 } else { 0 };
-        known.fruitless = match answer_count {
-            0 => known.fruitless + u32::from(silent || !narrowed),
-            _ => 0,
+        let lost = LostConnection {
+            answers: answer_count,
+            timed_out: outcome.verdict.sub_status == SubStatus::TimeoutExceeded,
+            known_batch: matches!(bisection, Bisection::Halves(_)),
+            blamed: outcome.verdict.blame == Some(Blame::Us),
         };
-        known.proven_connections = if known.unproductive > 0 { 0 } else { known.proven_connections };
-        // A limit of the connection blames us too. It is no block as long as connections get answers.
-        let blamed = answer_count == 0 && outcome.verdict.blame == Some(Blame::Us);
-        known.blamed_closes = if blamed { known.blamed_closes + 1 } else { 0 };
-        if known.unproductive > 0 {
-            known.not_before = Some(now + RECONNECT_DELAY.saturating_mul(1 << known.unproductive.min(3)));
-        }
-        let (blamed_closes, useless) = (
-            known.blamed_closes,
-            known.fruitless >= MAX_FRUITLESS_CONNECTIONS
-                || known.out_of_step >= 2 * MAX_OUT_OF_STEP_CONNECTIONS,
-        );
+        self.ask_again(source, bisection, outcome, now);
+        let effect = self.mx_sets[source.mx_set].health.record_lost(lost, now);
         self.controller.record_trouble(now);
-        if blamed_closes >= MAX_BLAMED_CLOSES {
-            self.block_provider(outcome, now);
-        } else if useless && let Some(host) = &source.host {
-            // This connection still counts as live.
-            self.mx_sets[source.mx_set].live -= 1;
-            self.record_unreachable(source.mx_set, host, outcome, now);
-            self.mx_sets[source.mx_set].live += 1;
+        match (effect, &source.host) {
+            (LossEffect::Block, _) => self.block_provider(outcome, now),
+            (LossEffect::Pause, Some(host)) => {
+                // This connection still counts as live.
+                self.mx_sets[source.mx_set].live -= 1;
+                self.record_unreachable(source.mx_set, host, outcome, now);
+                self.mx_sets[source.mx_set].live += 1;
+            }
+            (LossEffect::Pause, None) | (LossEffect::Reconnect, _) => {}
         }
     }
 

@@ -285,7 +285,7 @@ impl LaneInner {
             if known.is_empty() || known.live + known.connecting > 0 {
                 continue;
             }
-            let ready = known.not_before.is_none_or(|at| at <= now);
+            let ready = known.health.is_ready(now);
             let min_window = self.min_window(self.mx_sets[mx_set].len());
             if ready && self.rate_limiter.allowed(now) >= min_window {
                 return Some(self.count_opening(mx_set));
@@ -297,8 +297,8 @@ impl LaneInner {
         // being opened beyond the number that the server has accepted before.
         let busy = |mx_set: &MxSet| {
             let open = mx_set.live + mx_set.connecting;
-            let sure = mx_set.connecting == 0 || open < mx_set.proven_connections;
-            let ready = mx_set.not_before.is_none_or(|at| at <= now);
+            let sure = mx_set.connecting == 0 || mx_set.health.has_proved_more_than(open);
+            let ready = mx_set.health.is_ready(now);
             open > 0 && sure && ready && mx_set.len() > ADDRESSES_PER_EXTRA_CONNECTION * open as usize
         };
         let mx_set = self.mx_sets.iter().position(busy)?;
@@ -359,7 +359,7 @@ impl LaneInner {
         let later = self.delayed.peek().map(|later| later.due);
         let waiting = self.mx_sets.iter().filter(|mx_set| !mx_set.is_empty());
         // A pause that is over must not hide one that is still to end.
-        let paused = waiting.filter_map(|mx_set| mx_set.not_before).filter(|&at| at > now).min();
+        let paused = waiting.filter_map(|mx_set| mx_set.health.not_before()).filter(|&at| at > now).min();
         let rate = if self.waiting > 0 { self.rate_limiter.ready_at(10) } else { None };
         let free = if self.waiting > 0 { self.breaker.blocked_until() } else { None };
         [later, paused, rate, free].into_iter().flatten().filter(|&at| at > now).min()
@@ -598,11 +598,11 @@ mod tests {
         });
         assert_eq!(state.next_due(now), None);
         let soon = now + Duration::from_millis(480);
-        state.mx_sets[mx_sets[0]].not_before = Some(now - Duration::from_millis(1));
-        state.mx_sets[mx_sets[1]].not_before = Some(soon);
+        state.mx_sets[mx_sets[0]].health.delay_until(now - Duration::from_millis(1));
+        state.mx_sets[mx_sets[1]].health.delay_until(soon);
         state.mx_sets[mx_sets[1]].live = 1;
         assert_eq!(state.next_due(now), Some(soon));
-        state.mx_sets[mx_sets[2]].not_before = Some(now + Duration::from_millis(120));
+        state.mx_sets[mx_sets[2]].health.delay_until(now + Duration::from_millis(120));
         assert_eq!(state.next_due(now), Some(now + Duration::from_millis(120)));
         // No question waits for it.
         state.take(mx_sets[2]);
