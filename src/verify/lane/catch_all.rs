@@ -1,6 +1,6 @@
 //! Tests whether a domain accepts every local part.
 //!
-//! Each domain is tested once, after a first acceptance, with a name that nobody has. The name looks natural, since
+//! Each domain is tested once, after a first acceptance, with a name that is almost certainly unused. The name looks natural, since
 //! some servers answer generated names differently.
 
 use crate::{

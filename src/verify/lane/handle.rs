@@ -1,5 +1,7 @@
 //! Connects one connection to its lane: takes windows from the lane, and returns answers and unanswered questions to
 //! it.
+//!
+//! Answers go to `LaneInner::apply_answers`, unanswered questions to the front of the queue of their MX set.
 
 use std::{mem, ops::RangeInclusive, sync::Arc, time::Duration, vec};
 
@@ -24,9 +26,10 @@ use crate::{
     },
 };
 
-/// A connection's access to its lane, with what both know of the server.
+/// The access of one connection to its lane. Holds the server's data and the last reply of the connection.
 pub(super) struct LaneHandle {
     pub(super) lane: Arc<Lane>,
+    /// The server at the other end.
     pub(super) peer: Peer,
     /// Transactions so far on this connection.
     pub(super) transactions: u32,
@@ -36,6 +39,7 @@ pub(super) struct LaneHandle {
     last_reply: Option<ReplyCache>,
     /// Round trips of the windows answered since the last commit.
     pub(super) latencies: WindowLatencies,
+    /// Counts answers to end the connection if the server is too slow.
     pub(super) watchdog: Arc<Watchdog>,
 }
 

@@ -38,6 +38,7 @@ const ADDRESSES_PER_EXTRA_CONNECTION: usize = 30;
 /// What the connections of a lane share.
 pub(in crate::verify) struct Lane {
     pub(super) context: Arc<Context>,
+    /// The rule of the provider.
     pub(super) limits: ProviderLimits,
     state: Mutex<LaneInner>,
     /// Notified when the lane may have something to do.
@@ -50,10 +51,15 @@ pub(in crate::verify) struct LaneInner {
     pub(super) mx_sets: Vec<MxSet>,
     /// MX sets that wait for a connection, the oldest first.
     connection_queue: VecDeque<usize>,
+    /// Questions that are asked again after a pause.
     pub(super) delayed: BinaryHeap<DelayedQuestion>,
+    /// The blocks of the provider, and the provisional verdicts.
     pub(super) breaker: ProviderBreaker,
+    /// Events that are not delivered yet.
     pub(super) event_batch: EventBatch,
+    /// Limits the number of connections.
     pub(super) controller: ConcurrencyController,
+    /// Limits the recipients per time.
     pub(super) rate_limiter: RateLimiter,
     /// Connections that are open or being opened.
     connections: u32,
@@ -75,6 +81,7 @@ pub(in crate::verify) struct LaneInner {
     input_ended: bool,
     /// Whether no more addresses will follow.
     ending: bool,
+    /// The published status of the lane.
     status: status::SharedStatus,
 }
 

@@ -1,5 +1,14 @@
 //! Decides what follows from each answer: a record, a further attempt, a question about the domain, or a pause of the
 //! lane.
+//!
+//! ```text
+//! apply_answers ▶ apply_answer ─┬─ a limit of the transaction, connection or IPv6 ▶ asked again at once
+//!                               ├─ control ▶ settle_control: confirms or voids refusals
+//!                               └─ settle ─┬─ temporary ▶ asked again after a pause
+//!                                          ├─ random mailbox ▶ settle_domain: catch-all state of the domain
+//!                                          └─ address ▶ settle_item ─┬─ accepted ▶ waits for its domain ▶ record
+//!                                                                    └─ refused ▶ provisional verdict ▶ record
+//! ```
 
 use std::{mem, time::Duration, vec};
 

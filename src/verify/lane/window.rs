@@ -1,5 +1,8 @@
 //! Holds a window of recipients: its questions, then the answers so far, how many of these are proved, and their
 //! effect.
+//!
+//! A [`Window`] comes from the lane and becomes a [`SentWindow`]. The pipeline adds each [`Answer`], a fence proves it, and
+//! `LaneInner::apply_answers` takes the proved ones and returns a [`BatchEffect`].
 
 use std::sync::Arc;
 
@@ -15,6 +18,7 @@ pub(super) const MAX_WINDOWS_IN_FLIGHT: usize = 4;
 /// A window of questions that is ready to be sent.
 pub(super) struct Window {
     pub(super) questions: Vec<Question>,
+    /// The rejections to expect of it.
     pub(super) expected: ExpectedRejections,
     /// Whether one of the questions needs SMTPUTF8.
     pub(super) smtputf8: bool,
@@ -26,6 +30,7 @@ pub(super) struct Window {
 
 /// What a connection does next.
 pub(super) enum NextWindow {
+    /// Send this window.
     Window(Window),
     /// Send nothing for now.
     Wait,

@@ -213,7 +213,7 @@ impl ProviderBreaker {
         let verdict = &outcome.verdict;
         let sender = verdict.subject == Some(Subject::Sender);
         self.sender_refusals += u64::from(sender);
-        // 530 demands TLS or AUTH (RFC 3207 4, RFC 4954 6), which blocks nobody.
+        // 530 demands TLS or AUTH (RFC 3207 4, RFC 4954 6), which is no block of us.
         let policy =
             verdict.sub_status == SubStatus::PolicyRejected && verdict.subject != Some(Subject::Connection);
         match verdict.blame {
