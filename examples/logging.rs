@@ -23,7 +23,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let pool = Pool::builder().config(config).build()?;
 
     for address in &addresses {
-        pool.verify_email(address).await?;
+        let answer = pool.verify_email(address).await?;
+        tracing::info!(is_accepted = answer.is_accepted(), "answered");
     }
     tokio::time::sleep(Duration::from_millis(1_200)).await;
     pool.close(Duration::from_secs(5)).await;

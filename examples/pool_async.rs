@@ -33,8 +33,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Send a message, in the sandbox.
     if sandbox.is_some() {
-        let envelope = Envelope { from: ReversePath::Null, to: vec![Mailbox::parse("ann@good.test")?] };
-        let delivery = pool.send(&envelope, b"Subject: Hello\r\n\r\nHello, Ann.\r\n").await;
+        let envelope = Envelope::new(ReversePath::Null, Mailbox::parse("ann@good.test")?);
+        let delivery = pool.send(&envelope, b"Subject: Hello\r\n\r\nHello, Ann.\r\n").await?;
         println!("sent: {}", delivery.is_complete());
     }
 

@@ -45,7 +45,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let serving = tokio::spawn(serve(listener, metrics));
 
     for address in &addresses {
-        pool.verify_email(address).await?;
+        let answer = pool.verify_email(address).await?;
+        println!("{address}: {}", answer.reply);
     }
 
     if in_sandbox {

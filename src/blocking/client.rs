@@ -56,6 +56,7 @@ impl Connector {
 ///
 /// Lent by a pool it is a [`PooledConnection`](super::PooledConnection), which returns to its pool when it is dropped.
 #[derive(Debug)]
+#[must_use = "a connection that is dropped is closed, or returns to its pool"]
 pub struct Connection<C: DerefMut<Target = client::Connection> = Box<client::Connection>> {
     pub(super) inner: C,
     /// Behind the connection, which it outlives.

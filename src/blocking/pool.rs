@@ -8,7 +8,7 @@ use crate::{
     metrics::Metrics,
     pool::{
         self, BuildError, Builder, CheckoutError, Config, Delivery, Envelope, Health, HealthReport,
-        OperationError, PoolStatus, ToKey, Verification,
+        OperationError, PoolStatus, SendError, ToKey, Verification,
     },
 };
 
@@ -66,7 +66,6 @@ impl Builder {
 
 impl Pool {
     /// Begins to make a pool, which [`build_blocking`](Builder::build_blocking) ends.
-    #[must_use]
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -114,9 +113,9 @@ impl Pool {
     /// [`pool::Pool::send`].
     ///
     /// # Errors
-    /// Called from within a tokio runtime.
-    pub fn send(&self, envelope: &Envelope, message: &[u8]) -> Result<Delivery, InAsync> {
-        self.runtime.block_on(self.inner.send(envelope, message))
+    /// As its namesake.
+    pub fn send(&self, envelope: &Envelope, message: &[u8]) -> Result<Delivery, Error<SendError>> {
+        self.runtime.block_on(self.inner.send(envelope, message))?.map_err(Error::Inner)
     }
 
     /// [`pool::Pool::check_health`].
@@ -159,7 +158,6 @@ impl Pool {
     }
 
     /// [`pool::Pool::health_manager`].
-    #[must_use]
     pub fn health_manager(&self) -> HealthManager {
         HealthManager::new(self, self.config().health_check_interval)
     }
@@ -191,6 +189,7 @@ impl Pool {
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
+#[must_use = "a manager checks nothing until it is started"]
 pub struct HealthManager {
     inner: pool::HealthManager,
     runtime: Private,
@@ -198,7 +197,6 @@ pub struct HealthManager {
 
 impl HealthManager {
     /// [`pool::HealthManager::new`].
-    #[must_use]
     pub fn new(pool: &Pool, check_interval: Duration) -> Self {
         let inner = pool::HealthManager::new(&pool.inner, check_interval);
         Self { inner, runtime: pool.runtime.clone() }
@@ -216,6 +214,7 @@ impl HealthManager {
 
 /// [`pool::HealthHandle`], blocking; dropping it stops the checks.
 #[derive(Debug)]
+#[must_use = "dropping the handle stops the checks"]
 pub struct HealthHandle {
     inner: pool::HealthHandle,
     runtime: Private,

@@ -61,6 +61,7 @@ impl Verifier {
 
 /// [`verify::Records`] as an iterator. Within a tokio runtime it ends at once.
 #[derive(Debug)]
+#[must_use = "nothing is verified unless the records are iterated"]
 pub struct Records {
     inner: verify::Records,
     runtime: Private,

@@ -17,6 +17,7 @@ use crate::{
 
 /// A connection to a server, greeted and ready for transactions; derefs to its [`Session`].
 #[derive(Debug)]
+#[must_use = "a connection that is dropped is closed"]
 pub struct Connection {
     session: Session<Stream>,
     host: Arc<str>,

@@ -1,6 +1,7 @@
 use crate::proto::Reply;
 
 /// The replies to MAIL and to each RCPT of a transaction.
+#[must_use = "a refusal is a reply: see `mail` and `rcpts`"]
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EnvelopeReplies {

@@ -15,6 +15,7 @@ use crate::{
 
 /// Builds a [`Pool`]; made by [`Pool::builder`].
 #[derive(Default)]
+#[must_use = "a builder makes a pool by `build`"]
 pub struct Builder {
     config: Config,
     metrics: Option<Arc<Metrics>>,
@@ -26,7 +27,6 @@ macro_rules! settings {
     ($($name:ident: $type:ty),* $(,)?) => {
         $(
             #[doc = concat!("Sets [`Config::", stringify!($name), "`].")]
-            #[must_use]
             pub fn $name(mut self, value: $type) -> Self {
                 self.config.$name = value.into();
                 self
@@ -37,7 +37,6 @@ macro_rules! settings {
 
 impl Pool {
     /// Returns a builder with the default configuration.
-    #[must_use]
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -75,25 +74,21 @@ impl Builder {
     }
 
     /// Sets the whole configuration.
-    #[must_use]
     pub fn config(self, config: Config) -> Self {
         Self { config, ..self }
     }
 
     /// Sets where to record. By default the pool has metrics of its own ([`Pool::metrics`]).
-    #[must_use]
     pub fn metrics(self, metrics: Arc<Metrics>) -> Self {
         Self { metrics: Some(metrics), ..self }
     }
 
     /// Sets how to find the server for a mailbox. It has no effect if [`Config::server`] is set.
-    #[must_use]
     pub fn route(self, route: impl Route + 'static) -> Self {
         Self { route: Some(Arc::new(route)), ..self }
     }
 
     /// Sets roots, versions and verification of TLS. The default depends on the policy ([`TlsConfig::for_policy`]).
-    #[must_use]
     pub fn tls_config(self, config: TlsConfig) -> Self {
         Self { tls_config: Some(config), ..self }
     }

@@ -6,8 +6,9 @@ use thiserror::Error;
 
 use super::{ConfigError, InvalidServer};
 use crate::{
-    client::ConnectError,
+    client::{ConnectError, SessionError},
     net::{ErrorKind, TlsConfigError, TlsError},
+    proto::AddressError,
 };
 
 /// A pool cannot be built.
@@ -234,4 +235,40 @@ fn holders(held: &[Holder]) -> String {
         None => String::new(),
         Some(first) => format!("; the longest, for {:?}, since {}", first.held, first.taken_at),
     }
+}
+
+/// An operation of the pool has no result.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OperationError {
+    /// The text is not an address.
+    #[error("not an address")]
+    Address(#[from] AddressError),
+    /// There is neither a [`Config::server`](super::Config::server) nor a [`Route`](super::Route).
+    #[error(
+        "no server is set, and there is no way to find that of {domain}; set `server`, or give the builder a route"
+    )]
+    NoRoute {
+        /// The domain.
+        domain: Box<str>,
+    },
+    /// No server was found for a domain.
+    #[error("no server was found for {domain}")]
+    Route {
+        /// The domain.
+        domain: Box<str>,
+        /// Why.
+        source: io::Error,
+    },
+    /// No connection.
+    #[error("no connection")]
+    Checkout(#[from] CheckoutError),
+    /// The session broke.
+    #[error("the session with {server} broke")]
+    Session {
+        /// The server.
+        server: Box<str>,
+        /// How.
+        source: SessionError,
+    },
 }

@@ -22,6 +22,7 @@ use crate::client::Connection;
 /// drop(connection); // back in the pool
 /// # Ok(()) }
 /// ```
+#[must_use = "a connection that is dropped returns to its pool"]
 pub struct PooledConnection {
     lease: Option<Box<Lease>>,
 }

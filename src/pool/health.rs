@@ -41,6 +41,7 @@ const MAX_CONCURRENT_CHECKS: usize = 16;
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "a manager checks nothing until it is started"]
 pub struct HealthManager {
     pool: Pool,
     check_interval: Duration,
@@ -48,7 +49,6 @@ pub struct HealthManager {
 
 impl HealthManager {
     /// Returns a manager that checks the servers of `pool` every `check_interval`.
-    #[must_use]
     pub fn new(pool: &Pool, check_interval: Duration) -> Self {
         Self { pool: pool.clone(), check_interval: check_interval.max(Duration::from_millis(1)) }
     }
@@ -57,7 +57,6 @@ impl HealthManager {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    #[must_use = "dropping the handle stops the checks"]
     pub fn start(self) -> HealthHandle {
         let (stop, mut stopped) = watch::channel(());
         let pool = self.pool.clone();
@@ -81,6 +80,7 @@ impl HealthManager {
 
 /// Running health checks; dropping it stops them.
 #[derive(Debug)]
+#[must_use = "dropping the handle stops the checks"]
 pub struct HealthHandle {
     pool: Pool,
     stop: watch::Sender<()>,
@@ -104,7 +104,6 @@ impl HealthHandle {
 impl Pool {
     /// Returns a manager with the interval of
     /// [`health_check_interval`](super::Config::health_check_interval).
-    #[must_use]
     pub fn health_manager(&self) -> HealthManager {
         HealthManager::new(self, self.config().health_check_interval)
     }

@@ -47,6 +47,7 @@ mod checkout;
 mod clock;
 mod config;
 mod connect;
+mod envelope;
 mod environment;
 mod error;
 mod guard;
@@ -78,12 +79,16 @@ mod wait_queue;
 pub use self::{
     builder::Builder,
     config::{Config, ConfigError},
-    error::{BuildError, CheckoutError, CheckoutStage, ConnectionLimit, Exhausted, Holder, OpenError},
+    envelope::{Delivery, Envelope, NoRecipients, SendError},
+    error::{
+        BuildError, CheckoutError, CheckoutStage, ConnectionLimit, Exhausted, Holder, OpenError,
+        OperationError,
+    },
     guard::PooledConnection,
     health::{HealthHandle, HealthManager},
     health_report::{Checked, Health, HealthError, HealthReport, ServerHealth},
     key::{InvalidServer, Key, ToKey},
-    operations::{Delivery, Envelope, OperationError, Verification},
+    operations::Verification,
     pool::{Pool, PoolStatus},
     route::{Route, RouteFuture},
 };

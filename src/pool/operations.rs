@@ -2,65 +2,18 @@
 
 use std::{io, sync::Arc};
 
-use thiserror::Error;
-
-use super::{CheckoutError, Key, Pool};
+use super::{CheckoutError, Delivery, Envelope, Key, OperationError, Pool, SendError};
 use crate::{
     client::{Connection, SessionError},
-    proto::{AddressError, Body, Command, MailParams, Mailbox, Reply, ReversePath, State, Verb},
+    proto::{Body, Command, MailParams, Mailbox, Reply, ReversePath, State, Verb},
 };
 
 /// Recipients in one transaction: what RFC 5321 4.5.3.1.8 has every server take.
 const MAX_RECIPIENTS: usize = 100;
 
-/// Who a message is from, and for whom.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Envelope {
-    /// Where bounces go.
-    pub from: ReversePath,
-    /// The recipients.
-    pub to: Vec<Mailbox>,
-}
-
-/// Nothing came of it.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum OperationError {
-    /// What was given is not an address.
-    #[error("not an address")]
-    Address(#[from] AddressError),
-    /// Nobody said which server to ask: no [`Config::server`](super::Config::server), and no
-    /// [`Route`](super::Route).
-    #[error(
-        "no server is set, and there is no way to find that of {domain}; set `server`, or give the builder a route"
-    )]
-    NoRoute {
-        /// The domain.
-        domain: Box<str>,
-    },
-    /// No server was found for a domain.
-    #[error("no server was found for {domain}")]
-    Route {
-        /// The domain.
-        domain: Box<str>,
-        /// Why.
-        source: io::Error,
-    },
-    /// No connection.
-    #[error("no connection")]
-    Checkout(#[from] CheckoutError),
-    /// The session broke.
-    #[error("the session with {server} broke")]
-    Session {
-        /// The server.
-        server: Box<str>,
-        /// How.
-        source: SessionError,
-    },
-}
-
 /// What a server says about a mailbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a refusal is an answer: see `is_accepted`"]
 #[non_exhaustive]
 pub struct Verification {
     /// Who was asked.
@@ -77,24 +30,6 @@ impl Verification {
     #[must_use]
     pub fn is_accepted(&self) -> bool {
         self.verb == Verb::Rcpt && self.reply.is_positive()
-    }
-}
-
-/// What became of a message.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Delivery {
-    /// For each recipient, in the order of the envelope, the reply that decided: to the message, or to RCPT or MAIL
-    /// where one was refused; or why there is none. A reply whose lines carry different codes decides nothing
-    /// ([`SessionError::Ambiguous`]): the server may have taken the message for that recipient or not.
-    pub recipients: Vec<(Mailbox, Result<Reply, Arc<OperationError>>)>,
-}
-
-impl Delivery {
-    /// Whether every recipient's server has taken the message.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.recipients.iter().all(|(_, outcome)| outcome.as_ref().is_ok_and(Reply::is_positive))
     }
 }
 
@@ -147,20 +82,24 @@ impl Pool {
     /// # let sandbox = Sandbox::start(World::demo()).await?;
     /// # let server = sandbox.addr("mx.good.test").ok_or("no such host")?.to_string();
     /// let pool = Pool::builder().server(Key::parse(&server)?).build()?;
-    /// let envelope = Envelope { from: ReversePath::Null, to: vec![Mailbox::parse("ann@good.test")?] };
-    /// let delivery = pool.send(&envelope, b"Subject: Hello\r\n\r\nHello, Ann.\r\n").await;
+    /// let envelope = Envelope::new(ReversePath::Null, Mailbox::parse("ann@good.test")?);
+    /// let delivery = pool.send(&envelope, b"Subject: Hello\r\n\r\nHello, Ann.\r\n").await?;
     /// assert!(delivery.is_complete());
     /// # Ok(()) }
     /// # #[cfg(not(feature = "sandbox"))]
     /// # fn main() {}
     /// ```
     ///
+    /// # Errors
+    /// No server has answered for any recipient. A refusal is an answer, not an error: see [`Delivery::is_complete`].
+    ///
     /// # Cancellation safety
     /// Dropping the future closes the connection in use; whether the server has taken the message by then is not known.
-    pub async fn send(&self, envelope: &Envelope, message: &[u8]) -> Delivery {
-        let mut outcomes: Vec<Option<Result<Reply, Arc<OperationError>>>> = vec![None; envelope.to.len()];
+    pub async fn send(&self, envelope: &Envelope, message: &[u8]) -> Result<Delivery, SendError> {
+        let mut outcomes: Vec<Option<Result<Reply, Arc<OperationError>>>> =
+            vec![None; envelope.recipients().len()];
         let mut groups: Vec<(Vec<Key>, Vec<usize>)> = Vec::new();
-        for (at, mailbox) in envelope.to.iter().enumerate() {
+        for (at, mailbox) in envelope.recipients().iter().enumerate() {
             match self.servers(mailbox).await {
                 Err(error) => outcomes[at] = Some(Err(error.into())),
                 Ok(servers) => match groups.iter_mut().find(|(known, _)| *known == servers) {
@@ -171,8 +110,8 @@ impl Pool {
         }
         for (servers, recipients) in &groups {
             for recipients in recipients.chunks(MAX_RECIPIENTS) {
-                let to: Vec<_> = recipients.iter().map(|at| envelope.to[*at].clone()).collect();
-                let deliver = Deliver { from: &envelope.from, to: &to, message };
+                let to: Vec<_> = recipients.iter().map(|at| envelope.recipients()[*at].clone()).collect();
+                let deliver = Deliver { from: envelope.sender(), to: &to, message };
                 let sent = match self.on_any(servers, deliver).await {
                     Ok((server, Ok(replies))) => Ok((server, replies)),
                     Ok((server, Err(source))) => Err(OperationError::Session { server, source }),
@@ -193,8 +132,9 @@ impl Pool {
                 }
             }
         }
-        let recipients = envelope.to.iter().cloned().zip(outcomes);
+        let recipients = envelope.recipients().iter().cloned().zip(outcomes);
         Delivery { recipients: recipients.filter_map(|(to, outcome)| Some((to, outcome?))).collect() }
+            .answered()
     }
 
     /// Which servers to ask, the most preferred first.

@@ -46,6 +46,7 @@ use crate::proto::Mailbox;
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
+#[must_use = "the servers end when the sandbox is dropped"]
 pub struct Sandbox {
     directory: Arc<Directory>,
     hosts: Vec<RunningHost>,

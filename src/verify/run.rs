@@ -156,6 +156,7 @@ impl Tasks {
 
 /// The output of a run. Dropping it aborts the run.
 #[derive(Debug)]
+#[must_use = "nothing is verified unless the events are read"]
 pub struct Events {
     received: mpsc::UnboundedReceiver<EventBatch>,
     ready: std::vec::IntoIter<Event>,
@@ -241,6 +242,7 @@ impl Lanes {
 
 /// The records of a run, in the order of the answers. Dropping it aborts the run.
 #[derive(Debug)]
+#[must_use = "nothing is verified unless the records are read"]
 pub struct Records(pub(super) Events);
 
 impl Records {

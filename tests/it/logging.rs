@@ -78,11 +78,11 @@ async fn logged(level: LevelFilter, log_addresses: bool) -> String {
         .unwrap();
     assert!(pool.verify_email("ann@good.test").await.unwrap().is_accepted());
     assert_eq!(pool.verify_email("nobody@good.test").await.unwrap().reply.code(), 550);
-    let envelope = Envelope {
-        from: ReversePath::Mailbox(Mailbox::parse("sender@good.test").unwrap()),
-        to: vec![Mailbox::parse("ann@good.test").unwrap()],
-    };
-    assert!(pool.send(&envelope, b"Subject: hi\r\n\r\nhi\r\n").await.is_complete());
+    let envelope = Envelope::new(
+        ReversePath::Mailbox(Mailbox::parse("sender@good.test").unwrap()),
+        Mailbox::parse("ann@good.test").unwrap(),
+    );
+    assert!(pool.send(&envelope, b"Subject: hi\r\n\r\nhi\r\n").await.unwrap().is_complete());
     pool.check_health().await;
 
     assert!(pool.get(server.clone().credentials(account("hunter2 in vain"))).await.is_err());

@@ -165,7 +165,7 @@ async fn replies_that_are_alike_are_taken_together_as_far_as_they_answer_the_sam
 #[tokio::test(start_paused = true)]
 async fn without_pipelining_each_command_waits_for_its_reply() {
     let mut session = ready(Server::new(one_by_one)).await;
-    envelope(&mut session, 2).await.unwrap();
+    let _ = envelope(&mut session, 2).await.unwrap();
     let expected = ["MAIL FROM:<>\r\n", "RCPT TO:<user0@example.com>\r\n", "RCPT TO:<user1@example.com>\r\n"];
     assert_eq!(*session.stream().writes.lock().unwrap(), expected);
 }
@@ -229,7 +229,7 @@ async fn nothing_is_sent_before_the_last_line_of_the_banner() {
 #[tokio::test(start_paused = true)]
 async fn a_message_is_dot_stuffed_and_ends_in_one_piece() {
     let mut session = ready(Server::new(yes)).await;
-    envelope(&mut session, 1).await.unwrap();
+    let _ = envelope(&mut session, 1).await.unwrap();
     session.stream().writes.lock().unwrap().clear();
     let reply = session.data(b"Subject: dots\n\n.\n..two\r\nend").await.unwrap();
     assert_eq!(reply.text(), "MESSAGE");
@@ -242,7 +242,7 @@ async fn a_message_is_dot_stuffed_and_ends_in_one_piece() {
 async fn data_refused_is_the_answer_and_sends_nothing() {
     let mut session =
         ready(Server::new(|line| if line == "DATA" { says("451 4.3.2 later") } else { yes(line) })).await;
-    envelope(&mut session, 1).await.unwrap();
+    let _ = envelope(&mut session, 1).await.unwrap();
     assert_eq!(session.data(b"x").await.unwrap().code(), 451);
     assert_eq!(session.state(), State::Rcpt);
     let out_of_sequence = ready(Server::new(yes)).await.data(b"x").await;
@@ -276,7 +276,7 @@ async fn over_lmtp_the_other_replies_to_a_message_stay_owed() {
     }));
     session.banner().await.unwrap();
     session.greet(&Command::Lhlo(ClientName::parse("client.example.org").unwrap())).await.unwrap();
-    envelope(&mut session, 2).await.unwrap();
+    let _ = envelope(&mut session, 2).await.unwrap();
     assert_eq!(session.data(b"x").await.unwrap().text(), "first");
     assert!(!session.is_idle());
     assert_eq!(session.reply().await.unwrap().1.text(), "second");
@@ -287,7 +287,7 @@ async fn over_lmtp_the_other_replies_to_a_message_stay_owed() {
 async fn a_chunk_rides_behind_its_bdat() {
     // RFC 3030 4.2
     let mut session = ready(Server::new(|line| if line.is_empty() { Act::Silence } else { yes(line) })).await;
-    envelope(&mut session, 1).await.unwrap();
+    let _ = envelope(&mut session, 1).await.unwrap();
     session.stream().writes.lock().unwrap().clear();
     session.queue_chunk(b"\r\n", false).unwrap();
     session.queue_chunk(b"", true).unwrap();

@@ -70,10 +70,8 @@ impl Call {
             Self::GetTimeout => drop(pool.get_timeout(server, SECOND / 2).await),
             Self::Verify => drop(pool.verify_email("ann@good.test").await),
             Self::Send => {
-                let to = vec![Mailbox::parse("ann@good.test").unwrap()];
-                drop(
-                    pool.send(&Envelope { from: ReversePath::Null, to }, b"Subject: hi\r\n\r\nhi\r\n").await,
-                );
+                let envelope = Envelope::new(ReversePath::Null, Mailbox::parse("ann@good.test").unwrap());
+                drop(pool.send(&envelope, b"Subject: hi\r\n\r\nhi\r\n").await);
             }
             Self::Close => drop(pool.close(60 * SECOND).await),
             Self::CheckIdle | Self::CheckFresh => drop(pool.check_health().await),

@@ -45,7 +45,7 @@ async fn a_connection_out_of_step_is_not_lent_again() {
 
     // The connection is in the middle of a transaction.
     let mut connection = pool.get(&site.server).await.unwrap();
-    connection.envelope(&ReversePath::Null, &MailParams::default(), &rcpts).await.unwrap();
+    let _ = connection.envelope(&ReversePath::Null, &MailParams::default(), &rcpts).await.unwrap();
     drop(connection);
     assert_eq!(pool.status().idle, 0);
 
@@ -70,7 +70,7 @@ async fn a_connection_out_of_step_is_not_lent_again() {
 
     // After a reset it can be lent.
     let mut connection = pool.get(&site.server).await.unwrap();
-    connection.envelope(&ReversePath::Null, &MailParams::default(), &rcpts).await.unwrap();
+    let _ = connection.envelope(&ReversePath::Null, &MailParams::default(), &rcpts).await.unwrap();
     connection.command(&Command::Rset).await.unwrap();
     drop(connection);
     assert_eq!((pool.status().idle, site.stats().connections), (1, 5));
@@ -430,6 +430,7 @@ fn connections_and_waiting_users_can_be_sent_to_other_threads() {
     is_send(pool.verify_email("ann@example.com"));
     is_send(pool.close(Duration::ZERO));
     is_send(pool.check_health());
-    let envelope = smtp_pool::pool::Envelope { from: ReversePath::Null, to: Vec::new() };
+    let envelope =
+        smtp_pool::pool::Envelope::new(ReversePath::Null, Mailbox::parse("ann@example.com").unwrap());
     is_send(pool.send(&envelope, b""));
 }

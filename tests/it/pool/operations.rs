@@ -48,13 +48,12 @@ async fn a_refusal_of_mail_is_no_answer_about_the_mailbox() {
 async fn a_message_reaches_the_accepted_recipients() {
     let site = Site::start("").await;
     let pool = builder().server(Key::parse(&site.server).unwrap()).build().unwrap();
-    let envelope = Envelope {
-        from: ReversePath::Mailbox(mailbox("me@client.example.org")),
-        to: vec![mailbox("nobody@good.test"), mailbox("ann@good.test")],
-    };
+    let envelope =
+        Envelope::new(ReversePath::Mailbox(mailbox("me@client.example.org")), mailbox("nobody@good.test"))
+            .with(mailbox("ann@good.test"));
     let message = b"Subject: dots\r\n\r\n.\r\n..two\r\n";
     for sent in 1..=3 {
-        let delivery = pool.send(&envelope, message).await;
+        let delivery = pool.send(&envelope, message).await.unwrap();
         assert!(!delivery.is_complete());
         let codes: Vec<_> =
             delivery.recipients.iter().map(|(_, reply)| reply.as_ref().unwrap().code()).collect();
@@ -62,8 +61,8 @@ async fn a_message_reaches_the_accepted_recipients() {
         assert_eq!((site.stats().messages, site.stats().message_octets), (sent, sent * message.len() as u64));
     }
     // Without a recipient the connection stays open.
-    let envelope = Envelope { from: ReversePath::Null, to: vec![mailbox("nobody@good.test")] };
-    assert_eq!(pool.send(&envelope, message).await.recipients[0].1.as_ref().unwrap().code(), 550);
+    let envelope = Envelope::new(ReversePath::Null, mailbox("nobody@good.test"));
+    assert_eq!(pool.send(&envelope, message).await.unwrap().recipients[0].1.as_ref().unwrap().code(), 550);
     assert_eq!((site.stats().messages, site.stats().connections, pool.status().idle), (3, 1, 1));
     // All recipients of a server share a transaction.
     assert_eq!(site.stats().transactions, 4);
@@ -99,8 +98,8 @@ async fn told_in_mail(extensions: &str, from: &str, message: &[u8]) -> Vec<Strin
         mail.unwrap()
     });
     let pool = builder().server(Key::parse(&server).unwrap()).build().unwrap();
-    let envelope = Envelope { from: ReversePath::Mailbox(mailbox(from)), to: vec![mailbox("ann@good.test")] };
-    let delivery = pool.send(&envelope, message).await;
+    let envelope = Envelope::new(ReversePath::Mailbox(mailbox(from)), mailbox("ann@good.test"));
+    let delivery = pool.send(&envelope, message).await.unwrap();
     assert!(delivery.is_complete(), "{delivery:?}");
     let mail = serving.await.unwrap();
     let mut params: Vec<String> = mail.split(' ').skip(2).map(str::to_owned).collect();
@@ -124,11 +123,14 @@ async fn mail_has_the_parameters_that_the_server_offers() {
 async fn a_message_that_may_have_arrived_is_not_sent_twice() {
     let site = Site::start("faults = [{ at = \"message\", nth = 2, does = \"eof\" }]").await;
     let pool = builder().server(Key::parse(&site.server).unwrap()).build().unwrap();
-    let envelope = Envelope { from: ReversePath::Null, to: vec![mailbox("ann@good.test")] };
-    assert!(pool.send(&envelope, b"Subject: one\r\n\r\n").await.is_complete());
-    let delivery = pool.send(&envelope, b"Subject: two\r\n\r\n").await;
-    let error = delivery.recipients[0].1.as_ref().unwrap_err();
-    assert!(matches!(**error, OperationError::Session { .. }), "{error:?}");
+    let envelope = Envelope::new(ReversePath::Null, mailbox("ann@good.test"));
+    assert!(pool.send(&envelope, b"Subject: one\r\n\r\n").await.unwrap().is_complete());
+    let error = pool.send(&envelope, b"Subject: two\r\n\r\n").await.unwrap_err();
+    let (_, lost) = &error.recipients[0];
+    let closed = SessionError::Closed { verb: Verb::Message };
+    assert!(
+        matches!(&**lost, OperationError::Session { source, .. } if source.to_string() == closed.to_string())
+    );
     assert_eq!(site.stats().connections, 1);
 }
 
@@ -154,7 +156,8 @@ async fn a_route_leads_each_recipient_to_a_server() {
     assert!(!pool.verify_email("ann@other.test").await.unwrap().is_accepted(), "the other knows none");
     assert_eq!((one.stats().transactions, two.stats().transactions), (1, 1));
     let to = ["ann@good.test", "ann@other.test", "ann@nowhere.test"].map(mailbox).to_vec();
-    let delivery = pool.send(&Envelope { from: ReversePath::Null, to }, b"Subject: one\r\n\r\n").await;
+    let envelope = Envelope::to_all(ReversePath::Null, to).unwrap();
+    let delivery = pool.send(&envelope, b"Subject: one\r\n\r\n").await.unwrap();
     let [taken, refused, lost] = &delivery.recipients[..] else { panic!("{delivery:?}") };
     assert_eq!(taken.1.as_ref().unwrap().code(), 250);
     assert!(refused.1.as_ref().unwrap().code() >= 500);
@@ -222,10 +225,8 @@ async fn a_reply_of_two_codes_is_no_verdict_on_a_mailbox() {
 
 #[tokio::test]
 async fn a_reply_of_two_codes_is_no_delivery_and_no_refusal() {
-    let envelope = Envelope {
-        from: ReversePath::Null,
-        to: vec![mailbox("ann@good.test"), mailbox("postmaster@good.test")],
-    };
+    let envelope =
+        Envelope::new(ReversePath::Null, mailbox("ann@good.test")).with(mailbox("postmaster@good.test"));
     for (at, outcomes, messages) in [
         // The other recipients still get the message.
         ("at = \"rcpt\", to = \"ann\"", [None, Some(250)], 1),
@@ -238,9 +239,16 @@ async fn a_reply_of_two_codes_is_no_delivery_and_no_refusal() {
         for host in ["", "without = [\"PIPELINING\"]"] {
             let site = Site::start(&format!("{host}\nfaults = [{{ {at}, {MIXED} }}]")).await;
             let pool = builder().server(Key::parse(&site.server).unwrap()).build().unwrap();
-            let delivery = pool.send(&envelope, b"Subject: x\r\n\r\nx\r\n").await;
-            assert!(!delivery.is_complete(), "{at}");
-            for ((_, outcome), wanted) in delivery.recipients.iter().zip(outcomes) {
+            let sent = pool.send(&envelope, b"Subject: x\r\n\r\nx\r\n").await;
+            let sent: Vec<_> = match sent {
+                Ok(delivery) => {
+                    assert!(!delivery.is_complete(), "{at}");
+                    delivery.recipients
+                }
+                Err(error) => error.recipients.into_iter().map(|(to, error)| (to, Err(error))).collect(),
+            };
+            assert_eq!(sent.len(), 2);
+            for ((_, outcome), wanted) in sent.iter().zip(outcomes) {
                 match (outcome, wanted) {
                     (Ok(reply), Some(code)) => assert_eq!(reply.code(), code, "{at}"),
                     (Err(error), None) => assert!(is_ambiguous(error), "{at}: {error:?}"),
@@ -268,12 +276,22 @@ async fn a_refused_rset_keeps_the_answers_and_closes_the_connection() {
                     answer.reply
                 );
             }
-            let envelope = Envelope { from: ReversePath::Null, to: vec![mailbox("nobody@good.test")] };
+            let envelope = Envelope::new(ReversePath::Null, mailbox("nobody@good.test"));
             for _ in 0..2 {
-                let delivery = pool.send(&envelope, b"Subject: x\r\n\r\nx\r\n").await;
+                let delivery = pool.send(&envelope, b"Subject: x\r\n\r\nx\r\n").await.unwrap();
                 assert_eq!(delivery.recipients[0].1.as_ref().unwrap().code(), 550, "{code}");
             }
             assert_eq!((site.stats().connections, pool.status().idle), (4, 0), "{code}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_message_that_no_server_answered_for_is_an_error() {
+    let pool = builder().build().unwrap();
+    let envelope = Envelope::new(ReversePath::Null, mailbox("ann@good.test"));
+    let error = pool.send(&envelope, b"Subject: x\r\n\r\nx\r\n").await.unwrap_err();
+    assert!(matches!(*error.recipients[0].1, OperationError::NoRoute { .. }), "{error:?}");
+    assert!(std::error::Error::source(&error).unwrap().to_string().contains("no server is set"));
+    Envelope::to_all(ReversePath::Null, Vec::new()).unwrap_err();
 }

@@ -25,7 +25,7 @@ async fn a_call_dropped_at_any_await_leaves_the_session_in_step_or_not_idle() {
         ("ehlo", |session| Box::pin(async { drop(session.greet(&ehlo()).await) })),
         ("envelope and data", |session| {
             Box::pin(async {
-                envelope(session, 1).await.unwrap();
+                let _ = envelope(session, 1).await.unwrap();
                 drop(session.data(b"some text\r\n.\r\n").await);
             })
         }),

@@ -178,7 +178,7 @@ async fn a_surplus_reply_delivers_no_message_and_opens_no_session() {
         let mut session = open(stream);
         session.banner().await.unwrap();
         session.greet(&ehlo()).await.unwrap();
-        envelope(&mut session, 1).await.unwrap();
+        let _ = envelope(&mut session, 1).await.unwrap();
         let error = session.data(b"x").await.unwrap_err();
         let SessionError::Dialogue(DialogueError::Unsolicited(code)) = error else {
             panic!("{at}: {error:?}")

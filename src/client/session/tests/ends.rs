@@ -122,7 +122,7 @@ async fn a_peer_that_never_reads_ends_in_a_timeout() {
 async fn whole_dialogue(session: &mut Session<Server>) -> Result<(), SessionError> {
     session.banner().await?;
     session.greet(&ehlo()).await?;
-    envelope(session, 2).await?;
+    let _ = envelope(session, 2).await?;
     session.data(b"x").await?;
     session.command(&Command::Rset).await?;
     session.quit().await?;

@@ -71,12 +71,12 @@ async fn no_rcpt_behind_mail_without_pipelining_and_no_data_on_its_strength() {
 #[tokio::test(start_paused = true)]
 async fn no_message_is_taken_or_refused() {
     let mut session = ready(mixed_at("DATA", true)).await;
-    envelope(&mut session, 1).await.unwrap();
+    let _ = envelope(&mut session, 1).await.unwrap();
     assert!(is_ambiguous(&session.data(b"x").await, Verb::Data));
     assert_eq!(session.state(), State::Closed, "whether the message is waited for is not known");
 
     let mut session = ready(mixed_at("MESSAGE", true)).await;
-    envelope(&mut session, 1).await.unwrap();
+    let _ = envelope(&mut session, 1).await.unwrap();
     assert!(is_ambiguous(&session.data(b"x").await, Verb::Message));
     assert!(session.is_idle(), "the transaction is over either way");
 }

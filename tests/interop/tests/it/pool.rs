@@ -102,14 +102,15 @@ async fn user(pool: Pool, seen: Arc<Seen>, mailboxes: Vec<(Mailbox, bool)>, turn
             return;
         }
         if n % 8 == 7 {
-            let envelope = Envelope { from: ReversePath::Null, to: vec![mailbox.clone()] };
+            let envelope = Envelope::new(ReversePath::Null, mailbox.clone());
             let delivery = pool.send(&envelope, b"Subject: steady\r\n\r\nload\r\n").await;
-            match &delivery.recipients[0].1 {
-                Ok(reply) => {
+            match &delivery {
+                Ok(delivery) => {
+                    let reply = delivery.recipients[0].1.as_ref().unwrap();
                     seen.answered(*known, reply, reply.is_positive());
                     seen.sent.fetch_add(usize::from(reply.is_positive()), Ordering::Relaxed);
                 }
-                Err(error) => seen.failed(error),
+                Err(error) => seen.failed(&error.recipients[0].1),
             }
         } else {
             match pool.verify_email(mailbox.as_ref()).await {
