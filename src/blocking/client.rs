@@ -7,10 +7,10 @@ use std::{
 
 use super::{Error, Private};
 use crate::{
-    client::{self, ClientConfig, ConnectError, Endpoint, EnvelopeReplies, SessionError},
+    client::{self, ClientConfig, ConnectError, Endpoint, EnvelopeReplies, SessionError, Verification},
     metrics::Metrics,
     net::TlsConfigError,
-    proto::{Command, MailParams, Mailbox, Reply, ReversePath, Verb},
+    proto::{Command, MailParams, Mailbox, Reply, ReversePath},
 };
 
 /// [`client::Connector`], blocking.
@@ -105,7 +105,7 @@ impl<C: DerefMut<Target = client::Connection>> Connection<C> {
         &mut self,
         from: &ReversePath,
         to: &Mailbox,
-    ) -> Result<(Verb, Reply), Error<SessionError>> {
+    ) -> Result<Verification, Error<SessionError>> {
         self.runtime.block_on(self.inner.verify_email(from, to))?.map_err(Error::Inner)
     }
 

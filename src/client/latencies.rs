@@ -23,6 +23,11 @@ impl LatencyRecorder {
         Self { metrics, pending: None }
     }
 
+    /// Returns the name of the server that the latencies are of.
+    pub(super) fn server(&self) -> &str {
+        self.metrics.name()
+    }
+
     pub(super) fn record(&mut self, operation: Operation, sent: Instant, came: Instant, count: u64) {
         match &mut self.pending {
             Some((of, from, to, n)) if (*of, *from, *to) == (operation, sent, came) => *n += count,

@@ -14,6 +14,7 @@ mod log;
 #[doc(hidden)]
 pub mod properties;
 mod session;
+mod verification;
 
 pub use self::{
     config::Timeouts,
@@ -22,4 +23,5 @@ pub use self::{
     envelope::EnvelopeReplies,
     error::{ConnectError, SessionError},
     session::{MAX_IN_FLIGHT, Session},
+    verification::Verification,
 };

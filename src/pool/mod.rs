@@ -76,6 +76,8 @@ mod sync;
 mod todos;
 mod wait_queue;
 
+pub use crate::client::Verification;
+
 pub use self::{
     builder::Builder,
     config::{Config, ConfigError},
@@ -88,7 +90,6 @@ pub use self::{
     health::{HealthHandle, HealthManager},
     health_report::{Checked, Health, HealthError, HealthReport, ServerHealth},
     key::{InvalidServer, Key, ToKey},
-    operations::Verification,
     pool::{Pool, PoolStatus},
     route::{Route, RouteFuture},
 };

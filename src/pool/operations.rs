@@ -4,34 +4,12 @@ use std::{io, sync::Arc};
 
 use super::{CheckoutError, Delivery, Envelope, Key, OperationError, Pool, SendError};
 use crate::{
-    client::{Connection, SessionError},
+    client::{Connection, SessionError, Verification},
     proto::{Body, Command, MailParams, Mailbox, Reply, ReversePath, State, Verb},
 };
 
 /// Recipients in one transaction: what RFC 5321 4.5.3.1.8 has every server take.
 const MAX_RECIPIENTS: usize = 100;
-
-/// What a server says about a mailbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "a refusal is an answer: see `is_accepted`"]
-#[non_exhaustive]
-pub struct Verification {
-    /// Who was asked.
-    pub server: Box<str>,
-    /// What the reply answers: RCPT, or MAIL where the server refused before the mailbox was named.
-    pub verb: Verb,
-    /// The answer.
-    pub reply: Reply,
-}
-
-impl Verification {
-    /// Whether the server takes mail for the mailbox. If not, that need not be the mailbox's fault: it may not like
-    /// *us*. [`Verifier`](../verify/struct.Verifier.html) tells these apart (feature `verify`).
-    #[must_use]
-    pub fn is_accepted(&self) -> bool {
-        self.verb == Verb::Rcpt && self.reply.is_positive()
-    }
-}
 
 impl Pool {
     /// Asks whether a mailbox exists: MAIL, RCPT and RSET, and no message. The server is
@@ -63,8 +41,8 @@ impl Pool {
     pub async fn verify_email(&self, address: &str) -> Result<Verification, OperationError> {
         let mailbox = Mailbox::parse(address)?;
         let servers = self.servers(&mailbox).await?;
-        let (server, (verb, reply)) = self.on_any(&servers, Ask { mailbox }).await?;
-        Ok(Verification { server, verb, reply })
+        let (server, answer) = self.on_any(&servers, Ask { mailbox }).await?;
+        Ok(Verification { server, ..answer })
     }
 
     /// Sends a message to each recipient's server, or to [`Config::server`](super::Config::server) if that is set: one
@@ -216,7 +194,7 @@ struct Ask {
 }
 
 impl Act for Ask {
-    type Outcome = (Verb, Reply);
+    type Outcome = Verification;
 
     async fn on(&self, connection: &mut Connection) -> Result<Self::Outcome, SessionError> {
         connection.verify_email(&ReversePath::Null, &self.mailbox).await

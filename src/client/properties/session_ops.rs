@@ -319,7 +319,10 @@ async fn perform(session: &mut Session<End>, call: Call) -> Result<Vec<(Verb, Re
             let rcpts = done.rcpts.into_iter().map(|reply| (Verb::Rcpt, reply));
             Ok([(Verb::Mail, done.mail)].into_iter().chain(rcpts).collect())
         }
-        Call::Verify => session.verify_email(&ReversePath::Null, &mailbox()).await.map(|pair| vec![pair]),
+        Call::Verify => session
+            .verify_email(&ReversePath::Null, &mailbox())
+            .await
+            .map(|said| vec![(said.verb, said.reply)]),
         Call::Data => {
             let reply = session.data(b"text").await?;
             // Whether the message was sent is in the record, and may not be told from the code.

@@ -15,7 +15,7 @@ use tokio::{
 use self::server::{Act, Server, one_by_one, says, yes};
 use super::*;
 use crate::{
-    client::EnvelopeReplies,
+    client::{EnvelopeReplies, Verification},
     metrics::{Metrics, Operation},
     proto::{Argument, ClientName, DecodeError, DialogueError, Mechanism, SaslResponse},
 };

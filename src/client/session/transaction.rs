@@ -4,7 +4,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Session, stop_and_wait::unambiguous};
 use crate::{
-    client::{EnvelopeReplies, SessionError},
+    client::{EnvelopeReplies, SessionError, Verification},
     proto::{Command, DialogueError, MailParams, Mailbox, RcptParams, Reply, ReversePath, State, Verb},
 };
 
@@ -46,7 +46,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Asks whether the server takes mail for a mailbox, and sends none: MAIL, RCPT and RSET in one write where the
-    /// server offers PIPELINING. The reply is that to RCPT, or to MAIL where that was refused.
+    /// server offers PIPELINING. A refusal is an answer, not an error: see
+    /// [`Verification::is_accepted`].
     ///
     /// Where the server refuses RSET, the transaction stays: the answer is good, and the session is not idle.
     ///
@@ -64,7 +65,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         &mut self,
         from: &ReversePath,
         to: &Mailbox,
-    ) -> Result<(Verb, Reply), SessionError> {
+    ) -> Result<Verification, SessionError> {
         let smtputf8 = to.needs_smtputf8() && self.extensions.smtputf8;
         let params = MailParams { smtputf8, ..MailParams::default() };
         self.queue_mail(from, &params)?;
@@ -92,9 +93,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.answer(if mail.1.is_positive() { rcpt } else { mail })
     }
 
-    fn answer(&mut self, (verb, reply): (Verb, Reply)) -> Result<(Verb, Reply), SessionError> {
+    fn answer(&mut self, (verb, reply): (Verb, Reply)) -> Result<Verification, SessionError> {
         self.check_answered()?;
-        Ok((verb, unambiguous(verb, reply)?))
+        let reply = unambiguous(verb, reply)?;
+        Ok(Verification { server: self.latencies.server().into(), verb, reply })
     }
 
     /// Checks that the replies may be those to MAIL, RCPT and RSET, in this order. RCPT is not accepted without MAIL

@@ -107,7 +107,10 @@ fn it_verifies_and_sends_like_the_async_pool() {
 
     let mut connection = pool.get(&site.server).unwrap();
     assert!(connection.is_reused() && connection.extensions().pipelining);
-    assert!(connection.verify_email(&ReversePath::Null, &ann).unwrap().1.is_positive());
+    assert!(connection.verify_email(&ReversePath::Null, &ann).unwrap().is_accepted());
+    let eve = Mailbox::parse("eve@good.test").unwrap();
+    let answer = connection.verify_email(&ReversePath::Null, &eve).unwrap();
+    assert_eq!((answer.is_accepted(), &*answer.server, answer.reply.code()), (false, "127.0.0.1", 550));
     assert!(pool.try_get(&site.server).is_none());
     drop(connection);
     assert!(pool.try_get(&site.server).is_some());

@@ -91,7 +91,7 @@ async fn a_late_surplus_reply_gives_no_mailbox_the_verdict_of_another() {
                     // The one that the surplus reply falls into may be mistaken: nothing has come too early yet.
                     let is_struck = n == nth;
                     match session.verify_email(&ReversePath::Null, mailbox).await {
-                        Ok((_, reply)) if !is_struck => {
+                        Ok(Verification { reply, .. }) if !is_struck => {
                             assert_eq!(reply.is_positive(), n % 2 == 0, "{case}: user{n}: {reply}");
                         }
                         Ok(_) => {}
@@ -133,10 +133,12 @@ async fn no_mailbox_is_accepted_or_refused_by_the_reply_to_another_command() {
                 for (n, mailbox) in mailboxes(8).iter().enumerate() {
                     let case = format!("{at} {nth}, {late} ms late, pipelining {pipelining}, user{n}");
                     match session.verify_email(&ReversePath::Null, mailbox).await {
-                        Ok((Verb::Rcpt, reply)) => {
+                        Ok(Verification { verb: Verb::Rcpt, reply, .. }) => {
                             assert_eq!(reply.is_positive(), n % 2 == 0, "{case}: {reply}");
                         }
-                        Ok((verb, reply)) => assert!(verb == Verb::Mail && !pipelining, "{case}: {reply}"),
+                        Ok(Verification { verb, reply, .. }) => {
+                            assert!(verb == Verb::Mail && !pipelining, "{case}: {reply}")
+                        }
                         Err(error) => {
                             assert!(matches!(error, SessionError::Dialogue(_)), "{case}: {error:?}");
                             assert!(!session.is_idle(), "{case}");
@@ -161,7 +163,7 @@ async fn a_refusal_of_rset_that_is_meant_leaves_the_answer_good() {
             });
             let mut session = greeted(stream, AWAY).await;
             let answer = session.verify_email(&ReversePath::Null, &mailboxes(1)[0]).await.unwrap();
-            assert_eq!((answer.0, answer.1.is_positive()), (verb, verb == Verb::Rcpt), "{refused}");
+            assert_eq!((answer.verb, answer.is_accepted()), (verb, verb == Verb::Rcpt), "{refused}");
         }
     }
 }
@@ -206,8 +208,8 @@ async fn honest(connect: Option<Duration>, takes: impl Fn(&str) -> Duration + Se
     session.banner().await.unwrap();
     session.greet(&ehlo()).await.unwrap();
     for (n, mailbox) in mailboxes(4).iter().enumerate() {
-        let (_, reply) = session.verify_email(&ReversePath::Null, mailbox).await.unwrap();
-        assert_eq!(reply.is_positive(), n % 2 == 0);
+        let answer = session.verify_email(&ReversePath::Null, mailbox).await.unwrap();
+        assert_eq!(answer.is_accepted(), n % 2 == 0);
     }
     assert!(session.is_idle());
     started.elapsed()

@@ -45,7 +45,7 @@ async fn no_verdict_on_a_mailbox() {
         }
         // The answer is there; the connection is of no further use.
         let mut session = ready(mixed_at("RSET", pipelining)).await;
-        let (verb, reply) = session.verify_email(&from, &mailboxes(1)[0]).await.unwrap();
+        let Verification { verb, reply, .. } = session.verify_email(&from, &mailboxes(1)[0]).await.unwrap();
         assert_eq!((verb, reply.code(), session.is_idle()), (Verb::Rcpt, 250, false));
     }
 }
@@ -91,7 +91,8 @@ async fn a_refused_rset_is_an_answer_and_the_transaction_stays() {
                 line => one_by_one(line),
             }))
             .await;
-            let (verb, reply) = session.verify_email(&ReversePath::Null, &mailboxes(1)[0]).await.unwrap();
+            let Verification { verb, reply, .. } =
+                session.verify_email(&ReversePath::Null, &mailboxes(1)[0]).await.unwrap();
             assert_eq!((verb, reply.code()), (Verb::Rcpt, 250), "{refusal}");
             assert_eq!((session.state(), session.is_idle()), (State::Rcpt, false), "{refusal}");
         }
