@@ -54,6 +54,14 @@ pub enum SessionError {
         /// The reply, with the code of its first line.
         reply: Box<str>,
     },
+    /// The command or message needs an extension that the server does not offer. Nothing was sent; the session goes on.
+    #[error("{verb} needs {extension}, which the server does not offer")]
+    NotOffered {
+        /// The command that would have needed it.
+        verb: Verb,
+        /// The keyword of the extension: SMTPUTF8 (RFC 6531), 8BITMIME (RFC 6152) or BINARYMIME (RFC 3030).
+        extension: &'static str,
+    },
     /// A reply was waited for, and none is owed.
     #[error("no reply is owed")]
     NothingOwed,
@@ -127,6 +135,7 @@ impl SessionError {
             Self::Io { source, .. } => ErrorKind::from(source).as_str(),
             Self::RuntimeEnded { .. } => "runtime_ended",
             Self::Decode(_) | Self::Dialogue(_) | Self::Ambiguous { .. } | Self::NothingOwed => "protocol",
+            Self::NotOffered { .. } => "not_offered",
             Self::Injected => "injected",
         }
     }

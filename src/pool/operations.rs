@@ -34,7 +34,8 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// The question could not be asked. A refusal is an answer, not an error.
+    /// The question could not be asked, or the mailbox needs SMTPUTF8 and the server does not offer it
+    /// ([`SessionError::NotOffered`]). A refusal is an answer, not an error.
     ///
     /// # Cancellation safety
     /// Dropping the future closes the connection in use.
@@ -68,6 +69,10 @@ impl Pool {
     /// # fn main() {}
     /// ```
     ///
+    /// What needs SMTPUTF8 or 8BITMIME is not sent to a server that does not offer it: its recipients have
+    /// [`SessionError::NotOffered`] in place of a reply. A sender, a recipient or a header that is not ASCII needs
+    /// SMTPUTF8; a message that is not ASCII needs 8BITMIME.
+    ///
     /// # Errors
     /// No server has answered for any recipient. A refusal is an answer, not an error: see [`Delivery::is_complete`].
     ///
@@ -76,17 +81,22 @@ impl Pool {
     pub async fn send(&self, envelope: &Envelope, message: &[u8]) -> Result<Delivery, SendError> {
         let mut outcomes: Vec<Option<Result<Reply, Arc<OperationError>>>> =
             vec![None; envelope.recipients().len()];
-        let mut groups: Vec<(Vec<Key>, Vec<usize>)> = Vec::new();
+        // A recipient that needs SMTPUTF8 does not keep the message from those that do not.
+        let utf8 = needs_smtputf8(envelope.sender(), message);
+        let mut groups: Vec<Group> = Vec::new();
         for (at, mailbox) in envelope.recipients().iter().enumerate() {
             match self.servers(mailbox).await {
                 Err(error) => outcomes[at] = Some(Err(error.into())),
-                Ok(servers) => match groups.iter_mut().find(|(known, _)| *known == servers) {
-                    Some((_, recipients)) => recipients.push(at),
-                    None => groups.push((servers, vec![at])),
-                },
+                Ok(servers) => {
+                    let utf8 = utf8 || mailbox.needs_smtputf8();
+                    match groups.iter_mut().find(|group| group.utf8 == utf8 && group.servers == servers) {
+                        Some(group) => group.recipients.push(at),
+                        None => groups.push(Group { servers, utf8, recipients: vec![at] }),
+                    }
+                }
             }
         }
-        for (servers, recipients) in &groups {
+        for Group { servers, recipients, .. } in &groups {
             for recipients in recipients.chunks(MAX_RECIPIENTS) {
                 let to: Vec<_> = recipients.iter().map(|at| envelope.recipients()[*at].clone()).collect();
                 let deliver = Deliver { from: envelope.sender(), to: &to, message };
@@ -169,6 +179,22 @@ impl Pool {
     }
 }
 
+/// Recipients that may share a transaction.
+struct Group {
+    servers: Vec<Key>,
+    /// Whether the transaction needs SMTPUTF8.
+    utf8: bool,
+    /// Indices into the recipients of the envelope.
+    recipients: Vec<usize>,
+}
+
+/// Returns whether a message needs SMTPUTF8 whoever its recipients are: for its sender, or since its header is not ASCII
+/// (RFC 6531 3.4).
+fn needs_smtputf8(sender: &ReversePath, message: &[u8]) -> bool {
+    let header = message.windows(4).position(|end| end == b"\r\n\r\n").unwrap_or(message.len());
+    sender.needs_smtputf8() || !message[..header].is_ascii()
+}
+
 /// A reply that decides; one whose lines carry different codes does not.
 fn decided(server: &str, verb: Verb, reply: Reply) -> Result<Reply, Arc<OperationError>> {
     if !reply.has_mixed_codes() {
@@ -238,14 +264,12 @@ impl Act for Deliver<'_> {
 }
 
 impl Deliver<'_> {
-    /// What a server has to be told of a message, as far as it offers to listen.
+    /// Returns what MAIL has to declare: what the message needs, and its size where the server reads that.
     fn params(&self, connection: &Connection) -> MailParams {
-        let offered = connection.extensions();
-        let utf8 = self.from.needs_smtputf8() || self.to.iter().any(Mailbox::needs_smtputf8);
         MailParams {
-            size: offered.size.map(|_| self.message.len() as u64),
-            body: (offered.eight_bit_mime && !self.message.is_ascii()).then_some(Body::EightBitMime),
-            smtputf8: utf8 && offered.smtputf8,
+            size: connection.extensions().size.map(|_| self.message.len() as u64),
+            body: (!self.message.is_ascii()).then_some(Body::EightBitMime),
+            smtputf8: needs_smtputf8(self.from, self.message),
             ..MailParams::default()
         }
     }

@@ -299,8 +299,10 @@ impl Trial {
 
 fn is_final(error: &SessionError) -> bool {
     let refused = |error: &DialogueError| !matches!(error, DialogueError::Unsolicited(_));
-    !matches!(error, SessionError::NothingOwed | SessionError::Ambiguous { .. })
-        && !matches!(error, SessionError::Dialogue(error) if refused(error))
+    !matches!(
+        error,
+        SessionError::NothingOwed | SessionError::Ambiguous { .. } | SessionError::NotOffered { .. }
+    ) && !matches!(error, SessionError::Dialogue(error) if refused(error))
 }
 
 /// Makes the call, and gives the replies that it gives.

@@ -14,8 +14,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// # Errors
     /// As [`command`](Self::command); no RCPT was accepted, so that DATA is out of sequence; or
     /// [`SessionError::Ambiguous`] where the lines of the reply carry different codes. If that was the reply to DATA
-    /// itself, the session is over: whether the server waits for the message is not known.
+    /// itself, the session is over: whether the server waits for the message is not known. [`SessionError::NotOffered`]
+    /// if the message has octets above 127 and the server does not offer 8BITMIME; the transaction stands.
     pub async fn data(&mut self, message: &[u8]) -> Result<Reply, SessionError> {
+        if !message.is_ascii() && !self.extensions.eight_bit_mime {
+            return Err(SessionError::NotOffered { verb: Verb::Data, extension: "8BITMIME" });
+        }
         let reply = unambiguous(Verb::Data, self.command(&Command::Data).await?)?;
         // The answer to another command: nothing was sent that could have been done (RFC 5321 4.3.2).
         if reply.is_positive() {

@@ -5,7 +5,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Session, stop_and_wait::unambiguous};
 use crate::{
     client::{EnvelopeReplies, SessionError, Verification},
-    proto::{Command, DialogueError, MailParams, Mailbox, RcptParams, Reply, ReversePath, State, Verb},
+    proto::{Body, Command, DialogueError, MailParams, Mailbox, RcptParams, Reply, ReversePath, State, Verb},
 };
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
@@ -16,8 +16,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// A reply whose lines carry different codes ([`Reply::has_mixed_codes`]) is no acceptance; whether the server has
     /// accepted is not known, so that RSET should follow where nothing else does.
     ///
+    /// MAIL declares SMTPUTF8 where a mailbox needs it.
+    ///
     /// # Errors
-    /// As [`queue`](Self::queue) and [`reply`](Self::reply).
+    /// As [`queue`](Self::queue) and [`reply`](Self::reply); [`SessionError::NotOffered`] if a mailbox or `params` need
+    /// an extension that the server does not offer, before anything is sent.
     pub async fn envelope(
         &mut self,
         from: &ReversePath,
@@ -26,7 +29,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     ) -> Result<EnvelopeReplies, SessionError> {
         let mut replies: Vec<Reply> = Vec::with_capacity(rcpts.len() + 1);
         let before = self.dialogue.owed();
-        self.queue_mail(from, params)?;
+        let smtputf8 = params.smtputf8 || from.needs_smtputf8() || rcpts.iter().any(Mailbox::needs_smtputf8);
+        let params = MailParams { smtputf8, ..params.clone() };
+        self.check_offered(&params)?;
+        self.queue_mail(from, &params)?;
         for to in rcpts {
             while !self.has_room() {
                 replies.push(self.reply().await?.1);
@@ -60,14 +66,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// # Errors
     /// As [`queue`](Self::queue) and [`reply`](Self::reply); [`SessionError::Ambiguous`] where the lines of the reply
     /// carry different codes, after RSET; [`DialogueError::Unsolicited`] where replies are out of step, and the session is
-    /// of no further use.
+    /// of no further use;
+    /// [`SessionError::NotOffered`] if a mailbox needs SMTPUTF8 and the server does not offer it, before anything is sent.
     pub async fn verify_email(
         &mut self,
         from: &ReversePath,
         to: &Mailbox,
     ) -> Result<Verification, SessionError> {
-        let smtputf8 = to.needs_smtputf8() && self.extensions.smtputf8;
+        let smtputf8 = from.needs_smtputf8() || to.needs_smtputf8();
         let params = MailParams { smtputf8, ..MailParams::default() };
+        self.check_offered(&params)?;
         self.queue_mail(from, &params)?;
         if !self.extensions.pipelining {
             let mail = self.reply().await?;
@@ -91,6 +99,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let (_, reset) = self.reply().await?;
         self.check_codes(&mail.1, &rcpt.1, &reset)?;
         self.answer(if mail.1.is_positive() { rcpt } else { mail })
+    }
+
+    /// Checks that the server offers the extensions that MAIL is to declare.
+    fn check_offered(&self, params: &MailParams) -> Result<(), SessionError> {
+        let offered = &self.extensions;
+        let extension = match params.body {
+            _ if params.smtputf8 && !offered.smtputf8 => "SMTPUTF8",
+            Some(Body::EightBitMime) if !offered.eight_bit_mime => "8BITMIME",
+            Some(Body::BinaryMime) if !offered.binary_mime => "BINARYMIME",
+            _ => return Ok(()),
+        };
+        Err(SessionError::NotOffered { verb: Verb::Mail, extension })
     }
 
     fn answer(&mut self, (verb, reply): (Verb, Reply)) -> Result<Verification, SessionError> {

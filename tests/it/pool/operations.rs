@@ -112,10 +112,11 @@ async fn mail_has_the_parameters_that_the_server_offers() {
     let all = "250-SIZE\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n";
     let (ascii, latin) = (&b"Subject: a\r\n\r\n"[..], "Subject: \u{e4}\r\n\r\n".as_bytes());
     let none: [&str; 0] = [];
-    assert_eq!(told_in_mail("", "me@good.test", latin).await, none);
     assert_eq!(told_in_mail("", "me@good.test", ascii).await, none);
     assert_eq!(told_in_mail(all, "me@good.test", ascii).await, ["SIZE=14"]);
-    assert_eq!(told_in_mail(all, "me@good.test", latin).await, ["BODY=8BITMIME", "SIZE=15"]);
+    assert_eq!(told_in_mail(all, "me@good.test", latin).await, ["BODY=8BITMIME", "SIZE=15", "SMTPUTF8"]);
+    let body = "Subject: a\r\n\r\n\u{e4}".as_bytes();
+    assert_eq!(told_in_mail(all, "me@good.test", body).await, ["BODY=8BITMIME", "SIZE=16"]);
     assert_eq!(told_in_mail(all, "j\u{fc}rgen@good.test", ascii).await, ["SIZE=14", "SMTPUTF8"]);
 }
 
@@ -294,4 +295,59 @@ async fn a_message_that_no_server_answered_for_is_an_error() {
     assert!(matches!(*error.recipients[0].1, OperationError::NoRoute { .. }), "{error:?}");
     assert!(std::error::Error::source(&error).unwrap().to_string().contains("no server is set"));
     Envelope::to_all(ReversePath::Null, Vec::new()).unwrap_err();
+}
+
+fn is_not_offered(error: &OperationError, wanted: &str) -> bool {
+    matches!(error, OperationError::Session { source: SessionError::NotOffered { extension, .. }, .. }
+        if *extension == wanted)
+}
+
+#[tokio::test]
+async fn utf8_goes_to_no_server_that_cannot_take_it() {
+    for host in
+        ["without = [\"SMTPUTF8\", \"8BITMIME\"]", "without = [\"PIPELINING\", \"SMTPUTF8\", \"8BITMIME\"]"]
+    {
+        let site = Site::start(host).await;
+        let pool = builder().server(Key::parse(&site.server).unwrap()).build().unwrap();
+        let umlaut = mailbox("j\u{fc}rgen@good.test");
+        let error = pool.verify_email(umlaut.as_ref()).await.unwrap_err();
+        assert!(is_not_offered(&error, "SMTPUTF8"), "{host}: {error:?}");
+
+        let (sender, ann) = (ReversePath::Null, mailbox("ann@good.test"));
+        let (plain, body) = (&b"Subject: x\r\n\r\nx\r\n"[..], "Subject: x\r\n\r\n\u{e4}\r\n".as_bytes());
+        let header = "Subject: \u{e4}\r\n\r\nx\r\n".as_bytes();
+        for (envelope, message, extension) in [
+            (Envelope::new(sender.clone(), umlaut.clone()), plain, "SMTPUTF8"),
+            (Envelope::new(ReversePath::Mailbox(umlaut.clone()), ann.clone()), plain, "SMTPUTF8"),
+            (Envelope::new(sender.clone(), ann.clone()), header, "SMTPUTF8"),
+            (Envelope::new(sender.clone(), ann.clone()), body, "8BITMIME"),
+        ] {
+            let error = pool.send(&envelope, message).await.unwrap_err();
+            assert!(is_not_offered(&error.recipients[0].1, extension), "{host}: {error:?}");
+        }
+        assert_eq!((site.stats().transactions, site.stats().messages), (0, 0), "{host}: nothing was said");
+
+        let mut connection = pool.get(&site.server).await.unwrap();
+        let error = connection.verify_email(&sender, &umlaut).await.unwrap_err();
+        assert!(matches!(error, SessionError::NotOffered { verb: Verb::Mail, extension: "SMTPUTF8" }));
+        assert!(connection.is_idle(), "{host}");
+        let from = ReversePath::Mailbox(umlaut.clone());
+        let error = connection.verify_email(&from, &ann).await.unwrap_err();
+        assert!(matches!(error, SessionError::NotOffered { .. }), "{host}: {error:?}");
+        let rcpts = [umlaut.clone()];
+        let error = connection.envelope(&sender, &Default::default(), &rcpts).await.unwrap_err();
+        assert!(matches!(error, SessionError::NotOffered { .. }), "{host}: {error:?}");
+        let _ = connection.envelope(&sender, &Default::default(), std::slice::from_ref(&ann)).await.unwrap();
+        let error = connection.data(body).await.unwrap_err();
+        assert!(matches!(error, SessionError::NotOffered { verb: Verb::Data, extension: "8BITMIME" }));
+        connection.command(&Command::Rset).await.unwrap();
+        drop(connection);
+
+        // Ann gets the message all the same.
+        let envelope = Envelope::new(sender, umlaut).with(ann);
+        let delivery = pool.send(&envelope, plain).await.unwrap();
+        let [(_, refused), (_, taken)] = &delivery.recipients[..] else { panic!("{delivery:?}") };
+        assert!(is_not_offered(refused.as_ref().unwrap_err(), "SMTPUTF8"), "{host}: {refused:?}");
+        assert_eq!((taken.as_ref().unwrap().code(), site.stats().messages), (250, 1), "{host}");
+    }
 }
