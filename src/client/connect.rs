@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     fmt,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -53,7 +56,8 @@ pub struct ClientConfig {
     pub name: ClientName,
     /// The local address to connect from; the system picks one by default.
     pub bind: Option<IpAddr>,
-    /// When to use TLS: [`TlsPolicy::Opportunistic`] by default, as servers among themselves do (RFC 7435).
+    /// When to use TLS: [`TlsPolicy::Opportunistic`] by default, as servers among themselves do (RFC 7435). At port 465
+    /// TLS comes first all the same ([`TlsPolicy::at_port`]).
     pub tls: TlsPolicy,
     /// How to use TLS; by default what goes with the policy ([`TlsConfig::for_policy`]).
     pub tls_config: Option<TlsConfig>,
@@ -175,6 +179,9 @@ impl Connector {
 
     /// Opens a connection and brings it to where a transaction can begin.
     ///
+    /// At port 465 TLS comes first, unless the policy is [`TlsPolicy::Off`] ([`TlsPolicy::at_port`]). At every other port,
+    /// STARTTLS is used as the policy says.
+    ///
     /// With [`TlsPolicy::Opportunistic`], a server whose STARTTLS fails is connected to once more, in the clear. After two
     /// failures in a row, STARTTLS is not tried for
     /// [`broken_starttls_memory`](ClientConfig::broken_starttls_memory). Each failure is logged as a warning.
@@ -185,33 +192,38 @@ impl Connector {
     /// # Cancellation safety
     /// Dropping the future closes the connection.
     pub async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, ConnectError> {
-        self.connect_as(endpoint, self.config.credentials.as_ref()).await
+        self.connect_with(endpoint, self.config.credentials.as_ref(), &AtomicBool::new(false)).await
     }
 
     /// Connects as [`connect`](Self::connect) does, with a secret that may be newer than the configuration.
-    pub(crate) async fn connect_as(
+    ///
+    /// `is_silent` is true while the client waits for a banner in the clear, for a caller that ends the attempt at a
+    /// deadline of its own.
+    pub(crate) async fn connect_with(
         &self,
         endpoint: &Endpoint,
         credentials: Option<&Credentials>,
+        is_silent: &AtomicBool,
     ) -> Result<Connection, ConnectError> {
-        // It lasts as long as the connection. Opened for whoever asks first, and used by many: it is nobody's child.
+        // The span lasts as long as the connection. Many callers use the connection, so the span has no parent.
         let span = tracing::debug_span!(parent: None, "connection", server = %endpoint);
-        self.connect_in(endpoint, credentials).instrument(span).await
+        self.connect_in(endpoint, credentials, is_silent).instrument(span).await
     }
 
     async fn connect_in(
         &self,
         endpoint: &Endpoint,
         credentials: Option<&Credentials>,
+        is_silent: &AtomicBool,
     ) -> Result<Connection, ConnectError> {
         let metrics = self.metrics.server(&endpoint.host);
         let policy = self.policy(endpoint);
-        let mut opened = self.open(endpoint, policy, credentials, &metrics).await;
+        let mut opened = self.open(endpoint, policy, credentials, &metrics, is_silent).await;
         if let Err(error @ (ConnectError::Tls(_) | ConnectError::StartTls(_))) = &opened
             && policy == TlsPolicy::Opportunistic
         {
             self.record_broken(endpoint, error);
-            opened = self.open(endpoint, TlsPolicy::Off, credentials, &metrics).await;
+            opened = self.open(endpoint, TlsPolicy::Off, credentials, &metrics, is_silent).await;
         } else if opened.as_ref().is_ok_and(|connection| connection.tls_info().is_some()) {
             self.broken_starttls().remove(&server(endpoint));
         }
@@ -240,7 +252,8 @@ impl Connector {
 
     /// Returns the policy for one attempt: none for STARTTLS that is known to be broken.
     fn policy(&self, endpoint: &Endpoint) -> TlsPolicy {
-        let policy = self.config.policy();
+        let port = endpoint.addrs.first().map_or(0, SocketAddr::port);
+        let policy = self.config.policy().at_port(port);
         if policy != TlsPolicy::Opportunistic {
             return policy;
         }
@@ -292,6 +305,7 @@ impl Connector {
         policy: TlsPolicy,
         credentials: Option<&Credentials>,
         metrics: &Arc<ServerMetrics>,
+        is_silent: &AtomicBool,
     ) -> Result<Connection, ConnectError> {
         let started = Instant::now();
         let (tcp, round_trip) = self.dialer.dial_timed(&endpoint.addrs).await?;
@@ -303,7 +317,15 @@ impl Connector {
         let mut session = Session::new(stream, self.config.timeouts, Arc::clone(metrics));
         session.set_log(self.log());
         session.set_connect_time(round_trip);
-        let banner = session.banner().await?;
+        let is_clear = policy != TlsPolicy::Implicit;
+        is_silent.store(is_clear, Ordering::Relaxed);
+        let banner = match session.banner().await {
+            Err(SessionError::Timeout { .. }) if is_clear && session.unread() == 0 => {
+                return Err(ConnectError::Silent);
+            }
+            banner => banner?,
+        };
+        is_silent.store(false, Ordering::Relaxed);
         if session.state() != State::Connected {
             return Err(refused(Verb::Connect, &banner));
         }
@@ -403,5 +425,66 @@ where
         235 => Ok(()),
         200..=299 => Err(SessionError::from(crate::proto::DialogueError::Unsolicited(reply.code())).into()),
         _ => Err(refused(Verb::Auth, &reply)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+    use super::*;
+
+    fn connector(tls: TlsPolicy) -> Connector {
+        let mut config = ClientConfig::new(ClientName::parse("client.example.org").unwrap());
+        config.tls = tls;
+        config.timeouts = Timeouts::all(Duration::from_millis(200));
+        Connector::new(config, Metrics::new().into()).unwrap()
+    }
+
+    #[test]
+    fn tls_comes_first_at_port_465_and_by_starttls_elsewhere() {
+        for (policy, port, wanted) in [
+            (TlsPolicy::Opportunistic, 465, TlsPolicy::Implicit),
+            (TlsPolicy::Required, 465, TlsPolicy::Implicit),
+            (TlsPolicy::Implicit, 465, TlsPolicy::Implicit),
+            (TlsPolicy::Off, 465, TlsPolicy::Off),
+            (TlsPolicy::Opportunistic, 587, TlsPolicy::Opportunistic),
+            (TlsPolicy::Required, 25, TlsPolicy::Required),
+            (TlsPolicy::Implicit, 2465, TlsPolicy::Implicit),
+        ] {
+            let endpoint = Endpoint { host: "mx".into(), addrs: vec![([127, 0, 0, 1], port).into()] };
+            assert_eq!(connector(policy).policy(&endpoint), wanted, "{policy} at {port}");
+        }
+    }
+
+    /// Connects to a server that says so much in the clear, and no more.
+    async fn connect_to(said: &'static [u8], tls: TlsPolicy) -> ConnectError {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = Endpoint { host: "localhost".into(), addrs: vec![listener.local_addr().unwrap()] };
+        let serving = async {
+            let mut socket = listener.accept().await.unwrap().0;
+            socket.write_all(said).await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = serving => unreachable!(),
+            connected = async { connector(tls).connect(&endpoint).await } => connected.unwrap_err(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_waits_for_implicit_tls_is_told_from_one_that_is_slow() {
+        let error = connect_to(b"", TlsPolicy::Opportunistic).await;
+        assert!(matches!(error, ConnectError::Silent), "{error:?}");
+        assert!(error.to_string().contains("implicit"), "{error}");
+        assert_eq!(error.kind(), "timed_out");
+        // Half a banner is no sign of TLS, and silence within TLS is none either.
+        let error = connect_to(b"220 mx", TlsPolicy::Opportunistic).await;
+        let late = |error: &SessionError| matches!(error, SessionError::Timeout { verb: Verb::Connect });
+        assert!(matches!(&error, ConnectError::Session(error) if late(error)), "{error:?}");
+        let error = connect_to(b"", TlsPolicy::Implicit).await;
+        assert!(matches!(error, ConnectError::Tls(_)), "{error:?}");
     }
 }

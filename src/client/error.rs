@@ -77,6 +77,12 @@ pub enum ConnectError {
     /// No TCP connection.
     #[error("cannot connect")]
     Dial(#[from] DialError),
+    /// The server accepted the connection, and sent nothing in the clear until the deadline of the banner. A server that
+    /// waits for implicit TLS does so ([`TlsPolicy::Implicit`](crate::net::TlsPolicy::Implicit)).
+    #[error(
+        "no banner within its deadline; the server may expect TLS at once, as at port 465: try `tls = \"implicit\"`"
+    )]
+    Silent,
     /// The TLS handshake failed where TLS is required.
     #[error("no TLS session")]
     Tls(#[from] TlsError),
@@ -147,6 +153,7 @@ impl ConnectError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Dial(error) => error.kind().as_str(),
+            Self::Silent => "timed_out",
             Self::Tls(error) => error.kind().as_str(),
             Self::StartTls(_) => "starttls",
             Self::NoStartTls => "no_starttls",

@@ -467,8 +467,7 @@ impl<S> Session<S> {
         self.read_at
     }
 
-    /// Octets that were read and not taken, for a property that knows which octets those are.
-    #[cfg(any(test, fuzzing))]
+    /// Returns the number of octets that were read and not taken.
     pub(super) fn unread(&self) -> usize {
         self.decoder.buffered()
     }

@@ -97,7 +97,7 @@ mod tests {
     const PAUSE: Duration = Duration::from_secs(30);
 
     fn error() -> Arc<OpenError> {
-        Arc::new(OpenError::Timeout { after: PAUSE })
+        Arc::new(OpenError::Timeout { after: PAUSE, is_silent: false })
     }
 
     #[test]

@@ -1,7 +1,14 @@
 //! Opens connections in tasks of their own. A new connection goes to the caller that has waited longest. So a caller that
 //! gives up wastes none.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep, timeout};
 
@@ -69,16 +76,20 @@ impl Server {
     }
 
     pub(super) async fn open_within(&self, limit: Duration) -> Result<Connection, Arc<OpenError>> {
+        let is_silent = AtomicBool::new(false);
         let opened = timeout(limit, async {
             let key = self.key();
             let endpoint = self.endpoint(&key).await?;
             let credentials = key.own_credentials().or(self.shared.config.credentials.as_ref());
-            let mut connection = self.connector.connect_as(&endpoint, credentials).await?;
+            let mut connection = self.connector.connect_with(&endpoint, credentials, &is_silent).await?;
             // A connection that begins out of step cannot be lent.
             connection.check_quiet().map_err(ConnectError::from)?;
             Ok(connection)
         });
-        let opened = opened.await.unwrap_or(Err(OpenError::Timeout { after: limit })).map_err(Arc::new);
+        let opened = opened.await.unwrap_or_else(|_| {
+            Err(OpenError::Timeout { after: limit, is_silent: is_silent.load(Ordering::Relaxed) })
+        });
+        let opened = opened.map_err(Arc::new);
         let now = Instant::now();
         let mut breaker = self.breaker();
         let before = breaker.state(now);

@@ -23,6 +23,9 @@ pub enum BuildError {
     Tls(#[from] TlsConfigError),
 }
 
+const NO_BANNER: &str =
+    ": no banner came; the server may expect TLS at once, as at port 465: try `tls = \"implicit\"`";
+
 /// A connection cannot be opened.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -32,10 +35,12 @@ pub enum OpenError {
     #[error("the name cannot be resolved")]
     Resolve(#[source] io::Error),
     /// The attempt took longer than `connection_timeout`.
-    #[error("not connected within {after:?}")]
+    #[error("not connected within {after:?}{}", if *.is_silent { NO_BANNER } else { "" })]
     Timeout {
         /// The limit.
         after: Duration,
+        /// The server was connected to, and sent no banner in the clear. A server that waits for implicit TLS does so.
+        is_silent: bool,
     },
     /// A step of the attempt failed or was refused.
     #[error("no session with the server")]
@@ -84,7 +89,7 @@ impl OpenError {
                     error,
                     TlsError::Certificate(_) | TlsError::ServerName { .. } | TlsError::NotTls(_)
                 ),
-                ConnectError::StartTls(_) | ConnectError::Session(_) => true,
+                ConnectError::Silent | ConnectError::StartTls(_) | ConnectError::Session(_) => true,
             },
         }
     }

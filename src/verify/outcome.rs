@@ -70,6 +70,7 @@ impl Outcome {
         match error {
             ConnectError::Refused { verb, reply } => Self::of_reply(classifier, *verb, reply),
             ConnectError::Session(error) => Self::of_session_error(error),
+            ConnectError::Silent => Self::failure(S::TimeoutExceeded, Blame::Server, error),
             ConnectError::Dial(dial) if dial.kind() == ErrorKind::TimedOut => {
                 Self::failure(S::TimeoutExceeded, Blame::Network, error)
             }

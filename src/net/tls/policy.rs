@@ -25,6 +25,9 @@ pub enum TlsPolicy {
     Implicit,
 }
 
+/// The port of submission over implicit TLS (RFC 8314 7.3).
+const IMPLICIT_TLS_PORT: u16 = 465;
+
 impl TlsPolicy {
     /// Returns true if the server's certificate is verified, unless [`TlsConfig`](super::TlsConfig) says otherwise.
     ///
@@ -33,6 +36,24 @@ impl TlsPolicy {
     #[must_use]
     pub fn verifies(self) -> bool {
         matches!(self, Self::Required | Self::Implicit)
+    }
+
+    /// Returns the policy for a port: [`Implicit`](Self::Implicit) for port 465 (RFC 8314 3.3) wherever TLS is wanted, and
+    /// `self` for every other port, such as 25 and 587. A server at port 465 waits for TLS and sends no banner in the
+    /// clear. Whether the certificate is verified stays as [`verifies`](Self::verifies) says of `self`.
+    ///
+    /// ```
+    /// use smtp_pool::net::TlsPolicy;
+    /// assert_eq!(TlsPolicy::Opportunistic.at_port(465), TlsPolicy::Implicit);
+    /// assert_eq!(TlsPolicy::Opportunistic.at_port(587), TlsPolicy::Opportunistic);
+    /// assert_eq!(TlsPolicy::Off.at_port(465), TlsPolicy::Off);
+    /// ```
+    #[must_use]
+    pub fn at_port(self, port: u16) -> Self {
+        match self {
+            Self::Opportunistic | Self::Required if port == IMPLICIT_TLS_PORT => Self::Implicit,
+            policy => policy,
+        }
     }
 }
 

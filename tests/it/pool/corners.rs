@@ -11,7 +11,7 @@ use std::{
 
 use smtp_pool::{
     client::{SessionError, Timeouts},
-    pool::{CheckoutError, CheckoutStage, HealthManager, Key, Pool},
+    pool::{CheckoutError, CheckoutStage, HealthManager, Key, OpenError, Pool},
     proto::Command,
 };
 use tokio::{
@@ -259,4 +259,16 @@ fn a_connection_says_that_its_runtime_ended() {
     servers.block_on(async {
         assert!(pool.get(&site.server).await.unwrap().command(&Command::Noop).await.is_ok());
     });
+}
+
+/// The pool has a deadline of its own, far below that of a banner.
+#[tokio::test]
+async fn a_silent_server_may_expect_tls_and_the_pool_says_so() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    let pool = builder().connection_timeout(Duration::from_millis(200)).max_retries(0).build().unwrap();
+    let error = pool.get(&server).await.unwrap_err();
+    let CheckoutError::Connect { source, .. } = error else { panic!("{error:?}") };
+    assert!(matches!(*source, OpenError::Timeout { is_silent: true, .. }), "{source:?}");
+    assert!(source.to_string().contains("implicit"), "{source}");
 }
