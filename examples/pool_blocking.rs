@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut config = Config::from_env()?;
     config.max_connections = 2;
     config.server = Some(Key::parse(&server)?);
-    let pool = Pool::builder().config(config).build_blocking()?;
+    let pool = Pool::builder().config(config).build()?;
 
     thread::scope(|scope| {
         for address in &addresses {

@@ -9,8 +9,8 @@ use super::{Error, Private};
 use crate::{
     client::{self, ClientConfig, ConnectError, Endpoint, EnvelopeReplies, SessionError, Verification},
     metrics::Metrics,
-    net::TlsConfigError,
-    proto::{Command, MailParams, Mailbox, Reply, ReversePath},
+    net::{TlsConfigError, TlsConnector},
+    proto::{Command, MailParams, Mailbox, RcptParams, Reply, ReversePath, SaslResponse, Verb},
 };
 
 /// [`client::Connector`], blocking.
@@ -41,6 +41,25 @@ impl Connector {
         Ok(Self { inner, runtime: Private::start()? })
     }
 
+    /// [`client::Connector::with_tls`].
+    ///
+    /// # Errors
+    /// The private runtime cannot be started.
+    pub fn with_tls(
+        config: ClientConfig,
+        tls: TlsConnector,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, Error<TlsConfigError>> {
+        let inner = client::Connector::with_tls(config, tls, metrics);
+        Ok(Self { inner, runtime: Private::start()? })
+    }
+
+    /// [`client::Connector::config`].
+    #[must_use]
+    pub fn config(&self) -> &ClientConfig {
+        self.inner.config()
+    }
+
     /// [`client::Connector::connect`].
     ///
     /// # Errors
@@ -51,7 +70,7 @@ impl Connector {
     }
 }
 
-/// [`client::Connection`], blocking: what takes time has a method here, and derefs give the rest, such as
+/// [`client::Connection`], blocking. It has each method that changes the session, and derefs give the rest, such as
 /// [`extensions`](client::Session::extensions) and [`tls_info`](client::Connection::tls_info).
 ///
 /// Lent by a pool it is a [`PooledConnection`](super::PooledConnection), which returns to its pool when it is dropped.
@@ -115,6 +134,117 @@ impl<C: DerefMut<Target = client::Connection>> Connection<C> {
     /// As its namesake.
     pub fn quit(&mut self) -> Result<Reply, Error<SessionError>> {
         self.runtime.block_on(self.inner.quit())?.map_err(Error::Inner)
+    }
+
+    /// [`Session::auth_response`](client::Session::auth_response).
+    ///
+    /// # Errors
+    /// As its namesake.
+    pub fn auth_response(&mut self, response: &SaslResponse) -> Result<Reply, Error<SessionError>> {
+        self.runtime.block_on(self.inner.auth_response(response))?.map_err(Error::Inner)
+    }
+
+    /// [`Session::greet`](client::Session::greet).
+    ///
+    /// # Errors
+    /// As its namesake.
+    pub fn greet(&mut self, greeting: &Command) -> Result<Reply, Error<SessionError>> {
+        self.runtime.block_on(self.inner.greet(greeting))?.map_err(Error::Inner)
+    }
+
+    /// [`Session::message`](client::Session::message).
+    ///
+    /// # Errors
+    /// As its namesake.
+    pub fn message(&mut self, message: &[u8]) -> Result<Reply, Error<SessionError>> {
+        self.runtime.block_on(self.inner.message(message))?.map_err(Error::Inner)
+    }
+
+    /// [`Session::flush`](client::Session::flush).
+    ///
+    /// # Errors
+    /// As its namesake.
+    pub fn flush(&mut self) -> Result<(), Error<SessionError>> {
+        self.runtime.block_on(self.inner.flush())?.map_err(Error::Inner)
+    }
+
+    /// [`Session::reply`](client::Session::reply).
+    ///
+    /// # Errors
+    /// As its namesake.
+    pub fn reply(&mut self) -> Result<(Verb, Reply), Error<SessionError>> {
+        self.runtime.block_on(self.inner.reply())?.map_err(Error::Inner)
+    }
+
+    /// [`Session::reply_ref`](client::Session::reply_ref).
+    ///
+    /// # Errors
+    /// As its namesake.
+    pub fn reply_ref(&mut self) -> Result<(Verb, Reply<&[u8]>), Error<SessionError>> {
+        self.runtime.block_on(self.inner.reply_ref())?.map_err(Error::Inner)
+    }
+
+    /// [`Session::replies_alike`](client::Session::replies_alike).
+    ///
+    /// # Errors
+    /// As its namesake.
+    #[expect(clippy::type_complexity, reason = "the type of its namesake, and of its error")]
+    pub fn replies_alike(&mut self, most: usize) -> Result<(Verb, Reply<&[u8]>, usize), Error<SessionError>> {
+        self.runtime.block_on(self.inner.replies_alike(most))?.map_err(Error::Inner)
+    }
+
+    /// [`Session::queue`](client::Session::queue). It does not wait, so it may be called anywhere.
+    ///
+    /// # Errors
+    /// As its namesake.
+    pub fn queue(&mut self, command: &Command) -> Result<(), SessionError> {
+        self.inner.queue(command)
+    }
+
+    /// [`Session::queue_mail`](client::Session::queue_mail). It does not wait, so it may be called anywhere.
+    ///
+    /// # Errors
+    /// As its namesake.
+    pub fn queue_mail(&mut self, from: &ReversePath, params: &MailParams) -> Result<(), SessionError> {
+        self.inner.queue_mail(from, params)
+    }
+
+    /// [`Session::queue_rcpt`](client::Session::queue_rcpt). It does not wait, so it may be called anywhere.
+    ///
+    /// # Errors
+    /// As its namesake.
+    pub fn queue_rcpt<T: AsRef<str>>(
+        &mut self,
+        to: &Mailbox<T>,
+        params: &RcptParams,
+    ) -> Result<(), SessionError> {
+        self.inner.queue_rcpt(to, params)
+    }
+
+    /// [`Session::queue_chunk`](client::Session::queue_chunk). It does not wait, so it may be called anywhere.
+    ///
+    /// # Errors
+    /// As its namesake.
+    pub fn queue_chunk(&mut self, chunk: &[u8], last: bool) -> Result<(), SessionError> {
+        self.inner.queue_chunk(chunk, last)
+    }
+
+    /// [`Session::check_quiet`](client::Session::check_quiet). It does not wait, so it may be called anywhere.
+    ///
+    /// # Errors
+    /// As its namesake.
+    pub fn check_quiet(&mut self) -> Result<(), SessionError> {
+        self.inner.check_quiet()
+    }
+
+    /// [`Connection::is_quiet`](client::Connection::is_quiet). It does not wait, so it may be called anywhere.
+    pub fn is_quiet(&mut self) -> bool {
+        self.inner.is_quiet()
+    }
+
+    /// [`Session::release_buffers`](client::Session::release_buffers).
+    pub fn release_buffers(&mut self) {
+        self.inner.release_buffers();
     }
 }
 

@@ -1,17 +1,28 @@
 //! The same without async: each value holds a private runtime, and each method is one `block_on` of its namesake.
 //!
-//! Nothing is written twice here, so the docs of the namesakes hold. Called from within a tokio runtime, everything
-//! fails with [`InAsync`] instead of blocking a thread that others need.
+//! Nothing is written twice here, so the docs of the namesakes hold. Calls work on every thread that may block: those
+//! outside of a runtime, and those of [`spawn_blocking`](tokio::task::spawn_blocking) and
+//! [`block_in_place`](tokio::task::block_in_place). In async code, calls fail with [`InAsync`] instead of blocking a
+//! thread that other tasks need. Only within [`unconstrained`](tokio::task::unconstrained) is async code not
+//! recognised: there tokio itself panics.
 
 mod client;
 mod pool;
 #[cfg(feature = "verify")]
 mod verify;
 
-use std::{future::Future, io, sync::Arc};
+use std::{
+    future::Future,
+    io,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use thiserror::Error;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::{
+    runtime::{Builder, Handle, Runtime},
+    task::coop,
+};
 
 #[cfg(feature = "verify")]
 pub use self::verify::{Records, Verifier};
@@ -20,9 +31,9 @@ pub use self::{
     pool::{HealthHandle, HealthManager, Pool, PooledConnection},
 };
 
-/// A blocking call was made from within a tokio runtime, where it would hold up every task of the thread.
+/// A blocking call was made from async code, where it would hold up every task of the thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a blocking call from within a tokio runtime: use the async API, or a thread outside of the runtime")]
+#[error("a blocking call from async code: use the async API, or `spawn_blocking`")]
 pub struct InAsync;
 
 /// What a blocking call can fail with: the error of its async namesake, or being called from async code.
@@ -72,11 +83,24 @@ impl Private {
     }
 
     fn block_on<T>(&self, future: impl Future<Output = T>) -> Result<T, InAsync> {
-        match (Handle::try_current(), &self.0.0) {
-            // `spawn_blocking` is refused with the rest: nothing public tells its threads from those that run tasks, and
-            // there the async API is at hand by `Handle::block_on`.
-            (Err(_), Some(runtime)) => Ok(runtime.block_on(future)),
+        match &self.0.0 {
+            Some(runtime) if Handle::try_current().is_err() || may_block() => Ok(runtime.block_on(future)),
             _ => Err(InAsync),
         }
     }
+}
+
+/// Returns whether a thread with a runtime at hand may block. tokio polls async code with a budget of at most 255
+/// operations, and gives none to the threads of `spawn_blocking` and `block_in_place`.
+fn may_block() -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    let Poll::Ready(_restore) = coop::poll_proceed(&mut context) else { return false };
+    // The first guard restores the budget, so what the others use up is not lost.
+    (0..u8::MAX).all(|_| match coop::poll_proceed(&mut context) {
+        Poll::Ready(guard) => {
+            guard.made_progress();
+            true
+        }
+        Poll::Pending => false,
+    })
 }

@@ -23,7 +23,7 @@ use crate::{
 /// # let sandbox = runtime.block_on(Sandbox::start(World::demo()))?;
 /// # let server = sandbox.addr("mx.good.test").ok_or("no such host")?.to_string();
 ///
-/// let pool = Pool::builder().max_connections(4).build_blocking()?;
+/// let pool = Pool::builder().max_connections(4).build()?;
 /// let mut connection = pool.get(&server)?; // "smtp.example.com", "smtp.example.com:587", …
 /// assert_eq!(connection.command(&Command::Noop)?.code(), 250);
 /// drop(connection); // back in the pool, for the next
@@ -33,8 +33,8 @@ use crate::{
 /// # fn main() {}
 /// ```
 ///
-/// What would wait fails with [`InAsync`] within a tokio runtime; what does not wait can be called, and everything be
-/// dropped, anywhere.
+/// In async code, a call that would wait fails with [`InAsync`]. A call that does not wait works anywhere, as does every
+/// drop.
 #[derive(Clone, Debug)]
 pub struct Pool {
     inner: pool::Pool,
@@ -53,20 +53,20 @@ impl PooledConnection {
     }
 }
 
-impl Builder {
-    /// Makes a pool for code without async, as [`build`](Self::build) does for the other.
+impl Builder<Pool> {
+    /// Makes the pool and starts its thread. It opens no connection before one is asked for.
     ///
     /// # Errors
-    /// As its namesake; or the thread of the pool cannot be started.
-    pub fn build_blocking(self) -> Result<Pool, Error<BuildError>> {
-        let inner = self.build().map_err(Error::Inner)?;
+    /// A setting makes no sense, the TLS configuration cannot be used, or the thread cannot be started.
+    pub fn build(self) -> Result<Pool, Error<BuildError>> {
+        let inner = self.make().map_err(Error::Inner)?;
         Ok(Pool { inner, runtime: Private::start_apart()? })
     }
 }
 
 impl Pool {
-    /// Begins to make a pool, which [`build_blocking`](Builder::build_blocking) ends.
-    pub fn builder() -> Builder {
+    /// Begins to make a pool.
+    pub fn builder() -> Builder<Self> {
         Builder::default()
     }
 
@@ -121,7 +121,7 @@ impl Pool {
     /// [`pool::Pool::check_health`].
     ///
     /// # Errors
-    /// Called from within a tokio runtime.
+    /// Called from async code.
     pub fn check_health(&self) -> Result<Vec<HealthReport>, InAsync> {
         self.runtime.block_on(self.inner.check_health())
     }
@@ -129,7 +129,7 @@ impl Pool {
     /// [`pool::Pool::close`].
     ///
     /// # Errors
-    /// Called from within a tokio runtime; the pool is not closed then.
+    /// Called from async code; the pool is not closed then.
     pub fn close(&self, deadline: Duration) -> Result<bool, InAsync> {
         self.runtime.block_on(self.inner.close(deadline))
     }
@@ -205,7 +205,7 @@ impl HealthManager {
     /// [`pool::HealthManager::start`].
     ///
     /// # Errors
-    /// Called from within a tokio runtime.
+    /// Called from async code.
     pub fn start(self) -> Result<HealthHandle, InAsync> {
         let inner = self.runtime.block_on(async { self.inner.start() })?;
         Ok(HealthHandle { inner, runtime: self.runtime })
@@ -230,7 +230,7 @@ impl HealthHandle {
     /// [`pool::HealthHandle::stop`].
     ///
     /// # Errors
-    /// Called from within a tokio runtime; the checks are stopped then, and not waited for.
+    /// Called from async code; the checks are stopped then, and not waited for.
     pub fn stop(self) -> Result<(), InAsync> {
         self.runtime.block_on(self.inner.stop())
     }

@@ -15,6 +15,7 @@ use crate::{
 /// let config = VerifierConfig::new(ClientName::parse("verifier.example.org")?);
 /// let verifier = Verifier::new(config, Metrics::new().into())?;
 /// for record in verifier.verify_all(["ann@example.com".to_owned()])? {
+///     let record = record?;
 ///     println!("{}: {:?}", record.address, record.status);
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -40,7 +41,7 @@ impl Verifier {
     /// [`verify::Verifier::verify`].
     ///
     /// # Errors
-    /// Called from within a tokio runtime.
+    /// Called from async code.
     pub fn verify(&self, address: &str) -> Result<Option<Record>, InAsync> {
         self.runtime.block_on(self.inner.verify(address))
     }
@@ -48,29 +49,38 @@ impl Verifier {
     /// [`verify::Verifier::verify_all`]; work goes on only while the iterator is asked for the next record.
     ///
     /// # Errors
-    /// Called from within a tokio runtime.
+    /// Called from async code.
     pub fn verify_all<I>(&self, addresses: I) -> Result<Records, InAsync>
     where
         I: IntoIterator<Item = String>,
         I::IntoIter: Send + 'static,
     {
         let inner = self.runtime.block_on(async { self.inner.verify_all(addresses) })?;
-        Ok(Records { inner, runtime: self.runtime.clone() })
+        Ok(Records { inner, runtime: self.runtime.clone(), is_refused: false })
     }
 }
 
-/// [`verify::Records`] as an iterator. Within a tokio runtime it ends at once.
+/// [`verify::Records`] as an iterator.
+///
+/// Within async code it yields one error and then ends. Outside of async code it goes on where it stopped.
 #[derive(Debug)]
 #[must_use = "nothing is verified unless the records are iterated"]
 pub struct Records {
     inner: verify::Records,
     runtime: Private,
+    /// The last call came from async code.
+    is_refused: bool,
 }
 
 impl Iterator for Records {
-    type Item = Record;
+    type Item = Result<Record, InAsync>;
 
-    fn next(&mut self) -> Option<Record> {
-        self.runtime.block_on(self.inner.next()).ok().flatten()
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.runtime.block_on(self.inner.next());
+        let was_refused = std::mem::replace(&mut self.is_refused, next.is_err());
+        match next {
+            Ok(record) => record.map(Ok),
+            Err(refused) => (!was_refused).then_some(Err(refused)),
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The builder of a pool.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{marker::PhantomData, net::IpAddr, sync::Arc, time::Duration};
 
 use super::{
     BuildError, Config, Key, Pool, Route,
@@ -13,14 +13,21 @@ use crate::{
     proto::{ClientName, Credentials},
 };
 
-/// Builds a [`Pool`]; made by [`Pool::builder`].
-#[derive(Default)]
+/// Builds a pool of type `P`. [`Pool::builder`] builds a [`Pool`]. With the feature `blocking`,
+/// [`blocking::Pool::builder`](../blocking/struct.Pool.html#method.builder) builds a blocking one.
 #[must_use = "a builder makes a pool by `build`"]
-pub struct Builder {
+pub struct Builder<P = Pool> {
     config: Config,
     metrics: Option<Arc<Metrics>>,
     route: Option<Arc<dyn Route>>,
     tls_config: Option<TlsConfig>,
+    pool: PhantomData<fn() -> P>,
+}
+
+impl<P> Default for Builder<P> {
+    fn default() -> Self {
+        Self { config: Config::default(), metrics: None, route: None, tls_config: None, pool: PhantomData }
+    }
 }
 
 macro_rules! settings {
@@ -42,7 +49,7 @@ impl Pool {
     }
 }
 
-impl Builder {
+impl<P> Builder<P> {
     settings! {
         max_connections: usize,
         connection_timeout: Duration,
@@ -92,6 +99,7 @@ impl Builder {
     pub fn tls_config(self, config: TlsConfig) -> Self {
         Self { tls_config: Some(config), ..self }
     }
+}
 
     /// Builds the pool. It opens connections when they are asked for. If [`Config::server`] and [`Config::min_idle`] are
     /// set and it is built within a tokio runtime, it opens those at once.
@@ -99,6 +107,12 @@ impl Builder {
     /// # Errors
     /// A setting is invalid, or the TLS configuration cannot be used.
     pub fn build(self) -> Result<Pool, BuildError> {
+        self.make()
+    }
+}
+
+impl<P> Builder<P> {
+    pub(crate) fn make(self) -> Result<Pool, BuildError> {
         self.config.check()?;
         let connector = |policy| {
             let of_policy = || TlsConfig::for_policy(policy);

@@ -35,7 +35,7 @@ impl Site {
         Self { sandbox, server, runtime }
     }
 
-    fn builder(&self) -> Builder {
+    fn builder(&self) -> Builder<Pool> {
         Pool::builder()
             .helo(ClientName::parse("client.example.org").unwrap())
             .tls(TlsPolicy::Off)
@@ -65,7 +65,7 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 #[test]
 fn sixteen_threads_share_four_connections() {
     let site = Site::start();
-    let pool = site.builder().max_connections(4).build_blocking().unwrap();
+    let pool = site.builder().max_connections(4).build().unwrap();
     let (held, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let together = Barrier::new(16);
     thread::scope(|scope| {
@@ -95,7 +95,7 @@ fn sixteen_threads_share_four_connections() {
 #[test]
 fn it_verifies_and_sends_like_the_async_pool() {
     let site = Site::start();
-    let pool = site.builder().build_blocking().unwrap();
+    let pool = site.builder().build().unwrap();
     assert!(pool.verify_email("ann@good.test").unwrap().is_accepted());
     assert_eq!(pool.verify_email("eve@good.test").unwrap().reply.code(), 550);
     let error = pool.verify_email("ann").unwrap_err();
@@ -121,7 +121,7 @@ fn it_verifies_and_sends_like_the_async_pool() {
 fn exhaustion_names_the_holders() {
     let site = Site::start();
     let builder = site.builder().max_connections(1).leak_after(Duration::from_secs(600));
-    let pool = builder.build_blocking().unwrap();
+    let pool = builder.build().unwrap();
     let held = pool.get(&site.server).unwrap();
     let error = pool.get_timeout(&site.server, Duration::from_millis(10)).unwrap_err();
     let Error::Inner(CheckoutError::Exhausted(exhausted)) = error else { panic!("{error:?}") };
@@ -136,8 +136,7 @@ fn exhaustion_names_the_holders() {
 #[test]
 fn maintenance_runs_while_no_thread_calls() {
     let site = Site::start();
-    let pool =
-        site.builder().min_idle(2).cleanup_interval(Duration::from_millis(50)).build_blocking().unwrap();
+    let pool = site.builder().min_idle(2).cleanup_interval(Duration::from_millis(50)).build().unwrap();
     drop(pool.get(&site.server).unwrap());
     until("two are idle", || pool.status().idle == 2);
     let metrics = pool.metrics().clone();
@@ -147,7 +146,7 @@ fn maintenance_runs_while_no_thread_calls() {
 #[test]
 fn health_checks_run_in_the_background() {
     let site = Site::start();
-    let pool = site.builder().build_blocking().unwrap();
+    let pool = site.builder().build().unwrap();
     drop(pool.get(&site.server).unwrap());
     let handle = HealthManager::new(&pool, Duration::from_millis(10)).start().unwrap();
     until("there is a result", || !handle.results().is_empty());
@@ -160,7 +159,7 @@ fn health_checks_run_in_the_background() {
 #[test]
 fn from_async_code_each_call_is_an_error_that_says_so() {
     let site = Site::start();
-    let pool = site.builder().build_blocking().unwrap();
+    let pool = site.builder().build().unwrap();
     let mut connection = pool.get(&site.server).unwrap();
     let health = pool.health_manager().start().unwrap();
     let envelope = Envelope::new(ReversePath::Null, Mailbox::parse("ann@good.test").unwrap());
@@ -193,7 +192,7 @@ fn from_async_code_each_call_is_an_error_that_says_so() {
 #[test]
 fn a_connection_may_outlive_the_pool() {
     let site = Site::start();
-    let pool = site.builder().build_blocking().unwrap();
+    let pool = site.builder().build().unwrap();
     let mut connection = pool.get(&site.server).unwrap();
     let idle = pool.get(&site.server).unwrap();
     drop(idle);
