@@ -101,6 +101,7 @@ impl<P> Builder<P> {
     }
 }
 
+impl Builder {
     /// Builds the pool. It opens connections when they are asked for. If [`Config::server`] and [`Config::min_idle`] are
     /// set and it is built within a tokio runtime, it opens those at once.
     ///

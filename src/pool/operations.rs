@@ -1,6 +1,6 @@
 //! The two commonest uses of a pool: is there such a mailbox, and send this.
 
-use std::{io, sync::Arc};
+use std::{future::poll_fn, io, pin::Pin, sync::Arc, task::Poll};
 
 use super::{CheckoutError, Delivery, Envelope, Key, OperationError, Pool, SendError};
 use crate::{
@@ -47,10 +47,13 @@ impl Pool {
     }
 
     /// Sends a message to each recipient's server, or to [`Config::server`](super::Config::server) if that is set: one
-    /// transaction for all who share it, of at most 100 recipients.
+    /// transaction for all who share it, of at most 100 recipients or what the server announces (RCPTMAX, RFC 9422).
+    /// Recipients that it refuses as too many (452) are sent to in another transaction. Up to 16 servers are sent to at the
+    /// same time.
     ///
-    /// `message` is complete, header and body; lines that begin with a dot are escaped here. What has to be repeated
-    /// since the connection was stale is repeated only as long as no message has been sent, so none is sent twice.
+    /// `message` is complete, header and body; lines that begin with a dot are escaped here. If a connection
+    /// is lost before the message is sent, another connection or the next exchanger is tried. Nothing is tried again once
+    /// the message is on its way, so none is sent twice.
     ///
     /// ```
     /// # #[cfg(feature = "sandbox")]
@@ -79,8 +82,7 @@ impl Pool {
     /// # Cancellation safety
     /// Dropping the future closes the connection in use; whether the server has taken the message by then is not known.
     pub async fn send(&self, envelope: &Envelope, message: &[u8]) -> Result<Delivery, SendError> {
-        let mut outcomes: Vec<Option<Result<Reply, Arc<OperationError>>>> =
-            vec![None; envelope.recipients().len()];
+        let mut outcomes: Vec<Option<Outcome>> = vec![None; envelope.recipients().len()];
         // A recipient that needs SMTPUTF8 does not keep the message from those that do not.
         let utf8 = needs_smtputf8(envelope.sender(), message);
         let mut groups: Vec<Group> = Vec::new();
@@ -96,33 +98,48 @@ impl Pool {
                 }
             }
         }
-        for Group { servers, recipients, .. } in &groups {
-            for recipients in recipients.chunks(MAX_RECIPIENTS) {
-                let to: Vec<_> = recipients.iter().map(|at| envelope.recipients()[*at].clone()).collect();
-                let deliver = Deliver { from: envelope.sender(), to: &to, message };
-                let sent = match self.on_any(servers, deliver).await {
-                    Ok((server, Ok(replies))) => Ok((server, replies)),
-                    Ok((server, Err(source))) => Err(OperationError::Session { server, source }),
-                    Err(error) => Err(error),
-                };
-                match sent {
-                    Ok((server, replies)) => {
-                        for (at, (verb, reply)) in recipients.iter().zip(replies) {
-                            outcomes[*at] = Some(decided(&server, verb, reply));
-                        }
-                    }
-                    Err(error) => {
-                        let error = Arc::new(error);
-                        for at in recipients {
-                            outcomes[*at] = Some(Err(Arc::clone(&error)));
-                        }
-                    }
-                }
-            }
+        let mut sending: Vec<Boxed<'_, Vec<(usize, Outcome)>>> = Vec::with_capacity(groups.len());
+        for group in &groups {
+            sending.push(Box::pin(self.send_to_group(group, envelope, message)));
+        }
+        for (at, outcome) in side_by_side(sending).await.into_iter().flatten() {
+            outcomes[at] = Some(outcome);
         }
         let recipients = envelope.recipients().iter().cloned().zip(outcomes);
         Delivery { recipients: recipients.filter_map(|(to, outcome)| Some((to, outcome?))).collect() }
             .answered()
+    }
+
+    /// Sends a message to the recipients of a group, in as many transactions as their server needs.
+    async fn send_to_group(
+        &self,
+        group: &Group,
+        envelope: &Envelope,
+        message: &[u8],
+    ) -> Vec<(usize, Outcome)> {
+        let mut outcomes = Vec::with_capacity(group.recipients.len());
+        let mut left = group.recipients.clone();
+        while !left.is_empty() {
+            let to: Vec<_> = left.iter().map(|at| envelope.recipients()[*at].clone()).collect();
+            match self.on_any(&group.servers, Deliver { from: envelope.sender(), to: &to, message }).await {
+                Ok((_, sent)) => {
+                    let mut sent = sent.into_iter();
+                    // Each transaction decides for one recipient at least.
+                    left.retain(|at| match sent.next().flatten() {
+                        Some(outcome) => {
+                            outcomes.push((*at, outcome));
+                            false
+                        }
+                        None => true,
+                    });
+                }
+                Err(error) => {
+                    let error = Arc::new(error);
+                    outcomes.extend(left.drain(..).map(|at| (at, Err(Arc::clone(&error)))));
+                }
+            }
+        }
+        outcomes
     }
 
     /// Which servers to ask, the most preferred first.
@@ -143,40 +160,102 @@ impl Pool {
         Ok(servers)
     }
 
-    /// Does something on a connection to the first of `servers` that can be connected to; again on another connection if
-    /// that was a stale one. Where a server went away there may be as many of them as there may be connections.
-    async fn on_any<T>(
+    /// Does something on a connection to the first of `servers` that serves it.
+    ///
+    /// A reused connection that turns out to be lost is replaced by another one to the same server, at most as often as
+    /// there may be connections. A server that cannot be connected to, whose new connection breaks, or that closes it with
+    /// 421 is passed over for the next one.
+    async fn on_any<A: Act>(
         &self,
         servers: &[Key],
-        act: impl Act<Outcome = T>,
-    ) -> Result<(Box<str>, T), OperationError> {
+        act: A,
+    ) -> Result<(Box<str>, A::Outcome), OperationError> {
         let mut failed = None;
+        let mut closing = None;
         for key in servers {
             let mut retries = self.shared().max_connections();
             loop {
                 let mut connection = match self.get(key).await {
                     Ok(connection) => connection,
                     Err(error) => {
-                        failed.get_or_insert(error);
+                        failed.get_or_insert(error.into());
                         break;
                     }
                 };
                 let stale = connection.is_reused() && retries > 0;
-                match act.on(&mut connection).await {
-                    Err(error) if stale && error.is_lost() => {
-                        retries -= 1;
-                        tracing::debug!(server = %key, kind = error.kind(), "stale connection, once more");
-                        self.metrics().server(&key.clone().normal(self.config()).name()).retry();
+                let (is_lost, kind) = match act.on(key, &mut connection).await {
+                    Ok(done) if !A::is_closing(&done) => return Ok((key.to_string().into(), done)),
+                    Ok(done) => {
+                        // The server said why, which tells more than a failure to connect to the others.
+                        if !stale {
+                            closing.get_or_insert((key.to_string().into(), done));
+                        }
+                        (true, "closing")
                     }
-                    Ok(done) => return Ok((key.to_string().into(), done)),
                     Err(source) => {
-                        return Err(OperationError::Session { server: key.to_string().into(), source });
+                        let (is_lost, kind, goes_on) = (source.is_lost(), source.kind(), goes_on(&source));
+                        let error = OperationError::Session { server: key.to_string().into(), source };
+                        if !goes_on {
+                            return Err(error);
+                        }
+                        if !(stale && is_lost) {
+                            failed.get_or_insert(error);
+                        }
+                        (is_lost, kind)
+                    }
+                };
+                if !(stale && is_lost) {
+                    tracing::debug!(server = %key, kind, "passed over for the next exchanger");
+                    break;
+                }
+                retries -= 1;
+                tracing::debug!(server = %key, kind, "stale connection, once more");
+                self.metrics().server(&key.clone().normal(self.config()).name()).retry();
+            }
+        }
+        match closing {
+            Some(closing) => Ok(closing),
+            None => Err(failed.unwrap_or_else(|| CheckoutError::Closed.into())),
+        }
+    }
+}
+
+/// What became of a message for one recipient.
+type Outcome = Result<Reply, Arc<OperationError>>;
+
+/// A future that may be sent to another thread.
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Groups that are sent to at the same time.
+const MAX_SIDE_BY_SIDE: usize = 16;
+
+/// Runs futures at the same time, at most [`MAX_SIDE_BY_SIDE`] of them, and returns what they return in no order.
+async fn side_by_side<T>(mut waiting: Vec<Boxed<'_, T>>) -> Vec<T> {
+    let mut running = waiting.split_off(waiting.len().saturating_sub(MAX_SIDE_BY_SIDE));
+    let mut done = Vec::new();
+    poll_fn(|cx| {
+        let mut at = 0;
+        while at < running.len() {
+            match running[at].as_mut().poll(cx) {
+                Poll::Pending => at += 1,
+                Poll::Ready(output) => {
+                    done.push(output);
+                    match waiting.pop() {
+                        Some(next) => running[at] = next,
+                        None => drop(running.swap_remove(at)),
                     }
                 }
             }
         }
-        Err(failed.unwrap_or(CheckoutError::Closed).into())
-    }
+        if running.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    done
+}
+
+/// Returns whether another exchanger may do what failed here. A reply of different codes is an answer of this one.
+fn goes_on(error: &SessionError) -> bool {
+    !matches!(error, SessionError::Ambiguous { .. } | SessionError::NothingOwed)
 }
 
 /// Recipients that may share a transaction.
@@ -195,21 +274,25 @@ fn needs_smtputf8(sender: &ReversePath, message: &[u8]) -> bool {
     sender.needs_smtputf8() || !message[..header].is_ascii()
 }
 
-/// A reply that decides; one whose lines carry different codes does not.
-fn decided(server: &str, verb: Verb, reply: Reply) -> Result<Reply, Arc<OperationError>> {
+/// Returns a reply that decides. A reply whose lines carry different codes does not.
+fn decided(server: &Key, verb: Verb, reply: Reply) -> Outcome {
     if !reply.has_mixed_codes() {
         return Ok(reply);
     }
     let source = SessionError::ambiguous(verb, &reply);
-    Err(OperationError::Session { server: server.into(), source }.into())
+    Err(OperationError::Session { server: server.to_string().into(), source }.into())
 }
 
 /// Something to do on a connection, and to do again on another one if that was stale.
 trait Act {
     type Outcome;
 
+    /// Whether the server closed the connection with 421 instead (RFC 5321 3.8).
+    fn is_closing(outcome: &Self::Outcome) -> bool;
+
     fn on(
         &self,
+        server: &Key,
         connection: &mut Connection,
     ) -> impl Future<Output = Result<Self::Outcome, SessionError>> + Send;
 }
@@ -222,7 +305,11 @@ struct Ask {
 impl Act for Ask {
     type Outcome = Verification;
 
-    async fn on(&self, connection: &mut Connection) -> Result<Self::Outcome, SessionError> {
+    fn is_closing(answer: &Verification) -> bool {
+        answer.reply.is_closing()
+    }
+
+    async fn on(&self, _: &Key, connection: &mut Connection) -> Result<Self::Outcome, SessionError> {
         connection.verify_email(&ReversePath::Null, &self.mailbox).await
     }
 }
@@ -235,31 +322,52 @@ struct Deliver<'a> {
 }
 
 impl Act for Deliver<'_> {
-    /// The reply that decides for each recipient, and what it answers; an error here is one that came when the message
-    /// was under way, so that nothing may be done again.
-    type Outcome = Result<Vec<(Verb, Reply)>, SessionError>;
+    /// What became of each recipient; none for a recipient that another transaction is for.
+    type Outcome = Vec<Option<Outcome>>;
 
-    async fn on(&self, connection: &mut Connection) -> Result<Self::Outcome, SessionError> {
+    /// A server that accepts any recipient has not closed the connection at MAIL.
+    fn is_closing(sent: &Self::Outcome) -> bool {
+        sent.iter().flatten().all(|outcome| outcome.as_ref().is_ok_and(Reply::is_closing))
+    }
+
+    async fn on(&self, server: &Key, connection: &mut Connection) -> Result<Self::Outcome, SessionError> {
+        let announced = connection.extensions().limits.rcpt_max;
+        let limit = announced.map_or(MAX_RECIPIENTS, |max| MAX_RECIPIENTS.min(max as usize));
+        let to = &self.to[..limit.min(self.to.len())];
         let params = self.params(connection);
-        let replies = connection.envelope(self.from, &params, self.to).await?;
-        let mut decisive: Vec<_> = replies.rcpts.into_iter().map(|rcpt| (Verb::Rcpt, rcpt)).collect();
+        let replies = connection.envelope(self.from, &params, to).await?;
+        let mut outcomes: Vec<Option<Outcome>>;
         if !replies.mail.is_positive() {
-            decisive = vec![(Verb::Mail, replies.mail); self.to.len()];
+            outcomes = vec![Some(decided(server, Verb::Mail, replies.mail)); to.len()];
         } else if connection.state() == State::Rcpt {
-            let reply = match connection.data(self.message).await {
-                Ok(reply) => reply,
-                Err(error) => return Ok(Err(error)),
+            let delivered = match connection.data(self.message).await {
+                Ok(reply) => Ok(reply),
+                Err(source) => {
+                    Err(Arc::new(OperationError::Session { server: server.to_string().into(), source }))
+                }
             };
-            for (verb, rcpt) in decisive.iter_mut().filter(|(_, rcpt)| rcpt.is_positive()) {
-                (*verb, *rcpt) = (Verb::Message, reply.clone());
-            }
+            let is_taken = delivered.as_ref().is_ok_and(Reply::is_positive);
+            let outcome = |rcpt: Reply| match rcpt.is_positive() {
+                true => Some(delivered.clone()),
+                // Too many recipients (RFC 5321 4.5.3.1.10), of which this transaction has served some.
+                false if is_taken && rcpt.code() == 452 && !rcpt.has_mixed_codes() => None,
+                false => Some(decided(server, Verb::Rcpt, rcpt)),
+            };
+            outcomes = replies.rcpts.into_iter().map(outcome).collect();
+        } else if replies.rcpts.iter().any(Reply::is_positive) {
+            // The last replies closed the connection, and the message was not sent to those who were accepted.
+            return Err(SessionError::Closed { verb: Verb::Data });
+        } else {
+            let outcome = |rcpt| Some(decided(server, Verb::Rcpt, rcpt));
+            outcomes = replies.rcpts.into_iter().map(outcome).collect();
         }
         // Where every RCPT was refused, or DATA was, the transaction stands until it is reset.
         if matches!(connection.state(), State::Mail | State::Rcpt) {
             // If that fails, the connection is closed; the replies are there.
             let _ = connection.command(&Command::Rset).await;
         }
-        Ok(Ok(decisive))
+        outcomes.resize(self.to.len(), None);
+        Ok(outcomes)
     }
 }
 

@@ -351,3 +351,117 @@ async fn utf8_goes_to_no_server_that_cannot_take_it() {
         assert_eq!((taken.as_ref().unwrap().code(), site.stats().messages), (250, 1), "{host}");
     }
 }
+
+/// Knows two exchangers for every domain.
+struct Exchangers([Key; 2]);
+
+impl Route for Exchangers {
+    fn route<'a>(&'a self, _: &'a Mailbox) -> RouteFuture<'a> {
+        Box::pin(async { Ok(self.0.to_vec()) })
+    }
+}
+
+#[tokio::test]
+async fn a_connection_lost_before_the_message_leads_to_the_next_exchanger() {
+    for does in ["\"eof\"", "\"reset\"", "{ reply = \"421 4.3.2 closing\" }"] {
+        for at in ["mail", "rcpt"] {
+            for more in ["", "without = [\"PIPELINING\"]"] {
+                let case = format!("{does} at {at}, {more}");
+                let broken =
+                    Site::start(&format!("{more}\nfaults = [{{ at = \"{at}\", does = {does} }}]")).await;
+                let good = Site::start("").await;
+                let servers = [&broken, &good].map(|site| Key::parse(&site.server).unwrap());
+                let pool = builder().route(Exchangers(servers)).build().unwrap();
+                let envelope = Envelope::new(ReversePath::Null, mailbox("ann@good.test"));
+                let delivery = pool.send(&envelope, b"Subject: x\r\n\r\nx\r\n").await.unwrap();
+                assert!(delivery.is_complete(), "{case}: {delivery:?}");
+                assert_eq!((broken.stats().messages, good.stats().messages), (0, 1), "{case}");
+                let answer = pool.verify_email("ann@good.test").await.unwrap();
+                assert!(answer.is_accepted(), "{case}: {answer:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_accepted_recipient_of_a_transaction_that_421_ends_has_not_got_the_message() {
+    let fault = "{ at = \"rcpt\", to = \"postmaster\", does = { reply = \"421 4.3.2 closing\" } }";
+    let site = Site::start(&format!("faults = [{fault}]")).await;
+    let pool = builder().server(Key::parse(&site.server).unwrap()).build().unwrap();
+    let envelope =
+        Envelope::new(ReversePath::Null, mailbox("ann@good.test")).with(mailbox("postmaster@good.test"));
+    let error = pool.send(&envelope, b"Subject: x\r\n\r\nx\r\n").await.unwrap_err();
+    assert_eq!((error.recipients.len(), site.stats().messages), (2, 0));
+}
+
+/// A server with these extensions, which accepts so many recipients in a transaction; and how many RCPT came in each.
+async fn recipients_by_transaction(extensions: &'static str, max: usize, count: usize) -> Vec<usize> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    let serving = tokio::spawn(async move {
+        let mut socket = BufReader::new(listener.accept().await.unwrap().0);
+        socket.write_all(b"220 mx\r\n").await.unwrap();
+        let (mut transactions, mut line, mut message) = (Vec::new(), String::new(), false);
+        loop {
+            line.clear();
+            if socket.read_line(&mut line).await.unwrap() == 0 {
+                return transactions;
+            }
+            let reply = match line.split([' ', '\r']).next().unwrap() {
+                "." => {
+                    message = false;
+                    "250 taken\r\n".to_owned()
+                }
+                _ if message => continue,
+                "EHLO" => format!("250-mx\r\n{extensions}250 PIPELINING\r\n"),
+                "MAIL" => {
+                    transactions.push(0);
+                    "250 ok\r\n".to_owned()
+                }
+                "RCPT" => {
+                    let count = transactions.last_mut().unwrap();
+                    *count += 1;
+                    if *count > max { "452 4.5.3 too many\r\n" } else { "250 ok\r\n" }.to_owned()
+                }
+                "DATA" => {
+                    message = true;
+                    "354 go on\r\n".to_owned()
+                }
+                _ => "250 ok\r\n".to_owned(),
+            };
+            socket.write_all(reply.as_bytes()).await.unwrap();
+        }
+    });
+    let pool = builder().max_connections(1).server(Key::parse(&server).unwrap()).build().unwrap();
+    let to = (0..count).map(|n| mailbox(&format!("user{n}@good.test"))).collect();
+    let envelope = Envelope::to_all(ReversePath::Null, to).unwrap();
+    let delivery = pool.send(&envelope, b"Subject: x\r\n\r\nx\r\n").await.unwrap();
+    assert!(delivery.is_complete(), "{delivery:?}");
+    assert!(delivery.recipients.iter().map(|(to, _)| to).eq(envelope.recipients()), "in their order");
+    assert!(pool.close(std::time::Duration::from_secs(5)).await);
+    drop(pool);
+    serving.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_transaction_has_no_more_recipients_than_the_server_takes() {
+    let none = usize::MAX;
+    assert_eq!(recipients_by_transaction("250-LIMITS RCPTMAX=3\r\n", none, 7).await, [3, 3, 1]);
+    assert_eq!(recipients_by_transaction("250-LIMITS RCPTMAX=1000\r\n", none, 150).await, [100, 50]);
+    assert_eq!(recipients_by_transaction("", none, 101).await, [100, 1]);
+    // It does not say so before.
+    assert_eq!(recipients_by_transaction("", 4, 10).await, [10, 6, 2]);
+}
+
+#[tokio::test]
+async fn a_slow_exchanger_does_not_hold_up_the_others() {
+    let slow = Site::start("faults = [{ at = \"mail\", does = \"silence\" }]").await;
+    let quick = Site::start("").await;
+    let [first, second] = [&slow, &quick].map(|site| Key::parse(&site.server).unwrap());
+    let pool = builder().route(Table([("slow.test", first), ("good.test", second)])).build().unwrap();
+    let envelope = Envelope::new(ReversePath::Null, mailbox("ann@slow.test")).with(mailbox("ann@good.test"));
+    tokio::select! {
+        sent = pool.send(&envelope, b"Subject: x\r\n\r\nx\r\n") => panic!("{sent:?}"),
+        () = until("the quick one has the message", || quick.stats().messages == 1) => {}
+    }
+}
