@@ -248,7 +248,7 @@ impl<C: DerefMut<Target = client::Connection>> Connection<C> {
     }
 }
 
-/// Without `DerefMut`: what may change the session is async, and has its namesake here.
+/// There is no `DerefMut`. Methods that change the session are async, and have their namesakes here.
 impl<C: DerefMut<Target = client::Connection>> Deref for Connection<C> {
     type Target = client::Connection;
 

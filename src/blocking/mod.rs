@@ -1,6 +1,6 @@
-//! The same without async: each value holds a private runtime, and each method is one `block_on` of its namesake.
+//! The API without async. Each value holds a private runtime, and each method is one `block_on` of its namesake.
 //!
-//! Nothing is written twice here, so the docs of the namesakes hold. Calls work on every thread that may block: those
+//! The docs of the namesakes hold. Calls work on every thread that may block: those
 //! outside of a runtime, and those of [`spawn_blocking`](tokio::task::spawn_blocking) and
 //! [`block_in_place`](tokio::task::block_in_place). In async code, calls fail with [`InAsync`] instead of blocking a
 //! thread that other tasks need. Only within [`unconstrained`](tokio::task::unconstrained) is async code not
@@ -36,7 +36,7 @@ pub use self::{
 #[error("a blocking call from async code: use the async API, or `spawn_blocking`")]
 pub struct InAsync;
 
-/// What a blocking call can fail with: the error of its async namesake, or being called from async code.
+/// The error of a blocking call: that of its async namesake, or a call from async code.
 #[derive(Debug, Error)]
 pub enum Error<E> {
     /// The error of the async namesake.
@@ -50,7 +50,7 @@ pub enum Error<E> {
     Runtime(#[source] io::Error),
 }
 
-/// The private runtime, shared by what came out of one value.
+/// The private runtime, which a value shares with all that it makes.
 #[derive(Clone, Debug)]
 struct Private(Arc<Owned>);
 
@@ -67,12 +67,12 @@ impl Drop for Owned {
 }
 
 impl Private {
-    /// A runtime that runs on the threads of its callers, and only while they call.
+    /// Starts a runtime that runs on the threads of its callers, and only while they call.
     fn start<E>() -> Result<Self, Error<E>> {
         Self::build(Builder::new_current_thread().enable_all())
     }
 
-    /// A runtime that has a thread of its own, for what goes on while nobody calls.
+    /// Starts a runtime with a thread of its own, for work that goes on between calls.
     fn start_apart<E>() -> Result<Self, Error<E>> {
         Self::build(Builder::new_multi_thread().worker_threads(1).thread_name("smtp-pool").enable_all())
     }

@@ -1,5 +1,4 @@
-//! The pool, blocking. Connections are opened and looked after by a thread of its own, so that they arrive, live and
-//! end also while nobody calls.
+//! The pool, blocking. A thread of its own opens and maintains the connections, also between calls.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +11,7 @@ use crate::{
     },
 };
 
-/// [`pool::Pool`], blocking: for any number of threads, of a thread pool or not, that share it or its clones.
+/// [`pool::Pool`], blocking. Any number of threads may share it or its clones.
 ///
 /// ```
 /// # #[cfg(feature = "sandbox")]

@@ -1,4 +1,4 @@
-//! How to behave as a client: names, deadlines, TLS, credentials.
+//! Deadlines.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use crate::proto::Verb;
 
 /// How long to wait for a reply, from its command being due to the last octet of the reply.
 ///
-/// The defaults are the minima of RFC 5321 4.5.3.2, which are long since a server may be slow for good reasons. A
-/// verifier wants shorter ones ([`Timeouts::all`]).
+/// The defaults are the minima of RFC 5321 4.5.3.2. They are long, since a server may be slow for good reasons. A
+/// verifier needs shorter ones ([`Timeouts::all`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Timeouts {
@@ -55,7 +55,7 @@ impl Default for Timeouts {
 const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
 
 impl Timeouts {
-    /// The same limit for everything; TCP connect and QUIT never take longer than their defaults.
+    /// Returns the same limit for every step, except that TCP connect and QUIT never take longer than their defaults.
     #[must_use]
     pub fn all(limit: Duration) -> Self {
         let Self { connect, quit, .. } = Self::default();

@@ -32,7 +32,7 @@ const MAX_BROKEN: usize = 10_000;
 /// Failures in a row after which STARTTLS counts as broken. One may be an accident, or an attack on one connection.
 const BROKEN_AFTER: u32 = 2;
 
-/// Where to connect: a host by name, for TLS and for people, and its addresses.
+/// A host to connect to: its name, for TLS and for messages, and its addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     /// The name that the certificate must be for, if verified.
@@ -51,13 +51,13 @@ impl fmt::Display for Endpoint {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ClientConfig {
-    /// Our own name for EHLO (RFC 5321 4.1.1.1). It must be ours, and should resolve to the address that we
-    /// connect from: some servers refuse, and some blocklists list, whoever greets with another's name.
+    /// Our own name for EHLO (RFC 5321 4.1.1.1). It should resolve to the address that we connect from. Some servers
+    /// refuse a client that greets with another name, and some blocklists list it.
     pub name: ClientName,
     /// The local address to connect from; the system picks one by default.
     pub bind: Option<IpAddr>,
     /// When to use TLS: [`TlsPolicy::Opportunistic`] by default, as servers among themselves do (RFC 7435). At port 465
-    /// TLS comes first all the same ([`TlsPolicy::at_port`]).
+    /// TLS comes first ([`TlsPolicy::at_port`]).
     pub tls: TlsPolicy,
     /// How to use TLS; by default what goes with the policy ([`TlsConfig::for_policy`]).
     pub tls_config: Option<TlsConfig>,
@@ -271,9 +271,9 @@ impl Connector {
         broken.last.elapsed() < self.config.broken_starttls_memory
     }
 
-    /// For a session of the connection that is being opened.
+    /// Returns the log for a session of the connection that is being opened.
     fn log(&self) -> Log {
-        // Where nobody wants the span of the connection, the current one is another's, which must not be held on to.
+        // If the span of the connection is disabled, the current span belongs to a caller, and is not kept.
         let wanted = tracing::enabled!(tracing::Level::DEBUG);
         let span = if wanted { Span::current() } else { Span::none() };
         Log { span, addresses: self.config.log_addresses }
@@ -343,7 +343,7 @@ impl Connector {
         Ok(Connection::new(session, Arc::clone(&endpoint.host), banner, started))
     }
 
-    /// EHLO, and HELO for a server that does not know EHLO or, behind a firewall that mangles it, cannot.
+    /// Greets by EHLO, and by HELO if the server does not know EHLO or a firewall mangles it.
     async fn greet(&self, session: &mut Session<Stream>, banner: &Reply) -> Result<(), ConnectError> {
         let ehlo = session.greet(&Command::Ehlo(self.config.name.clone())).await?;
         if ehlo.is_positive() {
@@ -401,12 +401,12 @@ fn server(endpoint: &Endpoint) -> Server {
     (Arc::clone(&endpoint.host), endpoint.addrs.first().map(SocketAddr::port))
 }
 
-/// The error stays with the pool as long as the server is known.
+/// Returns the error of a refusal, with an excerpt of the reply: the pool keeps the error for long.
 fn refused(verb: Verb, reply: &Reply) -> ConnectError {
     ConnectError::Refused { verb, reply: reply.excerpt() }
 }
 
-/// AUTH, and answers to challenges until the server decides (RFC 4954 4).
+/// Sends AUTH, and answers challenges until the server decides (RFC 4954 4).
 pub(super) async fn authenticate<S>(
     session: &mut Session<S>,
     credentials: &Credentials,

@@ -1,4 +1,4 @@
-//! A session over a socket, and what is known of the server at its other end.
+//! A session over a socket, and the name and address of its server.
 
 use std::{
     io,
@@ -31,40 +31,40 @@ impl Connection {
         Self { session, host, banner: banner.excerpt(), opened }
     }
 
-    /// The name of the server, as it was asked for.
+    /// Returns the name of the server, as the endpoint gave it.
     #[must_use]
     pub fn host(&self) -> &Arc<str> {
         &self.host
     }
 
-    /// What the server said first; of a long banner the first 4 KiB.
+    /// Returns the banner of the server, at most its first 4 KiB.
     #[must_use]
     pub fn banner(&self) -> &Reply {
         &self.banner
     }
 
-    /// When connecting began.
+    /// Returns when connecting began.
     #[must_use]
     pub fn opened(&self) -> Instant {
         self.opened
     }
 
-    /// Whether the connection is between transactions, and its server has neither closed it nor said anything unasked:
-    /// fit to be used for something else.
+    /// Returns whether the connection may be used for something else: it is between transactions, and its server has
+    /// neither closed it nor sent anything unasked.
     ///
-    /// It costs no system call unless something has arrived, and no round trip; so it knows what the runtime has been
-    /// told by the operating system, and not what is still on its way.
+    /// It costs no round trip, and no system call unless something has arrived. So it knows what the operating system
+    /// has reported to the runtime, and not what is still on its way.
     pub fn is_quiet(&mut self) -> bool {
         self.session.is_idle() && (!self.session.stream().is_readable() || self.session.check_quiet().is_ok())
     }
 
-    /// What was agreed upon in the TLS handshake, if there was one.
+    /// Returns what the TLS handshake agreed on, if there was one.
     #[must_use]
     pub fn tls_info(&self) -> Option<TlsInfo> {
         self.session.stream().tls_info()
     }
 
-    /// The address of the server.
+    /// Returns the address of the server.
     ///
     /// # Errors
     /// The connection is gone.

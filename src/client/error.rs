@@ -1,4 +1,4 @@
-//! What can go wrong in a session and on the way to one. A refusal is not an error but a [`Reply`].
+//! The errors of a session, and of opening one. A refusal is a [`Reply`], not an error.
 
 use std::io;
 
@@ -42,7 +42,7 @@ pub enum SessionError {
     /// What the server sent is not SMTP.
     #[error("the server does not speak SMTP")]
     Decode(#[from] DecodeError),
-    /// A command out of sequence, or a reply that nobody asked for.
+    /// A command is out of sequence, or a reply answers no command.
     #[error("out of step")]
     Dialogue(#[from] DialogueError),
     /// The lines of a reply carry different codes ([`Reply::has_mixed_codes`]): whether the command was done is not
@@ -65,7 +65,7 @@ pub enum SessionError {
     /// A reply was waited for, and none is owed.
     #[error("no reply is owed")]
     NothingOwed,
-    /// Plaintext behind the reply to STARTTLS, put there to be taken for part of the secured dialogue.
+    /// Plaintext came behind the reply to STARTTLS. An attacker injects it to pass for part of the secured dialogue.
     #[error("octets injected before TLS")]
     Injected,
 }
@@ -109,30 +109,30 @@ pub enum ConnectError {
 }
 
 impl SessionError {
-    /// Whether replies came that fit no command, or that are none.
+    /// Returns whether replies came that fit no command, or that are no replies.
     #[must_use]
     pub fn is_out_of_step(&self) -> bool {
         matches!(self, Self::Decode(_) | Self::Dialogue(_))
     }
 
-    /// Whether the connection was closed or reset.
+    /// Returns whether the connection was closed or reset.
     #[must_use]
     pub fn is_cut(&self) -> bool {
         matches!(self, Self::Closed { .. } | Self::Io { .. } | Self::RuntimeEnded { .. })
     }
 
-    /// A reply to `verb` whose lines carry different codes.
+    /// Returns the error for a reply to `verb` whose lines carry different codes.
     pub(crate) fn ambiguous(verb: Verb, reply: &Reply) -> Self {
         Self::Ambiguous { verb, reply: reply.to_string().into() }
     }
 
-    /// Whether the connection was gone: what a connection that lay idle too long shows at its first use.
+    /// Returns whether the connection was gone. A connection that was idle for too long shows this at its first use.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         matches!(self, Self::Closed { .. } | Self::Io { .. } | Self::RuntimeEnded { .. })
     }
 
-    /// What went wrong, in one word: a bounded label for metrics.
+    /// Returns what went wrong, in one word: a bounded label for metrics.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -148,7 +148,7 @@ impl SessionError {
 }
 
 impl ConnectError {
-    /// What went wrong, in one word: a bounded label for metrics.
+    /// Returns what went wrong, in one word: a bounded label for metrics.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! Where the protocol meets the network: one connection to one server.
+//! The client: one connection to one server.
 //!
 //! [`Connector`] dials and greets, [`Session`] speaks, [`Connection`] is a session that knows its server. A refusal
 //! by the server is a [`Reply`](crate::proto::Reply); an error means that the session cannot go on.

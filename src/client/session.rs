@@ -1,8 +1,8 @@
-//! A session: one dialogue over one stream, whatever the stream is.
+//! A session: one dialogue over one stream of any kind.
 //!
-//! Three calls are the whole engine, and everything else is made of them: [`queue`](Session::queue) encodes a
-//! command into the buffer, [`flush`](Session::flush) writes the buffer in one go, [`reply`](Session::reply) gives
-//! the next reply in order together with what it answers. Commands may be queued and flushed ahead of replies as far
+//! All other calls are made of three. [`queue`](Session::queue) encodes a command into the buffer.
+//! [`flush`](Session::flush) writes the buffer in one piece. [`reply`](Session::reply) returns the next reply in order, and
+//! the command that it answers. Commands may be queued and flushed ahead of replies as far
 //! as the dialogue allows, so that many windows can be in flight.
 //!
 //! Writing never waits for a peer that itself waits for us to read: while a write is pending, replies are read.
@@ -163,8 +163,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok(())
     }
 
-    /// Whether another command of a group may be queued without waiting for a reply: the server offers PIPELINING and
-    /// fewer than [`MAX_IN_FLIGHT`] octets are unanswered, or nothing is owed at all.
+    /// Returns whether another command of a group may be queued without waiting for a reply. That is so if nothing is owed,
+    /// or if the server offers PIPELINING and fewer than [`MAX_IN_FLIGHT`] octets are unanswered.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.dialogue.owed() == 0 || (self.extensions.pipelining && self.in_flight < MAX_IN_FLIGHT)
@@ -229,7 +229,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     fn record_read(&mut self, read: io::Result<usize>) {
         match read {
             Ok(0) => self.ended = Some(SessionEnd::Eof),
-            // TLS without close_notify, as many servers end it; a cut reply is incomplete all the same.
+            // TLS without close_notify, as many servers end it. A cut reply is still incomplete.
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => self.ended = Some(SessionEnd::Eof),
             Ok(_) => {
                 self.read_at = Instant::now();
@@ -243,9 +243,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     ///
     /// The deadline is that of the command ([`Timeouts`]) and covers the whole reply, however it drips in.
     ///
-    /// A reply that comes in less than half of the smallest round trip of the connection can hardly be the answer to what
-    /// was just sent. Then the last reply that is owed is given only after a wait, as long as the slowest answer took
-    /// and 1 s at the most, in which nothing more has come.
+    /// A reply that comes in less than half of the smallest round trip of the connection is suspect: it can hardly answer
+    /// what was just sent. Then the last reply owed is returned only after a wait in which nothing more comes. The wait is as
+    /// long as the slowest answer took, at most 1 s.
     ///
     /// # Errors
     /// Nothing is owed, the deadline passed, the peer closed, what came is not a reply, or it answers nothing that was
@@ -255,8 +255,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok((verb, self.decoder.keep(head)))
     }
 
-    /// As [`reply`](Self::reply), but the reply is only lent: it lies in the buffer, and is gone with the next call. For
-    /// those who look at a reply and let it go, that spares the reference counts of one that is kept.
+    /// Returns the next reply as [`reply`](Self::reply) does, but lends it: it stays in the buffer until the next call. That
+    /// saves the reference counts of a reply that is kept.
     ///
     /// # Errors
     /// As [`reply`](Self::reply).
@@ -265,9 +265,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok((verb, self.decoder.lend(head)))
     }
 
-    /// As [`reply_ref`](Self::reply_ref), together with those that have arrived behind it and are the same octet by octet,
-    /// answers to the same verb in commands that were flushed together: the reply, and how many of them there are, one at
-    /// the least and `most` at the most. None of them is waited for but the first.
+    /// Returns the next reply as [`reply_ref`](Self::reply_ref) does, and how many replies are the same, at least 1 and at
+    /// most `most`. These have arrived behind it with the same octets, and answer the same verb in commands that were flushed
+    /// together. Only the first is waited for.
     ///
     /// A server that is asked about a hundred recipients says the same to most, and this looks at it once. Which replies
     /// are taken for one depends on how they happened to arrive.
@@ -318,17 +318,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok((verb, self.decoder.lend_first(head, count), count))
     }
 
-    /// Whether more of what the server said has arrived, so that the next reply is likely to be had without waiting: a line,
-    /// which may be the first of several, or as much as was read at once, behind which there may be more.
+    /// Returns whether the next reply has probably arrived. That is so if a line is in the buffer, which may be the first of
+    /// several, or if the last read filled the buffer.
     ///
-    /// It costs no system call. Who has more to ask does well to wait until nothing is at hand: then it goes out in one
-    /// piece, and replies that came together have been seen to their end.
+    /// It costs no system call. A caller with more commands does best to wait until nothing is at hand. Then the commands go
+    /// out in one piece, after all replies that came together.
     #[must_use]
     pub fn is_at_hand(&self) -> bool {
         self.decoder.has_line() || self.filled
     }
 
-    /// Waits for the next reply; it stays where it is, to be taken.
+    /// Waits for the next reply, and leaves it in the buffer.
     #[inline]
     async fn next_reply(&mut self) -> Result<(Verb, ReplyHead), SessionError> {
         let verb = self.dialogue.due().ok_or(SessionError::NothingOwed)?;
@@ -381,7 +381,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    /// What comes behind a failure, a late reply for one, must not pass for being in step again.
+    /// Records a failure, and ends the session: a late reply must not be taken for the answer to another command.
     fn fail(&mut self, verb: Verb, error: SessionError) -> SessionError {
         self.latencies.failed(verb, &error);
         self.log.failed(verb, &error);
@@ -389,7 +389,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         error
     }
 
-    /// How the connection ended, where the reply to `verb` would be next. A write that failed is the first cause.
+    /// Returns how the connection ended where the reply to `verb` would be next. A failed write is the first cause.
     fn end(&self, verb: Verb) -> SessionError {
         match (self.ended, self.unwritable) {
             (_, Some(broken)) | (Some(SessionEnd::Error(broken)), None) => match broken {
@@ -400,7 +400,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    /// Goes on over a stream that is now inside TLS: no banner, and everything learnt before is forgotten.
+    /// Returns a session over a stream that is now inside TLS. It owes no banner, and forgets all that was learnt before.
     pub fn secured(stream: S, timeouts: Timeouts, metrics: Arc<ServerMetrics>) -> Self {
         let mut session = Self::new(stream, timeouts, metrics);
         session.groups.clear();
@@ -410,26 +410,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
 }
 
 impl<S> Session<S> {
-    /// What the server offers, by its reply to the last greeting.
+    /// Returns what the server offers, by its reply to the last greeting.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
     }
 
-    /// Where the dialogue stands.
+    /// Returns the state of the dialogue.
     #[must_use]
     pub fn state(&self) -> State {
         self.dialogue.state()
     }
 
-    /// Replies owed by the server.
+    /// Returns the number of replies that the server owes.
     #[must_use]
     pub fn owed(&self) -> usize {
         self.dialogue.owed()
     }
 
-    /// Whether the session stands between transactions, with nothing owed, nothing unread and nothing unsent: the one
-    /// state in which it may be used for something else.
+    /// Returns whether the session is between transactions, with nothing owed, nothing unread and nothing unsent. Only
+    /// then may it be used for something else.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.dialogue.is_idle()
@@ -440,7 +440,7 @@ impl<S> Session<S> {
             && self.is_open()
     }
 
-    /// Gives the memory of the buffers back, for a session that will not be used for a while.
+    /// Frees the buffers of a session that will not be used for a while.
     #[inline]
     pub fn release_buffers(&mut self) {
         self.decoder.shrink();
@@ -461,7 +461,7 @@ impl<S> Session<S> {
         self.ended.is_none() && self.unwritable.is_none()
     }
 
-    /// When octets last came from the server.
+    /// Returns when octets last came from the server.
     #[must_use]
     pub fn last_read(&self) -> Instant {
         self.read_at
@@ -472,7 +472,7 @@ impl<S> Session<S> {
         self.decoder.buffered()
     }
 
-    /// The stream.
+    /// Returns the stream.
     pub fn stream(&self) -> &S {
         &self.stream
     }

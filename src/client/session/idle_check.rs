@@ -1,4 +1,4 @@
-//! Octets that nobody asked for: found before they pass for an answer.
+//! Unsolicited octets: found before they are taken for an answer.
 
 use std::{
     pin::pin,
@@ -14,10 +14,10 @@ use crate::{
 };
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
-    /// Makes sure, without a round trip, that the server is there and has said nothing unasked, as far as it has arrived.
+    /// Checks, without a round trip, that the connection is open and that no unsolicited octets have arrived.
     ///
     /// # Errors
-    /// Octets that nobody asked for, or the end of the connection; the session is of no further use.
+    /// Unsolicited octets, or the end of the connection. The session cannot be used any more.
     pub fn check_quiet(&mut self) -> Result<(), SessionError> {
         if self.decoder.buffered() == 0 && self.ended.is_none() {
             let buf = self.decoder.buffer();
@@ -34,14 +34,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if self.is_open() { Ok(()) } else { Err(self.end(Verb::Noop)) }
     }
 
-    /// Whether an answer is there before anything was asked. A blank line is none; and 421 may come at any time, to be
-    /// the answer to whatever is asked next (RFC 5321 3.8).
+    /// Returns whether an answer has arrived before a command was sent. A blank line is no answer. 421 may come at any time,
+    /// and then answers the next command (RFC 5321 3.8).
     pub(super) fn is_answered(&mut self) -> bool {
         let there = self.decoder.buffer().trim_ascii();
         !there.is_empty() && !there.starts_with(b"421")
     }
 
-    /// What is there without having been asked for; it ends the session.
+    /// Returns the error for unsolicited octets, and ends the session.
     pub(super) fn unsolicited(&mut self) -> SessionError {
         // Reading it empties the buffer, which must not pass for being idle again.
         self.ended.get_or_insert(SessionEnd::Eof);
@@ -54,7 +54,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
     }
 
-    /// What is there behind a reply that was framed; it ends the session.
+    /// Returns the error for octets behind a framed reply, and ends the session.
     pub(super) fn unsolicited_behind(&mut self) -> SessionError {
         if let Some(framed) = self.framed.take() {
             self.decoder.lend(framed);
@@ -65,8 +65,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Gives up the stream for a TLS handshake.
     ///
     /// # Errors
-    /// [`SessionError::Injected`] if there are octets behind the reply to STARTTLS, which somebody on the way would
-    /// like to be taken for part of the secured dialogue (RFC 3207 6, CVE-2011-0411).
+    /// [`SessionError::Injected`] if there are octets behind the reply to STARTTLS. An attacker on the way injects them to
+    /// pass for part of the secured dialogue (RFC 3207 6, CVE-2011-0411).
     pub fn into_stream(self) -> Result<S, SessionError> {
         if self.decoder.buffered() > 0 { Err(SessionError::Injected) } else { Ok(self.stream) }
     }

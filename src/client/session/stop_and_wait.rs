@@ -72,8 +72,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.greeting.map(|(verb, _)| verb)
     }
 
-    /// Whether a reply says what the reply to the last accepted greeting said: the same octets, or several lines with
-    /// the same keywords (RFC 5321 4.1.1.1). The parameters of SIZE and LIMITS may differ.
+    /// Returns whether a reply repeats the reply to the last accepted greeting (RFC 5321 4.1.1.1). It has the same octets,
+    /// or several lines with the same keywords. The parameters of SIZE and LIMITS may differ.
     ///
     /// A server may be greeted again at any time between or within transactions (RFC 5321 4.1.4). Its answer is told
     /// from the answers to all other commands, so it shows whether replies are in step with commands.
@@ -107,13 +107,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             && Extensions { size, limits, ..Extensions::parse(&reply.detach()) } == self.extensions
     }
 
-    /// Says goodbye, and waits for the answer and no longer: close_notify and FIN are the server's own affair.
+    /// Sends QUIT and waits for its answer. It does not wait for the server's close_notify and FIN.
     ///
     /// # Errors
     /// As [`command`](Self::command).
     pub async fn quit(&mut self) -> Result<Reply, SessionError> {
         let reply = self.command(&Command::Quit).await;
-        // The answer is there; whether the closing succeeds is of no more interest.
+        // The answer is there, so a failure to close does not matter.
         let _ = timeout_at(Instant::now() + self.timeouts.quit, self.stream.shutdown()).await;
         reply
     }

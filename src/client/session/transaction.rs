@@ -13,8 +13,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// [`MAX_IN_FLIGHT`](crate::client::MAX_IN_FLIGHT) allow, with every reply read, refusals or not. Replies owed to
     /// earlier commands are read and let go.
     ///
-    /// A reply whose lines carry different codes ([`Reply::has_mixed_codes`]) is no acceptance; whether the server has
-    /// accepted is not known, so that RSET should follow where nothing else does.
+    /// A reply whose lines carry different codes ([`Reply::has_mixed_codes`]) is no acceptance. Whether the server has
+    /// accepted is not known, so send RSET if nothing else follows.
     ///
     /// MAIL declares SMTPUTF8 where a mailbox needs it.
     ///
@@ -59,15 +59,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     ///
     /// Replies are matched to commands by their order alone, so a server that sends one reply too many shifts those behind
     /// it. This call finds such a shift by a reply that arrived before its command, and by codes that cannot belong to their
-    /// commands. It is no proof: without PIPELINING, a surplus refusal may stand in the place of the reply to MAIL, and
-    /// several surplus replies may add up to a dialogue that looks right. The verifier of lists proves by a second EHLO
+    /// commands. It is no proof. Without PIPELINING, a surplus refusal may stand in the place of the reply to MAIL. Several
+    /// surplus replies may add up to a dialogue that looks right. The verifier of lists proves by a second EHLO
     /// or by QUIT that replies are in step.
     ///
     /// # Errors
-    /// As [`queue`](Self::queue) and [`reply`](Self::reply); [`SessionError::Ambiguous`] where the lines of the reply
-    /// carry different codes, after RSET; [`DialogueError::Unsolicited`] where replies are out of step, and the session is
-    /// of no further use;
-    /// [`SessionError::NotOffered`] if a mailbox needs SMTPUTF8 and the server does not offer it, before anything is sent.
+    /// As [`queue`](Self::queue) and [`reply`](Self::reply), and:
+    ///
+    /// - [`SessionError::Ambiguous`] if the lines of the reply carry different codes, after RSET;
+    /// - [`DialogueError::Unsolicited`] if replies are out of step, which ends the session;
+    /// - [`SessionError::NotOffered`] if a mailbox needs SMTPUTF8 and the server does not offer it, before anything is sent.
     pub async fn verify_email(
         &mut self,
         from: &ReversePath,
@@ -120,8 +121,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     }
 
     /// Checks that the replies may be those to MAIL, RCPT and RSET, in this order. RCPT is not accepted without MAIL
-    /// (RFC 5321 3.3). RSET is not refused for the sake of a recipient: what is not understood has a code of its own, and a
-    /// refusal of all commands, as 530 before STARTTLS (RFC 3207 4), has the code of that of MAIL.
+    /// (RFC 5321 3.3). No server refuses RSET because of a recipient. A command that it does not know has a code of its own.
+    /// A refusal of all commands, such as 530 before STARTTLS (RFC 3207 4), has the code of the refusal of MAIL.
     fn check_codes(&mut self, mail: &Reply, rcpt: &Reply, reset: &Reply) -> Result<(), SessionError> {
         let is_reset = reset.is_positive()
             || reset.has_mixed_codes()
@@ -137,8 +138,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         Ok(())
     }
 
-    /// Nothing is owed. If there is another answer, then one of those before it was a surplus one, and those behind that
-    /// answer other commands than they were taken for.
+    /// Checks that no further answer has arrived, where none is owed. A further answer shows that an earlier one was
+    /// surplus, and that the answers behind it were matched to the wrong commands.
     fn check_answered(&mut self) -> Result<(), SessionError> {
         if self.is_answered() { Err(self.unsolicited()) } else { Ok(()) }
     }
