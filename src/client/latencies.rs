@@ -58,7 +58,7 @@ impl Drop for LatencyRecorder {
     }
 }
 
-/// What the latency of a reply counts as; STARTTLS belongs to the handshake, which is timed as a whole.
+/// Returns what the latency of a reply counts as. STARTTLS belongs to the handshake, which is timed as a whole.
 pub(super) fn operation(verb: Verb) -> Option<Operation> {
     Some(match verb {
         Verb::StartTls => return None,

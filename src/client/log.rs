@@ -1,7 +1,8 @@
-//! What whoever listens (`tracing`) is told of a session: a span for the connection, an event for each reply.
+//! The events of a session by `tracing`: a span for the connection, an event for each reply.
 //!
-//! Never a secret, and an address only where [`ClientConfig::log_addresses`](super::ClientConfig::log_addresses) asks
-//! for it. Texts of servers name mailboxes as they please, so they count as addresses.
+//! They contain no secret. They contain addresses only with
+//! [`ClientConfig::log_addresses`](super::ClientConfig::log_addresses). Texts of servers may name mailboxes, so they count
+//! as addresses.
 
 use tokio::time::Instant;
 use tracing::{Span, debug, trace};
@@ -17,7 +18,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Of a session that nobody has said anything about: silent about addresses, and wherever it is used.
+    /// Returns the log of a session without settings: outside of any span, and without addresses.
     pub(super) fn new() -> Self {
         Self { span: Span::none(), addresses: false }
     }

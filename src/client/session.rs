@@ -243,8 +243,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     ///
     /// The deadline is that of the command ([`Timeouts`]) and covers the whole reply, however it drips in.
     ///
-    /// A reply that comes in less than half of the smallest round trip of the connection is suspect: it can hardly answer
-    /// what was just sent. Then the last reply owed is returned only after a wait in which nothing more comes. The wait is as
+    /// A reply that comes in less than half of the smallest round trip of the connection is suspect. It can hardly
+    /// answer what was just sent. Then the last reply owed is returned only after a wait in which nothing more comes. The wait is as
     /// long as the slowest answer took, at most 1 s.
     ///
     /// # Errors

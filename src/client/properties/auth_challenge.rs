@@ -1,4 +1,4 @@
-//! AUTH against whatever a server says to it.
+//! AUTH against any answers of a server.
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
@@ -8,8 +8,8 @@ use crate::{
     proto::{ClientName, Command, Credentials, SaslResponse, Verb, properties::decode_all},
 };
 
-/// Whatever a server offers and answers, authentication ends; it has succeeded only by a 235; the secret is said in the
-/// form of its mechanism, to a server that asks for it, and shown to nobody else.
+/// Checks authentication against any offer and any answers. It ends, and succeeds only by a 235. The secret goes only to
+/// a server that asks for it, in the form of its mechanism.
 ///
 /// Each answer is to one line of the client; the connection ends after the last one.
 pub fn auth_challenge(token: bool, user: &str, secret: &str, mechanisms: &str, answers: &[&[u8]]) {

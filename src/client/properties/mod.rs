@@ -1,5 +1,5 @@
-//! What holds for a session, whatever it is asked to do and whatever it is told: `cargo test` asks it of inputs that
-//! proptest makes, `fuzz/` of inputs that libFuzzer finds. Each function panics where its property does not hold.
+//! Properties of a session, for any calls and any replies. `cargo test` checks them on inputs of proptest, and `fuzz/` on
+//! inputs of libFuzzer. Each function panics where its property does not hold.
 
 mod auth_challenge;
 mod session_ops;

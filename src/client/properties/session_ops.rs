@@ -1,4 +1,4 @@
-//! A session against whatever a user and a server do, held to a second account of what answers what.
+//! A session against any actions of a user and a server, compared with a second account of what answers what.
 
 use std::{
     cell::RefCell,
@@ -81,8 +81,8 @@ pub enum Call {
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// No call panics or hangs, no reply is taken for the answer to another command, and a session that is out of step with
-/// its server is not idle, whatever happens and wherever calls are dropped.
+/// Checks a session against any steps, with calls dropped at any await. No call panics or hangs. No reply is taken for the
+/// answer to another command. A session that is out of step with its server is not idle.
 pub fn session_ops(offer: Offer, steps: &[Step]) {
     paused(async {
         let wire = Rc::new(RefCell::new(Wire::default()));
@@ -123,7 +123,7 @@ impl Trial {
             Step::Mood(mood) => !matches!(mood, Mood::Says(_)),
             Step::Fault(fault) => matches!(fault, Fault::Split(_)),
             Step::Say(_) | Step::End(_) => false,
-            // It answers a message once, whoever was accepted.
+            // It answers a message once, for any recipients that were accepted.
             Step::Queue(Call::Lhlo) | Step::Run(Call::Lhlo) | Step::Cancel(Call::Lhlo, _) => false,
             _ => true,
         };
@@ -223,7 +223,7 @@ impl Trial {
         if taken.is_err() {
             wire.ended = Some(false);
         }
-        // The record begins anew with what has not been read.
+        // The record starts again with what has not been read.
         let read = wire.read;
         let unread = wire.said.split_off(read);
         (wire.said, wire.read) = (unread, 0);
@@ -231,7 +231,7 @@ impl Trial {
         (self.banner, self.dead) = (false, taken.is_err());
     }
 
-    /// What answers what by the record of the wire, and how many replies are owed in all.
+    /// Returns what answers what by the record of the wire, and how many replies are owed in all.
     fn pairs(&self) -> (Vec<(Verb, Reply)>, usize) {
         let wire = self.wire.borrow();
         let mut replies = decode_all([&wire.said[..]]).0.into_iter().map_while(Result::ok);

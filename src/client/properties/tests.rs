@@ -12,7 +12,7 @@ use crate::{
     proto::{ClientName, Command, MailParams, Mailbox, ReversePath},
 };
 
-/// What arbitrary makes of octets, as it does in `fuzz/`.
+/// Returns what arbitrary makes of octets, as it does in `fuzz/`.
 fn step() -> impl Strategy<Value = Step> {
     any::<[u8; 32]>()
         .prop_filter_map("too short", |octets| Step::arbitrary(&mut Unstructured::new(&octets)).ok())
@@ -56,7 +56,7 @@ proptest! {
     }
 
     #[test]
-    fn a_secret_is_said_in_its_form_to_whom_it_may_concern(
+    fn a_secret_goes_in_its_form_to_a_server_that_asks(
         token: bool,
         user in "[a-z\0\x01]{0,3}",
         secret in "[a-z]{9,12}|[a-z\0\x01]{0,3}",

@@ -28,7 +28,7 @@ pub enum Mood {
     /// As one hopes.
     #[default]
     Obliging,
-    /// With this code, whatever the command; taken modulo the codes that there are.
+    /// With this code for every command; taken modulo the codes that there are.
     Says(u16),
     /// Not at all.
     Mute,
@@ -66,7 +66,7 @@ pub struct Offer {
 pub(super) struct Wire {
     pub(super) mood: Mood,
     pub(super) offer: Offer,
-    /// Answers to the next lines, whatever they are; the mood decides once there are none left.
+    /// Answers to the next lines of any kind. The mood decides once none are left.
     pub(super) answers: VecDeque<Vec<u8>>,
     /// Closes the connection where there are none left.
     pub(super) no_more: bool,

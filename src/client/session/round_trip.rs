@@ -2,8 +2,8 @@
 //!
 //! A reply that was read before its command was written is not its answer: that is certain, and final.
 //!
-//! A reply that comes in less than half of the smallest round trip can hardly be one. It is no proof: the round trip is
-//! an upper bound, measured by a clock that also runs while this process, the server or the network is slow. So
+//! A reply that comes in less than half of the smallest round trip can hardly be one. It is no proof. The round trip
+//! is an upper bound, and its clock also runs while this process, the server or the network is slow. So
 //! such a reply is taken, and when nothing more is owed the session listens for as long as its slowest answer took. If
 //! the reply was a surplus one, then a last answer is still on its way, and its coming is the proof. If nothing comes, the
 //! suspicion is dropped, and has cost that wait.
@@ -48,7 +48,7 @@ pub(super) struct RoundTrip {
 }
 
 impl RoundTrip {
-    /// Of a connection whose TCP handshake took that long.
+    /// Returns the round trip of a connection whose TCP handshake took that long.
     pub(super) fn new(connect: Duration) -> Self {
         let smallest = Some(connect).filter(|connect| (MIN_ROUND_TRIP..SYN_REPEATED).contains(connect));
         Self {
@@ -70,7 +70,7 @@ impl RoundTrip {
         self.slowest = self.slowest.max(took).min(micros(MAX_LISTEN));
     }
 
-    /// How long to listen for one reply more, if one came too early.
+    /// Returns how long to listen for one reply more, if one came too early.
     pub(super) fn suspicion(&self) -> Option<Duration> {
         self.suspicion.map(|micros| Duration::from_micros(micros.get().into()))
     }

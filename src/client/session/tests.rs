@@ -206,7 +206,7 @@ async fn where_mail_is_refused_rcpt_is_sent_only_if_it_was_on_its_way() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_sent_before_the_last_line_of_the_banner() {
-    // Postfix postscreen drops whoever speaks between the lines.
+    // Postfix postscreen drops a client that speaks between the lines.
     let (client, mut server) = duplex(1024);
     let mut session = open(client);
     assert!(matches!(
@@ -300,7 +300,7 @@ async fn a_chunk_rides_behind_its_bdat() {
 // Replies and what they answer.
 
 #[tokio::test(start_paused = true)]
-async fn a_command_gets_its_own_reply_whatever_was_owed_before() {
+async fn a_command_gets_its_own_reply_behind_those_owed_before() {
     let mut session = ready(Server::new(yes)).await;
     session.queue(&Command::Rset).unwrap();
     let envelope = envelope(&mut session, 2).await.unwrap();

@@ -24,7 +24,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         group.is_timed = false;
         let sent = group.sent;
         let reply = self.decoder.framed(head);
-        // 421 may come at any time, and be the answer to whatever is asked next (RFC 5321 3.8).
+        // 421 may come at any time, and then answers the next command (RFC 5321 3.8).
         if reply.is_closing() {
             return Ok(());
         }

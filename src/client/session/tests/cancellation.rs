@@ -43,7 +43,7 @@ async fn a_call_dropped_at_any_await_leaves_the_session_in_step_or_not_idle() {
                         "idle with half a command: {case}"
                     );
                 }
-                // Whatever is owed still comes, each reply to its own command.
+                // Every reply owed still comes, each reply to its own command.
                 while session.owed() > 0 {
                     let (verb, reply) = session.reply().await.unwrap();
                     let text = if verb == Verb::Ehlo { "EHLO" } else { &*reply.text().to_uppercase() };
@@ -76,7 +76,7 @@ async fn a_command_after_a_dropped_one_gets_its_own_reply() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_answered_is_counted_by_what_it_was() {
+async fn a_failure_is_counted_by_the_command_that_failed() {
     let metrics = Metrics::new();
     let server = Server::new(|line| if line == "BANNER" { says("220 ready") } else { Act::Silence });
     let mut session = Session::new(server, Timeouts::all(LIMIT), metrics.server("mx.example.com"));

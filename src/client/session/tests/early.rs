@@ -197,7 +197,7 @@ async fn a_surplus_reply_delivers_no_message_and_opens_no_session() {
     assert!(matches!(error, SessionError::Dialogue(DialogueError::Unsolicited(220))), "{error:?}");
 }
 
-/// A dialogue with a server that does nothing wrong, but takes its time where `takes` says so; how long it took.
+/// Returns how long a dialogue takes with an honest server that is slow where `takes` says so.
 async fn honest(connect: Option<Duration>, takes: impl Fn(&str) -> Duration + Send + 'static) -> Duration {
     let stream = distant(move |line| vec![(takes(line), reply_to(line, false))]);
     let mut session = open(stream);

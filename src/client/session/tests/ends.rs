@@ -209,7 +209,7 @@ async fn what_was_said_before_a_command_is_no_answer_to_it() {
         assert_eq!(queued.is_ok(), expected, "{said:?}: {queued:?}");
         assert_eq!(session.owed(), usize::from(expected));
     }
-    // The server gives up on us in its own time: whatever is asked next is told so.
+    // The server gives up on us in its own time. The reply to the next command says so.
     let mut session = ready(Server::new(|line| match line {
         "NOOP" => says("250 NOOP\r\n421 4.4.2 timeout"),
         _ => yes(line),

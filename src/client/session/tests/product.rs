@@ -123,7 +123,7 @@ async fn before(
                 seen.store(true, Ordering::Relaxed);
                 fault(proper)
             }
-            // Behind a fault there is nothing, but whoever injects something lets the rest pass.
+            // Nothing comes behind a fault, but an injection lets the rest pass.
             (true, _) if name != "injection" => Act::Silence,
             _ => proper,
         }
@@ -151,7 +151,7 @@ async fn a_call_dropped_at_any_await_under_any_fault_leaves_no_session_that_pass
                     let done = poll_and_drop(perform(&mut session, step), polls).await;
                     let case = format!("{name} at {line}, pipelining {pipelining}, {polls} polls");
                     dropped_in_step(session, &hit, name, &case).await;
-                    // Whoever waits for the clock is polled in vain from some point on.
+                    // A call that waits for the clock is polled in vain from some point on.
                     if done || polls == MOST_POLLS {
                         assert!(done || matches!(name, "silence" | "drip"), "{case}: not done");
                         break;

@@ -64,7 +64,7 @@ pub(super) fn yes(line: &str) -> Act {
     }
 }
 
-/// As [`yes`], without PIPELINING.
+/// Answers as [`yes`], without PIPELINING.
 pub(super) fn one_by_one(line: &str) -> Act {
     if line.starts_with("EHLO") { says("250 EHLO") } else { yes(line) }
 }
