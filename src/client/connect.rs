@@ -114,7 +114,7 @@ struct BrokenStartTls {
 enum Recorder {
     /// By the host of each endpoint.
     ByHost(Arc<Metrics>),
-    /// All connections are to one server, whatever its endpoints are called.
+    /// All connections are to one server, under any name of its endpoints.
     Server(Arc<ServerMetrics>),
 }
 
@@ -197,8 +197,8 @@ impl Connector {
 
     /// Connects as [`connect`](Self::connect) does, with a secret that may be newer than the configuration.
     ///
-    /// `is_silent` is true while the client waits for a banner in the clear, for a caller that ends the attempt at a
-    /// deadline of its own.
+    /// `is_silent` is true while the client waits for a banner in the clear. A caller reads it that ends the attempt at
+    /// its own deadline.
     pub(crate) async fn connect_with(
         &self,
         endpoint: &Endpoint,

@@ -46,10 +46,11 @@ impl Pool {
         Ok(Verification { server, ..answer })
     }
 
-    /// Sends a message to each recipient's server, or to [`Config::server`](super::Config::server) if that is set: one
-    /// transaction for all who share it, of at most 100 recipients or what the server announces (RCPTMAX, RFC 9422).
-    /// Recipients that it refuses as too many (452) are sent to in another transaction. Up to 16 servers are sent to at the
-    /// same time.
+    /// Sends a message to each recipient's server, or to [`Config::server`](super::Config::server) if that is set.
+    ///
+    /// Recipients of one server share a transaction of at most 100 recipients, or of the server's RCPTMAX (RFC 9422).
+    /// Recipients that the server refuses as too many (452) go into another transaction. The pool sends to up to 16
+    /// servers at the same time.
     ///
     /// `message` is complete, header and body; lines that begin with a dot are escaped here. If a connection
     /// is lost before the message is sent, another connection or the next exchanger is tried. Nothing is tried again once
@@ -85,7 +86,7 @@ impl Pool {
         let mut outcomes: Vec<Option<Outcome>> = vec![None; envelope.recipients().len()];
         // A recipient that needs SMTPUTF8 does not keep the message from those that do not.
         let utf8 = needs_smtputf8(envelope.sender(), message);
-        let mut groups: Vec<Group> = Vec::new();
+        let mut groups: Vec<RecipientGroup> = Vec::new();
         for (at, mailbox) in envelope.recipients().iter().enumerate() {
             match self.servers(mailbox).await {
                 Err(error) => outcomes[at] = Some(Err(error.into())),
@@ -93,7 +94,7 @@ impl Pool {
                     let utf8 = utf8 || mailbox.needs_smtputf8();
                     match groups.iter_mut().find(|group| group.utf8 == utf8 && group.servers == servers) {
                         Some(group) => group.recipients.push(at),
-                        None => groups.push(Group { servers, utf8, recipients: vec![at] }),
+                        None => groups.push(RecipientGroup { servers, utf8, recipients: vec![at] }),
                     }
                 }
             }
@@ -113,7 +114,7 @@ impl Pool {
     /// Sends a message to the recipients of a group, in as many transactions as their server needs.
     async fn send_to_group(
         &self,
-        group: &Group,
+        group: &RecipientGroup,
         envelope: &Envelope,
         message: &[u8],
     ) -> Vec<(usize, Outcome)> {
@@ -162,8 +163,8 @@ impl Pool {
 
     /// Does something on a connection to the first of `servers` that serves it.
     ///
-    /// A reused connection that turns out to be lost is replaced by another one to the same server, at most as often as
-    /// there may be connections. A server that cannot be connected to, whose new connection breaks, or that closes it with
+    /// A reused connection that turns out to be lost is replaced by another one to the same server. This happens at most
+    /// `max_connections` times. A server that cannot be connected to, whose new connection breaks, or that closes it with
     /// 421 is passed over for the next one.
     async fn on_any<A: Act>(
         &self,
@@ -259,7 +260,7 @@ fn goes_on(error: &SessionError) -> bool {
 }
 
 /// Recipients that may share a transaction.
-struct Group {
+struct RecipientGroup {
     servers: Vec<Key>,
     /// Whether the transaction needs SMTPUTF8.
     utf8: bool,
@@ -267,8 +268,7 @@ struct Group {
     recipients: Vec<usize>,
 }
 
-/// Returns whether a message needs SMTPUTF8 whoever its recipients are: for its sender, or since its header is not ASCII
-/// (RFC 6531 3.4).
+/// Returns whether a message needs SMTPUTF8 for any recipient: for its sender, or for a header beyond ASCII (RFC 6531 3.4).
 fn needs_smtputf8(sender: &ReversePath, message: &[u8]) -> bool {
     let header = message.windows(4).position(|end| end == b"\r\n\r\n").unwrap_or(message.len());
     sender.needs_smtputf8() || !message[..header].is_ascii()
@@ -287,7 +287,7 @@ fn decided(server: &Key, verb: Verb, reply: Reply) -> Outcome {
 trait Act {
     type Outcome;
 
-    /// Whether the server closed the connection with 421 instead (RFC 5321 3.8).
+    /// Returns whether the server closed the connection with 421 instead (RFC 5321 3.8).
     fn is_closing(outcome: &Self::Outcome) -> bool;
 
     fn on(

@@ -38,8 +38,10 @@ impl TlsPolicy {
         matches!(self, Self::Required | Self::Implicit)
     }
 
-    /// Returns the policy for a port: [`Implicit`](Self::Implicit) for port 465 (RFC 8314 3.3) wherever TLS is wanted, and
-    /// `self` for every other port, such as 25 and 587. A server at port 465 waits for TLS and sends no banner in the
+    /// Returns the policy for a port.
+    ///
+    /// Port 465 has implicit TLS (RFC 8314 3.3), so the policy is [`Implicit`](Self::Implicit) there, unless it is
+    /// [`Off`](Self::Off). For every other port, such as 25 and 587, it is `self`. A server at port 465 waits for TLS and sends no banner in the
     /// clear. Whether the certificate is verified stays as [`verifies`](Self::verifies) says of `self`.
     ///
     /// ```

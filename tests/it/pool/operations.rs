@@ -343,7 +343,7 @@ async fn utf8_goes_to_no_server_that_cannot_take_it() {
         connection.command(&Command::Rset).await.unwrap();
         drop(connection);
 
-        // Ann gets the message all the same.
+        // Ann still gets the message.
         let envelope = Envelope::new(sender, umlaut).with(ann);
         let delivery = pool.send(&envelope, plain).await.unwrap();
         let [(_, refused), (_, taken)] = &delivery.recipients[..] else { panic!("{delivery:?}") };
