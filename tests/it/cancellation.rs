@@ -138,6 +138,10 @@ async fn connecting_may_be_dropped_anywhere_under_any_fault() {
                         assert!(policy == TlsPolicy::Opportunistic && broken_tls, "{case}");
                         assert!(connection.tls_info().is_none() && connection.is_idle(), "{case}");
                     }
+                    // Such a server may expect TLS from the start.
+                    Err(ConnectError::Silent) => {
+                        assert!(at == Stage::Banner && fault == Fault::Silence, "{case}");
+                    }
                     Err(ConnectError::Tls(_)) => assert!(at == Stage::Handshake, "{case}"),
                     Err(ConnectError::StartTls(_)) => {
                         assert!(at == Stage::StartTls && policy == TlsPolicy::Required, "{case}");
