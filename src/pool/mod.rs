@@ -27,7 +27,8 @@
 //! | `SMTP_CONFIG`, its six keys | [`Config`], with the same names and defaults |
 //! | `HealthManager(check_interval).start()` | [`HealthManager::new`]`(&pool, check_interval)`[`.start()`](HealthManager::start) |
 //! | `SMTPMetrics.record_connection_error` | [`Metrics::record_connection_error`](crate::metrics::Metrics::record_connection_error) |
-//! | `SMTPMetrics.update_pool_size`, `SMTP_POOL_SIZE` | [`Metrics::update_pool_size`](crate::metrics::Metrics::update_pool_size); the pool's own sizes are there without it |
+//! | `SMTPMetrics.update_pool_size` | [`Metrics::update_pool_size`](crate::metrics::Metrics::update_pool_size); the pool's own sizes are there without it |
+//! | `SMTP_POOL_SIZE.labels(server, state)` | the metric `smtp_pool_connections{server, state}` |
 //! | `conn.verify_email` | [`Session::verify_email`](crate::client::Session::verify_email), [`Pool::verify_email`] |
 //! | `SMTPException` | [`CheckoutError`], [`OperationError`], [`SessionError`](crate::client::SessionError) |
 //!
