@@ -99,7 +99,8 @@ pub(in crate::verify) struct RefusalOrigin {
 enum AskedAgain {
     #[default]
     None,
-    Sample,
+    /// A sample, when the number of proved refusals was this.
+    Sample(u32),
     All,
 }
 
@@ -260,18 +261,18 @@ impl HarvestDetector {
         RefusalOrigin { connection: on.number, doubtful }
     }
 
-    /// Returns how many of the unproved refusals to ask again: first a sample that can prove the others, then all, then
-    /// none.
+    /// Returns how many of the unproved refusals to ask again: samples, as long as each proves more refusals, until the
+    /// others are proved too. If a sample proves none, all are asked again, once.
     pub(in crate::verify) fn ask_again(&mut self) -> usize {
         if self.asked_again == AskedAgain::All || !self.has_control() || self.trusts_connections() {
             return 0;
         }
-        if self.asked_again == AskedAgain::Sample {
+        if matches!(self.asked_again, AskedAgain::Sample(honest) if self.honest <= honest) {
             self.asked_again = AskedAgain::All;
             return usize::MAX;
         }
-        self.asked_again = AskedAgain::Sample;
-        // Twice the number needed, since some are asked on connections with few refusals.
+        self.asked_again = AskedAgain::Sample(self.honest);
+        // Twice the number needed: a connection beside one that waits for its control has none, and proves nothing.
         let enough = self.rejections.saturating_mul(2 * HONEST_CONNECTIONS);
         usize::try_from(enough).unwrap_or(usize::MAX)
     }
@@ -494,6 +495,24 @@ mod tests {
         harvest.exchanger_changed();
         assert_eq!(harvest.take_control(), None);
         assert_eq!(harvest.record_connection(LIMIT).number, 2);
+    }
+
+    #[test]
+    fn samples_are_asked_again_as_long_as_they_prove_more() {
+        let (mut harvest, mut on) = harvest();
+        assert_eq!(harvest.ask_again(), 0, "without a control");
+        accept(&mut harvest, &mut on, 1);
+        let sample = 2 * (LIMIT * HONEST_CONNECTIONS) as usize;
+        for _ in 0..HONEST_CONNECTIONS {
+            assert_eq!(harvest.ask_again(), sample);
+            on = harvest.record_connection(LIMIT);
+            refuse(&mut harvest, &mut on, LIMIT);
+            accept(&mut harvest, &mut on, 1);
+        }
+        assert_eq!(harvest.ask_again(), 0, "the connections prove the others");
+        harvest.honest = 0;
+        harvest.asked_again = AskedAgain::Sample(0);
+        assert_eq!((harvest.ask_again(), harvest.ask_again()), (usize::MAX, 0), "all of them, once");
     }
 
     #[test]

@@ -106,7 +106,7 @@ async fn user(pool: Pool, seen: Arc<Seen>, mailboxes: Vec<(Mailbox, bool)>, turn
             let delivery = pool.send(&envelope, b"Subject: steady\r\n\r\nload\r\n").await;
             match &delivery {
                 Ok(delivery) => {
-                    let reply = delivery.recipients[0].1.as_ref().unwrap();
+                    let reply = delivery.recipients[0].1.as_ref().expect("a reply");
                     seen.answered(*known, reply, reply.is_positive());
                     seen.sent.fetch_add(usize::from(reply.is_positive()), Ordering::Relaxed);
                 }
