@@ -178,7 +178,7 @@ impl<S: Store> ResultWriter<S> {
             in_flight.record_answers(*chunk, self.answered[chunk]);
         }
         drop(in_flight);
-        self.in_flight.changed();
+        self.in_flight.notify_changed();
     }
 
     /// Voids verdicts, so that their addresses are asked again.
@@ -246,7 +246,7 @@ impl<S: Store> ResultWriter<S> {
             self.store.commit(&changes)?;
         }
         self.in_flight.lock().release(&changes.finished, std::mem::take(&mut self.postponed));
-        self.in_flight.changed();
+        self.in_flight.notify_changed();
         (self.unstored, self.octets) = (0, 0);
         Ok(())
     }

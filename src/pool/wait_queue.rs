@@ -1,23 +1,25 @@
 //! The queue of callers that wait for a connection, in the order of arrival.
 //!
-//! A caller that was served stays in the queue until it takes its item, or leaves. The served ones are always the first,
-//! so one number separates them from the others.
+//! A caller that was served stays in the queue until it takes its item, or leaves. Callers are served in order, so the
+//! first `served` entries are the served ones.
 
 use std::{
     collections::VecDeque,
     task::{Poll, Waker},
 };
 
-/// A queue for items `T`, some of which may be errors.
+/// A queue for items `T`: a connection, or the error of opening one.
 #[derive(Debug)]
 pub(super) struct WaitQueue<T> {
     entries: VecDeque<Entry<T>>,
+    /// How many entries at the front were served.
     served: usize,
     next_ticket: u64,
-    /// Connections that are being opened.
+    /// Connections that are being opened for these callers. The lock of the queue guards the count.
     pub(super) connecting: usize,
 }
 
+/// A caller in the queue.
 #[derive(Debug)]
 struct Entry<T> {
     ticket: u64,
@@ -55,23 +57,27 @@ impl<T> WaitQueue<T> {
         ticket
     }
 
-    /// Returns how many wait and were not served.
+    /// Returns how many callers were not served yet.
     pub(super) fn unserved(&self) -> usize {
         self.entries.len() - self.served
     }
 
-    /// Serves `item` to the first that waits, and returns its waker. Returns the item if none waits.
+    /// Serves `item` to the first caller that waits. The pool must wake the returned waker; None before the first poll.
+    ///
+    /// # Errors
+    /// No caller waits: the item comes back.
     pub(super) fn serve(&mut self, item: T) -> Result<Option<Waker>, T> {
         let Some(entry) = self.entries.get_mut(self.served) else { return Err(item) };
         self.served += 1;
         match std::mem::replace(&mut entry.state, EntryState::Served(item)) {
             EntryState::Waiting(waker) => Ok(waker),
-            // Cannot be: the served ones are the first.
+            // This cannot happen, since the first `served` entries are the served ones.
             EntryState::Served(_) => Ok(None),
         }
     }
 
-    /// Takes the item of `ticket`, which then leaves the queue. Without an item, it stores the waker.
+    /// Takes the item of `ticket`, and removes the entry. Stores the waker if the caller was not served yet. Returns None
+    /// for a ticket that is not in the queue.
     pub(super) fn poll(&mut self, ticket: u64, waker: &Waker) -> Poll<Option<T>> {
         let Some(at) = self.position(ticket) else { return Poll::Ready(None) };
         match &mut self.entries[at].state {

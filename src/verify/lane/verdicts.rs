@@ -15,7 +15,7 @@ use std::{mem, time::Duration, vec};
 use tokio::time::Instant;
 
 use super::{
-    catch_all::{CatchAllState, random_mailbox},
+    catch_all::{CatchAllState, probe_mailbox},
     mx_set::Accepted,
     peer::{AnswerSource, Peer},
     question::{DelayedQuestion, Question},
@@ -379,7 +379,7 @@ impl LaneInner {
             None if has_earlier && let Some(catch_all) = self.context.known.get(mailbox.domain()) => {
                 *catch_all
             }
-            None => match random_mailbox(mailbox.domain()) {
+            None => match probe_mailbox(mailbox.domain()) {
                 Ok(probe) => {
                     let domain = item.domain;
                     mx_set.harvest.add_control(domain, mailbox, None);
