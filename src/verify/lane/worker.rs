@@ -43,6 +43,9 @@ use crate::{
     },
 };
 
+/// How long to wait for the reply to QUIT. Postfix delays it by a second after ten errors. A server that we leave earlier
+/// still counts the connection, and refuses the next one.
+const QUIT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time for which a connection without questions stays open.
 const IDLE_LIMIT: Duration = Duration::from_secs(2);
 /// The same time while refusals are held back: the caller gets their verdicts once the lane has no connection left.
@@ -117,7 +120,7 @@ async fn work(mut guard: ConnectionGuard) {
     let limits = connection.extensions().limits;
     let Some(mut handle) = LaneHandle::join(Arc::clone(&lane), mx_set, &connection, Arc::clone(&watchdog))
     else {
-        return quit(connection, &lane).await;
+        return quit(connection).await;
     };
     guard.live = true;
     let (mut budget, mut fence) = {
@@ -153,7 +156,7 @@ async fn work(mut guard: ConnectionGuard) {
                     more = lane.has_more(mx_set, Instant::now() + idle) => more,
                 };
                 if !more {
-                    return quit(connection, &lane).await;
+                    return quit(connection).await;
                 }
                 watchdog.set_idle(false);
                 if connection.check_quiet().is_err() {
@@ -163,7 +166,7 @@ async fn work(mut guard: ConnectionGuard) {
             }
             PipelineEnd::Exhausted => {
                 lane.lock().record_good_end(mx_set);
-                return quit(connection, &lane).await;
+                return quit(connection).await;
             }
             PipelineEnd::Expired => return,
             PipelineEnd::Closed(reply, bisection) => {
@@ -266,9 +269,9 @@ async fn try_addresses(lane: &Lane, mx_set: usize) -> Result<PooledConnection, C
 }
 
 /// Sends QUIT unless it was sent already, and waits a short time for the reply and the close.
-async fn quit(mut connection: PooledConnection, lane: &Lane) {
+async fn quit(mut connection: PooledConnection) {
     let quit_sent = connection.state() == State::Closed;
-    match timeout(lane.context.deadlines.slow_after, connection.quit()).await {
+    match timeout(QUIT_TIMEOUT, connection.quit()).await {
         Ok(Err(error)) if !quit_sent => tracing::trace!(kind = error.kind(), "no answer to QUIT"),
         _ => {}
     }
