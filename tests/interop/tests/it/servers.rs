@@ -3,7 +3,7 @@
 //! Every verdict is right and no server ends a session. The tests also record each reply to a second EHLO.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, ErrorKind, Write},
     net::{SocketAddr, TcpStream},
     sync::Arc,
     time::{Duration, Instant},
@@ -89,7 +89,7 @@ fn report(name: &str, run: &Run, sessions: usize) {
     );
 }
 
-/// The replies of a server to commands that are sent one by one, each in one line, beginning with that to EHLO.
+/// Returns the replies of a server to commands that are sent one by one, each in one line, beginning with that to EHLO.
 fn say(addr: SocketAddr, commands: &[&str]) -> Vec<String> {
     let mut stream = TcpStream::connect(addr).expect("a connection");
     let mut reader = BufReader::new(stream.try_clone().expect("a second handle of the socket"));
@@ -97,9 +97,12 @@ fn say(addr: SocketAddr, commands: &[&str]) -> Vec<String> {
         let mut reply = String::new();
         loop {
             let mut line = String::new();
-            if reader.read_line(&mut line).expect("a reply") == 0 {
-                return reply + "EOF";
-            }
+            match reader.read_line(&mut line) {
+                Ok(0) => return reply + "EOF",
+                // The server had closed before the command came.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return reply + "EOF",
+                read => read.expect("a reply"),
+            };
             reply += line.trim_end();
             if line.as_bytes().get(3) != Some(&b'-') {
                 return reply;
