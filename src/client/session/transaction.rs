@@ -77,6 +77,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         let smtputf8 = from.needs_smtputf8() || to.needs_smtputf8();
         let params = MailParams { smtputf8, ..MailParams::default() };
         self.check_offered(&params)?;
+        // Replies that a dropped call left owed are not those of this one.
+        let owed_before = self.dialogue.owed();
         self.queue_mail(from, &params)?;
         if !self.extensions.pipelining {
             let mail = self.reply().await?;
@@ -95,6 +97,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         }
         self.queue_rcpt(to, &RcptParams::default())?;
         self.queue(&Command::Rset)?;
+        for _ in 0..owed_before {
+            self.reply().await?;
+        }
         let mail = self.reply().await?;
         let rcpt = self.reply().await?;
         let (_, reset) = self.reply().await?;

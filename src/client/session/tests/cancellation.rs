@@ -88,3 +88,21 @@ async fn a_failure_is_counted_by_the_command_that_failed() {
     assert_eq!(snapshot.latency(Operation::Ehlo), None);
     assert_eq!(snapshot.latency(Operation::Greeting).unwrap().count, 1);
 }
+
+/// Checks that the replies to a dropped call are not taken for those of the next one.
+#[tokio::test(start_paused = true)]
+async fn a_dropped_verification_gives_its_answer_to_no_other_mailbox() {
+    let [eve, ann] = ["eve@example.com", "ann@example.com"].map(|address| Mailbox::parse(address).unwrap());
+    let answer =
+        |line: &str| if line.contains("eve@") { says("550 5.1.1 no such user\r\n") } else { yes(line) };
+    let mut answered = 0;
+    for polls in 0..300 {
+        let mut session = ready(Server::new(answer).slow()).await;
+        let done = poll_and_drop(session.verify_email(&ReversePath::Null, &eve), polls).await;
+        if let Ok(said) = session.verify_email(&ReversePath::Null, &ann).await {
+            assert!(said.is_accepted(), "after {polls} polls: {said:?}");
+            answered += usize::from(!done);
+        }
+    }
+    assert!(answered > 1, "{answered} answers after a dropped call");
+}
