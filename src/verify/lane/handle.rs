@@ -159,6 +159,11 @@ impl LaneHandle {
         *known = Some(known.map_or(most, |known| known.min(most)));
     }
 
+    /// Returns whether the server takes QUIT in the same write as a window.
+    pub(super) fn takes_quit_behind(&self) -> bool {
+        self.peer.pipelining && !self.lane.lock().mx_sets[self.peer.mx_set].sends_quit_alone
+    }
+
     /// Returns the mailbox that the last reply names.
     pub(super) fn named_mailbox(&self) -> Option<&[u8]> {
         self.last_reply.as_ref()?.named_mailbox()

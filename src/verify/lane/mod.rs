@@ -11,6 +11,7 @@ mod mx_set;
 mod next_window;
 mod peer;
 mod pipeline;
+mod pipeline_end;
 mod question;
 mod queue;
 mod reachability;

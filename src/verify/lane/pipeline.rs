@@ -22,6 +22,7 @@ use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 use super::{
     fence::{Fence, OutOfStep, TOO_MANY_COMMANDS, is_of_several_lines, unsolicited},
     handle::LaneHandle,
+    pipeline_end::PipelineEnd,
     question::Question,
     queue::Bisection,
     window::{MAX_WINDOWS_IN_FLIGHT, NextWindow, SentWindow, Window},
@@ -40,21 +41,6 @@ const HELD_TIME: (Duration, Duration) = (Duration::from_millis(1), Duration::fro
 /// A connection with unproved answers waits this long for more questions before it sends a fence. A further window can
 /// serve as the fence.
 const FENCE_DELAY: Duration = Duration::from_millis(20);
-
-/// Why the pipeline of a connection ended.
-#[derive(Debug)]
-pub(super) enum PipelineEnd {
-    /// There are no more questions. The connection can be used again.
-    Idle,
-    /// The budget is used up, or the lane asked it to stop. Nothing is in flight.
-    Exhausted,
-    /// The connection broke. One of these questions may be the cause.
-    Broken(SessionError, Bisection),
-    /// The server closed the session, as by 421. One of these questions may be the cause.
-    Closed(Reply, Bisection),
-    /// The watchdog ended the connection. Questions in flight went back to the lane.
-    Expired,
-}
 
 /// A connection and its windows in flight.
 pub(super) struct Pipeline<'a> {
@@ -272,6 +258,8 @@ impl<'a> Pipeline<'a> {
         let Window { questions, expected, smtputf8, last, alone } = window;
         let count = questions.len();
         self.budget.record_transaction();
+        // The server accepts no further transaction, so QUIT ends this one (RFC 5321 4.1.1.10) and is its fence.
+        let quit_ends = !last && self.budget.is_exhausted() && self.handle.takes_quit_behind();
         self.expected += expected;
         self.windows.push_back(SentWindow::new(questions, expected, alone));
         self.connection.queue_mail(self.from, &MailParams { smtputf8, ..MailParams::default() })?;
@@ -297,9 +285,11 @@ impl<'a> Pipeline<'a> {
         }
         self.make_room().await?;
         if self.closing.is_none() {
-            self.connection.queue(&Command::Rset)?;
+            if !quit_ends {
+                self.connection.queue(&Command::Rset)?;
+            }
             // QUIT costs no round trip of its own (RFC 2920 3.1: QUIT may end a group).
-            if last {
+            if last || quit_ends {
                 self.connection.queue(&Command::Quit)?;
                 self.quitting = true;
             }
@@ -316,7 +306,8 @@ impl<'a> Pipeline<'a> {
         // EHLO ends a group (RFC 2920 3.1); without PIPELINING it would cost a round trip.
         let may = self.connection.extensions().pipelining && self.connection.owed() > 0;
         let ready = !self.quitting && !self.greeting_owed && self.closing.is_none();
-        if wanted && may && ready && self.fence.may_greet() {
+        // If the connection accepts no more questions, QUIT is its fence.
+        if wanted && may && ready && !self.budget.is_exhausted() && self.fence.may_greet() {
             self.greet()?;
         }
         Ok(())
@@ -359,6 +350,9 @@ impl<'a> Pipeline<'a> {
         if reply.is_closing() {
             // Replies behind it answer no question. Those questions are asked again on another connection.
             self.closing.get_or_insert_with(|| reply.excerpt());
+            if verb == Verb::Quit {
+                self.end_window();
+            }
             return Ok(false);
         }
         let code = reply.code();
@@ -460,6 +454,8 @@ impl<'a> Pipeline<'a> {
         if code != 221 {
             return Err(unsolicited(code));
         }
+        // Where QUIT is sent in place of RSET, it ends the transaction.
+        self.end_window();
         self.prove();
         Ok(false)
     }

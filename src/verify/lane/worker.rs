@@ -25,7 +25,8 @@ use super::{
     fence::{Fence, transactions_by},
     handle::LaneHandle,
     mx_set::MxSet,
-    pipeline::{Pipeline, PipelineEnd},
+    pipeline::Pipeline,
+    pipeline_end::PipelineEnd,
     state::Lane,
     watchdog::Watchdog,
 };
