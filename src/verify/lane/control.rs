@@ -4,6 +4,7 @@
 use tokio::time::Instant;
 
 use super::{
+    next::ControlResult,
     peer::Peer,
     question::Question,
     state::LaneInner,
@@ -189,14 +190,14 @@ impl LaneInner {
     ) {
         let AnswerContext { outcome, at, .. } = answer;
         let harvest = &mut self.mx_sets[peer.mx_set].harvest;
-        match outcome.verdict.status() {
-            Status::Deliverable => {
+        let defended = harvest.active_defence().is_some();
+        match ControlResult::of(outcome.verdict.status(), defended) {
+            ControlResult::Accepted => {
                 // The next connection has its own control for its refusals.
-                effect.stop |= harvest.active_defence().is_some();
+                effect.stop |= defended;
                 harvest.record_control_accepted();
             }
-            // While the server is known to refuse existing mailboxes, only an acceptance shows that it no longer does.
-            status if status == Status::Undeliverable || harvest.active_defence().is_some() => {
+            ControlResult::Refused => {
                 let defence = Outcome::harvest_defence();
                 if harvest.record_control_refused(domain, &defence, at) {
                     self.breaker.harvest_defences += 1;
@@ -210,7 +211,7 @@ impl LaneInner {
                 self.replace_provisional(provisional, &defence, at);
                 effect.stop = true;
             }
-            _ => harvest.record_control_lost(),
+            ControlResult::Lost => harvest.record_control_lost(),
         }
     }
 
@@ -317,7 +318,7 @@ mod tests {
         let mut state = lane.lock();
         let mx_set = state.add(Vec::new());
         let mut peer = Peer::without_connection(mx_set);
-        state.mx_sets[mx_set].live = 1;
+        state.mx_sets[mx_set].set_live(1);
         refuse_ten(&mut state, &mut peer);
         let NextWindow::Window(window) = next_window(&mut state, &lane, &mut peer) else {
             panic!("no window")
@@ -342,7 +343,7 @@ mod tests {
         let mut state = lane.lock();
         let mx_set = state.add(Vec::new());
         let [mut first, mut second] = [(); 2].map(|()| Peer::without_connection(mx_set));
-        state.mx_sets[mx_set].live = 2;
+        state.mx_sets[mx_set].set_live(2);
         refuse_ten(&mut state, &mut first);
         // A bisected batch that waits does not come before the control.
         let batch = (0..2).filter_map(|_| state.pop(mx_set)).collect();

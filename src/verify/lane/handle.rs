@@ -60,7 +60,7 @@ impl LaneHandle {
             }
             let known = &mut state.mx_sets[mx_set];
             let rejections = known.harvest.rejections(lane.limits.rejections);
-            (known.refuses_rset, known.harvest.record_connection(rejections))
+            (known.refuses_rset(), known.harvest.record_connection(rejections))
         };
         let source = AnswerSource { mx_set, origin: RefusalOrigin::default(), host: Some(host), tls };
         watchdog.record_opened();
@@ -118,7 +118,7 @@ impl LaneHandle {
     /// Records that the server refuses RSET as unknown.
     pub(super) fn record_rset_refused(&mut self) {
         self.refuses_rset = true;
-        self.lane.lock().mx_sets[self.peer.mx_set].refuses_rset = true;
+        self.lane.lock().mx_sets[self.peer.mx_set].record_rset_refused();
     }
 
     /// Commits the proved answers of `windows` to the lane.
@@ -154,9 +154,8 @@ impl LaneHandle {
 
     /// Records that the server accepts at most as many transactions on a connection as this one had, less `spare`.
     pub(super) fn limit_transactions(&mut self, spare: u32) {
-        let known = &mut self.lane.lock().mx_sets[self.peer.mx_set].transactions;
         let most = self.transactions.saturating_sub(spare).max(1);
-        *known = Some(known.map_or(most, |known| known.min(most)));
+        self.lane.lock().mx_sets[self.peer.mx_set].limit_transactions(most);
     }
 
     /// Returns whether the server takes QUIT in the same write as a window.

@@ -8,6 +8,7 @@ mod fence;
 mod handle;
 mod lag;
 mod mx_set;
+mod next;
 mod next_window;
 mod peer;
 mod pipeline;

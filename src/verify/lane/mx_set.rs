@@ -12,7 +12,7 @@ use super::{
     question::Question, queue::Queue,
 };
 use crate::verify::{
-    Record, SubStatus,
+    CatchAll, Record, SubStatus,
     dns::resolver::Exchangers,
     item::Item,
     outcome::Outcome,
@@ -32,57 +32,60 @@ const FAILURE_REMEMBERED: Duration = Duration::from_secs(120);
 pub(super) type Accepted = (Item, Record);
 
 /// One set of mail exchangers in a lane.
+///
+/// The lane uses the parts that keep their own rules directly. All other fields change by methods.
 pub(super) struct MxSet {
-    pub(super) exchangers: Arc<Exchangers>,
     pub(super) queue: Queue,
-    pub(super) domains: HashMap<u32, CatchAllState<Accepted>>,
     pub(super) rates: RejectionRates,
     /// Detects whether the servers refuse existing mailboxes as unknown.
     pub(super) harvest: HarvestDetector,
+    /// How the connections ended.
+    pub(super) health: ConnectionHealth,
+    exchangers: Arc<Exchangers>,
+    domains: HashMap<u32, CatchAllState<Accepted>>,
     /// The most recipients that the server accepts in a transaction, as observed.
-    pub(super) recipients: Option<u32>,
+    max_recipients: Option<u32>,
     /// The most transactions that the server accepts on a connection, as observed.
-    pub(super) transactions: Option<u32>,
+    max_transactions: Option<u32>,
     /// Whether a second EHLO can serve as a fence: false once it failed to.
-    pub(super) proves_by_greeting: bool,
+    proves_by_greeting: bool,
     /// Whether the server refuses RSET as unknown.
-    pub(super) refuses_rset: bool,
+    refuses_rset: bool,
     /// Whether connections use IPv4 only, because the server refused IPv6.
-    pub(super) ipv4_only: bool,
+    ipv4_only: bool,
     /// Whether QUIT is sent alone, because the server did not answer it correctly behind a last window.
-    pub(super) sends_quit_alone: bool,
+    sends_quit_alone: bool,
     /// The exchanger that answered last. The state of the domains comes from its answers.
-    pub(super) answering: Option<Arc<str>>,
+    answering: Option<Arc<str>>,
     /// Exchangers that could not be reached, and until when each is tried last.
     failures: HashMap<Arc<str>, Instant>,
     /// Connections that are open.
-    pub(super) live: u32,
+    live: u32,
     /// Connections that are being opened.
-    pub(super) connecting: u32,
+    connecting: u32,
     /// Until when the servers are not asked because they cannot be reached, and the reason.
-    pub(super) paused: Option<(Instant, Outcome)>,
+    paused: Option<(Instant, Outcome)>,
     /// The time and the cause of the last failure to connect to any server.
     unreached: Option<(Instant, SubStatus)>,
-    /// How the connections ended.
-    pub(super) health: ConnectionHealth,
     /// Whether it is in the queue of MX sets that need a connection.
-    pub(super) is_queued: bool,
+    is_queued: bool,
     /// Notified when there may be a question to ask.
-    pub(super) wake: Arc<Notify>,
+    wake: Arc<Notify>,
     /// The lag of the exchangers behind the least rate of answers.
-    pub(super) lag: SharedLag,
+    lag: SharedLag,
 }
 
 impl MxSet {
     pub(super) fn new(exchangers: Exchangers) -> Self {
         Self {
-            exchangers: exchangers.into(),
             queue: Queue::default(),
-            domains: HashMap::default(),
             rates: RejectionRates::default(),
             harvest: HarvestDetector::default(),
-            recipients: None,
-            transactions: None,
+            health: ConnectionHealth::default(),
+            exchangers: exchangers.into(),
+            domains: HashMap::default(),
+            max_recipients: None,
+            max_transactions: None,
             proves_by_greeting: true,
             refuses_rset: false,
             ipv4_only: false,
@@ -93,7 +96,6 @@ impl MxSet {
             connecting: 0,
             paused: None,
             unreached: None,
-            health: ConnectionHealth::default(),
             is_queued: false,
             wake: Arc::default(),
             lag: SharedLag::new(Instant::now()),
@@ -138,6 +140,37 @@ impl MxSet {
         self.rates.max_window(budget, self.queue.next().take(max as usize).map(Question::cohort))
     }
 
+    /// Returns the state of the catch-all test of the domain, if it has begun.
+    pub(super) fn catch_all(&self, domain: u32) -> Option<&CatchAllState<Accepted>> {
+        self.domains.get(&domain)
+    }
+
+    /// Records that the domain is probed. The accepted address waits for the result.
+    pub(super) fn begin_probe(&mut self, accepted: Accepted) {
+        self.domains.insert(accepted.0.domain, CatchAllState::Asked(vec![accepted]));
+    }
+
+    /// Returns the accepted addresses that wait for the probe of the domain. `None` if the domain is not being probed.
+    pub(super) fn awaiting_probe(&mut self, domain: u32) -> Option<&mut Vec<Accepted>> {
+        match self.domains.get_mut(&domain)? {
+            CatchAllState::Asked(accepted) => Some(accepted),
+            CatchAllState::Answered(_) => None,
+        }
+    }
+
+    /// Records the result for the domain, and returns the addresses that waited for it. Returns `None` if no question
+    /// about the domain is open.
+    pub(super) fn record_catch_all(&mut self, domain: u32, catch_all: CatchAll) -> Option<Vec<Accepted>> {
+        let accepted = mem::take(self.awaiting_probe(domain)?);
+        self.domains.insert(domain, CatchAllState::Answered(catch_all));
+        Some(accepted)
+    }
+
+    /// Does not ask the exchangers before `until`, for this reason.
+    pub(super) fn pause(&mut self, until: Instant, reason: Outcome) {
+        self.paused = Some((until, reason));
+    }
+
     /// Returns the reason for which the exchangers are not asked now, if they are not.
     pub(super) fn pause_reason(&self, now: Instant) -> Option<&Outcome> {
         self.paused.as_ref().filter(|(until, _)| now < *until).map(|(_, outcome)| outcome)
@@ -148,7 +181,7 @@ impl MxSet {
     ///
     /// One exchanger may refuse a recipient that another exchanger of the domain accepts: backups often accept every
     /// recipient. So the state of the domains does not carry over.
-    pub(super) fn set_answering(&mut self, host: &Arc<str>) -> Vec<Accepted> {
+    fn set_answering(&mut self, host: &Arc<str>) -> Vec<Accepted> {
         self.failures.remove(host);
         if self.answering.as_ref() == Some(host) {
             return Vec::new();
@@ -180,10 +213,71 @@ impl MxSet {
         matches!(self.domains.get(&domain), Some(CatchAllState::Asked(_)))
     }
 
+    /// Returns the most recipients of a transaction and the most transactions of a connection that the server accepts,
+    /// as observed.
+    pub(super) fn observed_limits(&self) -> (Option<u32>, Option<u32>) {
+        (self.max_recipients, self.max_transactions)
+    }
+
+    /// Records that the server accepts at most `most` recipients in a transaction.
+    pub(super) fn limit_recipients(&mut self, most: u32) {
+        self.max_recipients = Some(self.max_recipients.map_or(most, |known| known.min(most)));
+    }
+
+    /// Records that the server accepts at most `most` transactions on a connection.
+    pub(super) fn limit_transactions(&mut self, most: u32) {
+        self.max_transactions = Some(self.max_transactions.map_or(most, |known| known.min(most)));
+    }
+
+    /// Returns whether a second EHLO can serve as a fence.
+    pub(super) fn proves_by_greeting(&self) -> bool {
+        self.proves_by_greeting
+    }
+
+    /// Records that the server did not answer a second EHLO as a fence.
+    pub(super) fn record_greeting_failed(&mut self) {
+        self.proves_by_greeting = false;
+    }
+
+    /// Returns whether the server refuses RSET as unknown.
+    pub(super) fn refuses_rset(&self) -> bool {
+        self.refuses_rset
+    }
+
+    /// Records that the server refuses RSET as unknown.
+    pub(super) fn record_rset_refused(&mut self) {
+        self.refuses_rset = true;
+    }
+
+    /// Returns whether QUIT is sent alone.
+    pub(super) fn sends_quit_alone(&self) -> bool {
+        self.sends_quit_alone
+    }
+
+    /// Records that the server did not answer QUIT correctly behind a last window.
+    pub(super) fn record_quit_failed(&mut self) {
+        self.sends_quit_alone = true;
+    }
+
+    /// Returns whether connections use IPv4 only.
+    pub(super) fn is_ipv4_only(&self) -> bool {
+        self.ipv4_only
+    }
+
     /// Uses IPv4 only from now on. Returns false if that is impossible, as from an IPv6 address in `bind`.
     pub(super) fn use_ipv4(&mut self, bind: Option<IpAddr>) -> bool {
         self.ipv4_only |= has_ipv4(&self.exchangers, bind);
         self.ipv4_only
+    }
+
+    /// Returns the exchangers, the most preferred first.
+    pub(super) fn exchangers(&self) -> &Arc<Exchangers> {
+        &self.exchangers
+    }
+
+    /// Returns the exchanger that answered last, or else the most preferred one.
+    pub(super) fn asked_host(&self) -> Option<&Arc<str>> {
+        self.answering.as_ref().or_else(|| self.preferred())
     }
 
     /// Returns the order in which to try the exchangers: by preference, but those that failed lately come last.
@@ -197,16 +291,94 @@ impl MxSet {
         order.into_iter().map(|(at, _)| at).collect()
     }
 
-    /// Forgets the lag before new questions arrive at an idle MX set. An old lag says nothing of the present.
-    pub(super) fn forget_old_lag(&mut self) {
-        if self.is_empty() && self.live + self.connecting == 0 {
-            self.lag.lock().reset(Instant::now());
+    /// Returns the connections that are open.
+    pub(super) fn live(&self) -> u32 {
+        self.live
+    }
+
+    /// Returns the connections that are open or being opened.
+    pub(super) fn connections(&self) -> u32 {
+        self.live + self.connecting
+    }
+
+    /// Returns whether a connection is being opened.
+    pub(super) fn is_connecting(&self) -> bool {
+        self.connecting > 0
+    }
+
+    /// Records that a connection is being opened.
+    pub(super) fn record_opening(&mut self) {
+        self.connecting += 1;
+    }
+
+    /// Records that a connection to `host` is open. Returns `None` if another exchanger is being asked, beside which
+    /// this one must not be used. Returns the accepted addresses as [`set_answering`](Self::set_answering) does.
+    pub(super) fn record_connected(&mut self, host: &Arc<str>) -> Option<Vec<Accepted>> {
+        if self.live > 0 && self.answering.as_ref() != Some(host) {
+            return None;
+        }
+        self.connecting = self.connecting.saturating_sub(1);
+        self.live += 1;
+        self.health.record_opened(self.live);
+        (self.paused, self.unreached) = (None, None);
+        Some(self.set_answering(host))
+    }
+
+    /// Records that a connection is closed, or could not be opened.
+    pub(super) fn record_closed(&mut self, was_live: bool) {
+        match was_live {
+            true => self.live = self.live.saturating_sub(1),
+            false => self.connecting = self.connecting.saturating_sub(1),
         }
     }
 
-    /// Records that a connection is open.
-    pub(super) fn record_reached(&mut self) {
-        (self.paused, self.unreached) = (None, None);
+    /// Sets the number of open connections.
+    #[cfg(test)]
+    pub(super) fn set_live(&mut self, live: u32) {
+        self.live = live;
+    }
+
+    /// Wakes an idle connection. Returns true if the MX set has none and has to join the queue of those that need a
+    /// connection.
+    #[must_use]
+    pub(super) fn wake(&mut self) -> bool {
+        if self.live > 0 {
+            self.wake_one();
+            return false;
+        }
+        self.connecting == 0 && !mem::replace(&mut self.is_queued, true)
+    }
+
+    /// Records whether it is in the queue of MX sets that need a connection.
+    pub(super) fn set_queued(&mut self, is_queued: bool) {
+        self.is_queued = is_queued;
+    }
+
+    /// Wakes one idle connection.
+    pub(super) fn wake_one(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Wakes all idle connections.
+    pub(super) fn wake_all(&self) {
+        self.wake.notify_waiters();
+    }
+
+    /// Returns what wakes an idle connection.
+    pub(super) fn waker(&self) -> Arc<Notify> {
+        Arc::clone(&self.wake)
+    }
+
+    /// Returns the lag of the exchangers behind the least rate of answers.
+    pub(super) fn lag(&self) -> &SharedLag {
+        &self.lag
+    }
+
+    /// Forgets the lag before new questions arrive at an idle MX set. An old lag says nothing of the present.
+    pub(super) fn forget_old_lag(&mut self) {
+        if self.is_empty() && self.connections() == 0 {
+            self.lag.lock().reset(Instant::now());
+        }
     }
 
     /// Records that no exchanger could be connected to.
@@ -244,7 +416,7 @@ mod tests {
         assert!(mx_set.failed_the_same(timeout, now + Duration::from_secs(3600)));
         assert!(!mx_set.failed_the_same(refused, now), "another failure");
         assert!(!mx_set.failed_the_same(timeout, now + SAME_FAILURE_WITHIN), "long ago");
-        mx_set.record_reached();
+        assert!(mx_set.record_connected(&"mx1".into()).is_some());
         assert!(!mx_set.failed_the_same(timeout, now), "it was reached in between");
     }
 
@@ -258,9 +430,9 @@ mod tests {
         assert_eq!(mx_set.exchanger_order(now), [1, 2, 0]);
         assert_eq!(mx_set.exchanger_order(now + FAILURE_REMEMBERED), [0, 1, 2]);
         mx_set.set_answering(&"mx2".into());
-        mx_set.live = 1;
+        mx_set.set_live(1);
         assert_eq!(mx_set.exchanger_order(now), [1]);
-        mx_set.live = 0;
+        mx_set.set_live(0);
         mx_set.set_answering(&"mx1".into());
         assert_eq!(mx_set.exchanger_order(now), [0, 1, 2], "the preferred exchanger is back");
     }
@@ -270,11 +442,11 @@ mod tests {
         let minute = Duration::from_secs(60);
         let mut mx_set = MxSet::new(Vec::new());
         mx_set.lag.lock().record_wait(Instant::now());
-        mx_set.live = 1;
+        mx_set.set_live(1);
         tokio::time::advance(minute).await;
         mx_set.forget_old_lag();
         assert_eq!(mx_set.lag.lock().at(Instant::now()), minute);
-        mx_set.live = 0;
+        mx_set.set_live(0);
         mx_set.lag.lock().record_wait_over(Instant::now());
         mx_set.forget_old_lag();
         assert_eq!(mx_set.lag.lock().at(Instant::now()), Duration::ZERO);

@@ -85,7 +85,7 @@ impl LaneInner {
         now: Instant,
     ) -> NextWindow {
         // No other connection is woken: until this one is closed, the lane has as many too many as before.
-        let refused = peer.ipv6 && self.mx_sets[peer.mx_set].ipv4_only;
+        let refused = peer.ipv6 && self.mx_sets[peer.mx_set].is_ipv4_only();
         if self.breaker.blocked(now).is_some() || self.has_surplus_connections() || refused {
             return NextWindow::Close;
         }
@@ -96,7 +96,7 @@ impl LaneInner {
         }
         let slow = || {
             let slow_after = self.context.deadlines.slow_after;
-            self.mx_sets[peer.mx_set].lag.lock().at(now) >= slow_after
+            self.mx_sets[peer.mx_set].lag().lock().at(now) >= slow_after
         };
         let most = match () {
             () if self.breaker.is_on_probation(now) => PROBATION_WINDOW,
@@ -126,7 +126,7 @@ impl LaneInner {
             waiting,
             nearly_exhausted,
             has_answers: peer.answer_count > 0,
-            takes_quit_behind: peer.pipelining && !self.mx_sets[peer.mx_set].sends_quit_alone,
+            takes_quit_behind: peer.pipelining && !self.mx_sets[peer.mx_set].sends_quit_alone(),
             next_is_catch_all: self.mx_sets[peer.mx_set].next_is_catch_all(),
         });
         let last = match decision {
@@ -180,7 +180,7 @@ impl LaneInner {
     /// Wakes the next idle connection if questions are left. A batch of new questions wakes only one.
     fn wake_another(&self, mx_set: usize) {
         if !self.mx_sets[mx_set].is_empty() {
-            self.mx_sets[mx_set].wake.notify_one();
+            self.mx_sets[mx_set].wake_one();
         }
     }
 

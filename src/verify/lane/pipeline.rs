@@ -111,7 +111,7 @@ impl<'a> Pipeline<'a> {
             (ended, self.closing, self.stopped) = (Ok(()), None, true);
         }
         if self.quitting && ended.is_err() {
-            self.handle.lane.lock().mx_sets[self.handle.peer.mx_set].sends_quit_alone = true;
+            self.handle.lane.lock().mx_sets[self.handle.peer.mx_set].record_quit_failed();
         }
         if ended.as_ref().is_err_and(SessionError::is_cut) && !unproven {
             self.windows.iter_mut().take(1).for_each(SentWindow::trust_first_refusal);
@@ -130,7 +130,7 @@ impl<'a> Pipeline<'a> {
     /// connection.
     fn give_up(&mut self, ended: &Result<(), SessionError>) -> Bisection {
         if self.greeting_owed && self.windows.is_empty() && ended.is_err() {
-            self.handle.lane.lock().mx_sets[self.handle.peer.mx_set].proves_by_greeting = false;
+            self.handle.lane.lock().mx_sets[self.handle.peer.mx_set].record_greeting_failed();
         }
         let cut = ended.as_ref().is_err_and(SessionError::is_cut);
         let unproven = self.held.iter().any(|window| !window.is_proven());
@@ -435,7 +435,7 @@ impl<'a> Pipeline<'a> {
         self.greeting_owed = false;
         let repeats = self.connection.repeats_greeting(reply);
         if !self.fence.is_greeting(reply.code(), reply.as_bytes(), repeats) {
-            self.handle.lane.lock().mx_sets[self.handle.peer.mx_set].proves_by_greeting = false;
+            self.handle.lane.lock().mx_sets[self.handle.peer.mx_set].record_greeting_failed();
             return Err(unsolicited(reply.code()));
         }
         self.prove();

@@ -22,15 +22,8 @@ impl LaneInner {
     #[must_use]
     pub(super) fn record_connected(&mut self, mx_set: usize, host: &Arc<str>) -> bool {
         let known = &mut self.mx_sets[mx_set];
-        if known.live > 0 && known.answering.as_ref() != Some(host) {
-            return false;
-        }
-        known.connecting = known.connecting.saturating_sub(1);
-        known.live += 1;
-        known.health.record_opened(known.live);
-        known.record_reached();
         let waiting = known.queue.total();
-        let unsure = known.set_answering(host);
+        let Some(unsure) = known.record_connected(host) else { return false };
         self.waiting -= waiting - known.queue.total();
         self.accept_all(mx_set, unsure, CatchAll::Inconclusive);
         true
@@ -54,11 +47,23 @@ impl LaneInner {
         outcome: &Outcome,
         now: Instant,
     ) {
-        let known = &mut self.mx_sets[mx_set];
-        if known.live > 0 {
-            return self.record_connection_refused(mx_set, now);
+        let live = self.mx_sets[mx_set].live();
+        self.record_unreachable_beside(live, mx_set, host, outcome, now);
+    }
+
+    /// Records the same, while `others` are the connections that are open besides.
+    fn record_unreachable_beside(
+        &mut self,
+        others: u32,
+        mx_set: usize,
+        host: &Arc<str>,
+        outcome: &Outcome,
+        now: Instant,
+    ) {
+        if others > 0 {
+            return self.record_refused_beside(others, mx_set, now);
         }
-        known.health.record_unreachable();
+        self.mx_sets[mx_set].health.record_unreachable();
         self.pause_mx_set(mx_set, Some(Arc::clone(host)), outcome, now);
         if outcome.verdict.sub_status == SubStatus::Blocked {
             self.block_provider(outcome, now);
@@ -78,7 +83,7 @@ impl LaneInner {
             .config
             .pause(1)
             .map_or(UNREACHABLE_PAUSE, |scheduled| scheduled.min(UNREACHABLE_PAUSE));
-        self.mx_sets[mx_set].paused = Some((now + pause, outcome.clone()));
+        self.mx_sets[mx_set].pause(now + pause, outcome.clone());
         self.paused_until = self.paused_until.max(Some(now + pause));
         let source = AnswerSource { mx_set, origin: RefusalOrigin::default(), host, tls: None };
         for question in self.take(mx_set) {
@@ -88,10 +93,13 @@ impl LaneInner {
 
     /// Records that the server refused an extra connection. The connections open now are its limit for one minute.
     pub(super) fn record_connection_refused(&mut self, mx_set: usize, now: Instant) {
-        let live = self.mx_sets[mx_set].live;
-        self.mx_sets[mx_set].health.record_refused(live);
-        if live > 0 {
-            self.controller.record_refusal(live, now);
+        self.record_refused_beside(self.mx_sets[mx_set].live(), mx_set, now);
+    }
+
+    fn record_refused_beside(&mut self, others: u32, mx_set: usize, now: Instant) {
+        self.mx_sets[mx_set].health.record_refused(others);
+        if others > 0 {
+            self.controller.record_refusal(others, now);
         }
     }
 
@@ -118,9 +126,8 @@ impl LaneInner {
             (LossEffect::Block, _) => self.block_provider(outcome, now),
             (LossEffect::Pause, Some(host)) => {
                 // This connection still counts as live.
-                self.mx_sets[source.mx_set].live -= 1;
-                self.record_unreachable(source.mx_set, host, outcome, now);
-                self.mx_sets[source.mx_set].live += 1;
+                let others = self.mx_sets[source.mx_set].live() - 1;
+                self.record_unreachable_beside(others, source.mx_set, host, outcome, now);
             }
             (LossEffect::Pause, None) | (LossEffect::Reconnect, _) => {}
         }

@@ -26,9 +26,9 @@ impl LaneInner {
     pub(super) fn give_up_slow_host(&mut self, mx_set: usize, now: Instant) {
         let outcome = Outcome::too_slow(self.context.deadlines.per_answer);
         let known = &mut self.mx_sets[mx_set];
-        known.lag.lock().reset(now);
+        known.lag().lock().reset(now);
         known.record_not_reached(SubStatus::TimeoutExceeded, now);
-        let host = known.answering.clone().or_else(|| known.preferred().cloned());
+        let host = known.asked_host().cloned();
         tracing::debug!(host = host.as_deref(), "gave up a slow host");
         self.pause_mx_set(mx_set, host, &outcome, now);
         self.update_status(now);

@@ -118,7 +118,7 @@ impl Lane {
 
     /// Waits until the MX set has a question that may be asked. Returns false at `until`, or if there will be none.
     pub(super) async fn has_more(&self, mx_set: usize, until: Instant) -> bool {
-        let wake = Arc::clone(&self.lock().mx_sets[mx_set].wake);
+        let wake = self.lock().mx_sets[mx_set].waker();
         loop {
             let notified = wake.notified();
             {
@@ -213,11 +213,7 @@ impl LaneInner {
     }
 
     pub(super) fn wake(&mut self, mx_set: usize) {
-        let known = &mut self.mx_sets[mx_set];
-        if known.live > 0 {
-            known.wake.notify_one();
-        } else if known.connecting == 0 && !known.is_queued {
-            known.is_queued = true;
+        if self.mx_sets[mx_set].wake() {
             self.connection_queue.push_back(mx_set);
         }
     }
@@ -231,7 +227,7 @@ impl LaneInner {
     /// Records that the input has ended, except for domains being resolved. Idle connections need not wait for those.
     pub(in crate::verify) fn end_input(&mut self) {
         self.input_ended = true;
-        self.mx_sets.iter().for_each(|mx_set| mx_set.wake.notify_waiters());
+        self.mx_sets.iter().for_each(MxSet::wake_all);
     }
 
     /// Returns whether every question has its answer and no more will come.
@@ -288,8 +284,8 @@ impl LaneInner {
         for _ in 0..self.connection_queue.len() {
             let Some(mx_set) = self.connection_queue.pop_front() else { break };
             let known = &mut self.mx_sets[mx_set];
-            known.is_queued = false;
-            if known.is_empty() || known.live + known.connecting > 0 {
+            known.set_queued(false);
+            if known.is_empty() || known.connections() > 0 {
                 continue;
             }
             let ready = known.health.is_ready(now);
@@ -297,14 +293,14 @@ impl LaneInner {
             if ready && self.rate_limiter.allowed(now) >= min_window {
                 return Some(self.count_opening(mx_set));
             }
-            self.mx_sets[mx_set].is_queued = true;
+            self.mx_sets[mx_set].set_queued(true);
             self.connection_queue.push_back(mx_set);
         }
         // Another connection pays off where more questions wait than the open ones can handle. It waits while one is
         // being opened beyond the number that the server has accepted before.
         let busy = |mx_set: &MxSet| {
-            let open = mx_set.live + mx_set.connecting;
-            let sure = mx_set.connecting == 0 || mx_set.health.has_proved_more_than(open);
+            let open = mx_set.connections();
+            let sure = !mx_set.is_connecting() || mx_set.health.has_proved_more_than(open);
             let ready = mx_set.health.is_ready(now);
             open > 0 && sure && ready && mx_set.len() > ADDRESSES_PER_EXTRA_CONNECTION * open as usize
         };
@@ -314,18 +310,14 @@ impl LaneInner {
     }
 
     fn count_opening(&mut self, mx_set: usize) -> usize {
-        self.mx_sets[mx_set].connecting += 1;
+        self.mx_sets[mx_set].record_opening();
         self.connections += 1;
         mx_set
     }
 
     /// Records that a connection is closed, or could not be opened.
     pub(super) fn closed(&mut self, mx_set: usize, was_live: bool) {
-        let known = &mut self.mx_sets[mx_set];
-        match was_live {
-            true => known.live = known.live.saturating_sub(1),
-            false => known.connecting = known.connecting.saturating_sub(1),
-        }
+        self.mx_sets[mx_set].record_closed(was_live);
         self.connections = self.connections.saturating_sub(1);
         if !self.mx_sets[mx_set].is_empty() {
             self.wake(mx_set);
@@ -374,9 +366,8 @@ impl LaneInner {
 
     /// Wakes idle connections, because the time to ask has come.
     pub(super) fn wake_idle(&mut self) {
-        for mx_set in self.mx_sets.iter().filter(|mx_set| mx_set.live > 0 && !mx_set.is_empty()) {
-            mx_set.wake.notify_waiters();
-        }
+        let idle = self.mx_sets.iter().filter(|mx_set| mx_set.live() > 0 && !mx_set.is_empty());
+        idle.for_each(MxSet::wake_all);
     }
 
     /// Delivers the collected events.
@@ -485,7 +476,8 @@ mod tests {
         tokio::task::yield_now().await;
         {
             let mut state = lane.lock();
-            (state.connections, state.mx_sets[mx_set].live) = (1, 4);
+            state.connections = 1;
+            state.mx_sets[mx_set].set_live(4);
             let unknown = (0..100).map(|n| item(&format!("ann{n}@example.com")));
             state.take_in(mx_set, unknown.collect::<Vec<_>>().into_iter());
         }
@@ -516,7 +508,8 @@ mod tests {
         tokio::task::yield_now().await;
         {
             let mut state = lane.lock();
-            (state.connections, state.mx_sets[mx_set].live) = (1, 2);
+            state.connections = 1;
+            state.mx_sets[mx_set].set_live(2);
             state.take_in(mx_set, ["ann@example.com", "bob@example.com"].map(item).into_iter());
         }
         assert!(nearly_exhausted.await.unwrap() && next.await.unwrap());
@@ -535,7 +528,8 @@ mod tests {
         tokio::task::yield_now().await;
         {
             let mut state = lane.lock();
-            (state.connections, state.mx_sets[mx_set].live) = (2, 3);
+            state.connections = 2;
+            state.mx_sets[mx_set].set_live(3);
             state.take_in(mx_set, [item("ann@example.com")].into_iter());
         }
         assert!(!idle.join_next().await.unwrap().unwrap(), "the surplus connection closes");
@@ -607,7 +601,7 @@ mod tests {
         let soon = now + Duration::from_millis(480);
         state.mx_sets[mx_sets[0]].health.delay_until(now - Duration::from_millis(1));
         state.mx_sets[mx_sets[1]].health.delay_until(soon);
-        state.mx_sets[mx_sets[1]].live = 1;
+        state.mx_sets[mx_sets[1]].set_live(1);
         assert_eq!(state.next_due(now), Some(soon));
         state.mx_sets[mx_sets[2]].health.delay_until(now + Duration::from_millis(120));
         assert_eq!(state.next_due(now), Some(now + Duration::from_millis(120)));
@@ -627,9 +621,9 @@ mod tests {
         assert!(state.record_connected(mx_set, &first));
         assert!(!state.record_connected(mx_set, &backup));
         assert!(state.record_connected(mx_set, &first));
-        assert_eq!((state.mx_sets[mx_set].live, &state.mx_sets[mx_set].answering), (2, &Some(first)));
+        assert_eq!((state.mx_sets[mx_set].live(), state.mx_sets[mx_set].asked_host()), (2, Some(&first)));
         // The backup may take over.
-        state.mx_sets[mx_set].live = 0;
+        state.mx_sets[mx_set].set_live(0);
         assert!(state.record_connected(mx_set, &backup));
     }
 }

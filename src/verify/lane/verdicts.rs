@@ -1,13 +1,14 @@
-//! Decides what follows from each answer: a record, a further attempt, a question about the domain, or a pause of the
-//! lane.
+//! Applies what follows from each answer: a record, a further attempt, a question about the domain, or a pause of the
+//! lane. `next` decides which of these it is.
 //!
 //! ```text
 //! apply_answers ▶ apply_answer ─┬─ a limit of the transaction, connection or IPv6 ▶ asked again at once
 //!                               ├─ control ▶ settle_control: confirms or voids refusals
-//!                               └─ settle ─┬─ temporary ▶ asked again after a pause
+//!                               └─ settle ─┬─ temporary ▶ delay: asked again after a pause
 //!                                          ├─ random mailbox ▶ settle_domain: catch-all state of the domain
-//!                                          └─ address ▶ settle_item ─┬─ accepted ▶ waits for its domain ▶ record
-//!                                                                    └─ refused ▶ provisional verdict ▶ record
+//!                                          └─ address ▶ settle_item ▶ apply_record
+//!                                                         ├─ accepted ▶ waits for its domain ▶ record
+//!                                                         └─ refused ▶ provisional verdict ▶ record
 //! ```
 
 use std::{mem, time::Duration, vec};
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 use super::{
     catch_all::{CatchAllState, probe_mailbox},
     mx_set::Accepted,
+    next::{AddressFacts, Evidence, Next, ProbeNext, RecordNext, Repeat, after_limit, evidence},
     peer::{AnswerSource, Peer},
     question::{DelayedQuestion, Question},
     state::LaneInner,
@@ -100,8 +102,7 @@ impl LaneInner {
             self.put_back(peer.mx_set, question);
         }
         if let Some(most) = effect.recipients {
-            let known = &mut self.mx_sets[peer.mx_set].recipients;
-            *known = Some(known.map_or(most, |known| known.min(most)));
+            self.mx_sets[peer.mx_set].limit_recipients(most);
         }
         let confirmed = self.breaker.take_confirmed(peer.mx_set);
         confirmed.into_iter().for_each(|verdict| self.report(verdict));
@@ -125,44 +126,26 @@ impl LaneInner {
         let AnswerContext { outcome, position, asked, at } = answer;
         self.answers += 1;
         let domain = question.domain();
+        let retry = outcome.verdict.retry;
         // The first answer that meets the limit of the connection counts. Later ones in the batch repeat it.
-        let repeats_limit = effect.stop && outcome.verdict.retry == Some(Retry::NextConnection);
-        let question = match outcome.verdict.retry {
-            Some(Retry::NextTransaction) => {
-                let most = effect.recipients.unwrap_or(u32::MAX).min(position.max(1));
-                effect.recipients = Some(most);
-                if position > 0 {
-                    return Some(question);
-                }
-                // The server refuses the first recipient as one too many. That is a contradiction, or a limit other
-                // than that of the transaction.
-                match question.count_loss() {
-                    Ok(question) => return Some(question),
-                    Err(question) => question,
-                }
-            }
-            Some(Retry::NextConnection) => {
-                effect.stop = true;
-                match question.count_loss() {
-                    Ok(question) => return Some(question),
-                    Err(question) => question,
-                }
-            }
-            Some(Retry::OverIpv4) if self.mx_sets[peer.mx_set].use_ipv4(self.context.config.client.bind) => {
-                effect.stop |= peer.ipv6;
-                match if peer.ipv6 { Ok(question) } else { question.count_loss() } {
-                    Ok(question) => return Some(question),
-                    // A server that says the same over IPv4 contradicts itself.
-                    Err(question) => question,
-                }
-            }
-            _ => question,
+        let repeats_limit = effect.stop && retry == Some(Retry::NextConnection);
+        let ipv4 = retry == Some(Retry::OverIpv4)
+            && self.mx_sets[peer.mx_set].use_ipv4(self.context.config.client.bind);
+        let limit = after_limit(retry, position, peer.ipv6, ipv4);
+        effect.add(limit);
+        let question = match limit.repeat {
+            Repeat::Always => return Some(question),
+            Repeat::IfLossesAllow => match question.count_loss() {
+                Ok(question) => return Some(question),
+                Err(question) => question,
+            },
+            Repeat::Never => question,
         };
         if is_immediate_retry(outcome) {
             self.mx_sets[peer.mx_set].rates.record_answers(question.cohort(), !outcome.is_positive(), 1);
         }
         // IPv4 is not available, or was tried.
-        let over_ipv6 = (outcome.verdict.retry == Some(Retry::OverIpv4)).then(|| outcome.without_ipv4());
+        let over_ipv6 = (retry == Some(Retry::OverIpv4)).then(|| outcome.without_ipv4());
         let outcome = over_ipv6.as_ref().unwrap_or(outcome);
         let answer = AnswerContext { outcome, ..answer };
         let control = matches!(question, Question::Control { .. });
@@ -173,12 +156,13 @@ impl LaneInner {
             peer.set_origin(self.mx_sets[peer.mx_set].harvest.origin(&peer.harvest));
             self.settle(peer.source(), question, outcome, at);
         }
-        let blamed = outcome.verdict.blame == Some(Blame::Us);
-        if outcome.verdict.sub_status == SubStatus::Accepted {
-            self.record_acceptance(peer, domain, asked);
-        } else if !(repeats_limit && blamed || control && outcome.verdict.status() == Status::Undeliverable) {
-            let scope = self.record_refusal(peer, domain, random, answer);
-            effect.stop |= scope != BlockScope::None;
+        match evidence(outcome.verdict, repeats_limit, control) {
+            Evidence::Acceptance => self.record_acceptance(peer, domain, asked),
+            Evidence::Refusal => {
+                let scope = self.record_refusal(peer, domain, random, answer);
+                effect.stop |= scope != BlockScope::None;
+            }
+            Evidence::None => {}
         }
         None
     }
@@ -281,22 +265,26 @@ impl LaneInner {
             Question::Item(item) => self.settle_item(source, item, outcome, at),
             Question::CatchAll { domain, probe, attempts, .. } => {
                 let attempts = attempts + 1;
-                match self.pause(outcome, attempts) {
-                    // A greylist delays a random mailbox as any other. The addresses that wait for its answer go on
-                    // waiting.
-                    Some(pause) => {
+                let defended = self.mx_sets[source.mx_set].harvest.active_defence().is_some();
+                let pause = self.pause(outcome, attempts);
+                match ProbeNext::of(outcome.verdict.sub_status, pause, defended) {
+                    // The addresses that wait for its answer go on waiting.
+                    ProbeNext::RetryAfter(pause) => {
                         let question = Question::CatchAll { domain, probe, losses: 0, attempts };
-                        self.delayed.push(DelayedQuestion {
-                            due: at + pause,
-                            mx_set: source.mx_set,
-                            question,
-                        });
+                        self.delay(source.mx_set, question, at + pause);
                     }
-                    None => self.settle_domain(source, domain, probe.domain(), outcome),
+                    ProbeNext::Answered(catch_all) => {
+                        self.settle_domain(source, domain, probe.domain(), catch_all);
+                    }
                 }
             }
             Question::Control { .. } => self.mx_sets[source.mx_set].harvest.record_control_lost(),
         }
+    }
+
+    /// Asks a question again at `due`.
+    fn delay(&mut self, mx_set: usize, question: Question, due: Instant) {
+        self.delayed.push(DelayedQuestion { due, mx_set, question });
     }
 
     /// Returns the pause before a question is asked again after `attempts`, or `None` if it is not asked again.
@@ -305,54 +293,86 @@ impl LaneInner {
         self.context.config.pause(attempts)
     }
 
+    /// Settles an address.
     fn settle_item(&mut self, source: &AnswerSource, mut item: Item, outcome: &Outcome, at: Instant) {
         item.attempts += 1;
-        let pause = self.pause(outcome, item.attempts);
-        if let Some(pause) = pause
-            && self.context.retry_owner == RetryOwner::Engine
-        {
-            item.losses = 0;
-            item.record_start(self.context.timestamp(at));
-            self.context.release_permit(&mut item);
-            self.delayed.push(DelayedQuestion {
-                due: at + pause,
-                mx_set: source.mx_set,
-                question: Question::Item(item),
-            });
-            return;
-        }
-        let mut record = self.record(&mut item, outcome, at);
-        (record.mx_host, record.tls) = (source.host.clone(), source.tls);
-        if outcome.verdict.sub_status == SubStatus::Accepted {
-            self.settle_accepted(source, item, record);
-            return;
-        }
-        if let Some(CatchAllState::Answered(catch_all)) =
-            self.mx_sets[source.mx_set].domains.get(&item.domain)
-        {
-            record.catch_all = *catch_all;
-        }
-        match pause {
-            Some(after) => self.context.later(&item, record, after, &mut self.event_batch),
-            None if record.status == Status::Undeliverable => {
-                let detected = self.mx_sets[source.mx_set].harvest.active_defence();
-                match self.breaker.distrust_reason(item.domain).or(detected).cloned() {
-                    Some(outcome) => self.replace_verdict(source.mx_set, item, record, &outcome, at),
-                    None => self.settle_refused(source, item, record, at),
-                }
+        match self.next_of(source, &item, outcome) {
+            Next::RetryAfter(pause) => {
+                item.losses = 0;
+                item.record_start(self.context.timestamp(at));
+                self.context.release_permit(&mut item);
+                self.delay(source.mx_set, Question::Item(item), at + pause);
             }
-            None => self.context.done(&item, record, &mut self.event_batch),
+            Next::Record(next) => {
+                let mut record = self.record(&mut item, outcome, at);
+                (record.mx_host, record.tls) = (source.host.clone(), source.tls);
+                self.apply_record(next, source, item, record, at);
+            }
         }
     }
 
-    /// Records a refusal as a provisional verdict: it is final once a later acceptance shows that the server is honest.
-    fn settle_refused(&mut self, source: &AnswerSource, mut item: Item, record: Record, at: Instant) {
+    /// Collects the facts about an address that was asked `item.attempts` times, and decides what follows.
+    fn next_of(&self, source: &AnswerSource, item: &Item, outcome: &Outcome) -> Next {
+        let (context, mx_set) = (&self.context, &self.mx_sets[source.mx_set]);
+        let domain = mx_set.catch_all(item.domain);
+        let accepted = outcome.verdict.sub_status == SubStatus::Accepted;
+        // Earlier runs have their results from the preferred exchanger, so they count for that one only.
+        let has_earlier = accepted && !context.known.is_empty() && source.host.as_ref() == mx_set.preferred();
+        let earlier = || context.known.get(item.mailbox().domain()).copied();
+        let refused = outcome.verdict.status() == Status::Undeliverable;
+        let distrust = || self.breaker.distrust_reason(item.domain).or(mx_set.harvest.active_defence());
+        let facts = AddressFacts {
+            pause: self.pause(outcome, item.attempts),
+            retry_owner: context.retry_owner,
+            tests_domains: context.config.catch_all,
+            domain,
+            earlier: if has_earlier { earlier() } else { None },
+            distrust: if refused { distrust() } else { None },
+            doubtful: mx_set.harvest.was_detected() || source.origin.doubtful,
+        };
+        Next::of_address(outcome.verdict, &facts)
+    }
+
+    /// Applies what follows for the record of an address.
+    fn apply_record(
+        &mut self,
+        next: RecordNext,
+        source: &AnswerSource,
+        item: Item,
+        mut record: Record,
+        at: Instant,
+    ) {
         let mx_set = source.mx_set;
-        // After `Done` a caller may forget the address, and the attempts of a reopened address start at zero. So
-        // doubtful verdicts are held back.
-        let detected = self.mx_sets[mx_set].harvest.was_detected();
-        let hold = self.context.retry_owner == RetryOwner::Engine || detected || source.origin.doubtful;
-        let verdict = match hold {
+        if record.sub_status != SubStatus::Accepted
+            && let Some(CatchAllState::Answered(catch_all)) = self.mx_sets[mx_set].catch_all(item.domain)
+        {
+            record.catch_all = *catch_all;
+        }
+        match next {
+            RecordNext::Done => self.context.done(&item, record, &mut self.event_batch),
+            RecordNext::Retry(after) => self.context.later(&item, record, after, &mut self.event_batch),
+            RecordNext::Accept(catch_all) => self.accept(mx_set, &item, record, catch_all),
+            RecordNext::AwaitProbe => match self.mx_sets[mx_set].awaiting_probe(item.domain) {
+                Some(accepted) => accepted.push((item, record)),
+                None => self.probe_domain(mx_set, item, record),
+            },
+            RecordNext::ProbeDomain => self.probe_domain(mx_set, item, record),
+            RecordNext::Replace(outcome) => self.replace_verdict(mx_set, item, record, &outcome, at),
+            RecordNext::Provisional { held } => self.add_provisional(source, item, record, held, at),
+        }
+    }
+
+    /// Adds a refusal as a provisional verdict: it is final once a later acceptance shows that the server is honest.
+    fn add_provisional(
+        &mut self,
+        source: &AnswerSource,
+        mut item: Item,
+        record: Record,
+        held: bool,
+        at: Instant,
+    ) {
+        let mx_set = source.mx_set;
+        let verdict = match held {
             true => {
                 self.context.release_permit(&mut item);
                 ProvisionalVerdict::Held(Box::new(HeldVerdict { mx_set, item, record }))
@@ -366,53 +386,26 @@ impl LaneInner {
         self.breaker.add_provisional(mx_set, source.origin.connection, at, verdict);
     }
 
-    /// Settles an acceptance, whose verdict depends on whether the domain accepts every local part.
-    fn settle_accepted(&mut self, source: &AnswerSource, item: Item, record: Record) {
-        let mailbox = item.mailbox_of(&record.address);
-        let mx_set = &mut self.mx_sets[source.mx_set];
-        let has_earlier = !self.context.known.is_empty() && source.host.as_ref() == mx_set.preferred();
-        let known = match mx_set.domains.get_mut(&item.domain) {
-            _ if !self.context.config.catch_all => CatchAll::NotRun,
-            Some(CatchAllState::Answered(catch_all)) => *catch_all,
-            Some(CatchAllState::Asked(accepted)) => return accepted.push((item, record)),
-            // Earlier runs have their results from the preferred exchanger, so they count for that one only.
-            None if has_earlier && let Some(catch_all) = self.context.known.get(mailbox.domain()) => {
-                *catch_all
-            }
-            None => match probe_mailbox(mailbox.domain()) {
-                Ok(probe) => {
-                    let domain = item.domain;
-                    mx_set.harvest.add_control(domain, mailbox, None);
-                    mx_set.domains.insert(domain, CatchAllState::Asked(vec![(item, record)]));
-                    let question = Question::CatchAll { domain, probe, losses: 0, attempts: 0 };
-                    self.put_back(source.mx_set, question);
-                    return;
-                }
-                // The domain name is too long for a random local part, so the answer stays unknown.
-                Err(_) => CatchAll::Inconclusive,
-            },
+    /// Asks whether the domain of an accepted address is a catch-all. The record waits for the answer.
+    fn probe_domain(&mut self, mx_set: usize, item: Item, record: Record) {
+        let (mailbox, domain) = (item.mailbox_of(&record.address), item.domain);
+        // A domain name can be too long for a random local part. Then the result stays unknown.
+        let Ok(probe) = probe_mailbox(mailbox.domain()) else {
+            return self.accept(mx_set, &item, record, CatchAll::Inconclusive);
         };
-        self.accept(source.mx_set, &item, record, known);
+        let known = &mut self.mx_sets[mx_set];
+        known.harvest.add_control(domain, mailbox, None);
+        known.begin_probe((item, record));
+        self.put_back(mx_set, Question::CatchAll { domain, probe, losses: 0, attempts: 0 });
     }
 
-    fn settle_domain(&mut self, source: &AnswerSource, domain: u32, name: &str, outcome: &Outcome) {
-        let detected = self.mx_sets[source.mx_set].harvest.active_defence().is_some();
-        let catch_all = match outcome.verdict.sub_status {
-            SubStatus::Accepted => CatchAll::Accepted,
-            SubStatus::MailboxNotFound | SubStatus::MailboxDisabled if !detected => CatchAll::Refused,
-            _ => CatchAll::Inconclusive,
-        };
+    /// Records the result for a domain. The addresses that wait for it get their verdicts.
+    fn settle_domain(&mut self, source: &AnswerSource, domain: u32, name: &str, catch_all: CatchAll) {
         let mx_set = &mut self.mx_sets[source.mx_set];
-        // The question was dropped when another exchanger took over.
-        if !mx_set.is_asked(domain) {
-            return;
-        }
+        // There is none if the question was dropped when another exchanger took over.
+        let Some(accepted) = mx_set.record_catch_all(domain, catch_all) else { return };
         let preferred = source.host.as_ref() == mx_set.preferred();
-        if let Some(CatchAllState::Asked(accepted)) =
-            mx_set.domains.insert(domain, CatchAllState::Answered(catch_all))
-        {
-            self.accept_all(source.mx_set, accepted, catch_all);
-        }
+        self.accept_all(source.mx_set, accepted, catch_all);
         if preferred && catch_all != CatchAll::Inconclusive && self.context.retry_owner == RetryOwner::Caller
         {
             self.event_batch.events.push(Event::CatchAll { domain: name.into(), answer: catch_all });

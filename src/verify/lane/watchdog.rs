@@ -35,7 +35,7 @@ struct AnswerProgress {
 impl Watchdog {
     /// Waits for a permit for a connection of an MX set. Returns `None` if by then there is nothing to ask.
     pub(super) async fn admit(lane: &Arc<Lane>, mx_set: usize) -> Option<Arc<Self>> {
-        let lag = lane.lock().mx_sets[mx_set].lag.clone();
+        let lag = lane.lock().mx_sets[mx_set].lag().clone();
         let slow = lag.lock().is_slow(lane.context.deadlines.slow_after, Instant::now());
         let permit = lane.context.permits.acquire(slow).await;
         lane.lock().record_permit(mx_set).then(|| Arc::new(Self::new(Arc::clone(lane), mx_set, lag, permit)))
@@ -225,7 +225,7 @@ mod tests {
 
     fn is_slow(lane: &Lane) -> bool {
         let state = lane.lock();
-        let lag = state.mx_sets[0].lag.lock();
+        let lag = state.mx_sets[0].lag().lock();
         lag.is_slow(lane.context.deadlines.slow_after, Instant::now())
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::question::Question;
+use super::{next::LimitEffect, question::Question};
 use crate::verify::{outcome::Outcome, policy::rejection_rate::ExpectedRejections};
 
 /// The most windows in flight. Beyond four, throughput hardly grows, and a refusal arrives too late to limit the next
@@ -161,6 +161,14 @@ pub(super) struct BatchEffect {
     pub(super) stop: bool,
     /// The most recipients that the server accepts in a transaction, if the batch showed a limit.
     pub(super) recipients: Option<u32>,
+}
+
+impl BatchEffect {
+    /// Adds the effect of one answer.
+    pub(super) fn add(&mut self, limit: LimitEffect) {
+        self.stop |= limit.stop;
+        self.recipients = self.recipients.into_iter().chain(limit.recipients).min();
+    }
 }
 
 /// An answer with its position and times.

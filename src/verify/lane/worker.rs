@@ -109,7 +109,7 @@ async fn work(mut guard: ConnectionGuard) {
         Err(ConnectFailure { host, outcome, all }) => {
             let (mut state, now) = (lane.lock(), Instant::now());
             if all {
-                state.mx_sets[mx_set].lag.lock().reset(now);
+                state.mx_sets[mx_set].lag().lock().reset(now);
                 state.mx_sets[mx_set].record_not_reached(outcome.verdict.sub_status, now);
                 state.record_unreachable(mx_set, &host, &outcome, now);
             } else {
@@ -126,12 +126,13 @@ async fn work(mut guard: ConnectionGuard) {
     guard.live = true;
     let (mut budget, mut fence) = {
         let known = &lane.lock().mx_sets[mx_set];
-        let recipients = limits.rcpt_max.into_iter().chain(known.recipients).min();
+        let (max_recipients, max_transactions) = known.observed_limits();
+        let recipients = limits.rcpt_max.into_iter().chain(max_recipients).min();
         let by_banner = transactions_by(connection.banner().as_bytes());
-        let transactions = limits.mail_max.into_iter().chain(known.transactions).chain(by_banner).min();
+        let transactions = limits.mail_max.into_iter().chain(max_transactions).chain(by_banner).min();
         let rejections = known.harvest.rejections(lane.limits.rejections);
         let budget = Budget::new(&ProviderLimits { rejections, ..lane.limits }, transactions, recipients);
-        (budget, Fence::new(known.proves_by_greeting))
+        (budget, Fence::new(known.proves_by_greeting()))
     };
     // Whether the connection was idle before: the server may have closed it meanwhile.
     let mut reused = false;
@@ -224,7 +225,7 @@ async fn try_exchangers(lane: &Lane, mx_set: usize) -> Result<PooledConnection, 
     match try_addresses(lane, mx_set).await {
         Err(failure) if failure.outcome.verdict.retry == Some(Retry::OverIpv4) => {
             let bind = lane.context.config.client.bind;
-            let before = lane.lock().mx_sets[mx_set].ipv4_only;
+            let before = lane.lock().mx_sets[mx_set].is_ipv4_only();
             if !before && lane.lock().mx_sets[mx_set].use_ipv4(bind) {
                 return try_addresses(lane, mx_set).await;
             }
@@ -237,7 +238,7 @@ async fn try_exchangers(lane: &Lane, mx_set: usize) -> Result<PooledConnection, 
 async fn try_addresses(lane: &Lane, mx_set: usize) -> Result<PooledConnection, ConnectFailure> {
     let (exchangers, order, ipv4_only) = {
         let known = &lane.lock().mx_sets[mx_set];
-        (Arc::clone(&known.exchangers), known.exchanger_order(Instant::now()), known.ipv4_only)
+        (Arc::clone(known.exchangers()), known.exchanger_order(Instant::now()), known.is_ipv4_only())
     };
     let (all, mut left) = (order.len() == exchangers.len(), order.len());
     let until = Instant::now() + lane.context.deadlines.exchangers;
