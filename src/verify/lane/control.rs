@@ -257,39 +257,21 @@ mod tests {
 
     use super::*;
     use crate::{
-        metrics::Metrics,
-        proto::{ClientName, Mailbox},
+        proto::Mailbox,
         verify::{
-            CatchAll, DomainFacts, ProviderLimits, Verifier, VerifierConfig, item::Item, lane::state::Lane,
+            CatchAll,
+            item::Item,
+            lane::{state::Lane, testing},
             policy::rejection_budget::Budget,
         },
     };
 
     fn lane() -> Arc<Lane> {
-        let config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
-        let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
-        let (context, _) = verifier.context(RetryOwner::Caller, foldhash::HashMap::default());
-        Lane::new(context.into(), "lane".into(), ProviderLimits::default()).into()
+        testing::lane().0
     }
 
     fn item(n: usize) -> Item {
-        let address = format!("user{n}@example.com");
-        let at = address.find('@').unwrap().try_into().unwrap();
-        let (facts, wire, started) = (DomainFacts::default(), None, None);
-        let (needs_smtputf8, holds_permit) = (false, false);
-        Item {
-            id: 0,
-            address,
-            wire,
-            at,
-            needs_smtputf8,
-            domain: 1,
-            facts,
-            attempts: 0,
-            losses: 0,
-            started,
-            holds_permit,
-        }
+        Item { domain: 1, ..testing::item(&format!("user{n}@example.com")) }
     }
 
     /// Makes ten questions wait at an MX set that accepted many recipients and then refused ten.

@@ -183,3 +183,68 @@ impl LaneHandle {
         self.last_reply.get_or_insert_with(new).outcome()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::lane::testing::{item, lane, reply};
+
+    fn handle() -> LaneHandle {
+        let lane = lane().0;
+        let mx_set = lane.lock().add(Vec::new());
+        LaneHandle::without_connection(lane, mx_set)
+    }
+
+    #[tokio::test]
+    async fn unanswered_questions_return_to_the_front_in_their_order() {
+        let mut handle = handle();
+        handle.lane.lock().take_in(0, [item("eve@example.com")].into_iter());
+        let back = ["ann", "bob"].map(|name| Question::Item(item(&format!("{name}@example.com"))));
+        handle.take_back(back.into(), false);
+        let mut state = handle.lane.lock();
+        assert_eq!(state.waiting, 3);
+        let next: Vec<_> =
+            std::iter::from_fn(|| state.pop(0)).map(|next| next.mailbox().to_string()).collect();
+        assert_eq!(next, ["ann@example.com", "bob@example.com", "eve@example.com"]);
+    }
+
+    #[tokio::test]
+    async fn a_bisected_batch_that_returns_lets_the_next_one_be_asked() {
+        for (batch_done, next) in [(false, false), (true, true)] {
+            let mut handle = handle();
+            let batches =
+                ["ann", "bob"].map(|name| vec![Question::Item(item(&format!("{name}@example.com")))]);
+            let mut taken = Vec::new();
+            {
+                let mut state = handle.lane.lock();
+                state.put_back_batches(0, batches);
+                state.mx_sets[0].queue.take_batch(1, &mut taken);
+                assert!(!state.mx_sets[0].queue.is_batch_next());
+            }
+            handle.take_back(Vec::new(), batch_done);
+            assert_eq!(handle.lane.lock().mx_sets[0].queue.is_batch_next(), next);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_limit_of_transactions_only_falls_and_is_at_least_one() {
+        let mut handle = handle();
+        let limit = |handle: &LaneHandle| handle.lane.lock().mx_sets[0].observed_limits().1;
+        for (transactions, spare, wanted) in [(5, 0, 5), (9, 0, 5), (5, 2, 3), (1, 4, 1), (7, 0, 1)] {
+            handle.transactions = transactions;
+            handle.limit_transactions(spare);
+            assert_eq!(limit(&handle), Some(wanted), "{transactions} less {spare}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_same_reply_to_the_same_command_has_the_same_outcome() {
+        let mut handle = handle();
+        let mut outcome = |verb, lines| Arc::clone(handle.outcome(verb, &reply(lines), None));
+        let first = outcome(Verb::Rcpt, "550 5.1.1 User unknown");
+        assert!(Arc::ptr_eq(&first, &outcome(Verb::Rcpt, "550 5.1.1 User unknown")));
+        assert!(!Arc::ptr_eq(&first, &outcome(Verb::Mail, "550 5.1.1 User unknown")));
+        let other = outcome(Verb::Rcpt, "250 2.1.5 Ok");
+        assert!(other.is_positive() && !first.is_positive());
+    }
+}

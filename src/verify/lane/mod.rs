@@ -20,6 +20,8 @@ mod reply_cache;
 mod slow_server;
 pub(super) mod state;
 pub(super) mod status;
+#[cfg(test)]
+mod testing;
 mod verdicts;
 mod watchdog;
 mod window;

@@ -494,3 +494,132 @@ impl<'a> Pipeline<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::{
+        client::Endpoint,
+        verify::{
+            Event,
+            context::RetryOwner,
+            lane::{
+                state::Lane,
+                testing::{events, item, lane_with},
+                watchdog::Watchdog,
+            },
+        },
+    };
+
+    const EXTENSIONS: &str = "250-mx1\r\n250 PIPELINING";
+
+    /// Starts a server that answers each command as `answer` says, or 250. It returns the exchanger.
+    async fn server(mut answer: impl FnMut(&str) -> Option<&'static str> + Send + 'static) -> Endpoint {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addrs = vec![listener.local_addr().unwrap()];
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (read, mut write) = stream.split();
+            let mut lines = BufReader::new(read).lines();
+            write.write_all(b"220 mx1 ESMTP\r\n").await.unwrap();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let usual = match &line[..4] {
+                    "EHLO" => EXTENSIONS,
+                    "QUIT" => "221 2.0.0 Bye",
+                    _ => "250 2.0.0 Ok",
+                };
+                let reply = format!("{}\r\n", answer(&line).unwrap_or(usual));
+                if write.write_all(reply.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Endpoint { host: "mx1".into(), addrs }
+    }
+
+    /// Asks a server about two addresses over one connection. Returns the lane, the end, and the status codes of the
+    /// records.
+    async fn run(exchanger: Endpoint) -> (Arc<Lane>, PipelineEnd, Vec<(String, Option<u16>)>) {
+        let (lane, mut event_batches) = lane_with(RetryOwner::Caller, |config| config.catch_all = false);
+        let mx_set = lane.lock().add(vec![exchanger.clone()]);
+        let items = ["ann@example.com", "bob@example.com"].map(item);
+        lane.lock().take_in(mx_set, items.into_iter());
+        let mut connection = lane.context.connect(&exchanger, Duration::from_secs(30)).await.unwrap();
+        let watchdog = Watchdog::without_connection(Arc::clone(&lane), mx_set);
+        let mut handle = LaneHandle::join(Arc::clone(&lane), mx_set, &connection, watchdog).unwrap();
+        let (mut budget, mut fence) = (Budget::new(&lane.limits, None, None), Fence::new(true));
+        let from = &lane.context.config.from;
+        let end = Pipeline::new(&mut connection, &mut budget, &mut fence, from, &mut handle).run().await;
+        let records = events(&mut event_batches).into_iter().map(|event| match event {
+            Event::Done { record, .. } => (record.address, record.smtp_code),
+            other => panic!("{other:?}"),
+        });
+        let records = records.collect();
+        (lane, end, records)
+    }
+
+    fn asked_again(bisection: Bisection) -> Vec<String> {
+        bisection.into_questions().iter().map(|question| question.mailbox().to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn each_reply_goes_to_its_question() {
+        let refusal = |line: &str| line.contains("bob@").then_some("550 5.1.1 User unknown");
+        let (_lane, end, records) = run(server(refusal).await).await;
+        assert!(matches!(end, PipelineEnd::Idle), "{end:?}");
+        let wanted = [("ann@example.com".into(), Some(250)), ("bob@example.com".into(), Some(550))];
+        assert_eq!(records, wanted);
+    }
+
+    #[tokio::test]
+    async fn a_reply_that_names_another_recipient_voids_every_answer_in_flight() {
+        let swapped = |line: &str| match line {
+            line if line.contains("ann@") => Some("550 5.1.1 <bob@example.com>: User unknown"),
+            line if line.contains("bob@") => Some("550 5.1.1 <ann@example.com>: User unknown"),
+            _ => None,
+        };
+        let (_lane, end, records) = run(server(swapped).await).await;
+        let PipelineEnd::Broken(SessionError::Dialogue(_), bisection) = end else { panic!("{end:?}") };
+        assert!(matches!(&bisection, Bisection::Halves(_)), "any of them may be the cause");
+        assert_eq!(asked_again(bisection), ["ann@example.com", "bob@example.com"]);
+        assert_eq!(records, []);
+    }
+
+    #[tokio::test]
+    async fn a_close_drops_unproved_answers_and_suspects_the_next_question() {
+        let closes = |line: &str| line.contains("bob@").then_some("421 4.3.2 Shutting down");
+        let (lane, end, records) = run(server(closes).await).await;
+        let PipelineEnd::Closed(reply, bisection) = end else { panic!("{end:?}") };
+        assert_eq!(reply.code(), 421);
+        let Bisection::Around([before, next, behind]) = &bisection else { panic!("{bisection:?}") };
+        assert_eq!([before.len(), next.len(), behind.len()], [1, 1, 0]);
+        assert_eq!(asked_again(bisection), ["ann@example.com", "bob@example.com"]);
+        assert_eq!((records, lane.lock().waiting), (vec![], 0));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_of_rset_is_recorded_and_a_greeting_proves_the_answers() {
+        let refusal = |line: &str| (line == "RSET").then_some("502 5.5.1 Command not implemented");
+        let (lane, _end, records) = run(server(refusal).await).await;
+        assert!(lane.lock().mx_sets[0].refuses_rset());
+        assert_eq!(records.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_greeting_that_does_not_repeat_the_first_is_no_fence() {
+        let mut greetings = 0;
+        let other = move |line: &str| {
+            greetings += u32::from(line.starts_with("EHLO"));
+            (greetings > 1 && line.starts_with("EHLO")).then_some("550 5.5.1 No second greeting")
+        };
+        let (lane, end, records) = run(server(other).await).await;
+        assert!(matches!(end, PipelineEnd::Broken(SessionError::Dialogue(_), _)), "{end:?}");
+        assert!(!lane.lock().mx_sets[0].proves_by_greeting());
+        assert_eq!(records, []);
+    }
+}

@@ -169,3 +169,107 @@ impl LaneInner {
         left
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        client::Endpoint,
+        verify::{
+            Event,
+            lane::{
+                question::Question,
+                state::Lane,
+                testing::{events, item, lane, outcome, source},
+            },
+        },
+    };
+
+    const CLOSED: &str = "421 4.3.2 Shutting down";
+
+    /// Adds an MX set with a question and `live` open connections to `mx1`.
+    fn mx_set(lane: &Lane, live: u32) -> usize {
+        let mut state = lane.lock();
+        let ends = ["mx1", "mx2"].map(|host| Endpoint { host: host.into(), addrs: Vec::new() });
+        let mx_set = state.add(ends.to_vec());
+        state.take_in(mx_set, [item("ann@example.com")].into_iter());
+        (0..live).for_each(|_| assert!(state.record_connected(mx_set, &"mx1".into())));
+        mx_set
+    }
+
+    fn batch(address: &str) -> QuestionBatch {
+        vec![Question::Item(item(address))]
+    }
+
+    #[tokio::test]
+    async fn a_failure_beside_open_connections_is_a_limit_and_settles_no_question() {
+        for (live, waiting) in [(0, 0), (1, 1)] {
+            let (lane, mut event_batches) = lane();
+            let (mx_set, now) = (mx_set(&lane, live), Instant::now());
+            let mut state = lane.lock();
+            state.record_unreachable(mx_set, &"mx1".into(), &outcome(CLOSED), now);
+            state.flush();
+            assert_eq!((state.waiting, state.mx_sets[mx_set].queue.total()), (waiting, waiting));
+            assert_eq!(events(&mut event_batches).len(), 1 - waiting);
+            assert_eq!(state.mx_sets[mx_set].pause_reason(now).is_some(), live == 0);
+            assert!(state.mx_sets[mx_set].pause_reason(now + UNREACHABLE_PAUSE).is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_that_break_without_an_answer_pause_the_servers_unless_another_is_open() {
+        for (live, paused) in [(1, true), (2, false)] {
+            let (lane, _events) = lane();
+            let (mx_set, now) = (mx_set(&lane, live), Instant::now());
+            let mut state = lane.lock();
+            let mut lost = 0;
+            while state.mx_sets[mx_set].pause_reason(now).is_none() && lost < 10 {
+                state.record_lost(&source(mx_set, "mx1"), 0, &outcome(CLOSED), Bisection::None, now);
+                lost += 1;
+            }
+            assert_eq!(lost < 10, paused, "{live} open, {lost} lost");
+            assert_eq!(state.mx_sets[mx_set].live(), live, "the worker counts its own end");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_question_that_broke_two_connections_alone_gets_the_failure() {
+        let (lane, mut event_batches) = lane();
+        let (mx_set, now) = (lane.lock().add(Vec::new()), Instant::now());
+        let mut state = lane.lock();
+        let mut first = batch("ann@example.com");
+        first.extend(batch("bob@example.com"));
+        let (source, outcome) = (source(mx_set, "mx1"), outcome(CLOSED));
+        state.record_lost(&source, 1, &outcome, Bisection::around(first, 0), now);
+        state.flush();
+        assert_eq!((state.waiting, events(&mut event_batches).len()), (2, 0));
+        let mut next = Vec::new();
+        state.mx_sets[mx_set].queue.take_batch(100, &mut next);
+        state.waiting -= next.len();
+        let asked: Vec<_> = next.iter().map(|question| question.mailbox().to_string()).collect();
+        assert_eq!(asked, ["ann@example.com"], "alone in its window");
+        state.record_lost(&source, 1, &outcome, Bisection::any_of(next), now);
+        state.flush();
+        let events = events(&mut event_batches);
+        let [Event::Done { record, .. } | Event::Later { record, .. }] = &events[..] else {
+            panic!("{events:?}")
+        };
+        assert_eq!((record.address.as_str(), state.waiting), ("ann@example.com", 1));
+    }
+
+    #[tokio::test]
+    async fn an_address_whose_exchanger_was_replaced_gets_its_record_without_a_probe() {
+        let (lane, mut event_batches) = lane();
+        let (mx_set, now) = (mx_set(&lane, 1), Instant::now());
+        let mut state = lane.lock();
+        let ann = state.pop(mx_set).unwrap();
+        state.settle(&source(mx_set, "mx1"), ann, &outcome("250 2.1.5 Ok"), now);
+        assert_eq!(state.waiting, 1, "the probe");
+        state.closed(mx_set, true);
+        assert!(state.record_connected(mx_set, &"mx2".into()));
+        state.flush();
+        let events = events(&mut event_batches);
+        let [Event::Done { record, .. }] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((record.catch_all, state.waiting), (CatchAll::Inconclusive, 0));
+    }
+}

@@ -413,17 +413,17 @@ impl LaneInner {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{sync::mpsc::UnboundedReceiver, task::JoinSet};
+    use tokio::task::JoinSet;
 
     use super::*;
     use crate::{
         client::Endpoint,
-        metrics::Metrics,
-        proto::{ClientName, Mailbox},
         verify::{
-            DomainFacts, Verifier, VerifierConfig,
-            context::RetryOwner,
-            lane::{handle::LaneHandle, window::NextWindow},
+            lane::{
+                handle::LaneHandle,
+                testing::{self, item},
+                window::NextWindow,
+            },
             policy::{
                 rejection_budget::Budget,
                 rejection_rate::{Cohort, ExpectedRejections},
@@ -431,21 +431,13 @@ mod tests {
         },
     };
 
-    fn lane() -> Lane {
-        lane_and_events().0
-    }
-
-    fn lane_and_events() -> (Lane, UnboundedReceiver<EventBatch>) {
-        let config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
-        let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
-        let (context, event_batches) = verifier.context(RetryOwner::Caller, foldhash::HashMap::default());
-        (Lane::new(context.into(), "lane".into(), ProviderLimits::default()), event_batches)
+    fn lane() -> Arc<Lane> {
+        testing::lane().0
     }
 
     #[tokio::test]
     async fn a_question_that_needs_smtputf8_is_settled_at_once_without_it() {
-        let (lane, mut event_batches) = lane_and_events();
-        let lane = Arc::new(lane);
+        let (lane, mut event_batches) = testing::lane();
         let mut state = lane.lock();
         let mx_set = state.add(Vec::new());
         let mut handle = LaneHandle::without_connection(Arc::clone(&lane), mx_set);
@@ -461,7 +453,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_batch_of_questions_wakes_all_idle_connections() {
-        let lane = Arc::new(lane());
+        let lane = lane();
         let (mx_set, until) = (lane.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
         let mut idle = JoinSet::new();
         for _ in 0..4 {
@@ -487,7 +479,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_nearly_exhausted_connection_wakes_the_next() {
-        let lane = Arc::new(lane());
+        let lane = lane();
         let (mx_set, until) = (lane.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
         let limits = ProviderLimits { rejections: 1, ..lane.limits };
         let nearly_exhausted = {
@@ -518,7 +510,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_surplus_connection_closes_and_the_others_ask() {
-        let lane = Arc::new(lane());
+        let lane = lane();
         let (mx_set, until) = (lane.lock().add(Vec::new()), Instant::now() + Duration::from_secs(1));
         let mut idle = JoinSet::new();
         for _ in 0..3 {
@@ -542,7 +534,7 @@ mod tests {
 
     #[tokio::test]
     async fn questions_that_cannot_be_asked_take_no_place_in_a_window() {
-        let lane = Arc::new(lane());
+        let lane = lane();
         let mut state = lane.lock();
         let mx_set = state.add(Vec::new());
         let mut handle = LaneHandle::without_connection(Arc::clone(&lane), mx_set);
@@ -569,23 +561,6 @@ mod tests {
         );
         assert_eq!(next_window(50..=100), 0, "the second domain alone makes too small a window");
         assert_eq!(next_window(1..=100), 9);
-    }
-
-    fn item(address: &str) -> Item {
-        let (_, at) = Mailbox::parse_lent(address).unwrap().into_parts();
-        Item {
-            id: 0,
-            address: address.into(),
-            wire: None,
-            at: at.try_into().unwrap(),
-            needs_smtputf8: !address.is_ascii(),
-            domain: 0,
-            facts: DomainFacts::default(),
-            attempts: 0,
-            losses: 0,
-            started: None,
-            holds_permit: false,
-        }
     }
 
     #[tokio::test(start_paused = true)]

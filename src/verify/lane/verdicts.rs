@@ -423,3 +423,130 @@ impl LaneInner {
         self.context.done(item, record, &mut self.event_batch);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        client::Endpoint,
+        verify::lane::{
+            state::Lane,
+            testing::{events, item, lane, lane_with, outcome, source},
+        },
+    };
+
+    const ACCEPTED: &str = "250 2.1.5 Ok";
+    const UNKNOWN: &str = "550 5.1.1 User unknown";
+    const GREYLISTED: &str = "450 4.2.0 Greylisted, please try again later";
+
+    /// Adds an MX set with the exchanger `mx1`.
+    fn mx_set(lane: &Lane) -> usize {
+        lane.lock().add(vec![Endpoint { host: "mx1".into(), addrs: Vec::new() }])
+    }
+
+    #[tokio::test]
+    async fn accepted_addresses_wait_for_one_probe_and_get_its_result() {
+        for (answer, wanted) in [(UNKNOWN, CatchAll::Refused), (ACCEPTED, CatchAll::Accepted)] {
+            let (lane, mut event_batches) = lane();
+            let (source, now) = (source(mx_set(&lane), "mx1"), Instant::now());
+            let mut state = lane.lock();
+            for address in ["ann@example.com", "bob@example.com"] {
+                state.settle(&source, Question::Item(item(address)), &outcome(ACCEPTED), now);
+            }
+            state.flush();
+            assert_eq!((events(&mut event_batches).len(), state.waiting), (0, 1), "they wait for one probe");
+            let probe = state.pop(0).unwrap();
+            assert!(matches!(probe, Question::CatchAll { .. }));
+            state.settle(&source, probe, &outcome(answer), now);
+            state.flush();
+            let (mut records, mut results) = (Vec::new(), Vec::new());
+            for event in events(&mut event_batches) {
+                match event {
+                    Event::Done { record, .. } => records.push((record.address, record.catch_all)),
+                    Event::CatchAll { domain, answer } => results.push((domain, answer)),
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!(records, ["ann@example.com", "bob@example.com"].map(|all| (all.to_owned(), wanted)));
+            assert_eq!(results, [("example.com".into(), wanted)]);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_result_of_a_backup_is_not_stored_for_later_runs() {
+        let (lane, mut event_batches) = lane();
+        let (source, now) = (source(mx_set(&lane), "mx2"), Instant::now());
+        let mut state = lane.lock();
+        state.settle(&source, Question::Item(item("ann@example.com")), &outcome(ACCEPTED), now);
+        let probe = state.pop(0).unwrap();
+        state.settle(&source, probe, &outcome(ACCEPTED), now);
+        state.flush();
+        let events = events(&mut event_batches);
+        assert!(matches!(&events[..], [Event::Done { .. }]), "{events:?}");
+    }
+
+    #[tokio::test]
+    async fn the_owner_of_retries_decides_where_a_greylisted_address_waits() {
+        let pause = Duration::from_secs(300);
+        for retry_owner in [RetryOwner::Engine, RetryOwner::Caller] {
+            let (lane, mut event_batches) = lane_with(retry_owner, |config| config.schedule = vec![pause]);
+            let (source, now) = (source(mx_set(&lane), "mx1"), Instant::now());
+            let mut state = lane.lock();
+            let ann = Item { losses: 1, ..item("ann@example.com") };
+            state.settle(&source, Question::Item(ann), &outcome(GREYLISTED), now);
+            state.flush();
+            let delayed = state.delayed.pop().map(|delayed| match delayed.question {
+                Question::Item(item) => (delayed.due, item.attempts, item.losses),
+                _ => panic!("no item"),
+            });
+            let events = events(&mut event_batches);
+            match retry_owner {
+                RetryOwner::Engine => {
+                    assert_eq!((delayed, events.len()), (Some((now + pause, 1, 0)), 0));
+                }
+                RetryOwner::Caller => {
+                    let [Event::Later { record, after, .. }] = &events[..] else { panic!("{events:?}") };
+                    assert_eq!((delayed, record.attempts, *after), (None, 1, pause));
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn recipients_beyond_the_limit_of_a_transaction_return_in_their_order() {
+        let (lane, mut event_batches) = lane_with(RetryOwner::Caller, |config| config.catch_all = false);
+        let (mx_set, now) = (mx_set(&lane), Instant::now());
+        let mut peer = Peer::without_connection(mx_set);
+        let names = ["ann", "bob", "cleo", "dora"].map(|name| format!("{name}@example.com"));
+        let questions = names.iter().map(|name| Question::Item(item(name))).collect();
+        let mut window = SentWindow::new(questions, Default::default(), false);
+        window.answer(&outcome(ACCEPTED).into(), 2, now);
+        let mut limit = outcome("452 4.5.3 Too many recipients");
+        limit.verdict.retry = Some(Retry::NextTransaction);
+        window.answer(&limit.into(), 2, now);
+        let mut state = lane.lock();
+        let effect = state.apply_answers(&mut peer, vec![window].drain(..), 4, WindowLatencies::default());
+        assert_eq!((effect.recipients, effect.stop), (Some(2), false));
+        assert_eq!(state.mx_sets[mx_set].observed_limits(), (Some(2), None));
+        let back = [state.pop(mx_set), state.pop(mx_set), state.pop(mx_set)];
+        let back = back.map(|question| question.map(|question| question.mailbox().to_string()));
+        assert_eq!(back, [Some(names[2].clone()), Some(names[3].clone()), None]);
+        assert_eq!(events(&mut event_batches).len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_block_voids_held_refusals_and_their_attempt_does_not_count() {
+        let schedule = vec![Duration::from_secs(300)];
+        let (lane, mut event_batches) = lane_with(RetryOwner::Engine, |config| config.schedule = schedule);
+        let (source, now) = (source(mx_set(&lane), "mx1"), Instant::now());
+        let mut state = lane.lock();
+        state.settle(&source, Question::Item(item("ann@example.com")), &outcome(UNKNOWN), now);
+        assert!(state.delayed.is_empty() && state.event_batch.is_empty(), "the refusal is held");
+        state.block_provider(&outcome("450 4.7.1 Your IP address is blocked"), now);
+        state.flush();
+        let Some(DelayedQuestion { question: Question::Item(item), .. }) = state.delayed.pop() else {
+            panic!("the address is not asked again: {:?}", events(&mut event_batches))
+        };
+        assert_eq!((item.address.as_str(), item.attempts), ("ann@example.com", 1), "the block is the first");
+    }
+}

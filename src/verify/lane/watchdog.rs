@@ -185,42 +185,22 @@ mod tests {
     };
 
     use super::*;
-    use crate::{
-        metrics::Metrics,
-        proto::{ClientName, Mailbox},
-        verify::{
-            DomainFacts, Event, LaneState, ProviderLimits, SubStatus, Verifier, VerifierConfig,
-            context::RetryOwner, item::Item, outcome::Outcome, run::EventBatch,
-        },
+    use crate::verify::{
+        Event, LaneState, SubStatus,
+        context::RetryOwner,
+        lane::testing::{item, lane_with},
+        outcome::Outcome,
+        run::EventBatch,
     };
 
     /// Returns a lane with one address to ask about and one connection at a time.
     fn lane() -> (Arc<Lane>, UnboundedReceiver<EventBatch>) {
-        let mut config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
-        (config.max_connections, config.schedule) = (1, Vec::new());
-        let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
-        let (context, event_batches) = verifier.context(RetryOwner::Caller, foldhash::HashMap::default());
-        let lane = Arc::new(Lane::new(context.into(), "lane".into(), ProviderLimits::default()));
+        let (lane, event_batches) = lane_with(RetryOwner::Caller, |config| {
+            (config.max_connections, config.schedule) = (1, Vec::new())
+        });
         lane.lock().add(Vec::new());
         lane.lock().take_in(0, [item("ann@example.com")].into_iter());
         (lane, event_batches)
-    }
-
-    fn item(address: &str) -> Item {
-        let (_, at) = Mailbox::parse_lent(address).unwrap().into_parts();
-        Item {
-            id: 0,
-            address: address.into(),
-            wire: None,
-            at: at.try_into().unwrap(),
-            needs_smtputf8: false,
-            domain: 0,
-            facts: DomainFacts::default(),
-            attempts: 0,
-            losses: 0,
-            started: None,
-            holds_permit: false,
-        }
     }
 
     fn is_slow(lane: &Lane) -> bool {

@@ -278,3 +278,98 @@ async fn quit(mut connection: PooledConnection) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+    use super::*;
+    use crate::{
+        client::Endpoint,
+        verify::{
+            SubStatus,
+            lane::testing::{item, lane},
+        },
+    };
+
+    fn exchanger(host: &str, addr: SocketAddr) -> Endpoint {
+        Endpoint { host: host.into(), addrs: vec![addr] }
+    }
+
+    /// Returns an address where nothing listens.
+    async fn refusing() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    }
+
+    /// Starts a server that greets with these lines and closes.
+    async fn greeting(lines: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.write_all(lines.as_bytes()).await;
+            }
+        });
+        addr
+    }
+
+    #[tokio::test]
+    async fn a_reply_counts_more_than_a_failure_to_connect() {
+        let (lane, _events) = lane();
+        let (dead, refuses) = (refusing().await, greeting("554 5.3.2 No service here\r\n").await);
+        for exchangers in [
+            vec![exchanger("dead", dead), exchanger("refuses", refuses)],
+            vec![exchanger("refuses", refuses), exchanger("dead", dead)],
+        ] {
+            let mx_set = lane.lock().add(exchangers);
+            let Err(ConnectFailure { host, outcome, all }) = try_exchangers(&lane, mx_set).await else {
+                panic!("it connected")
+            };
+            assert_eq!((&*host, outcome.code, all), ("refuses", Some(554), true));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_reply_counts_and_a_failed_exchanger_is_tried_after_the_others() {
+        let (lane, _events) = lane();
+        let first = greeting("554 5.3.2 No service here\r\n").await;
+        let second = greeting("421 4.3.2 Busy\r\n").await;
+        let mx_set = lane.lock().add(vec![
+            exchanger("first", first),
+            exchanger("second", second),
+            exchanger("dead", refusing().await),
+        ]);
+        lane.lock().mx_sets[mx_set].record_failure(&"first".into(), Instant::now());
+        let Err(failure) = try_exchangers(&lane, mx_set).await else { panic!("it connected") };
+        assert_eq!((&*failure.host, failure.outcome.code), ("second", Some(421)), "it was tried first");
+    }
+
+    #[tokio::test]
+    async fn beside_a_live_connection_not_every_exchanger_is_tried() {
+        let (lane, _events) = lane();
+        let mx_set = lane
+            .lock()
+            .add(vec![exchanger("mx1", refusing().await), exchanger("mx2", greeting("220 mx2\r\n").await)]);
+        assert!(lane.lock().record_connected(mx_set, &"mx1".into()));
+        let Err(failure) = try_exchangers(&lane, mx_set).await else { panic!("the backup was asked") };
+        assert_eq!((&*failure.host, failure.all), ("mx1", false));
+        assert_eq!(failure.outcome.verdict.sub_status, SubStatus::FailedSmtpConnection);
+    }
+
+    #[tokio::test]
+    async fn a_connection_counts_until_its_guard_is_dropped() {
+        let (lane, _events) = lane();
+        let mx_set = lane.lock().add(vec![exchanger("mx1", refusing().await)]);
+        lane.lock().take_in(mx_set, [item("ann@example.com")].into_iter());
+        let now = Instant::now();
+        assert_eq!(lane.lock().open_next(now), Some(mx_set));
+        let guard = ConnectionGuard { lane: Arc::clone(&lane), mx_set, live: false };
+        assert_eq!(lane.lock().mx_sets[mx_set].connections(), 1);
+        assert_eq!(lane.lock().open_next(now), None);
+        drop(guard);
+        assert_eq!(lane.lock().mx_sets[mx_set].connections(), 0);
+        assert_eq!(lane.lock().open_next(now), Some(mx_set), "the question gets another connection");
+    }
+}
