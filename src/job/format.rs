@@ -1,14 +1,32 @@
 //! The format and the compression that the name of a file shows.
 
-use std::path::Path;
+use std::{fmt, path::Path};
+
+use serde::{Deserialize, Serialize};
 
 /// How a file is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Compression {
     /// gzip (RFC 1952).
     Gzip,
     /// Zstandard (RFC 8878).
     Zstd,
+    /// bzip2. Lists are read from it, and no output is written to it.
+    Bzip2,
+    /// xz. Lists are read from it, and no output is written to it.
+    Xz,
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "Zstandard",
+            Self::Bzip2 => "bzip2",
+            Self::Xz => "xz",
+        })
+    }
 }
 
 /// Returns the extension that shows the format, in lower case, and the compression. `list.CSV.gz` gives `csv` and

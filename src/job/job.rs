@@ -64,6 +64,9 @@ impl Job {
         };
         // Read the metadata before the content, so that a change during the import counts as a change.
         let mut lists = sources.iter().zip(rows.shapes()).map(list_of).collect::<Result<Vec<_>>>()?;
+        for (list, dialect) in lists.iter_mut().zip(rows.dialects()) {
+            list.dialect = Some(dialect.clone());
+        }
         let (tracker, digests) = (rows.tracker(), rows.digests());
         let mut draft = JobDraft::new(path)?;
         let imported = import::import(rows, &mut draft.store)?;

@@ -87,6 +87,7 @@ impl Target {
                         Sink::Gzip(GzEncoder::new(raw, flate2::Compression::default()))
                     }
                     Some(Compression::Zstd) => Sink::Zstd(zstd::Encoder::new(raw, 0)?),
+                    Some(other) => return Err(io::Error::other(format!("no {other} is written"))),
                 },
             );
             Ok(match self.format {

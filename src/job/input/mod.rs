@@ -11,6 +11,7 @@
 
 mod columns;
 mod csv;
+mod dialect;
 mod fields;
 mod jsonl;
 mod lines;
@@ -27,6 +28,7 @@ mod tests;
 pub(super) use self::source::read;
 pub use self::{
     columns::Shape,
+    dialect::{Dialect, LineEnd, Quoting},
     lines::{Line, Lines},
     row::Row,
     rows::{RowFaultCallback, Rows, Tracker},

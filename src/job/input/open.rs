@@ -101,7 +101,7 @@ fn text_of(
         ([], _) => Ok(Box::new(input)),
         (_, Some(Compression::Gzip)) => refuse("not compressed by gzip", "remove .gz from its name"),
         (_, Some(Compression::Zstd)) => refuse("not compressed by Zstandard", "remove .zst from its name"),
-        (_, None) => Ok(Box::new(input)),
+        (_, _) => Ok(Box::new(input)),
     }
 }
 

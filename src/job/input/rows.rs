@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Hints, Row, Shape, Source,
+    Dialect, Hints, Row, Shape, Source,
     open::Consumed,
     source::{self, RowReader},
 };
@@ -79,6 +79,7 @@ pub struct Rows {
     current: Option<(Source, RowReader)>,
     number: u32,
     shapes: Vec<Shape>,
+    dialects: Vec<Dialect>,
     digests: Vec<Digest>,
     tracker: Tracker,
     report: RowFaultCallback,
@@ -99,25 +100,33 @@ impl Rows {
     /// Fails if a source cannot be opened, or if its format is wrong.
     pub fn open(sources: Vec<Source>, hints: &Hints, report: RowFaultCallback) -> Result<Self> {
         let consumed = Consumed::default();
-        let (mut opened, mut shapes, mut digests) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut opened, mut shapes, mut dialects, mut digests) =
+            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut size = Some(0);
         for source in sources {
             let this = source::open(&source, hints, &consumed)?;
             size = size.zip(this.size).map(|(sum, size): (u64, u64)| sum.saturating_add(size));
             opened.push((source, this.rows));
             shapes.push(this.shape);
+            dialects.push(this.dialect);
             digests.push(this.digest);
         }
         let tracker = Tracker(Arc::new(TrackerState { size, consumed, ..TrackerState::default() }));
         let mut sources = opened.into_iter();
         let current = sources.next();
-        Ok(Self { sources, current, number: 0, shapes, digests, tracker, report, line: 0 })
+        Ok(Self { sources, current, number: 0, shapes, dialects, digests, tracker, report, line: 0 })
     }
 
     /// Returns how the rows of each source are written.
     #[must_use]
     pub fn shapes(&self) -> &[Shape] {
         &self.shapes
+    }
+
+    /// Returns how each source is written, as the reader understood it.
+    #[must_use]
+    pub fn dialects(&self) -> &[Dialect] {
+        &self.dialects
     }
 
     /// Returns the hashes of the files. They are complete once all rows have been read.

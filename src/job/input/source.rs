@@ -6,8 +6,10 @@ use std::{
     str::FromStr,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    Lines, Row, Shape,
+    Dialect, Lines, Row, Shape,
     csv::{self, Csv},
     jsonl::{self, Jsonl},
     open::{self, Consumed},
@@ -23,14 +25,44 @@ use crate::{
 };
 
 /// The format of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum InputFormat {
     /// One address per line. Blank lines are skipped, and so are lines that begin with `#` and a space.
+    #[default]
     Text,
-    /// CSV with comma, semicolon or tab, with or without a header (RFC 4180).
+    /// CSV with comma, semicolon, tab or another delimiter, with or without a header (RFC 4180).
     Csv,
     /// JSON Lines: one JSON object or string per line.
     Jsonl,
+    /// A JSON array of objects or strings.
+    Json,
+    /// A workbook of Excel 2007 or later (Office Open XML).
+    Xlsx,
+    /// A workbook of Excel 97 to 2003.
+    Xls,
+}
+
+impl InputFormat {
+    /// Returns true for the formats of Excel.
+    #[must_use]
+    pub fn is_workbook(self) -> bool {
+        matches!(self, Self::Xlsx | Self::Xls)
+    }
+}
+
+impl fmt::Display for InputFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Csv => "CSV",
+            Self::Jsonl => "JSONL",
+            Self::Json => "JSON array",
+            Self::Xlsx => "xlsx",
+            Self::Xls => "xls",
+        })
+    }
 }
 
 impl FromStr for InputFormat {
@@ -113,6 +145,7 @@ pub(super) type RowReader = Box<dyn Iterator<Item = io::Result<Row>> + Send>;
 pub(super) struct OpenedSource {
     pub(super) rows: RowReader,
     pub(super) shape: Shape,
+    pub(super) dialect: Dialect,
     /// The size of the file, if it has one.
     pub(super) size: Option<u64>,
     /// The hash of the octets read from the file.
@@ -126,7 +159,8 @@ pub(super) fn open(source: &Source, hints: &Hints, consumed: &Consumed) -> Resul
         Source::Addresses(addresses) => {
             let row = |(n, address): (usize, String)| Ok(Row::new(n as u64 + 1, address.into_bytes()));
             let rows = Box::new(addresses.clone().into_iter().enumerate().map(row));
-            return Ok(OpenedSource { rows, shape: Shape::Plain, size: None, digest });
+            let (shape, dialect) = (Shape::Plain, Dialect::default());
+            return Ok(OpenedSource { rows, shape, dialect, size: None, digest });
         }
         Source::Stdin => (open::stdin(consumed), None, None),
         Source::File(path) => match open::file(path, consumed, &digest) {
@@ -137,7 +171,17 @@ pub(super) fn open(source: &Source, hints: &Hints, consumed: &Consumed) -> Resul
     let rows =
         text.and_then(|text| rows_of(Lines::new(text), hints.format.or(named), hints.column.as_deref()));
     let (rows, shape) = rows.map_err(|error| error.within(source))?;
-    Ok(OpenedSource { rows, shape, size, digest })
+    let dialect = match &shape {
+        Shape::Plain => Dialect::default(),
+        Shape::Jsonl => Dialect { format: InputFormat::Jsonl, ..Dialect::default() },
+        Shape::Csv { delimiter, names } => Dialect {
+            format: InputFormat::Csv,
+            delimiter: Some(*delimiter),
+            names: names.clone(),
+            ..Dialect::default()
+        },
+    };
+    Ok(OpenedSource { rows, shape, dialect, size, digest })
 }
 
 /// Reads a list from memory, compressed or not.
@@ -174,7 +218,7 @@ pub(super) fn rows_of(
             let shape = csv.shape();
             (Box::new(csv), shape)
         }
-        (InputFormat::Jsonl, column) => {
+        (_, column) => {
             let first = lines.peek(0).context("cannot be read")?;
             if first.is_some_and(|line| line.octets.trim_ascii() == b"[") {
                 return Err(JobError::hinted(
