@@ -1,4 +1,14 @@
-//! Stores the results of the engine. One transaction stores answers and marks their addresses as done.
+//! Stores the answers of the engine. One transaction stores answers and marks their addresses as done.
+//!
+//! ```text
+//! Events ▶ take ─┬─ Done, Later ▶ answer ▶ put, once for each row with the address ▶ encoder of the segment
+//!                ├─ CatchAll, Lane ▶ changes, progress board
+//!                └─ Reopened ▶ reopen: voids stored results and postpones their addresses to now
+//! flush ▶ Store::commit ▶ the feeder may send further addresses
+//! ```
+//!
+//! An answer is for an address. A result is for a row, and several rows may have the same address. The feeder sends
+//! addresses of a chunk together. A segment is a part of the list whose results are stored together.
 
 use std::{
     sync::Arc,
@@ -23,27 +33,29 @@ use crate::verify::{Event, Events, Record};
 /// The longest time that an answer waits to be stored. A kill loses such answers, and their addresses are asked
 /// again.
 const WRITE_INTERVAL: Duration = Duration::from_millis(250);
-/// Store the answers once there are this many rows.
-const BATCH_ROWS: usize = 65_536;
-/// Store the answers once they have this many octets.
-const BATCH_OCTETS: usize = 16 << 20;
+/// Results in a transaction. With more, it is committed.
+const TRANSACTION_RESULTS: usize = 65_536;
+/// Octets of results in a transaction. With more, it is committed.
+const TRANSACTION_OCTETS: usize = 16 << 20;
 
 /// Collects the results of the engine, and stores them in transactions.
 pub(super) struct ResultWriter<S> {
     store: S,
+    /// The rows of each segment, in the order of the rows.
     spans: Vec<Span>,
     /// Pairs of the first row of an address and a row that repeats it, sorted.
     repeats: Vec<(u32, u32)>,
+    /// The addresses that the feeder has sent to the engine.
     in_flight: Arc<InFlight>,
     board: Arc<ProgressBoard>,
-    /// The changes of the next transaction, without the results.
+    /// The changes of the next transaction, with the batches of results that are full.
     changes: Changes,
-    /// The results of the next transaction, by segment.
+    /// The results of the next transaction that fill no batch yet, by segment.
     encoders: HashMap<u32, EntryEncoder>,
     /// The number of answers of each chunk that are not stored yet.
     answered: HashMap<u32, u32>,
-    /// The number of postponed tasks whose answers are not stored yet.
-    postponed: u32,
+    /// The number of answers to postponed tasks that are not stored yet.
+    answered_postponed: u32,
     /// The number of results that are not stored yet.
     unstored: usize,
     /// The octets of the results that are not stored yet.
@@ -66,13 +78,14 @@ impl<S: Store> ResultWriter<S> {
             changes: Changes::default(),
             encoders: HashMap::default(),
             answered: HashMap::default(),
-            postponed: 0,
+            answered_postponed: 0,
             unstored: 0,
             octets: 0,
         })
     }
 
-    /// Stores results until the run ends or is given up. Blocks the thread.
+    /// Stores results until the run ends, or until `given_up` returns true because the job is stopped. Results that
+    /// arrived before are stored. Blocks the thread.
     pub(super) fn run(
         mut self,
         mut events: Events,
@@ -98,7 +111,8 @@ impl<S: Store> ResultWriter<S> {
         self.store.commit(&Changes { values: self.board.values()?, ..Changes::default() })
     }
 
-    /// Handles the events of the engine.
+    /// Handles the events of the engine. The identifier of a task holds its row and its chunk. A postponed task has no
+    /// chunk.
     fn take(&mut self, events: Vec<Event>) -> Result<()> {
         for event in events {
             match event {
@@ -138,7 +152,7 @@ impl<S: Store> ResultWriter<S> {
             self.put(repeat, |encoder, row| encoder.put(row, record, is_final))?;
             rows += 1;
             // A whole list may repeat one address. The first row is stored last. Until then, the address is asked
-            // again after a kill.
+            // again after a kill, and its new results replace those stored here.
             if self.is_full() {
                 self.flush()?;
             }
@@ -147,7 +161,7 @@ impl<S: Store> ResultWriter<S> {
         self.board.record_answer(record, rows, is_final, chunk.is_none());
         match chunk {
             Some(chunk) => *self.answered.entry(chunk).or_default() += 1,
-            None => self.postponed += 1,
+            None => self.answered_postponed += 1,
         }
         Ok(())
     }
@@ -168,10 +182,11 @@ impl<S: Store> ResultWriter<S> {
 
     /// Returns true if there are enough results for a transaction.
     fn is_full(&self) -> bool {
-        self.unstored >= BATCH_ROWS || self.octets >= BATCH_OCTETS
+        self.unstored >= TRANSACTION_RESULTS || self.octets >= TRANSACTION_OCTETS
     }
 
-    /// Makes room for more addresses of the same domains, before their answers are stored.
+    /// Sets how many answers of each chunk wait to be stored. An answered address counts no longer against the limit of
+    /// its domain.
     fn free_in_flight(&self) {
         let mut in_flight = self.in_flight.lock();
         for chunk in self.answered.keys() {
@@ -181,7 +196,7 @@ impl<S: Store> ResultWriter<S> {
         self.in_flight.notify_changed();
     }
 
-    /// Voids verdicts, so that their addresses are asked again.
+    /// Voids refusals that proved nothing, as after a block, so that their addresses are asked again.
     fn reopen(&mut self, ids: Vec<u64>) -> Result<()> {
         let mut rows: Vec<u32> = ids.into_iter().map(|id| in_flight::task(id).1).collect();
         rows.sort_unstable();
@@ -205,10 +220,12 @@ impl<S: Store> ResultWriter<S> {
             let mut wanted = of_segment.iter().peekable();
             for row in span.first..span.first + span.rows {
                 let address = from.text()?;
+                // The other columns of the row.
                 from.octets()?;
                 if wanted.next_if_eq(&&row).is_none() {
                     continue;
                 }
+                // A row without a final result is asked again anyway.
                 let Some(Entry::Final(record)) = known.get(&(row - span.first)) else { continue };
                 let (due, address) = (now(), address.to_owned());
                 self.changes.postponed.push(Postponed { row, due, attempts: 0, address });
@@ -234,6 +251,7 @@ impl<S: Store> ResultWriter<S> {
         {
             let mut in_flight = self.in_flight.lock();
             for (chunk, count) in self.answered.drain() {
+                // A failed commit ends the job, so the count may be set before it.
                 match in_flight.record_stored(chunk, count) {
                     ChunkProgress::Finished => changes.finished.push(chunk),
                     ChunkProgress::Touched => changes.touched.push(chunk),
@@ -241,11 +259,12 @@ impl<S: Store> ResultWriter<S> {
                 }
             }
         }
+        // Every other change comes with a result.
         if self.unstored > 0 || !changes.catch_all.is_empty() {
             changes.values = self.board.values()?;
             self.store.commit(&changes)?;
         }
-        self.in_flight.lock().release(&changes.finished, std::mem::take(&mut self.postponed));
+        self.in_flight.lock().release(&changes.finished, std::mem::take(&mut self.answered_postponed));
         self.in_flight.notify_changed();
         (self.unstored, self.octets) = (0, 0);
         Ok(())
@@ -254,7 +273,7 @@ impl<S: Store> ResultWriter<S> {
 
 /// Returns the span that contains the row.
 fn span(spans: &[Span], row: u32) -> Result<Span> {
-    let behind = spans.partition_point(|span| span.first <= row);
-    let span = behind.checked_sub(1).and_then(|at| spans.get(at)).copied();
+    let begun = spans.partition_point(|span| span.first <= row);
+    let span = begun.checked_sub(1).and_then(|at| spans.get(at)).copied();
     span.filter(|span| row - span.first < span.rows).ok_or(JobError::Damaged)
 }

@@ -1,4 +1,8 @@
-//! The servers with a waiting caller that cannot connect because of the limit over all servers.
+//! The servers whose callers wait because the limit of connections over all servers is reached.
+//!
+//! A caller waits for a server that may open no connection. The server is added here, and an idle connection of another
+//! server is closed. Once its QUIT has ended, the maintenance task takes all servers out and lets them connect in this
+//! order. A server that still finds no room is added again.
 
 use std::{
     collections::VecDeque,
@@ -14,10 +18,13 @@ use super::slots::TotalLimit;
 
 /// Servers `S` in the order in which they reached the limit.
 pub(super) struct CapacityWaiters<S> {
+    /// Each server at most once. A server whose last owner drops it needs no connection any more.
     servers: Mutex<VecDeque<Weak<S>>>,
-    /// Connections with QUIT under way: each will make room for one.
+    /// Connections with QUIT under way, for any reason. Each makes room for a connection of one waiting server.
     quitting: AtomicUsize,
+    /// The limit over all servers. It is told how many servers wait for which no QUIT is under way.
     total: Arc<TotalLimit>,
+    /// Wakes the maintenance task, which calls [`take`](Self::take).
     notify: Arc<Notify>,
 }
 
@@ -26,8 +33,8 @@ impl<S> CapacityWaiters<S> {
         Self { servers: Mutex::default(), quitting: AtomicUsize::new(0), total, notify }
     }
 
-    /// Adds a server. Returns whether a connection of another server has to be closed for it: false if enough are being
-    /// closed already.
+    /// Adds a server. Returns whether a connection of another server has to be closed for it: false if enough are being closed
+    /// already.
     pub(super) fn add(&self, server: &Arc<S>) -> bool {
         let mut servers = self.lock();
         if !servers.iter().any(|known| known.as_ptr() == Arc::as_ptr(server)) {
@@ -37,7 +44,7 @@ impl<S> CapacityWaiters<S> {
         self.total.has_waiters()
     }
 
-    /// Takes all servers out, in the order of arrival.
+    /// Takes all servers out, in the order of arrival. The caller adds again those that still find no room.
     pub(super) fn take(&self) -> VecDeque<Weak<S>> {
         let mut servers = self.lock();
         if !servers.is_empty() {
@@ -52,7 +59,7 @@ impl<S> CapacityWaiters<S> {
         self.update_total(&self.lock());
     }
 
-    /// Records that a connection with QUIT under way is closed.
+    /// Records that a connection with QUIT under way is closed, and wakes the maintenance task if servers wait.
     pub(super) fn record_quit_ended(&self) {
         self.quitting.fetch_sub(1, Ordering::AcqRel);
         let servers = self.lock();

@@ -6,11 +6,15 @@
 //!
 //! | reply | why it is a fence | cost |
 //! |---|---|---|
-//! | to a second EHLO: the capabilities again | no other command gets them | servers count it: at most [`GREETINGS`] per connection |
-//! | to a second EHLO: 50x, where no MAIL and no RCPT got such a code | as above; qpsmtpd and OpenSMTPD answer 503 | as above |
+//! | to a further EHLO: the capabilities again | no other command gets them | some servers limit EHLO: at most [`GREETINGS`] per connection |
+//! | to a further EHLO: 500 to 504, if no MAIL and no RCPT got such a code | qpsmtpd and OpenSMTPD answer 503 to it | the same |
 //! | to QUIT: 221 | no other command gets it | the connection |
 //! | to RSET, with a text that another fence has shown to belong to RSET only | Postfix, Exim, Sendmail and Exchange have a text of their own for it | none: RSET ends every transaction |
 //! | to RCPT, if it names the recipient | the reply itself names its recipient | none |
+//!
+//! This file knows what the replies to RSET and to a further EHLO prove. `pipeline` checks QUIT, and `window` the names.
+//! A fence proves all answers before it, and `pipeline` commits these to the lane. If a reply is out of step, the
+//! connection ends, and questions without proof are asked again on another one.
 //!
 //! The text of the RSET reply is learnt on each connection, since several machines may answer at one address.
 
@@ -20,8 +24,8 @@ use foldhash::fast::FixedState;
 
 use crate::{client::SessionError, proto::DialogueError};
 
-/// Greetings per connection after the first. Sendmail delays its replies from the third EHLO on. Exim accepts ten
-/// commands that are not mail.
+/// Greetings per connection after the first. Most connections need one, and a second one only if the texts of RSET vary.
+/// Sendmail delays its replies from the third EHLO on, and Exim accepts few commands that are not mail.
 pub(super) const GREETINGS: u8 = 3;
 /// Commands other than mail that Exim accepts on a connection (`smtp_accept_max_nonmail`), among them RSET and a second
 /// EHLO. At the next, Exim closes the connection. Tools that read its log may then block the client.
@@ -48,11 +52,13 @@ enum ResetReply {
 /// What is known of the replies of one connection that can serve as fences.
 #[derive(Debug)]
 pub(super) struct Fence {
+    /// The text of the RSET reply.
     reset: ResetReply,
     /// Hashes of the replies to MAIL and RCPT, until the RSET reply is known.
     seen: Vec<u64>,
-    /// Whether MAIL or RCPT got a code for commands that are not understood.
+    /// Whether MAIL or RCPT got a code from 500 to 504.
     seen_misunderstood: bool,
+    /// How many further greetings the connection may get.
     greetings: u8,
 }
 
@@ -97,7 +103,8 @@ impl Fence {
         matches!(&self.reset, ResetReply::Known(reset) if **reset == *words)
     }
 
-    /// Learns from a positive reply in the place of one to RSET, which is not a fence yet.
+    /// Learns from a positive reply in the place of one to RSET. It must not be the known text: see
+    /// [`is_known_reset`](Self::is_known_reset).
     pub(super) fn learn_reset(&mut self, words: &[u8]) {
         match &self.reset {
             ResetReply::Likely(reset) if **reset == *words => {}
@@ -106,9 +113,11 @@ impl Fence {
         }
     }
 
-    /// Returns whether the reply to a second greeting is a fence: it repeats the first (`repeats`), or refuses the
-    /// command.
-    pub(super) fn is_greeting(&mut self, code: u16, words: &[u8], repeats: bool) -> bool {
+    /// Judges the reply to a further greeting, and returns whether it is a fence.
+    ///
+    /// It is one if it lists the same capabilities as the first (`repeats`), or refuses the command with 500 to 504. A
+    /// fence confirms the likely text of RSET, and any other reply voids it.
+    pub(super) fn judge_greeting(&mut self, code: u16, words: &[u8], repeats: bool) -> bool {
         // A greeting of one line may have the same text as any other reply.
         let seen = self.seen.contains(&hash(words));
         let proves = match repeats {
@@ -117,7 +126,7 @@ impl Fence {
             true => {
                 matches!(self.reset, ResetReply::Unknown | ResetReply::Likely(_))
                     && !seen
-                    && !self.is_reset_alike(words)
+                    && !self.is_likely_reset(words)
             }
             false => is_misunderstood(code) && !self.seen_misunderstood,
         };
@@ -139,12 +148,13 @@ impl Fence {
         self.greetings > 0
     }
 
-    /// Returns whether no greeting was sent yet after the first.
+    /// Returns whether the connection got no greeting after the first, and may get all of them.
     pub(super) fn is_fresh(&self) -> bool {
         self.greetings == GREETINGS
     }
 
-    /// Returns how many further greetings the connection may get. Another connection may need all of these.
+    /// Returns how many further greetings the connection may get. The limit of transactions for the next connection
+    /// leaves room for them.
     pub(super) fn greetings(&self) -> u8 {
         self.greetings
     }
@@ -154,7 +164,7 @@ impl Fence {
         self.greetings = self.greetings.saturating_sub(1);
     }
 
-    fn is_reset_alike(&self, words: &[u8]) -> bool {
+    fn is_likely_reset(&self, words: &[u8]) -> bool {
         matches!(&self.reset, ResetReply::Likely(reset) if **reset == *words)
     }
 
@@ -163,13 +173,15 @@ impl Fence {
     }
 }
 
-/// Returns the transactions that the server accepts on a connection, if its banner tells. Each ends with a RSET.
-pub(super) fn transactions_by(banner: &[u8]) -> Option<u32> {
+/// Returns the most transactions of a connection, if the banner tells. Each ends with RSET. The first EHLO and QUIT do not
+/// count at Exim.
+pub(super) fn banner_transactions(banner: &[u8]) -> Option<u32> {
     let is_exim = banner.split(|octet| octet.is_ascii_whitespace()).any(|word| word == b"Exim");
     is_exim.then_some(u32::from(EXIM_NONMAIL - GREETINGS))
 }
 
-/// Returns whether the code is for commands that are unknown, not implemented or out of sequence (RFC 5321 4.2.2).
+/// Returns whether the code is from 500 to 504: a command that is unknown, not implemented or out of sequence
+/// (RFC 5321 4.2.2).
 fn is_misunderstood(code: u16) -> bool {
     (500..=504).contains(&code)
 }
@@ -211,7 +223,7 @@ mod tests {
         assert_eq!(fence.record_reply(250, rcpt), Ok(()));
         assert!(!is_reset(&mut fence, reset), "nothing is known of it");
         fence.record_greeting();
-        assert!(fence.is_greeting(250, EHLO, true));
+        assert!(fence.judge_greeting(250, EHLO, true));
         fence
     }
 
@@ -241,7 +253,7 @@ mod tests {
         let mut fence = Fence::new(true);
         assert_eq!(fence.record_reply(250, MAIL), Ok(()));
         assert!(!is_reset(&mut fence, RSET) && !is_reset(&mut fence, b"250 2.0.0 Flushed\r\n"));
-        assert!(fence.is_greeting(250, EHLO, true), "the greeting is still a fence");
+        assert!(fence.judge_greeting(250, EHLO, true), "the greeting is still a fence");
         assert!(!is_reset(&mut fence, RSET));
     }
 
@@ -250,7 +262,7 @@ mod tests {
         let mut fence = Fence::new(true);
         assert_eq!(fence.record_reply(250, MAIL), Ok(()));
         assert!(!is_reset(&mut fence, RCPT));
-        assert!(!fence.is_greeting(250, RSET, false));
+        assert!(!fence.judge_greeting(250, RSET, false));
         assert!(!is_reset(&mut fence, RCPT));
     }
 
@@ -260,12 +272,12 @@ mod tests {
         let mut fence = Fence::new(true);
         assert_eq!(fence.record_reply(250, MAIL), Ok(()));
         assert!(!is_reset(&mut fence, RSET));
-        assert!(fence.is_greeting(503, refused, false));
+        assert!(fence.judge_greeting(503, refused, false));
         assert!(is_reset(&mut fence, RSET));
         let mut fence = Fence::new(true);
         assert_eq!(fence.record_reply(503, b"503 5.5.1 need MAIL\r\n"), Ok(()));
-        assert!(!fence.is_greeting(503, refused, false));
-        assert!(!Fence::new(true).is_greeting(550, b"550 5.1.1 no\r\n", false));
+        assert!(!fence.judge_greeting(503, refused, false));
+        assert!(!Fence::new(true).judge_greeting(550, b"550 5.1.1 no\r\n", false));
     }
 
     #[test]
@@ -274,11 +286,11 @@ mod tests {
         let mut fence = Fence::new(true);
         assert_eq!(fence.record_reply(250, MAIL), Ok(()));
         assert!(!is_reset(&mut fence, ok));
-        assert!(!fence.is_greeting(250, ok, true), "RSET got it as well");
+        assert!(!fence.judge_greeting(250, ok, true), "RSET got it as well");
         let mut fence = Fence::new(true);
         assert_eq!(fence.record_reply(250, ok), Ok(()));
-        assert!(!fence.is_greeting(250, ok, true), "MAIL got it as well");
-        assert!(Fence::new(true).is_greeting(250, b"250 mx\r\n", true));
+        assert!(!fence.judge_greeting(250, ok, true), "MAIL got it as well");
+        assert!(Fence::new(true).judge_greeting(250, b"250 mx\r\n", true));
     }
 
     #[test]
@@ -289,7 +301,7 @@ mod tests {
         }
         assert!(fence.seen.len() <= MAX_SEEN_REPLIES);
         assert!(!is_reset(&mut fence, RSET));
-        assert!(fence.is_greeting(250, EHLO, true));
+        assert!(fence.judge_greeting(250, EHLO, true));
         assert!(!is_reset(&mut fence, RSET), "too many other replies");
     }
 
@@ -305,8 +317,8 @@ mod tests {
     #[test]
     fn the_banner_of_exim_limits_the_transactions() {
         let exim = b"220-cp.example ESMTP Exim 4.98 #2 Tue, 01 Dec 2026 05:14:07 +0000\r\n220 We log.\r\n";
-        assert_eq!(transactions_by(exim), Some(7));
-        assert_eq!(transactions_by(b"220 eximious.example ESMTP Postfix\r\n"), None);
-        assert_eq!(transactions_by(b"220\r\n"), None);
+        assert_eq!(banner_transactions(exim), Some(7));
+        assert_eq!(banner_transactions(b"220 eximious.example ESMTP Postfix\r\n"), None);
+        assert_eq!(banner_transactions(b"220\r\n"), None);
     }
 }

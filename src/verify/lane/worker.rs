@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     address_family::over_ipv4,
-    fence::{Fence, transactions_by},
+    fence::{Fence, banner_transactions},
     handle::LaneHandle,
     mx_set::MxSet,
     pipeline::Pipeline,
@@ -128,7 +128,7 @@ async fn work(mut guard: ConnectionGuard) {
         let known = &lane.lock().mx_sets[mx_set];
         let (max_recipients, max_transactions) = known.observed_limits();
         let recipients = limits.rcpt_max.into_iter().chain(max_recipients).min();
-        let by_banner = transactions_by(connection.banner().as_bytes());
+        let by_banner = banner_transactions(connection.banner().as_bytes());
         let transactions = limits.mail_max.into_iter().chain(max_transactions).chain(by_banner).min();
         let rejections = known.harvest.rejections(lane.limits.rejections);
         let budget = Budget::new(&ProviderLimits { rejections, ..lane.limits }, transactions, recipients);
