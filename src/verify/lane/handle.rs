@@ -160,7 +160,7 @@ impl LaneHandle {
 
     /// Returns whether the server takes QUIT in the same write as a window.
     pub(super) fn takes_quit_behind(&self) -> bool {
-        self.peer.pipelining && !self.lane.lock().mx_sets[self.peer.mx_set].sends_quit_alone
+        self.peer.pipelining && !self.lane.lock().mx_sets[self.peer.mx_set].sends_quit_alone()
     }
 
     /// Returns the mailbox that the last reply names.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{
     control::ControlStep,
     peer::Peer,
-    question::Question,
+    question::{Question, for_each_cohort},
     state::LaneInner,
     window::{NextWindow, Window},
 };
@@ -162,9 +162,8 @@ impl LaneInner {
             questions.extend(self.last_control(peer));
         }
         let smtputf8 = smtputf8 && questions.iter().any(|question| question.needs_smtputf8());
-        for alike in questions.chunk_by(|one, next| one.cohort() == next.cohort()) {
-            self.mx_sets[peer.mx_set].rates.record_asked(alike[0].cohort(), alike.len() as u32);
-        }
+        let rates = &mut self.mx_sets[peer.mx_set].rates;
+        for_each_cohort(&questions, |cohort, count| rates.record_asked(cohort, count));
         self.rate_limiter.take(questions.len() as u32);
         self.wake_another(peer.mx_set);
         NextWindow::Window(Window { questions, expected, smtputf8, last, alone })

@@ -427,6 +427,9 @@ impl<'a> Pipeline<'a> {
             _ => self.fence.learn_reset(reply.as_bytes()),
         }
         self.end_window();
+        if let Some(window) = self.held.last_mut() {
+            self.handle.lane.lock().rate(self.handle.peer.mx_set, window);
+        }
         Ok(true)
     }
 
@@ -434,7 +437,7 @@ impl<'a> Pipeline<'a> {
     fn greeted(&mut self, reply: &Reply) -> Result<bool, SessionError> {
         self.greeting_owed = false;
         let repeats = self.connection.repeats_greeting(reply);
-        if !self.fence.is_greeting(reply.code(), reply.as_bytes(), repeats) {
+        if !self.fence.judge_greeting(reply.code(), reply.as_bytes(), repeats) {
             self.handle.lane.lock().mx_sets[self.handle.peer.mx_set].record_greeting_failed();
             return Err(unsolicited(reply.code()));
         }

@@ -91,6 +91,13 @@ impl Ord for DelayedQuestion {
     }
 }
 
+/// Calls `record` with the cohort and the length of each run of questions of one cohort.
+pub(super) fn for_each_cohort(questions: &[Question], mut record: impl FnMut(Cohort, u32)) {
+    for alike in questions.chunk_by(|one, next| one.cohort() == next.cohort()) {
+        record(alike[0].cohort(), alike.len() as u32);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

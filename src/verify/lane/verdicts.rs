@@ -20,7 +20,7 @@ use super::{
     mx_set::Accepted,
     next::{AddressFacts, Evidence, Next, ProbeNext, RecordNext, Repeat, after_limit, evidence},
     peer::{AnswerSource, Peer},
-    question::{DelayedQuestion, Question},
+    question::{DelayedQuestion, Question, for_each_cohort},
     state::LaneInner,
     window::{Answer, AnswerContext, BatchEffect, MAX_WINDOWS_IN_FLIGHT, SentWindow},
 };
@@ -47,6 +47,23 @@ fn is_immediate_retry(outcome: &Outcome) -> bool {
 }
 
 impl LaneInner {
+    /// Records answers that no fence has proved in the refusal rates, so that the next windows are not too large.
+    ///
+    /// A wrong reply changes only the size of later windows.
+    pub(super) fn rate(&mut self, mx_set: usize, window: &mut SentWindow) {
+        let mut rest = window.questions.as_slice();
+        for Answer { outcome, count, .. } in &window.answers {
+            let answered = rest.split_off(..*count).unwrap_or_default();
+            if !is_immediate_retry(outcome) {
+                let rates = &mut self.mx_sets[mx_set].rates;
+                for_each_cohort(answered, |cohort, count| {
+                    rates.record_unproven(cohort, !outcome.is_positive(), count);
+                });
+            }
+        }
+        window.rated = true;
+    }
+
     /// Applies a batch of `count` answers. `latencies` are the round trips of the windows that ended since the last
     /// batch.
     pub(super) fn apply_answers(
@@ -70,12 +87,14 @@ impl LaneInner {
                 let trouble = outcome.verdict.retry == Some(Retry::Later)
                     && matches!(outcome.verdict.blame, Some(Blame::Us | Blame::Server));
                 temporary += if trouble { *count } else { 0 };
-                if !is_immediate_retry(outcome) {
-                    let rates = &mut self.mx_sets[peer.mx_set].rates;
-                    for alike in rest.as_slice()[..*count].chunk_by(|one, next| one.cohort() == next.cohort())
-                    {
-                        rates.record_answers(alike[0].cohort(), !outcome.is_positive(), alike.len() as u32);
-                    }
+                let answered = &rest.as_slice()[..*count];
+                let rates = &mut self.mx_sets[peer.mx_set].rates;
+                match window.rated {
+                    _ if is_immediate_retry(outcome) => {}
+                    true => answered.iter().for_each(|question| rates.record_unanswered(question.cohort())),
+                    false => for_each_cohort(answered, |cohort, count| {
+                        rates.record_answers(cohort, !outcome.is_positive(), count);
+                    }),
                 }
                 for question in rest.by_ref().take(*count) {
                     let answer = AnswerContext {

@@ -59,6 +59,8 @@ pub(super) struct SentWindow {
     pub(super) alone: bool,
     /// The number of answers that a fence has proved.
     pub(super) proven: usize,
+    /// Whether the refusal rates contain the answers already, although no fence has proved them.
+    pub(super) rated: bool,
     /// Whether the answers are void, because the server did not end the transaction before it.
     pub(super) void: bool,
     /// The answer to MAIL, once there is one.
@@ -77,6 +79,7 @@ impl SentWindow {
             asked: Instant::now(),
             alone,
             proven: 0,
+            rated: false,
             void: false,
             mail: None,
             sent: 0,

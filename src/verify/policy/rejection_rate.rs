@@ -207,7 +207,7 @@ impl RejectionRates {
         }
     }
 
-    /// Records that a recipient got no answer.
+    /// Records that a recipient is no longer in flight: it got no answer, or its answer is recorded already.
     pub(in crate::verify) fn record_unanswered(&mut self, cohort: Cohort) {
         if let Some(known) = self.domains.get_mut(&cohort) {
             known.open = known.open.saturating_sub(1);
@@ -216,12 +216,20 @@ impl RejectionRates {
 
     /// Records `count` equal answers.
     pub(in crate::verify) fn record_answers(&mut self, cohort: Cohort, rejected: bool, count: u32) {
+        self.record_unproven(cohort, rejected, count);
+        if let Some(known) = self.domains.get_mut(&cohort) {
+            known.open = known.open.saturating_sub(count);
+        }
+    }
+
+    /// Records `count` equal answers whose recipients may be asked again. They stay in flight until
+    /// [`record_unanswered`](Self::record_unanswered).
+    pub(in crate::verify) fn record_unproven(&mut self, cohort: Cohort, rejected: bool, count: u32) {
         let all = &mut self.all[usize::from(cohort.attempts)];
         if cohort.is_random() {
             return all.record(rejected, count);
         }
         let known = self.domains.entry(cohort).or_default();
-        known.open = known.open.saturating_sub(count);
         known.rate.record(rejected, count);
         all.record(rejected, count.min(RECIPIENTS_BY_OTHER_DOMAINS.saturating_sub(known.answered)));
         known.answered = known.answered.saturating_add(count);
@@ -309,6 +317,22 @@ mod tests {
             rates.max_window(budget.remaining(ExpectedRejections::default()), strangers).recipients,
             100
         );
+    }
+
+    #[test]
+    fn an_answer_without_proof_counts_once_and_stays_in_flight() {
+        let mut before = RejectionRates::default();
+        before.record_answers(first(1), false, 200);
+        before.record_asked(first(1), 50);
+        let (mut early, mut proven) = (before.clone(), before);
+        early.record_unproven(first(1), true, 50);
+        let budget = Budget::new(&ProviderLimits::default(), None, None);
+        assert!(max_window(&budget, &early, 0, first(1)) < max_window(&budget, &proven, 0, first(1)));
+        assert_eq!(early.domains[&first(1)].open, 50);
+        (0..50).for_each(|_| early.record_unanswered(first(1)));
+        proven.record_answers(first(1), true, 50);
+        assert_eq!(max_window(&budget, &early, 0, first(1)), max_window(&budget, &proven, 0, first(1)));
+        assert_eq!(early.domains[&first(1)].open, 0);
     }
 
     #[test]
