@@ -14,6 +14,7 @@ mod session_end;
 pub(super) mod stop_and_wait;
 mod timing;
 mod transaction;
+mod usage;
 
 use std::{
     collections::VecDeque,
@@ -34,6 +35,7 @@ use tokio::{
 use self::{
     round_trip::{CommandGroup, RoundTrip},
     session_end::{Break, SessionEnd},
+    usage::SessionUsage,
 };
 use super::{SessionError, Timeouts, latencies::LatencyRecorder, log::Log};
 use crate::{
@@ -66,6 +68,7 @@ pub struct Session<S> {
     extensions: Extensions,
     /// The last greeting that was accepted, and the hash of its reply, which is too long to be kept.
     greeting: Option<(Verb, u64)>,
+    usage: SessionUsage,
     timeouts: Timeouts,
     latencies: LatencyRecorder,
     log: Log,
@@ -96,6 +99,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             dialogue: Dialogue::new(),
             extensions: Extensions::default(),
             greeting: None,
+            usage: SessionUsage::default(),
             timeouts: timeouts.bounded(),
             latencies: LatencyRecorder::new(metrics),
             log: Log::new(),
@@ -117,7 +121,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// The command is out of sequence, or may not be sent before an earlier reply is read; nothing has happened then.
     /// Or an answer is there that nobody asked for, which would be taken for the answer to this command: that is final.
     pub fn queue(&mut self, command: &Command) -> Result<(), SessionError> {
-        self.queue_with(command.verb(), |out| command.encode(out))
+        self.queue_with(command.verb(), |out| command.encode(out))?;
+        if let Command::Rcpt { to, .. } = command {
+            self.usage.record_domain(to.domain(), &self.extensions.limits);
+        }
+        Ok(())
     }
 
     /// Queues MAIL, without building a [`Command`].
@@ -137,7 +145,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         to: &Mailbox<T>,
         params: &RcptParams,
     ) -> Result<(), SessionError> {
-        self.queue_with(Verb::Rcpt, |out| encode_rcpt(to, params, out))
+        self.queue_with(Verb::Rcpt, |out| encode_rcpt(to, params, out))?;
+        self.usage.record_domain(to.domain(), &self.extensions.limits);
+        Ok(())
     }
 
     fn queue_with(&mut self, verb: Verb, encode: impl FnOnce(&mut BytesMut)) -> Result<(), SessionError> {
@@ -146,6 +156,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
             return Err(self.unsolicited());
         }
         self.dialogue.send(verb)?;
+        if verb == Verb::Mail {
+            self.usage.record_mail();
+        }
         let replies = self.dialogue.owed() - owed;
         let before = self.out.len();
         encode(&mut self.out);
@@ -387,17 +400,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         self.log.failed(verb, &error);
         self.ended.get_or_insert(SessionEnd::Eof);
         error
-    }
-
-    /// Returns how the connection ended where the reply to `verb` would be next. A failed write is the first cause.
-    fn end(&self, verb: Verb) -> SessionError {
-        match (self.ended, self.unwritable) {
-            (_, Some(broken)) | (Some(SessionEnd::Error(broken)), None) => match broken {
-                Break::Io(kind) => SessionError::Io { verb, source: kind.into() },
-                Break::RuntimeEnded => SessionError::RuntimeEnded { verb },
-            },
-            (Some(SessionEnd::Eof) | None, None) => SessionError::Closed { verb },
-        }
     }
 
     /// Returns a session over a stream that is now inside TLS. It owes no banner, and forgets all that was learnt before.

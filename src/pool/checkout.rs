@@ -171,12 +171,22 @@ impl Server {
         lease.connection.release_buffers();
         lease.returned = now;
         lease.end = CloseReason::Lost;
-        if lease.expires <= now {
+        if lease.expires <= now || !lease.connection.accepts_transaction() {
             lease.end = CloseReason::Expired;
             server.retire(lease);
         } else if let Err(lease) = server.slots.put(lease) {
             server.close_surplus(lease);
         }
+    }
+
+    /// Takes back a connection that nothing more can be done on.
+    pub(super) fn close_returned(mut lease: Box<Lease>) {
+        let home = Arc::clone(&lease.home);
+        if let Some(number) = lease.checkout.take() {
+            home.0.checkouts.settle(number);
+        }
+        lease.end = CloseReason::Expired;
+        home.0.retire(lease);
     }
 
     pub(super) fn checkout_error(&self, failure: WaitFailure) -> CheckoutError {

@@ -43,6 +43,13 @@ impl PooledConnection {
     pub fn is_reused(&self) -> bool {
         self.lease.as_ref().is_some_and(|lease| lease.uses > 1)
     }
+
+    /// Has the pool send QUIT, in place of a return.
+    pub(super) fn retire(mut self) {
+        if let Some(lease) = self.lease.take() {
+            Server::close_returned(lease);
+        }
+    }
 }
 
 impl Deref for PooledConnection {

@@ -4,6 +4,7 @@ use std::{
     fmt,
     hash::{Hash, Hasher},
     net::{IpAddr, SocketAddr},
+    str::FromStr,
     sync::Arc,
 };
 
@@ -41,6 +42,8 @@ pub struct Key {
     pub(super) bind: Option<IpAddr>,
     pub(super) helo: Option<ClientName>,
     pub(super) credentials: Option<Account>,
+    /// Another secret for the user of the configuration.
+    renewed: RenewedSecret,
     label: Option<Arc<str>>,
 }
 
@@ -76,10 +79,15 @@ pub(super) struct Account(pub(super) Arc<Credentials>);
 
 impl Account {
     fn identity(&self) -> (bool, &str) {
-        match &*self.0 {
-            Credentials::Password { user, .. } => (false, user),
-            Credentials::Token { user, .. } => (true, user),
-        }
+        identity(&self.0)
+    }
+}
+
+/// Returns what tells credentials apart: their kind, and the user.
+fn identity(credentials: &Credentials) -> (bool, &str) {
+    match credentials {
+        Credentials::Password { user, .. } => (false, user),
+        Credentials::Token { user, .. } => (true, user),
     }
 }
 
@@ -95,6 +103,22 @@ impl Hash for Account {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.identity().hash(state);
     }
+}
+
+/// Credentials of the user that the configuration names. They are data, so all of them are equal.
+#[derive(Clone, Debug, Default)]
+struct RenewedSecret(Option<Arc<Credentials>>);
+
+impl PartialEq for RenewedSecret {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for RenewedSecret {}
+
+impl Hash for RenewedSecret {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 /// The text does not name a server.
@@ -165,6 +189,7 @@ impl Key {
             bind: None,
             helo: None,
             credentials: None,
+            renewed: RenewedSecret::default(),
             label: None,
         }
     }
@@ -228,7 +253,23 @@ impl Key {
 
     /// Returns the credentials, if the key has its own.
     pub(super) fn own_credentials(&self) -> Option<&Credentials> {
-        self.credentials.as_ref().map(|account| &*account.0)
+        self.credentials.as_ref().map(|account| &account.0).or(self.renewed.0.as_ref()).map(|own| &**own)
+    }
+
+    /// Drops credentials of the user that the configuration names as well, and keeps their secret as data.
+    pub(super) fn normalize_credentials(&mut self, configured: Option<&Credentials>) {
+        let configured = configured.map(identity);
+        if let Some(own) = self.credentials.take_if(|own| configured == Some(own.identity())) {
+            self.renewed = RenewedSecret(Some(own.0));
+        }
+    }
+
+    /// Takes over what an equal key carries: its addresses, and its secret if it has one.
+    pub(super) fn renew(&mut self, newer: Self) {
+        let before = std::mem::replace(self, newer);
+        if self.renewed.0.is_none() {
+            self.renewed = before.renewed;
+        }
     }
 
     pub(super) fn host_arc(&self) -> &Arc<str> {
@@ -241,6 +282,15 @@ impl Key {
 
     pub(super) fn addrs(&self) -> Option<&[SocketAddr]> {
         self.addrs.as_ref().map(|addrs| &*addrs.0)
+    }
+}
+
+/// Parses as [`Key::parse`] does.
+impl FromStr for Key {
+    type Err = InvalidServer;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
     }
 }
 
@@ -338,7 +388,7 @@ mod tests {
         ] {
             let key = Key::parse(text).unwrap();
             assert_eq!((key.host(), key.port()), (host, port), "{text}");
-            assert_eq!(Key::parse(&key.to_string()).unwrap(), key, "{text}");
+            assert_eq!(key.to_string().parse(), Ok(key), "{text}");
         }
     }
 

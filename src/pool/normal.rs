@@ -10,7 +10,7 @@ impl Key {
         self.server_name.take_if(|name| **name == *self.host);
         self.bind.take_if(|address| Some(*address) == config.bind);
         self.helo.take_if(|name| *name == config.helo);
-        self.credentials.take_if(|own| config.credentials.as_ref() == Some(&*own.0));
+        self.normalize_credentials(config.credentials.as_ref());
         self
     }
 }

@@ -49,6 +49,7 @@ impl Pool {
     /// Sends a message to each recipient's server, or to [`Config::server`](super::Config::server) if that is set.
     ///
     /// Recipients of one server share a transaction of at most 100 recipients, or of the server's RCPTMAX (RFC 9422).
+    /// A connection takes no more transactions and domains of recipients than MAILMAX and RCPTDOMAINMAX allow.
     /// Recipients that the server refuses as too many (452) go into another transaction. The pool sends to up to 16
     /// servers at the same time.
     ///
@@ -183,6 +184,10 @@ impl Pool {
                         break;
                     }
                 };
+                if connection.is_reused() && !act.fits(&connection) {
+                    connection.retire();
+                    continue;
+                }
                 let stale = connection.is_reused() && retries > 0;
                 let (is_lost, kind) = match act.on(key, &mut connection).await {
                     Ok(done) if !A::is_closing(&done) => return Ok((key.to_string().into(), done)),
@@ -290,6 +295,9 @@ trait Act {
     /// Returns whether the server closed the connection with 421 instead (RFC 5321 3.8).
     fn is_closing(outcome: &Self::Outcome) -> bool;
 
+    /// Returns whether the limits of the server leave room for it on a connection that was used before.
+    fn fits(&self, connection: &Connection) -> bool;
+
     fn on(
         &self,
         server: &Key,
@@ -307,6 +315,10 @@ impl Act for Ask {
 
     fn is_closing(answer: &Verification) -> bool {
         answer.reply.is_closing()
+    }
+
+    fn fits(&self, connection: &Connection) -> bool {
+        fits(connection, &self.mailbox)
     }
 
     async fn on(&self, _: &Key, connection: &mut Connection) -> Result<Self::Outcome, SessionError> {
@@ -330,13 +342,16 @@ impl Act for Deliver<'_> {
         sent.iter().flatten().all(|outcome| outcome.as_ref().is_ok_and(Reply::is_closing))
     }
 
+    fn fits(&self, connection: &Connection) -> bool {
+        self.to.first().is_some_and(|to| fits(connection, to))
+    }
+
     async fn on(&self, server: &Key, connection: &mut Connection) -> Result<Self::Outcome, SessionError> {
-        let announced = connection.extensions().limits.rcpt_max;
-        let limit = announced.map_or(MAX_RECIPIENTS, |max| MAX_RECIPIENTS.min(max as usize));
-        let to = &self.to[..limit.min(self.to.len())];
+        let chosen = self.recipients(connection);
+        let to: Vec<_> = chosen.iter().map(|at| self.to[*at].clone()).collect();
         let params = self.params(connection);
-        let replies = connection.envelope(self.from, &params, to).await?;
-        let mut outcomes: Vec<Option<Outcome>>;
+        let replies = connection.envelope(self.from, &params, &to).await?;
+        let outcomes: Vec<Option<Outcome>>;
         if !replies.mail.is_positive() {
             outcomes = vec![Some(decided(server, Verb::Mail, replies.mail)); to.len()];
         } else if connection.state() == State::Rcpt {
@@ -366,12 +381,41 @@ impl Act for Deliver<'_> {
             // If that fails, the connection is closed; the replies are there.
             let _ = connection.command(&Command::Rset).await;
         }
-        outcomes.resize(self.to.len(), None);
-        Ok(outcomes)
+        let mut sent = vec![None; self.to.len()];
+        for (at, outcome) in chosen.into_iter().zip(outcomes) {
+            sent[at] = outcome;
+        }
+        Ok(sent)
     }
 }
 
+/// Returns whether a connection takes another transaction, with this recipient (RFC 9422 4).
+fn fits(connection: &Connection, to: &Mailbox) -> bool {
+    let has_domain = || connection.has_used_domain(to.domain());
+    connection.accepts_transaction()
+        && (connection.domains_left().is_none_or(|left| left > 0) || has_domain())
+}
+
 impl Deliver<'_> {
+    /// Returns the indices of the recipients for this transaction: as many as the server takes, and of as many domains.
+    fn recipients(&self, connection: &Connection) -> Vec<usize> {
+        let limit = connection.extensions().limits.rcpt_max.map_or(usize::MAX, |max| max as usize);
+        let left = connection.domains_left().unwrap_or(usize::MAX);
+        let (mut chosen, mut domains) = (Vec::new(), Vec::new());
+        for (at, to) in self.to.iter().enumerate() {
+            let domain = to.domain();
+            if left != usize::MAX && !connection.has_used_domain(domain) && !domains.contains(&domain) {
+                if domains.len() == left {
+                    continue;
+                }
+                domains.push(domain);
+            }
+            chosen.push(at);
+        }
+        chosen.truncate(MAX_RECIPIENTS.min(limit));
+        chosen
+    }
+
     /// Returns what MAIL has to declare: what the message needs, and its size where the server reads that.
     fn params(&self, connection: &Connection) -> MailParams {
         MailParams {

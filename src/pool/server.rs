@@ -85,7 +85,7 @@ impl Server {
 
     /// Takes over what an equal key carries.
     pub(super) fn renew(&self, key: Key) {
-        *self.key.lock().unwrap_or_else(PoisonError::into_inner) = key;
+        self.key.lock().unwrap_or_else(PoisonError::into_inner).renew(key);
     }
 
     /// Closes a connection that has no place any more.

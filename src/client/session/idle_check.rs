@@ -7,7 +7,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use super::{READ_SIZE, Session, SessionEnd};
+use super::{READ_SIZE, Session, SessionEnd, session_end::Break};
 use crate::{
     client::SessionError,
     proto::{DecodeError, DialogueError, Verb},
@@ -69,5 +69,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// pass for part of the secured dialogue (RFC 3207 6, CVE-2011-0411).
     pub fn into_stream(self) -> Result<S, SessionError> {
         if self.decoder.buffered() > 0 { Err(SessionError::Injected) } else { Ok(self.stream) }
+    }
+}
+
+impl<S> Session<S> {
+    /// Returns how the connection ended where the reply to `verb` would be next. A failed write is the first cause.
+    pub(super) fn end(&self, verb: Verb) -> SessionError {
+        match (self.ended, self.unwritable) {
+            (_, Some(broken)) | (Some(SessionEnd::Error(broken)), None) => match broken {
+                Break::Io(kind) => SessionError::Io { verb, source: kind.into() },
+                Break::RuntimeEnded => SessionError::RuntimeEnded { verb },
+            },
+            (Some(SessionEnd::Eof) | None, None) => SessionError::Closed { verb },
+        }
     }
 }

@@ -149,3 +149,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
         if self.is_answered() { Err(self.unsolicited()) } else { Ok(()) }
     }
 }
+
+impl<S> Session<S> {
+    /// Returns whether the server accepts another transaction in this session, as far as its MAILMAX says
+    /// (RFC 9422 4.1). True if it announces none.
+    #[must_use]
+    pub fn accepts_transaction(&self) -> bool {
+        self.usage.has_mail_left(&self.extensions.limits)
+    }
+
+    /// Returns how many more domains of recipients the server accepts in this session, as far as its RCPTDOMAINMAX says
+    /// (RFC 9422 4.3). None if it announces no limit.
+    #[must_use]
+    pub fn domains_left(&self) -> Option<usize> {
+        self.usage.domains_left(&self.extensions.limits)
+    }
+
+    /// Returns whether this session had a recipient of this domain before. A server with RCPTDOMAINMAX accepts such a
+    /// recipient also if no [other domain is left](Self::domains_left). Without such a limit, it is false.
+    #[must_use]
+    pub fn has_used_domain(&self, domain: &str) -> bool {
+        self.usage.has(domain)
+    }
+}

@@ -13,7 +13,7 @@ fn endpoints(site: &Site) -> [Endpoint; 2] {
     let live = site.sandbox.addr(super::HOST).unwrap();
     let mut dead = live;
     dead.set_ip([127, 0, 0, 2].into());
-    [vec![live, dead], vec![dead, live]].map(|addrs| Endpoint { host: "rotating.example".into(), addrs })
+    [vec![live, dead], vec![dead, live]].map(|addrs| Endpoint::new("rotating.example", addrs))
 }
 
 #[tokio::test]
@@ -113,4 +113,20 @@ async fn credentials_that_were_renewed_make_no_other_server() {
     assert_eq!(pool.status().servers.len(), 1);
     pool.get(account(&site, "tom", "tanstaaftanstaaf")).await.unwrap_err();
     assert_eq!(pool.status().servers.len(), 2, "another identity");
+}
+
+#[tokio::test]
+async fn a_renewed_secret_of_the_configured_user_makes_no_other_server() {
+    let site = with_auth().await;
+    let password =
+        |password: &str| Credentials::Password { user: "tim".to_owned(), password: password.to_owned() };
+    let pool: Pool = builder().max_retries(0).credentials(password("expired")).build().unwrap();
+    pool.get(&site.server).await.unwrap_err();
+    let taken = pool.get(account(&site, "tim", "tanstaaftanstaaf")).await.unwrap();
+    assert_eq!(pool.status().servers.len(), 1);
+    // A key without credentials keeps the secret that was given last.
+    drop(pool.get(Key::parse(&site.server).unwrap()).await.unwrap());
+    drop(pool.get(&site.server).await.unwrap());
+    assert_eq!((pool.status().servers.len(), site.stats().connections), (1, 3));
+    drop(taken);
 }

@@ -1,6 +1,9 @@
 //! Verifying and sending.
 
-use std::io;
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
 
 use smtp_pool::{
     client::SessionError,
@@ -451,6 +454,81 @@ async fn a_transaction_has_no_more_recipients_than_the_server_takes() {
     assert_eq!(recipients_by_transaction("", none, 101).await, [100, 1]);
     // It does not say so before.
     assert_eq!(recipients_by_transaction("", 4, 10).await, [10, 6, 2]);
+}
+
+/// Sends a message to each list of domains, one character a domain, over one connection at a time to a
+/// server with these limits. Returns for each connection the domains of its recipients by transaction, and whether QUIT
+/// ended it.
+async fn domains_by_connection(limits: &str, messages: &[&str]) -> Vec<(Vec<String>, bool)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    let ehlo = format!("250-mx\r\n250-LIMITS {limits}\r\n250 PIPELINING\r\n");
+    let connections = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&connections);
+    let serving = tokio::spawn(async move {
+        for at in 0.. {
+            let mut socket = BufReader::new(listener.accept().await.unwrap().0);
+            seen.lock().unwrap().push((Vec::new(), false));
+            socket.write_all(b"220 mx\r\n").await.unwrap();
+            let (mut line, mut message) = (String::new(), false);
+            while socket.read_line(&mut line).await.unwrap() > 0 {
+                let command = std::mem::take(&mut line);
+                let verb = command.split([' ', '\r']).next().unwrap();
+                if message && verb != "." {
+                    continue;
+                }
+                message = verb == "DATA";
+                {
+                    let (transactions, has_quit) = &mut seen.lock().unwrap()[at];
+                    match verb {
+                        "MAIL" => transactions.push(String::new()),
+                        "RCPT" => {
+                            let domain = command.split(['@', '.']).nth(1).unwrap();
+                            transactions.last_mut().unwrap().push_str(domain);
+                        }
+                        "QUIT" => *has_quit = true,
+                        _ => {}
+                    }
+                }
+                let reply = match verb {
+                    "EHLO" => &ehlo,
+                    "DATA" => "354 go on\r\n",
+                    "QUIT" => "221 bye\r\n",
+                    _ => "250 ok\r\n",
+                };
+                socket.write_all(reply.as_bytes()).await.unwrap();
+            }
+        }
+    });
+    let pool = builder().max_connections(1).server(Key::parse(&server).unwrap()).build().unwrap();
+    for domains in messages {
+        let to = domains.chars().map(|domain| mailbox(&format!("ann@{domain}.test"))).collect();
+        let envelope = Envelope::to_all(ReversePath::Null, to).unwrap();
+        let delivery = pool.send(&envelope, b"Subject: x\r\n\r\nx\r\n").await.unwrap();
+        assert!(delivery.is_complete(), "{delivery:?}");
+    }
+    assert!(pool.verify_email("ann@a.test").await.unwrap().is_accepted());
+    serving.abort();
+    std::mem::take(&mut *connections.lock().unwrap())
+}
+
+#[tokio::test]
+async fn a_connection_has_no_more_transactions_than_the_server_takes() {
+    let seen = domains_by_connection("MAILMAX=2", &["a", "b", "c", "d"]).await;
+    let transactions: Vec<_> = seen.iter().map(|(transactions, _)| transactions.len()).collect();
+    assert_eq!((transactions, seen[0].1, seen[1].1), (vec![2, 2, 1], true, true), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_connection_has_no_more_domains_than_the_server_takes() {
+    let seen = domains_by_connection("RCPTDOMAINMAX=1", &["a", "aab", "bb"]).await;
+    let expected =
+        [(vec!["a".to_owned(), "aa".to_owned()], true), (vec!["b".to_owned(), "bb".to_owned()], true)];
+    assert_eq!(seen[..2], expected);
+    assert_eq!((seen[2].0.len(), seen.len()), (1, 3));
+    let seen = domains_by_connection("RCPTDOMAINMAX=2", &["abc", "ab"]).await;
+    let transactions: Vec<_> = seen.iter().map(|(transactions, _)| transactions.concat()).collect();
+    assert_eq!(transactions, ["ab", "ca", "ba"], "{seen:?}");
 }
 
 #[tokio::test]
