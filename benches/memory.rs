@@ -210,9 +210,11 @@ async fn serve() -> ! {
     let host = |implicit_tls| {
         let idle_timeout = Duration::from_secs(3_600).into();
         let name = if implicit_tls { NAME } else { "plain.test" };
-        HostConfig { implicit_tls, idle_timeout, ..HostConfig::new(name) }
+        let mut host = HostConfig::new(name);
+        (host.implicit_tls, host.idle_timeout) = (implicit_tls, idle_timeout);
+        host
     };
-    let world = World { hosts: vec![host(false), host(true)], ..World::default() };
+    let world = World::new(vec![host(false), host(true)], Vec::new());
     let sandbox = Sandbox::start(world).await.unwrap();
     let (plain, tls) = (sandbox.addr("plain.test").unwrap(), sandbox.addr(NAME).unwrap());
     // A single write, so that the client reads no part of it alone.

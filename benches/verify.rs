@@ -195,7 +195,7 @@ fn cpu_of_one_connection(criterion: &mut Criterion) -> Vec<[f64; WAYS.len()]> {
 
 fn tasks_of(addresses: &[String]) -> Vec<Task> {
     let tasks = addresses.iter().zip(0..);
-    tasks.map(|(address, id)| Task { id, address: address.clone(), attempts: 0 }).collect()
+    tasks.map(|(address, id)| Task::new(id, address.clone())).collect()
 }
 
 fn throughput(
@@ -335,7 +335,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 fn verifier(addr: SocketAddr, connections: usize, limits: &str) -> Verifier {
     let mut routes = Routes::new();
-    routes.insert("*", Ok(vec![Endpoint { host: "mx.example.com".into(), addrs: vec![addr] }]));
+    routes.insert("*", Ok(vec![Endpoint::new("mx.example.com", vec![addr])]));
     let mut config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
     config.routes = routes;
     let limits = format!("[default]\nconnections = {connections}\n{limits}");

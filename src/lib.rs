@@ -35,7 +35,7 @@
 //!
 //! let mut config = VerifierConfig::new(ClientName::parse("verifier.example.org")?);
 //! config.routes = Routes::new();
-//! config.routes.insert("good.test", Ok(vec![Endpoint { host: "mx.good.test".into(), addrs }]));
+//! config.routes.insert("good.test", Ok(vec![Endpoint::new("mx.good.test", addrs)]));
 //! let verifier = Verifier::new(config, Metrics::new().into())?;
 //!
 //! let mut records = verifier.verify_all(["ann@good.test", "nobody@good.test"].map(str::to_owned));

@@ -140,7 +140,7 @@ fn config(sandbox: &Sandbox) -> VerifierConfig {
     routes.insert("*", Err(Unreachable::NoDnsEntries));
     for (domain, route) in sandbox.routes() {
         let HostRoute::Hosts(hosts) = route else { continue };
-        let end = |(host, addr): &(&str, _)| Endpoint { host: (*host).into(), addrs: vec![*addr] };
+        let end = |(host, addr): &(&str, _)| Endpoint::new(*host, vec![*addr]);
         routes.insert(domain, Ok(hosts.iter().map(end).collect()));
     }
     config.routes = routes;

@@ -22,7 +22,7 @@ pub(crate) async fn verify(sandbox: &Sandbox, addresses: &[String]) {
         let (host, addr) = hosts[0];
         let place = places.entry(host.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(2)));
         let (place, connector) = (Arc::clone(place), Arc::clone(&connector));
-        let endpoint = Endpoint { host: host.into(), addrs: vec![addr] };
+        let endpoint = Endpoint::new(host, vec![addr]);
         asked.spawn(async move {
             let _place = place.acquire().await.unwrap();
             let mut connection = connector.connect(&endpoint).await.unwrap();

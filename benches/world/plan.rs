@@ -76,23 +76,21 @@ impl Plan {
     }
 
     pub(crate) fn world(&self) -> World {
-        let hosts = self.hosts.iter().map(|host| HostConfig {
-            name: host.name.clone(),
-            without: vec![Extension::StartTls],
-            latency: Delay::from(host.latency),
-            max_connections: Some(CONNECTIONS),
-            errors: Some(ErrorLimits::default()),
-            greylist: (host.kind == Kind::Greylist).then(|| Delay::from(GREYLIST)),
-            blocked: (host.kind == Kind::Blocker).then_some(Blocked {
-                at: FaultStage::Rcpt,
-                after: 100,
-                vague: 15,
-            }),
-            rcpts_per_transaction: (host.kind == Kind::Limits).then_some(5),
-            announce_limits: host.kind == Kind::Limits,
-            tarpit: (host.kind == Kind::Tarpit)
-                .then(|| Tarpit { octet: Delay::from(Duration::from_secs(1)), from: FaultStage::Connect }),
-            ..HostConfig::default()
+        let mut blocked = Blocked::new(FaultStage::Rcpt, 100);
+        blocked.vague = 15;
+        let hosts = self.hosts.iter().map(|host| {
+            let mut config = HostConfig::new(&host.name);
+            config.without = vec![Extension::StartTls];
+            config.latency = Delay::from(host.latency);
+            config.max_connections = Some(CONNECTIONS);
+            config.errors = Some(ErrorLimits::default());
+            config.greylist = (host.kind == Kind::Greylist).then(|| Delay::from(GREYLIST));
+            config.blocked = (host.kind == Kind::Blocker).then_some(blocked);
+            config.rcpts_per_transaction = (host.kind == Kind::Limits).then_some(5);
+            config.announce_limits = host.kind == Kind::Limits;
+            config.tarpit =
+                (host.kind == Kind::Tarpit).then(|| Tarpit::new(Duration::from_secs(1), FaultStage::Connect));
+            config
         });
         let mut users = vec![Vec::new(); self.domains];
         for n in (0..self.addresses).filter(|&n| mix(n as u64 ^ 0x700) % 10 < 7) {
@@ -101,14 +99,15 @@ impl Plan {
                 users[domain].push(user(n));
             }
         }
-        let domains = users.into_iter().enumerate().map(|(n, users)| DomainConfig {
-            name: domain(n),
-            users,
-            hosts: vec![self.hosts[self.host_of(n)].name.clone()],
-            catch_all: accepts_anything(n),
-            ..DomainConfig::default()
+        let domains = users.into_iter().enumerate().map(|(n, users)| {
+            let mut config = DomainConfig::new(&domain(n), users);
+            config.hosts = vec![self.hosts[self.host_of(n)].name.clone()];
+            config.catch_all = accepts_anything(n);
+            config
         });
-        World { seed: 7, hosts: hosts.collect(), domains: domains.collect() }
+        let mut world = World::new(hosts.collect(), domains.collect());
+        world.seed = 7;
+        world
     }
 
     fn host_of(&self, domain: usize) -> usize {

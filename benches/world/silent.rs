@@ -100,31 +100,31 @@ impl Size {
     /// Returns the hosts that answer. Each has an address of its own, and all have one port, as on the Internet.
     fn world(&self, port: u16) -> World {
         let answers = |n: &usize| !matches!(Self::kind(*n), Kind::Dead | Kind::Dark);
-        let hosts = (0..self.hosts).filter(answers).map(|n| HostConfig {
-            name: format!("mx{n}.world.test"),
-            listen: SocketAddr::new(ip(n), port),
-            without: vec![Extension::StartTls],
-            latency: Duration::from_millis(5 + mix(n as u64) % 196).into(),
-            max_connections: Some(2),
-            errors: Some(ErrorLimits::default()),
-            tarpit: (Self::kind(n) == Kind::Tarpit)
-                .then(|| Tarpit { octet: OCTET.into(), from: FaultStage::Rcpt }),
-            ..HostConfig::default()
+        let hosts = (0..self.hosts).filter(answers).map(|n| {
+            let mut host = HostConfig::new(&format!("mx{n}.world.test"));
+            host.listen = SocketAddr::new(ip(n), port);
+            host.without = vec![Extension::StartTls];
+            host.latency = Duration::from_millis(5 + mix(n as u64) % 196).into();
+            host.max_connections = Some(2);
+            host.errors = Some(ErrorLimits::default());
+            host.tarpit = (Self::kind(n) == Kind::Tarpit).then(|| Tarpit::new(OCTET, FaultStage::Rcpt));
+            host
         });
         let mut users = vec![Vec::new(); self.domains];
         for n in (0..self.addresses).filter(|&n| mix(n as u64 ^ 0x700) % 10 < 7) {
             users[self.domain_of(n)].push(format!("user{n}"));
         }
         let domains = users.into_iter().enumerate().filter(|(domain, _)| answers(&self.host_of(*domain)));
-        let domains = domains.map(|(domain, users)| DomainConfig {
-            name: format!("d{domain}.world.test"),
-            users,
-            hosts: vec![format!("mx{}.world.test", self.host_of(domain))],
+        let domains = domains.map(|(domain, users)| {
+            let mut config = DomainConfig::new(&format!("d{domain}.world.test"), users);
+            config.hosts = vec![format!("mx{}.world.test", self.host_of(domain))];
             // The refusals of a tarpit would take longer than the deadline.
-            catch_all: Self::kind(self.host_of(domain)) == Kind::Tarpit,
-            ..DomainConfig::default()
+            config.catch_all = Self::kind(self.host_of(domain)) == Kind::Tarpit;
+            config
         });
-        World { seed: 7, hosts: hosts.collect(), domains: domains.collect() }
+        let mut world = World::new(hosts.collect(), domains.collect());
+        world.seed = 7;
+        world
     }
 }
 

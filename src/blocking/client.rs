@@ -19,7 +19,7 @@ use crate::{
 /// use smtp_pool::{blocking::Connector, client::{ClientConfig, Endpoint}, metrics::Metrics, proto::{ClientName, Command}};
 /// let config = ClientConfig::new(ClientName::parse("verifier.example.org")?);
 /// let connector = Connector::new(config, Metrics::new().into())?;
-/// let endpoint = Endpoint { host: "mx.example.com".into(), addrs: vec!["192.0.2.25:25".parse()?] };
+/// let endpoint = Endpoint::new("mx.example.com", vec!["192.0.2.25:25".parse()?]);
 /// let mut connection = connector.connect(&endpoint)?;
 /// println!("{}", connection.command(&Command::Noop)?);
 /// connection.quit()?;

@@ -38,6 +38,7 @@ pub struct InAsync;
 
 /// The error of a blocking call: that of its async namesake, or a call from async code.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum Error<E> {
     /// The error of the async namesake.
     #[error(transparent)]

@@ -34,11 +34,20 @@ const BROKEN_AFTER: u32 = 2;
 
 /// A host to connect to: its name, for TLS and for messages, and its addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Endpoint {
     /// The name that the certificate must be for, if verified.
     pub host: Arc<str>,
     /// What the name resolves to, with the port, in order of preference.
     pub addrs: Vec<SocketAddr>,
+}
+
+impl Endpoint {
+    /// Returns a host with its addresses, in order of preference.
+    #[must_use]
+    pub fn new(host: impl Into<Arc<str>>, addrs: Vec<SocketAddr>) -> Self {
+        Self { host: host.into(), addrs }
+    }
 }
 
 impl fmt::Display for Endpoint {
@@ -134,7 +143,7 @@ impl Recorder {
 /// use smtp_pool::{client::{ClientConfig, Connector, Endpoint}, metrics::Metrics, proto::ClientName};
 /// let config = ClientConfig::new(ClientName::parse("verifier.example.org")?);
 /// let connector = Connector::new(config, Metrics::new().into())?;
-/// let endpoint = Endpoint { host: "mx.example.com".into(), addrs: vec!["192.0.2.25:25".parse()?] };
+/// let endpoint = Endpoint::new("mx.example.com", vec!["192.0.2.25:25".parse()?]);
 /// let mut connection = connector.connect(&endpoint).await?;
 /// println!("{:?}", connection.extensions());
 /// connection.quit().await?;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// How a file is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Compression {
     /// gzip (RFC 1952).
     Gzip,

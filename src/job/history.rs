@@ -26,6 +26,7 @@ const MAX_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
 
 /// The latencies of one operation, as a job stores them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LatencySummary {
     /// The operation, such as `rcpt`.
     pub operation: String,
@@ -43,6 +44,7 @@ pub struct LatencySummary {
 
 /// One lane, as a job stores it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct LaneSummary {
     /// The provider, or the most preferred mail exchanger.
     pub name: String,
@@ -74,6 +76,7 @@ impl LaneSummary {
 
 /// Totals of all runs of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Totals {
     /// The number of runs.
     pub runs: u64,

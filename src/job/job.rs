@@ -26,6 +26,7 @@ use crate::verify::Record;
 
 /// The lists that a job was made from, and the kind of run that it was made for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct JobInfo {
     /// The lists.
     #[serde(rename = "origins")]

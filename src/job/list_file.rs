@@ -26,6 +26,7 @@ const BUFFER: usize = 256 * 1024;
 
 /// A list that a job was made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ListFile {
     /// The path that the caller gave.
     #[serde(with = "lossy")]
@@ -49,6 +50,7 @@ pub struct ListFile {
 
 /// Where a list was found, and when its file last changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct FileIdentity {
     /// The path without symbolic links.
     #[serde(with = "lossy")]
@@ -63,6 +65,7 @@ pub struct FileIdentity {
 
 /// How a list was recognized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum MatchedBy {
     /// By its file, which has not changed.
     Identity,

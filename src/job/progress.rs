@@ -17,6 +17,7 @@ use crate::{
 
 /// The progress of a job, in rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct JobProgress {
     /// Rows with a final verdict, by verdict.
     pub verdicts: BTreeMap<SubStatus, u64>,

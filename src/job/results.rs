@@ -24,6 +24,7 @@ pub enum RowState {
 
 /// One row of a job with its result.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct JobRow {
     /// The row number over all sources, from 0.
     pub row: u32,

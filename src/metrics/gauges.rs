@@ -7,6 +7,7 @@ use std::{
 
 /// The state of a connection or a caller of a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum PoolState {
     /// Connections in the pool, ready for a caller.
     Idle,
@@ -65,10 +66,12 @@ impl BreakerState {
 ///
 /// ```
 /// use smtp_pool::metrics::Sizes;
-/// let sizes = Sizes { active: 5, idle: 3, max: 10, ..Sizes::default() };
+/// let mut sizes = Sizes::default();
+/// (sizes.active, sizes.idle, sizes.max) = (5, 3, 10);
 /// assert_eq!(sizes.to_string(), "active=5 idle=3 connecting=0 waiting=0 max=10 breaker=closed");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Sizes {
     /// Connections in the pool, ready for a caller.
     pub idle: usize,

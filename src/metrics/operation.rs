@@ -2,6 +2,7 @@ use std::fmt;
 
 /// An operation whose duration is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Operation {
     /// A DNS query that the cache could not answer.
     Dns,

@@ -13,6 +13,7 @@ use super::{BreakerState, HealthResult, Operation, Sizes, recorder};
 
 /// The latencies of an operation, within 1 %, in whole microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Latency {
     /// The number of values.
     pub count: u64,

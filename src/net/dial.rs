@@ -26,7 +26,8 @@ const MIN_ATTEMPT_DELAY: Duration = Duration::from_millis(10);
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
 /// # let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 /// # let addresses = [listener.local_addr()?];
-/// let dialer = Dialer { timeout: std::time::Duration::from_secs(10), ..Dialer::default() };
+/// let mut dialer = Dialer::default();
+/// dialer.timeout = std::time::Duration::from_secs(10);
 /// let stream = dialer.dial(&addresses).await?;
 /// assert!(stream.nodelay()?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -34,6 +35,7 @@ const MIN_ATTEMPT_DELAY: Duration = Duration::from_millis(10);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Dialer {
     /// The local address to connect from, for hosts with several. By default the system chooses.
     ///

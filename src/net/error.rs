@@ -11,6 +11,7 @@ use tokio_rustls::rustls::{self, InvalidMessage};
 
 /// A failure of this layer: of the TCP connection or of TLS.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum NetError {
     /// The TCP connection failed.
     #[error(transparent)]
@@ -128,6 +129,7 @@ impl From<&rustls::Error> for ErrorKind {
 /// A failed connection attempt to one address.
 #[derive(Debug, Error)]
 #[error("cannot connect to {peer}")]
+#[non_exhaustive]
 pub struct AttemptError {
     /// The address.
     pub peer: SocketAddr,
@@ -137,6 +139,7 @@ pub struct AttemptError {
 
 /// No TCP connection was opened.
 #[derive(Debug, Error)]
+#[non_exhaustive]
 pub enum DialError {
     /// The list of addresses was empty.
     #[error("no address to connect to")]

@@ -157,10 +157,10 @@ impl CheckoutError {
 
 /// The stage of a checkout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 // It is as wide as the other fields of `CheckoutError`, which stores its own tag in here. A checkout is moved through
 // several futures, and a processor stalls if it reads as a word what was written as an octet.
 #[repr(u64)]
+#[non_exhaustive]
 pub enum CheckoutStage {
     /// Waits for a connection to be given back.
     Wait,
@@ -228,6 +228,7 @@ impl fmt::Display for ConnectionLimit {
 
 /// A holder of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Holder {
     /// Where the pool was called.
     pub taken_at: &'static Location<'static>,

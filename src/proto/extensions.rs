@@ -55,6 +55,7 @@ pub struct Extensions {
 
 /// The limits that a server announces (RFC 9422 4). None if it announces no such limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// MAILMAX: transactions on one connection.
     pub mail_max: Option<u32>,

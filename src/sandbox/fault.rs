@@ -14,6 +14,7 @@ const LONG_LINE: usize = 10_000_000;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "named after the commands")]
+#[non_exhaustive]
 pub enum FaultStage {
     /// The banner.
     #[default]
@@ -73,6 +74,7 @@ impl From<Verb> for FaultStage {
 /// One fault: `{ at = "rcpt", nth = 3, does = "eof" }`. If several faults match, the first one happens.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Fault {
     /// The stage whose reply it affects.
     #[serde(default)]
@@ -157,6 +159,7 @@ fn names(name: &str, mailbox: &Mailbox) -> bool {
 /// At [`FaultStage::Tls`] only silence, EOF and reset differ. All others send octets that are not TLS.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Does {
     /// Sends a line that is not a reply, then continues the dialogue.
     Garbage,

@@ -15,14 +15,12 @@ use super::{Delay, Fault, FaultStage};
 ///
 /// ```
 /// use smtp_pool::sandbox::{ErrorLimits, HostConfig};
-/// let host = HostConfig {
-///     name: "mx.good.test".into(),
-///     errors: Some(ErrorLimits::default()), // Postfix's
-///     ..HostConfig::default()
-/// };
+/// let mut host = HostConfig::new("mx.good.test");
+/// host.errors = Some(ErrorLimits::default()); // Postfix's
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct HostConfig {
     /// The name, in the banner and in the certificate. With `count`, it contains `{}`.
     pub name: String,
@@ -149,6 +147,7 @@ impl HostConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "named after their keywords")]
+#[non_exhaustive]
 pub enum Extension {
     /// RFC 2920. A host without it still answers a group, and counts it as improper pipelining.
     Pipelining,
@@ -168,6 +167,7 @@ pub enum Extension {
 /// them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ErrorLimits {
     /// After this many errors every reply is delayed.
     pub soft: u32,
@@ -188,6 +188,7 @@ impl Default for ErrorLimits {
 /// The client's address is on a blocklist: `554 5.7.1 Service unavailable; Client host […] blocked using …`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Blocked {
     /// The reply that shows the block: `connect`, which also closes, or `ehlo`, `mail`, `rcpt`, …
     pub at: FaultStage,
@@ -198,10 +199,19 @@ pub struct Blocked {
     pub vague: u64,
 }
 
+impl Blocked {
+    /// Creates a block that this reply shows, after this number of RCPT commands.
+    #[must_use]
+    pub fn new(at: FaultStage, after: u64) -> Self {
+        Self { at, after, vague: 0 }
+    }
+}
+
 /// A defence against directory harvesting: every recipient, known ones included, gets the `550 5.1.1 … User unknown`
 /// of an unknown one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct HarvestDefence {
     /// The number of unknown recipients after which it begins. The last of them is still refused as unknown.
     pub after: u32,
@@ -221,10 +231,19 @@ impl Default for HarvestDefence {
 /// Replies sent octet by octet, as by OpenBSD's spamd and LaBrea.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Tarpit {
     /// The time before each octet.
     pub octet: Delay,
     /// The first slow reply. All later ones are slow too.
     #[serde(default)]
     pub from: FaultStage,
+}
+
+impl Tarpit {
+    /// Creates a tarpit with this time before each octet, from this reply on.
+    #[must_use]
+    pub fn new(octet: impl Into<Delay>, from: FaultStage) -> Self {
+        Self { octet: octet.into(), from }
+    }
 }

@@ -5,6 +5,40 @@
 //! true state of an address, and [`Sandbox::stats`] counts the actions of clients. So a test can compare verdicts
 //! with the truth, and prove that no limit was exceeded.
 //!
+//! # A test double for your own tests
+//!
+//! A program that uses the pool or the verifier needs no mock in its tests. Start a sandbox, and give its routes to the
+//! code under test. It speaks real SMTP on a port of its own, so tests may run side by side. It ends when it is dropped.
+//!
+//! ```
+//! # #[cfg(feature = "verify")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use smtp_pool::{
+//!     metrics::Metrics,
+//!     proto::ClientName,
+//!     sandbox::{DomainConfig, HostConfig, Sandbox, World},
+//!     verify::{Routes, Status, Verifier, VerifierConfig},
+//! };
+//!
+//! let domain = DomainConfig::new("customer.test", ["ann"]);
+//! let sandbox = Sandbox::start(World::new(vec![HostConfig::new("mx.customer.test")], vec![domain])).await?;
+//!
+//! let mut config = VerifierConfig::new(ClientName::parse("app.example.org")?);
+//! config.routes = Routes::only(sandbox.mx_records());
+//! let verifier = Verifier::new(config, Metrics::new().into())?;
+//!
+//! let mut records = verifier.verify_all(["ann@customer.test".to_owned()]);
+//! let record = records.next().await.ok_or("no record")?;
+//! assert_eq!(record.status, Status::Deliverable);
+//! assert!(sandbox.stats("mx.customer.test").ok_or("no such host")?.connections > 0);
+//! # Ok(()) }
+//! # #[cfg(not(feature = "verify"))]
+//! # fn main() {}
+//! ```
+//!
+//! # The description
+//!
 //! ```toml
 //! seed = 1                                  # the seed of all random choices
 //!

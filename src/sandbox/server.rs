@@ -74,6 +74,9 @@ pub enum HostRoute<'a> {
     NullMx,
 }
 
+/// A domain with its MX hosts and their addresses, or none if it accepts no mail.
+type MxRecords<'a> = (&'a str, Option<Vec<(&'a str, SocketAddr)>>);
+
 impl Sandbox {
     /// Binds every host of the world, and starts to serve on the current runtime.
     ///
@@ -131,6 +134,15 @@ impl Sandbox {
     /// Returns every domain and its route, in any order. All other domains do not exist.
     pub fn routes(&self) -> impl Iterator<Item = (&str, HostRoute<'_>)> {
         self.directory.domains().map(|(domain, hosts)| (domain, self.route_over(hosts)))
+    }
+
+    /// Returns every domain with its MX hosts and their addresses, the preferred first, or none where the domain accepts
+    /// no mail. `verify::Routes::only` takes it, so that a verifier or a pool asks only this sandbox.
+    pub fn mx_records(&self) -> impl Iterator<Item = MxRecords<'_>> {
+        self.routes().map(|(domain, route)| match route {
+            HostRoute::Hosts(hosts) => (domain, Some(hosts)),
+            HostRoute::NullMx => (domain, None),
+        })
     }
 
     /// Returns the true state of the address, independent of the replies of its hosts.

@@ -19,16 +19,14 @@ use crate::proto::AddressError;
 ///     name = "good.test"
 ///     users = ["ann"]
 /// "#)?;
-/// let same = World {
-///     hosts: vec![HostConfig::new("mx.good.test")],
-///     domains: vec![DomainConfig { name: "good.test".into(), users: vec!["ann".into()], ..Default::default() }],
-///     ..World::default()
-/// };
+/// let domain = DomainConfig::new("good.test", ["ann"]);
+/// let same = World::new(vec![HostConfig::new("mx.good.test")], vec![domain]);
 /// assert_eq!(world, same);
 /// # Ok::<(), smtp_pool::sandbox::WorldError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct World {
     /// The seed of all random choices.
     pub seed: u64,
@@ -44,6 +42,7 @@ pub struct World {
 /// every domain that accepts mail (RFC 5321 4.5.1).
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct DomainConfig {
     /// The name; U-labels are allowed. With `count`, it contains `{}`.
     pub name: String,
@@ -125,9 +124,23 @@ pub enum WorldError {
     },
 }
 
+impl DomainConfig {
+    /// Creates a domain with these mailboxes, at the first host of the world.
+    #[must_use]
+    pub fn new<U: Into<String>>(name: &str, users: impl IntoIterator<Item = U>) -> Self {
+        Self { name: name.into(), users: users.into_iter().map(Into::into).collect(), ..Self::default() }
+    }
+}
+
 impl World {
     /// The description of [`World::demo`], as a starting point for others.
     pub const DEMO: &str = include_str!("demo.toml");
+
+    /// Creates a world of hosts and domains, with the seed 0.
+    #[must_use]
+    pub fn new(hosts: Vec<HostConfig>, domains: Vec<DomainConfig>) -> Self {
+        Self { seed: 0, hosts, domains }
+    }
 
     /// Returns the hosts, one entry each.
     pub(super) fn expanded_hosts(&self) -> Result<Vec<HostConfig>, WorldError> {

@@ -120,6 +120,7 @@ impl VerifierConfig {
 
 /// Which facts turn an accepted address from deliverable to risky.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RiskPolicy {
     /// Role addresses such as `info@`. Default: no, because they are ordinary mailboxes. Set it if a newsletter must
     /// not go to roles.

@@ -9,6 +9,7 @@ use super::{CatchAll, LaneStatus, Record};
 
 /// An address to verify.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Task {
     /// The caller's number for the address. Events carry it. Two tasks in progress must not share a number.
     pub id: u64,
@@ -16,6 +17,20 @@ pub struct Task {
     pub address: String,
     /// The number of earlier attempts, in this run or another. 0 for a new address.
     pub attempts: u32,
+}
+
+impl Task {
+    /// Returns a task for a new address.
+    #[must_use]
+    pub fn new(id: u64, address: impl Into<String>) -> Self {
+        Self { id, address: address.into(), attempts: 0 }
+    }
+
+    /// Sets the number of earlier attempts.
+    #[must_use]
+    pub fn attempts(self, attempts: u32) -> Self {
+        Self { attempts, ..self }
+    }
 }
 
 /// The result of a task, or a change that concerns several tasks.

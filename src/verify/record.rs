@@ -62,6 +62,7 @@ pub struct Record {
 /// Whether a domain accepts any local part, tested with a random one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum CatchAll {
     /// The server accepted a random local part. Acceptance proves nothing at this domain.
     Accepted,
@@ -72,6 +73,19 @@ pub enum CatchAll {
     /// No test was needed, because no address of the domain was accepted, or the test is turned off.
     #[default]
     NotRun,
+}
+
+impl CatchAll {
+    /// Returns the name, as it is serialised.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Refused => "refused",
+            Self::Inconclusive => "inconclusive",
+            Self::NotRun => "not_run",
+        }
+    }
 }
 
 /// Returns the text, cut to [`MAX_TEXT`] if it is longer. Servers and lists decide the length of a text, and a text

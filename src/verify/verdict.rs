@@ -43,6 +43,7 @@ impl fmt::Display for Status {
 /// Why the [`Status`] is what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum SubStatus {
     /// The server accepted RCPT.
     Accepted,
@@ -143,6 +144,7 @@ impl fmt::Display for SubStatus {
 /// Who caused a refusal or failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Blame {
     /// The mailbox or its domain: missing, full, disabled.
     Recipient,

@@ -140,7 +140,7 @@ impl Verifier {
     /// # async fn example(verifier: smtp_pool::verify::Verifier) -> Result<(), Box<dyn std::error::Error>> {
     /// use smtp_pool::verify::{Event, Task};
     /// let (tasks, mut events) = verifier.start([]);
-    /// tasks.send(vec![Task { id: 7, address: "ann@example.com".to_owned(), attempts: 0 }]).await?;
+    /// tasks.send(vec![Task::new(7, "ann@example.com".to_owned())]).await?;
     /// drop(tasks);
     /// while let Some(event) = events.next().await {
     ///     match event {

@@ -109,11 +109,8 @@ async fn a_caller_that_keeps_books_is_told_to_revoke_verdicts() {
     let sandbox = world().await;
     let (tasks, mut events) = verifier(&sandbox).start([]);
     let lanes = events.lanes();
-    let all: Vec<_> = addresses()
-        .into_iter()
-        .enumerate()
-        .map(|(id, address)| Task { id: id as u64, address, attempts: 0 })
-        .collect();
+    let all: Vec<_> =
+        addresses().into_iter().enumerate().map(|(id, address)| Task::new(id as u64, address)).collect();
     tasks.send(all.clone()).await.unwrap();
     let (mut records, mut reopened, mut blocked) = (HashMap::new(), 0, 0);
     let deadline = Instant::now() + Duration::from_secs(60);

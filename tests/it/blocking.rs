@@ -21,7 +21,7 @@ fn beside_a_sandbox(test: impl FnOnce(VerifierConfig, Endpoint) + Send + 'static
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let sandbox = runtime.block_on(support::sandbox(WORLD));
     let config = support::config(&sandbox);
-    let endpoint = Endpoint { host: "mx".into(), addrs: vec![sandbox.addr("mx").unwrap()] };
+    let endpoint = Endpoint::new("mx", vec![sandbox.addr("mx").unwrap()]);
     thread::spawn(move || {
         test(config, endpoint);
         done.send(()).unwrap();
@@ -63,7 +63,7 @@ fn a_blocking_connection_sends_a_message() {
 async fn from_async_code_it_is_an_error_that_says_so() {
     let config = ClientConfig::new(ClientName::parse("client.example.org").unwrap());
     let connector = Connector::new(config, Default::default()).unwrap();
-    let error = connector.connect(&Endpoint { host: "mx".into(), addrs: vec![] }).unwrap_err();
+    let error = connector.connect(&Endpoint::new("mx", vec![])).unwrap_err();
     assert!(matches!(error, Error::InAsync(_)), "{error:?}");
     assert!(error.to_string().contains("use the async API"), "{error}");
     // The verifier is dropped here with its runtime, which must not panic.
@@ -150,7 +150,7 @@ async fn a_call_from_async_code_leaves_its_task_as_it_was() {
     let connector = Connector::new(config, Default::default()).unwrap();
     tokio::task::yield_now().await;
     for _ in 0..100 {
-        connector.connect(&Endpoint { host: "mx".into(), addrs: vec![] }).unwrap_err();
+        connector.connect(&Endpoint::new("mx", vec![])).unwrap_err();
     }
     assert!(tokio::task::coop::has_budget_remaining());
 }

@@ -88,7 +88,7 @@ async fn trial(
     polls: usize,
 ) -> Option<Result<Connection, ConnectError>> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = Endpoint { host: "localhost".into(), addrs: vec![listener.local_addr().unwrap()] };
+    let endpoint = Endpoint::new("localhost", vec![listener.local_addr().unwrap()]);
     let (open, mut all_closed) = mpsc::channel::<()>(1);
     let server = tokio::spawn(async move {
         while let Ok((tcp, _)) = listener.accept().await {

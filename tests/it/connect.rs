@@ -27,7 +27,7 @@ const ACCOUNT: &str = "accounts = { tim = \"tanstaaftanstaaf\" }";
 async fn world(more: &str) -> (Sandbox, Endpoint) {
     let sandbox = sandbox(&format!("[[host]]\nname = \"mx.good.test\"\n{ACCOUNT}\n{more}")).await;
     let addrs = vec![sandbox.addr("mx.good.test").unwrap()];
-    (sandbox, Endpoint { host: "mx.good.test".into(), addrs })
+    (sandbox, Endpoint::new("mx.good.test", addrs))
 }
 
 fn config(password: &str) -> ClientConfig {
@@ -125,7 +125,7 @@ async fn a_reply_of_two_codes_opens_no_connection() {
 /// commands.
 async fn with_broken_starttls() -> (Endpoint, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = Endpoint { host: "mx.broken.test".into(), addrs: vec![listener.local_addr().unwrap()] };
+    let endpoint = Endpoint::new("mx.broken.test", vec![listener.local_addr().unwrap()]);
     let attempts = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&attempts);
     tokio::spawn(async move {

@@ -71,7 +71,7 @@ async fn a_slow_server_gets_the_next_window_before_it_is_idle() {
     let mut config = config(&sandbox("[[host]]\nname = \"mx\"\n").await);
     config.catch_all = false;
     config.routes = Routes::new();
-    config.routes.insert("*", Ok(vec![Endpoint { host: "mx".into(), addrs: vec![addr] }]));
+    config.routes.insert("*", Ok(vec![Endpoint::new("mx", vec![addr])]));
     // As many windows are in flight as the round trip needs: four windows of one recipient.
     config.providers =
         Some(Providers::from_toml("[default]\nrecipients = 1\nconnections = 1\n").unwrap().into());

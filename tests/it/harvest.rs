@@ -131,8 +131,7 @@ async fn a_caller_that_keeps_books_revokes_verdicts_and_ends() {
         config.catch_all = false;
         config.schedule = vec![Duration::from_millis(60); 3];
         let (tasks, mut events) = Verifier::new(config, Arc::new(Metrics::new())).unwrap().start([]);
-        let all: Vec<Task> =
-            (0..).zip(addresses(120)).map(|(id, address)| Task { id, address, attempts: 0 }).collect();
+        let all: Vec<Task> = (0..).zip(addresses(120)).map(|(id, address)| Task::new(id, address)).collect();
         tasks.send(all.clone()).await.unwrap();
         let (mut records, mut reopened, mut blocked) = (HashMap::new(), 0, 0);
         while records.len() < all.len() {
@@ -151,7 +150,7 @@ async fn a_caller_that_keeps_books_revokes_verdicts_and_ends() {
                     let (tasks, address) = (tasks.clone(), all[id as usize].address.clone());
                     tokio::spawn(async move {
                         tokio::time::sleep(after).await;
-                        let task = Task { id, address, attempts: record.attempts };
+                        let task = Task::new(id, address).attempts(record.attempts);
                         tasks.send(vec![task]).await.unwrap();
                     });
                 }
@@ -256,7 +255,7 @@ async fn no_verdict_is_revoked_once_all_are_done() {
         let random_list = RandomList::new(seed);
         let (sandbox, verifier) = random_list.start().await;
         let (tasks, mut events) = verifier.start([]);
-        let task = |(id, address): (u64, &String)| Task { id, address: address.clone(), attempts: 0 };
+        let task = |(id, address): (u64, &String)| Task::new(id, address.clone());
         let all: Vec<Task> = (0..).zip(&random_list.addresses).map(task).collect();
         tasks.send(all.clone()).await.unwrap();
         let (mut tasks, mut records) = (Some(tasks), HashMap::new());

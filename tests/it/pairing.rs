@@ -201,7 +201,7 @@ async fn a_server_that_answers_twice_gives_no_address_the_verdict_of_another() {
         let sandbox = host("", "").await;
         let mut config = brief(&sandbox, 2);
         config.routes = Routes::new();
-        config.routes.insert("*", Ok(vec![Endpoint { host: "mx".into(), addrs: vec![addr] }]));
+        config.routes.insert("*", Ok(vec![Endpoint::new("mx", vec![addr])]));
         let is_good = |n: u32| n.wrapping_mul(2_654_435_761) >> 30 != 1;
         let list: Vec<String> =
             (0..300).map(|n| format!("{}{n}@twice.test", if is_good(n) { "good" } else { "bad" })).collect();
@@ -340,11 +340,11 @@ async fn events_are_reported_only_behind_a_fence() {
     let sandbox = host("", "").await;
     let mut config = brief(&sandbox, 2);
     config.routes = Routes::new();
-    config.routes.insert("*", Ok(vec![Endpoint { host: "mx".into(), addrs: vec![addr] }]));
+    config.routes.insert("*", Ok(vec![Endpoint::new("mx", vec![addr])]));
     let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
     let (tasks, mut events) = verifier.start([]);
     let name = |id: u64| if id % 7 % 3 == 1 { "bad" } else { "good" };
-    let task = |id| Task { id, address: format!("{}{id}@twice.test", name(id)), attempts: 0 };
+    let task = |id| Task::new(id, format!("{}{id}@twice.test", name(id)));
     tasks.send((0..400).map(task).collect()).await.unwrap();
     drop(tasks);
     let mut told = 0;

@@ -159,7 +159,7 @@ fn routed(sandbox: &Sandbox, hosts: &[&str]) -> VerifierConfig {
     let mut config = config(sandbox);
     let addrs = hosts.iter().map(|host| sandbox.addr(host).unwrap()).collect();
     config.routes = Routes::new();
-    config.routes.insert("a.test", Ok(vec![Endpoint { host: "mx".into(), addrs }]));
+    config.routes.insert("a.test", Ok(vec![Endpoint::new("mx", addrs)]));
     config
 }
 

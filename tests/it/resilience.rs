@@ -191,7 +191,7 @@ async fn the_catch_all_answer_belongs_to_the_exchanger_that_gave_it() {
     )
     .await;
     let mut config = config(&first);
-    let end = |name: &str, addr| Endpoint { host: name.into(), addrs: vec![addr] };
+    let end = |name: &str, addr| Endpoint::new(name, vec![addr]);
     config.routes = Routes::new();
     let route = vec![end("mx1", first.addr("mx1").unwrap()), end("mx2", backup.addr("mx2").unwrap())];
     config.routes.insert("two.test", Ok(route));
@@ -210,7 +210,7 @@ async fn the_catch_all_answer_belongs_to_the_exchanger_that_gave_it() {
 /// Returns a route to a server that is down, and to one of a sandbox behind it.
 fn route_with_a_backup(backup: &Sandbox) -> Vec<Endpoint> {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let end = |name: &str, addr| Endpoint { host: name.into(), addrs: vec![addr] };
+    let end = |name: &str, addr| Endpoint::new(name, vec![addr]);
     vec![end("mx1", closed), end("mx2", backup.addr("mx2").unwrap())]
 }
 
@@ -231,7 +231,7 @@ async fn an_address_that_waits_for_a_catch_all_answer_gets_its_record_if_the_bac
     let (tasks, mut events) = Verifier::new(config, Arc::new(Metrics::new())).unwrap().start([]);
     let mut ask = async |addresses: Vec<String>| {
         let count = addresses.len();
-        let task = |(id, address)| Task { id, address, attempts: 0 };
+        let task = |(id, address)| Task::new(id, address);
         tasks.send((0..).zip(addresses).map(task).collect()).await.unwrap();
         let mut records = Vec::new();
         while records.len() < count {

@@ -36,7 +36,7 @@ fn verifier(config: VerifierConfig) -> Verifier {
 }
 
 fn task(id: u64, address: &str, attempts: u32) -> Task {
-    Task { id, address: address.to_owned(), attempts }
+    Task::new(id, address.to_owned()).attempts(attempts)
 }
 
 /// Returns all events of a run over `tasks`.
@@ -278,7 +278,7 @@ async fn smtputf8_is_requested_where_an_address_needs_it() {
     tokio::spawn(told_in_mail(listener, told));
     config.catch_all = false;
     config.routes = Routes::new();
-    config.routes.insert("*", Ok(vec![Endpoint { host: "mx".into(), addrs }]));
+    config.routes.insert("*", Ok(vec![Endpoint::new("mx", addrs)]));
     // Each address has a transaction of its own.
     config.providers =
         Some(Providers::from_toml("[default]\nrecipients = 1\nconnections = 1\n").unwrap().into());

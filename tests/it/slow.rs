@@ -55,7 +55,7 @@ impl Blackhole {
 }
 
 fn endpoint(host: &str, addr: SocketAddr) -> Endpoint {
-    Endpoint { host: host.into(), addrs: vec![addr] }
+    Endpoint::new(host, vec![addr])
 }
 
 fn seconds(seconds: u64) -> Timeouts {

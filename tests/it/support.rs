@@ -17,10 +17,9 @@ pub(crate) fn routes(sandbox: &Sandbox) -> Routes {
     for (domain, route) in sandbox.routes() {
         let route = match route {
             HostRoute::NullMx => Err(Unreachable::NullMx),
-            HostRoute::Hosts(hosts) => Ok(hosts
-                .iter()
-                .map(|(host, addr)| Endpoint { host: (*host).into(), addrs: vec![*addr] })
-                .collect()),
+            HostRoute::Hosts(hosts) => {
+                Ok(hosts.iter().map(|(host, addr)| Endpoint::new(*host, vec![*addr])).collect())
+            }
         };
         routes.insert(domain, route);
     }

@@ -331,7 +331,7 @@ async fn serve(answer: fn(&str) -> &'static str) -> Endpoint {
             });
         }
     });
-    Endpoint { host: "mx.example.com".into(), addrs: vec![addr] }
+    Endpoint::new("mx.example.com", vec![addr])
 }
 
 fn connector(tls: TlsPolicy) -> Connector {

@@ -209,7 +209,7 @@ async fn a_connection_is_closed_before_its_last_rejections_cost_a_round_trip_eac
     .await;
     let verifier = Verifier::new(without_catch_all(&sandbox), Arc::new(Metrics::new())).unwrap();
     // All come at once, because few waiting addresses make small windows.
-    let task = |n| Task { id: n, address: format!("user{n}@mixed.test"), attempts: 0 };
+    let task = |n| Task::new(n, format!("user{n}@mixed.test"));
     let (tasks, mut events) = verifier.start([]);
     tasks.send((0..600).map(task).collect()).await.unwrap();
     drop(tasks);

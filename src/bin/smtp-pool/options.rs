@@ -66,7 +66,9 @@ pub(crate) fn nameserver(text: &str) -> std::result::Result<SocketAddr, String> 
 }
 
 pub(crate) fn hints(args: &ListArgs) -> Hints {
-    Hints { format: args.format, column: args.column.clone() }
+    let mut hints = Hints::default();
+    (hints.format, hints.column) = (args.format, args.column.clone());
+    hints
 }
 
 /// Returns the path of the job of an output.

@@ -40,7 +40,7 @@ pub(crate) fn endpoint(text: &str, default_port: u16) -> Result<Endpoint> {
     if addrs.is_empty() {
         return Err(Failure::usage(format_args!("the host {host} has no address")));
     }
-    Ok(Endpoint { host: host.into(), addrs })
+    Ok(Endpoint::new(host, addrs))
 }
 
 /// Returns the routes of the command line. Several hosts for one domain are its mail servers, in their order.

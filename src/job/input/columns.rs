@@ -12,6 +12,7 @@ use super::fields::CsvRecord;
 /// The format of a source's rows, which is needed to split them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Shape {
     /// Only the address.
     #[default]

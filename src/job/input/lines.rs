@@ -14,6 +14,7 @@ const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// A line without its line end.
 #[derive(Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Line {
     /// The line number, from 1.
     pub number: u64,

@@ -7,6 +7,7 @@ use crate::{proto::Mailbox, verify::shortened};
 
 /// One row: an address, or the text in its place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Row {
     /// The number of its source, from 0.
     pub source: u32,

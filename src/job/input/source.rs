@@ -131,11 +131,26 @@ impl fmt::Display for Source {
 
 /// What the user specifies about the lists.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Hints {
     /// The format. By default, the extension or the first line decides.
     pub format: Option<InputFormat>,
     /// The name of the address column or field, or the column number from 1. It is detected by default.
     pub column: Option<String>,
+}
+
+impl Hints {
+    /// Sets the format.
+    #[must_use]
+    pub fn format(self, format: InputFormat) -> Self {
+        Self { format: Some(format), ..self }
+    }
+
+    /// Sets the name of the address column or field, or the column number from 1.
+    #[must_use]
+    pub fn column(self, column: &str) -> Self {
+        Self { column: Some(column.to_owned()), ..self }
+    }
 }
 
 /// The rows of one source. An error ends them.

@@ -25,6 +25,7 @@ const TICKETS_PER_SERVER: usize = 8;
 
 /// A version of TLS. Older ones are not supported (RFC 8996).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum TlsVersion {
     /// RFC 5246.
     Tls12,
@@ -44,6 +45,7 @@ impl fmt::Display for TlsVersion {
 
 /// The root certificates for verification, besides those added with the builder.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Roots {
     /// Mozilla's, compiled in, so that every host has the same ones. The default.
     #[default]

@@ -79,6 +79,7 @@ impl TlsConnector {
 
 /// The parameters of a handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TlsInfo {
     /// The version of TLS.
     pub version: TlsVersion,

@@ -10,6 +10,7 @@ use thiserror::Error;
 /// assert_eq!(TlsPolicy::default().to_string(), "opportunistic");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum TlsPolicy {
     /// Never.
     Off,

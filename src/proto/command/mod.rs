@@ -92,6 +92,7 @@ pub enum Command {
 /// The subject of a reply: a command, or another event that is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "named after the commands")]
+#[non_exhaustive]
 pub enum Verb {
     /// The opening of the connection, which the banner answers.
     Connect,

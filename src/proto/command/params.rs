@@ -131,7 +131,14 @@ impl fmt::Debug for SaslResponse {
 }
 
 /// Parameters of MAIL.
+///
+/// ```
+/// use smtp_pool::proto::{Body, MailParams};
+/// let params = MailParams::default().size(2_000).body(Body::EightBitMime);
+/// assert_eq!(params.size, Some(2_000));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MailParams {
     /// SIZE: the estimated size of the message in octets (RFC 1870 6).
     pub size: Option<u64>,
@@ -147,8 +154,47 @@ pub struct MailParams {
     pub require_tls: bool,
 }
 
+impl MailParams {
+    /// Sets SIZE, in octets.
+    #[must_use]
+    pub fn size(self, octets: u64) -> Self {
+        Self { size: Some(octets), ..self }
+    }
+
+    /// Sets BODY.
+    #[must_use]
+    pub fn body(self, body: Body) -> Self {
+        Self { body: Some(body), ..self }
+    }
+
+    /// Sets SMTPUTF8.
+    #[must_use]
+    pub fn smtputf8(self) -> Self {
+        Self { smtputf8: true, ..self }
+    }
+
+    /// Sets RET.
+    #[must_use]
+    pub fn ret(self, ret: Ret) -> Self {
+        Self { ret: Some(ret), ..self }
+    }
+
+    /// Sets ENVID.
+    #[must_use]
+    pub fn envid(self, id: EnvelopeId) -> Self {
+        Self { envid: Some(id), ..self }
+    }
+
+    /// Sets REQUIRETLS.
+    #[must_use]
+    pub fn require_tls(self) -> Self {
+        Self { require_tls: true, ..self }
+    }
+}
+
 /// The value of BODY.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Body {
     /// Lines of 7-bit octets.
     SevenBit,
@@ -212,12 +258,33 @@ impl EnvelopeId {
 }
 
 /// Parameters of RCPT.
+///
+/// ```
+/// use smtp_pool::proto::{Notify, RcptParams};
+/// let params = RcptParams::default().notify(Notify::Never);
+/// assert_eq!(params.orcpt, None);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RcptParams {
     /// NOTIFY: when to send a delivery status notification (RFC 3461 4.1).
     pub notify: Option<Notify>,
     /// ORCPT: the recipient that the sender originally specified (RFC 3461 4.2).
     pub orcpt: Option<OriginalRecipient>,
+}
+
+impl RcptParams {
+    /// Sets NOTIFY.
+    #[must_use]
+    pub fn notify(self, notify: Notify) -> Self {
+        Self { notify: Some(notify), ..self }
+    }
+
+    /// Sets ORCPT.
+    #[must_use]
+    pub fn orcpt(self, recipient: OriginalRecipient) -> Self {
+        Self { orcpt: Some(recipient), ..self }
+    }
 }
 
 /// The value of NOTIFY.

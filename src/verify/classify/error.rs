@@ -2,6 +2,7 @@
 
 /// Why a table of rules is invalid.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RulesError {
     /// The text is not TOML, or a key is unknown, missing or of the wrong type. The message names the line.
     #[error("the rules are not well-formed: {0}")]

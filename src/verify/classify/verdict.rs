@@ -17,6 +17,7 @@ use crate::verify::{Blame, Status, SubStatus, Subject};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Stage {
     /// No command: the greeting.
     Banner,
@@ -83,6 +84,7 @@ impl FromStr for Stage {
 /// When another attempt may get another answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Retry {
     /// At once, after RSET and a new MAIL.
     NextTransaction,
@@ -96,6 +98,7 @@ pub enum Retry {
 
 /// What a reply says about an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Verdict {
     /// The result.
     pub sub_status: SubStatus,
@@ -165,6 +168,7 @@ pub(super) fn allowed_blames(sub_status: SubStatus) -> &'static [Blame] {
 
 /// A [`Verdict`] and the rule behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Explanation<'a> {
     /// The verdict.
     pub verdict: Verdict,

@@ -85,7 +85,7 @@ pub enum Unreachable {
 /// use smtp_pool::{client::Endpoint, metrics::Metrics, proto::Mailbox, verify::{Resolver, Routes}};
 ///
 /// let mut routes = Routes::new();
-/// let mx = Endpoint { host: "mx.example.com".into(), addrs: vec!["192.0.2.25:25".parse()?] };
+/// let mx = Endpoint::new("mx.example.com", vec!["192.0.2.25:25".parse()?]);
 /// routes.insert("example.com", Ok(vec![mx]));
 /// let resolver = Resolver::new(&[], routes, 25, false, Metrics::new().into())?;
 ///
@@ -138,6 +138,39 @@ impl Routes {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Returns a table of all domains that exist, each with its hosts and their addresses, the preferred first. A domain
+    /// without a list of hosts accepts no mail (RFC 7505). No domain is looked up.
+    ///
+    /// It takes what [`Sandbox::mx_records`](../sandbox/struct.Sandbox.html#method.mx_records) returns:
+    ///
+    /// ```
+    /// # #[cfg(feature = "sandbox")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use smtp_pool::{pool::Pool, sandbox::{Sandbox, World}, verify::Routes};
+    /// let sandbox = Sandbox::start(World::demo()).await?;
+    /// let pool = Pool::builder().route(Routes::only(sandbox.mx_records())).build()?;
+    /// assert!(pool.verify_email("ann@good.test").await?.is_accepted());
+    /// # Ok(()) }
+    /// # #[cfg(not(feature = "sandbox"))]
+    /// # fn main() {}
+    /// ```
+    #[must_use]
+    pub fn only<D, H>(domains: impl IntoIterator<Item = (D, Option<Vec<(H, SocketAddr)>>)>) -> Self
+    where
+        D: AsRef<str>,
+        H: Into<Arc<str>>,
+    {
+        let mut routes = Self::new();
+        routes.insert("*", Err(Unreachable::NoDnsEntries));
+        for (domain, hosts) in domains {
+            let endpoint = |(host, addr)| Endpoint::new(host, vec![addr]);
+            let endpoints = hosts.map(|hosts: Vec<(H, _)>| hosts.into_iter().map(endpoint).collect());
+            routes.insert(domain.as_ref(), endpoints.ok_or(Unreachable::NullMx));
+        }
+        routes
     }
 
     /// Sets the route of `domain`, in lower-case A-labels. `*` stands for all domains without a route of their own.

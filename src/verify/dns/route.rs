@@ -5,7 +5,7 @@ use std::io;
 use crate::{
     pool::{Key, Route, RouteFuture},
     proto::Mailbox,
-    verify::{Resolver, Unreachable},
+    verify::{Resolver, Routes, Unreachable},
 };
 
 /// ```
@@ -17,7 +17,7 @@ use crate::{
 /// # let sandbox = Sandbox::start(World::demo()).await?;
 /// # let addrs = vec![sandbox.addr("mx.good.test").ok_or("no such host")?];
 /// let mut routes = Routes::new(); // none: everything is looked up
-/// # routes.insert("good.test", Ok(vec![Endpoint { host: "mx.good.test".into(), addrs }]));
+/// # routes.insert("good.test", Ok(vec![Endpoint::new("mx.good.test", addrs)]));
 /// let resolver = Resolver::new(&[], routes, 25, false, Metrics::new().into())?;
 /// let pool = Pool::builder().route(resolver).build()?;
 /// assert!(pool.verify_email("ann@good.test").await?.is_accepted());
@@ -31,6 +31,15 @@ impl Route for Resolver {
             let found = self.resolve(mailbox).await.map_err(io::Error::from)?;
             Ok(found.exchangers.iter().map(Key::at).collect())
         })
+    }
+}
+
+/// The servers of the table alone: a domain without a route is an error, and nothing is looked up.
+impl Route for Routes {
+    fn route<'a>(&'a self, mailbox: &'a Mailbox) -> RouteFuture<'a> {
+        let unknown = Err(Unreachable::NoDnsEntries);
+        let found = self.get(mailbox.domain()).unwrap_or(&unknown).clone();
+        Box::pin(async { Ok(found?.iter().map(Key::at).collect()) })
     }
 }
 

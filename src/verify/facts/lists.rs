@@ -40,6 +40,7 @@ fn lists(list: &str, name: &str) -> bool {
 
 /// Facts about a domain that hold for all its mailboxes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DomainFacts {
     /// Anyone can get a mailbox there free of charge.
     pub free: bool,
@@ -76,6 +77,7 @@ impl DomainFacts {
 /// # Ok::<(), smtp_pool::proto::AddressError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Lists {
     /// Local parts of roles, in lower case.
     pub roles: HashSet<Box<str>>,

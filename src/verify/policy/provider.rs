@@ -66,6 +66,7 @@ pub struct Providers {
 /// The error of a file that does not describe providers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {problem}")]
+#[non_exhaustive]
 pub struct ProvidersError {
     /// The line, counted from 1.
     pub line: usize,

@@ -62,7 +62,7 @@ impl Aiosmtpd {
     /// Returns the server as an endpoint.
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {
-        Endpoint { host: "mx1.interop.test".into(), addrs: vec![self.addr] }
+        Endpoint::new("mx1.interop.test", vec![self.addr])
     }
 }
 

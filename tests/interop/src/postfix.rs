@@ -304,7 +304,7 @@ pub(crate) fn routes(addr: impl Fn(&str) -> SocketAddr) -> Routes {
 }
 
 fn endpoint(host: &str, addr: SocketAddr) -> Endpoint {
-    Endpoint { host: host.into(), addrs: vec![addr] }
+    Endpoint::new(host, vec![addr])
 }
 
 /// Replaces every `@name@` in the template.

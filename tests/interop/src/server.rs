@@ -102,7 +102,7 @@ impl Server {
     /// Returns the server as an exchanger.
     #[must_use]
     pub fn endpoint(&self) -> Endpoint {
-        Endpoint { host: "mx1.interop.test".into(), addrs: vec![self.addr] }
+        Endpoint::new("mx1.interop.test", vec![self.addr])
     }
 
     /// Returns its log so far.

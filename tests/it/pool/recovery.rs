@@ -46,7 +46,7 @@ async fn a_stale_connection_is_replaced_without_an_error() {
 fn trusting(site: &Site) -> Pool {
     let trusting =
         TlsConfig::for_policy(TlsPolicy::Required).add_root_der(site.sandbox.certificate_der().to_vec());
-    let endpoint = Endpoint { host: HOST.into(), addrs: vec![site.sandbox.addr(HOST).unwrap()] };
+    let endpoint = Endpoint::new(HOST, vec![site.sandbox.addr(HOST).unwrap()]);
     builder().tls(TlsPolicy::Required).tls_config(trusting).server(Key::at(&endpoint)).build().unwrap()
 }
 

@@ -68,7 +68,8 @@ async fn greet(plan: &DoctorPlan, host: &str, port: u16) -> Result<GreetedServer
         return Err("no such host".into());
     }
     let addrs: Vec<_> = ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
-    let dialer = Dialer { bind: plan.bind, timeout: plan.timeout, ..Dialer::default() };
+    let mut dialer = Dialer::default();
+    (dialer.bind, dialer.timeout) = (plan.bind, plan.timeout);
     let stream = dialer.dial(&addrs).await.map_err(|error| chain(&error))?;
     let local = stream.local_addr().ok().map(|addr| addr.ip());
     let mut session = Session::new(stream, Timeouts::all(plan.timeout), Metrics::new().server(host));

@@ -241,6 +241,7 @@ impl Explanation<'_> {
             Some(Blame::Policy) => "a policy on senders or content (it applies to every client)",
             Some(Blame::Server) => "the server (broken, busy or shutting down)",
             Some(Blame::Network) => "the network",
+            Some(other) => other.as_str(),
             None => "nobody",
         }
     }
@@ -251,6 +252,7 @@ impl Explanation<'_> {
             Some(Retry::NextConnection) => "at once, on another connection",
             Some(Retry::OverIpv4) => "at once, over IPv4",
             Some(Retry::Later) => "later, from the same address",
+            Some(_) => "yes",
             None => "no",
         }
     }

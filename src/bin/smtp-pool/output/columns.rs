@@ -139,7 +139,7 @@ impl Columns {
 fn object(shape: &Shape, written: &[u8]) -> Map<String, Value> {
     match shape {
         Shape::Jsonl => serde_json::from_slice(written).unwrap_or_default(),
-        Shape::Plain | Shape::Csv { .. } => Map::new(),
+        _ => Map::new(),
     }
 }
 

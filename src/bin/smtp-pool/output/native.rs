@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use smtp_pool::verify::{CatchAll, Record};
+use smtp_pool::verify::Record;
 
 use super::{
     columns::Columns,
@@ -72,12 +72,7 @@ pub(super) fn csv<W: Write>(
         csv.write_field(&*scratch)
     };
     shown(blame.as_ref().map(|it| it as _), csv)?;
-    csv.write_field(match catch_all {
-        CatchAll::Accepted => "accepted",
-        CatchAll::Refused => "refused",
-        CatchAll::Inconclusive => "inconclusive",
-        CatchAll::NotRun => "not_run",
-    })?;
+    csv.write_field(catch_all.as_str())?;
     for is in [role, disposable, free] {
         csv.write_field(flag(*is))?;
     }

@@ -29,7 +29,7 @@ pub(crate) async fn run(plan: ProbePlan) -> Result<Exit> {
     let name = identity::client_name(plan.helo.as_deref(), scope)?;
     // An address literal needs no lookup.
     let lookup = plan.host.parse::<IpAddr>().is_err().then_some(lookup);
-    let endpoint = Endpoint { host: plan.host.as_str().into(), addrs };
+    let endpoint = Endpoint::new(plan.host.as_str(), addrs);
     let mut probed = reach(&plan, name, &endpoint).await?;
     let report = report::ProbeReport::new(&probed, lookup);
     report.print(plan.json).failed_at("standard output")?;

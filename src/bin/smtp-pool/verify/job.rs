@@ -159,7 +159,9 @@ async fn create_job(plan: JobPlan, screen: &Screen) -> Result<JobProgress> {
         0 => {}
         more => screen.print_line(format_args!("and {more} more rows that are no addresses")),
     }
-    Ok(JobProgress { rows, ..JobProgress::default() })
+    let mut progress = JobProgress::default();
+    progress.rows = rows;
+    Ok(progress)
 }
 
 fn import_progress(tracker: &Tracker) -> RunProgress {

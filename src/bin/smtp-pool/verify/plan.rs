@@ -271,7 +271,9 @@ fn risky(kinds: &[RiskKind]) -> Result<RiskPolicy> {
         return Err(Failure::usage("--risky: none cannot stand beside another kind"));
     }
     let has = |kind| kinds.contains(&kind);
-    Ok(RiskPolicy { role: has(RiskKind::Role), disposable: has(RiskKind::Disposable) })
+    let mut policy = RiskPolicy::default();
+    (policy.role, policy.disposable) = (has(RiskKind::Role), has(RiskKind::Disposable));
+    Ok(policy)
 }
 
 /// Returns whether every address is known to have a route. It reads no list.

@@ -49,7 +49,7 @@ async fn run(config: VerifierConfig, world: &World) -> Run {
     let metrics = Arc::new(Metrics::new());
     let (tasks, mut events) = Verifier::new(config, Arc::clone(&metrics)).expect("a verifier").start([]);
     let started = Instant::now();
-    let all = (0..).zip(world.texts()).map(|(id, address)| Task { id, address, attempts: 0 }).collect();
+    let all = (0..).zip(world.texts()).map(|(id, address)| Task::new(id, address)).collect();
     let sender = tokio::spawn(async move { tasks.send(all).await });
     let mut records: Vec<_> = world.addresses.iter().map(|_| None).collect();
     while let Some(event) = events.next().await {

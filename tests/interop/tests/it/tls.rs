@@ -117,7 +117,7 @@ async fn connections_know_their_tls_and_resume_it() {
 async fn another_name_in_the_certificate_is_refused() {
     let postfix = Postfix::start(&World::of(1, KINDS));
     let connector = connector(TlsPolicy::Required, trusting(TlsPolicy::Required, postfix.authority()));
-    let endpoint = Endpoint { host: "mx.elsewhere.test".into(), ..postfix.endpoint(Service::Mx) };
+    let endpoint = Endpoint::new("mx.elsewhere.test", postfix.endpoint(Service::Mx).addrs);
     let refused = connector.connect(&endpoint).await.expect_err("the certificate is for *.interop.test");
     assert!(matches!(refused, ConnectError::Tls(_)), "{refused:?}");
 }

@@ -39,7 +39,8 @@ fn reason(sub_status: SubStatus) -> &'static str {
         S::Greylisted | S::RateLimited | S::Blocked | S::PolicyRejected | S::MailServerTemporaryError => {
             "unavailable_smtp"
         }
-        S::Other => "unexpected_error",
+        // What is none of these says nothing about the mailbox.
+        _ => "unexpected_error",
     }
 }
 

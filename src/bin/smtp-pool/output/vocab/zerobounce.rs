@@ -54,7 +54,8 @@ fn verdict(line: &OutputRow<'_>) -> (&'static str, &'static str) {
         S::MailServerTemporaryError => ("unknown", "mail_server_temporary_error"),
         S::TimeoutExceeded => ("unknown", "timeout_exceeded"),
         S::FailedSmtpConnection | S::TlsFailed => ("unknown", "failed_smtp_connection"),
-        S::ProtocolError | S::Other => match record.status {
+        // `ProtocolError`, `Other`, and what is none of these: nothing about the mailbox.
+        _ => match record.status {
             Status::Unknown => ("unknown", "exception_occurred"),
             _ => ("unknown", ""),
         },
