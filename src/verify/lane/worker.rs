@@ -335,11 +335,12 @@ mod tests {
     async fn the_first_reply_counts_and_a_failed_exchanger_is_tried_after_the_others() {
         let (lane, _events) = lane();
         let first = greeting("554 5.3.2 No service here\r\n").await;
+        let dead = refusing().await;
         let second = greeting("421 4.3.2 Busy\r\n").await;
         let mx_set = lane.lock().add(vec![
             exchanger("first", first),
             exchanger("second", second),
-            exchanger("dead", refusing().await),
+            exchanger("dead", dead),
         ]);
         lane.lock().mx_sets[mx_set].record_failure(&"first".into(), Instant::now());
         let Err(failure) = try_exchangers(&lane, mx_set).await else { panic!("it connected") };
@@ -349,9 +350,8 @@ mod tests {
     #[tokio::test]
     async fn beside_a_live_connection_not_every_exchanger_is_tried() {
         let (lane, _events) = lane();
-        let mx_set = lane
-            .lock()
-            .add(vec![exchanger("mx1", refusing().await), exchanger("mx2", greeting("220 mx2\r\n").await)]);
+        let (dead, backup) = (refusing().await, greeting("220 mx2\r\n").await);
+        let mx_set = lane.lock().add(vec![exchanger("mx1", dead), exchanger("mx2", backup)]);
         assert!(lane.lock().record_connected(mx_set, &"mx1".into()));
         let Err(failure) = try_exchangers(&lane, mx_set).await else { panic!("the backup was asked") };
         assert_eq!((&*failure.host, failure.all), ("mx1", false));
@@ -361,7 +361,8 @@ mod tests {
     #[tokio::test]
     async fn a_connection_counts_until_its_guard_is_dropped() {
         let (lane, _events) = lane();
-        let mx_set = lane.lock().add(vec![exchanger("mx1", refusing().await)]);
+        let dead = refusing().await;
+        let mx_set = lane.lock().add(vec![exchanger("mx1", dead)]);
         lane.lock().take_in(mx_set, [item("ann@example.com")].into_iter());
         let now = Instant::now();
         assert_eq!(lane.lock().open_next(now), Some(mx_set));
