@@ -59,6 +59,22 @@ fn reply_to(line: &str, pipelining: bool) -> String {
     }
 }
 
+/// A server that repeats its `nth` reply to the command `at`, so many milliseconds `late`.
+fn repeating(at: &'static str, nth: usize, late: u64, pipelining: bool) -> DuplexStream {
+    let mut count = 0;
+    distant(move |line| {
+        let reply = reply_to(line, pipelining);
+        let mut answers = vec![(ms(0), reply.clone())];
+        if line.starts_with(at) {
+            if count == nth {
+                answers.push((ms(late), reply));
+            }
+            count += 1;
+        }
+        answers
+    })
+}
+
 async fn greeted(stream: DuplexStream, connect: Duration) -> Session<DuplexStream> {
     let mut session = open(stream);
     session.set_connect_time(connect);
@@ -72,18 +88,7 @@ async fn a_late_surplus_reply_gives_no_mailbox_the_verdict_of_another() {
     for pipelining in [true, false] {
         for (at, nth) in [("MAIL", 0), ("RCPT", 0), ("RSET", 0), ("MAIL", 2), ("RCPT", 2), ("RSET", 2)] {
             for late in [0, 2, 8] {
-                let mut count = 0;
-                let stream = distant(move |line| {
-                    let reply = reply_to(line, pipelining);
-                    let mut answers = vec![(ms(0), reply.clone())];
-                    if line.starts_with(at) {
-                        if count == nth {
-                            answers.push((ms(late), reply));
-                        }
-                        count += 1;
-                    }
-                    answers
-                });
+                let stream = repeating(at, nth, late, pipelining);
                 let mut session = greeted(stream, AWAY).await;
                 let case = format!("{at} {nth}, {late} ms late, pipelining {pipelining}");
                 let mut error = None;
@@ -115,18 +120,7 @@ async fn no_mailbox_is_accepted_or_refused_by_the_reply_to_another_command() {
     for pipelining in [true, false] {
         for (at, nth) in [("MAIL", 0), ("RCPT", 0), ("RSET", 0), ("MAIL", 1), ("RCPT", 1), ("RSET", 1)] {
             for late in [0, 2, 8] {
-                let mut count = 0;
-                let stream = distant(move |line| {
-                    let reply = reply_to(line, pipelining);
-                    let mut answers = vec![(ms(0), reply.clone())];
-                    if line.starts_with(at) {
-                        if count == nth {
-                            answers.push((ms(late), reply));
-                        }
-                        count += 1;
-                    }
-                    answers
-                });
+                let stream = repeating(at, nth, late, pipelining);
                 let mut session = open(stream);
                 session.banner().await.unwrap();
                 session.greet(&ehlo()).await.unwrap();
