@@ -15,6 +15,7 @@ use smtp_pool::{
         VerifierConfig,
     },
 };
+use tokio::time::timeout_at;
 
 use crate::support::{config, sandbox};
 
@@ -32,6 +33,9 @@ const HOSTS: [(&str, &str); 8] = [
     ("mx.nobody-in-particular.example", "at = \"ehlo\", after = 150"),
     ("mx.good.example", ""),
 ];
+
+/// Two hosts belong to one provider, and one refuses nobody.
+const BLOCKED_LANES: usize = HOSTS.len() - 2;
 
 async fn world() -> Sandbox {
     let mut world = String::new();
@@ -114,9 +118,11 @@ async fn a_caller_that_keeps_books_is_told_to_revoke_verdicts() {
     tasks.send(all.clone()).await.unwrap();
     let (mut records, mut reopened, mut blocked) = (HashMap::new(), 0, 0);
     let deadline = Instant::now() + Duration::from_secs(60);
-    while records.len() < all.len() {
-        assert!(Instant::now() < deadline, "{} records", records.len());
-        match events.next().await.unwrap() {
+    // The event of a lane may come behind its last record.
+    while records.len() < all.len() || blocked < BLOCKED_LANES {
+        let event = timeout_at(deadline.into(), events.next()).await;
+        let event = event.unwrap_or_else(|_| panic!("{} records, {blocked} blocked lanes", records.len()));
+        match event.unwrap() {
             Event::Done { id, record } => assert!(records.insert(id, record).is_none(), "{id} twice"),
             Event::Reopened { ids } => {
                 reopened += ids.len();
@@ -131,7 +137,7 @@ async fn a_caller_that_keeps_books_is_told_to_revoke_verdicts() {
         }
     }
     assert!(reopened > 0, "some were refused in vague words");
-    assert_eq!(blocked, HOSTS.len() - 2, "each lane says so once");
+    assert_eq!(blocked, BLOCKED_LANES, "each lane says so once");
     assert_nobody_is_invalid(records.values());
     assert_lanes_tell(&lanes.snapshot());
 }
