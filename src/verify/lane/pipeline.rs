@@ -14,8 +14,7 @@
 //!
 //! If a window breaks its connection, its questions are bisected: see [`queue`](super::queue).
 //!
-//! This file decides no verdict. The [`LaneHandle`] passes answers to the lane in order, and returns unanswered
-//! questions to it.
+//! It decides no verdict. The [`LaneHandle`] passes answers to the lane in order, and returns unanswered questions.
 
 use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
