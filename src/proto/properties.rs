@@ -1,7 +1,7 @@
 //! Properties that hold for every input. `cargo test` checks them with inputs of proptest, and `fuzz/` with inputs of
 //! libFuzzer. Each function panics if its property does not hold.
 
-use std::{collections::VecDeque, net::IpAddr};
+use std::{collections::VecDeque, mem, net::IpAddr};
 
 use bytes::BytesMut;
 
@@ -391,6 +391,7 @@ pub fn dialogue(steps: &[u8], pipelining: bool) {
     let mut dialogue = Dialogue::new();
     dialogue.set_pipelining(pipelining);
     let mut model = VecDeque::from([Verb::Connect]);
+    let mut closed = false;
     for &step in steps {
         if step < 128 {
             let verb = VERBS[usize::from(step) % VERBS.len()];
@@ -424,7 +425,8 @@ pub fn dialogue(steps: &[u8], pipelining: bool) {
             assert_eq!((dialogue.state(), dialogue.owed()), (State::Connected, 0));
         }
         dialogue.shrink();
-        if dialogue.state() == State::Closed {
+        assert!(!closed || dialogue.state() == State::Closed, "the end is final");
+        if dialogue.state() == State::Closed && !mem::replace(&mut closed, true) {
             assert!(VERBS.iter().all(|&verb| dialogue.clone().send(verb).is_err()), "nothing after the end");
         }
     }
