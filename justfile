@@ -22,7 +22,7 @@ lint:
     cargo fmt --check
     cargo clippy --all-features --all-targets -- -D warnings
     cargo clippy --no-default-features --all-targets -- -D warnings
-    for feature in blocking hdr-log verify sandbox cli; do \
+    for feature in blocking hdr-log tower verify sandbox cli; do \
         echo "== feature $feature alone"; \
         cargo clippy --no-default-features --features "$feature" --all-targets -- -D warnings; \
     done
@@ -174,6 +174,10 @@ examples:
 # left out, because they need the Internet.
 deny:
     cargo deny --all-features check bans licenses sources
+
+# Renew the lists of disposable and free domains from their npm packages, with the notices; `--check` compares.
+data *args:
+    .ci/data {{ args }}
 
 # Check that the library compiles no crate that only the command needs.
 deps:

@@ -1,3 +1,4 @@
+#![cfg_attr(docsrs, feature(doc_cfg))]
 //! An SMTP client with a connection pool, and bulk verification of e-mail addresses.
 //!
 //! The layers, from the wire up. Each module imports only from those above it in this table:
@@ -13,6 +14,7 @@
 //! | `job` | durable jobs that verify lists of any size | `job` |
 //! | `sandbox` | SMTP servers on loopback, for tests and dry runs | `sandbox` |
 //! | `blocking` | the pool and the verifier without async | `blocking` |
+//! | `guide` | six short pages: where to begin | `sandbox`, `verify` |
 //!
 //! # Verify a list
 //!
@@ -68,6 +70,8 @@
 #[cfg(feature = "blocking")]
 pub mod blocking;
 pub mod client;
+#[cfg(all(feature = "sandbox", feature = "verify"))]
+pub mod guide;
 #[cfg(feature = "job")]
 pub mod job;
 pub mod metrics;
@@ -78,3 +82,13 @@ pub mod proto;
 pub mod sandbox;
 #[cfg(feature = "verify")]
 pub mod verify;
+
+/// The snippets of the README and of `docs/pool.md` compile.
+#[cfg(all(doctest, feature = "verify"))]
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+
+    #[doc = include_str!("../docs/pool.md")]
+    struct PoolPage;
+}

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, io,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -13,7 +13,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tracing::{Instrument, Span};
 
@@ -22,12 +22,15 @@ use super::{
 };
 use crate::{
     metrics::{Metrics, Operation, ServerMetrics},
-    net::{Dialer, Stream, TlsConfig, TlsConfigError, TlsConnector, TlsPolicy},
+    net::{Connect, ConnectTarget, Dialer, Stream, TlsConfig, TlsConfigError, TlsConnector, TlsPolicy},
     proto::{ClientName, Command, Credentials, Reply, Sasl, State, Verb},
 };
 
 /// The most servers with broken STARTTLS that are remembered. Beyond it, the memory starts again.
 const MAX_BROKEN: usize = 10_000;
+
+/// The port of SMTP (RFC 5321 4.5.4.2).
+const SMTP_PORT: u16 = 25;
 
 /// Failures in a row after which STARTTLS counts as broken. One may be an accident, or an attack on one connection.
 const BROKEN_AFTER: u32 = 2;
@@ -68,6 +71,8 @@ pub struct ClientConfig {
     /// When to use TLS: [`TlsPolicy::Opportunistic`] by default, as servers among themselves do (RFC 7435). At port 465
     /// TLS comes first ([`TlsPolicy::at_port`]).
     pub tls: TlsPolicy,
+    /// How to reach servers, in place of TCP ([`Connect`]): none. A verifier does not use it.
+    pub connect: Option<Arc<dyn Connect>>,
     /// How to use TLS; by default what goes with the policy ([`TlsConfig::for_policy`]).
     pub tls_config: Option<TlsConfig>,
     /// Deadlines.
@@ -90,6 +95,7 @@ impl ClientConfig {
             name,
             bind: None,
             tls: TlsPolicy::default(),
+            connect: None,
             tls_config: None,
             timeouts: Timeouts::default(),
             credentials: None,
@@ -154,6 +160,8 @@ pub struct Connector {
     config: ClientConfig,
     dialer: Dialer,
     tls: TlsConnector,
+    /// The server, if all connections are to one.
+    server: Option<(Arc<str>, u16)>,
     metrics: Recorder,
     broken_starttls: Mutex<HashMap<Server, BrokenStartTls>>,
 }
@@ -172,18 +180,28 @@ impl Connector {
     /// A connector that shares `tls`, its roots and its sessions, with others; `tls_config` of `config` has no effect.
     #[must_use]
     pub fn with_tls(config: ClientConfig, tls: TlsConnector, metrics: Arc<Metrics>) -> Self {
-        Self::recording(config, tls, Recorder::ByHost(metrics))
+        Self::recording(config, tls, None, Recorder::ByHost(metrics))
     }
 
     /// Returns a connector to one server, which records under the name that `metrics` has.
-    pub(crate) fn for_server(config: ClientConfig, tls: TlsConnector, metrics: Arc<ServerMetrics>) -> Self {
-        Self::recording(config, tls, Recorder::Server(metrics))
+    pub(crate) fn for_server(
+        config: ClientConfig,
+        tls: TlsConnector,
+        server: (Arc<str>, u16),
+        metrics: Arc<ServerMetrics>,
+    ) -> Self {
+        Self::recording(config, tls, Some(server), Recorder::Server(metrics))
     }
 
-    fn recording(mut config: ClientConfig, tls: TlsConnector, metrics: Recorder) -> Self {
+    fn recording(
+        mut config: ClientConfig,
+        tls: TlsConnector,
+        server: Option<(Arc<str>, u16)>,
+        metrics: Recorder,
+    ) -> Self {
         config.timeouts = config.timeouts.bounded();
         let dialer = Dialer { bind: config.bind, timeout: config.timeouts.connect, ..Dialer::default() };
-        Self { config, dialer, tls, metrics, broken_starttls: Mutex::default() }
+        Self { config, dialer, tls, server, metrics, broken_starttls: Mutex::default() }
     }
 
     /// Opens a connection and brings it to where a transaction can begin.
@@ -261,8 +279,7 @@ impl Connector {
 
     /// Returns the policy for one attempt: none for STARTTLS that is known to be broken.
     fn policy(&self, endpoint: &Endpoint) -> TlsPolicy {
-        let port = endpoint.addrs.first().map_or(0, SocketAddr::port);
-        let policy = self.config.policy().at_port(port);
+        let policy = self.config.policy().at_port(self.port(endpoint));
         if policy != TlsPolicy::Opportunistic {
             return policy;
         }
@@ -270,6 +287,25 @@ impl Connector {
             Some(broken) if broken.failures >= BROKEN_AFTER && self.remembers(broken) => TlsPolicy::Off,
             _ => policy,
         }
+    }
+
+    fn port(&self, endpoint: &Endpoint) -> u16 {
+        let port = self.server.as_ref().map_or(SMTP_PORT, |(_, port)| *port);
+        endpoint.addrs.first().map_or(port, SocketAddr::port)
+    }
+
+    /// Opens the transport. Returns the round trip of TCP, as far as it is known.
+    async fn reach(&self, endpoint: &Endpoint) -> Result<(Stream, Option<Duration>), ConnectError> {
+        let Some(connect) = &self.config.connect else {
+            let (tcp, round_trip) = self.dialer.dial_timed(&endpoint.addrs).await?;
+            return Ok((tcp.into(), Some(round_trip)));
+        };
+        // The host of the endpoint is the name in the certificate.
+        let host = self.server.as_ref().map_or(&endpoint.host, |(host, _)| host);
+        let target = ConnectTarget::new(host, self.port(endpoint), &endpoint.addrs);
+        let connected = timeout(self.config.timeouts.connect, connect.connect(target)).await;
+        let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        Ok((connected.map_err(ConnectError::Transport)?, None))
     }
 
     fn broken_starttls(&self) -> MutexGuard<'_, HashMap<Server, BrokenStartTls>> {
@@ -317,15 +353,16 @@ impl Connector {
         is_silent: &AtomicBool,
     ) -> Result<Connection, ConnectError> {
         let started = Instant::now();
-        let (tcp, round_trip) = self.dialer.dial_timed(&endpoint.addrs).await?;
+        let (mut stream, round_trip) = self.reach(endpoint).await?;
         metrics.record(Operation::Connect, started.elapsed());
-        let mut stream = Stream::Plain(tcp);
         if policy == TlsPolicy::Implicit {
             stream = self.handshake(stream, endpoint, metrics).await?;
         }
         let mut session = Session::new(stream, self.config.timeouts, Arc::clone(metrics));
         session.set_log(self.log());
-        session.set_connect_time(round_trip);
+        if let Some(round_trip) = round_trip {
+            session.set_connect_time(round_trip);
+        }
         let is_clear = policy != TlsPolicy::Implicit;
         is_silent.store(is_clear, Ordering::Relaxed);
         let banner = match session.banner().await {
@@ -342,7 +379,9 @@ impl Connector {
         let wanted = matches!(policy, TlsPolicy::Opportunistic | TlsPolicy::Required);
         if wanted && session.extensions().starttls {
             session = self.starttls(session, endpoint, policy, metrics).await?;
-            session.set_connect_time(round_trip);
+            if let Some(round_trip) = round_trip {
+                session.set_connect_time(round_trip);
+            }
         } else if policy == TlsPolicy::Required {
             return Err(ConnectError::NoStartTls);
         }

@@ -77,6 +77,9 @@ pub enum ConnectError {
     /// No TCP connection.
     #[error("cannot connect")]
     Dial(#[from] DialError),
+    /// The transport of the user failed ([`Connect`](crate::net::Connect)).
+    #[error("cannot connect")]
+    Transport(#[source] io::Error),
     /// The server accepted the connection, and sent nothing in the clear until the deadline of the banner. A server that
     /// waits for implicit TLS does so ([`TlsPolicy::Implicit`](crate::net::TlsPolicy::Implicit)).
     #[error(
@@ -153,6 +156,7 @@ impl ConnectError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Dial(error) => error.kind().as_str(),
+            Self::Transport(error) => ErrorKind::from(error).as_str(),
             Self::Silent => "timed_out",
             Self::Tls(error) => error.kind().as_str(),
             Self::StartTls(_) => "starttls",

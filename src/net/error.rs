@@ -271,11 +271,14 @@ pub enum TlsConfigError {
     #[error("the root certificates of the platform cannot be read")]
     Platform(#[source] rustls_native_certs::Error),
     /// The text is not PEM, or contains no certificate.
-    #[error("no certificate in the PEM text")]
+    #[error("no certificate or key in the PEM text")]
     Pem(#[source] rustls::pki_types::pem::Error),
     /// A certificate cannot be a root, or rustls rejects the settings.
     #[error("not a usable root certificate")]
     Root(#[source] rustls::Error),
+    /// The certificate of the client and its key do not fit, or rustls cannot use them.
+    #[error("not a usable client certificate")]
+    ClientCertificate(#[source] rustls::Error),
     /// The cryptography provider has no cipher suite for the allowed versions.
     #[error("no cipher suite for the TLS versions allowed")]
     Provider(#[source] rustls::Error),

@@ -1,6 +1,7 @@
-//! A connection with or without TLS, behind one interface.
+//! A connection with or without TLS, over TCP or over a transport of the user, behind one interface.
 
 use std::{
+    fmt,
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
@@ -27,15 +28,60 @@ use super::{
 /// A server may close without `close_notify`. A plain connection then reads no bytes, and a TLS connection fails with
 /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof). TLS cannot distinguish this from a truncation attack (RFC 8446
 /// 6.1). After a complete reply, both mean that the connection is closed.
+///
+/// ```
+/// use smtp_pool::net::Stream;
+/// let (client, _server) = tokio::io::duplex(1_024);
+/// let stream = Stream::new(client);
+/// assert!(!stream.is_encrypted());
+/// ```
 #[derive(Debug)]
-pub enum Stream {
-    /// Not encrypted.
-    Plain(TcpStream),
-    /// Encrypted. It is boxed, since the state of TLS takes a kilobyte that a plain connection does not need.
+pub struct Stream(Transport);
+
+#[derive(Debug)]
+enum Transport {
+    Tcp(TcpStream),
+    /// It is boxed, since the state of TLS takes a kilobyte that a plain connection does not need.
     Tls(Box<TlsStream<TcpStream>>),
+    Other(Box<dyn Octets>),
+    OtherTls(Box<TlsStream<Box<dyn Octets>>>),
+}
+
+/// A transport of the user.
+trait Octets: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Octets for T {}
+
+impl fmt::Debug for dyn Octets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Octets")
+    }
+}
+
+/// Calls a method of the transport, of any kind.
+macro_rules! forward {
+    ($stream:expr, $transport:ident => $call:expr) => {
+        match $stream {
+            Transport::Tcp($transport) => $call,
+            Transport::Tls($transport) => $call,
+            Transport::Other($transport) => $call,
+            Transport::OtherTls($transport) => $call,
+        }
+    };
 }
 
 impl Stream {
+    /// Returns a connection over any transport, such as a Unix socket. For TCP, [`From`] knows more about the connection.
+    pub fn new(transport: impl AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static) -> Self {
+        Self(Transport::Other(Box::new(transport)))
+    }
+
+    /// Returns whether the connection is encrypted by TLS.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self.0, Transport::Tls(_) | Transport::OtherTls(_))
+    }
+
     /// Puts TLS on a plain connection, after STARTTLS or for [implicit TLS](super::TlsPolicy::Implicit).
     ///
     /// The caller must make sure that no bytes are left unread. Bytes that arrived before the handshake were not
@@ -55,20 +101,24 @@ impl Stream {
         server_name: &str,
         deadline: Instant,
     ) -> Result<Self, TlsError> {
-        match self {
-            Self::Plain(tcp) => {
-                connector.connect(tcp, server_name, deadline).await.map(|tls| Self::Tls(Box::new(tls)))
+        Ok(Self(match self.0 {
+            Transport::Tcp(tcp) => {
+                Transport::Tls(Box::new(connector.connect(tcp, server_name, deadline).await?))
             }
-            Self::Tls(_) => Err(TlsError::AlreadyEncrypted),
-        }
+            Transport::Other(other) => {
+                Transport::OtherTls(Box::new(connector.connect(other, server_name, deadline).await?))
+            }
+            Transport::Tls(_) | Transport::OtherTls(_) => return Err(TlsError::AlreadyEncrypted),
+        }))
     }
 
     /// Returns the parameters of the TLS handshake. `None` without TLS.
     #[must_use]
     pub fn tls_info(&self) -> Option<TlsInfo> {
-        match self {
-            Self::Plain(_) => None,
-            Self::Tls(tls) => Some(TlsInfo::of(tls)),
+        match &self.0 {
+            Transport::Tcp(_) | Transport::Other(_) => None,
+            Transport::Tls(tls) => Some(TlsInfo::of(tls)),
+            Transport::OtherTls(tls) => Some(TlsInfo::of(tls)),
         }
     }
 
@@ -76,37 +126,40 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// Fails if the connection is closed.
+    /// Fails if the connection is closed, or is not TCP ([`Unsupported`](io::ErrorKind::Unsupported)).
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp().peer_addr()
+        self.tcp().ok_or(io::ErrorKind::Unsupported)?.peer_addr()
     }
 
     /// Returns the local address.
     ///
     /// # Errors
     ///
-    /// Fails if the operating system does not report it.
+    /// Fails if the operating system does not report it, or the connection is not TCP
+    /// ([`Unsupported`](io::ErrorKind::Unsupported)).
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp().local_addr()
+        self.tcp().ok_or(io::ErrorKind::Unsupported)?.local_addr()
     }
 
-    /// Returns true if the runtime knows of unread octets or the end of the stream. Makes no system call.
+    /// Returns true if the runtime knows of unread octets or the end of the stream. Makes no system call. Of a transport
+    /// that is not TCP it is always true, because only reading shows it.
     #[must_use]
     pub fn is_readable(&self) -> bool {
-        self.tcp().try_io(Interest::READABLE, || Ok(())).is_ok()
+        self.tcp().is_none_or(|tcp| tcp.try_io(Interest::READABLE, || Ok(())).is_ok())
     }
 
-    fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
+    fn tcp(&self) -> Option<&TcpStream> {
+        match &self.0 {
+            Transport::Tcp(tcp) => Some(tcp),
+            Transport::Tls(tls) => Some(tls.get_ref().0),
+            Transport::Other(_) | Transport::OtherTls(_) => None,
         }
     }
 }
 
 impl From<TcpStream> for Stream {
     fn from(tcp: TcpStream) -> Self {
-        Self::Plain(tcp)
+        Self(Transport::Tcp(tcp))
     }
 }
 
@@ -116,19 +169,13 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_read(context, buffer),
-            Self::Tls(tls) => Pin::new(tls).poll_read(context, buffer),
-        }
+        forward!(&mut self.get_mut().0, transport => Pin::new(transport).poll_read(context, buffer))
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_write(context, data),
-            Self::Tls(tls) => Pin::new(tls).poll_write(context, data),
-        }
+        forward!(&mut self.get_mut().0, transport => Pin::new(transport).poll_write(context, data))
     }
 
     fn poll_write_vectored(
@@ -136,31 +183,19 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(context, slices),
-            Self::Tls(tls) => Pin::new(tls).poll_write_vectored(context, slices),
-        }
+        forward!(&mut self.get_mut().0, transport => Pin::new(transport).poll_write_vectored(context, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(tcp) => tcp.is_write_vectored(),
-            Self::Tls(tls) => tls.is_write_vectored(),
-        }
+        forward!(&self.0, transport => transport.is_write_vectored())
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_flush(context),
-            Self::Tls(tls) => Pin::new(tls).poll_flush(context),
-        }
+        forward!(&mut self.get_mut().0, transport => Pin::new(transport).poll_flush(context))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(context),
-            Self::Tls(tls) => Pin::new(tls).poll_shutdown(context),
-        }
+        forward!(&mut self.get_mut().0, transport => Pin::new(transport).poll_shutdown(context))
     }
 }
 

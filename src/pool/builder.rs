@@ -3,13 +3,13 @@
 use std::{marker::PhantomData, net::IpAddr, sync::Arc, time::Duration};
 
 use super::{
-    BuildError, Config, Key, Pool, Route,
-    shared::{Shared, TlsConnectors},
+    BuildError, Config, Hooks, Key, Pool, Route,
+    shared::{Callbacks, Shared, TlsConnectors},
 };
 use crate::{
     client::Timeouts,
     metrics::Metrics,
-    net::{TlsConfig, TlsConnector, TlsPolicy},
+    net::{Connect, TlsConfig, TlsConnector, TlsPolicy},
     proto::{ClientName, Credentials},
 };
 
@@ -19,14 +19,20 @@ use crate::{
 pub struct Builder<P = Pool> {
     config: Config,
     metrics: Option<Arc<Metrics>>,
-    route: Option<Arc<dyn Route>>,
+    callbacks: Callbacks,
     tls_config: Option<TlsConfig>,
     pool: PhantomData<fn() -> P>,
 }
 
 impl<P> Default for Builder<P> {
     fn default() -> Self {
-        Self { config: Config::default(), metrics: None, route: None, tls_config: None, pool: PhantomData }
+        Self {
+            config: Config::default(),
+            metrics: None,
+            callbacks: Callbacks::default(),
+            tls_config: None,
+            pool: PhantomData,
+        }
     }
 }
 
@@ -65,6 +71,7 @@ impl<P> Builder<P> {
         max_connecting: usize,
         noop_after: Duration,
         fair: bool,
+        per_minute: u32,
         leak_after: Duration,
         breaker_failures: u32,
         breaker_pause: Duration,
@@ -91,8 +98,21 @@ impl<P> Builder<P> {
     }
 
     /// Sets how to find the server for a mailbox. It has no effect if [`Config::server`] is set.
-    pub fn route(self, route: impl Route + 'static) -> Self {
-        Self { route: Some(Arc::new(route)), ..self }
+    pub fn route(mut self, route: impl Route + 'static) -> Self {
+        self.callbacks.route = Some(Arc::new(route));
+        self
+    }
+
+    /// Sets what to do with each connection when it is opened, lent and closed.
+    pub fn hooks(mut self, hooks: impl Hooks + 'static) -> Self {
+        self.callbacks.hooks = Some(Arc::new(hooks));
+        self
+    }
+
+    /// Sets how to reach servers, in place of TCP. Names are not looked up then.
+    pub fn connect(mut self, connect: impl Connect + 'static) -> Self {
+        self.callbacks.connect = Some(Arc::new(connect));
+        self
     }
 
     /// Sets roots, versions and verification of TLS. The default depends on the policy ([`TlsConfig::for_policy`]).
@@ -124,6 +144,6 @@ impl<P> Builder<P> {
             if self.tls_config.is_some() { verified.clone() } else { connector(TlsPolicy::Opportunistic)? };
         let tls = TlsConnectors { verified, unverified };
         let metrics = self.metrics.unwrap_or_default();
-        Ok(Pool::new(Shared::new(self.config.bounded(), metrics, self.route, tls)))
+        Ok(Pool::new(Shared::new(self.config.bounded(), metrics, self.callbacks, tls)))
     }
 }

@@ -11,9 +11,10 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::{
     CheckoutError, CheckoutStage, ConnectionLimit, Exhausted, PooledConnection,
     breaker::backoff,
+    checkout_rate::CheckoutRate,
     server::{CloseReason, Lease, Server, WaitFailure},
 };
-use crate::{metrics::Gauges, proto::Command};
+use crate::{client::Connection, metrics::Gauges, proto::Command};
 
 /// Whether a connection can be lent.
 enum LendCheck {
@@ -31,6 +32,26 @@ impl Server {
         unasked: bool,
         taken_at: &'static Location<'static>,
     ) -> Option<PooledConnection> {
+        if let Some(rate) = self.rate()
+            && rate.reserve(Instant::now()).is_err()
+        {
+            return None;
+        }
+        let lent = self.take_idle(unasked, taken_at);
+        if lent.is_none()
+            && let Some(rate) = self.rate()
+        {
+            rate.give_back();
+        }
+        lent
+    }
+
+    /// Returns the limit on checkouts, if there is one.
+    fn rate(&self) -> Option<&CheckoutRate> {
+        if self.shared.is_plain { None } else { self.rate.as_ref() }
+    }
+
+    fn take_idle(&self, unasked: bool, taken_at: &'static Location<'static>) -> Option<PooledConnection> {
         loop {
             let lease = if self.shared.config.fair { self.slots.take() } else { self.slots.take_first() }?;
             match self.lend(lease, unasked, taken_at) {
@@ -58,6 +79,9 @@ impl Server {
         let until = began + wait;
         self.used.store(self.shared.clock.now(), Ordering::Relaxed);
         self.maintenance.ensure_running();
+        if let Some(rate) = self.rate() {
+            self.wait_for_rate(rate, until).await?;
+        }
         let mut closed_at_once = 0;
         loop {
             // A connection that a waiter gets was just used, or opened. It needs no NOOP.
@@ -72,7 +96,7 @@ impl Server {
                     (lease, true)
                 }
             };
-            let is_fresh = lease.uses == 0;
+            let is_fresh = lease.slot.uses == 0;
             match self.lend(lease, unasked, taken_at) {
                 LendCheck::Lent(connection) => {
                     self.metrics.checkout(began.elapsed());
@@ -103,6 +127,22 @@ impl Server {
         }
     }
 
+    /// Waits until the rate allows a checkout.
+    async fn wait_for_rate(&self, rate: &CheckoutRate, until: Instant) -> Result<(), CheckoutError> {
+        match rate.reserve(until) {
+            Ok(due) => {
+                sleep_until(due).await;
+                Ok(())
+            }
+            Err(due) => {
+                let retry_after = due.saturating_duration_since(Instant::now());
+                let error = CheckoutError::RateLimited { server: Arc::clone(&self.name), retry_after };
+                self.metrics.checkout_failed(error.kind());
+                Err(error)
+            }
+        }
+    }
+
     /// Waits in the queue.
     async fn wait(self: &Arc<Self>, began: Instant, until: Instant) -> Result<Box<Lease>, CheckoutError> {
         let Some(turn) = self.slots.join() else { return Err(CheckoutError::Closed) };
@@ -118,21 +158,29 @@ impl Server {
     fn lend(&self, mut lease: Box<Lease>, unasked: bool, taken_at: &'static Location<'static>) -> LendCheck {
         let now = self.shared.clock.now();
         if lease.expires <= now {
-            lease.end = CloseReason::Expired;
+            lease.slot.end = CloseReason::Expired;
             self.retire(lease);
             return LendCheck::Unusable;
         }
         if !lease.connection.is_quiet() {
-            lease.end = CloseReason::Lost;
+            lease.slot.end = CloseReason::Lost;
             return LendCheck::Unusable;
         }
         if !unasked && now.saturating_sub(lease.returned) >= self.shared.noop_after {
             return LendCheck::AskFirst(lease);
         }
-        lease.uses += 1;
+        if !self.shared.is_plain
+            && let Some(hooks) = &self.shared.hooks
+            && !hooks.before_checkout(&self.name, &lease.connection)
+        {
+            lease.slot.end = CloseReason::Unusable;
+            self.retire(lease);
+            return LendCheck::Unusable;
+        }
+        lease.slot.uses += 1;
         // The reason of its end, unless it is given back in order.
-        lease.end = CloseReason::Unusable;
-        if self.shared.config.leak_after.is_some() {
+        lease.slot.end = CloseReason::Unusable;
+        if !self.shared.is_plain && self.shared.config.leak_after.is_some() {
             lease.checkout = Some(self.checkouts.record(taken_at));
         }
         LendCheck::Lent(PooledConnection::new(lease))
@@ -140,7 +188,7 @@ impl Server {
 
     /// Sends NOOP on a connection that was idle for long. Returns whether it is still usable.
     pub(super) async fn answers_noop(&self, lease: &mut Lease, limit: Instant) -> bool {
-        lease.end = CloseReason::Lost;
+        lease.slot.end = CloseReason::Lost;
         if lease.has_used_its_noops() {
             return false;
         }
@@ -158,7 +206,7 @@ impl Server {
 
     /// Takes a connection back, without I/O and without waiting.
     pub(super) fn put_back(mut lease: Box<Lease>) {
-        let home = Arc::clone(&lease.home);
+        let home = Arc::clone(&lease.slot.home);
         let server = &home.0;
         if let Some(number) = lease.checkout.take() {
             server.checkouts.settle(number);
@@ -170,9 +218,9 @@ impl Server {
         let now = server.shared.clock.ticked();
         lease.connection.release_buffers();
         lease.returned = now;
-        lease.end = CloseReason::Lost;
+        lease.slot.end = CloseReason::Lost;
         if lease.expires <= now || !lease.connection.accepts_transaction() {
-            lease.end = CloseReason::Expired;
+            lease.slot.end = CloseReason::Expired;
             server.retire(lease);
         } else if let Err(lease) = server.slots.put(lease) {
             server.close_surplus(lease);
@@ -181,12 +229,22 @@ impl Server {
 
     /// Takes back a connection that nothing more can be done on.
     pub(super) fn close_returned(mut lease: Box<Lease>) {
-        let home = Arc::clone(&lease.home);
+        let home = Arc::clone(&lease.slot.home);
         if let Some(number) = lease.checkout.take() {
             home.0.checkouts.settle(number);
         }
-        lease.end = CloseReason::Expired;
+        lease.slot.end = CloseReason::Expired;
         home.0.retire(lease);
+    }
+
+    /// Takes a connection out of the pool, and frees its slot.
+    pub(super) fn detach(mut lease: Box<Lease>) -> Connection {
+        if let Some(number) = lease.checkout.take() {
+            lease.slot.home.0.checkouts.settle(number);
+        }
+        lease.slot.end = CloseReason::Detached;
+        let Lease { connection, .. } = *lease;
+        connection
     }
 
     pub(super) fn checkout_error(&self, failure: WaitFailure) -> CheckoutError {

@@ -78,6 +78,10 @@ pub struct Config {
     /// Whether callers are served in the order of arrival: true. Otherwise a new caller may take a connection that was just
     /// given back. That is a little faster on average, and much slower at worst.
     pub fair: bool,
+    /// The most checkouts a minute for each server: no limit. They are spread evenly, but up to a second's worth may come at
+    /// once. Callers wait in the order of arrival, as long as `acquire_timeout` allows. A caller that gives up while it
+    /// waits has used one checkout.
+    pub per_minute: Option<u32>,
     /// The time after which a warning names where a lent connection was taken: never.
     pub leak_after: Option<Duration>,
     /// The failures in a row that open the circuit breaker of a server: 5. With 0 it never opens.
@@ -128,6 +132,7 @@ impl Default for Config {
             max_connecting: 4,
             noop_after: seconds(60),
             fair: true,
+            per_minute: None,
             leak_after: None,
             breaker_failures: 5,
             breaker_pause: seconds(30),
@@ -188,7 +193,7 @@ pub enum ConfigError {
 }
 
 /// All keys, in the order of the documentation.
-pub(super) const KEYS: [&str; 28] = [
+pub(super) const KEYS: [&str; 29] = [
     "max_connections",
     "connection_timeout",
     "max_lifetime",
@@ -203,6 +208,7 @@ pub(super) const KEYS: [&str; 28] = [
     "max_connecting",
     "noop_after",
     "fair",
+    "per_minute",
     "leak_after",
     "breaker_failures",
     "breaker_pause",
@@ -256,6 +262,7 @@ impl Config {
             ("max_total_connections", self.max_total_connections == 0),
             ("max_connecting", self.max_connecting == 0),
             ("port", self.port == 0),
+            ("per_minute", self.per_minute == Some(0)),
             ("connection_timeout", self.connection_timeout.is_zero()),
             ("max_lifetime", self.max_lifetime.is_zero()),
             ("cleanup_interval", self.cleanup_interval.is_zero()),
@@ -302,6 +309,7 @@ impl Raw {
             "max_connecting" => config.max_connecting = given.count()?,
             "noop_after" => config.noop_after = given.seconds()?,
             "fair" => config.fair = given.parse("true or false")?,
+            "per_minute" => config.per_minute = Some(given.parse("a whole number")?),
             "leak_after" => config.leak_after = Some(given.seconds()?),
             "breaker_failures" => config.breaker_failures = given.parse("a whole number")?,
             "breaker_pause" => config.breaker_pause = given.seconds()?,

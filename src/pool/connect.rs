@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     Key, OpenError,
     breaker::backoff,
-    server::{CloseReason, Lease, Server, ServerRef, Todo, WaitFailure},
+    server::{CloseReason, Lease, LeaseSlot, Server, ServerRef, Todo, WaitFailure},
 };
 use crate::client::{ConnectError, Connection, Endpoint};
 
@@ -84,6 +84,12 @@ impl Server {
             let mut connection = self.connector.connect_with(&endpoint, credentials, &is_silent).await?;
             // A connection that begins out of step cannot be lent.
             connection.check_quiet().map_err(ConnectError::from)?;
+            if let Some(hooks) = &self.shared.hooks {
+                hooks.after_connect(&self.name, &mut connection).await.map_err(OpenError::Hook)?;
+                if !connection.is_quiet() {
+                    return Err(OpenError::Hook("the hook left the session within a dialogue".into()));
+                }
+            }
             Ok(connection)
         });
         let opened = opened.await.unwrap_or_else(|_| {
@@ -117,6 +123,10 @@ impl Server {
         let host = key.server_name.as_ref().unwrap_or_else(|| key.host_arc());
         let addrs = match key.addrs() {
             Some(addrs) => addrs.to_vec(),
+            // The transport of the user finds the server.
+            None if self.shared.connect.is_some() => {
+                return Ok(Endpoint::new(Arc::clone(host), Vec::new()));
+            }
             None => {
                 let port = key.port().unwrap_or(self.shared.config.port);
                 let found = tokio::net::lookup_host((key.host(), port)).await;
@@ -163,14 +173,17 @@ impl ReservedSlot {
         let lease = Box::new(Lease {
             expires: server.expiry(),
             returned: server.shared.clock.now(),
-            uses: 0,
             noops: 0,
             checkout: None,
-            evicted: false,
-            quitting: false,
-            end: CloseReason::Lost,
+            slot: LeaseSlot {
+                home: Arc::new(ServerRef(Arc::clone(&server))),
+                opened: connection.opened(),
+                uses: 0,
+                evicted: false,
+                quitting: false,
+                end: CloseReason::Lost,
+            },
             connection,
-            home: Arc::new(ServerRef(Arc::clone(&server))),
         });
         if let Err(lease) = server.slots.connected(lease) {
             server.close_surplus(lease);

@@ -4,7 +4,7 @@ use std::{fmt, io, panic::Location, sync::Arc, time::Duration};
 
 use thiserror::Error;
 
-use super::{ConfigError, InvalidServer};
+use super::{ConfigError, HookError, InvalidServer};
 use crate::{
     client::{ConnectError, SessionError},
     net::{ErrorKind, TlsConfigError, TlsError},
@@ -45,6 +45,9 @@ pub enum OpenError {
     /// A step of the attempt failed or was refused.
     #[error("no session with the server")]
     Connect(#[from] ConnectError),
+    /// The hook [`after_connect`](super::Hooks::after_connect) refused the connection.
+    #[error("the hook refused the connection")]
+    Hook(#[source] HookError),
     /// The tokio runtime that opened the connection ended.
     #[error("the runtime ended while connecting")]
     Abandoned,
@@ -58,6 +61,7 @@ impl OpenError {
             Self::Resolve(_) => "resolve",
             Self::Timeout { .. } => "timed_out",
             Self::Connect(error) => error.kind(),
+            Self::Hook(_) => "hook",
             Self::Abandoned => "abandoned",
         }
     }
@@ -65,7 +69,11 @@ impl OpenError {
     /// Returns whether there was a TCP connection to the server, and a later step failed.
     #[must_use]
     pub fn was_reached(&self) -> bool {
-        matches!(self, Self::Connect(error) if !matches!(error, ConnectError::Dial(_)))
+        match self {
+            Self::Connect(error) => !matches!(error, ConnectError::Dial(_) | ConnectError::Transport(_)),
+            Self::Hook(_) => true,
+            _ => false,
+        }
     }
 
     /// Returns whether another attempt may end differently. The following errors repeat without end, and the pool does not
@@ -76,10 +84,12 @@ impl OpenError {
     /// - an unacceptable certificate, or a name that no certificate can have
     /// - no TLS where it is required
     /// - no way to authenticate
+    /// - a refusal by a hook
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Timeout { .. } | Self::Abandoned => true,
+            Self::Hook(_) => false,
             Self::Resolve(error) => error.kind() != io::ErrorKind::NotFound,
             Self::Connect(error) => match error {
                 ConnectError::Refused { reply, .. } => !reply.is_permanent(),
@@ -89,7 +99,10 @@ impl OpenError {
                     error,
                     TlsError::Certificate(_) | TlsError::ServerName { .. } | TlsError::NotTls(_)
                 ),
-                ConnectError::Silent | ConnectError::StartTls(_) | ConnectError::Session(_) => true,
+                ConnectError::Transport(_)
+                | ConnectError::Silent
+                | ConnectError::StartTls(_)
+                | ConnectError::Session(_) => true,
             },
         }
     }
@@ -135,6 +148,14 @@ pub enum CheckoutError {
         /// The last of the failures.
         source: Arc<OpenError>,
     },
+    /// [`per_minute`](super::Config::per_minute) allows no checkout in time.
+    #[error("per_minute allows no connection to {server} for another {retry_after:?}")]
+    RateLimited {
+        /// The server.
+        server: Arc<str>,
+        /// The time until the next checkout is allowed.
+        retry_after: Duration,
+    },
     /// The pool is closed.
     #[error("the pool is closed")]
     Closed,
@@ -150,6 +171,7 @@ impl CheckoutError {
             Self::Exhausted(_) => "exhausted",
             Self::Timeout { .. } => "checkout_timed_out",
             Self::CircuitOpen { .. } => "circuit_open",
+            Self::RateLimited { .. } => "rate_limited",
             Self::Closed => "pool_closed",
         }
     }

@@ -41,7 +41,20 @@ impl PooledConnection {
     /// on a reused connection may fail where another connection would work.
     #[must_use]
     pub fn is_reused(&self) -> bool {
-        self.lease.as_ref().is_some_and(|lease| lease.uses > 1)
+        self.lease.as_ref().is_some_and(|lease| lease.slot.uses > 1)
+    }
+
+    /// Takes the connection out of the pool, which may open another one in its place. No limit of the pool counts it any
+    /// more, and it is closed when it is dropped.
+    ///
+    /// ```no_run
+    /// # async fn example(pool: smtp_pool::pool::Pool) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut connection = pool.get("smtp.example.com").await?.detach();
+    /// connection.quit().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn detach(mut self) -> Connection {
+        Server::detach(self.lease.take().expect(LENT))
     }
 
     /// Has the pool send QUIT, in place of a return.

@@ -172,7 +172,7 @@ impl Server {
         while let Some(mut lease) = self.slots.take() {
             let limit = Instant::now() + self.shared.config.connection_timeout;
             if lease.has_used_its_noops() || self.answers_noop(&mut lease, limit).await {
-                lease.end = CloseReason::Lost;
+                lease.slot.end = CloseReason::Lost;
                 if let Err(lease) = self.slots.put(lease) {
                     self.close_surplus(lease);
                 }

@@ -187,11 +187,11 @@ impl Server {
     pub(super) fn drop_closed(&self) {
         let now = self.shared.clock.now();
         let unwanted = self.slots.reap(|lease| {
-            lease.end = if lease.expires <= now { CloseReason::Expired } else { CloseReason::Lost };
-            lease.end == CloseReason::Expired || !lease.connection.is_quiet()
+            lease.slot.end = if lease.expires <= now { CloseReason::Expired } else { CloseReason::Lost };
+            lease.slot.end == CloseReason::Expired || !lease.connection.is_quiet()
         });
         for lease in unwanted {
-            match lease.end {
+            match lease.slot.end {
                 CloseReason::Expired => self.retire(lease),
                 _ if lease.connection.is_idle() => self.close_surplus(lease),
                 _ => drop(lease),

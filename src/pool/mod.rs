@@ -15,6 +15,7 @@
 //! - A connection that is not in step with its server is closed, never lent again.
 //! - Failed attempts to connect are repeated with growing pauses. Waiting callers get the error if no connection is left
 //!   to wait for. After several failures in a row, attempts stop for a while ([`Config::breaker_failures`]).
+//! - [`Hooks`] see each connection when it is opened, lent and closed. [`PooledConnection::detach`] takes one out.
 //! - [`HealthManager`] checks the servers at intervals.
 //!
 //! # From the original specification
@@ -45,6 +46,7 @@ mod breaker;
 mod builder;
 mod capacity;
 mod checkout;
+mod checkout_rate;
 mod clock;
 mod config;
 mod connect;
@@ -54,6 +56,7 @@ mod error;
 mod guard;
 mod health;
 mod health_report;
+mod hooks;
 mod idle;
 mod key;
 mod leaks;
@@ -75,6 +78,8 @@ mod shared;
 mod slots;
 mod sync;
 mod todos;
+#[cfg(feature = "tower")]
+mod tower;
 mod wait_queue;
 
 pub use crate::client::Verification;
@@ -90,6 +95,7 @@ pub use self::{
     guard::PooledConnection,
     health::{HealthHandle, HealthManager},
     health_report::{Checked, Health, HealthError, HealthReport, ServerHealth},
+    hooks::{ClosedConnection, HookError, HookFuture, Hooks},
     key::{InvalidServer, Key, ToKey},
     pool::{Pool, PoolStatus},
     route::{Route, RouteFuture},

@@ -77,10 +77,12 @@ impl Registry {
         client.timeouts.connect = config.timeouts.connect.min(config.connection_timeout);
         client.credentials = key.own_credentials().or(config.credentials.as_ref()).cloned();
         client.log_addresses = config.log_addresses;
+        client.connect = shared.connect.clone();
         let verifies = client.policy().verifies();
         let tls = if verifies { &shared.tls.verified } else { &shared.tls.unverified };
         let metrics = shared.metrics.server(&key.name());
-        let connector = Connector::for_server(client, tls.clone(), Arc::clone(&metrics));
+        let target = (Arc::clone(key.host_arc()), key.port().unwrap_or(config.port));
+        let connector = Connector::for_server(client, tls.clone(), target, Arc::clone(&metrics));
         let server =
             Arc::new(Server::new(key, connector, Arc::clone(&metrics), Arc::clone(&self.maintenance)));
         let gauges: Weak<Server> = Arc::downgrade(&server);
@@ -106,7 +108,7 @@ impl Registry {
         self.shared.record_closed();
         let idle = self.servers.all().into_iter().flat_map(|server| server.slots.close(&WaitFailure::Closed));
         idle.map(|mut lease| {
-            lease.end = CloseReason::PoolClosed;
+            lease.slot.end = CloseReason::PoolClosed;
             lease
         })
     }

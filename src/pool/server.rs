@@ -9,9 +9,10 @@ use std::sync::{
 use tokio::time::Instant;
 
 use super::{
-    HealthReport, Key, OpenError,
+    ClosedConnection, HealthReport, Key, OpenError,
     breaker::Breaker,
     capacity::CapacityWaiters,
+    checkout_rate::CheckoutRate,
     clock::millis,
     leaks::LeakTracker,
     server_map::ServerMap,
@@ -49,6 +50,8 @@ pub(super) struct Server {
     pub(super) watched_since: AtomicU64,
     pub(super) maintenance: Arc<Maintenance>,
     pub(super) checkouts: LeakTracker,
+    /// The limit on checkouts, if there is one.
+    pub(super) rate: Option<CheckoutRate>,
     checked: Mutex<Option<HealthReport>>,
 }
 
@@ -72,6 +75,7 @@ impl Server {
             watched_since: AtomicU64::new(now),
             maintenance,
             checkouts: LeakTracker::default(),
+            rate: config.per_minute.map(CheckoutRate::new),
             checked: Mutex::default(),
             key: Mutex::new(key),
             shared,
@@ -90,25 +94,28 @@ impl Server {
 
     /// Closes a connection that has no place any more.
     pub(super) fn close_surplus(&self, mut lease: Box<Lease>) {
-        lease.end = if self.slots.is_closed() { CloseReason::PoolClosed } else { CloseReason::Surplus };
+        lease.slot.end = if self.slots.is_closed() { CloseReason::PoolClosed } else { CloseReason::Surplus };
         self.retire(lease);
     }
 
     /// Has the maintenance send QUIT.
     pub(super) fn retire(&self, mut lease: Box<Lease>) {
-        lease.quitting = true;
+        lease.slot.quitting = true;
         self.maintenance.capacity.record_quitting();
         self.maintenance.todo(Todo::Retire(lease));
     }
 
     /// Records that a connection ended, and frees its slot.
-    pub(super) fn ended(self: &Arc<Self>, lease: &Lease) {
-        let (age, reason) = (lease.connection.opened().elapsed(), lease.end.as_str());
-        tracing::debug!(server = %self.name, reason, ?age, uses = lease.uses, "connection closed");
+    pub(super) fn ended(self: &Arc<Self>, slot: &LeaseSlot) {
+        let (age, reason) = (slot.opened.elapsed(), slot.end.as_str());
+        tracing::debug!(server = %self.name, reason, ?age, uses = slot.uses, "connection closed");
         self.metrics.connection_closed(age, reason);
-        let wanted = self.slots.release(lease.evicted);
-        if lease.quitting {
+        let wanted = self.slots.release(slot.evicted);
+        if slot.quitting {
             self.maintenance.capacity.record_quit_ended();
+        }
+        if let Some(hooks) = &self.shared.hooks {
+            hooks.on_close(&ClosedConnection { server: &self.name, reason, age, uses: slot.uses });
         }
         if wanted && !self.shared.is_closed() {
             self.maintenance.todo(Todo::Demand(Arc::clone(self)));
@@ -148,24 +155,32 @@ impl Gauges for Server {
     }
 }
 
-/// A connection and its slot. Dropping it frees the slot.
+/// A connection and its slot.
 pub(super) struct Lease {
     pub(super) connection: Connection,
-    pub(super) home: Arc<ServerRef>,
+    pub(super) slot: LeaseSlot,
     /// The time from which it is too old to be lent, by the clock of the pool.
     pub(super) expires: u64,
     /// The time of the last return.
     pub(super) returned: u64,
-    pub(super) uses: u64,
     /// The number of NOOPs. Servers limit them.
     pub(super) noops: u32,
     /// The number of the checkout in the leak tracker, if it is recorded.
     pub(super) checkout: Option<u64>,
-    /// Another connection has its slot already.
+}
+
+/// The slot of a connection. Dropping it frees the slot.
+pub(super) struct LeaseSlot {
+    pub(super) home: Arc<ServerRef>,
+    /// When connecting began.
+    pub(super) opened: Instant,
+    /// How often the connection was lent.
+    pub(super) uses: u64,
+    /// Another connection has the slot already.
     pub(super) evicted: bool,
     /// QUIT is under way. Its place under the limit over all servers is free soon.
     pub(super) quitting: bool,
-    /// The reason of its end, as far as it is known before.
+    /// The reason of the end, as far as it is known before.
     pub(super) end: CloseReason,
 }
 
@@ -176,7 +191,7 @@ pub(super) struct ServerRef(pub(super) Arc<Server>);
 
 impl Occupant for Box<Lease> {
     fn evict(&mut self) {
-        self.evicted = true;
+        self.slot.evicted = true;
     }
 }
 
@@ -191,6 +206,8 @@ pub(super) enum CloseReason {
     /// There were more than needed or allowed.
     Surplus,
     PoolClosed,
+    /// The caller took it out of the pool.
+    Detached,
 }
 
 impl CloseReason {
@@ -201,6 +218,7 @@ impl CloseReason {
             Self::Expired => "expired",
             Self::Surplus => "surplus",
             Self::PoolClosed => "pool_closed",
+            Self::Detached => "detached",
         }
     }
 }
@@ -215,7 +233,7 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
+impl Drop for LeaseSlot {
     fn drop(&mut self) {
         self.home.0.ended(self);
     }

@@ -8,11 +8,14 @@ use std::sync::{
 use tokio::sync::Notify;
 
 use super::{
-    Config, Key, Route,
+    Config, Hooks, Key, Route,
     clock::{Clock, millis},
     slots::TotalLimit,
 };
-use crate::{metrics::Metrics, net::TlsConnector};
+use crate::{
+    metrics::Metrics,
+    net::{Connect, TlsConnector},
+};
 
 /// The state of one pool.
 pub(super) struct Shared {
@@ -21,6 +24,10 @@ pub(super) struct Shared {
     pub(super) max_connections: AtomicUsize,
     pub(super) metrics: Arc<Metrics>,
     pub(super) route: Option<Arc<dyn Route>>,
+    pub(super) hooks: Option<Arc<dyn Hooks>>,
+    pub(super) connect: Option<Arc<dyn Connect>>,
+    /// There are no hooks, no rate and no record of checkouts, so that a checkout asks for this alone.
+    pub(super) is_plain: bool,
     pub(super) tls: TlsConnectors,
     pub(super) clock: Clock,
     pub(super) total: Arc<TotalLimit>,
@@ -29,6 +36,14 @@ pub(super) struct Shared {
     closed: AtomicBool,
     closing: Notify,
     ended: Notify,
+}
+
+/// What the builder was given to call.
+#[derive(Default)]
+pub(super) struct Callbacks {
+    pub(super) route: Option<Arc<dyn Route>>,
+    pub(super) hooks: Option<Arc<dyn Hooks>>,
+    pub(super) connect: Option<Arc<dyn Connect>>,
 }
 
 /// TLS with and without verification. Both are the same if the builder was given a TLS configuration.
@@ -41,16 +56,19 @@ impl Shared {
     pub(super) fn new(
         config: Config,
         metrics: Arc<Metrics>,
-        route: Option<Arc<dyn Route>>,
+        callbacks: Callbacks,
         tls: TlsConnectors,
     ) -> Self {
         Self {
             noop_after: millis(config.noop_after),
             max_connections: AtomicUsize::new(config.max_connections),
             total: Arc::new(TotalLimit::new(config.max_total_connections)),
+            is_plain: callbacks.hooks.is_none() && config.per_minute.is_none() && config.leak_after.is_none(),
             config,
             metrics,
-            route,
+            route: callbacks.route,
+            hooks: callbacks.hooks,
+            connect: callbacks.connect,
             tls,
             clock: Clock::new(),
             notify: Arc::new(Notify::new()),

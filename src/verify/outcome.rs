@@ -74,7 +74,9 @@ impl Outcome {
             ConnectError::Dial(dial) if dial.kind() == ErrorKind::TimedOut => {
                 Self::failure(S::TimeoutExceeded, Blame::Network, error)
             }
-            ConnectError::Dial(_) => Self::failure(S::FailedSmtpConnection, Blame::Network, error),
+            ConnectError::Dial(_) | ConnectError::Transport(_) => {
+                Self::failure(S::FailedSmtpConnection, Blame::Network, error)
+            }
             ConnectError::Tls(_) => Self::failure(S::TlsFailed, Blame::Network, error),
             ConnectError::StartTls(_) | ConnectError::NoStartTls => {
                 Self::failure(S::TlsFailed, Blame::Server, error)

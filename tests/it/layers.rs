@@ -23,6 +23,8 @@ const ALLOWED: &[(&str, Option<&[&str]>)] = &[
     ("verify", Some(&["pool", "client", "net", "proto", "metrics"])),
     ("job", Some(&["verify", "proto", "metrics"])),
     ("sandbox", Some(&["proto"])),
+    // Documentation alone.
+    ("guide", Some(&[])),
     ("blocking", None),
     // The command uses the library by `smtp_pool::`, and its own modules by `crate::`.
     ("bin", None),

@@ -4,10 +4,12 @@ mod cancellation;
 mod checkout;
 mod corners;
 mod health;
+mod hooks;
 mod identity;
 mod lifetime;
 mod operations;
 mod recovery;
+mod transport;
 
 use std::time::Duration;
 

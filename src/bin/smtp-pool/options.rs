@@ -12,7 +12,7 @@ use std::{
 use clap::{Args, ValueEnum};
 use smtp_pool::{
     job::input::{Hints, InputFormat, Source},
-    net::TlsPolicy,
+    net::{TlsConfig, TlsConnector, TlsPolicy},
     sandbox::World,
     verify::{Classifier, Providers},
 };
@@ -89,6 +89,18 @@ pub(crate) fn read_text(path: &Path) -> io::Result<String> {
         true => Ok(text),
         false => Err(io::Error::other("the file is longer than 16 MiB")),
     }
+}
+
+/// Returns how to use TLS, with the root certificates of `--ca` added.
+pub(crate) fn tls_config(policy: TlsPolicy, ca: Option<&Path>) -> Result<TlsConfig> {
+    let config = TlsConfig::for_policy(policy);
+    let Some(path) = ca else { return Ok(config) };
+    let option = format_args!("--ca {}", FileName(path)).to_string();
+    let pem = read_text(path).usage_at(&option)?;
+    let config = config.add_roots_pem(pem.as_bytes()).usage_at(&option)?;
+    // A text between the markers may still be no certificate.
+    TlsConnector::new(&config).usage_at(&option)?;
+    Ok(config)
 }
 
 pub(crate) fn read_world(path: &Path) -> Result<World> {

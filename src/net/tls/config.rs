@@ -1,13 +1,14 @@
 use std::{fmt, sync::Arc};
 
 use tokio_rustls::rustls::{
-    self, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedProtocolVersion,
+    self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    SupportedProtocolVersion,
     client::{
         Resumption,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     version::{TLS12, TLS13},
 };
 
@@ -69,11 +70,68 @@ pub struct TlsConfig {
     verify: bool,
     roots: Roots,
     extra_roots: Vec<CertificateDer<'static>>,
+    pinned: Vec<CertificateDer<'static>>,
+    client: Option<Arc<ClientCertificate>>,
+    rustls: Option<Arc<ClientConfig>>,
     min_version: TlsVersion,
     max_version: TlsVersion,
 }
 
+/// A certificate of the client with its chain and its key.
+#[derive(Debug)]
+struct ClientCertificate {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
 impl TlsConfig {
+    /// Uses a configuration of rustls as it is. Verification, roots, versions and certificates of this one have no effect.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use smtp_pool::net::{TlsConfig, TlsConnector, rustls};
+    /// let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    /// let config = rustls::ClientConfig::builder_with_provider(provider)
+    ///     .with_safe_default_protocol_versions()?
+    ///     .with_root_certificates(rustls::RootCertStore::empty())
+    ///     .with_no_client_auth();
+    /// let connector = TlsConnector::new(&TlsConfig::rustls(config.into()))?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn rustls(config: Arc<ClientConfig>) -> Self {
+        Self { rustls: Some(config), ..Self::for_policy(TlsPolicy::Required) }
+    }
+
+    /// Accepts only this certificate of a server, DER-encoded, or another pinned one. Roots, name and dates are not
+    /// checked then. It is for a server with a certificate of its own.
+    #[must_use]
+    pub fn pin_der(mut self, der: impl Into<Vec<u8>>) -> Self {
+        self.pinned.push(CertificateDer::from(der.into()));
+        self
+    }
+
+    /// Accepts only the certificates of a PEM text, as [`pin_der`](Self::pin_der) does.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`TlsConfigError::Pem`] if the text is malformed or has no certificate.
+    pub fn pin_pem(mut self, pem: &[u8]) -> Result<Self, TlsConfigError> {
+        self.pinned.extend(certificates(pem)?);
+        Ok(self)
+    }
+
+    /// Shows a certificate to servers that ask for one. `chain` begins with it, and `key` is its private key, both as PEM.
+    ///
+    /// # Errors
+    ///
+    /// Fails with [`TlsConfigError::Pem`] if a text is malformed, or has no certificate or no key.
+    pub fn client_certificate_pem(mut self, chain: &[u8], key: &[u8]) -> Result<Self, TlsConfigError> {
+        let key = PrivateKeyDer::from_pem_slice(key).map_err(TlsConfigError::Pem)?;
+        self.client = Some(Arc::new(ClientCertificate { chain: certificates(chain)?, key }));
+        Ok(self)
+    }
+
     /// Creates settings for TLS 1.2 and 1.3 with Mozilla's roots. They verify certificates if [the policy
     /// does](TlsPolicy::verifies).
     #[must_use]
@@ -82,6 +140,9 @@ impl TlsConfig {
             verify: policy.verifies(),
             roots: Roots::default(),
             extra_roots: Vec::new(),
+            pinned: Vec::new(),
+            client: None,
+            rustls: None,
             min_version: TlsVersion::Tls12,
             max_version: TlsVersion::Tls13,
         }
@@ -117,13 +178,7 @@ impl TlsConfig {
     ///
     /// Fails with [`TlsConfigError::Pem`] if the text is malformed or has no certificate.
     pub fn add_roots_pem(mut self, pem: &[u8]) -> Result<Self, TlsConfigError> {
-        let known = self.extra_roots.len();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            self.extra_roots.push(certificate.map_err(TlsConfigError::Pem)?);
-        }
-        if self.extra_roots.len() == known {
-            return Err(TlsConfigError::Pem(rustls::pki_types::pem::Error::NoItemsFound));
-        }
+        self.extra_roots.extend(certificates(pem)?);
         Ok(self)
     }
 
@@ -141,20 +196,31 @@ impl TlsConfig {
         self
     }
 
-    pub(super) fn build(&self) -> Result<ClientConfig, TlsConfigError> {
+    pub(super) fn build(&self) -> Result<Arc<ClientConfig>, TlsConfigError> {
+        if let Some(config) = &self.rustls {
+            return Ok(Arc::clone(config));
+        }
         // Set explicitly. A process-wide default would depend on which caller installs one first.
         let provider = Arc::new(aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&self.versions()?)
             .map_err(TlsConfigError::Provider)?;
-        let builder = if self.verify {
+        let builder = if self.verify && self.pinned.is_empty() {
             builder.with_root_certificates(self.root_store()?)
         } else {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified {
+                provider,
+                pinned: self.pinned.clone(),
+            }))
         };
-        let mut config = builder.with_no_client_auth();
+        let mut config = match self.client.as_deref() {
+            None => builder.with_no_client_auth(),
+            Some(ClientCertificate { chain, key }) => builder
+                .with_client_auth_cert(chain.clone(), key.clone_key())
+                .map_err(TlsConfigError::ClientCertificate)?,
+        };
         config.resumption = Resumption::in_memory_sessions(RESUMABLE_SERVERS * TICKETS_PER_SERVER);
-        Ok(config)
+        Ok(Arc::new(config))
     }
 
     fn versions(&self) -> Result<Vec<&'static SupportedProtocolVersion>, TlsConfigError> {
@@ -187,21 +253,37 @@ impl TlsConfig {
     }
 }
 
-/// Accepts any certificate, but checks the signature. The server must hold the key of its certificate, so that an
+/// Returns the certificates of a PEM text, at least one.
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match found {
+        Ok(none) if none.is_empty() => Err(TlsConfigError::Pem(rustls::pki_types::pem::Error::NoItemsFound)),
+        found => found.map_err(TlsConfigError::Pem),
+    }
+}
+
+/// Accepts any certificate, or any of those that are pinned, but checks the signature. The server must hold the key of its certificate, so that an
 /// attacker cannot show another server's.
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+struct Unverified {
+    provider: Arc<CryptoProvider>,
+    /// The only certificates that are accepted, if there are any.
+    pinned: Vec<CertificateDer<'static>>,
+}
 
-impl ServerCertVerifier for AnyCertificate {
+impl ServerCertVerifier for Unverified {
     fn verify_server_cert(
         &self,
-        _end_entity: &CertificateDer<'_>,
+        end_entity: &CertificateDer<'_>,
         _intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+        if self.pinned.is_empty() || self.pinned.iter().any(|pinned| pinned == end_entity) {
+            return Ok(ServerCertVerified::assertion());
+        }
+        Err(CertificateError::ApplicationVerificationFailure.into())
     }
 
     fn verify_tls12_signature(
@@ -210,7 +292,7 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -219,11 +301,11 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -41,7 +41,7 @@ impl TlsConnector {
     ///
     /// Fails if the configuration contradicts itself or has no usable roots.
     pub fn new(config: &TlsConfig) -> Result<Self, TlsConfigError> {
-        Ok(Self { config: Arc::new(config.build()?) })
+        Ok(Self { config: config.build()? })
     }
 
     /// Performs the handshake on `stream`.

@@ -1,5 +1,7 @@
 //! The arguments of `probe`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use crate::{exit::EXIT_CODES, options::TlsMode};
@@ -14,6 +16,9 @@ pub(crate) struct ProbeArgs {
     /// When to use TLS [default: opportunistic, on port 465 implicit]
     #[arg(long, value_enum, value_name = "WHEN")]
     pub(crate) tls: Option<TlsMode>,
+    /// Trust the root certificates in this PEM file as well
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
     /// Our own name, for EHLO [default: the fully qualified name of this machine]
     #[arg(long, value_name = "NAME")]
     pub(crate) helo: Option<String>,

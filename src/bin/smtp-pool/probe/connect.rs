@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smtp_pool::{
     client::{ClientConfig, ConnectError, Connection, Connector, Endpoint, Timeouts},
     metrics::{Metrics, Snapshot},
-    net::{TlsConfig, TlsError, TlsPolicy},
+    net::{TlsError, TlsPolicy},
     proto::{ClientName, Verb},
     verify::{Classifier, Stage},
 };
@@ -72,11 +72,11 @@ async fn connect(
     let metrics = Arc::new(Metrics::new());
     let mut config = ClientConfig::new(name.clone());
     config.tls = policy;
-    config.tls_config = Some(TlsConfig::for_policy(policy).verify(verify));
+    config.tls_config = Some(plan.tls_config.clone().verify(verify));
     config.timeouts = Timeouts::all(plan.timeout);
     let connector = match Connector::new(config, Arc::clone(&metrics)) {
         Ok(connector) => connector,
-        // The roots of Mozilla are compiled in, so nothing is missing.
+        // The plan has tried these roots, so nothing is missing.
         Err(_) => return Err(ConnectError::NoStartTls),
     };
     let connection = connector.connect(endpoint).await?;

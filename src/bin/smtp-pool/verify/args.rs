@@ -179,6 +179,9 @@ pub(crate) struct VerifyArgs {
         help_heading = "Connections"
     )]
     pub(crate) tls: TlsMode,
+    /// Trust the root certificates in this PEM file as well, for `--tls required` and `implicit`
+    #[arg(long, value_name = "FILE", help_heading = "Connections")]
+    pub(crate) ca: Option<PathBuf>,
     /// The port of mail servers
     #[arg(long, default_value_t = 25, help_heading = "Connections")]
     pub(crate) port: u16,

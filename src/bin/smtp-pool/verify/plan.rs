@@ -25,7 +25,7 @@ use crate::{
     exit::{ErrorContext, Failure, Result},
     identity::{self, ServerScope},
     job,
-    options::{hints, job_of, providers, read_text, read_world, rules, seconds, sources},
+    options::{hints, job_of, providers, read_text, read_world, rules, seconds, sources, tls_config},
     output::{Destination, Target, is_same},
     progress::{ProgressMode, Screen},
     route,
@@ -194,6 +194,7 @@ fn config(args: &VerifyArgs, scope: ServerScope, routes: Routes, retries: bool) 
     let mut config = VerifierConfig::new(name);
     config.client.bind = args.bind;
     config.client.tls = args.tls.into();
+    config.client.tls_config = Some(tls_config(config.client.tls, args.ca.as_deref())?);
     config.client.timeouts = Timeouts::all(seconds("--timeout", args.timeout, 0.001)?);
     config.from = args.from.parse::<ReversePath>().usage_at(format_args!("--from {}", args.from))?;
     config.schedule = schedule(args, retries)?;

@@ -13,6 +13,7 @@ pub(crate) async fn start_sandbox(world: World, config: &mut VerifierConfig) -> 
     let sandbox = Sandbox::start(world).await.failed_at("cannot start the sandbox")?;
     config.routes = Routes::only(sandbox.mx_records());
     let root = sandbox.certificate_der().to_vec();
-    config.client.tls_config = Some(TlsConfig::for_policy(config.client.tls).add_root_der(root));
+    let tls = config.client.tls_config.take().unwrap_or_else(|| TlsConfig::for_policy(config.client.tls));
+    config.client.tls_config = Some(tls.add_root_der(root));
     Ok(sandbox)
 }
