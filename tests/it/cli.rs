@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::Value;
-use smtp_pool::sandbox::{Sandbox, World};
+use smtp_pool::sandbox::{DomainConfig, HostConfig, Sandbox, World};
 use tempfile::TempDir;
 
 struct CommandOutput {
@@ -245,6 +245,8 @@ fn an_error_of_usage_names_its_place_and_a_hint() {
             "columns.csv: the description of the world",
         ),
         (&["explain", "--stage", "vrfy", "550"], "--stage: unknown stage `vrfy`"),
+        (&["probe", "host", "--ca", columns], "columns.csv: no certificate"),
+        (&["verify", "--sandbox", "a@x.test", "--ca", "no.pem"], "--ca no.pem: "),
         (&["probe", "host:port"], "host:port: this is not HOST[:PORT]\n  hint: "),
         (&["sandbox", "nothing.toml"], "nothing.toml: "),
     ];
@@ -383,6 +385,33 @@ async fn servers_are_probed_and_routes_are_followed() {
         );
         assert_eq!(run(&["probe", &down]).code, Some(1));
         assert!(run(&["probe", &broken]).out.contains("offered, but it failed: "));
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_roots_of_a_file_are_trusted() {
+    let domain = DomainConfig::new("good.test", ["ann"]);
+    let world = World::new(vec![HostConfig::new("localhost")], vec![domain]);
+    let sandbox = Sandbox::start(world).await.unwrap();
+    let server = format!("localhost:{}", sandbox.addr("localhost").unwrap().port());
+    let dir = TempDir::new().unwrap();
+    let ca = file(&dir, "ca.pem", sandbox.certificate_pem());
+    tokio::task::spawn_blocking(move || {
+        let ca = ["--ca", str_of(&ca)];
+        let trusted = |ca: &[&str]| {
+            let done = run(&[&["probe", "--json", &server], ca].concat());
+            assert_eq!(done.code, Some(0), "{}", done.err);
+            done.records()[0]["tls"]["trusted"].clone()
+        };
+        assert_eq!((trusted(&[]), trusted(&ca)), (false.into(), true.into()));
+        let route = format!("good.test={server}");
+        let verified = |ca: &[&str]| {
+            let args = ["verify", "ann@good.test", "-q", "--tls", "required", "--route", &route];
+            run(&[&args[..], ca].concat()).records()[0]["sub_status"].clone()
+        };
+        assert_eq!((verified(&[]), verified(&ca)), ("tls_failed".into(), "accepted".into()));
     })
     .await
     .unwrap();

@@ -11,26 +11,34 @@ use tokio::{
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        ServerConfig,
+        RootCertStore, ServerConfig,
         crypto::aws_lc_rs,
         pki_types::PrivateKeyDer,
+        server::WebPkiClientVerifier,
         version::{TLS12, TLS13},
     },
 };
 
 use super::*;
-use crate::net::{ErrorKind, Stream, TlsError};
+use crate::net::{ErrorKind, Stream, TlsConfigError, TlsError};
 
 const NAME: &str = "mx.example";
 
-/// A server that answers each connection with TLS and a greeting, and the root certificate as PEM.
+/// A server that answers each connection with TLS and a greeting. The root certificate, its own and its key are PEM.
 struct Server {
     addr: SocketAddr,
     root: String,
+    certificate: String,
+    key: String,
 }
 
 impl Server {
     async fn start(versions: &[TlsVersion]) -> Self {
+        Self::start_for(versions, false).await
+    }
+
+    /// Starts a server that may insist on a certificate of the client. Only its own is accepted, in this test.
+    async fn start_for(versions: &[TlsVersion], known_clients: bool) -> Self {
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let root = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -44,8 +52,17 @@ impl Server {
             .collect();
         let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_protocol_versions(&versions)
-            .unwrap()
-            .with_no_client_auth()
+            .unwrap();
+        let config = if known_clients {
+            let mut roots = RootCertStore::empty();
+            roots.add(root.der().clone()).unwrap();
+            let provider = Arc::new(aws_lc_rs::default_provider());
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+            config.with_client_cert_verifier(verifier.build().unwrap())
+        } else {
+            config.with_no_client_auth()
+        };
+        let config = config
             .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
             .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
@@ -61,7 +78,7 @@ impl Server {
                 }
             }
         });
-        Self { addr, root: root.pem() }
+        Self { addr, root: root.pem(), certificate: leaf.pem(), key: key.serialize_pem() }
     }
 
     /// Returns a configuration that trusts only this server.
@@ -101,6 +118,46 @@ async fn both_versions_verified() {
             assert_eq!(greeting(&mut stream).await, "220 hello\r\n");
         }
     }
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_client_is_shown_to_a_server_that_asks() {
+    for version in [TlsVersion::Tls12, TlsVersion::Tls13] {
+        let server = Server::start_for(&[version], true).await;
+        let (chain, key) = (server.certificate.as_bytes(), server.key.as_bytes());
+        let config = server.trusted().client_certificate_pem(chain, key).unwrap();
+        let mut stream = server.connect(&TlsConnector::new(&config).unwrap(), NAME).await.unwrap();
+        assert_eq!(greeting(&mut stream).await, "220 hello\r\n");
+
+        // In TLS 1.3, the client learns of the refusal when it reads.
+        let without = TlsConnector::new(&server.trusted()).unwrap();
+        let refused = match server.connect(&without, NAME).await {
+            Ok(mut stream) => stream.read_to_string(&mut String::new()).await.is_err(),
+            Err(_) => true,
+        };
+        assert!(refused, "{version}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_does_not_fit_its_certificate_is_reported_at_start() {
+    let server = Server::start(&[TlsVersion::Tls13]).await;
+    let other = KeyPair::generate().unwrap().serialize_pem();
+    let config =
+        server.trusted().client_certificate_pem(server.certificate.as_bytes(), other.as_bytes()).unwrap();
+    let error = TlsConnector::new(&config).unwrap_err();
+    assert!(matches!(error, TlsConfigError::ClientCertificate(_)), "{error:?}");
+    assert!(server.trusted().client_certificate_pem(b"no PEM", other.as_bytes()).is_err());
+    assert!(server.trusted().client_certificate_pem(server.certificate.as_bytes(), b"no PEM").is_err());
+    assert!(!format!("{config:?}").contains(other.lines().nth(1).unwrap()), "no key in a log");
+}
+
+#[tokio::test]
+async fn a_configuration_of_rustls_is_used_as_it_is() {
+    let server = Server::start(&[TlsVersion::Tls13]).await;
+    let own = server.trusted().build().unwrap();
+    let config = TlsConfig::rustls(own).roots(Roots::None);
+    assert!(server.connect(&TlsConnector::new(&config).unwrap(), NAME).await.is_ok());
 }
 
 #[tokio::test]
