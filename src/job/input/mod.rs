@@ -7,7 +7,7 @@
 //! source ▶ open ▶ lines ▶ text · csv ▶ fields · jsonl ▶ row ▶ rows
 //! ```
 //!
-//! `columns` ([`Shape`]) splits a stored row into its fields again.
+//! `columns` ([`Shape`]) splits a stored row into its fields again. `raw` ([`RawLines`]) copies lines as they are.
 
 mod columns;
 mod csv;
@@ -16,6 +16,7 @@ mod fields;
 mod jsonl;
 mod lines;
 mod open;
+mod raw;
 mod row;
 mod rows;
 mod source;
@@ -30,6 +31,7 @@ pub use self::{
     columns::Shape,
     dialect::{Dialect, LineEnd, Quoting},
     lines::{Line, Lines},
+    raw::RawLines,
     row::Row,
     rows::{RowFaultCallback, Rows, Tracker},
     source::{Hints, InputFormat, Source},
