@@ -55,7 +55,8 @@ pub struct Record {
     /// The time from the first question to the deciding answer, in milliseconds. It includes waits between attempts of
     /// one run. A [`Task`](super::Task) that is sent again starts at zero.
     pub duration_ms: u64,
-    /// The time of the verdict, in UTC.
+    /// The time of the verdict, in UTC. Serialises with milliseconds, so that all times have the same width.
+    #[serde(serialize_with = "millis")]
     pub checked_at: Timestamp,
 }
 
@@ -105,11 +106,27 @@ fn display<T: Display, S: Serializer>(shown: &Option<T>, serializer: S) -> Resul
     }
 }
 
+fn millis<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{at:.3}"))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn times_have_one_width() {
+        for (time, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (7, "1970-01-01T00:00:00.007Z"),
+            (1_700_000_000_120, "2023-11-14T22:13:20.120Z"),
+        ] {
+            let at = Timestamp::from_millisecond(time).unwrap();
+            assert_eq!(millis(&at, serde_json::value::Serializer).unwrap(), text);
+        }
+    }
 
     #[test]
     fn a_text_is_cut_at_a_character_boundary() {
