@@ -270,6 +270,33 @@ impl Records {
         }
     }
 
+    /// Returns the next record if it arrived together with the last one, and the position of its address. `None` does
+    /// not mean the end: [`next_numbered`](Self::next_numbered) waits for more.
+    ///
+    /// Records arrive in batches of up to a few hundred. A caller that selects between several futures saves most of
+    /// its polls if it first takes all records that are there.
+    ///
+    /// ```
+    /// # async fn example(verifier: smtp_pool::verify::Verifier) {
+    /// let mut records = verifier.verify_all(["ann@example.com".to_owned()]);
+    /// while let Some(first) = records.next_numbered().await {
+    ///     let mut numbered = Some(first);
+    ///     while let Some((number, record)) = numbered {
+    ///         println!("{number}: {}", record.status);
+    ///         numbered = records.next_ready();
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    #[inline]
+    pub fn next_ready(&mut self) -> Option<(u64, Record)> {
+        loop {
+            if let Event::Done { id, record } = self.0.ready.next()? {
+                return Some((id, record));
+            }
+        }
+    }
+
     /// Returns a view of the lanes, for a display.
     #[must_use]
     pub fn lanes(&self) -> Lanes {
