@@ -273,7 +273,19 @@ fn help_shows_exit_codes_and_examples() {
 
 #[test]
 fn replies_in_every_form_are_explained() {
-    const FIELDS: [&str; 7] = ["blame", "predicate", "retry", "rule", "status", "sub_status", "subject"];
+    const FIELDS: [&str; 11] = [
+        "blame",
+        "line",
+        "predicate",
+        "queue_id",
+        "reply",
+        "retry",
+        "rule",
+        "status",
+        "sub_status",
+        "subject",
+        "to",
+    ];
     let done = run(&["explain", "--json", "550 5.1.1 User unknown"]);
     assert_eq!(done.code, Some(0), "{}", done.err);
     let answer = &done.records()[0];
@@ -318,6 +330,16 @@ host mx[192.0.2.1] said: 550 5.1.1 User unknown (in reply to RCPT TO command)
     let found = |n: usize, key: &str| done.records()[n][key].clone();
     assert_eq!((found(0, "subject"), found(0, "predicate")), ("sender".into(), "not_found".into()));
     assert_eq!((found(1, "sub_status"), found(1, "blame")), ("timeout_exceeded".into(), "network".into()));
+    assert_eq!(
+        (found(2, "line"), found(2, "queue_id"), found(2, "to")),
+        (3.into(), Value::Null, Value::Null)
+    );
+    assert_eq!(found(2, "reply"), "550 5.1.1 Empfänger unbekannt");
+    let sent =
+        "mx postfix/smtp[1]: 4XyZ12AbC: to=<ann@x.test>, status=bounced (host mx said: 550 5.1.1 gone)\n";
+    let done = run_with(&["explain", "--json"], sent.as_bytes());
+    let answer = &done.records()[0];
+    assert_eq!((&answer["queue_id"], &answer["to"]), (&"4XyZ12AbC".into(), &"ann@x.test".into()));
     assert_eq!((found(2, "subject"), found(2, "status")), ("recipient".into(), "undeliverable".into()));
     let block = run(&["explain", "550 5.1.1 User unknown"]).out;
     assert!(block.contains("\n  who      recipient\n  what     not found\n"), "{block}");

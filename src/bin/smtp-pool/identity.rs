@@ -41,10 +41,21 @@ pub(crate) fn client_name(given: Option<&str>, scope: ServerScope) -> Result<Cli
         ServerScope::Routed => qualified_name().or_else(|| Some("localhost".into())),
         ServerScope::Public => qualified_name(),
     };
-    name.and_then(|name| ClientName::parse(&name).ok()).ok_or_else(|| {
-        Failure::usage("this machine has no fully qualified name for EHLO")
-            .hint("give a name that resolves to its address: --helo mail.example.org")
-    })
+    name.and_then(|name| ClientName::parse(&name).ok())
+        .ok_or_else(|| Failure::usage(NO_NAME).hint(NAME_ADVICE))
+}
+
+/// What is wrong if a machine has no name.
+pub(crate) const NO_NAME: &str = "this machine has no fully qualified name for EHLO";
+/// What to do about it.
+pub(crate) const NAME_ADVICE: &str = "give a name that resolves to its address: --helo mail.example.org";
+
+/// Returns the given name, or the name of this machine if it has one.
+pub(crate) fn client_name_if_any(given: Option<&str>) -> Result<Option<ClientName>> {
+    match given {
+        Some(_) => client_name(given, ServerScope::Public).map(Some),
+        None => Ok(client_name(None, ServerScope::Public).ok()),
+    }
 }
 
 /// Returns the fully qualified name of this machine, if it has one. The standard library has no function for that.

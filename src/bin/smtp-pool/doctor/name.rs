@@ -2,16 +2,27 @@
 
 use std::net::IpAddr;
 
-use smtp_pool::{proto::Host, verify::DomainFacts};
+use smtp_pool::{
+    proto::{ClientName, Host},
+    verify::DomainFacts,
+};
 
 use super::{finding::Finding, plan::DoctorPlan};
+use crate::identity::{NAME_ADVICE, NO_NAME};
 
 pub(super) async fn check(plan: &DoctorPlan, ip: IpAddr) -> Vec<Finding> {
-    vec![helo(plan, ip).await, ptr(plan, ip).await]
+    match &plan.name {
+        Some(name) => vec![helo(plan, name, ip).await, ptr(plan, name.as_str(), ip).await],
+        None => vec![ptr(plan, "a name of this machine", ip).await],
+    }
 }
 
-async fn helo(plan: &DoctorPlan, ip: IpAddr) -> Finding {
-    let name = &plan.name;
+/// Returns the finding about a machine without a name.
+pub(super) fn missing() -> Finding {
+    Finding::failed("helo", NO_NAME).advise(NAME_ADVICE)
+}
+
+async fn helo(plan: &DoctorPlan, name: &ClientName, ip: IpAddr) -> Finding {
     let domain = match name.host() {
         Host::Domain(domain) => domain,
         Host::Ipv4(literal) if IpAddr::V4(literal) == ip => return literal_warning(),
@@ -48,8 +59,7 @@ fn literal_warning() -> Finding {
         .advise("give a name that resolves to the address: --helo mail.example.org")
 }
 
-async fn ptr(plan: &DoctorPlan, ip: IpAddr) -> Finding {
-    let name = plan.name.as_str();
+async fn ptr(plan: &DoctorPlan, name: &str, ip: IpAddr) -> Finding {
     let names = match plan.dns.names(ip).await {
         Err(error) => return Finding::unknown("ptr", format_args!("{ip}: {error}")),
         Ok(names) => names,

@@ -1,12 +1,12 @@
 //! Checks whether mail servers can be reached, and finds out our address as they see it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use smtp_pool::{
     client::{Session, Timeouts},
     metrics::Metrics,
     net::{Dialer, is_public},
-    proto::{Command, Reply},
+    proto::{ClientName, Command, Reply},
 };
 
 use super::{finding::Finding, plan::DoctorPlan};
@@ -76,12 +76,25 @@ async fn greet(plan: &DoctorPlan, host: &str, port: u16) -> Result<GreetedServer
     let (_, banner) = session.reply().await.map_err(|error| chain(&error))?;
     let mut seen = None;
     if banner.is_positive() {
-        // A server that refuses EHLO has been reached.
-        seen =
-            session.greet(&Command::Ehlo(plan.name.clone())).await.ok().and_then(|reply| own_address(&reply));
+        // A server that refuses EHLO has been reached. A client without a name gives its address (RFC 5321 4.1.4).
+        let name = plan
+            .name
+            .clone()
+            .or_else(|| ClientName::parse(&literal(local.unwrap_or(Ipv4Addr::LOCALHOST.into()))).ok());
+        if let Some(name) = name {
+            seen = session.greet(&Command::Ehlo(name)).await.ok().and_then(|reply| own_address(&reply));
+        }
         let _ = session.quit().await;
     }
     Ok(GreetedServer { banner, local, seen })
+}
+
+/// Returns an address as a literal (RFC 5321 4.1.3).
+fn literal(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => format!("[{ip}]"),
+        IpAddr::V6(ip) => format!("[IPv6:{ip}]"),
+    }
 }
 
 /// Returns our address from an answer to EHLO: `mx.example.com at your service, [192.0.2.7]`.

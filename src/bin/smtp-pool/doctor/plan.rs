@@ -7,13 +7,14 @@ use smtp_pool::proto::{ClientName, Domain};
 use super::{args::DoctorArgs, dns::Dns};
 use crate::{
     exit::{ErrorContext, Failure, Result},
-    identity::{self, ServerScope},
+    identity,
     options::seconds,
     route::host_and_port,
 };
 
 pub(crate) struct DoctorPlan {
-    pub(super) name: ClientName,
+    /// Our own name. `None` if this machine has none, which is a finding.
+    pub(super) name: Option<ClientName>,
     pub(super) bind: Option<IpAddr>,
     pub(super) ip: Option<IpAddr>,
     pub(super) servers: Vec<(String, u16)>,
@@ -26,7 +27,7 @@ pub(crate) struct DoctorPlan {
 
 impl DoctorPlan {
     pub(crate) fn new(args: &DoctorArgs) -> Result<Self> {
-        let name = identity::client_name(args.helo.as_deref(), ServerScope::Public)?;
+        let name = identity::client_name_if_any(args.helo.as_deref())?;
         let place = |flag: &str, text: &str, port| {
             let (host, port) =
                 host_and_port(text, port).map_err(|failure| failure.within(format_args!("{flag} {text}")))?;

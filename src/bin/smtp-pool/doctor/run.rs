@@ -22,6 +22,9 @@ pub(crate) async fn run(plan: DoctorPlan) -> Result<Exit> {
         }
         Terminal::out().flush().failed_at("standard output")
     };
+    if plan.name.is_none() {
+        print(vec![name::missing()])?;
+    }
     let reached = outward::check(&plan).await;
     print(reached.findings)?;
     match plan.ip.or(reached.ours.filter(|&ip| is_public(ip))) {

@@ -2,6 +2,7 @@
 
 mod args;
 mod find;
+mod log;
 mod no_reply;
 mod run;
 

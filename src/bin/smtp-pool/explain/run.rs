@@ -16,6 +16,7 @@ use smtp_pool::{
 use super::{
     args::ExplainArgs,
     find::{self, DeliveryResult, Found},
+    log,
     no_reply::NoReply,
 };
 use crate::{
@@ -87,7 +88,7 @@ struct ReplyQuery {
 }
 
 /// A line of output.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 struct Explanation<'a> {
     status: Status,
     sub_status: SubStatus,
@@ -99,6 +100,21 @@ struct Explanation<'a> {
     subject: Option<Subject>,
     /// What it says about them, if its words decided.
     predicate: Option<Predicate>,
+}
+
+/// An explanation as JSON, with its place in the input.
+#[derive(Debug, Serialize)]
+struct Explained<'a> {
+    #[serde(flatten)]
+    explanation: Explanation<'a>,
+    /// The number of the line, or of the argument, from 1.
+    line: u64,
+    /// The reply, or the line if it holds none.
+    reply: &'a str,
+    /// The queue ID of a log line.
+    queue_id: Option<&'a str>,
+    /// The recipient that a log line names.
+    to: Option<&'a str>,
 }
 
 impl<'a> Explainer<'a> {
@@ -116,7 +132,10 @@ impl<'a> Explainer<'a> {
             };
             let gap = if n > 0 { "\n" } else { "" };
             let written = match (&found, self.json) {
-                (_, true) => self.line(out, &answer, ""),
+                (found, true) => {
+                    let words = found.as_ref().map_or_else(|_| text.clone(), |found| found.words(text));
+                    self.line(out, &answer, &words, n as u64 + 1, text)
+                }
                 (Ok(found), false) => out.lines(format_args!("{gap}{}", answer.block(&found.words(text)))),
                 (Err(_), false) => Ok(()),
             };
@@ -141,10 +160,10 @@ impl<'a> Explainer<'a> {
                 Err(error) => {
                     exit = Exit::Usage;
                     report_error(format_args!("standard input:{}", line.number), &error);
-                    (Explanation::none(), text.into_owned())
+                    (Explanation::none(), text.clone().into_owned())
                 }
             };
-            match self.line(out, &answer, &words) {
+            match self.line(out, &answer, &words, line.number, &text) {
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(exit),
                 written => written.failed_at("standard output")?,
             }
@@ -185,9 +204,24 @@ impl<'a> Explainer<'a> {
         }
     }
 
-    fn line(&self, out: &mut Terminal<impl Write>, answer: &Explanation<'_>, words: &str) -> io::Result<()> {
+    fn line(
+        &self,
+        out: &mut Terminal<impl Write>,
+        answer: &Explanation<'_>,
+        words: &str,
+        line: u64,
+        text: &str,
+    ) -> io::Result<()> {
         if self.json {
-            return out.json(answer);
+            // An object has fields of its own for these.
+            let log_line = if text.starts_with('{') { "" } else { text };
+            return out.json(&Explained {
+                explanation: answer.clone(),
+                line,
+                reply: words,
+                queue_id: log::queue_id(log_line),
+                to: log::recipient(log_line),
+            });
         }
         let Explanation { status, sub_status, rule, .. } = answer;
         let by = match rule {
