@@ -7,6 +7,8 @@ mod blame;
 #[cfg(all(feature = "blocking", feature = "verify", feature = "sandbox"))]
 mod blocking;
 mod cancellation;
+#[cfg(all(unix, feature = "cli"))]
+mod clean;
 #[cfg(feature = "cli")]
 mod cli;
 #[cfg(feature = "cli")]

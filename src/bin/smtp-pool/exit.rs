@@ -14,6 +14,7 @@ Exit codes:
   1    something else failed: a file could not be written, or a server could not be reached
   2    wrong usage, configuration or input; everything before the wrong input is written
   3    done, but at least one provider blocked us until the end; its addresses are unknown: ask again later
+  4    done, but the projected bounce rate is above that of --gate
   130  interrupted; everything known so far is kept";
 
 /// How the command ended.
@@ -24,6 +25,8 @@ pub(crate) enum Exit {
     Usage = 2,
     /// At least one lane was blocked until the end.
     Blocked = 3,
+    /// The projected bounce rate is above the limit of the user.
+    Gate = 4,
     /// 128 and the number of SIGINT, as shells report it.
     Interrupted = 130,
 }

@@ -5,6 +5,7 @@ use std::{
     io::{self, IsTerminal},
 };
 
+use clap::ColorChoice;
 use tracing::field::Field;
 use tracing_subscriber::{
     EnvFilter,
@@ -18,7 +19,7 @@ use tracing_subscriber::{
 use crate::escape::Escaped;
 
 /// Logs to standard error if the user asks for it. Returns whether it does.
-pub(crate) fn start(verbose: u8) -> bool {
+pub(crate) fn start(verbose: u8, color: ColorChoice) -> bool {
     let asked = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
     let filter = match (&asked, verbose) {
         (Some(filter), _) => filter,
@@ -29,10 +30,21 @@ pub(crate) fn start(verbose: u8) -> bool {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
+        .with_ansi(has_colors(color))
         .fmt_fields(fields())
         .init();
     true
+}
+
+/// Returns whether the log has colours. `NO_COLOR` with any text turns them off (no-color.org).
+fn has_colors(color: ColorChoice) -> bool {
+    match color {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto => {
+            io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
+        }
+    }
 }
 
 /// Returns the format of the fields of events and spans. Only these may hold text from servers.

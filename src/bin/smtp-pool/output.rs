@@ -1,6 +1,8 @@
 //! Writes records as JSONL or CSV, in our format or that of another service, to a file or standard output. The
 //! extension selects the compression.
 
+mod args;
+mod cells;
 mod columns;
 mod destination;
 mod earlier_output;
@@ -10,7 +12,7 @@ mod row;
 mod vocab;
 
 use std::{
-    io::{self, BufWriter, ErrorKind, Write},
+    io::{self, ErrorKind, Write},
     path::Path,
 };
 
@@ -21,11 +23,14 @@ use smtp_pool::job::{
     input::Shape,
 };
 
-use self::{columns::Columns, destination::OutputDraft, formula::ListCells};
 pub(crate) use self::{
+    args::RecordArgs,
     destination::{Destination, is_same},
     row::OutputRow,
     vocab::Vocab,
+};
+use self::{
+    cells::CsvRow, columns::Columns, destination::OutputDraft, formula::ListCells, native::TimeWriter,
 };
 use crate::{
     exit::{ErrorContext, Failure, Result},
@@ -46,57 +51,58 @@ pub(crate) struct Target {
     compression: Option<Compression>,
     vocab: Option<Vocab>,
     list_cells: ListCells,
+    layout: Layout,
+}
+
+/// How the cells of a record are arranged.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    /// The columns of the list come first.
+    append: bool,
+    delimiter: u8,
+    bom: bool,
 }
 
 impl Target {
-    pub(crate) fn new(path: Option<&Path>, vocab: Option<Vocab>) -> Result<Self> {
+    pub(crate) fn new(path: Option<&Path>, args: &RecordArgs) -> Result<Self> {
         let path = path.filter(|path| *path != Path::new("-"));
         let destination = Destination::new(path, earlier_output::is_output)?;
         let (extension, compression) = path.map_or_else(Default::default, format::of);
-        let format = match &*extension {
-            "jsonl" | "ndjson" | "json" => OutputFormat::Jsonl,
-            "csv" => OutputFormat::Csv,
+        let (format, delimiter) = match &*extension {
+            "jsonl" | "ndjson" | "json" => (OutputFormat::Jsonl, b','),
+            "csv" => (OutputFormat::Csv, b','),
+            "tsv" => (OutputFormat::Csv, b'\t'),
             // The name of a pipe or a device seldom tells the format.
-            _ if destination.is_stream() => OutputFormat::Jsonl,
+            _ if destination.is_stream() && (args.csv_delimiter.is_some() || args.bom) => {
+                (OutputFormat::Csv, b',')
+            }
+            _ if destination.is_stream() => (OutputFormat::Jsonl, b','),
             _ => {
                 return Err(Failure::usage(format_args!(
                     "--output {}: the extension names no format",
                     destination.name()
                 ))
-                .hint("use .jsonl or .csv, with .gz or .zst behind it to compress the output"));
+                .hint("use .jsonl, .csv or .tsv, with .gz or .zst behind it to compress the output"));
             }
         };
-        Ok(Self { destination, format, compression, vocab, list_cells: ListCells::default() })
-    }
-
-    /// Escapes the cells of the list in CSV if `yes`. The cells with text from servers are always escaped.
-    pub(crate) fn escape_formulas(self, yes: bool) -> Self {
-        Self { list_cells: if yes { ListCells::Escaped } else { ListCells::Unchanged }, ..self }
+        if format == OutputFormat::Jsonl {
+            let of_csv = args.given().into_iter().find(|flag| matches!(*flag, "--csv-delimiter" | "--bom"));
+            if let Some(flag) = of_csv {
+                return Err(Failure::usage(format_args!("{flag}: JSONL has no such thing"))
+                    .hint("name an output with .csv, or leave the option out"));
+            }
+        }
+        let delimiter = args.csv_delimiter.map_or(delimiter, |delimiter| delimiter.octet());
+        let layout = Layout { append: args.append, delimiter, bom: args.bom };
+        let list_cells = if args.escape_formulas { ListCells::Escaped } else { ListCells::Unchanged };
+        Ok(Self { destination, format, compression, vocab: args.vocab, list_cells, layout })
     }
 
     /// Starts an output for rows of these shapes.
     pub(crate) fn open(&self, shapes: &[Shape]) -> Result<Output> {
         let draft = self.destination.create()?;
-        let open = || -> io::Result<Writer> {
-            let raw = draft.writer()?;
-            let sink = BufWriter::with_capacity(
-                64 * 1024,
-                match self.compression {
-                    None => Sink::Plain(raw),
-                    Some(Compression::Gzip) => {
-                        Sink::Gzip(GzEncoder::new(raw, flate2::Compression::default()))
-                    }
-                    Some(Compression::Zstd) => Sink::Zstd(zstd::Encoder::new(raw, 0)?),
-                    Some(other) => return Err(io::Error::other(format!("no {other} is written"))),
-                },
-            );
-            Ok(match self.format {
-                OutputFormat::Jsonl => Writer::Jsonl(sink),
-                OutputFormat::Csv => Writer::Csv(Box::new(csv::Writer::from_writer(sink))),
-            })
-        };
         let name = self.destination.name().to_owned();
-        let writer = open().usage_at(format_args!("--output {name}"))?;
+        let sink = Sink::open(&draft, self.compression).usage_at(format_args!("--output {name}"))?;
         let (is_stream, vocab, list_cells) = (self.destination.is_stream(), self.vocab, self.list_cells);
         let fields: Vec<&str> = match vocab {
             Some(vocab) => vocab.columns().iter().map(|(name, _)| *name).collect(),
@@ -105,9 +111,20 @@ impl Target {
         let is_csv = self.format == OutputFormat::Csv;
         // The object of another service shows which names it takes.
         let columns = Columns::new(shapes, if is_csv || vocab.is_none() { &fields } else { &[] }, is_csv);
-        let scratch = Vec::new();
-        let mut output = Output { name, is_stream, draft, writer, vocab, list_cells, columns, scratch };
-        output.begin(&fields)?;
+        let mut output = Output {
+            name,
+            is_stream,
+            draft,
+            sink,
+            format: self.format,
+            vocab,
+            list_cells,
+            layout: self.layout,
+            columns,
+            clock: TimeWriter::default(),
+            buffer: Vec::with_capacity(BUFFER_OCTETS + BUFFER_OCTETS / 8),
+        };
+        output.begin(&fields);
         Ok(output)
     }
 }
@@ -120,57 +137,82 @@ pub(crate) enum Written {
     ReaderClosed,
 }
 
+/// The byte order mark of UTF-8.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+/// The octets of records after which they are written out.
+const BUFFER_OCTETS: usize = 64 * 1024;
+
 /// An output to which records are written.
 pub(crate) struct Output {
     name: String,
     is_stream: bool,
     draft: OutputDraft,
-    writer: Writer,
+    sink: Sink,
+    format: OutputFormat,
     vocab: Option<Vocab>,
     list_cells: ListCells,
+    layout: Layout,
     columns: Columns,
-    scratch: Vec<u8>,
-}
-
-enum Writer {
-    Jsonl(BufWriter<Sink>),
-    Csv(Box<csv::Writer<BufWriter<Sink>>>),
+    clock: TimeWriter,
+    /// The records that are not written out yet.
+    buffer: Vec<u8>,
 }
 
 impl Output {
     /// Writes the header, also if no record follows.
-    fn begin(&mut self, fields: &[&str]) -> Result<()> {
-        let list_cells = self.list_cells;
-        let Writer::Csv(csv) = &mut self.writer else { return Ok(()) };
-        let header = fields.iter().copied().chain(self.columns.names().iter().map(String::as_str));
-        let done =
-            csv.write_record(header.map(|name| list_cells.apply(name.as_bytes()))).map_err(io::Error::from);
-        self.judge(done).map(drop)
+    fn begin(&mut self, fields: &[&str]) {
+        if self.format == OutputFormat::Csv {
+            if self.layout.bom {
+                self.buffer.extend_from_slice(BOM);
+            }
+            let mut row = CsvRow::new(&mut self.buffer, self.layout.delimiter);
+            let own = fields.iter().copied();
+            let of_list = self.columns.names().iter().map(String::as_str);
+            let names: Vec<&str> =
+                if self.layout.append { of_list.chain(own).collect() } else { own.chain(of_list).collect() };
+            names.iter().for_each(|name| row.cell(&self.list_cells.apply(name.as_bytes())));
+            row.end();
+        }
     }
 
     pub(crate) fn write(&mut self, line: &OutputRow<'_>) -> Result<Written> {
-        let cells = self.list_cells;
-        let done = match (&mut self.writer, self.vocab) {
-            (Writer::Jsonl(sink), None) => native::json(line, &self.columns, &mut self.scratch, sink),
-            (Writer::Jsonl(sink), Some(vocab)) => object(vocab, line, &self.columns, &mut self.scratch, sink),
-            (Writer::Csv(csv), vocab) => {
-                let fields = match vocab {
-                    None => native::csv(line, cells, &mut self.scratch, csv),
-                    Some(vocab) => columns(vocab, line, cells, csv),
-                };
-                let fields = fields.and_then(|()| self.columns.csv(line, cells, csv));
-                fields.and_then(|()| csv.write_record(None::<&[u8]>)).map_err(io::Error::from)
+        let Self { buffer, columns, clock, list_cells, layout, .. } = self;
+        let done = match (self.format, self.vocab) {
+            (OutputFormat::Jsonl, None) => native::json(line, columns, layout.append, clock, buffer),
+            (OutputFormat::Jsonl, Some(vocab)) => object(vocab, line, columns, buffer),
+            (OutputFormat::Csv, vocab) => {
+                let mut row = CsvRow::new(buffer, layout.delimiter);
+                if layout.append {
+                    columns.csv(line, *list_cells, &mut row);
+                }
+                match vocab {
+                    None => native::csv(line, *list_cells, clock, &mut row),
+                    Some(vocab) => fields(vocab, line, *list_cells, &mut row),
+                }
+                if !layout.append {
+                    columns.csv(line, *list_cells, &mut row);
+                }
+                row.end();
+                Ok(())
             }
+        };
+        let done = match done {
+            Ok(()) if self.buffer.len() >= BUFFER_OCTETS => self.write_out(),
+            done => done,
         };
         self.judge(done)
     }
 
+    /// Writes out the records in the buffer. They are gone, also after an error.
+    fn write_out(&mut self) -> io::Result<()> {
+        let done = self.sink.write_all(&self.buffer);
+        self.buffer.clear();
+        done
+    }
+
     /// Writes out the records in the buffer, for readers that watch the output.
     pub(crate) fn flush(&mut self) -> Result<Written> {
-        let done = match &mut self.writer {
-            Writer::Jsonl(sink) => sink.flush(),
-            Writer::Csv(csv) => csv.flush(),
-        };
+        let done = self.write_out().and_then(|()| self.sink.flush());
         self.judge(done)
     }
 
@@ -179,15 +221,8 @@ impl Output {
         if self.flush()? == Written::ReaderClosed {
             return Ok(Written::ReaderClosed);
         }
-        let Self { name, is_stream, draft, writer, .. } = self;
-        let sink = match writer {
-            Writer::Jsonl(sink) => sink.into_inner().map_err(|error| error.into_error()),
-            Writer::Csv(csv) => csv
-                .into_inner()
-                .map_err(|error| io::Error::new(error.error().kind(), error.error().to_string()))
-                .and_then(|sink| sink.into_inner().map_err(|error| error.into_error())),
-        };
-        let written = judge(sink.and_then(Sink::finish), is_stream, &name)?;
+        let Self { name, is_stream, draft, sink, .. } = self;
+        let written = judge(sink.finish(), is_stream, &name)?;
         draft.finish().map(|()| written)
     }
 
@@ -204,40 +239,29 @@ fn judge(done: io::Result<()>, is_stream: bool, name: &str) -> Result<Written> {
     }
 }
 
-/// Returns one object in the format of another service, with the fields of the row behind.
-fn object(
-    vocab: Vocab,
-    line: &OutputRow<'_>,
-    columns: &Columns,
-    scratch: &mut Vec<u8>,
-    sink: &mut impl Write,
-) -> io::Result<()> {
+/// Appends one object in the format of another service, with the fields of the row behind.
+fn object(vocab: Vocab, line: &OutputRow<'_>, columns: &Columns, out: &mut Vec<u8>) -> io::Result<()> {
     let mut object = vocab.object(line);
     if let Value::Object(fields) = &mut object {
         columns.insert(line, fields);
     }
-    scratch.clear();
-    json::append(scratch, &object)?;
-    scratch.push(b'\n');
-    json::escape(scratch);
-    sink.write_all(scratch)
+    let start = out.len();
+    json::append(out, &object)?;
+    json::escape_from(out, start);
+    out.push(b'\n');
+    Ok(())
 }
 
-fn columns<W: Write>(
-    vocab: Vocab,
-    line: &OutputRow<'_>,
-    cells: ListCells,
-    csv: &mut csv::Writer<W>,
-) -> csv::Result<()> {
+/// Appends the fields of another service to a row of CSV.
+fn fields(vocab: Vocab, line: &OutputRow<'_>, cells: ListCells, row: &mut CsvRow<'_>) {
     let object = vocab.object(line);
     for (_, path) in vocab.columns() {
         let cell = plain(object.pointer(path));
-        csv.write_field(match vocab.is_from_list(path) {
+        row.cell(&match vocab.is_from_list(path) {
             true => cells.apply(cell.as_bytes()),
             false => formula::escaped(cell.as_bytes()),
-        })?;
+        });
     }
-    Ok(())
 }
 
 /// Returns a value as a field of CSV. A list is joined with commas, and a missing value is empty.
@@ -252,6 +276,56 @@ fn plain(value: Option<&Value>) -> String {
     }
 }
 
+/// An output of octets that are written as they are.
+pub(crate) struct RawOutput {
+    name: String,
+    is_stream: bool,
+    draft: OutputDraft,
+    sink: Sink,
+    buffer: Vec<u8>,
+    /// The first error, which [`check`](Self::check) returns.
+    failed: Option<io::Error>,
+}
+
+impl RawOutput {
+    /// Starts an output.
+    pub(crate) fn open(destination: &Destination, compression: Option<Compression>) -> Result<Self> {
+        let draft = destination.create()?;
+        let name = destination.name().to_owned();
+        let sink = Sink::open(&draft, compression).usage_at(format_args!("--output {name}"))?;
+        let is_stream = destination.is_stream();
+        Ok(Self { name, is_stream, draft, sink, buffer: Vec::with_capacity(BUFFER_OCTETS), failed: None })
+    }
+
+    /// Writes octets. [`check`](Self::check) returns an error.
+    pub(crate) fn write(&mut self, octets: &[u8]) {
+        if self.failed.is_some() {
+            return;
+        }
+        self.buffer.extend_from_slice(octets);
+        if self.buffer.len() >= BUFFER_OCTETS {
+            self.failed = self.sink.write_all(&self.buffer).err();
+            self.buffer.clear();
+        }
+    }
+
+    /// Returns the error of an earlier write.
+    pub(crate) fn check(&mut self) -> Result<Written> {
+        judge(self.failed.take().map_or(Ok(()), Err), self.is_stream, &self.name)
+    }
+
+    /// Ends the output, and gives a file its name.
+    pub(crate) fn finish(mut self) -> Result<Written> {
+        if self.check()? == Written::ReaderClosed {
+            return Ok(Written::ReaderClosed);
+        }
+        let Self { name, is_stream, draft, mut sink, buffer, .. } = self;
+        let done = sink.write_all(&buffer).and_then(|()| sink.finish());
+        let written = judge(done, is_stream, &name)?;
+        draft.finish().map(|()| written)
+    }
+}
+
 enum Sink {
     Plain(Box<dyn Write>),
     Gzip(GzEncoder<Box<dyn Write>>),
@@ -259,6 +333,15 @@ enum Sink {
 }
 
 impl Sink {
+    fn open(draft: &OutputDraft, compression: Option<Compression>) -> io::Result<Self> {
+        let raw = draft.writer()?;
+        Ok(match compression {
+            None => Self::Plain(raw),
+            Some(Compression::Gzip) => Self::Gzip(GzEncoder::new(raw, flate2::Compression::default())),
+            Some(Compression::Zstd) => Self::Zstd(zstd::Encoder::new(raw, 0)?),
+        })
+    }
+
     fn finish(self) -> io::Result<()> {
         match self {
             Self::Plain(raw) => Ok(raw),

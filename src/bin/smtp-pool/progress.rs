@@ -9,13 +9,17 @@ use std::{
 };
 
 use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use smtp_pool::{
     job::input::RowFaultCallback,
     verify::{LaneState, LaneStatus, Status, SubStatus},
 };
 
-use crate::{escape::Escaped, terminal::Terminal};
+use crate::{
+    escape::Escaped,
+    exit::{Exit, Failure, Result},
+    terminal::Terminal,
+};
 
 /// The pause between lines of text, where the output is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -24,6 +28,10 @@ const JSON_INTERVAL: Duration = Duration::from_secs(1);
 const SHOWN_LANES: usize = 6;
 /// The maximum number of lanes in each list of a JSON object.
 const MAX_NAMES: usize = 100;
+/// The columns of the live view. Every terminal has as many, so no line wraps, also after a resize.
+const WIDTH: usize = 79;
+/// The columns of the name of a lane.
+const NAME_WIDTH: usize = 26;
 /// The period that the rate is measured over.
 const RATE_WINDOW: Duration = Duration::from_secs(10);
 
@@ -65,6 +73,8 @@ struct RateMeter {
     /// Times with the rows done by then, the oldest first, over [`RATE_WINDOW`].
     marks: std::collections::VecDeque<(Instant, u64)>,
     said: Option<Instant>,
+    /// The last event of JSON.
+    last: Map<String, Value>,
 }
 
 impl RateMeter {
@@ -91,13 +101,58 @@ impl Screen {
 
     /// Writes one line above the progress. Its values are escaped.
     pub(crate) fn print_line(&self, line: impl fmt::Display) {
+        if self.is_json() {
+            return self.print_message(&line.to_string());
+        }
         // If standard error is closed, the message cannot be reported anywhere.
         self.bar.suspend(|| drop(Terminal::err().line(line)));
     }
 
-    /// Writes text of several lines, such as tables.
+    /// Writes text of several lines, such as notes.
     pub(crate) fn print_lines(&self, text: impl fmt::Display) {
+        if self.is_json() {
+            return self.print_message(&text.to_string());
+        }
         self.bar.suspend(|| drop(Terminal::err().lines(text)));
+    }
+
+    /// Writes tables, which JSON has in its last event instead.
+    pub(crate) fn print_tables(&self, text: impl fmt::Display) {
+        if !self.is_json() {
+            self.print_lines(text);
+        }
+    }
+
+    /// Returns whether standard error gets JSON and nothing else.
+    fn is_json(&self) -> bool {
+        self.progress == ProgressMode::Json
+    }
+
+    fn print_message(&self, text: &str) {
+        let text = text.trim();
+        if !text.is_empty() {
+            drop(Terminal::err().json(&json!({ "event": "message", "text": text })));
+        }
+    }
+
+    /// Writes the last event of JSON, with the state that was shown last. Prints a failure as an event before it. Returns
+    /// how the command ends.
+    ///
+    /// # Errors
+    /// Without JSON, returns the failure.
+    pub(crate) fn end(&self, ended: Result<Exit>) -> Result<Exit> {
+        if !self.is_json() {
+            return ended;
+        }
+        let exit = ended.unwrap_or_else(|failure| {
+            print_failure(&failure);
+            failure.exit
+        });
+        let mut event = self.meter.lock().unwrap_or_else(PoisonError::into_inner).last.clone();
+        event.insert("event".into(), "end".into());
+        event.insert("exit_code".into(), (exit as u8).into());
+        drop(Terminal::err().json(&event));
+        Ok(exit)
     }
 
     /// Returns a function that reports faults of rows.
@@ -127,7 +182,10 @@ impl Screen {
         }
         meter.said = Some(now);
         match self.progress {
-            ProgressMode::Json => self.bar.suspend(|| drop(Terminal::err().json(&object(run, rate)))),
+            ProgressMode::Json => {
+                meter.last = object(run, rate);
+                drop(Terminal::err().json(&meter.last));
+            }
             _ => self.print_line(line(run, rate)),
         }
     }
@@ -205,7 +263,7 @@ fn text(run: &RunProgress, rate: f64, bar: Option<String>) -> String {
     };
     let lanes = lanes_that_matter(&run.lanes);
     if !lanes.is_empty() {
-        let _ = write!(text, "\n{:<32} {:>9} {:>9} {:>8}", "lane", "waiting", "answered", "rate");
+        let _ = write!(text, "\n{:<NAME_WIDTH$} {:>10} {:>11} {:>8}", "lane", "waiting", "answered", "rate");
     }
     for lane in lanes {
         let state = match &lane.state {
@@ -215,12 +273,23 @@ fn text(run: &RunProgress, rate: f64, bar: Option<String>) -> String {
             LaneState::Slow { .. } => "slow".into(),
             _ => String::new(),
         };
-        let (waiting, answered) = (HumanCount(lane.waiting), HumanCount(lane.answered));
-        let name: String = Escaped(&lane.name).to_string().chars().take(32).collect();
+        // `HumanCount` ignores the width of a format.
+        let (waiting, answered) =
+            (HumanCount(lane.waiting).to_string(), HumanCount(lane.answered).to_string());
+        let name: String = Escaped(&lane.name).to_string().chars().take(NAME_WIDTH).collect();
         let rate = format!("{:.0}/s", lane.rate);
-        let _ = write!(text, "\n{name:<32} {waiting:>9} {answered:>9} {rate:>8}  {}", Escaped(&state));
+        let _ =
+            write!(text, "\n{name:<NAME_WIDTH$} {waiting:>10} {answered:>11} {rate:>8}  {}", Escaped(&state));
     }
-    text
+    text.lines().map(cut).collect::<Vec<_>>().join("\n")
+}
+
+/// Cuts a line to the columns of the live view.
+fn cut(line: &str) -> String {
+    match line.char_indices().nth(WIDTH) {
+        Some(_) => line.chars().take(WIDTH - 1).chain(['…']).collect(),
+        None => line.to_owned(),
+    }
 }
 
 /// Returns the blocked lanes first, and then those that need the most time.
@@ -235,13 +304,19 @@ fn lanes_that_matter(lanes: &[LaneStatus]) -> Vec<&LaneStatus> {
     lanes
 }
 
-fn object(run: &RunProgress, rate: f64) -> serde_json::Value {
+/// Writes a failure as an event of JSON.
+pub(crate) fn print_failure(failure: &Failure) {
+    drop(Terminal::err().json(&json!({ "event": "error", "text": failure.to_string() })));
+}
+
+fn object(run: &RunProgress, rate: f64) -> Map<String, Value> {
     let names = |is: fn(&LaneStatus) -> bool| -> Vec<&str> {
         run.lanes.iter().filter(|lane| is(lane)).take(MAX_NAMES).map(|lane| &*lane.name).collect()
     };
     let verdicts: BTreeMap<&str, u64> =
         run.verdicts.iter().map(|(sub_status, count)| (sub_status.as_str(), *count)).collect();
-    json!({
+    let event = json!({
+        "event": "progress",
         "done": run.done(),
         "total": run.total.map(|(total, _)| total),
         "total_is_certain": run.total.is_some_and(|(_, certain)| certain),
@@ -252,5 +327,31 @@ fn object(run: &RunProgress, rate: f64) -> serde_json::Value {
         "blocked": names(|lane| matches!(lane.state, LaneState::Blocked(_))),
         "sender_refused": names(|lane| lane.sender_refusals > 0),
         "harvest_defences": names(|lane| lane.harvest_defences > 0),
-    })
+    });
+    match event {
+        Value::Object(event) => event,
+        _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_live_view_fits_80_columns() {
+        assert_eq!(cut("short"), "short");
+        let cut = cut(&"é".repeat(200));
+        assert_eq!((cut.chars().count(), cut.chars().last()), (WIDTH, Some('…')));
+        let verdicts =
+            [SubStatus::Accepted, SubStatus::MailboxNotFound, SubStatus::CatchAll, SubStatus::Other];
+        let run = RunProgress {
+            verdicts: verdicts.into_iter().map(|verdict| (verdict, 123_456_789)).collect(),
+            postponed: 1_234_567,
+            total: Some((9_999_999_999, true)),
+            lanes: Vec::new(),
+        };
+        let text = text(&run, 123_456.0, bar(&run));
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+    }
 }

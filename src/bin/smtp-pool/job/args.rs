@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand, ValueEnum};
-use smtp_pool::verify::Status;
+use clap::{Args, Subcommand};
 
-use crate::{exit::EXIT_CODES, output::Vocab};
+use crate::{
+    clean::CleanRuleArgs, exit::EXIT_CODES, filter::FilterArgs, options::ListArgs, output::RecordArgs,
+};
 
 /// Show or change a job, also while it runs
 ///
@@ -37,9 +38,9 @@ pub(crate) enum JobCommand {
     Retry {
         /// The job: OUTPUT.job, or its output
         job: PathBuf,
-        /// Select addresses with one of these verdicts: a status or a sub-status
-        #[arg(long, value_name = "STATUS", value_delimiter = ',', default_value = "unknown")]
-        status: Vec<String>,
+        /// Which addresses [default: --status unknown]
+        #[command(flatten)]
+        filter: FilterArgs,
     },
     /// Show the differences between two jobs, address by address
     Diff {
@@ -57,48 +58,28 @@ pub(crate) enum JobCommand {
 pub(crate) struct ReadArgs {
     /// The job: OUTPUT.job, or its output
     pub(crate) job: PathBuf,
-    /// Where to write; the extension selects JSONL or CSV [default: JSONL on standard output]. An earlier output is
+    /// Where to write; the extension selects JSONL, CSV or TSV [default: JSONL on standard output]. An earlier output is
     /// replaced, and no other file
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Use the field names and values of another service
-    #[arg(long, value_enum, value_name = "SERVICE")]
-    pub(crate) vocab: Option<Vocab>,
-    /// Write `'` in front of formulas also in the columns of your list
-    ///
-    /// CSV always does so for text from servers. Spreadsheets run cells that begin with `=`, `+`, `-`, `@`, a tab or a
-    /// line end. To restore the text, remove a `'` in front of one of these. JSONL is never changed.
-    #[arg(long)]
-    pub(crate) escape_formulas: bool,
-    /// Write only rows with one of these
-    #[arg(long, value_enum, value_name = "STATUS", value_delimiter = ',')]
-    pub(crate) status: Vec<StatusName>,
-}
-
-/// A status of a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum StatusName {
-    Deliverable,
-    Undeliverable,
-    Risky,
-    Unknown,
-}
-
-impl From<StatusName> for Status {
-    fn from(name: StatusName) -> Self {
-        match name {
-            StatusName::Deliverable => Self::Deliverable,
-            StatusName::Undeliverable => Self::Undeliverable,
-            StatusName::Risky => Self::Risky,
-            StatusName::Unknown => Self::Unknown,
-        }
-    }
+    #[command(flatten)]
+    pub(crate) records: RecordArgs,
+    #[command(flatten)]
+    pub(crate) filter: FilterArgs,
+    /// Write the list itself with the rows to keep, as `smtp-pool clean` does, instead of records
+    #[arg(long, conflicts_with_all = ["vocab", "escape_formulas", "append", "csv_delimiter", "bom"], help_heading = "The cleaned list")]
+    pub(crate) clean: bool,
+    #[command(flatten)]
+    pub(crate) rule: CleanRuleArgs,
+    #[command(flatten)]
+    pub(crate) lists: ListArgs,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   smtp-pool job status out.csv.job
   smtp-pool job results out.csv.job --status deliverable > good.jsonl
-  smtp-pool job retry out.csv.job --status unknown && smtp-pool verify list.csv -o out.csv
+  smtp-pool job results out.csv.job --clean --keep deliverable,risky:catch_all -o clean.csv
+  smtp-pool job retry out.csv.job --status unknown --provider google && smtp-pool verify list.csv -o out.csv
   smtp-pool job diff january.csv.job june.csv.job
   smtp-pool job export out.csv.job --vocab kickbox -o kickbox.csv";

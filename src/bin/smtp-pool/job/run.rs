@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io, path::Path};
 
 use serde_json::json;
 use smtp_pool::{
-    job::{Job, JobProgress, JobRow, RowState, diff},
+    job::{Job, JobProgress, JobRow, RowState, diff, input::Source},
     verify::{Status, SubStatus},
 };
 
@@ -13,8 +13,11 @@ use super::{
     files::{open, path_of, protect_job, protect_job_and_lists, write_rows},
 };
 use crate::{
+    clean::{CleanRuleArgs, CleanTarget, write_clean},
     escape::FileName,
     exit::{ErrorContext, Exit, Failure, Result},
+    filter::{FilterArgs, VerdictKind, selects},
+    options::hints,
     output::Target,
     summary::{VerdictCounts, format_duration, verdicts},
     terminal::Terminal,
@@ -25,7 +28,7 @@ pub(crate) fn run(args: &JobArgs) -> Result<Exit> {
         JobCommand::Status { job, json } => status(job, *json),
         JobCommand::Results(read) => read_rows(read, |row| row.state != RowState::Nothing),
         JobCommand::Export(read) => read_rows(read, |_| true),
-        JobCommand::Retry { job, status } => retry(job, status),
+        JobCommand::Retry { job, filter } => retry(job, filter),
         JobCommand::Diff { before, after, json } => differences(before, after, *json),
     }
 }
@@ -98,33 +101,76 @@ fn unanswered_rows(standing: &JobProgress) -> u64 {
 }
 
 fn read_rows(args: &ReadArgs, wanted: impl Fn(&JobRow) -> bool) -> Result<Exit> {
-    let mut target = Target::new(args.output.as_deref(), args.vocab)?.escape_formulas(args.escape_formulas);
+    if args.clean {
+        return clean(args);
+    }
+    refuse_without_clean(args)?;
+    let mut target = Target::new(args.output.as_deref(), &args.records)?;
     protect_job(&mut target.destination, &path_of(&args.job));
     let job = open(&args.job)?;
     protect_job_and_lists(&mut target.destination, &path_of(&args.job), job.info());
     target.destination.check()?;
-    let statuses: Vec<Status> = args.status.iter().map(|status| (*status).into()).collect();
-    let of_status = |row: &JobRow| statuses.is_empty() || statuses.contains(&row.record.status);
-    write_rows(&job, &target, |row| wanted(row) && of_status(row))?;
+    let selects = selects(&args.filter);
+    write_rows(&job, &target, |row| wanted(row) && selects(&row.record))?;
     Ok(Exit::Done)
 }
 
-fn retry(job: &Path, wanted: &[String]) -> Result<Exit> {
+/// Refuses options that only `--clean` uses.
+fn refuse_without_clean(args: &ReadArgs) -> Result<()> {
+    let CleanRuleArgs { keep, unique, split, replace } = &args.rule;
+    for (is_given, flag) in [
+        (!keep.is_empty(), "--keep"),
+        (*unique, "--unique"),
+        (split.is_some(), "--split"),
+        (*replace, "--replace"),
+        (args.lists.format.is_some(), "--format"),
+        (args.lists.column.is_some(), "--column"),
+    ] {
+        if is_given {
+            return Err(Failure::usage(format_args!("{flag}: only --clean has this option"))
+                .hint("add --clean to write the list itself, or leave the option out"));
+        }
+    }
+    Ok(())
+}
+
+/// Writes the list of the job with the rows to keep.
+fn clean(args: &ReadArgs) -> Result<Exit> {
+    let path = path_of(&args.job);
+    let job = open(&args.job)?;
+    let [list] = &job.info().lists[..] else {
+        return Err(Failure::usage("--clean: the job was made from several lists, and clean writes one"));
+    };
+    // The list may have moved with its name, or lie where it was found first.
+    let found = list.identity.as_ref().map(|found| &found.path);
+    let list = [Some(&list.path), found].into_iter().flatten().find(|path| path.is_file());
+    let list = list.ok_or_else(|| {
+        Failure::usage(format_args!("{}: this list is gone", FileName(&job.info().lists[0].path)))
+            .hint("--clean copies the rows of the list; put it back, or write records without --clean")
+    })?;
+    job.check(&[Source::File(list.clone())], &job.info().kind)?;
+    let mut target = CleanTarget::new(&args.rule, args.output.as_deref(), list)?.select(&args.filter);
+    for destination in target.destinations() {
+        protect_job_and_lists(destination, &path, job.info());
+    }
+    target.check()?;
+    write_clean(&job, list, &hints(&args.lists), &target)?;
+    Ok(Exit::Done)
+}
+
+fn retry(job: &Path, filter: &FilterArgs) -> Result<Exit> {
     let path = path_of(job);
-    let named = |name: &str| serde_json::from_value(name.into()).ok();
-    let wanted: Vec<(Option<Status>, Option<SubStatus>)> = wanted
-        .iter()
-        .map(|name| match (named(name), serde_json::from_value(name.as_str().into()).ok()) {
-            (None, None) => Err(Failure::usage(format_args!("--status {name}: there is no such verdict"))
-                .hint("name a status or a sub-status of a record, as in unknown or greylisted")),
-            either => Ok(either),
-        })
-        .collect::<Result<_>>()?;
-    let rows = Job::retry(&path, |record| {
-        wanted.contains(&(Some(record.status), None)) || wanted.contains(&(None, Some(record.sub_status)))
-    });
+    let mut filter = filter.clone();
+    if filter.status.is_empty() {
+        filter.status.push(VerdictKind::Status(Status::Unknown));
+    }
+    let rows = Job::retry(&path, selects(&filter));
     let rows = rows.map_err(|error| Failure::from(error).within(FileName(&path)))?;
-    print(format_args!("{rows} rows are to be asked again; to ask, give the command that made the job"))?;
+    let rows = match rows {
+        1 => "1 row is".into(),
+        rows => format!("{rows} rows are"),
+    };
+    print(format_args!("{rows} to be asked again; to ask, give the command that made the job"))?;
     Ok(Exit::Done)
 }
 

@@ -6,13 +6,13 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
-    io::{self, Write},
+    io,
 };
 
 use serde_json::{Map, Value};
 use smtp_pool::job::input::Shape;
 
-use super::{formula::ListCells, row::OutputRow};
+use super::{cells::CsvRow, formula::ListCells, row::OutputRow};
 use crate::json;
 
 /// The CSV column for rows of JSONL, because their fields are not known before the end.
@@ -29,19 +29,24 @@ pub(super) struct Columns {
 
 struct List {
     shape: Shape,
-    /// The names of its columns in JSONL.
-    names: Vec<String>,
+    /// The names of its columns in JSONL, each as `,"name":`.
+    names: Vec<Vec<u8>>,
+    /// The names themselves.
+    plain_names: Vec<String>,
     /// The index of each of its fields among all columns, in CSV.
     places: Vec<usize>,
+    /// Whether these are the first columns, in their order.
+    is_in_order: bool,
 }
 
 impl Columns {
     /// Returns the columns for rows of these shapes. `fields` are the names that the records take. In CSV, lists with a
     /// column of the same name share it.
     pub(super) fn new(shapes: &[Shape], fields: &[&str], csv: bool) -> Self {
-        let lists = shapes.iter().map(|shape| match csv {
-            true => List { shape: shape.clone(), names: Vec::new(), places: Vec::new() },
-            false => List { shape: shape.clone(), names: unique(shape.names(), fields), places: Vec::new() },
+        let lists = shapes.iter().map(|shape| {
+            let plain_names = if csv { Vec::new() } else { unique(shape.names(), fields) };
+            let names = plain_names.iter().map(|name| key(name)).collect();
+            List { shape: shape.clone(), names, plain_names, places: Vec::new(), is_in_order: false }
         });
         let mut columns = Self { lists: lists.collect(), names: Vec::new(), object: None };
         if csv {
@@ -64,6 +69,7 @@ impl Columns {
                 }));
                 *count += 1;
             }
+            list.is_in_order = list.places.iter().copied().eq(0..list.places.len());
         }
         if shapes.contains(&Shape::Jsonl) {
             self.object = Some(all.len());
@@ -82,42 +88,43 @@ impl Columns {
     }
 
     /// Writes the columns of a row of CSV. Columns of other lists are empty.
-    pub(super) fn csv<W: Write>(
-        &self,
-        line: &OutputRow<'_>,
-        cells: ListCells,
-        csv: &mut csv::Writer<W>,
-    ) -> csv::Result<()> {
-        let Some(list) = self.list(line).filter(|_| !self.names.is_empty()) else { return Ok(()) };
+    pub(super) fn csv(&self, line: &OutputRow<'_>, cells: ListCells, row: &mut CsvRow<'_>) {
+        let Some(list) = self.list(line).filter(|_| !self.names.is_empty()) else { return };
         let mut fields = list.shape.texts(line.written);
         // The columns of the first list come in their order.
-        if self.object.is_none() && list.places.iter().copied().eq(0..list.places.len()) {
+        if self.object.is_none() && list.is_in_order {
             for _ in &list.places {
-                csv.write_field(cells.apply(&fields.next().unwrap_or_default()))?;
+                row.cell(&cells.apply(&fields.next().unwrap_or_default()));
             }
-            return (list.places.len()..self.names.len()).try_for_each(|_| csv.write_field(b""));
+            return (list.places.len()..self.names.len()).for_each(|_| row.cell(b""));
         }
-        let mut row: Vec<Cow<'_, [u8]>> = vec![Cow::default(); self.names.len()];
+        let mut found: Vec<Cow<'_, [u8]>> = vec![Cow::default(); self.names.len()];
         for (place, field) in list.places.iter().zip(fields) {
-            row[*place] = field;
+            found[*place] = field;
         }
         if let (Some(object), Shape::Jsonl) = (self.object, &list.shape) {
-            row[object] = line.written.into();
+            found[object] = line.written.into();
         }
-        row.iter().try_for_each(|field| csv.write_field(cells.apply(field)))
+        found.iter().for_each(|field| row.cell(&cells.apply(field)));
     }
 
     /// Appends the columns of a row, or the fields of its object, to the open object in `out`.
     pub(super) fn json(&self, line: &OutputRow<'_>, fields: &[&str], out: &mut Vec<u8>) -> io::Result<()> {
         let Some(list) = self.list(line) else { return Ok(()) };
         for (name, text) in list.names.iter().zip(list.shape.texts(line.written)) {
-            member(out, name, &String::from_utf8_lossy(&text))?;
+            out.extend_from_slice(name);
+            json::append_text(out, &String::from_utf8_lossy(&text))?;
         }
+        if list.shape != Shape::Jsonl {
+            return Ok(());
+        }
+        let start = out.len();
         let object = object(&list.shape, line.written);
         for (name, value) in &object {
             let taken = |name: &str| fields.contains(&name);
             member(out, &renamed(name, |name| taken(name) || object.contains_key(name), taken(name)), value)?;
         }
+        json::escape_from(out, start);
         Ok(())
     }
 
@@ -128,7 +135,7 @@ impl Columns {
             let name = renamed(name, |name| into.contains_key(name), into.contains_key(name)).into_owned();
             into.insert(name, value);
         };
-        for (name, text) in list.names.iter().zip(list.shape.texts(line.written)) {
+        for (name, text) in list.plain_names.iter().zip(list.shape.texts(line.written)) {
             put(name, String::from_utf8_lossy(&text).into());
         }
         object(&list.shape, line.written).into_iter().for_each(|(name, value)| put(&name, value));
@@ -141,6 +148,15 @@ fn object(shape: &Shape, written: &[u8]) -> Map<String, Value> {
         Shape::Jsonl => serde_json::from_slice(written).unwrap_or_default(),
         _ => Map::new(),
     }
+}
+
+/// Returns the name as `,"name":`.
+fn key(name: &str) -> Vec<u8> {
+    let mut key = b",".to_vec();
+    // A buffer in memory takes any octets.
+    let _ = json::append_text(&mut key, name);
+    key.push(b':');
+    key
 }
 
 fn member(out: &mut Vec<u8>, name: &str, value: &impl serde::Serialize) -> io::Result<()> {

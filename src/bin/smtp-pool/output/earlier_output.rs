@@ -39,20 +39,27 @@ fn first_line(text: impl Read, line: &mut Vec<u8>) -> io::Result<()> {
 }
 
 fn is_first_line(line: &[u8]) -> bool {
-    let line = line.trim_ascii_end();
+    let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line).trim_ascii_end();
     if line.starts_with(b"{") {
         let Ok(record) = serde_json::from_slice::<Value>(line) else { return false };
         let has = |paths: &[(&str, &str)]| paths.iter().all(|(_, path)| record.pointer(path).is_some());
         return native::FIELDS[..NATIVE_FIELDS].iter().all(|name| record.get(name).is_some())
-            || Vocab::value_variants().iter().any(|vocab| has(vocab.columns()));
+            || Vocab::value_variants().iter().any(|vocab| has(vocab.first_columns()));
     }
-    let begins = |fields: &[&str]| {
-        let header = fields.join(",");
-        let rest = line.strip_prefix(header.as_bytes());
-        rest.is_some_and(|rest| matches!(rest, [] | [b',', ..]))
+    // With `--append`, the columns of the list come first.
+    let has = |fields: &[&str]| {
+        [",", ";", "\t", "|"].iter().any(|delimiter| {
+            let header = fields.join(delimiter);
+            memchr::memmem::find_iter(line, &header).any(|at| {
+                let (before, behind) = (&line[..at], &line[at + header.len()..]);
+                (before.is_empty() || before.ends_with(delimiter.as_bytes()))
+                    && (behind.is_empty() || behind.starts_with(delimiter.as_bytes()))
+            })
+        })
     };
-    let of_vocab = |vocab: &Vocab| begins(&vocab.columns().iter().map(|(name, _)| *name).collect::<Vec<_>>());
-    begins(&native::FIELDS[..NATIVE_FIELDS]) || Vocab::value_variants().iter().any(of_vocab)
+    let of_vocab =
+        |vocab: &Vocab| has(&vocab.first_columns().iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    has(&native::FIELDS[..NATIVE_FIELDS]) || Vocab::value_variants().iter().any(of_vocab)
 }
 
 #[cfg(test)]
@@ -75,6 +82,8 @@ mod tests {
             b"",
             header.as_bytes(),
             record,
+            format!("\u{feff}id;E-Mail;{}\r\n", native::FIELDS.join(";")).as_bytes(),
+            format!("{}\tid", native::FIELDS.join("\t")).as_bytes(),
             b"email,result,flags,suggested_correction,normalized_email,domain\n",
         ] {
             assert!(is(ours), "{}", String::from_utf8_lossy(ours));
@@ -83,6 +92,8 @@ mod tests {
         for other in [
             &b"email\nann@x.test\n"[..],
             b"address,status,sub_status\n",
+            b"my_address,status,sub_status,blame,catch_all\n",
+            b"address;status,sub_status,blame,catch_all\n",
             b"address,status,sub_status,blame,catch_all_2\n",
             br#"{"address":"a@x.test","status":"unknown"}"#,
             br#"{"address":"#,

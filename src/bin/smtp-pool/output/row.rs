@@ -1,5 +1,7 @@
 //! A record with everything that is written beside it.
 
+use std::borrow::Cow;
+
 use smtp_pool::{
     proto::Mailbox,
     verify::{CatchAll, Record, Status, SubStatus, did_you_mean, normal_form},
@@ -9,7 +11,7 @@ use smtp_pool::{
 pub(crate) struct OutputRow<'a> {
     pub(crate) record: &'a Record,
     /// Facts about the address that need no server. `None` if the row is no address.
-    pub(crate) mailbox: Option<Mailbox>,
+    pub(crate) mailbox: Option<Mailbox<Cow<'a, str>>>,
     /// The number of the list that the row is from.
     pub(crate) source: u32,
     /// The row as it is written in the list.
@@ -18,7 +20,7 @@ pub(crate) struct OutputRow<'a> {
 
 impl<'a> OutputRow<'a> {
     pub(crate) fn new(record: &'a Record, source: u32, written: &'a [u8]) -> Self {
-        Self { record, mailbox: Mailbox::parse(&record.address).ok(), source, written }
+        Self { record, mailbox: Mailbox::parse_lent(&record.address).ok(), source, written }
     }
 
     pub(crate) fn local_part(&self) -> &str {
@@ -29,7 +31,7 @@ impl<'a> OutputRow<'a> {
         self.mailbox.as_ref().map_or("", Mailbox::domain)
     }
 
-    pub(crate) fn normal_form(&self) -> Option<String> {
+    pub(crate) fn normal_form(&self) -> Option<Cow<'_, str>> {
         self.mailbox.as_ref().map(normal_form)
     }
 

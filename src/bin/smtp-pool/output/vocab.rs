@@ -58,4 +58,12 @@ impl Vocab {
             Self::Neverbounce => neverbounce::COLUMNS,
         }
     }
+
+    /// Returns the columns that every version has written, by which an earlier output is recognised.
+    pub(super) fn first_columns(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Zerobounce => &zerobounce::COLUMNS[..zerobounce::FIRST_COLUMNS],
+            Self::Reacher | Self::Kickbox | Self::Neverbounce => self.columns(),
+        }
+    }
 }

@@ -23,12 +23,18 @@ use super::{
 use crate::{
     escape::{Escaped, FileName},
     summary::format_duration,
+    verify::{FOR_SANDBOX, FOR_SYNTAX},
 };
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;color:#282c34;max-width:880px;margin:2rem auto;padding:0 1rem}\
     h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid #ddd}\
     table{border-collapse:collapse}td,th{padding:.15rem .9rem .15rem 0;text-align:right}\
     td:first-child,th:first-child{text-align:left}svg{max-width:100%;height:auto}\
+    .wide{overflow-x:auto}\
+    @media(max-width:480px){body{margin:1rem auto;padding:0 .6rem;overflow-wrap:anywhere}h1{font-size:1.25rem}\
+    td,th{padding-right:.5rem;font-size:.85rem}.wide svg{min-width:720px}}\
+    @media(prefers-color-scheme:dark){body{background:#16181d;color:#e4e6ea}h2{border-color:#444}\
+    svg,.key span{filter:invert(.9) hue-rotate(180deg)}.blocked{color:#ff8a80}}\
     .blocked{color:#b3261e}.key span{display:inline-block;width:.8em;height:.8em;margin:0 .3em 0 1em}.key span:first-child{margin-left:0}";
 
 /// The first line of each page.
@@ -51,7 +57,16 @@ fn colour(status: Status) -> RGBColor {
 }
 
 fn bars_or_text(bars: &[Bar], whole: u64, if_none: &str) -> anyhow::Result<String> {
-    if bars.is_empty() { Ok(format!("<p>{if_none}</p>")) } else { chart::bars(bars, whole) }
+    if bars.is_empty() {
+        Ok(format!("<p>{if_none}</p>"))
+    } else {
+        chart::bars(bars, whole).map(|svg| wide(&svg))
+    }
+}
+
+/// Returns a chart that a narrow screen can scroll, because its text would be too small to read.
+fn wide(svg: &str) -> String {
+    format!("<div class=\"wide\">{svg}</div>")
 }
 
 fn minute(at: Timestamp) -> impl fmt::Display {
@@ -108,6 +123,13 @@ pub(super) fn page(facts: &ReportData) -> anyhow::Result<String> {
             HumanCount(connections_failed),
         )?;
     }
+    match &*facts.about.kind {
+        FOR_SANDBOX => {
+            page.push_str("<br>A sandbox gave these verdicts. They tell nothing about real mailboxes.")
+        }
+        FOR_SYNTAX => page.push_str("<br>Only the syntax was checked. No server was asked."),
+        _ => {}
+    }
     page.push_str("</p><p class=\"key\">");
     for status in [Status::Deliverable, Status::Undeliverable, Status::Risky, Status::Unknown] {
         let RGBColor(r, g, b) = colour(status);
@@ -141,7 +163,7 @@ pub(super) fn page(facts: &ReportData) -> anyhow::Result<String> {
     page.push_str("<h2>Throughput</h2>");
     match done {
         0 => page.push_str("<p>No verdict yet.</p>"),
-        _ => page.push_str(&chart::over_time(&facts.throughput.rates(), "verdicts a second")?),
+        _ => page.push_str(&wide(&chart::over_time(&facts.throughput.rates(), "verdicts a second")?)),
     }
 
     page.push_str("<h2>Latency</h2>");
@@ -153,8 +175,10 @@ pub(super) fn page(facts: &ReportData) -> anyhow::Result<String> {
             .iter()
             .map(|it| (Escaped(&it.operation).to_string(), [it.p50, it.p90, it.p99, it.max]))
             .collect();
-        page.push_str(&chart::quantiles(&lines)?);
-        page.push_str("<table><tr><th>operation<th>count<th>p50 ms<th>p90 ms<th>p99 ms<th>max ms");
+        page.push_str(&wide(&chart::quantiles(&lines)?));
+        page.push_str(
+            "<div class=\"wide\"><table><tr><th>operation<th>count<th>p50 ms<th>p90 ms<th>p99 ms<th>max ms",
+        );
         for it in &facts.took {
             write!(
                 page,
@@ -167,7 +191,7 @@ pub(super) fn page(facts: &ReportData) -> anyhow::Result<String> {
                 it.max
             )?;
         }
-        page.push_str("</table>");
+        page.push_str("</table></div>");
     }
 
     page.push_str("<h2>Blocked lanes</h2>");

@@ -6,10 +6,11 @@ use std::{
 
 use clap::{Args, ValueEnum};
 
+use super::gate::BounceGate;
 use crate::{
     exit::EXIT_CODES,
     options::{ListArgs, TlsMode, nameserver},
-    output::Vocab,
+    output::RecordArgs,
 };
 
 /// Verify addresses: does the mailbox exist?
@@ -40,20 +41,13 @@ pub(crate) struct VerifyArgs {
     #[arg(value_name = "FILE|-|ADDRESS")]
     pub(crate) inputs: Vec<String>,
 
-    /// Where to write; the extension selects JSONL or CSV, also with .gz or .zst [default: JSONL on standard output]
+    /// Where to write; the extension selects JSONL, CSV or TSV, also with .gz or .zst [default: JSONL on standard output]
     ///
     /// A pipe or a device whose name has no such extension gets JSONL.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Use the field names and values of another service
-    #[arg(long, value_enum, value_name = "SERVICE", help_heading = "Output")]
-    pub(crate) vocab: Option<Vocab>,
-    /// Write `'` in front of formulas also in the columns of your list
-    ///
-    /// CSV always does so for text from servers. Spreadsheets run cells that begin with `=`, `+`, `-`, `@`, a tab or a
-    /// line end. To restore the text, remove a `'` in front of one of these. JSONL is never changed.
-    #[arg(long, help_heading = "Output")]
-    pub(crate) escape_formulas: bool,
+    #[command(flatten)]
+    pub(crate) records: RecordArgs,
     /// Write records in the order of the rows, as a job always does
     ///
     /// Records that wait for earlier rows stay in memory. Above 64 MiB, no further row is read until they are written.
@@ -72,6 +66,11 @@ pub(crate) struct VerifyArgs {
     /// Write progress to standard error as one JSON object a second
     #[arg(long, conflicts_with = "quiet", help_heading = "On the screen")]
     pub(crate) json_progress: bool,
+    /// End with exit code 4 if more rows would bounce than this limit, as in `bounce=5%`
+    ///
+    /// The rate is the share of undeliverable rows among the deliverable, risky and undeliverable ones.
+    #[arg(long, value_name = "LIMIT", help_heading = "On the screen")]
+    pub(crate) gate: Option<BounceGate>,
     /// Serve metrics for Prometheus at /metrics, and /health, during the run; use 127.0.0.1 for this machine alone
     #[arg(long, value_name = "ADDR:PORT", help_heading = "On the screen")]
     pub(crate) metrics: Option<SocketAddr>,

@@ -9,6 +9,7 @@ use smtp_pool::{
     verify::{LaneState, LaneStatus, SubStatus, Verifier},
 };
 
+use super::gate::BounceGate;
 use crate::{
     exit::Exit,
     progress::Screen,
@@ -25,9 +26,15 @@ pub(super) struct RunContext {
     pub(super) screen: Screen,
     pub(super) quiet: bool,
     pub(super) from: ReversePath,
+    pub(super) gate: Option<BounceGate>,
 }
 
 impl RunContext {
+    /// Compares the verdicts of the whole list with the limit of the user. Returns the exit code.
+    pub(super) fn check_gate(&self, counts: &VerdictCounts, exit: Exit) -> Exit {
+        self.gate.map_or(exit, |gate| gate.check(counts, exit, &self.screen))
+    }
+
     /// Prints the refusals that verdicts do not show.
     pub(super) fn print_refusal_notes<'a>(&self, lanes: impl Iterator<Item = LaneRefusals<'a>>) {
         let notes = refusal_notes(&lanes.collect::<Vec<_>>(), &self.from);

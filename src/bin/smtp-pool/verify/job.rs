@@ -29,8 +29,7 @@ use super::{
 use crate::{
     escape::FileName,
     exit::{ErrorContext, Exit, Failure, Result},
-    job::write_rows,
-    output::{Target, Written},
+    output::Written,
     progress::{RunProgress, Screen},
     stop,
     summary::{LaneRefusals, VerdictCounts, format_duration, tables},
@@ -41,11 +40,13 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(super) async fn run(
     context: RunContext,
-    plan: JobPlan,
-    target: &Target,
+    mut plan: JobPlan,
+    write: impl FnOnce(&Job) -> Result<Written>,
     server: &MetricsServer,
 ) -> Result<Exit> {
     let started = Instant::now();
+    // The folder is deleted at the end of the run.
+    let scratch = plan.scratch.take();
     let (path, known_by, sources) = (plan.path.clone(), plan.known_by, plan.sources.clone());
     let standing = match known_by {
         Some(_) => tokio::task::block_in_place(|| Job::open(&path)?.progress())?,
@@ -78,6 +79,12 @@ pub(super) async fn run(
         ))
         .hint("the job is damaged; save its verdicts with `smtp-pool job export`, then start again with --restart"));
     }
+    if !ended && scratch.is_some() {
+        screen.print_line(
+            "interrupted: nothing is written; with an output that is a file, a job keeps the verdicts",
+        );
+        return Ok(Exit::Interrupted);
+    }
     if !ended {
         screen.print_line(format_args!(
             "interrupted: {} of {} rows have a verdict, which {} keeps",
@@ -93,14 +100,14 @@ pub(super) async fn run(
     }
     let (written, lanes, totals) = tokio::task::block_in_place(|| -> Result<_> {
         let job = Job::open(&path)?;
-        Ok((export(&job, target)?, job.lanes()?, job.totals()?))
+        Ok((write(&job)?, job.lanes()?, job.totals()?))
     })?;
     if written == Written::ReaderClosed {
         return Ok(Exit::Done);
     }
     if !context.quiet && counts.total() > 0 {
         let done = standing.done() - before;
-        screen.print_lines(tables(&counts, done, &context.metrics.snapshot(), started.elapsed()));
+        screen.print_tables(tables(&counts, done, &context.metrics.snapshot(), started.elapsed()));
         if totals.runs > 1 {
             screen.print_line(format_args!(
                 "the whole job: {} rows in {} runs of {} together",
@@ -116,7 +123,8 @@ pub(super) async fn run(
         sender_refusals: lane.sender_refusals,
         harvest_defences: lane.harvest_defences,
     }));
-    Ok(report_blocked(&lanes, &standing.verdicts, screen))
+    let exit = report_blocked(&lanes, &standing.verdicts, screen);
+    Ok(context.check_gate(&counts, exit))
 }
 
 /// Prints the providers that refused us in any run of the job, unless all addresses that they refused were asked since.
@@ -157,6 +165,7 @@ async fn create_job(plan: JobPlan, screen: &Screen) -> Result<JobProgress> {
     };
     match tracker.unreported() {
         0 => {}
+        1 => screen.print_line("and 1 more row that is no address"),
         more => screen.print_line(format_args!("and {more} more rows that are no addresses")),
     }
     let mut progress = JobProgress::default();
@@ -232,12 +241,4 @@ fn lane_reporter(screen: Screen, quiet: bool) -> LaneCallback {
             screen.print_line(line);
         }
     })
-}
-
-/// Writes the output, which gets its name when it is complete.
-fn export(job: &Job, target: &Target) -> Result<Written> {
-    match target.destination.file() {
-        Some(_) => write_rows(job, target, |_| true),
-        None => Ok(Written::Yes),
-    }
 }

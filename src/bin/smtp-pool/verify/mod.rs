@@ -2,6 +2,7 @@
 
 mod args;
 mod context;
+mod gate;
 mod job;
 mod metrics_server;
 mod plan;
@@ -11,7 +12,7 @@ mod stream;
 
 pub(crate) use self::{
     args::VerifyArgs,
-    plan::{VerifyPlan, Work},
+    plan::{FOR_SANDBOX, FOR_SYNTAX, VerifyPlan, Work},
     run::run,
     sandbox::start_sandbox,
 };

@@ -18,9 +18,14 @@ use smtp_pool::{
     sandbox::World,
     verify::{Lists, RiskPolicy, Routes, VerifierConfig},
 };
+use tempfile::TempDir;
 
-use super::args::{RiskKind, VerifyArgs};
+use super::{
+    args::{RiskKind, VerifyArgs},
+    gate::BounceGate,
+};
 use crate::{
+    clean::{CleanRuleArgs, CleanTarget},
     escape::FileName,
     exit::{ErrorContext, Failure, Result},
     identity::{self, ServerScope},
@@ -31,6 +36,11 @@ use crate::{
     route,
 };
 
+/// The kind of a job that checks the syntax only.
+pub(crate) const FOR_SYNTAX: &str = "to check the syntax only";
+/// The kind of a job that asks the servers of a sandbox.
+pub(crate) const FOR_SANDBOX: &str = "for a sandbox";
+
 pub(crate) struct VerifyPlan {
     pub(crate) config: VerifierConfig,
     /// The world of a sandbox that takes the place of the Internet.
@@ -38,13 +48,47 @@ pub(crate) struct VerifyPlan {
     /// The servers that get our name.
     pub(crate) scope: ServerScope,
     pub(crate) work: Work,
-    pub(crate) target: Target,
+    pub(crate) product: Product,
     pub(crate) screen: Screen,
     pub(crate) quiet: bool,
     /// Whether the built-in world is used, which has servers that block us.
     pub(crate) demo: bool,
     /// The address of the metrics server.
     pub(crate) metrics: Option<SocketAddr>,
+    /// The limit for the bounce rate.
+    pub(crate) gate: Option<BounceGate>,
+}
+
+/// What the run writes.
+pub(crate) enum Product {
+    /// A record for each row.
+    Records(Target),
+    /// The list with the rows to keep.
+    List(CleanTarget),
+}
+
+impl Product {
+    fn destinations(&mut self) -> Vec<&mut Destination> {
+        match self {
+            Self::Records(target) => vec![&mut target.destination],
+            Self::List(target) => target.destinations().collect(),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        match self {
+            Self::Records(target) => target.destination.check(),
+            Self::List(target) => target.check(),
+        }
+    }
+
+    /// Returns the file or folder that the job stands beside. `None` for a pipe.
+    fn place(&self) -> Option<&Path> {
+        match self {
+            Self::Records(target) => target.destination.file(),
+            Self::List(target) => target.place(),
+        }
+    }
 }
 
 /// The rows to verify, and how to keep their verdicts.
@@ -63,30 +107,60 @@ pub(crate) struct JobPlan {
     pub(crate) kind: &'static str,
     /// How the lists were recognized, if the job exists.
     pub(crate) known_by: Option<MatchedBy>,
+    /// The folder of a job that is deleted after the run.
+    pub(crate) scratch: Option<TempDir>,
 }
 
 impl VerifyPlan {
     /// Makes the plan. It opens the inputs last, because standard input may block.
     pub(crate) fn new(args: &VerifyArgs, logging: bool) -> Result<Self> {
+        Self::with(args, logging, |_| {
+            Target::new(args.output.as_deref(), &args.records).map(Product::Records)
+        })
+    }
+
+    /// Makes the plan to write the list with the rows to keep.
+    pub(crate) fn to_clean(args: &VerifyArgs, rule: &CleanRuleArgs, logging: bool) -> Result<Self> {
+        Self::with(args, logging, |sources| match sources {
+            [Source::File(list)] if list.is_file() => {
+                CleanTarget::new(rule, args.output.as_deref(), list).map(Product::List)
+            }
+            _ => Err(Failure::usage("clean takes one list, which is a file")
+                .hint("clean several lists one by one; save standard input as a file first")),
+        })
+    }
+
+    fn with(
+        args: &VerifyArgs,
+        logging: bool,
+        product: impl FnOnce(&[Source]) -> Result<Product>,
+    ) -> Result<Self> {
         let (world, inputs) = world(args)?;
         // In `--sandbox world.toml`, the file is not one of the inputs.
         let own_world = args.sandbox != Some(None) || inputs.len() < args.inputs.len();
-        let mut target =
-            Target::new(args.output.as_deref(), args.vocab)?.escape_formulas(args.escape_formulas);
         let sources = sources(inputs)?;
-        protect_inputs(&mut target.destination, args, &sources);
-        target.destination.check()?;
+        let mut product = product(&sources)?;
+        for destination in product.destinations() {
+            protect_inputs(destination, args, &sources);
+        }
+        product.check()?;
         let routes = route::routes(&args.routes, args.port)?;
         let scope = match () {
             () if world.is_some() || args.syntax_only || all_routed(&sources, &routes) => ServerScope::Own,
             () if !args.routes.is_empty() => ServerScope::Routed,
             () => ServerScope::Public,
         };
-        let job = job_path(&target, &sources)?;
+        let (job, scratch) = match (job_path(product.place(), &sources)?, &product) {
+            (None, Product::List(_)) => {
+                let folder = TempDir::new().failed_at("a folder for the job")?;
+                (Some(folder.path().join("clean.job")), Some(folder))
+            }
+            (job, _) => (job, None),
+        };
         let config = config(args, scope, routes, job.is_some() && world.is_none())?;
         let kind = match () {
-            () if args.syntax_only => "to check the syntax only",
-            () if world.is_some() => "for a sandbox",
+            () if args.syntax_only => FOR_SYNTAX,
+            () if world.is_some() => FOR_SANDBOX,
             () => "to ask mail servers",
         };
         // Log lines and a progress line cannot share a terminal.
@@ -98,7 +172,10 @@ impl VerifyPlan {
         let screen = Screen::new(progress);
         let hints = hints(&args.lists);
         let work = match job {
-            Some(path) => Work::Job(job_plan(path, sources, hints, kind, args.restart)?),
+            Some(path) => {
+                let plan = job_plan(path, sources, hints, kind, args.restart)?;
+                Work::Job(JobPlan { scratch, ..plan })
+            }
             None if args.restart => {
                 return Err(Failure::usage("--restart: these inputs make no job")
                     .hint("a job needs lists that are files, and an output that is a file"));
@@ -108,9 +185,9 @@ impl VerifyPlan {
                 keep_order: args.keep_order,
             },
         };
-        let (quiet, metrics) = (args.quiet, args.metrics);
+        let (quiet, metrics, gate) = (args.quiet, args.metrics, args.gate);
         let demo = world.is_some() && !own_world;
-        Ok(Self { config, world, scope, work, target, screen, quiet, demo, metrics })
+        Ok(Self { config, world, scope, work, product, screen, quiet, demo, metrics, gate })
     }
 }
 
@@ -135,9 +212,9 @@ fn protect_inputs(destination: &mut Destination, args: &VerifyArgs, sources: &[S
 }
 
 /// Returns the path of the job. `None` if a list or the output is no file, so that there can be no job.
-fn job_path(target: &Target, sources: &[Source]) -> Result<Option<PathBuf>> {
+fn job_path(output: Option<&Path>, sources: &[Source]) -> Result<Option<PathBuf>> {
     let is_list = |source: &Source| matches!(source, Source::File(path) if path.is_file());
-    let Some(output) = target.destination.file().filter(|_| sources.iter().all(is_list)) else {
+    let Some(output) = output.filter(|_| sources.iter().all(is_list)) else {
         return Ok(None);
     };
     let folder = output.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -186,7 +263,7 @@ fn job_plan(
             }
         })?);
     }
-    Ok(JobPlan { path, sources, hints, kind, known_by })
+    Ok(JobPlan { path, sources, hints, kind, known_by, scratch: None })
 }
 
 fn config(args: &VerifyArgs, scope: ServerScope, routes: Routes, retries: bool) -> Result<VerifierConfig> {

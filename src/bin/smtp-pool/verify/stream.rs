@@ -71,10 +71,11 @@ pub(super) async fn run(
     }
     match tracker.unreported() {
         0 => {}
+        1 => screen.print_line("and 1 more row that is no address"),
         more => screen.print_line(format_args!("and {more} more rows that are no addresses")),
     }
     if !*quiet && counts.total() > 0 {
-        screen.print_lines(tables(&counts, counts.total(), &metrics.snapshot(), started.elapsed()));
+        screen.print_tables(tables(&counts, counts.total(), &metrics.snapshot(), started.elapsed()));
         report_timeouts(&counts, screen);
     }
     context.print_refusal_notes(records.lanes().snapshot().iter().map(|lane| LaneRefusals {
@@ -92,7 +93,10 @@ pub(super) async fn run(
     }
     match tracker.failure() {
         Some(failure) => Err(failure.into()),
-        None if tracker.rows() == counts.total() => Ok(report_blocked(&records.lanes().snapshot(), screen)),
+        None if tracker.rows() == counts.total() => {
+            let exit = report_blocked(&records.lanes().snapshot(), screen);
+            Ok(context.check_gate(&counts, exit))
+        }
         None => Err(Failure::failed(format_args!(
             "{} rows were read, but {} records were written; this is a bug, please report it",
             tracker.rows(),
@@ -140,7 +144,7 @@ impl StreamRun {
                     self.output.flush()?
                 }
                 record = records.next_numbered() => match record {
-                    Some((number, record)) => self.take(number, record)?,
+                    Some(first) => self.take_ready(first, records)?,
                     None => return Ok(Ended::All),
                 },
             };
@@ -157,6 +161,18 @@ impl StreamRun {
             total: tracker.total(),
             lanes: records.lanes().snapshot(),
         }
+    }
+
+    /// Writes a record, and those that arrived together with it.
+    fn take_ready(&mut self, first: (u64, Record), records: &mut Records) -> Result<Written> {
+        let mut next = Some(first);
+        while let Some((number, record)) = next {
+            if self.take(number, record)? == Written::ReaderClosed {
+                return Ok(Written::ReaderClosed);
+            }
+            next = records.next_ready();
+        }
+        Ok(Written::Yes)
     }
 
     fn take(&mut self, number: u64, record: Record) -> Result<Written> {

@@ -25,7 +25,11 @@ pub(super) const COLUMNS: &[(&str, &str)] = &[
     ("city", "/city"),
     ("zipcode", "/zipcode"),
     ("processed_at", "/processed_at"),
+    ("active_in_days", "/active_in_days"),
 ];
+
+/// The number of columns that every earlier version has written.
+pub(super) const FIRST_COLUMNS: usize = 19;
 
 /// The paths of the fields that are made of the address.
 pub(super) const FROM_LIST: &[&str] = &["/address", "/account", "/domain", "/did_you_mean"];
@@ -75,6 +79,7 @@ pub(super) fn object(line: &OutputRow<'_>) -> Value {
         "account": text(line.local_part()),
         "domain": text(line.domain()),
         "domain_age_days": null,
+        "active_in_days": null,
         "smtp_provider": null,
         "mx_found": line.has_mx().to_string(),
         "mx_record": record.mx_host,

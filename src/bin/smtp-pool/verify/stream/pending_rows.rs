@@ -1,10 +1,8 @@
 //! The rows in flight, which hold everything but the address. Their memory is limited.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use foldhash::HashMap;
 use smtp_pool::job::input::{Row, Rows};
 
 /// The limit of the rows in flight, 64 MiB. Above it, no further row is read. One row has at most 4 MiB.
