@@ -339,6 +339,7 @@ impl Sink {
             None => Self::Plain(raw),
             Some(Compression::Gzip) => Self::Gzip(GzEncoder::new(raw, flate2::Compression::default())),
             Some(Compression::Zstd) => Self::Zstd(zstd::Encoder::new(raw, 0)?),
+            Some(other) => return Err(io::Error::other(format!("no {other} is written"))),
         })
     }
 

@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 
 use jiff::Timestamp;
-use smtp_pool::{proto::EnhancedCode, verify::CatchAll};
+use smtp_pool::proto::EnhancedCode;
 
 use super::{
     cells::{CsvRow, put_number},
@@ -59,7 +59,7 @@ pub(super) fn json(
         (",\"status\":", Some(record.status.as_str())),
         (",\"sub_status\":", Some(record.sub_status.as_str())),
         (",\"blame\":", record.blame.map(|blame| blame.as_str())),
-        (",\"catch_all\":", Some(catch_all(record.catch_all))),
+        (",\"catch_all\":", Some(record.catch_all.as_str())),
     ] {
         put(out, name, word, put_word);
     }
@@ -103,7 +103,7 @@ pub(super) fn csv(line: &OutputRow<'_>, cells: ListCells, clock: &mut TimeWriter
     row.word(record.status.as_str());
     row.word(record.sub_status.as_str());
     row.word(record.blame.map_or("", |blame| blame.as_str()));
-    row.word(catch_all(record.catch_all));
+    row.word(record.catch_all.as_str());
     for is in [record.role, record.disposable, record.free] {
         row.word(flag(is));
     }
@@ -117,15 +117,6 @@ pub(super) fn csv(line: &OutputRow<'_>, cells: ListCells, clock: &mut TimeWriter
     row.plain(|out| clock.put(out, record.checked_at));
     row.cell(&cells.apply(line.normal_form().as_deref().unwrap_or_default().as_bytes()));
     row.cell(&cells.apply(line.did_you_mean().as_deref().unwrap_or_default().as_bytes()));
-}
-
-fn catch_all(answer: CatchAll) -> &'static str {
-    match answer {
-        CatchAll::Accepted => "accepted",
-        CatchAll::Refused => "refused",
-        CatchAll::Inconclusive => "inconclusive",
-        CatchAll::NotRun => "not_run",
-    }
 }
 
 fn flag(is: bool) -> &'static str {
@@ -201,6 +192,8 @@ mod tests {
         proto::ClientName,
         verify::{Blame, Record, SubStatus, Verifier, VerifierConfig},
     };
+
+    use smtp_pool::verify::CatchAll;
 
     use super::*;
 
