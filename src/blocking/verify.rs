@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::{Error, InAsync, Private};
 use crate::{
     metrics::Metrics,
-    verify::{self, Record, VerifierConfig, VerifierError},
+    verify::{self, Record, VerifierConfig, VerifierError, VerifyOptions},
 };
 
-/// [`verify::Verifier`], blocking.
+/// [`verify::Verifier`], blocking. Its engine runs on a thread of its own, which all clones share.
 ///
 /// ```no_run
 /// use smtp_pool::{blocking::Verifier, metrics::Metrics, proto::ClientName, verify::VerifierConfig};
@@ -32,7 +32,8 @@ impl Verifier {
     /// # Errors
     /// As its namesake.
     pub fn new(config: VerifierConfig, metrics: Arc<Metrics>) -> Result<Self, Error<VerifierError>> {
-        let runtime = Private::start()?;
+        // Its own thread keeps the limits and closes connections between calls.
+        let runtime = Private::start_apart()?;
         let inner =
             runtime.block_on(async { verify::Verifier::new(config, metrics) })?.map_err(Error::Inner)?;
         Ok(Self { inner, runtime })
@@ -46,7 +47,15 @@ impl Verifier {
         self.runtime.block_on(self.inner.verify(address))
     }
 
-    /// [`verify::Verifier::verify_all`]; work goes on only while the iterator is asked for the next record.
+    /// [`verify::Verifier::verify_with`].
+    ///
+    /// # Errors
+    /// Called from async code.
+    pub fn verify_with(&self, address: &str, options: VerifyOptions) -> Result<Option<Record>, InAsync> {
+        self.runtime.block_on(self.inner.verify_with(address, options))
+    }
+
+    /// [`verify::Verifier::verify_all`]. Work goes on between the calls of the iterator.
     ///
     /// # Errors
     /// Called from async code.

@@ -15,7 +15,7 @@ pub struct Task {
     pub id: u64,
     /// The address as given.
     pub address: String,
-    /// The number of earlier attempts, in this run or another. 0 for a new address.
+    /// The number of earlier attempts, in this run or another. 0 for a new address. Above 65,535 counts as that.
     pub attempts: u32,
 }
 
@@ -56,8 +56,8 @@ pub enum Event {
         /// The pause before the next attempt.
         after: Duration,
     },
-    /// The result of a catch-all test: whether a domain accepts any local part. Store it, and pass it to later runs of
-    /// the same job ([`Verifier::start`](super::Verifier::start)).
+    /// The result of a catch-all test: whether a domain accepts any local part. Each run that uses the lane of the domain
+    /// then gets it. Store it, and pass it to later runs of the same job ([`Verifier::start`](super::Verifier::start)).
     CatchAll {
         /// The domain, in lower-case A-labels.
         domain: Box<str>,

@@ -14,14 +14,16 @@
 //! | `lane/` | the connections, queues and verdicts of one provider |
 //! | `policy/` | limits, budgets and breakers, without I/O |
 //!
-//! Files outside the folders: `verifier` builds and starts runs, `run` has their two ends, `input` reads the caller's
-//! iterator, `router` assigns addresses to lanes. `context` is the data that all lanes share, and `permits` bounds
-//! connections and DNS queries. `config`, `event`, `item`, `outcome`, `record` and `verdict` hold data.
+//! Files outside the folders: `verifier` starts the engine and its runs, `call` holds the options and recent verdicts of
+//! single calls. `run` has the caller's two ends of a run, `run_state` what the engine knows of it, and `run_batches` its
+//! events. `input` reads the caller's iterator. `router` is the engine, which assigns addresses to lanes. `context` is the
+//! data that all lanes share, and `permits` bounds connections and DNS queries. `config`, `event`, `item`, `outcome`, `record` and `verdict` hold data.
 //!
 //! [`Verifier`] is the entry point. [`verify_all`](Verifier::verify_all) verifies a list. [`start`](Verifier::start)
 //! serves a caller that stores retries and verdicts itself, such as a durable job. [`Classifier`] works without a
 //! verifier, for example on the replies in a bounce log.
 
+mod call;
 mod classify;
 mod config;
 mod context;
@@ -37,6 +39,8 @@ mod policy;
 mod record;
 mod router;
 mod run;
+mod run_batches;
+mod run_state;
 mod verdict;
 mod verifier;
 
@@ -50,6 +54,7 @@ pub use crate::net::TlsVersion;
 pub(crate) use self::record::shortened;
 
 pub use self::{
+    call::VerifyOptions,
     classify::{
         Classifier, Explanation, Predicate, Retry, RulesError, Stage, UnknownStage, Verdict, decode_text,
         reply_text,

@@ -134,6 +134,17 @@ impl Outcome {
         Self::without_reply(verdict, &text)
     }
 
+    /// Returns the outcome for an address without a verdict within the deadline of its call.
+    pub(super) fn deadline_passed(deadline: Duration) -> Self {
+        let verdict = Verdict {
+            sub_status: SubStatus::TimeoutExceeded,
+            blame: None,
+            retry: Some(Retry::Later),
+            subject: None,
+        };
+        Self::without_reply(verdict, &format!("no verdict within the deadline of the call, {deadline:?}"))
+    }
+
     /// Converts a syntax error of an address.
     pub(super) fn of_syntax(error: AddressError) -> Self {
         let (sub_status, blame) = (SubStatus::FailedSyntaxCheck, Some(Blame::Recipient));

@@ -1,37 +1,56 @@
-//! The router assigns each address to the lane of its domain. It looks up the exchangers of a domain once, and again
-//! when the route expires.
+//! The router is the task of an engine. It assigns each address of all runs to the lane of its domain. It looks up the
+//! exchangers of a domain once, and again when the route expires.
 //!
-//! The router never waits for a lane. Addresses wait in the queue of the lane, and the permits of the run bound their
-//! total number.
+//! The router never waits for a lane. Addresses wait in the queue of the lane, and the permits of each run bound their
+//! number.
 //!
-//! A list may have any number of domains, and their DNS records may name any servers. The router therefore forgets
+//! A run ends once it has no open work. While no other run goes on, it ends after its connections are closed.
+//!
+//! Lists may have any number of domains, and their DNS records may name any servers. The router therefore forgets
 //! domains once it has met a maximum number of domains or opened a maximum number of lanes. It forgets all domains that
-//! are not being looked up, and ends idle lanes.
+//! are not being looked up, and ends idle lanes. It also ends lanes that were not used for long. A lane that holds a
+//! limit, a block or a detection stays until that has expired.
 //!
 //! A forgotten domain that comes again is new. It is looked up in the cache of the resolver, gets a new number, and its
 //! catch-all test is repeated.
 
+mod carried;
 mod domains;
+mod forgetting;
+mod unroutable;
 
-use std::{borrow::Cow, collections::HashSet, mem, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashSet},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
 
 use foldhash::HashMap;
 use memchr::memrchr;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinSet,
-    time::{Instant, sleep},
+    time::{Instant, sleep_until, timeout},
 };
 
-use self::domains::{DomainState, DomainTable, MAX_DOMAINS};
+pub(super) use self::carried::CarriedLanes;
+use self::{
+    carried::LaneKey,
+    domains::{DomainState, DomainTable, MAX_DOMAINS},
+    unroutable::settle_unroutable,
+};
 use super::{
-    DomainFacts, Event, MailRoute, Resolver, Task, Unreachable,
-    context::{Context, RetryOwner},
+    DomainFacts, Event, MailRoute, Resolver, Task,
+    context::Context,
     dns::resolver::Exchangers,
     item::Item,
     lane::{self, state::Lane},
     outcome::Outcome,
-    run::{BATCH_SIZE, EventBatch, permits_for},
+    run::{BATCH_SIZE, permits_for},
+    run_batches::RunBatches,
+    run_state::{Message, RunState},
 };
 use crate::proto::Mailbox;
 
@@ -47,6 +66,13 @@ const MAX_LANES: usize = 4_096;
 /// once.
 const MAX_OPENING_LANES: usize = 4_096;
 
+/// Longest wait for the connections to close at the end of a run or of the engine. A dropped run may leave a connection
+/// that is being opened.
+const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Time between searches for lanes that were not used for long.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(60);
+
 /// The number of a domain, and its facts.
 type DomainEntry = (u32, DomainFacts);
 
@@ -56,6 +82,8 @@ type OpeningPermit = Option<OwnedSemaphorePermit>;
 /// A reference to an MX set of a lane.
 struct LaneRef {
     lane: Arc<Lane>,
+    /// Whether the lane is that of a known provider.
+    is_of_provider: bool,
     at: usize,
     /// The index of its batch in progress, if there is one.
     item_batch: Option<usize>,
@@ -75,8 +103,12 @@ pub(super) struct Router {
     domains: HashMap<Box<str>, DomainEntry>,
     domain_states: DomainTable,
     by_exchangers: HashMap<Exchangers, usize>,
-    by_provider: HashMap<usize, usize>,
-    lane_refs: Vec<LaneRef>,
+    by_provider: HashMap<usize, Arc<Lane>>,
+    /// Limits and blocks from earlier engines.
+    carried: Arc<CarriedLanes>,
+    /// Each keeps its index. `None` is free for another.
+    lane_refs: Vec<Option<LaneRef>>,
+    free_lane_refs: Vec<usize>,
     /// The first `batches_in_use` hold items. The others keep their memory for later use.
     item_batches: Vec<ItemBatch>,
     batches_in_use: usize,
@@ -85,11 +117,22 @@ pub(super) struct Router {
     lookups: JoinSet<(u32, MailRoute, OpeningPermit)>,
     /// A look-up takes a permit. The lane that it opens holds the permit until its first connection.
     opening_permits: Arc<Semaphore>,
-    event_batch: EventBatch,
-    /// Whether the input has ended.
-    input_ended: bool,
-    /// The time of the last input or look-up.
+    event_batch: RunBatches,
+    /// Addresses whose look-up failed and is repeated, by the time of that and a number.
+    postponed: BTreeMap<(Instant, u64), Item>,
+    next_postponed: u64,
+    /// Runs, except calls, whose input has not ended.
+    open_runs: HashSet<u32>,
+    /// Runs without open work that end once all connections are closed.
+    ending_runs: Vec<Arc<RunState>>,
+    /// When they end at the latest.
+    ending_until: Instant,
+    /// The time of the last message or look-up.
     now: Instant,
+    /// The next search for lanes that were not used for long.
+    next_search: Instant,
+    /// When all domains were forgotten.
+    forgotten: Instant,
     most_domains: usize,
     most_lanes: usize,
     /// The number of lanes, busy ones included, at which the router ends idle lanes.
@@ -97,62 +140,173 @@ pub(super) struct Router {
 }
 
 impl Router {
-    pub(super) fn new(context: Arc<Context>, resolver: Arc<Resolver>) -> Self {
+    pub(super) fn new(context: Arc<Context>, resolver: Arc<Resolver>, carried: Arc<CarriedLanes>) -> Self {
+        let now = Instant::now();
         Self {
+            event_batch: RunBatches::new(Arc::clone(&context.runs)),
             context,
             resolver,
             domains: HashMap::default(),
             domain_states: DomainTable::default(),
             by_exchangers: HashMap::default(),
             by_provider: HashMap::default(),
+            carried,
             lane_refs: Vec::new(),
+            free_lane_refs: Vec::new(),
             item_batches: Vec::new(),
             batches_in_use: 0,
             lanes: Vec::new(),
             running: JoinSet::new(),
             lookups: JoinSet::new(),
             opening_permits: Arc::new(Semaphore::new(MAX_OPENING_LANES)),
-            event_batch: EventBatch::default(),
-            input_ended: false,
-            now: Instant::now(),
+            postponed: BTreeMap::new(),
+            next_postponed: 0,
+            open_runs: HashSet::new(),
+            ending_runs: Vec::new(),
+            ending_until: now,
+            now,
+            next_search: now + SEARCH_INTERVAL,
+            forgotten: now,
             most_domains: MAX_DOMAINS,
             most_lanes: MAX_LANES,
             lanes_to_forget: MAX_LANES,
         }
     }
 
-    /// Runs until the input has ended and every lane is done.
-    pub(super) async fn run(mut self, mut input: mpsc::UnboundedReceiver<Vec<Task>>) {
-        while !self.input_ended || !self.lookups.is_empty() {
+    /// Runs until the verifier and all ends of its runs are dropped. Then closes the connections.
+    pub(super) async fn run(self, messages: mpsc::UnboundedReceiver<Message>) {
+        // If the runtime ends, the router is dropped before its channel is closed. So the next engine finds its limits.
+        let mut messages = messages;
+        let mut router = self;
+        router.serve(&mut messages).await;
+        for lane in &router.lanes {
+            lane.lock().end();
+            lane.changed.notify_one();
+        }
+        let all = async { while router.running.join_next().await.is_some() {} };
+        let _ = timeout(CLOSE_LIMIT, all).await;
+    }
+
+    /// Serves messages until the channel is closed.
+    async fn serve(&mut self, messages: &mut mpsc::UnboundedReceiver<Message>) {
+        loop {
+            let due = self.next_due();
             tokio::select! {
-                tasks = input.recv(), if !self.input_ended => match tasks {
-                    Some(tasks) => {
+                message = messages.recv() => match message {
+                    Some(message) => {
                         self.now = Instant::now();
-                        tasks.into_iter().for_each(|task| self.take_in(task));
+                        self.handle(message);
                     }
-                    None => {
-                        self.input_ended = true;
-                        self.lanes.iter().for_each(|lane| lane.lock().end_input());
-                    }
+                    None => return,
                 },
                 Some(Ok((domain, route, permit))) = self.lookups.join_next() => {
                     self.now = Instant::now();
                     self.resolved(domain, route, permit);
                 }
+                () = self.context.all_closed(), if !self.ending_runs.is_empty() => {
+                    if self.context.has_no_connection() {
+                        self.end_runs();
+                    }
+                }
+                () = sleep_until(due.unwrap_or(self.now)), if due.is_some() => {
+                    self.now = Instant::now();
+                    if self.now >= self.ending_until {
+                        self.end_runs();
+                    }
+                    self.route_postponed();
+                    self.search_outdated();
+                }
             }
             self.flush();
             self.forget_some();
         }
-        for lane in &self.lanes {
-            lane.lock().end();
-            lane.changed.notify_one();
-        }
-        // Each lane ends once it has answered all its addresses.
-        let Self { mut running, .. } = self;
-        while running.join_next().await.is_some() {}
     }
 
-    fn take_in(&mut self, task: Task) {
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Start(run) => {
+                self.context.read_time_of_day();
+                self.end_runs();
+                if !run.options.is_call {
+                    if self.open_runs.is_empty() {
+                        self.lanes.iter().for_each(|lane| lane.lock().begin_input());
+                    }
+                    self.open_runs.insert(run.id);
+                }
+                self.context.runs.add(run);
+            }
+            Message::Tasks(run, tasks) => {
+                let Some(run) = self.event_batch.run(run) else { return };
+                run.add_open(tasks.len());
+                let run = run.id;
+                tasks.into_iter().for_each(|task| self.take_in(run, task));
+            }
+            Message::InputEnded(run) => {
+                self.end_input(run);
+                self.event_batch.finish(run, 1);
+            }
+            Message::Finished(run) => {
+                let Some(run) = self.context.runs.remove(run) else { return };
+                if run.options.is_call || !self.context.runs.is_empty() {
+                    run.end();
+                    return;
+                }
+                self.ending_runs.push(run);
+                self.ending_until = self.now + CLOSE_LIMIT;
+                self.lanes.iter().for_each(|lane| lane.lock().end_input());
+                if self.context.has_no_connection() {
+                    self.end_runs();
+                }
+            }
+            Message::BacklogShrunk(run) => {
+                for lane in &self.lanes {
+                    lane.lock().unpark(run);
+                    lane.changed.notify_one();
+                }
+            }
+            Message::Dropped(run) => {
+                self.context.runs.remove(run);
+                self.end_input(run);
+                self.postponed.retain(|_, item| item.run != run);
+                for lane in &self.lanes {
+                    lane.lock().withdraw(run);
+                    lane.changed.notify_one();
+                }
+            }
+        }
+    }
+
+    /// Records that the input of a run has ended.
+    fn end_input(&mut self, run: u32) {
+        if self.open_runs.remove(&run) && self.open_runs.is_empty() {
+            self.lanes.iter().for_each(|lane| lane.lock().end_input());
+        }
+    }
+
+    /// Ends the runs without open work.
+    fn end_runs(&mut self) {
+        self.ending_runs.drain(..).for_each(|run| run.end());
+    }
+
+    /// Returns the next time at which something is due without a message.
+    fn next_due(&self) -> Option<Instant> {
+        let search = (!self.lanes.is_empty()).then_some(self.next_search);
+        let postponed = self.postponed.keys().next().map(|(due, _)| *due);
+        let end = (!self.ending_runs.is_empty()).then_some(self.ending_until);
+        [search, postponed, end].into_iter().flatten().min()
+    }
+
+    /// Looks the domains of addresses up again whose pause is over.
+    fn route_postponed(&mut self) {
+        while let Some(next) = self.postponed.first_entry()
+            && next.key().0 <= self.now
+        {
+            let item = next.remove();
+            self.route(item);
+        }
+    }
+
+    fn take_in(&mut self, run: u32, task: Task) {
         let Task { id, address, attempts } = task;
         let (mailbox, (domain, facts)) = match self.recognise(&address) {
             Some(found) => found,
@@ -163,15 +317,16 @@ impl Router {
                     (mailbox, known)
                 }
                 Err(error) => {
-                    self.event_batch.permits += permits_for(&address);
-                    let record = self.context.syntax_error(address, Outcome::of_syntax(error));
-                    self.event_batch.events.push(Event::Done { id, record });
+                    self.event_batch.release(run, permits_for(&address));
+                    let record = self.context.syntax_error(address, &Outcome::of_syntax(error));
+                    self.event_batch.push(run, Event::Done { id, record });
+                    self.event_batch.finish(run, 1);
                     return;
                 }
             },
         };
         // The address as given may be longer than a mailbox. From here on it holds one permit.
-        self.event_batch.permits += permits_for(&address) - 1;
+        self.event_batch.release(run, permits_for(&address) - 1);
         let needs_smtputf8 = mailbox.needs_smtputf8();
         let (text, at) = mailbox.into_parts();
         let wire = match text {
@@ -180,9 +335,11 @@ impl Router {
         };
         // A mailbox has 254 octets at most.
         let at = u8::try_from(at).unwrap_or(u8::MAX);
+        let attempts = u16::try_from(attempts).unwrap_or(u16::MAX);
         let (losses, started, holds_permit) = (0, None, true);
         let item = Item {
             id,
+            run,
             address,
             wire,
             at,
@@ -207,23 +364,31 @@ impl Router {
 
     /// Adds an item to the batch of its lane, or starts a look-up. Inlined, so that the item is built in place.
     #[inline]
-    fn route(&mut self, item: Item) {
+    fn route(&mut self, mut item: Item) {
         let domain = item.domain;
         match self.domain_states.get_mut(domain) {
             Some(DomainState::Resolving(items)) => items.push(item),
-            Some(DomainState::Routed(lane_ref, until)) if self.now < *until => {
-                let lane_ref = *lane_ref;
-                let item_batch = *self.lane_refs[lane_ref].item_batch.get_or_insert_with(|| {
+            Some(DomainState::Routed(at, until))
+                if self.now < *until
+                    && let Some(Some(lane_ref)) = self.lane_refs.get_mut(*at) =>
+            {
+                item.losses = 0;
+                let item_batch = *lane_ref.item_batch.get_or_insert_with(|| {
                     self.batches_in_use += 1;
                     self.item_batches
                         .resize_with(self.batches_in_use.max(self.item_batches.len()), ItemBatch::default);
-                    self.item_batches[self.batches_in_use - 1].lane_ref = lane_ref;
+                    self.item_batches[self.batches_in_use - 1].lane_ref = *at;
                     self.batches_in_use - 1
                 });
                 self.item_batches[item_batch].items.push(item);
             }
             Some(DomainState::Unroutable(outcome, until)) if until.is_none_or(|until| self.now < until) => {
-                self.context.finish_unasked(item, outcome, Instant::now(), &mut self.event_batch);
+                if let Some((pause, item)) =
+                    settle_unroutable(&self.context, &mut self.event_batch, item, outcome)
+                {
+                    self.next_postponed += 1;
+                    self.postponed.insert((self.now + pause, self.next_postponed), item);
+                }
             }
             _ => {
                 let mailbox = item.mailbox().shared();
@@ -248,26 +413,12 @@ impl Router {
     }
 
     fn look_up(&mut self, domain: u32, mailbox: Mailbox) {
-        let (context, resolver) = (Arc::clone(&self.context), Arc::clone(&self.resolver));
-        let permits = Arc::clone(&self.opening_permits);
+        let (resolver, permits) = (Arc::clone(&self.resolver), Arc::clone(&self.opening_permits));
         self.lookups.spawn(async move {
-            let mut attempts = 0;
-            loop {
-                let permit = Arc::clone(&permits).acquire_owned().await.ok();
-                // Boxed, so that look-ups that wait for a permit take little memory.
-                let route = Box::pin(resolver.resolve(&mailbox)).await.map(|found| found.exchangers);
-                attempts += 1;
-                match context.config.pause(attempts) {
-                    Some(pause)
-                        if context.retry_owner == RetryOwner::Engine
-                            && matches!(route, Err(Unreachable::Dns { .. })) =>
-                    {
-                        drop(permit);
-                        sleep(pause).await;
-                    }
-                    _ => return (domain, route, permit),
-                }
-            }
+            let permit = permits.acquire_owned().await.ok();
+            // Boxed, so that look-ups that wait for a permit take little memory.
+            let route = Box::pin(resolver.resolve(&mailbox)).await.map(|found| found.exchangers);
+            (domain, route, permit)
         });
     }
 
@@ -292,31 +443,43 @@ impl Router {
         let providers = self.context.config.providers();
         let provider = providers.index(&host);
         let lane = match provider.and_then(|provider| self.by_provider.get(&provider)) {
-            Some(lane) => Arc::clone(&self.lanes[*lane]),
+            Some(lane) => Arc::clone(lane),
             None => {
                 let known = provider.and_then(|provider| providers.get(provider));
                 let (name, limits) = known.map_or_else(
                     || (host, providers.default_limits()),
                     |provider| (Arc::clone(&provider.name), provider.limits),
                 );
+                let key = provider.map_or_else(|| LaneKey::Exchangers(exchangers.clone()), LaneKey::Provider);
                 let lane = Arc::new(Lane::new(Arc::clone(&self.context), name, limits));
-                lane.lock().opening_permit = permit;
+                {
+                    let mut state = lane.lock();
+                    state.opening_permit = permit;
+                    if let Some(limits) = self.carried.take(&key) {
+                        state.take_over(limits);
+                    }
+                }
                 self.running.spawn(lane::run(Arc::clone(&lane)));
-                self.by_provider.extend(provider.map(|provider| (provider, self.lanes.len())));
+                self.by_provider.extend(provider.map(|provider| (provider, Arc::clone(&lane))));
                 self.lanes.push(Arc::clone(&lane));
                 lane
             }
         };
         let at = {
             let mut state = lane.lock();
-            if self.input_ended {
+            if self.open_runs.is_empty() {
                 state.end_input();
             }
             state.add(exchangers.clone())
         };
-        self.lane_refs.push(LaneRef { lane, at, item_batch: None });
-        self.by_exchangers.insert(exchangers, self.lane_refs.len() - 1);
-        self.lane_refs.len() - 1
+        let index = self.free_lane_refs.pop().unwrap_or_else(|| {
+            self.lane_refs.push(None);
+            self.lane_refs.len() - 1
+        });
+        self.lane_refs[index] =
+            Some(LaneRef { lane, is_of_provider: provider.is_some(), at, item_batch: None });
+        self.by_exchangers.insert(exchangers, index);
+        index
     }
 
     /// Sends the collected batches and events.
@@ -324,188 +487,15 @@ impl Router {
         for ItemBatch { lane_ref, items } in
             self.item_batches.iter_mut().take(mem::take(&mut self.batches_in_use))
         {
-            let LaneRef { lane, at, item_batch } = &mut self.lane_refs[*lane_ref];
+            let Some(LaneRef { lane, at, item_batch, .. }) = &mut self.lane_refs[*lane_ref] else { continue };
             *item_batch = None;
             lane.lock().take_in(*at, items.drain(..));
             lane.changed.notify_one();
             items.shrink_to(BATCH_SIZE);
         }
-        self.context.deliver(mem::take(&mut self.event_batch));
-    }
-
-    /// Forgets domains and ends idle lanes if there are too many. No batch may hold items.
-    fn forget_some(&mut self) {
-        debug_assert_eq!(self.batches_in_use, 0, "batches name MX sets by their numbers");
-        if self.domain_states.len() < self.most_domains && self.lanes.len() < self.lanes_to_forget {
-            return;
-        }
-        self.domain_states.forget();
-        let known = &self.domain_states;
-        self.domains.retain(|_, (domain, _)| known.is_known(*domain));
-        self.end_idle_lanes();
-        // The limit grows with the number of busy lanes, so that not every task causes a search.
-        self.lanes_to_forget = self.most_lanes.max(2 * self.lanes.len());
-    }
-
-    /// Ends idle lanes. Lanes of known providers stay, because their limits hold for the whole run.
-    fn end_idle_lanes(&mut self) {
-        let of_providers: HashSet<usize> = self.by_provider.values().copied().collect();
-        let now = Instant::now();
-        let mut ended: HashSet<*const Lane> = HashSet::new();
-        for (at, lane) in self.lanes.iter().enumerate() {
-            let mut state = lane.lock();
-            state.forget_domains();
-            if !of_providers.contains(&at) && state.is_idle(now) {
-                state.end();
-                lane.changed.notify_one();
-                ended.insert(Arc::as_ptr(lane));
-            }
-        }
-        let mut new_positions = Vec::new();
-        let mut lane_refs = Vec::new();
-        for LaneRef { lane, at, .. } in mem::take(&mut self.lane_refs) {
-            let stays = !ended.contains(&Arc::as_ptr(&lane));
-            new_positions.push(stays.then_some(lane_refs.len()));
-            if stays {
-                lane_refs.push(LaneRef { lane, at, item_batch: None });
-            }
-        }
-        self.lane_refs = lane_refs;
-        self.by_exchangers.retain(|_, lane_ref| match new_positions.get(*lane_ref).copied().flatten() {
-            Some(position) => {
-                *lane_ref = position;
-                true
-            }
-            None => false,
-        });
-        let mut new_positions = Vec::new();
-        let mut lanes = Vec::new();
-        for lane in mem::take(&mut self.lanes) {
-            new_positions.push(lanes.len());
-            if !ended.contains(&Arc::as_ptr(&lane)) {
-                lanes.push(lane);
-            }
-        }
-        self.lanes = lanes;
-        for lane in self.by_provider.values_mut() {
-            *lane = new_positions.get(*lane).copied().unwrap_or_default();
-        }
-        // Collects lanes that have ended and released their status.
-        while self.running.try_join_next().is_some() {}
-        self.context.statuses.forget_ended();
+        self.event_batch.deliver();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::TcpListener;
-
-    use tokio::time::timeout;
-
-    use super::*;
-    use crate::{
-        client::{Endpoint, Timeouts},
-        metrics::Metrics,
-        proto::ClientName,
-        verify::{LaneState, Routes, SubStatus, Verifier, VerifierConfig, run::Tasks},
-    };
-
-    /// A run of many domains. Each has its own exchanger, where nothing listens; every third has none.
-    #[tokio::test(start_paused = true)]
-    async fn any_number_of_domains_is_routed_and_few_are_remembered() {
-        const DOMAINS: usize = 600;
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut routes = Routes::new();
-        for n in 0..DOMAINS {
-            let route = match n % 3 {
-                0 => Err(Unreachable::NullMx),
-                _ => Ok(vec![Endpoint { host: format!("mx{n}.test").into(), addrs: vec![free] }]),
-            };
-            routes.insert(&format!("d{n}.test"), route);
-        }
-        let mut config = VerifierConfig::new(ClientName::parse("verifier.example.org").unwrap());
-        config.client.timeouts = Timeouts::all(Duration::from_secs(2));
-        config.schedule = Vec::new();
-        let metrics = Arc::new(Metrics::new());
-        let verifier = Verifier::new(config, Arc::clone(&metrics)).unwrap();
-        let (context, mut received) = verifier.context(RetryOwner::Caller, HashMap::default());
-        let (tasks, input) = Tasks::new(Arc::clone(&context.pending));
-        let statuses = context.statuses.clone();
-        let resolver = Resolver::new(&[], routes, 25, false, metrics).unwrap();
-        let mut router = Router::new(context.into(), resolver.into());
-        (router.most_domains, router.most_lanes, router.lanes_to_forget) = (50, 20, 20);
-        let run = tokio::spawn(router.run(input));
-        let mut found = vec![0; 2 * DOMAINS];
-        let mut most = 0;
-        // Twice, so that forgotten domains come again.
-        for id in 0..2 * DOMAINS {
-            let address = format!("ann@d{}.test", id % DOMAINS);
-            tasks.send(vec![Task { id: id as u64, address, attempts: 0 }]).await.unwrap();
-            // One at a time, so that the earlier lanes are idle.
-            let event_batch = timeout(Duration::from_secs(20), received.recv()).await.unwrap().unwrap();
-            for event in event_batch.events {
-                match event {
-                    Event::Done { id, record } => {
-                        found[id as usize] += 1;
-                        let wanted = match id % 3 {
-                            0 => SubStatus::DoesNotAcceptMail,
-                            _ => SubStatus::FailedSmtpConnection,
-                        };
-                        assert_eq!(record.sub_status, wanted);
-                    }
-                    Event::Lane(status) => assert_ne!(status.state, LaneState::Open),
-                    other => panic!("{other:?}"),
-                }
-            }
-            most = most.max(statuses.snapshot().len());
-        }
-        drop(tasks);
-        while let Some(event_batch) = received.recv().await {
-            for event in event_batch.events {
-                if let Event::Done { id, .. } = event {
-                    found[id as usize] += 1;
-                }
-            }
-        }
-        run.await.unwrap();
-        assert!(found.iter().all(|count| *count == 1), "each has one answer");
-        assert!(most < 100, "{most} of {DOMAINS} lanes are remembered");
-    }
-
-    /// A run of many domains, all sent at once. Each has its own exchanger, where nothing listens.
-    #[tokio::test(start_paused = true)]
-    async fn few_lanes_wait_for_their_first_connection() {
-        const DOMAINS: usize = 600;
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut routes = Routes::new();
-        for n in 0..DOMAINS {
-            let exchanger = Endpoint { host: format!("mx{n}.test").into(), addrs: vec![free] };
-            routes.insert(&format!("d{n}.test"), Ok(vec![exchanger]));
-        }
-        let mut config = VerifierConfig::new(ClientName::parse("verifier.example.org").unwrap());
-        // With this deadline, the pause before the second attempt does not make the host slow.
-        config.client.timeouts = Timeouts::all(Duration::from_secs(30));
-        (config.schedule, config.max_connections) = (Vec::new(), 4);
-        let metrics = Arc::new(Metrics::new());
-        let verifier = Verifier::new(config, Arc::clone(&metrics)).unwrap();
-        let (context, mut received) = verifier.context(RetryOwner::Caller, HashMap::default());
-        let (tasks, input) = Tasks::new(Arc::clone(&context.pending));
-        let statuses = context.statuses.clone();
-        let resolver = Resolver::new(&[], routes, 25, false, metrics).unwrap();
-        let mut router = Router::new(context.into(), resolver.into());
-        (router.most_domains, router.most_lanes, router.lanes_to_forget) = (50, 20, 20);
-        router.opening_permits = Arc::new(Semaphore::new(20));
-        let run = tokio::spawn(router.run(input));
-        let task = |id| Task { id: id as u64, address: format!("ann@d{id}.test"), attempts: 0 };
-        tasks.send((0..DOMAINS).map(task).collect()).await.unwrap();
-        drop(tasks);
-        let (mut done, mut most) = (0, 0);
-        while let Some(batch) = received.recv().await {
-            done += batch.events.iter().filter(|event| matches!(event, Event::Done { .. })).count();
-            most = most.max(statuses.snapshot().len());
-        }
-        run.await.unwrap();
-        assert_eq!(done, DOMAINS);
-        assert!(most < 200, "{most} of {DOMAINS} lanes at once");
-    }
-}
+mod tests;

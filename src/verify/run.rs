@@ -1,40 +1,32 @@
 //! A run of the verifier: its two ends, [`Tasks`] and [`Events`], and [`Records`] for callers that need only records.
+//!
+//! The ends send messages to the engine, and keep it alive.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
-use tokio::{
-    sync::{Notify, Semaphore, mpsc},
-    task::JoinSet,
+use futures_core::Stream;
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{
+    Event, LaneStatus, Record, Task,
+    input::InputReceiver,
+    lane::status::Statuses,
+    run_state::{EventBatch, MAX_PENDING, Message, RunCapacity},
 };
 
-use super::{Event, LaneStatus, Record, Task, input::InputReceiver, lane::status::Statuses};
-
-/// Addresses that may be in progress in one run, with events that were not taken: about 50 MB. After a while most of
-/// them wait for slow servers. The limit is high so that the fast servers still have work.
-pub(super) const MAX_PENDING: usize = 262_144;
 /// Octets of an address per permit, so that all addresses together hold 64 MiB at most.
 const OCTETS_PER_PERMIT: usize = 256;
 /// Most permits that one send takes at once.
 const MAX_PERMITS_AT_ONCE: usize = MAX_PENDING / 4;
-/// Octets of replies in events that were not taken yet: 32 MiB. Above that, no server is asked.
-const MAX_BACKLOG: usize = 32 << 20;
-
 /// Tasks or events per batch. A batch is large enough that a channel operation costs little per item. It is small
 /// enough that its memory comes from the allocator's free lists and not from new pages. Batches for lanes can then keep
 /// their memory.
 pub(super) const BATCH_SIZE: usize = 256;
-
-/// Events for the caller, and the permits of [`MAX_PENDING`] that they release when the caller takes them.
-#[derive(Debug, Default)]
-pub(super) struct EventBatch {
-    pub(super) events: Vec<Event>,
-    pub(super) permits: usize,
-    /// Octets of the replies in the events.
-    pub(super) octets: usize,
-}
 
 /// Returns the permits that an address takes: one, and one more per 256 octets. Invalid input may have any length.
 #[inline]
@@ -42,47 +34,22 @@ pub(super) fn permits_for(address: &str) -> usize {
     (1 + address.len() / OCTETS_PER_PERMIT).min(MAX_PERMITS_AT_ONCE)
 }
 
-/// Counts the octets of replies in events that the caller has not taken. Servers decide their length, and the caller
-/// decides when it takes them.
-#[derive(Debug, Default)]
-pub(super) struct Backlog {
-    octets: AtomicUsize,
-    /// Notified when the backlog falls below its limit.
-    shrunk: Notify,
-}
-
-impl Backlog {
-    pub(super) fn add(&self, octets: usize) {
-        self.octets.fetch_add(octets, Relaxed);
-    }
-
-    fn take(&self, octets: usize) {
-        let before = self.octets.fetch_sub(octets, Relaxed);
-        if before >= MAX_BACKLOG && before - octets < MAX_BACKLOG {
-            self.shrunk.notify_waiters();
-        }
-    }
-
-    /// Waits until the backlog of events is below its limit.
-    ///
-    /// Cancellation-safe.
-    #[inline]
-    pub(super) async fn wait_for_capacity(&self) {
-        while self.octets.load(Relaxed) >= MAX_BACKLOG {
-            // From here on it receives notifications, even before its first poll.
-            let shrunk = self.shrunk.notified();
-            if self.octets.load(Relaxed) >= MAX_BACKLOG {
-                shrunk.await;
-            }
-        }
-    }
-}
-
 /// The input of a run. The input ends when all clones are dropped.
 #[derive(Clone, Debug)]
-pub struct Tasks {
-    sender: mpsc::UnboundedSender<Vec<Task>>,
-    pending: Arc<Semaphore>,
+pub struct Tasks(Arc<RunInput>);
+
+/// The input of a run, which ends when it is dropped.
+#[derive(Debug)]
+struct RunInput {
+    run: u32,
+    engine: mpsc::UnboundedSender<Message>,
+    capacity: Arc<RunCapacity>,
+}
+
+impl Drop for RunInput {
+    fn drop(&mut self) {
+        let _ = self.engine.send(Message::InputEnded(self.run));
+    }
 }
 
 /// The run has ended because its [`Events`] were dropped.
@@ -90,16 +57,9 @@ pub struct Tasks {
 #[error("the run has ended")]
 pub struct Ended;
 
-impl EventBatch {
-    pub(super) fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.permits == 0
-    }
-}
-
 impl Tasks {
-    pub(super) fn new(pending: Arc<Semaphore>) -> (Self, mpsc::UnboundedReceiver<Vec<Task>>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (Self { sender, pending }, receiver)
+    pub(super) fn new(run: u32, engine: mpsc::UnboundedSender<Message>, capacity: Arc<RunCapacity>) -> Self {
+        Self(Arc::new(RunInput { run, engine, capacity }))
     }
 
     /// Sends tasks to the run, and waits while too many addresses are in progress. The limit is 262,144, and events
@@ -132,8 +92,38 @@ impl Tasks {
     async fn send_at_once(&self, tasks: Vec<Task>, permits: usize) -> Result<(), Ended> {
         let permits = u32::try_from(permits).unwrap_or(u32::MAX);
         // The event of each task releases its permits.
-        self.pending.acquire_many(permits).await.map_err(|_| Ended)?.forget();
-        self.sender.send(tasks).map_err(|_| Ended)
+        let RunInput { run, engine, capacity } = &*self.0;
+        capacity.pending.acquire_many(permits).await.map_err(|_| Ended)?.forget();
+        engine.send(Message::Tasks(*run, tasks)).map_err(|_| Ended)
+    }
+
+    /// Sends the addresses of a stream as tasks, numbered from 0. Those that are ready together are sent together.
+    pub(super) async fn feed_stream(self, addresses: impl Stream<Item = String>) {
+        let (mut addresses, mut id, mut ended) = (pin!(addresses), 0, false);
+        while !ended {
+            let mut tasks = Vec::new();
+            poll_fn(|cx| {
+                while tasks.len() < BATCH_SIZE {
+                    match addresses.as_mut().poll_next(cx) {
+                        Poll::Ready(Some(address)) => {
+                            tasks.push(Task { id, address, attempts: 0 });
+                            id += 1;
+                        }
+                        Poll::Ready(None) => {
+                            ended = true;
+                            break;
+                        }
+                        Poll::Pending if tasks.is_empty() => return Poll::Pending,
+                        Poll::Pending => break,
+                    }
+                }
+                Poll::Ready(())
+            })
+            .await;
+            if self.send(tasks).await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Sends the addresses that were read as tasks, numbered from 0.
@@ -154,27 +144,40 @@ impl Tasks {
     }
 }
 
-/// The output of a run. Dropping it aborts the run.
+/// The output of a run. Dropping it ends the run: its addresses are no longer asked about. Other runs of the verifier
+/// go on.
+///
+/// It is also a [`Stream`] of events.
 #[derive(Debug)]
 #[must_use = "nothing is verified unless the events are read"]
 pub struct Events {
     received: mpsc::UnboundedReceiver<EventBatch>,
     ready: std::vec::IntoIter<Event>,
-    pending: Arc<Semaphore>,
-    backlog: Arc<Backlog>,
+    run: u32,
+    /// Keeps the engine alive.
+    engine: mpsc::UnboundedSender<Message>,
+    capacity: Arc<RunCapacity>,
     statuses: Statuses,
-    /// The tasks of the run. Dropping the set aborts them.
+    is_over: bool,
+    /// The tasks that read the input. Dropping the set aborts them.
     pub(super) tasks: JoinSet<()>,
 }
 
 impl Events {
     pub(super) fn new(
         received: mpsc::UnboundedReceiver<EventBatch>,
-        pending: Arc<Semaphore>,
-        backlog: Arc<Backlog>,
+        run: u32,
+        engine: mpsc::UnboundedSender<Message>,
+        capacity: Arc<RunCapacity>,
         statuses: Statuses,
     ) -> Self {
-        Self { received, ready: Vec::new().into_iter(), pending, backlog, statuses, tasks: JoinSet::new() }
+        let (ready, tasks) = (Vec::new().into_iter(), JoinSet::new());
+        Self { received, ready, run, engine, capacity, statuses, is_over: false, tasks }
+    }
+
+    /// Records that the caller needs no more events, though the run may not have told its end yet.
+    pub(super) fn set_over(&mut self) {
+        self.is_over = true;
     }
 
     /// Returns the next event. Returns `None` once the input has ended and every task has its event.
@@ -210,25 +213,53 @@ impl Events {
     }
 
     async fn next_event_batch(&mut self) -> Option<Vec<Event>> {
-        loop {
-            let event_batch = self.received.recv().await?;
-            self.pending.add_permits(event_batch.permits);
-            self.backlog.take(event_batch.octets);
+        poll_fn(|cx| self.poll_event_batch(cx)).await
+    }
+
+    fn poll_event_batch(&mut self, cx: &mut Context<'_>) -> Poll<Option<Vec<Event>>> {
+        while !self.is_over {
+            let Some(event_batch) = ready!(self.received.poll_recv(cx)) else { break };
+            self.capacity.pending.add_permits(event_batch.permits);
+            if self.capacity.backlog.take(event_batch.octets) {
+                let _ = self.engine.send(Message::BacklogShrunk(self.run));
+            }
+            self.is_over = event_batch.is_last;
             if !event_batch.events.is_empty() {
-                return Some(event_batch.events);
+                return Poll::Ready(Some(event_batch.events));
+            }
+        }
+        Poll::Ready(None)
+    }
+}
+
+impl Stream for Events {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        loop {
+            if let Some(event) = self.ready.next() {
+                return Poll::Ready(Some(event));
+            }
+            match ready!(self.poll_event_batch(cx)) {
+                Some(events) => self.ready = events.into_iter(),
+                None => return Poll::Ready(None),
             }
         }
     }
 }
 
-/// Makes waiting senders return [`Ended`].
+/// Makes waiting senders return [`Ended`], and withdraws the questions of the run.
 impl Drop for Events {
     fn drop(&mut self) {
-        self.pending.close();
+        self.capacity.pending.close();
+        if !self.is_over {
+            let _ = self.engine.send(Message::Dropped(self.run));
+        }
     }
 }
 
-/// A view of the lanes of a run. It is independent of the task that takes the events, and cheap to clone.
+/// A view of the lanes that a run used. Other runs of the verifier may use them too, so their answers count from the
+/// first use by this run. The view is independent of the task that takes the events, and cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Lanes(Statuses);
 
@@ -240,7 +271,10 @@ impl Lanes {
     }
 }
 
-/// The records of a run, in the order of the answers. Dropping it aborts the run.
+/// The records of a run, in the order of the answers. Dropping it ends the run: its addresses are no longer asked about,
+/// and no more addresses are read. Other runs of the verifier go on.
+///
+/// It is also a [`Stream`] of records.
 #[derive(Debug)]
 #[must_use = "nothing is verified unless the records are read"]
 pub struct Records(pub(super) Events);
@@ -304,6 +338,20 @@ impl Records {
     }
 }
 
+impl Stream for Records {
+    type Item = Record;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Record>> {
+        loop {
+            match ready!(Pin::new(&mut self.0).poll_next(cx)) {
+                Some(Event::Done { record, .. }) => return Poll::Ready(Some(record)),
+                Some(_) => {}
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -327,12 +375,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn long_input_takes_permits_by_its_octets() {
-        let pending = Arc::new(Semaphore::new(MAX_PENDING));
-        let (tasks, mut received) = Tasks::new(Arc::clone(&pending));
+        let (engine, mut messages) = mpsc::unbounded_channel();
+        let capacity = Arc::new(RunCapacity::default());
+        let tasks = Tasks::new(7, engine, Arc::clone(&capacity));
+        let mut received = async || loop {
+            match messages.recv().await {
+                Some(Message::Tasks(7, tasks)) => return tasks,
+                Some(Message::InputEnded(7)) => {}
+                message => panic!("{message:?}"),
+            }
+        };
         let sender =
             tokio::spawn(async move { tasks.send((0..100).map(|n| task(n, 1 << 20)).collect()).await });
         let (mut octets, mut next) = (0, 0);
-        while let Ok(Some(event_batch)) = timeout(Duration::from_secs(1), received.recv()).await {
+        while let Ok(event_batch) = timeout(Duration::from_secs(1), received()).await {
             octets += event_batch.iter().map(|task| task.address.len()).sum::<usize>();
             for task in event_batch {
                 assert_eq!(task.id, next);
@@ -342,8 +398,8 @@ mod tests {
         assert!((48..=64).contains(&(octets >> 20)), "{octets} octets are under way");
         while next < 100 {
             // As events release them.
-            pending.add_permits(MAX_PERMITS_AT_ONCE);
-            let event_batch = received.recv().await.unwrap();
+            capacity.pending.add_permits(MAX_PERMITS_AT_ONCE);
+            let event_batch = received().await;
             assert!(
                 event_batch.iter().map(|task| permits_for(&task.address)).sum::<usize>()
                     <= MAX_PERMITS_AT_ONCE
@@ -354,22 +410,5 @@ mod tests {
             }
         }
         assert!(sender.await.unwrap().is_ok());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn no_server_is_asked_while_too_many_replies_were_not_taken() {
-        let backlog = Backlog::default();
-        backlog.add(MAX_BACKLOG - 1);
-        backlog.wait_for_capacity().await;
-        backlog.add(1_000);
-        assert!(timeout(Duration::from_secs(60), backlog.wait_for_capacity()).await.is_err());
-        let taken = async {
-            tokio::task::yield_now().await;
-            backlog.take(500);
-            tokio::task::yield_now().await;
-            backlog.take(500);
-        };
-        tokio::join!(backlog.wait_for_capacity(), backlog.wait_for_capacity(), taken);
-        assert_eq!(backlog.octets.load(Relaxed), MAX_BACKLOG - 1);
     }
 }

@@ -1,28 +1,49 @@
-//! The verifier: its configuration, pool, resolver and permits, and the start of a run.
+//! The verifier: its configuration, pool, resolver and permits, and the engine that all its runs share.
 //!
 //! ```text
-//! tasks ─▶ router ─▶ syntax ─▶ domain known? ─▶ lane of its exchangers ─▶ events
-//!                      │            └▶ DNS ─▶┘
-//!                      └▶ event
+//! verify, verify_all, start ─▶ engine: router ─▶ syntax ─▶ domain known? ─▶ lane of its exchangers ─▶ events
+//!                                        │                     └▶ DNS ─▶┘
+//!                                        └▶ event
 //! ```
+//!
+//! The first call starts the engine, as a task of its runtime. The engine ends with that runtime, or once the verifier
+//! and all ends of its runs are dropped. The next call starts another, which takes over the limits and blocks.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
 
 use foldhash::HashMap;
-use tokio::sync::mpsc;
+use futures_core::Stream;
+use jiff::Timestamp;
+use tokio::{
+    runtime::Handle,
+    sync::mpsc,
+    task::spawn_blocking,
+    time::{Instant, timeout},
+};
 
 use super::{
-    CatchAll, DnsConfigError, Record, Resolver, VerifierConfig,
-    context::{Context, RetryOwner},
-    input::input_channel,
+    CatchAll, DnsConfigError, Event, Record, Resolver, Task, VerifierConfig, VerifyOptions,
+    call::RecentVerdicts,
+    context::{Context, unasked},
+    input::{InputReader, InputReceiver, input_channel},
+    outcome::Outcome,
     permits::Permits,
     policy::deadlines::Deadlines,
-    router::Router,
-    run::{EventBatch, Events, Records, Tasks},
+    router::{CarriedLanes, Router},
+    run::{Events, Records, Tasks},
+    run_state::{Message, RetryOwner, RunOptions, RunState},
 };
 use crate::{
     metrics::Metrics,
     pool::{self, BuildError, Pool},
+    proto::Mailbox,
 };
 
 /// While others wait, slow hosts get one of this many connections, and at least one.
@@ -32,8 +53,15 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 
 /// Verifies e-mail addresses with their mail servers, without sending a message.
 ///
-/// Clones share the connection pool, the connection limit and the DNS cache. A clone is cheap. Each call starts a
-/// separate run.
+/// A verifier has one engine for its whole life. Every call and every clone shares its connections, limits, blocks,
+/// catch-all results and DNS cache. So the limits of a provider hold for all calls together, in any number of tasks and
+/// threads. A clone is cheap: it copies one `Arc`. Make one verifier per process, since two verifiers know nothing of
+/// each other.
+///
+/// The engine forgets a server ten minutes after its last address, except limits and blocks that have not expired.
+///
+/// The first call starts the engine on its runtime. Calls from other runtimes use it as well. When that runtime ends,
+/// runs in progress end early. The next call starts another engine, which continues with the limits and blocks.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -47,11 +75,23 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(24 * 3_600);
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
-pub struct Verifier {
-    config: VerifierConfig,
+pub struct Verifier(Arc<Shared>);
+
+/// What the clones of a verifier share.
+#[derive(Debug)]
+struct Shared {
+    config: Arc<VerifierConfig>,
+    schedule: Arc<[Duration]>,
     pool: Pool,
     permits: Arc<Permits>,
     resolver: Arc<Resolver>,
+    /// Recent verdicts of calls.
+    recent: Arc<RecentVerdicts>,
+    /// The limits and blocks of engines whose runtime has ended.
+    carried: Arc<CarriedLanes>,
+    next_run: AtomicU32,
+    /// The way to the engine, once it has started.
+    engine: Mutex<Option<mpsc::UnboundedSender<Message>>>,
 }
 
 /// Why a [`Verifier`] cannot be built from its configuration.
@@ -67,7 +107,7 @@ pub enum VerifierError {
 }
 
 impl Verifier {
-    /// Builds a verifier. Its DNS cache lives until the last clone is dropped. Opens no connection.
+    /// Builds a verifier. Opens no connection.
     ///
     /// # Errors
     /// Returns [`VerifierError`] if the DNS resolver or the connection pool cannot be set up.
@@ -81,26 +121,109 @@ impl Verifier {
         )?;
         let pool = pool(&config, metrics)?;
         let permits = Permits::new(config.max_connections, config.max_connections / SLOW_SHARE);
-        Ok(Self { config, pool, permits, resolver: resolver.into() })
+        Ok(Self(Arc::new(Shared {
+            schedule: config.schedule.as_slice().into(),
+            config: config.into(),
+            pool,
+            permits,
+            recent: Arc::default(),
+            resolver: resolver.into(),
+            carried: Arc::default(),
+            next_run: AtomicU32::new(0),
+            engine: Mutex::new(None),
+        })))
     }
 
     /// Verifies one address in a single attempt. It ignores [`VerifierConfig::schedule`], because the caller waits for
     /// the answer. A greylisted address is therefore `unknown` at once.
     ///
-    /// Returns `None` only if the run ends without a record, for example while the runtime shuts down.
+    /// All calls share the limits of a provider, so a call may wait for others. A connection without questions stays
+    /// open for two seconds, so that the next call can use it.
+    ///
+    /// Returns `None` only if the runtime of the engine ends.
+    ///
+    /// # Panics
+    /// Panics outside a tokio runtime.
     ///
     /// # Cancellation safety
-    /// Dropping the future abandons the attempt. No QUIT is sent.
+    /// Dropping the future withdraws the question, if it is not in flight yet.
     pub async fn verify(&self, address: &str) -> Option<Record> {
-        let config = VerifierConfig { schedule: Vec::new(), ..self.config.clone() };
-        let once = Self { config, ..self.clone() };
-        once.verify_all([address.to_owned()]).next().await
+        self.verify_with(address, VerifyOptions::new()).await
+    }
+
+    /// Verifies one address as [`verify`](Self::verify) does, with a deadline or from a recent verdict.
+    ///
+    /// Returns `None` only if the runtime of the engine ends.
+    ///
+    /// # Panics
+    /// As [`verify`](Self::verify).
+    ///
+    /// # Cancellation safety
+    /// As [`verify`](Self::verify).
+    ///
+    /// ```no_run
+    /// # async fn example(verifier: smtp_pool::verify::Verifier) {
+    /// use std::time::Duration;
+    /// use smtp_pool::verify::{Status, VerifyOptions};
+    /// let options = VerifyOptions::new().deadline(Duration::from_secs(3)).max_age(Duration::from_secs(3600));
+    /// let record = verifier.verify_with("ann@example.com", options).await;
+    /// // Accept the address unless its server refuses it.
+    /// let is_refused = record.is_some_and(|record| record.status == Status::Undeliverable);
+    /// # }
+    /// ```
+    pub async fn verify_with(&self, address: &str, options: VerifyOptions) -> Option<Record> {
+        let recent = |max_age| self.0.recent.get(address, max_age, Instant::now());
+        if let Some(record) = options.max_age.and_then(recent) {
+            return Some(record);
+        }
+        let record = match options.deadline {
+            Some(deadline) => match timeout(deadline, self.call(address)).await {
+                Ok(record) => record?,
+                Err(_) => return Some(self.unanswered(address, deadline)),
+            },
+            None => self.call(address).await?,
+        };
+        self.0.recent.add(&record, Instant::now());
+        Some(record)
+    }
+
+    /// Returns the record of an address without a verdict within `deadline`.
+    fn unanswered(&self, address: &str, deadline: Duration) -> Record {
+        let outcome = Outcome::deadline_passed(deadline);
+        let Ok(mailbox) = Mailbox::parse(address) else {
+            return unasked(address.to_owned(), &outcome, Timestamp::now());
+        };
+        let lists = &self.0.config.lists;
+        let facts = lists.domain(mailbox.domain());
+        Record {
+            role: lists.is_role(&mailbox.borrowed()),
+            disposable: facts.disposable,
+            free: facts.free,
+            ..unasked(address.to_owned(), &outcome, Timestamp::now())
+        }
+    }
+
+    async fn call(&self, address: &str) -> Option<Record> {
+        let options = RunOptions { retry_owner: RetryOwner::Engine, schedule: Arc::default(), is_call: true };
+        let (tasks, mut events) = self.run(options, HashMap::default());
+        tasks.send(vec![Task { id: 0, address: address.to_owned(), attempts: 0 }]).await.ok()?;
+        drop(tasks);
+        while let Some(event) = events.next().await {
+            if let Event::Done { record, .. } = event {
+                events.set_over();
+                return Some(record);
+            }
+        }
+        None
     }
 
     /// Verifies any number of addresses. Each address gets exactly one record, in the order of the answers.
     ///
     /// A separate thread reads the iterator, so the iterator may block. At most 262,144 addresses are in progress, and
     /// the thread reads ahead 4,096 more, or 1 MiB. The run verifies an address without waiting for the next one.
+    ///
+    /// Dropping [`Records`] ends the reading. A thread that the iterator blocks ends with the next address, and delays
+    /// neither the end of the runtime nor that of the process.
     ///
     /// # Panics
     /// Panics outside a tokio runtime.
@@ -109,18 +232,34 @@ impl Verifier {
         I: IntoIterator<Item = String>,
         I::IntoIter: Send + 'static,
     {
-        let addresses = addresses.into_iter();
-        let (tasks, mut events) = self.run(RetryOwner::Engine, HashMap::default());
-        let (reader, input) = input_channel();
-        events.tasks.spawn_blocking(move || reader.read(addresses));
-        events.tasks.spawn(tasks.feed(input));
+        let (tasks, mut events) = self.run(self.options(RetryOwner::Engine), HashMap::default());
+        events.tasks.spawn(tasks.feed(read(addresses.into_iter())));
         Records(events)
+    }
+
+    /// Verifies the addresses of a stream. Otherwise as [`verify_all`](Self::verify_all).
+    ///
+    /// The stream is polled on the runtime of the caller. Dropping [`Records`] drops it.
+    ///
+    /// # Panics
+    /// Panics outside a tokio runtime.
+    pub fn verify_stream<S>(&self, addresses: S) -> Records
+    where
+        S: Stream<Item = String> + Send + 'static,
+    {
+        let (tasks, mut events) = self.run(self.options(RetryOwner::Engine), HashMap::default());
+        events.tasks.spawn(tasks.feed_stream(addresses));
+        Records(events)
+    }
+
+    fn options(&self, retry_owner: RetryOwner) -> RunOptions {
+        RunOptions { retry_owner, schedule: Arc::clone(&self.0.schedule), is_call: false }
     }
 
     /// Returns the longest pause between two attempts in the schedule, or zero without one.
     #[cfg(feature = "job")]
     pub(crate) fn longest_pause(&self) -> Duration {
-        self.config.schedule.iter().max().copied().unwrap_or_default()
+        self.0.schedule.iter().max().copied().unwrap_or_default()
     }
 
     /// Starts a run for a caller that stores retries and verdicts itself. Tasks go in at one end; events come out of
@@ -153,35 +292,93 @@ impl Verifier {
     /// ```
     pub fn start(&self, known: impl IntoIterator<Item = (String, CatchAll)>) -> (Tasks, Events) {
         let known = known.into_iter().map(|(domain, answer)| (domain.into(), answer)).collect();
-        self.run(RetryOwner::Caller, known)
+        self.run(self.options(RetryOwner::Caller), known)
     }
 
-    fn run(&self, retry_owner: RetryOwner, known: HashMap<Box<str>, CatchAll>) -> (Tasks, Events) {
-        let (context, received) = self.context(retry_owner, known);
-        let (tasks, input) = Tasks::new(Arc::clone(&context.pending));
-        let (pending, backlog) = (Arc::clone(&context.pending), Arc::clone(&context.backlog));
-        let mut events = Events::new(received, pending, backlog, context.statuses.clone());
-        events.tasks.spawn(Router::new(context.into(), Arc::clone(&self.resolver)).run(input));
-        (tasks, events)
+    fn run(&self, options: RunOptions, known: HashMap<Box<str>, CatchAll>) -> (Tasks, Events) {
+        let engine = self.engine();
+        let (event_batches, received) = mpsc::unbounded_channel();
+        let id = self.0.next_run.fetch_add(1, Relaxed);
+        let run = RunState::new(id, options, known, event_batches, engine.downgrade());
+        let (capacity, statuses) = (Arc::clone(&run.capacity), run.statuses.clone());
+        // If the engine has just ended, the run ends at once.
+        let _ = engine.send(Message::Start(run.into()));
+        let tasks = Tasks::new(id, engine.clone(), Arc::clone(&capacity));
+        (tasks, Events::new(received, id, engine, capacity, statuses))
     }
 
-    /// Returns what the lanes of a new run share, and the receiver of their events.
-    pub(super) fn context(
+    /// Returns the way to the engine. Starts one on the present runtime if there is none.
+    fn engine(&self) -> mpsc::UnboundedSender<Message> {
+        let mut engine = self.0.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = engine.as_ref().filter(|sender| !sender.is_closed()) {
+            return sender.clone();
+        }
+        let (sender, messages) = mpsc::unbounded_channel();
+        tokio::spawn(self.router().run(messages));
+        *engine = Some(sender.clone());
+        sender
+    }
+
+    fn router(&self) -> Router {
+        let (resolver, carried) = (Arc::clone(&self.0.resolver), Arc::clone(&self.0.carried));
+        Router::new(self.context().into(), resolver, carried)
+    }
+
+    /// Starts an engine whose router `change` has changed. Returns its task.
+    #[cfg(test)]
+    pub(super) fn start_engine(&self, change: impl FnOnce(&mut Router)) -> tokio::task::JoinHandle<()> {
+        let (sender, messages) = mpsc::unbounded_channel();
+        let mut router = self.router();
+        change(&mut router);
+        *self.0.engine.lock().unwrap() = Some(sender);
+        tokio::spawn(router.run(messages))
+    }
+
+    fn context(&self) -> Context {
+        let Shared { config, pool, permits, recent, .. } = &*self.0;
+        Context::new(Arc::clone(config), pool.clone(), Arc::clone(permits), Arc::clone(recent))
+    }
+
+    /// Returns a context with run 0, and the receiver of its events.
+    #[cfg(test)]
+    pub(super) fn context_of_run(
         &self,
         retry_owner: RetryOwner,
-        known: HashMap<Box<str>, CatchAll>,
-    ) -> (Context, mpsc::UnboundedReceiver<EventBatch>) {
-        let (event_batches, received) = mpsc::unbounded_channel();
-        let context = Context::new(
-            self.config.clone(),
-            self.pool.clone(),
-            Arc::clone(&self.permits),
-            retry_owner,
-            known,
-            event_batches,
-        );
+    ) -> (Context, mpsc::UnboundedReceiver<super::run_state::EventBatch>) {
+        let context = self.context();
+        let (run, received) = RunState::for_test(retry_owner, &self.0.schedule);
+        context.runs.add(run);
         (context, received)
     }
+}
+
+/// Reads the iterator in a thread of its own, which may block without end. A thread of the runtime would delay its end.
+fn read<I>(addresses: I) -> InputReceiver
+where
+    I: Iterator<Item = String> + Send + 'static,
+{
+    let (reader, input) = input_channel();
+    let work = Arc::new(Mutex::new(Some((reader, addresses))));
+    let runtime = Handle::current();
+    let read = |work: &Mutex<Option<_>>| {
+        let taken = work.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((reader, addresses)) = taken {
+            InputReader::read(reader, addresses);
+        }
+    };
+    let started = thread::Builder::new().name("smtp-pool input".to_owned()).spawn({
+        let work = Arc::clone(&work);
+        move || {
+            // The iterator may use the runtime.
+            let _entered = runtime.enter();
+            read(&work);
+        }
+    });
+    if started.is_err() {
+        // No more threads: one of the runtime serves as well.
+        spawn_blocking(move || read(&work));
+    }
+    input
 }
 
 /// Builds the pool for the lanes. Lanes decide the number of connections to a server, when to close one, and when to
@@ -211,3 +408,6 @@ fn pool(config: &VerifierConfig, metrics: Arc<Metrics>) -> Result<Pool, BuildErr
         None => builder.build(),
     }
 }
+
+#[cfg(test)]
+mod tests;

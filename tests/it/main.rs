@@ -18,6 +18,8 @@ mod connect;
 mod differential;
 #[cfg(feature = "cli")]
 mod doctor;
+#[cfg(all(feature = "verify", feature = "sandbox"))]
+mod engine;
 #[cfg(all(unix, feature = "cli"))]
 mod files;
 #[cfg(all(feature = "verify", feature = "sandbox"))]

@@ -1,6 +1,11 @@
 //! Puts the controls of [`harvest_defence`](crate::verify::policy::harvest_defence) into windows, and applies their
 //! answers to provisional verdicts.
 
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
 use tokio::time::Instant;
 
 use super::{
@@ -12,12 +17,12 @@ use super::{
 };
 use crate::verify::{
     Event, Status,
-    context::RetryOwner,
     outcome::Outcome,
     policy::{
         breaker::{BlockScope, HeldVerdict, ProvisionalVerdict},
         rejection_rate::ExpectedRejections,
     },
+    run_state::{RetryOwner, RunState},
 };
 
 /// What a connection may ask next with regard to controls.
@@ -112,9 +117,12 @@ impl LaneInner {
         due
     }
 
-    /// Returns whether the caller schedules retries itself and waits for held verdicts of the MX set.
+    /// Returns whether a caller waits for held verdicts of the MX set: one that schedules retries itself, or a call.
     pub(super) fn holds_verdicts_back(&self, mx_set: usize) -> bool {
-        self.context.retry_owner == RetryOwner::Caller && self.breaker.holds_any(mx_set)
+        let waits =
+            |run: &Arc<RunState>| run.options.is_call || run.options.retry_owner == RetryOwner::Caller;
+        let waiting: Vec<u32> = self.event_batch.runs().filter(|run| waits(run)).map(|run| run.id).collect();
+        self.breaker.holds_any(mx_set, |run| waiting.contains(&run))
     }
 
     /// Asks unproved questions of an MX set at rest again on other connections, unless their verdicts were reported.
@@ -131,12 +139,15 @@ impl LaneInner {
             self.breaker.take_unconfirmed(mx_set, most, |refusals| harvest.is_improbable(refusals));
         let mut asked = false;
         for verdict in provisional.into_iter().rev() {
-            if let ProvisionalVerdict::Held(held) = verdict {
-                let HeldVerdict { mut item, record, .. } = *held;
-                item.address = record.address;
-                item.attempts -= 1;
-                self.put_back(mx_set, Question::Item(item));
-                asked = true;
+            match verdict {
+                ProvisionalVerdict::Held(held) => {
+                    let HeldVerdict { mut item, record, .. } = *held;
+                    item.address = record.address;
+                    item.attempts -= 1;
+                    self.put_back(mx_set, Question::Item(item));
+                    asked = true;
+                }
+                reported => self.report(reported),
             }
         }
         asked
@@ -207,12 +218,20 @@ impl LaneInner {
                     self.breaker.block_for(first, &defence, at);
                     self.controller.reset();
                 }
+                self.forget_recent();
                 let provisional = self.breaker.take_provisional_at(peer.mx_set);
                 self.replace_provisional(provisional, &defence, at);
                 effect.stop = true;
             }
             ControlResult::Lost => harvest.record_control_lost(),
         }
+    }
+
+    /// Forgets the verdicts of recent calls at the servers of the lane, which may be void.
+    pub(super) fn forget_recent(&self) {
+        let exchangers = self.mx_sets.iter().flat_map(|mx_set| mx_set.exchangers().iter());
+        let hosts: HashSet<_> = exchangers.map(|exchanger| Arc::clone(&exchanger.host)).collect();
+        self.context.recent.forget(&hosts);
     }
 
     /// Replaces provisional verdicts by `outcome`.
@@ -222,16 +241,17 @@ impl LaneInner {
         outcome: &Outcome,
         now: Instant,
     ) {
-        let (mut ids, mut held) = (Vec::new(), Vec::new());
+        let (mut reopened, mut held) = (BTreeMap::<u32, Vec<u64>>::new(), Vec::new());
         for verdict in provisional {
             match verdict {
-                ProvisionalVerdict::Reported { id, .. } => ids.push(id),
+                ProvisionalVerdict::Reported { run, id, .. } => reopened.entry(run).or_default().push(id),
                 ProvisionalVerdict::Held(verdict) => held.push(verdict),
             }
         }
         // This event comes first, so that the caller does not take the run for finished.
-        if !ids.is_empty() {
-            self.event_batch.events.push(Event::Reopened { ids });
+        for (run, ids) in reopened {
+            self.event_batch.finish(run, ids.len());
+            self.event_batch.push(run, Event::Reopened { ids });
         }
         for HeldVerdict { mx_set, item, record } in held.into_iter().map(|held| *held) {
             self.replace_verdict(mx_set, item, record, outcome, now);
@@ -245,16 +265,17 @@ impl LaneInner {
     }
 
     pub(super) fn report(&mut self, verdict: ProvisionalVerdict) {
-        if let ProvisionalVerdict::Held(held) = verdict {
-            self.context.done(&held.item, held.record, &mut self.event_batch);
+        match verdict {
+            ProvisionalVerdict::Held(held) => {
+                self.context.done(&held.item, held.record, &mut self.event_batch);
+            }
+            ProvisionalVerdict::Reported { run, .. } => self.event_batch.finish(run, 1),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::{
         proto::Mailbox,

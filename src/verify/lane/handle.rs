@@ -112,7 +112,7 @@ impl LaneHandle {
 
     /// Waits at most `limit` for more questions, and returns whether there are any.
     pub(super) async fn has_more(&self, limit: Duration) -> bool {
-        self.lane.has_more(self.peer.mx_set, Instant::now() + limit).await
+        self.lane.has_more(self.peer.mx_set, Instant::now() + limit, false).await
     }
 
     /// Records that the server refuses RSET as unknown.

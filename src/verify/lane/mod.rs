@@ -7,6 +7,7 @@ mod control;
 mod fence;
 mod handle;
 mod lag;
+pub(super) mod lifetime;
 mod mx_set;
 mod next;
 mod next_window;
@@ -25,6 +26,7 @@ mod testing;
 mod verdicts;
 mod watchdog;
 mod window;
+mod withdrawal;
 mod worker;
 
 pub(super) use self::worker::run;

@@ -158,6 +158,16 @@ impl MxSet {
         }
     }
 
+    /// Records that these accepted addresses wait for the probe of the domain.
+    pub(super) fn await_probe(&mut self, domain: u32, accepted: Vec<Accepted>) {
+        self.domains.insert(domain, CatchAllState::Asked(accepted));
+    }
+
+    /// Records the result of an earlier run for a domain that was not probed.
+    pub(super) fn record_earlier(&mut self, domain: u32, catch_all: CatchAll) {
+        self.domains.entry(domain).or_insert(CatchAllState::Answered(catch_all));
+    }
+
     /// Records the result for the domain, and returns the addresses that waited for it. Returns `None` if no question
     /// about the domain is open.
     pub(super) fn record_catch_all(&mut self, domain: u32, catch_all: CatchAll) -> Option<Vec<Accepted>> {
@@ -200,6 +210,38 @@ impl MxSet {
     /// Returns whether any domain waits for the answer to its catch-all question.
     pub(super) fn asks_catch_all(&self) -> bool {
         self.domains.values().any(|domain| matches!(domain, CatchAllState::Asked(_)))
+    }
+
+    /// Drops the questions of a run, and those about domains that no other run waits for. Returns how many.
+    pub(super) fn withdraw(&mut self, run: u32) -> usize {
+        self.domains.retain(|_, domain| match domain {
+            CatchAllState::Asked(accepted) => {
+                accepted.retain(|(item, _)| item.run != run);
+                !accepted.is_empty()
+            }
+            CatchAllState::Answered(_) => true,
+        });
+        let (before, domains) = (self.queue.total(), &self.domains);
+        self.queue.retain(|question| match question {
+            Question::Item(item) => item.run != run,
+            Question::CatchAll { domain, .. } => {
+                matches!(domains.get(domain), Some(CatchAllState::Asked(_)))
+            }
+            Question::Control { .. } => true,
+        });
+        before - self.queue.total()
+    }
+
+    /// Takes the accepted addresses that wait for the answer to the catch-all question of a domain. Forgets that it was
+    /// asked.
+    pub(super) fn take_asked(&mut self, domain: u32) -> Option<Vec<Accepted>> {
+        match self.domains.remove(&domain)? {
+            CatchAllState::Asked(accepted) => Some(accepted),
+            answered @ CatchAllState::Answered(_) => {
+                self.domains.insert(domain, answered);
+                None
+            }
+        }
     }
 
     /// Forgets the state of all domains, except those whose catch-all question has no answer yet.

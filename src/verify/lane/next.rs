@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::catch_all::CatchAllState;
 use crate::verify::{
-    Blame, CatchAll, Retry, Status, SubStatus, Verdict, context::RetryOwner, outcome::Outcome,
+    Blame, CatchAll, Retry, Status, SubStatus, Verdict, outcome::Outcome, run_state::RetryOwner,
 };
 
 /// Whether a question is asked again at once.

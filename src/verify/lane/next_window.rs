@@ -89,6 +89,7 @@ impl LaneInner {
         if self.breaker.blocked(now).is_some() || self.has_surplus_connections() || refused {
             return NextWindow::Close;
         }
+        self.park_stalled(peer.mx_set);
         let allowed = self.rate_limiter.allowed(now);
         if self.mx_sets[peer.mx_set].is_empty() || allowed < self.min_window(self.mx_sets[peer.mx_set].len())
         {
@@ -202,7 +203,7 @@ impl LaneInner {
             } else {
                 askable.push(question);
             }
-            if self.event_batch.events.len() >= BATCH_SIZE {
+            if self.event_batch.len() >= BATCH_SIZE {
                 self.flush();
             }
         }

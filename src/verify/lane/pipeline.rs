@@ -253,7 +253,6 @@ impl<'a> Pipeline<'a> {
     }
 
     async fn send_window(&mut self, window: Window) -> Result<(), SessionError> {
-        self.handle.lane.context.wait_for_capacity().await;
         let Window { questions, expected, smtputf8, last, alone } = window;
         let count = questions.len();
         self.budget.record_transaction();
@@ -509,12 +508,12 @@ mod tests {
         client::Endpoint,
         verify::{
             Event,
-            context::RetryOwner,
             lane::{
                 state::Lane,
                 testing::{events, item, lane_with},
                 watchdog::Watchdog,
             },
+            run_state::RetryOwner,
         },
     };
 

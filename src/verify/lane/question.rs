@@ -17,7 +17,7 @@ pub(super) enum Question {
     /// An address of the list.
     Item(Item),
     /// Whether a domain accepts just any local part.
-    CatchAll { domain: u32, probe: Mailbox, losses: u8, attempts: u32 },
+    CatchAll { domain: u32, probe: Mailbox, losses: u8, attempts: u16 },
     /// Whether a mailbox that was accepted before still is. The answer makes no record.
     Control { domain: u32, mailbox: Mailbox, losses: u8 },
 }
@@ -57,7 +57,7 @@ impl Question {
     /// Returns the recipients by whose answers the probability of a refusal is estimated.
     pub(super) fn cohort(&self) -> Cohort {
         match self {
-            Self::Item(item) => Cohort::new(item.domain, item.attempts),
+            Self::Item(item) => Cohort::new(item.domain, item.attempts.into()),
             Self::CatchAll { domain, .. } => Cohort::random(*domain),
             Self::Control { domain, .. } => Cohort::new(*domain, 0),
         }

@@ -201,6 +201,14 @@ impl Queue {
         self.batches.retain(|batch| !batch.is_empty());
         self.utf8 = all(&self.batches, &self.waiting);
     }
+
+    /// Takes the questions for which `is_taken` returns true, except those in batches.
+    pub(super) fn take_where(&mut self, is_taken: impl Fn(&Question) -> bool) -> Vec<Question> {
+        let (taken, waiting): (Vec<_>, Vec<_>) = mem::take(&mut self.waiting).into_iter().partition(is_taken);
+        self.waiting = waiting.into();
+        self.utf8 -= taken.iter().filter(|question| question.needs_smtputf8()).count();
+        taken
+    }
 }
 
 #[cfg(test)]

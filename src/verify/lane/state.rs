@@ -21,15 +21,15 @@ use super::{
     mx_set::MxSet,
     question::{DelayedQuestion, Question},
     queue::QuestionBatch,
-    status::{self, Block, LaneState},
+    status::{Block, LaneState, PublishedStatus},
 };
 use crate::verify::{
-    ProviderLimits,
+    Event, ProviderLimits,
     context::Context,
     dns::resolver::Exchangers,
     item::Item,
     policy::{breaker::ProviderBreaker, concurrency::ConcurrencyController, rate_limit::RateLimiter},
-    run::EventBatch,
+    run_batches::RunBatches,
 };
 
 /// Waiting addresses per open connection from which another connection pays off.
@@ -55,8 +55,10 @@ pub(in crate::verify) struct LaneInner {
     pub(super) delayed: BinaryHeap<DelayedQuestion>,
     /// The blocks of the provider, and the provisional verdicts.
     pub(super) breaker: ProviderBreaker,
+    /// Questions of runs whose callers do not take their events, with their MX sets.
+    pub(super) parked: Vec<(usize, Question)>,
     /// Events that are not delivered yet.
-    pub(super) event_batch: EventBatch,
+    pub(super) event_batch: RunBatches,
     /// Limits the number of connections.
     pub(super) controller: ConcurrencyController,
     /// Limits the recipients per time.
@@ -77,12 +79,18 @@ pub(in crate::verify) struct LaneInner {
     pub(super) checked: (Instant, Timestamp),
     /// The router's permit, until the lane gets its first connection.
     pub(in crate::verify) opening_permit: Option<OwnedSemaphorePermit>,
-    /// Whether the input has ended: only addresses whose domains are being resolved may follow.
+    /// Whether the input of all runs has ended: only addresses whose domains are being resolved may follow.
     input_ended: bool,
+    /// Whether connections wait for the next call nevertheless.
+    lingers: bool,
+    /// When the lane last got addresses.
+    pub(super) used: Instant,
     /// Whether no more addresses will follow.
     ending: bool,
     /// The published status of the lane.
-    status: status::SharedStatus,
+    pub(super) status: PublishedStatus,
+    /// The number of connections that the engine knows of.
+    published_connections: u32,
 }
 
 impl Lane {
@@ -94,7 +102,8 @@ impl Lane {
             connection_queue: VecDeque::new(),
             delayed: BinaryHeap::new(),
             breaker: ProviderBreaker::default(),
-            event_batch: EventBatch::default(),
+            parked: Vec::new(),
+            event_batch: RunBatches::new(Arc::clone(&context.runs)),
             controller: ConcurrencyController::new(limits.connections),
             rate_limiter: RateLimiter::new(&limits, now),
             connections: 0,
@@ -106,8 +115,11 @@ impl Lane {
             checked: (now, context.timestamp(now)),
             opening_permit: None,
             input_ended: false,
+            lingers: false,
+            used: now,
             ending: false,
-            status: context.statuses.add(name, &limits),
+            status: PublishedStatus::new(name, &limits),
+            published_connections: 0,
         };
         Self { context, limits, state: Mutex::new(state), changed: Notify::new() }
     }
@@ -116,8 +128,9 @@ impl Lane {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the MX set has a question that may be asked. Returns false at `until`, or if there will be none.
-    pub(super) async fn has_more(&self, mx_set: usize, until: Instant) -> bool {
+    /// Waits until the MX set has a question that may be asked. Returns false at `until`, or if there will be none. An
+    /// `idle` connection also waits for the question of a later call.
+    pub(super) async fn has_more(&self, mx_set: usize, until: Instant, idle: bool) -> bool {
         let wake = self.lock().mx_sets[mx_set].waker();
         loop {
             let notified = wake.notified();
@@ -126,7 +139,8 @@ impl Lane {
                 if state.may_ask(mx_set, Instant::now()) {
                     return true;
                 }
-                if state.has_surplus_connections() || state.input_ended && state.delayed.is_empty() {
+                let over = state.input_ended && state.delayed.is_empty() && !(idle && state.lingers(mx_set));
+                if state.has_surplus_connections() || over {
                     return false;
                 }
             }
@@ -150,11 +164,25 @@ impl LaneInner {
 
     /// Adds addresses to the queue of an MX set.
     pub(in crate::verify) fn take_in(&mut self, mx_set: usize, items: impl ExactSizeIterator<Item = Item>) {
-        self.waiting += items.len();
-        let known = &mut self.mx_sets[mx_set];
-        known.forget_old_lag();
-        items.for_each(|item| known.queue.push(Question::Item(item)));
+        self.used = Instant::now();
+        self.mx_sets[mx_set].forget_old_lag();
+        for item in items {
+            if self.admits(&item) {
+                self.waiting += 1;
+                self.mx_sets[mx_set].queue.push(Question::Item(item));
+            }
+        }
         self.wake(mx_set);
+    }
+
+    /// Returns whether the run of an address goes on. Shows the lane to a run that uses it for the first time.
+    #[inline]
+    fn admits(&mut self, item: &Item) -> bool {
+        if let Some(run) = self.event_batch.join(item.run) {
+            run.statuses.add(&self.status);
+            self.lingers |= run.options.is_call;
+        }
+        self.event_batch.run(item.run).is_some()
     }
 
     /// Takes the next question of an MX set.
@@ -179,8 +207,11 @@ impl LaneInner {
         }
     }
 
-    /// Puts a question before those that wait.
+    /// Puts a question before those that wait, unless its run has ended.
     pub(super) fn put_next(&mut self, mx_set: usize, question: Question) {
+        if self.is_withdrawn(&question) {
+            return;
+        }
         self.waiting += 1;
         self.mx_sets[mx_set].queue.push_front(question);
         self.wake(mx_set);
@@ -195,6 +226,7 @@ impl LaneInner {
         let mut batches: Vec<_> = batches.into_iter().collect();
         for batch in &mut batches {
             batch.iter().for_each(|question| self.mx_sets[mx_set].rates.record_unanswered(question.cohort()));
+            batch.retain(|question| !self.is_withdrawn(question));
             let before = batch.len();
             batch.retain(|question| !matches!(question, Question::Control { .. }));
             if batch.len() < before {
@@ -224,26 +256,37 @@ impl LaneInner {
         self.end_input();
     }
 
-    /// Records that the input has ended, except for domains being resolved. Idle connections need not wait for those.
+    /// Records that the input of all runs has ended, except for domains being resolved. Idle connections need not wait
+    /// for those.
     pub(in crate::verify) fn end_input(&mut self) {
-        self.input_ended = true;
+        (self.input_ended, self.lingers) = (true, false);
         self.mx_sets.iter().for_each(MxSet::wake_all);
+    }
+
+    /// Records that a run with open input has started.
+    pub(in crate::verify) fn begin_input(&mut self) {
+        self.input_ended = false;
+    }
+
+    /// Returns whether idle connections of an MX set wait for the next call. They do not while verdicts are held back
+    /// until the last connection is closed.
+    fn lingers(&self, mx_set: usize) -> bool {
+        self.lingers && !self.ending && !self.breaker.has_provisional(mx_set)
     }
 
     /// Returns whether every question has its answer and no more will come.
     pub(super) fn is_done(&self) -> bool {
-        self.ending && self.connections == 0 && self.waiting == 0 && self.delayed.is_empty()
+        self.ending && self.is_at_rest()
     }
 
-    /// Returns whether the lane has no work and holds no limit, block or detection that must be kept.
-    pub(in crate::verify) fn is_idle(&mut self, now: Instant) -> bool {
-        self.connections == 0
-            && self.waiting == 0
-            && self.delayed.is_empty()
-            && self.event_batch.is_empty()
-            && self.breaker.is_clear()
-            && !self.mx_sets.iter().any(|mx_set| mx_set.harvest.was_detected())
-            && self.rate_limiter.allowed(now) >= self.rate_limiter.burst()
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.connections == 0 && self.waiting == 0 && self.delayed.is_empty() && self.parked.is_empty()
+    }
+
+    /// Tells the engine how many connections are open.
+    pub(super) fn publish_connections(&mut self) {
+        let before = mem::replace(&mut self.published_connections, self.connections);
+        self.context.record_connections(self.connections, before);
     }
 
     /// Forgets what is known of domains. All domains get new numbers from here on.
@@ -331,7 +374,7 @@ impl LaneInner {
             // The exchanger that the question was for no longer answers.
             let obsolete = match &question {
                 Question::CatchAll { domain, .. } => !self.mx_sets[mx_set].is_asked(*domain),
-                Question::Item(_) | Question::Control { .. } => false,
+                Question::Item(_) | Question::Control { .. } => self.is_withdrawn(&question),
             };
             if !obsolete {
                 self.waiting += 1;
@@ -372,7 +415,7 @@ impl LaneInner {
 
     /// Delivers the collected events.
     pub(super) fn flush(&mut self) {
-        self.context.deliver(mem::take(&mut self.event_batch));
+        self.event_batch.deliver();
     }
 
     /// Updates the published status of the lane, and sends an event if it became blocked or unreachable, or no longer
@@ -395,18 +438,17 @@ impl LaneInner {
             None if self.waiting > 0 && self.rate_limiter.allowed(now) == 0 => LaneState::Limited,
             None => lag.map_or(LaneState::Open, lagging),
         };
-        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut status = self.status.status.lock().unwrap_or_else(PoisonError::into_inner);
         let is_reported = |state: &LaneState| matches!(state, LaneState::Blocked(_) | LaneState::Unreachable);
         let changed = status.state != state && (is_reported(&status.state) || is_reported(&state));
         status.state = state;
         (status.harvest_defences, status.sender_refusals) = (harvest_defences, sender_refusals);
         (status.waiting, status.answered, status.rate) =
-            ((self.waiting + self.delayed.len()) as u64, self.answers, rate);
+            ((self.waiting + self.delayed.len() + self.parked.len()) as u64, self.answers, rate);
         (status.connections, status.latency) = (self.connections, self.controller.latency);
         if changed {
-            let event = crate::verify::Event::Lane(Box::new(status.clone()));
-            drop(status);
-            self.event_batch.events.push(event);
+            let status = Box::new(status.clone());
+            self.event_batch.push_for_all(|run| (!run.options.is_call).then(|| Event::Lane(status.clone())));
         }
     }
 }
@@ -460,7 +502,7 @@ mod tests {
             let (mut handle, lane) =
                 (LaneHandle::without_connection(Arc::clone(&lane), mx_set), Arc::clone(&lane));
             idle.spawn(async move {
-                let more = lane.has_more(mx_set, until).await;
+                let more = lane.has_more(mx_set, until, false).await;
                 let budget = Budget::new(&lane.limits, None, None).remaining(ExpectedRejections::default());
                 more && matches!(handle.next_window(budget, 1..=100, true, false), NextWindow::Window(_))
             });
@@ -487,7 +529,7 @@ mod tests {
                 (LaneHandle::without_connection(Arc::clone(&lane), mx_set), Arc::clone(&lane));
             (handle.peer.answer_count, handle.peer.pipelining) = (1, false);
             tokio::spawn(async move {
-                let more = lane.has_more(mx_set, until).await;
+                let more = lane.has_more(mx_set, until, false).await;
                 let budget = Budget::new(&limits, None, None).remaining(ExpectedRejections::default());
                 more && matches!(handle.next_window(budget, 1..=100, true, true), NextWindow::Close)
             })
@@ -495,7 +537,7 @@ mod tests {
         tokio::task::yield_now().await;
         let next = tokio::spawn({
             let lane = Arc::clone(&lane);
-            async move { lane.has_more(mx_set, until).await }
+            async move { lane.has_more(mx_set, until, false).await }
         });
         tokio::task::yield_now().await;
         {
@@ -515,7 +557,7 @@ mod tests {
         let mut idle = JoinSet::new();
         for _ in 0..3 {
             let lane = Arc::clone(&lane);
-            idle.spawn(async move { lane.has_more(mx_set, until).await });
+            idle.spawn(async move { lane.has_more(mx_set, until, false).await });
         }
         tokio::task::yield_now().await;
         {

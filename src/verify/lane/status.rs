@@ -1,9 +1,9 @@
-//! Publishes the status of the lanes of a run: each lane writes its own, and the caller reads them.
+//! Publishes the status of lanes: each lane writes its own, and the callers of the runs that use it read it.
 
 use std::{
     fmt,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
@@ -186,19 +186,45 @@ fn blocklist(words: &str) -> Option<&str> {
     KNOWN.into_iter().find(|name| words.contains(name))
 }
 
-/// Ended lanes that stay in the status because they refused the sender.
-const MAX_REFUSED: usize = 1_000;
+/// Lanes in the status of a run before those that ended are removed.
+const MAX_LANES: usize = 4_096;
+/// Ended lanes that stay in the status because they blocked us or refused the sender.
+const MAX_ENDED: usize = 1_000;
 
 /// The status of a lane, shared by the lane and its readers.
 pub(super) type SharedStatus = Arc<Mutex<LaneStatus>>;
 
-/// The status of all lanes of a run.
-#[derive(Clone, Debug, Default)]
-pub(in crate::verify) struct Statuses(Arc<Mutex<Vec<SharedStatus>>>);
+/// The published status of a lane, which its lane holds. Dropping it shows the readers that the lane has ended.
+#[derive(Debug)]
+pub(super) struct PublishedStatus {
+    pub(super) status: SharedStatus,
+    alive: Arc<()>,
+}
 
-impl Statuses {
-    /// Adds an open lane and returns its status.
-    pub(super) fn add(&self, name: Arc<str>, limits: &ProviderLimits) -> SharedStatus {
+/// The status of a lane in the view of a run.
+#[derive(Debug)]
+struct StatusView {
+    status: SharedStatus,
+    lane: Weak<()>,
+    /// The counts of answers, defences and sender refusals before the run.
+    before: (u64, u32, u64),
+}
+
+/// The lanes that a run used.
+#[derive(Debug, Default)]
+struct StatusList {
+    lanes: Vec<StatusView>,
+    /// The number of lanes at which those that ended are removed.
+    most: usize,
+}
+
+/// The status of all lanes that a run used.
+#[derive(Clone, Debug, Default)]
+pub(in crate::verify) struct Statuses(Arc<Mutex<StatusList>>);
+
+impl PublishedStatus {
+    /// Returns the status of an open lane.
+    pub(super) fn new(name: Arc<str>, limits: &ProviderLimits) -> Self {
         let status = LaneStatus {
             name,
             state: LaneState::Open,
@@ -211,28 +237,65 @@ impl Statuses {
             harvest_defences: 0,
             sender_refusals: 0,
         };
-        let status = SharedStatus::new(Mutex::new(status));
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&status));
-        status
+        Self { status: Arc::new(Mutex::new(status)), alive: Arc::new(()) }
+    }
+}
+
+impl StatusView {
+    fn has_ended(&self) -> bool {
+        self.lane.strong_count() == 0
     }
 
-    /// Removes the lanes that ended, except those still blocked and some that refused the sender.
-    pub(in crate::verify) fn forget_ended(&self) {
-        let mut refused = 0;
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|lane| {
-            if Arc::strong_count(lane) > 1 {
-                return true;
-            }
-            let status = lane.lock().unwrap_or_else(PoisonError::into_inner);
-            refused += usize::from(status.sender_refusals > 0);
-            matches!(status.state, LaneState::Blocked(_))
-                || status.sender_refusals > 0 && refused <= MAX_REFUSED
-        });
+    /// Returns the status with the counts since the run first used the lane.
+    fn snapshot(&self) -> LaneStatus {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (answered, harvest_defences, sender_refusals) = self.before;
+        status.answered = status.answered.saturating_sub(answered);
+        status.harvest_defences = status.harvest_defences.saturating_sub(harvest_defences);
+        status.sender_refusals = status.sender_refusals.saturating_sub(sender_refusals);
+        status
+    }
+}
+
+impl Statuses {
+    /// Adds a lane that the run uses for the first time.
+    pub(super) fn add(&self, lane: &PublishedStatus) {
+        let before = {
+            let status = lane.status.lock().unwrap_or_else(PoisonError::into_inner);
+            (status.answered, status.harvest_defences, status.sender_refusals)
+        };
+        let view = StatusView { status: Arc::clone(&lane.status), lane: Arc::downgrade(&lane.alive), before };
+        let mut list = self.lock();
+        list.lanes.push(view);
+        if list.lanes.len() > list.most.max(MAX_LANES) {
+            list.forget_ended();
+            // The limit grows with the number of lanes at work, so that not every lane causes a search.
+            list.most = 2 * list.lanes.len();
+        }
     }
 
     pub(in crate::verify) fn snapshot(&self) -> Vec<LaneStatus> {
-        let lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.iter().map(|lane| lane.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
+        self.lock().lanes.iter().map(StatusView::snapshot).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, StatusList> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl StatusList {
+    /// Removes the lanes that ended, except some that blocked us or refused the sender.
+    fn forget_ended(&mut self) {
+        let mut kept = 0;
+        self.lanes.retain(|lane| {
+            if !lane.has_ended() {
+                return true;
+            }
+            let status = lane.snapshot();
+            let matters = matches!(status.state, LaneState::Blocked(_)) || status.sender_refusals > 0;
+            kept += usize::from(matters);
+            matters && kept <= MAX_ENDED
+        });
     }
 }
 
@@ -240,22 +303,45 @@ impl Statuses {
 mod tests {
     use super::*;
 
+    fn lane(sender_refusals: u64) -> PublishedStatus {
+        let lane = PublishedStatus::new("mx.test".into(), &ProviderLimits::default());
+        lane.status.lock().unwrap().sender_refusals = sender_refusals;
+        lane
+    }
+
     #[test]
     fn ended_lanes_that_refused_the_sender_stay_up_to_a_limit() {
         let statuses = Statuses::default();
-        let lanes = |sender_refusals| -> Vec<SharedStatus> {
-            let lane = |_| statuses.add("mx.test".into(), &ProviderLimits::default());
-            let lanes: Vec<_> = (0..MAX_REFUSED + 5).map(lane).collect();
-            lanes.iter().for_each(|lane| lane.lock().unwrap().sender_refusals = sender_refusals);
-            lanes
+        let use_lanes = |count, refusals| -> Vec<PublishedStatus> {
+            (0..count)
+                .map(|_| {
+                    let used = lane(0);
+                    statuses.add(&used);
+                    used.status.lock().unwrap().sender_refusals = refusals;
+                    used
+                })
+                .collect()
         };
-        drop((lanes(0), lanes(1)));
-        let at_work = lanes(0);
-        statuses.forget_ended();
-        assert_eq!(statuses.snapshot().len(), MAX_REFUSED + at_work.len());
+        drop((use_lanes(MAX_LANES, 0), use_lanes(MAX_LANES, 1)));
+        let at_work = use_lanes(5, 0);
+        statuses.lock().forget_ended();
+        assert_eq!(statuses.snapshot().len(), MAX_ENDED + at_work.len());
         drop(at_work);
-        statuses.forget_ended();
-        assert_eq!(statuses.snapshot().len(), MAX_REFUSED);
+        statuses.lock().forget_ended();
+        assert_eq!(statuses.snapshot().len(), MAX_ENDED);
+    }
+
+    #[test]
+    fn a_run_sees_the_counts_since_it_first_used_the_lane() {
+        let (statuses, used) = (Statuses::default(), lane(3));
+        used.status.lock().unwrap().answered = 10;
+        statuses.add(&used);
+        {
+            let mut status = used.status.lock().unwrap();
+            (status.answered, status.sender_refusals, status.harvest_defences) = (14, 4, 1);
+        }
+        let [status] = &statuses.snapshot()[..] else { panic!("one lane") };
+        assert_eq!((status.answered, status.sender_refusals, status.harvest_defences), (4, 1, 1));
     }
 
     #[test]

@@ -7,10 +7,13 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::{peer::AnswerSource, state::Lane};
 use crate::{
     metrics::Metrics,
-    proto::{ClientName, Decoder, Mailbox, Reply, Verb},
+    proto::{ClientName, Decoder, Reply, Verb},
     verify::{
-        Classifier, DomainFacts, Event, ProviderLimits, Verifier, VerifierConfig, context::RetryOwner,
-        item::Item, outcome::Outcome, policy::harvest_defence::RefusalOrigin, run::EventBatch,
+        Classifier, Event, ProviderLimits, Verifier, VerifierConfig,
+        item::Item,
+        outcome::Outcome,
+        policy::harvest_defence::RefusalOrigin,
+        run_state::{EventBatch, RetryOwner},
     },
 };
 
@@ -22,7 +25,7 @@ pub(super) fn lane_with(
     let mut config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
     change(&mut config);
     let verifier = Verifier::new(config, Arc::new(Metrics::new())).unwrap();
-    let (context, event_batches) = verifier.context(retry_owner, foldhash::HashMap::default());
+    let (context, event_batches) = verifier.context_of_run(retry_owner);
     (Arc::new(Lane::new(context.into(), "lane".into(), ProviderLimits::default())), event_batches)
 }
 
@@ -31,22 +34,9 @@ pub(super) fn lane() -> (Arc<Lane>, UnboundedReceiver<EventBatch>) {
     lane_with(RetryOwner::Caller, |_| {})
 }
 
-/// Returns an address that was not asked yet, of domain 0.
+/// Returns an address that was not asked yet, of run 0 and domain 0.
 pub(super) fn item(address: &str) -> Item {
-    let (_, at) = Mailbox::parse_lent(address).unwrap().into_parts();
-    Item {
-        id: 0,
-        address: address.into(),
-        wire: None,
-        at: at.try_into().unwrap(),
-        needs_smtputf8: !address.is_ascii(),
-        domain: 0,
-        facts: DomainFacts::default(),
-        attempts: 0,
-        losses: 0,
-        started: None,
-        holds_permit: false,
-    }
+    Item { holds_permit: false, ..Item::for_test(address) }
 }
 
 /// Returns the reply of these lines.

@@ -26,7 +26,6 @@ use super::{
 };
 use crate::verify::{
     Blame, CatchAll, Event, Record, Retry, Status, SubStatus,
-    context::RetryOwner,
     item::Item,
     outcome::Outcome,
     policy::{
@@ -35,6 +34,7 @@ use crate::verify::{
         harvest_defence::RefusalOrigin,
     },
     run::BATCH_SIZE,
+    run_state::RetryOwner,
 };
 
 /// The share of temporary refusals in a batch of answers above which the batch counts as trouble.
@@ -75,7 +75,7 @@ impl LaneInner {
     ) -> BatchEffect {
         let (mut effect, mut back) = (BatchEffect::default(), Vec::new());
         let (mut temporary, mut now) = (0, None);
-        self.event_batch.events.reserve(count.min(BATCH_SIZE));
+        self.event_batch.reserve(count.min(BATCH_SIZE));
         for mut window in windows {
             if window.alone {
                 self.batch_done(peer.mx_set);
@@ -105,9 +105,9 @@ impl LaneInner {
                     };
                     back.extend(self.apply_answer(peer, question, answer, &mut effect));
                     nth += 1;
-                    if self.event_batch.events.len() >= BATCH_SIZE {
+                    if self.event_batch.len() >= BATCH_SIZE {
                         self.flush();
-                        self.event_batch.events.reserve(BATCH_SIZE);
+                        self.event_batch.reserve(BATCH_SIZE);
                     }
                 }
             }
@@ -199,6 +199,7 @@ impl LaneInner {
             BlockScope::Domain => self.breaker.take_provisional(Some(domain)),
             BlockScope::Lane => self.breaker.take_provisional(None),
         };
+        self.forget_recent();
         self.replace_provisional(provisional, outcome, now);
         if scope == BlockScope::Lane {
             self.controller.reset();
@@ -216,7 +217,7 @@ impl LaneInner {
     ) {
         item.address = record.address;
         // The attempt whose answer is void.
-        item.attempts -= u32::from(outcome.verdict.retry.is_some());
+        item.attempts -= u16::from(outcome.verdict.retry.is_some());
         let source =
             AnswerSource { mx_set, origin: RefusalOrigin::default(), host: record.mx_host, tls: record.tls };
         self.settle_unreached(&source, Question::Item(item), outcome, now);
@@ -285,7 +286,7 @@ impl LaneInner {
             Question::CatchAll { domain, probe, attempts, .. } => {
                 let attempts = attempts + 1;
                 let defended = self.mx_sets[source.mx_set].harvest.active_defence().is_some();
-                let pause = self.pause(outcome, attempts);
+                let pause = self.probe_pause(source, domain, outcome, attempts);
                 match ProbeNext::of(outcome.verdict.sub_status, pause, defended) {
                     // The addresses that wait for its answer go on waiting.
                     ProbeNext::RetryAfter(pause) => {
@@ -306,20 +307,59 @@ impl LaneInner {
         self.delayed.push(DelayedQuestion { due, mx_set, question });
     }
 
-    /// Returns the pause before a question is asked again after `attempts`, or `None` if it is not asked again.
-    fn pause(&self, outcome: &Outcome, attempts: u32) -> Option<Duration> {
+    /// Returns the pause before a probe is asked again after `attempts`, or `None` if it is not asked again. Addresses
+    /// whose runs do not wait for it are accepted.
+    fn probe_pause(
+        &mut self,
+        source: &AnswerSource,
+        domain: u32,
+        outcome: &Outcome,
+        attempts: u16,
+    ) -> Option<Duration> {
         outcome.verdict.retry?;
-        self.context.config.pause(attempts)
+        let accepted = self.mx_sets[source.mx_set].take_asked(domain)?;
+        let (mut pause, mut waiting) = (None, Vec::new());
+        for (item, record) in accepted {
+            match self.event_batch.run(item.run).and_then(|run| run.pause(attempts)) {
+                Some(of_run) => {
+                    pause = pause.max(Some(of_run));
+                    waiting.push((item, record));
+                }
+                None => self.accept(source.mx_set, &item, record, CatchAll::Inconclusive),
+            }
+        }
+        // Without an address that waits, a later acceptance starts another test.
+        if pause.is_some() {
+            self.mx_sets[source.mx_set].await_probe(domain, waiting);
+        }
+        pause
+    }
+
+    /// Returns whether the probe of a domain waits for a further attempt, but the run of an address does not wait.
+    fn cannot_wait_for_probe(&mut self, mx_set: usize, item: &Item) -> bool {
+        let is_probe = |delayed: &DelayedQuestion| {
+            let domain = delayed.question.domain();
+            delayed.mx_set == mx_set
+                && domain == item.domain
+                && matches!(delayed.question, Question::CatchAll { .. })
+        };
+        self.mx_sets[mx_set].is_asked(item.domain)
+            && self.event_batch.run(item.run).is_none_or(|run| run.options.schedule.is_empty())
+            && self.delayed.iter().any(is_probe)
     }
 
     /// Settles an address.
     fn settle_item(&mut self, source: &AnswerSource, mut item: Item, outcome: &Outcome, at: Instant) {
-        item.attempts += 1;
-        match self.next_of(source, &item, outcome) {
+        item.attempts = item.attempts.saturating_add(1);
+        // There is none after a question that was withdrawn.
+        let Some(next) = self.next_of(source, &item, outcome) else { return };
+        match next {
             Next::RetryAfter(pause) => {
                 item.losses = 0;
                 item.record_start(self.context.timestamp(at));
-                self.context.release_permit(&mut item);
+                if let Some(run) = self.event_batch.run(item.run) {
+                    run.release_permit(&mut item);
+                }
                 self.delay(source.mx_set, Question::Item(item), at + pause);
             }
             Next::Record(next) => {
@@ -330,26 +370,32 @@ impl LaneInner {
         }
     }
 
-    /// Collects the facts about an address that was asked `item.attempts` times, and decides what follows.
-    fn next_of(&self, source: &AnswerSource, item: &Item, outcome: &Outcome) -> Next {
-        let (context, mx_set) = (&self.context, &self.mx_sets[source.mx_set]);
+    /// Collects the facts about an address that was asked `item.attempts` times, and decides what follows. Returns `None`
+    /// if its run has ended.
+    fn next_of(&mut self, source: &AnswerSource, item: &Item, outcome: &Outcome) -> Option<Next> {
+        let run = self.event_batch.run(item.run)?;
+        let mx_set = &self.mx_sets[source.mx_set];
         let domain = mx_set.catch_all(item.domain);
         let accepted = outcome.verdict.sub_status == SubStatus::Accepted;
         // Earlier runs have their results from the preferred exchanger, so they count for that one only.
-        let has_earlier = accepted && !context.known.is_empty() && source.host.as_ref() == mx_set.preferred();
-        let earlier = || context.known.get(item.mailbox().domain()).copied();
+        let has_earlier = accepted && domain.is_none() && source.host.as_ref() == mx_set.preferred();
+        let earlier = if has_earlier { run.known(item.mailbox().domain()) } else { None };
         let refused = outcome.verdict.status() == Status::Undeliverable;
         let distrust = || self.breaker.distrust_reason(item.domain).or(mx_set.harvest.active_defence());
         let facts = AddressFacts {
-            pause: self.pause(outcome, item.attempts),
-            retry_owner: context.retry_owner,
-            tests_domains: context.config.catch_all,
+            pause: outcome.verdict.retry.and_then(|_| run.pause(item.attempts)),
+            retry_owner: run.options.retry_owner,
+            tests_domains: self.context.config.catch_all,
             domain,
-            earlier: if has_earlier { earlier() } else { None },
+            earlier,
             distrust: if refused { distrust() } else { None },
             doubtful: mx_set.harvest.was_detected() || source.origin.doubtful,
         };
-        Next::of_address(outcome.verdict, &facts)
+        let next = Next::of_address(outcome.verdict, &facts);
+        if let Some(catch_all) = earlier {
+            self.mx_sets[source.mx_set].record_earlier(item.domain, catch_all);
+        }
+        Some(next)
     }
 
     /// Applies what follows for the record of an address.
@@ -371,6 +417,9 @@ impl LaneInner {
             RecordNext::Done => self.context.done(&item, record, &mut self.event_batch),
             RecordNext::Retry(after) => self.context.later(&item, record, after, &mut self.event_batch),
             RecordNext::Accept(catch_all) => self.accept(mx_set, &item, record, catch_all),
+            RecordNext::AwaitProbe if self.cannot_wait_for_probe(mx_set, &item) => {
+                self.accept(mx_set, &item, record, CatchAll::Inconclusive);
+            }
             RecordNext::AwaitProbe => match self.mx_sets[mx_set].awaiting_probe(item.domain) {
                 Some(accepted) => accepted.push((item, record)),
                 None => self.probe_domain(mx_set, item, record),
@@ -391,13 +440,17 @@ impl LaneInner {
         at: Instant,
     ) {
         let mx_set = source.mx_set;
+        let Some(run) = self.event_batch.run(item.run) else { return };
         let verdict = match held {
             true => {
-                self.context.release_permit(&mut item);
+                run.release_permit(&mut item);
                 ProvisionalVerdict::Held(Box::new(HeldVerdict { mx_set, item, record }))
             }
             false => {
-                let verdict = ProvisionalVerdict::Reported { id: item.id, domain: item.domain };
+                // The run goes on until the verdict is final.
+                run.add_open(1);
+                let verdict =
+                    ProvisionalVerdict::Reported { run: item.run, id: item.id, domain: item.domain };
                 self.context.done(&item, record, &mut self.event_batch);
                 verdict
             }
@@ -425,9 +478,9 @@ impl LaneInner {
         let Some(accepted) = mx_set.record_catch_all(domain, catch_all) else { return };
         let preferred = source.host.as_ref() == mx_set.preferred();
         self.accept_all(source.mx_set, accepted, catch_all);
-        if preferred && catch_all != CatchAll::Inconclusive && self.context.retry_owner == RetryOwner::Caller
-        {
-            self.event_batch.events.push(Event::CatchAll { domain: name.into(), answer: catch_all });
+        if preferred && catch_all != CatchAll::Inconclusive {
+            let event = || Event::CatchAll { domain: name.into(), answer: catch_all };
+            self.event_batch.push_for_all(|run| (run.options.retry_owner == RetryOwner::Caller).then(event));
         }
     }
 

@@ -187,10 +187,9 @@ mod tests {
     use super::*;
     use crate::verify::{
         Event, LaneState, SubStatus,
-        context::RetryOwner,
         lane::testing::{item, lane_with},
         outcome::Outcome,
-        run::EventBatch,
+        run_state::{EventBatch, RetryOwner},
     };
 
     /// Returns a lane with one address to ask about and one connection at a time.
@@ -278,7 +277,7 @@ mod tests {
         let (lane, _events) = lane();
         let watchdog = Watchdog::admit(&lane, 0).await.unwrap();
         assert!(timeout(Duration::from_secs(30), watchdog.expired()).await.is_err());
-        let lanes = lane.context.statuses.snapshot();
+        let lanes = lane.context.runs.get(0).unwrap().statuses.snapshot();
         let LaneState::Slow { given_up_in: Some(left) } = lanes[0].state else { panic!("{lanes:#?}") };
         assert!((85..=95).contains(&left.as_secs()), "{left:?}");
     }

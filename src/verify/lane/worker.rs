@@ -65,6 +65,7 @@ pub(in crate::verify) async fn run(lane: Arc<Lane>) {
             }
             state.update_status(now);
             state.flush();
+            state.publish_connections();
             if state.is_done() {
                 debug_assert!(
                     !state.mx_sets.iter().any(MxSet::asks_catch_all),
@@ -155,7 +156,7 @@ async fn work(mut guard: ConnectionGuard) {
                 let more = tokio::select! {
                     biased;
                     () = watchdog.asked_back() => false,
-                    more = lane.has_more(mx_set, Instant::now() + idle) => more,
+                    more = lane.has_more(mx_set, Instant::now() + idle, true) => more,
                 };
                 if !more {
                     return quit(connection).await;

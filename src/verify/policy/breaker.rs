@@ -39,7 +39,7 @@ pub(in crate::verify) enum ProvisionalVerdict {
     /// A verdict that is held back until it is final.
     Held(Box<HeldVerdict>),
     /// A verdict that was reported to the caller, who knows it by this number.
-    Reported { id: u64, domain: u32 },
+    Reported { run: u32, id: u64, domain: u32 },
 }
 
 /// A verdict that is held back, with all that a further attempt needs.
@@ -81,9 +81,15 @@ pub(in crate::verify) enum BlockScope {
 
 /// The reason for a block, and its end.
 #[derive(Clone, Debug)]
-struct ProviderBlock {
+pub(in crate::verify) struct ProviderBlock {
     outcome: Outcome,
     until: Instant,
+}
+
+impl ProviderBlock {
+    pub(in crate::verify) fn is_over(&self, now: Instant) -> bool {
+        self.until <= now
+    }
 }
 
 /// A provisional verdict, its time and its connection.
@@ -129,8 +135,8 @@ pub(in crate::verify) struct ProviderBreaker {
     octets: usize,
     blocked: Option<ProviderBlock>,
     trips: u32,
-    /// Domains that block us.
-    domains: HashMap<u32, Outcome>,
+    /// Domains that block us, and until when.
+    domains: HashMap<u32, ProviderBlock>,
     /// How often a control showed that a server refuses existing mailboxes as unknown.
     pub(in crate::verify) harvest_defences: u32,
     /// Answers that refuse the sender.
@@ -160,7 +166,7 @@ impl ProviderBreaker {
 
     /// Returns the reply with which the domain blocks us.
     pub(in crate::verify) fn domain_block(&self, domain: u32) -> Option<&Outcome> {
-        self.domains.get(&domain)
+        self.domains.get(&domain).map(|block| &block.outcome)
     }
 
     /// Records that a recipient was accepted whose window was sent at `asked`. The refusals before it are honest.
@@ -257,7 +263,7 @@ impl ProviderBreaker {
         // no answer speaks against it.
         let first = !nothing_else || self.domains.is_empty();
         if !several && first && self.blocked.is_none() && (self.has_clean_beside(domain) || others()) {
-            self.domains.insert(domain, outcome.clone());
+            self.block_domain(domain, outcome, now);
             return BlockScope::Domain;
         }
         self.block(outcome, now);
@@ -294,9 +300,9 @@ impl ProviderBreaker {
         self.by_mx_set.get(&mx_set).is_some_and(|of_set| !of_set.provisional.is_empty())
     }
 
-    /// Returns whether verdicts of an MX set are held back.
-    pub(in crate::verify) fn holds_any(&self, mx_set: usize) -> bool {
-        let is_held = |entry: &ProvisionalEntry| matches!(entry.verdict, ProvisionalVerdict::Held(_));
+    /// Returns whether verdicts of an MX set are held back from a run of which `is_run` is true.
+    pub(in crate::verify) fn holds_any(&self, mx_set: usize, is_run: impl Fn(u32) -> bool) -> bool {
+        let is_held = |entry: &ProvisionalEntry| matches!(&entry.verdict, ProvisionalVerdict::Held(held) if is_run(held.item.run));
         self.by_mx_set.get(&mx_set).is_some_and(|of_set| of_set.provisional.iter().any(is_held))
     }
 
@@ -351,12 +357,22 @@ impl ProviderBreaker {
         }
         // One domain of many may have its own rules.
         if !several && self.has_clean_beside(domain) && self.domains.is_empty() && self.blocked.is_none() {
-            self.domains.insert(domain, outcome.clone());
+            self.block_domain(domain, outcome, now);
             self.row = (0, None);
             return BlockScope::Domain;
         }
         self.block(outcome, now);
         BlockScope::Lane
+    }
+
+    fn block_domain(&mut self, domain: u32, outcome: &Outcome, now: Instant) {
+        let until = now + BLOCK_DURATION.1;
+        self.domains.insert(domain, ProviderBlock { outcome: outcome.clone(), until });
+    }
+
+    /// Forgets the domains whose block is over.
+    pub(in crate::verify) fn expire_domain_blocks(&mut self, now: Instant) {
+        self.domains.retain(|_, block| now < block.until);
     }
 
     /// Blocks the provider for the usual time.
@@ -431,9 +447,22 @@ impl ProviderBreaker {
         taken
     }
 
-    /// Returns whether there is no provisional verdict and no block.
-    pub(in crate::verify) fn is_clear(&self) -> bool {
-        self.provisional == 0 && self.blocked.is_none() && self.domains.is_empty()
+    /// Returns the block of the provider, and how many there were in a row.
+    pub(in crate::verify) fn block_and_trips(&self) -> Option<(ProviderBlock, u32)> {
+        self.blocked.clone().map(|block| (block, self.trips))
+    }
+
+    /// Continues with the block of another breaker.
+    pub(in crate::verify) fn continue_block(&mut self, (block, trips): (ProviderBlock, u32)) {
+        (self.blocked, self.trips) = (Some(block), trips);
+    }
+
+    /// Returns whether there is no provisional verdict and every block is over.
+    pub(in crate::verify) fn is_clear(&self, now: Instant) -> bool {
+        let is_over = |block: &ProviderBlock| block.is_over(now);
+        self.provisional == 0
+            && self.blocked.as_ref().is_none_or(is_over)
+            && self.domains.values().all(is_over)
     }
 
     /// Forgets the domains with answers about recipients, except the last: that there was one still counts.

@@ -74,6 +74,14 @@ impl RateLimiter {
         self.0.iter().fold(u32::MAX, |least, bucket| least.min(bucket.capacity as u32))
     }
 
+    /// Returns whether no limit was used lately, so that a new limiter is the same.
+    pub(in crate::verify) fn is_full(&mut self, now: Instant) -> bool {
+        self.0.iter_mut().all(|bucket| {
+            bucket.fill(now);
+            bucket.tokens >= bucket.capacity
+        })
+    }
+
     /// Returns the earliest time at which so many recipients, or a full burst, may be asked about. It may be in the
     /// past.
     pub(in crate::verify) fn ready_at(&self, recipients: u32) -> Option<Instant> {
@@ -120,6 +128,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_limiter_is_full_again_once_every_limit_has_recovered() {
+        let start = Instant::now();
+        let mut rate_limiter = RateLimiter::new(&limits(Some(600), None, Some(1_000)), start);
+        assert!(rate_limiter.is_full(start));
+        rate_limiter.take(60);
+        assert!(!rate_limiter.is_full(start + Duration::from_secs(3_600)), "the limit of a day takes longer");
+        assert!(rate_limiter.allowed(start + Duration::from_secs(3_600)) > 0);
+        assert!(rate_limiter.is_full(start + Duration::from_secs(2 * 3_600)));
     }
 
     #[test]

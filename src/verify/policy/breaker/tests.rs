@@ -5,7 +5,7 @@ use crate::{
 };
 
 fn reported(id: u64, domain: u32) -> ProvisionalVerdict {
-    ProvisionalVerdict::Reported { id, domain }
+    ProvisionalVerdict::Reported { run: 0, id, domain }
 }
 
 fn ids(verdicts: impl IntoIterator<Item = ProvisionalVerdict>) -> Vec<u64> {
@@ -91,9 +91,9 @@ fn answers_about_recipients_count_after_their_domains_are_forgotten() {
     breaker.forget_domains();
     assert_eq!(breaker.policy.judged.0.len(), 1);
     breaker.forget_domains();
-    assert!(breaker.policy.judged.0.contains(&999) && breaker.is_clear());
+    assert!(breaker.policy.judged.0.contains(&999) && breaker.is_clear(now));
     breaker.add_provisional(0, 1, now, reported(1, 1));
-    assert!(!breaker.is_clear());
+    assert!(!breaker.is_clear(now));
 }
 
 fn policy() -> Outcome {
