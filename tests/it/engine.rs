@@ -134,10 +134,7 @@ async fn a_list_a_job_and_calls_share_the_connections() {
     let verifier = verifier(&sandbox, "connections = 2\n");
     let (tasks, mut events) = verifier.start([]);
     let mut list = verifier.verify_all((0..30).map(user));
-    tasks
-        .send((30..60).map(|n| Task { id: n, address: user(n as usize), attempts: 0 }).collect())
-        .await
-        .unwrap();
+    tasks.send((30..60).map(|n| Task::new(n, user(n as usize))).collect()).await.unwrap();
     drop(tasks);
     let calls = calls(&verifier, 30, VerifyOptions::new());
     let of_list = async {
@@ -210,10 +207,7 @@ async fn a_caller_that_takes_no_events_does_not_hold_up_others() {
     let verifier = verifier_with(&sandbox, "", |config| config.providers = None);
     let (tasks, mut stalled) = verifier.start([]);
     const TASKS: u64 = 40_000;
-    tasks
-        .send((0..TASKS).map(|id| Task { id, address: user(id as usize), attempts: 0 }).collect())
-        .await
-        .unwrap();
+    tasks.send((0..TASKS).map(|id| Task::new(id, user(id as usize))).collect()).await.unwrap();
     drop(tasks);
     // Wait until no question is asked for a while.
     let mut before = 0;
@@ -245,7 +239,7 @@ async fn catch_all_results_are_shared_and_those_of_a_job_seed_them() {
     // Another verifier, which learns from a job.
     let verifier = verifier_with(&sandbox, "", |config| config.catch_all = true);
     let (tasks, mut events) = verifier.start([("a.test".to_owned(), CatchAll::Accepted)]);
-    tasks.send(vec![Task { id: 1, address: user(2), attempts: 0 }]).await.unwrap();
+    tasks.send(vec![Task::new(1, user(2))]).await.unwrap();
     drop(tasks);
     while let Some(event) = events.next().await {
         if let Event::Done { record, .. } = event {

@@ -190,10 +190,8 @@ mod tests {
         metrics::Metrics,
         net::TlsVersion,
         proto::ClientName,
-        verify::{Blame, Record, SubStatus, Verifier, VerifierConfig},
+        verify::{Blame, CatchAll, Record, SubStatus, Verifier, VerifierConfig},
     };
-
-    use smtp_pool::verify::CatchAll;
 
     use super::*;
 
