@@ -105,7 +105,7 @@ fn write_list(dir: &Path, rows: usize) -> Vec<String> {
 
 fn engine(server: &Server, addresses: Vec<String>) -> Spent {
     let mut routes = Routes::new();
-    routes.insert("*", Ok(vec![Endpoint { host: "mx.example.com".into(), addrs: vec![server.addr] }]));
+    routes.insert("*", Ok(vec![Endpoint::new("mx.example.com", vec![server.addr])]));
     let mut config = VerifierConfig::new(ClientName::parse("client.example.org").unwrap());
     config.routes = routes;
     config.providers = Some(Arc::new(Providers::from_toml(PROVIDERS).unwrap()));

@@ -129,7 +129,8 @@ impl RecentVerdicts {
         let doubtful: Vec<_> = table
             .verdicts
             .iter()
-            .filter_map(|(key, verdict)| is_doubtful(verdict).then(|| Arc::clone(key)))
+            .filter(|(_, verdict)| is_doubtful(verdict))
+            .map(|(key, _)| Arc::clone(key))
             .collect();
         doubtful.iter().for_each(|key| table.remove(key));
     }
