@@ -224,7 +224,7 @@ impl ChunkCutter<'_> {
     fn all(&mut self, rows: &[u32], domain: Option<&str>) -> Result<()> {
         for &row in rows {
             self.open.push(row);
-            self.octets += self.draft.rows[row as usize].address.len();
+            self.octets += self.draft.rows[row as usize].question().len();
             if self.open.len() == CHUNK_SIZE || self.octets >= CHUNK_OCTETS {
                 self.cut(domain)?;
             }
@@ -235,7 +235,7 @@ impl ChunkCutter<'_> {
     fn cut(&mut self, domain: Option<&str>) -> Result<()> {
         let rows = std::mem::take(&mut self.open);
         self.octets = 0;
-        let addresses = rows.into_iter().map(|row| (row, self.draft.rows[row as usize].address.as_str()));
+        let addresses = rows.into_iter().map(|row| (row, self.draft.rows[row as usize].question()));
         self.chunks.push(chunk(*self.next_chunk, self.segment, domain, addresses)?);
         *self.next_chunk += 1;
         Ok(())

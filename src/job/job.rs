@@ -11,7 +11,7 @@ use super::{
     feeder,
     history::{History, LaneSummary, LatencySummary, Totals},
     import::{self, Imported},
-    input::{Rows, Shape, Source},
+    input::{Rows, Shape, Source, question},
     list_file::{ListFile, MatchedBy},
     lock::Lock,
     open::Access,
@@ -65,8 +65,8 @@ impl Job {
         };
         // Read the metadata before the content, so that a change during the import counts as a change.
         let mut lists = sources.iter().zip(rows.shapes()).map(list_of).collect::<Result<Vec<_>>>()?;
-        for (list, dialect) in lists.iter_mut().zip(rows.dialects()) {
-            list.dialect = Some(dialect.clone());
+        for (list, recognition) in lists.iter_mut().zip(rows.recognitions()) {
+            list.recognition = Some(recognition.clone());
         }
         let (tracker, digests) = (rows.tracker(), rows.digests());
         let mut draft = JobDraft::new(path)?;
@@ -115,6 +115,16 @@ impl Job {
     #[must_use]
     pub fn info(&self) -> &JobInfo {
         &self.info
+    }
+
+    /// Returns the number of rows of each list.
+    #[must_use]
+    pub fn list_rows(&self) -> Vec<u64> {
+        let mut rows = vec![0; self.info.lists.len()];
+        for span in &self.spans {
+            rows[span.source as usize] += u64::from(span.rows);
+        }
+        rows
     }
 
     /// Returns how the rows of each list are written.
@@ -221,7 +231,7 @@ impl Job {
                 for row in piece?.into_iter().filter(is_wanted) {
                     encoder.put_void(row.row - span.first);
                     if !repeats.contains(&row.row) {
-                        first.push((row.row - span.first, row.record.address));
+                        first.push((row.row - span.first, question(&row.record.address).into_owned()));
                     }
                 }
             }

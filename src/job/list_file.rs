@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{
     digest::Digest,
     error::{IoContext, Result},
-    input::{Dialect, Shape},
+    input::{Recognition, Shape},
 };
 
 /// The coarsest resolution of a file time that we allow for, in nanoseconds. Some file systems store seconds only. A
@@ -37,9 +37,9 @@ pub struct ListFile {
     pub modified: u128,
     /// How its rows are written.
     pub shape: Shape,
-    /// How the list is written, as the reader understood it. None in jobs of earlier versions.
+    /// What was understood about the list. None in jobs of earlier versions.
     #[serde(default)]
-    pub dialect: Option<Dialect>,
+    pub recognition: Option<Recognition>,
     /// The BLAKE3 hash of its octets as they lie on the disk, in hexadecimal. None in jobs of version 1.
     #[serde(default)]
     pub hash: Option<String>,
@@ -97,7 +97,7 @@ impl ListFile {
             size: meta.len(),
             modified,
             shape,
-            dialect: None,
+            recognition: None,
             hash: None,
             identity: Some(identity),
         })
@@ -106,7 +106,7 @@ impl ListFile {
     /// Compares the file at `path` with this list. Returns how it was recognized and what to store about it now, or
     /// None if it is another list.
     pub(super) fn find(&self, path: &Path) -> Result<Option<(MatchedBy, Self)>> {
-        let mut now = Self { dialect: self.dialect.clone(), ..Self::of(path, self.shape.clone())? };
+        let mut now = Self { recognition: self.recognition.clone(), ..Self::of(path, self.shape.clone())? };
         let Some(hash) = &self.hash else {
             let is_same = (self.size, self.modified) == (now.size, now.modified);
             if is_same {

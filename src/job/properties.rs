@@ -4,25 +4,36 @@ use std::{collections::HashSet, io::Cursor};
 
 use super::{
     import,
-    input::{self, InputFormat},
+    input::{self, Hints, InputFormat},
     results,
     sqlite::Sqlite,
     store::Store,
 };
+use crate::proto::Mailbox;
 
 /// Checks the import of any octets: every row is stored in order as it was written, and each address is asked once.
-/// Otherwise the error has a message.
+/// Otherwise the error has a message. The first octet chooses what the user says about the list.
 pub fn job_input(octets: &[u8]) {
     let (first, list) = octets.split_first().unwrap_or((&0, &[]));
-    let format = match first % 4 {
-        0 => None,
-        1 => Some(InputFormat::Text),
-        2 => Some(InputFormat::Csv),
-        _ => Some(InputFormat::Jsonl),
+    let hints = Hints {
+        format: match first % 8 {
+            1 => Some(InputFormat::Text),
+            2 => Some(InputFormat::Csv),
+            3 => Some(InputFormat::Jsonl),
+            4 => Some(InputFormat::Json),
+            _ => None,
+        },
+        header: [None, Some(true), Some(false), None][usize::from(first >> 3 & 3)],
+        encoding: (first & 0x20 != 0).then(|| "windows-1252".into()),
+        skip: u64::from(first >> 6 & 1),
+        columns: if first & 0x80 != 0 { vec!["2".into(), "1".into()] } else { Vec::new() },
+        ..Hints::default()
     };
-    let column = (first & 0x80 != 0).then_some("2");
-    let rows = match input::read(Cursor::new(list.to_vec()), format, column) {
-        Ok(rows) => rows,
+    let rows = match input::read(Cursor::new(list.to_vec()), &hints) {
+        Ok((rows, dialect, _)) => {
+            assert!(!dialect.to_string().is_empty());
+            rows
+        }
         Err(error) => return assert!(!error.to_string().is_empty()),
     };
     // A list that cannot be read to its end ends there.
@@ -30,7 +41,9 @@ pub fn job_input(octets: &[u8]) {
     for row in &rows {
         assert_eq!(row.mailbox.is_none(), row.fault.is_some(), "{row:?}");
     }
-    assert!(rows.windows(2).all(|pair| pair[0].line < pair[1].line));
+    assert!(
+        rows.windows(2).all(|pair| pair[0].line <= pair[1].line || hints.format != Some(InputFormat::Text))
+    );
 
     let mut store = Sqlite::in_memory().expect("memory is available");
     let imported = import::import(rows.iter().cloned(), &mut store).expect("memory stores everything");
@@ -53,11 +66,16 @@ pub fn job_input(octets: &[u8]) {
     let mut asked = HashSet::new();
     for chunk in store.chunks(0).expect("it was stored") {
         let encoded = store.addresses(chunk.id).expect("it was stored").expect("it is not finished");
-        for (row, address) in import::addresses(&encoded).expect("encoded addresses are decoded") {
-            let row = &rows[(spans[chunk.segment as usize].first + row) as usize];
-            assert_eq!(address, row.address);
-            let key =
-                row.mailbox.as_ref().map_or_else(|| format!("{} no address", row.line), |it| it.to_string());
+        for (place, address) in import::addresses(&encoded).expect("encoded addresses are decoded") {
+            let row = &rows[(spans[chunk.segment as usize].first + place) as usize];
+            assert_eq!(address, row.question());
+            assert_eq!(Mailbox::parse(&address).ok(), row.mailbox);
+            assert_eq!(address, input::question(&row.address));
+            let number = spans[chunk.segment as usize].first;
+            let key = match &row.mailbox {
+                Some(mailbox) => mailbox.to_string(),
+                None => format!("{} no address", u64::from(number) + u64::from(place)),
+            };
             assert!(asked.insert(key), "{address} is asked about twice");
             if let (Some(domain), Some(mailbox)) = (&chunk.domain, &row.mailbox) {
                 assert_eq!(domain, mailbox.domain());

@@ -24,6 +24,7 @@ use super::{
     feeder::now,
     import,
     in_flight::{self, ChunkProgress, InFlight},
+    input::question,
     progress::ProgressBoard,
     results,
     store::{Changes, Postponed, Span, Store},
@@ -227,7 +228,7 @@ impl<S: Store> ResultWriter<S> {
                 }
                 // A row without a final result is asked again anyway.
                 let Some(Entry::Final(record)) = known.get(&(row - span.first)) else { continue };
-                let (due, address) = (now(), address.to_owned());
+                let (due, address) = (now(), question(address).into_owned());
                 self.changes.postponed.push(Postponed { row, due, attempts: 0, address });
                 let mut rows = vec![row];
                 let from = self.repeats.partition_point(|(first, _)| *first < row);

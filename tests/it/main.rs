@@ -30,6 +30,8 @@ mod harvest;
 mod job;
 mod layers;
 #[cfg(feature = "sandbox")]
+#[cfg(feature = "job")]
+mod lists;
 mod logging;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod memory;

@@ -27,6 +27,7 @@ mod shell;
 mod stop;
 mod summary;
 mod terminal;
+mod understood;
 mod verify;
 
 use std::process::ExitCode;

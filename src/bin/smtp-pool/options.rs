@@ -22,15 +22,53 @@ use crate::{
     exit::{ErrorContext, Failure, Result},
 };
 
-/// How lists are read.
+/// How lists are read. By default, their content decides.
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
-    /// The format of the lists: text, csv or jsonl [default: by their extension or first line]
+    /// The format of the lists: text, csv, jsonl, json, xlsx or xls [default: by their content]
     #[arg(long, help_heading = "Input")]
     pub(crate) format: Option<InputFormat>,
-    /// The column, or JSON field, with the addresses: its name, or its number from 1 [default: guessed]
+    /// The column, or JSON field, with the addresses: its name, or its number from 1. May be repeated [default: by its
+    /// cells]
     #[arg(long, value_name = "NAME", help_heading = "Input")]
-    pub(crate) column: Option<String>,
+    pub(crate) column: Vec<String>,
+    /// What stands between two cells of CSV: comma, semicolon, tab, pipe, caret, or the character itself [default: found
+    /// out]
+    #[arg(long, value_name = "CHAR", value_parser = delimiter, help_heading = "Input")]
+    pub(crate) delimiter: Option<u8>,
+    /// Whether a header comes before the rows [default: a row without an address and number is a header]
+    #[arg(long, value_enum, value_name = "YES|NO", help_heading = "Input")]
+    pub(crate) header: Option<YesNo>,
+    /// Do not read this many lines at the start of each list
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Input")]
+    pub(crate) skip: u64,
+    /// The encoding of the lists, by its name in the WHATWG Encoding Standard, as in windows-1252 or shift_jis [default:
+    /// found out]
+    #[arg(long, value_name = "NAME", help_heading = "Input")]
+    pub(crate) encoding: Option<String>,
+    /// The sheet of a workbook: its name, or its number from 1 [default: the first that is shown]
+    #[arg(long, value_name = "NAME", help_heading = "Input")]
+    pub(crate) sheet: Option<String>,
+}
+
+/// An answer on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum YesNo {
+    Yes,
+    No,
+}
+
+/// Parses a delimiter by its name or itself.
+fn delimiter(text: &str) -> std::result::Result<u8, String> {
+    match (text, text.as_bytes()) {
+        ("comma", _) => Ok(b','),
+        ("semicolon", _) => Ok(b';'),
+        ("tab" | "\\t", _) => Ok(b'\t'),
+        ("pipe", _) => Ok(b'|'),
+        ("caret", _) => Ok(b'^'),
+        (_, [octet]) => Ok(*octet),
+        _ => Err("not comma, semicolon, tab, pipe, caret or one ASCII character".into()),
+    }
 }
 
 /// When to use TLS.
@@ -67,7 +105,10 @@ pub(crate) fn nameserver(text: &str) -> std::result::Result<SocketAddr, String> 
 
 pub(crate) fn hints(args: &ListArgs) -> Hints {
     let mut hints = Hints::default();
-    (hints.format, hints.column) = (args.format, args.column.clone());
+    (hints.format, hints.columns) = (args.format, args.column.clone());
+    (hints.delimiter, hints.skip) = (args.delimiter, args.skip);
+    hints.header = args.header.map(|answer| answer == YesNo::Yes);
+    (hints.encoding, hints.sheet) = (args.encoding.clone(), args.sheet.clone());
     hints
 }
 

@@ -241,14 +241,15 @@ fn judge(done: io::Result<()>, is_stream: bool, name: &str) -> Result<Written> {
 
 /// Appends one object in the format of another service, with the fields of the row behind.
 fn object(vocab: Vocab, line: &OutputRow<'_>, columns: &Columns, out: &mut Vec<u8>) -> io::Result<()> {
-    let mut object = vocab.object(line);
-    if let Value::Object(fields) = &mut object {
-        columns.insert(line, fields);
-    }
+    let object = vocab.object(line);
+    let names: Vec<&String> = object.as_object().into_iter().flatten().map(|(name, _)| name).collect();
     let start = out.len();
     json::append(out, &object)?;
     json::escape_from(out, start);
-    out.push(b'\n');
+    // More fields of the same object follow.
+    out.pop();
+    columns.json(line, &names, out)?;
+    out.extend_from_slice(b"}\n");
     Ok(())
 }
 

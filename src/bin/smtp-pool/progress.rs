@@ -108,6 +108,19 @@ impl Screen {
         self.bar.suspend(|| drop(Terminal::err().line(line)));
     }
 
+    /// Returns whether standard error gets JSON and nothing else.
+    pub(crate) fn is_json(&self) -> bool {
+        self.progress == ProgressMode::Json
+    }
+
+    /// Writes one event with the fields of an object as a line of JSON.
+    pub(crate) fn print_json(&self, event: &str, object: &impl serde::Serialize) {
+        if let Ok(serde_json::Value::Object(mut fields)) = serde_json::to_value(object) {
+            fields.insert("event".into(), event.into());
+            self.bar.suspend(|| drop(Terminal::err().json(&fields)));
+        }
+    }
+
     /// Writes text of several lines, such as notes.
     pub(crate) fn print_lines(&self, text: impl fmt::Display) {
         if self.is_json() {
@@ -121,11 +134,6 @@ impl Screen {
         if !self.is_json() {
             self.print_lines(text);
         }
-    }
-
-    /// Returns whether standard error gets JSON and nothing else.
-    fn is_json(&self) -> bool {
-        self.progress == ProgressMode::Json
     }
 
     fn print_message(&self, text: &str) {

@@ -7,7 +7,10 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::fields::CsvRecord;
+use super::{
+    fields::{CsvRecord, QuoteRules},
+    object,
+};
 
 /// The format of a source's rows, which is needed to split them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,29 +48,41 @@ impl Shape {
             Self::Plain | Self::Jsonl => None,
         };
         let record = delimiter.zip(written.split_first());
-        let fields = record.map(|(delimiter, (literal, octets))| {
-            CsvRecord { number: 0, octets, literal: *literal != 0, cut: false }.into_fields(delimiter)
+        let fields = record.map(|(delimiter, (rules, octets))| {
+            CsvRecord { number: 0, octets, rules: QuoteRules(*rules), cut: false }.into_fields(delimiter)
         });
         fields.into_iter().flatten()
     }
 
-    /// Returns the named fields of a row, from [`Row::written`](super::Row::written). CSV fields are text, at most
-    /// one for each of the [`names`](Self::names). Fields without a name are omitted.
+    /// Returns the members of a JSON object in their order: names, and values as they are written. Empty for other
+    /// formats.
+    #[must_use]
+    pub fn members(&self, written: &[u8]) -> Vec<(String, Vec<u8>)> {
+        match self {
+            Self::Jsonl => object::members(written).unwrap_or_default(),
+            Self::Plain | Self::Csv { .. } => Vec::new(),
+        }
+    }
+
+    /// Returns the named fields of a row, from [`Row::written`](super::Row::written). CSV fields are text. A field
+    /// without a name gets its number, as in `column_5`.
     #[must_use]
     pub fn fields<'a>(&'a self, written: &'a [u8]) -> Vec<(Cow<'a, str>, Value)> {
         match self {
             Self::Plain => Vec::new(),
             Self::Csv { names, .. } => {
                 let text = |field: Cow<'_, [u8]>| Value::String(String::from_utf8_lossy(&field).into_owned());
-                let named = |(name, field): (&'a String, _)| (Cow::Borrowed(name.as_str()), text(field));
-                names.iter().zip(self.texts(written)).map(named).collect()
+                let name = |column: usize| match names.get(column) {
+                    Some(name) => Cow::Borrowed(name.as_str()),
+                    None => Cow::Owned(format!("column_{}", column + 1)),
+                };
+                self.texts(written).enumerate().map(|(column, field)| (name(column), text(field))).collect()
             }
-            Self::Jsonl => match serde_json::from_slice(written) {
-                Ok(Value::Object(object)) => {
-                    object.into_iter().map(|(name, value)| (Cow::Owned(name), value)).collect()
-                }
-                _ => Vec::new(),
-            },
+            Self::Jsonl => {
+                let value = |octets: Vec<u8>| serde_json::from_slice(&octets).unwrap_or_default();
+                let members = self.members(written).into_iter();
+                members.map(|(name, octets)| (Cow::Owned(name), value(octets))).collect()
+            }
         }
     }
 }
@@ -84,11 +99,12 @@ mod tests {
             let fields = shape.fields(written).into_iter();
             fields.map(|(name, value)| format!("{name}={}", value.as_str().unwrap())).collect::<Vec<_>>()
         };
-        assert_eq!(fields(b"\x001; a@x.test ;\"x;y\";more"), ["id=1", "e-mail=a@x.test", "note=x;y"]);
+        let row = fields(b"\x001; a@x.test ;\"x;y\";more");
+        assert_eq!(row, ["id=1", "e-mail= a@x.test ", "note=x;y", "column_4=more"]);
         assert_eq!(fields(b"\x01\"1"), ["id=\"1"]);
         assert_eq!(fields(b""), [""; 0]);
         let object = Shape::Jsonl.fields(br#"{"b":[1],"a":null}"#);
-        assert_eq!(object, [("a".into(), Value::Null), ("b".into(), serde_json::json!([1]))]);
+        assert_eq!(object, [("b".into(), serde_json::json!([1])), ("a".into(), Value::Null)]);
         assert!(Shape::Jsonl.fields(b"\"ann@x.test\"").is_empty());
     }
 }

@@ -1,132 +1,169 @@
-//! Reads CSV rows: finds the delimiter, the header, and the column of addresses.
+//! Reads the rows of CSV: the addresses in the columns that were found.
 
-use std::{borrow::Cow, io};
-
-use super::{
-    Row, Shape,
-    fields::{CsvRecord, CsvState},
-    lines::{Line, Lines},
+use std::{
+    collections::VecDeque,
+    io::{self, BufRead},
 };
-use crate::job::error::{IoContext, JobError, Result};
 
-/// The octets after which a quoted field may not continue on another line.
-const MAX_RECORD: usize = 64 * 1024;
-/// The most lines of one record.
-const MAX_LINES: usize = 1024;
-/// The number of rows that are searched for addresses to find the column.
-const SAMPLE: usize = 50;
-/// The octets of those rows after which the search stops.
-const SAMPLE_OCTETS: usize = 1 << 20;
+use super::{Row, fields::CsvRecord, records, records::Records, row::RowBatch};
+
 /// The mark at the end of a row that was cut.
 const CUT: &str = "…";
-/// The names of address columns, the most certain first, compared without case and punctuation.
-const NAMES: [&str; 9] =
-    ["email", "emailaddress", "mail", "mailaddress", "useremail", "recipient", "mailbox", "to", "address"];
-/// The number of names that have no other meaning. A name that contains `email` precedes the others, as in
-/// `Address,Contact Email`.
-const UNAMBIGUOUS: usize = 5;
+/// The most records that may be a footer.
+const MAX_FOOTER: usize = 5;
+/// The words that a footer begins with, in lower case.
+const FOOTER_WORDS: [&str; 16] = [
+    "total",
+    "subtotal",
+    "sum",
+    "count",
+    "gesamt",
+    "summe",
+    "anzahl",
+    "total:",
+    "totale",
+    "somme",
+    "suma",
+    "end",
+    "ende",
+    "generated",
+    "exported",
+    "page",
+];
 
 /// Reads the rows of a CSV list.
 pub(super) struct Csv {
-    lines: Lines,
-    delimiter: u8,
-    column: usize,
-    names: Vec<String>,
-    /// The first record, if it is not a header.
-    first: Option<CsvRecord>,
+    records: Records<Box<dyn BufRead + Send>>,
+    /// The columns with addresses.
+    columns: Vec<usize>,
+    /// The number of lines before the header, or before the first row.
+    skipped: u64,
+    /// True until the header was read.
+    header: bool,
+    /// True if a record of one cell at the end is a footer.
+    has_footer: bool,
+    /// Records that are a footer if no other record follows.
+    held: VecDeque<CsvRecord>,
+    /// A record behind those.
+    behind: Option<CsvRecord>,
+    /// The line after the last record.
+    next_line: u64,
+    batch: RowBatch,
 }
 
 impl Csv {
-    /// Reads the first lines, and the header if there is one.
-    pub(super) fn new(mut lines: Lines, wanted: Option<&str>) -> Result<Self> {
-        let first = lines.skip_blank().context("cannot be read")?;
-        let delimiter = first.map_or(b',', |line| delimiter(&line.octets));
-        let mut csv = Self { lines, delimiter, column: 0, names: Vec::new(), first: None };
-        let Some(first) = csv.record().context("cannot be read")? else { return Ok(csv) };
-        if first.cut {
-            return Err(JobError::list(format_args!("line {}: longer than 4 MiB", first.number)));
-        }
-        let names: Vec<String> =
-            first.fields(delimiter).map(|name| String::from_utf8_lossy(&name).into_owned()).collect();
-        let (column, header) = match wanted {
-            Some(wanted) => named(&names, wanted)?,
-            None => csv.detect(&names)?,
-        };
-        let names = match header {
-            true => names,
-            false => (1..=names.len()).map(|number| format!("column_{number}")).collect(),
-        };
-        Ok(Self { column, names, first: (!header).then_some(first), ..csv })
+    pub(super) fn new(
+        records: Records<Box<dyn BufRead + Send>>,
+        columns: Vec<usize>,
+        skipped: u64,
+        header: bool,
+        width: usize,
+    ) -> Self {
+        let has_footer = width > 1;
+        let (held, batch) = (VecDeque::new(), RowBatch::default());
+        Self { records, columns, skipped, header, has_footer, held, behind: None, next_line: 1, batch }
     }
 
-    pub(super) fn shape(&self) -> Shape {
-        Shape::Csv { delimiter: self.delimiter, names: self.names.clone() }
-    }
-
-    /// Returns the index of the address column, and true if the first line is a header.
-    fn detect(&mut self, names: &[String]) -> Result<(usize, bool)> {
-        let plain: Vec<String> = names.iter().map(|name| plain(name)).collect();
-        let known =
-            |names: &[&str]| names.iter().find_map(|known| plain.iter().position(|name| name == known));
-        if let Some(column) = known(&NAMES[..UNAMBIGUOUS]) {
-            return Ok((column, true));
-        }
-        if let Some(column) = names.iter().position(|name| name.contains('@')) {
-            return Ok((column, false));
-        }
-        if let Some(column) =
-            plain.iter().position(|name| name.contains("email")).or_else(|| known(&NAMES[UNAMBIGUOUS..]))
-        {
-            return Ok((column, true));
-        }
-        if names.len() == 1 {
-            return Ok((0, false));
-        }
-        let (mut hits, mut octets) = (vec![0; names.len()], 0);
-        for n in 0..SAMPLE {
-            let Some(line) = self.lines.peek(n).context("cannot be read")? else { break };
-            octets += line.octets.len();
-            if n > 0 && octets > SAMPLE_OCTETS {
-                break;
-            }
-            let record = CsvRecord { number: 0, octets: &line.octets, literal: false, cut: line.cut };
-            for (hits, field) in hits.iter_mut().zip(record.fields(self.delimiter)) {
-                *hits += usize::from(field.contains(&b'@'));
-            }
-        }
-        // The first of the columns with the most hits.
-        match hits.iter().enumerate().rev().max_by_key(|(_, hits)| **hits) {
-            Some((column, 1..)) => Ok((column, true)),
-            _ => Err(JobError::hinted(
-                "no column of addresses was found",
-                format!("give its name or number: --column NAME, where NAME is {}", listed(names)),
-            )),
-        }
-    }
-
-    /// Reads one record: a line, or several if a quoted field continues.
+    /// Returns the next record that is a row.
     fn record(&mut self) -> io::Result<Option<CsvRecord>> {
-        if let Some(first) = self.first.take() {
+        if self.behind.is_some()
+            && let Some(held) = self.held.pop_front()
+        {
+            return Ok(Some(held));
+        }
+        if let Some(behind) = self.behind.take() {
+            return Ok(Some(behind));
+        }
+        loop {
+            let Some(record) = self.records.next()? else { return Ok(None) };
+            if record.number <= self.skipped {
+                continue;
+            }
+            let after_blank = record.number > self.next_line;
+            let lines = memchr::memchr2_iter(b'\n', b'\r', &record.octets).count() as u64;
+            self.next_line = record.number + 1 + lines;
+            if std::mem::take(&mut self.header) {
+                continue;
+            }
+            let may_end = self.has_footer && self.held.len() < MAX_FOOTER;
+            if may_end && self.looks_like_footer(&record, after_blank) {
+                self.held.push_back(record);
+                continue;
+            }
+            let Some(first) = self.held.pop_front() else { return Ok(Some(record)) };
+            self.behind = Some(record);
             return Ok(Some(first));
         }
-        let Some(Line { number, mut octets, mut cut }) = self.lines.next_filled()? else { return Ok(None) };
-        let mut at = CsvState::Start.advance(&octets, self.delimiter);
-        let (mut more, mut len) = (0, octets.len());
-        // If the line was cut, its dropped part may close the quotes.
-        while at == CsvState::Quoted && !cut && more < MAX_LINES && len < MAX_RECORD {
-            let Some(line) = self.lines.peek(more)? else { break };
-            at = at.advance(b"\n", self.delimiter).advance(&line.octets, self.delimiter);
-            cut = line.cut;
-            (more, len) = (more + 1, len + line.octets.len() + 1);
+    }
+
+    /// Returns true for a record of one cell, after a blank line or with a word of footers. It holds no address.
+    fn looks_like_footer(&self, record: &CsvRecord, after_blank: bool) -> bool {
+        if record.octets.len() > 1_024 || record.octets.contains(&b'@') {
+            return false;
         }
-        let literal = at == CsvState::Broken || at == CsvState::Quoted && !cut;
-        if !literal {
-            for _ in 0..more {
-                octets.push(b'\n');
-                octets.extend(self.lines.next()?.unwrap_or_default().octets);
+        let cells: Vec<_> = record.fields(self.records.delimiter).collect();
+        let is_empty = |column: &usize| cells.get(*column).is_none_or(|cell| cell.trim_ascii().is_empty());
+        let filled = cells.iter().filter(|cell| !cell.trim_ascii().is_empty()).count();
+        let first = String::from_utf8_lossy(cells.first().map_or(b"", |cell| cell)).to_lowercase();
+        let first = first.trim().trim_start_matches(['(', '-', ' ']);
+        let word = first.split([' ', ':', ',']).next().unwrap_or_default();
+        let is_count = first.trim_end_matches([')', '.']).ends_with(" rows") && word.parse::<u64>().is_ok();
+        let is_word = FOOTER_WORDS.contains(&word);
+        self.columns.iter().all(is_empty)
+            && (filled == 1 && cells.len() == 1 && (after_blank || !self.held.is_empty() || is_count)
+                || is_word && filled <= 2)
+    }
+
+    fn rows(&self, record: CsvRecord) -> RowBatch {
+        let CsvRecord { number, octets, rules, cut } = record;
+        let (octets, foreign) = records::utf8(octets, cut);
+        let record = CsvRecord { number, octets, rules, cut };
+        let mut cells = vec![None; self.columns.len()];
+        let last = self.columns.iter().max().copied().unwrap_or(0);
+        let mut width = 0;
+        {
+            let mut fields = record.fields(self.records.delimiter);
+            for (column, field) in fields.by_ref().take(last + 1).enumerate() {
+                width = column + 1;
+                for (cell, wanted) in cells.iter_mut().zip(&self.columns) {
+                    if *wanted == column {
+                        *cell = Some(String::from_utf8_lossy(&field).into_owned());
+                    }
+                }
             }
+            width += usize::from(fields.next().is_some());
         }
-        Ok(Some(CsvRecord { number, octets, literal, cut: cut && (!literal || more == 0) }))
+        let fault = match foreign {
+            Some(at) if cells.iter().flatten().any(|cell| !cell.is_ascii()) => {
+                Some(format!("not UTF-8 at byte {at}"))
+            }
+            // Half an address may be a valid one.
+            _ if cut && width <= last + 1 && width > last => Some("longer than any address".into()),
+            _ => None,
+        };
+        let missing = match *self.columns {
+            [column] if cells[0].is_none() => Some(match cut {
+                true => format!("longer than 4 MiB; it was cut before column {}", column + 1),
+                false => format!("there is no column {}", column + 1),
+            }),
+            _ => None,
+        };
+        let cells: Vec<String> = cells.into_iter().flatten().collect();
+        let whole = || String::from_utf8_lossy(&record.octets).into_owned();
+        let (text, fault) = match (missing, fault) {
+            (Some(missing), _) => (whole(), Some(missing)),
+            (None, fault) => (cells.join(" "), fault),
+        };
+        let mut written = Vec::with_capacity(record.octets.len() + 1);
+        written.push(rules.0);
+        written.extend_from_slice(&record.octets);
+        if cut {
+            written.extend_from_slice(CUT.as_bytes());
+        }
+        match fault {
+            Some(fault) => RowBatch::faulty(number, text, fault, written),
+            None => RowBatch::new(number, cells, written),
+        }
     }
 }
 
@@ -134,91 +171,14 @@ impl Iterator for Csv {
     type Item = io::Result<Row>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let record = match self.record() {
-            Ok(record) => record?,
-            Err(error) => return Some(Err(error)),
-        };
-        let field = {
-            let mut fields = record.fields(self.delimiter);
-            let field = fields.nth(self.column).map(Cow::into_owned);
-            field.map(|field| (field, fields.next().is_none()))
-        };
-        let row = match field {
-            // Half an address may be a valid one.
-            Some((field, true)) if record.cut => {
-                Row::new(record.number, field).with_fault("longer than any address".into())
+        loop {
+            if let Some(row) = self.batch.next() {
+                return Some(Ok(row));
             }
-            Some((field, _)) => Row::new(record.number, field),
-            None => {
-                let fault = match record.cut {
-                    true => format!("longer than 4 MiB; it was cut before column {}", self.column + 1),
-                    false => format!("there is no column {}", self.column + 1),
-                };
-                Row::new(record.number, record.octets.clone()).with_fault(fault)
-            }
-        };
-        let mut written = record.octets;
-        written.insert(0, record.literal.into());
-        if record.cut {
-            written.extend_from_slice(CUT.as_bytes());
+            self.batch = match self.record() {
+                Ok(record) => self.rows(record?),
+                Err(error) => return Some(Err(error)),
+            };
         }
-        Some(Ok(row.with_written(written)))
     }
-}
-
-/// Finds the column with this name or, if there is none, with this number.
-fn named(names: &[String], wanted: &str) -> Result<(usize, bool)> {
-    let exact = names.iter().position(|name| name == wanted);
-    let same = || names.iter().position(|name| name.eq_ignore_ascii_case(wanted));
-    if let Some(column) = exact.or_else(same) {
-        return Ok((column, true));
-    }
-    match wanted.parse::<usize>() {
-        Ok(number) if (1..=names.len()).contains(&number) => {
-            let is_address = names[number - 1].contains('@');
-            Ok((number - 1, !is_address))
-        }
-        _ => Err(JobError::hinted(
-            format_args!("--column {wanted}: there is no such column"),
-            format!("the columns are {}", listed(names)),
-        )),
-    }
-}
-
-fn listed(names: &[String]) -> String {
-    const MOST: usize = 20;
-    const LONG: usize = 40;
-    let shown = |name: &String| match name.char_indices().nth(LONG) {
-        Some((end, _)) => format!("{:?}…", &name[..end]),
-        None => format!("{name:?}"),
-    };
-    let mut text = names.iter().take(MOST).map(shown).collect::<Vec<_>>().join(", ");
-    if names.len() > MOST {
-        text.push_str(", …");
-    }
-    text
-}
-
-fn plain(name: &str) -> String {
-    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
-}
-
-/// Returns the most frequent delimiter outside of quotes.
-pub(super) fn delimiter(line: &[u8]) -> u8 {
-    let count = |&delimiter: &u8| {
-        let mut at = CsvState::Start;
-        let is_end = |octet: &&u8| {
-            at = at.step(**octet, delimiter);
-            **octet == delimiter && at != CsvState::Quoted
-        };
-        line.iter().filter(is_end).count()
-    };
-    [b'\t', b';', b','].into_iter().max_by_key(count).unwrap_or(b',')
-}
-
-/// Returns true if a line looks like CSV rather than one address.
-pub(super) fn looks_like(line: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(line);
-    let alone = plain(&text);
-    line.contains(&delimiter(line)) || NAMES.contains(&&*alone)
 }

@@ -2,15 +2,18 @@
 
 use std::{
     collections::VecDeque,
-    io::{self, BufRead, Read},
+    io::{self, BufRead},
 };
 
-use memchr::memchr;
+use memchr::memchr2;
+
+use super::LineEnd;
+
+const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// The longest line that is kept whole, 4 MiB, so that a file without line ends cannot fill the memory. A header of
 /// 140,000 columns fits.
 const MAX_LINE: usize = 4 << 20;
-const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// A line without its line end.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub struct Line {
     pub number: u64,
     /// The octets. They need not be UTF-8.
     pub octets: Vec<u8>,
+    /// The line end. None at the end of the input.
+    pub end: Option<LineEnd>,
     /// True if the line was longer than 4 MiB. The rest was dropped.
     pub cut: bool,
 }
@@ -102,36 +107,58 @@ impl<R: BufRead> Lines<R> {
     }
 
     fn read(&mut self) -> io::Result<Option<Line>> {
-        let mut octets = Vec::new();
-        let limit = MAX_LINE as u64 + 1;
-        if Read::take(&mut self.input, limit).read_until(b'\n', &mut octets)? == 0 {
-            return Ok(None);
-        }
-        let ended = octets.pop_if(|last| *last == b'\n').is_some();
-        let cut = octets.len() > MAX_LINE;
-        if cut && !ended {
-            octets.truncate(MAX_LINE);
-            self.skip_line()?;
-        }
-        octets.pop_if(|last| *last == b'\r');
-        self.read += 1;
-        if self.read == 1 && octets.starts_with(BOM) {
-            octets.drain(..BOM.len());
-        }
-        Ok(Some(Line { number: self.read, octets, cut }))
-    }
-
-    fn skip_line(&mut self) -> io::Result<()> {
+        let mut line = Line::default();
+        let mut is_empty = true;
         loop {
             let buffer = match self.input.fill_buf() {
                 Ok(buffer) => buffer,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            let (end, len) = (memchr(b'\n', buffer), buffer.len());
-            self.input.consume(end.map_or(len, |end| end + 1));
-            if end.is_some() || len == 0 {
-                return Ok(());
+            if buffer.is_empty() {
+                break;
+            }
+            is_empty = false;
+            let (end, len) = (memchr2(b'\n', b'\r', buffer), buffer.len());
+            let part = &buffer[..end.unwrap_or(len)];
+            let room = MAX_LINE - line.octets.len();
+            line.cut |= part.len() > room;
+            line.octets.extend_from_slice(&part[..part.len().min(room)]);
+            let Some(end) = end else {
+                self.input.consume(len);
+                continue;
+            };
+            let is_lf = buffer[end] == b'\n';
+            self.input.consume(end + 1);
+            line.end = Some(match is_lf {
+                true => LineEnd::Lf,
+                false if self.takes_lf()? => LineEnd::CrLf,
+                false => LineEnd::Cr,
+            });
+            break;
+        }
+        if is_empty {
+            return Ok(None);
+        }
+        self.read += 1;
+        line.number = self.read;
+        if self.read == 1 && line.octets.starts_with(BOM) {
+            line.octets.drain(..BOM.len());
+        }
+        Ok(Some(line))
+    }
+
+    /// Consumes LF if it is the next octet.
+    fn takes_lf(&mut self) -> io::Result<bool> {
+        loop {
+            match self.input.fill_buf() {
+                Ok([b'\n', ..]) => {
+                    self.input.consume(1);
+                    return Ok(true);
+                }
+                Ok(_) => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -143,14 +170,20 @@ mod tests {
 
     fn all(octets: Vec<u8>) -> Vec<(u64, Vec<u8>, bool)> {
         let mut lines = Lines::new(io::Cursor::new(octets));
-        std::iter::from_fn(|| lines.next().unwrap().map(|line| (line.number, line.octets, line.cut)))
+        std::iter::from_fn(move || lines.next().unwrap().map(|line| (line.number, line.octets, line.cut)))
             .collect()
     }
 
     #[test]
-    fn line_ends_and_byte_order_marks_are_removed() {
+    fn line_ends_are_removed_also_if_they_differ() {
         let line = |number, text: &str| (number, text.as_bytes().to_vec(), false);
-        assert_eq!(all(b"\xef\xbb\xbfa\r\n\nb".to_vec()), [line(1, "a"), line(2, ""), line(3, "b")]);
+        assert_eq!(all(b"a\r\n\nb".to_vec()), [line(1, "a"), line(2, ""), line(3, "b")]);
+        assert_eq!(all(b"a\rb\r\rc\r\n".to_vec()), [line(1, "a"), line(2, "b"), line(3, ""), line(4, "c")]);
+        // The line end may stand at the end of a buffer.
+        let input = io::BufReader::with_capacity(2, &b"a\r\nb\r\n"[..]);
+        let mut lines = Lines::new(input);
+        let ends = std::iter::from_fn(|| lines.next().unwrap().map(|line| line.end));
+        assert_eq!(ends.collect::<Vec<_>>(), [Some(LineEnd::CrLf); 2]);
         assert_eq!(all(b"a\n".to_vec()), [line(1, "a")]);
         assert_eq!(all(vec![]), []);
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Dialect, Hints, Row, Shape, Source,
+    Dialect, Hints, Recognition, Row, Shape, Source,
     open::Consumed,
     source::{self, RowReader},
 };
@@ -79,7 +79,9 @@ pub struct Rows {
     current: Option<(Source, RowReader)>,
     number: u32,
     shapes: Vec<Shape>,
-    dialects: Vec<Dialect>,
+    recognitions: Vec<Recognition>,
+    /// All sources, also those that were read.
+    all: Vec<Source>,
     digests: Vec<Digest>,
     tracker: Tracker,
     report: RowFaultCallback,
@@ -100,21 +102,21 @@ impl Rows {
     /// Fails if a source cannot be opened, or if its format is wrong.
     pub fn open(sources: Vec<Source>, hints: &Hints, report: RowFaultCallback) -> Result<Self> {
         let consumed = Consumed::default();
-        let (mut opened, mut shapes, mut dialects, mut digests) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let all = sources.clone();
+        let (mut opened, mut shapes, mut recognitions, mut digests) = (vec![], vec![], vec![], vec![]);
         let mut size = Some(0);
         for source in sources {
             let this = source::open(&source, hints, &consumed)?;
             size = size.zip(this.size).map(|(sum, size): (u64, u64)| sum.saturating_add(size));
-            opened.push((source, this.rows));
-            shapes.push(this.shape);
-            dialects.push(this.dialect);
+            recognitions.push(Recognition::new(this.list.dialect, &this.list.check));
+            opened.push((source, this.list.rows));
+            shapes.push(this.list.shape);
             digests.push(this.digest);
         }
         let tracker = Tracker(Arc::new(TrackerState { size, consumed, ..TrackerState::default() }));
         let mut sources = opened.into_iter();
         let current = sources.next();
-        Ok(Self { sources, current, number: 0, shapes, dialects, digests, tracker, report, line: 0 })
+        Ok(Self { sources, current, number: 0, shapes, recognitions, all, digests, tracker, report, line: 0 })
     }
 
     /// Returns how the rows of each source are written.
@@ -123,10 +125,20 @@ impl Rows {
         &self.shapes
     }
 
-    /// Returns how each source is written, as the reader understood it.
+    /// Returns what was understood about each source.
     #[must_use]
-    pub fn dialects(&self) -> &[Dialect] {
-        &self.dialects
+    pub fn recognitions(&self) -> &[Recognition] {
+        &self.recognitions
+    }
+
+    /// Returns each source with what was understood about it.
+    pub fn lists(&self) -> impl Iterator<Item = (&Source, &Recognition)> {
+        self.all.iter().zip(&self.recognitions)
+    }
+
+    /// Returns how each source is written, as the reader understood it.
+    pub fn dialects(&self) -> impl Iterator<Item = &Dialect> {
+        self.recognitions.iter().map(|recognition| &recognition.dialect)
     }
 
     /// Returns the hashes of the files. They are complete once all rows have been read.

@@ -1,7 +1,9 @@
 //! The sources of lists, and their formats.
 
 use std::{
-    fmt, io,
+    fmt,
+    fs::File,
+    io::{self, BufRead, Read},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -9,19 +11,23 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Dialect, Lines, Row, Shape,
-    csv::{self, Csv},
-    jsonl::{self, Jsonl},
-    open::{self, Consumed},
-    text::Text,
+    Dialect, LineEnd, Lines, Row, Shape,
+    charset::{self, Charset},
+    csv::Csv,
+    detect::{self, SampleText, Separation},
+    elements::Elements,
+    fields::QuoteRules,
+    json::{Json, Values},
+    layout::{self, CellCheck, TableRow},
+    names,
+    open::{self, Consumed, Content, Head, OpenedFile, SAMPLE_LINES},
+    records::Records,
+    text::{Text, is_comment},
+    workbook::{Sheet, WorkbookRows},
 };
-use crate::{
-    job::{
-        digest::Digest,
-        error::{IoContext, JobError, Result},
-        format,
-    },
-    proto::Mailbox,
+use crate::job::{
+    digest::Digest,
+    error::{IoContext, JobError, Result},
 };
 
 /// The format of a list.
@@ -73,7 +79,13 @@ impl FromStr for InputFormat {
             "text" => Ok(Self::Text),
             "csv" => Ok(Self::Csv),
             "jsonl" => Ok(Self::Jsonl),
-            _ => Err(JobError::hinted(format_args!("{name}: unknown format"), "use text, csv or jsonl")),
+            "json" => Ok(Self::Json),
+            "xlsx" => Ok(Self::Xlsx),
+            "xls" => Ok(Self::Xls),
+            _ => Err(JobError::hinted(
+                format_args!("{name}: unknown format"),
+                "use text, csv, jsonl, json, xlsx or xls",
+            )),
         }
     }
 }
@@ -129,17 +141,47 @@ impl fmt::Display for Source {
     }
 }
 
-/// What the user specifies about the lists.
+/// What the user specifies about the lists. Everything else is found out.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Hints {
-    /// The format. By default, the extension or the first line decides.
+    /// The format.
     pub format: Option<InputFormat>,
-    /// The name of the address column or field, or the column number from 1. It is detected by default.
-    pub column: Option<String>,
+    /// The names of the columns or fields with addresses, or their numbers from 1.
+    pub columns: Vec<String>,
+    /// The octet between two cells of CSV: an ASCII character other than a letter, a digit or a quote.
+    pub delimiter: Option<u8>,
+    /// Whether a header comes before the rows.
+    pub header: Option<bool>,
+    /// The number of lines at the start that are not read.
+    pub skip: u64,
+    /// The name of the encoding, as in the WHATWG Encoding Standard.
+    pub encoding: Option<String>,
+    /// The name of a sheet of a workbook, or its number from 1.
+    pub sheet: Option<String>,
 }
 
 impl Hints {
+    /// Checks the names of the encoding and the delimiter.
+    ///
+    /// # Errors
+    /// Fails if there is no such encoding, or if the delimiter is a letter, a digit, a quote or no ASCII.
+    pub fn check(&self) -> Result<()> {
+        if let Some(encoding) = &self.encoding {
+            Charset::of_name(encoding)?;
+        }
+        match self.delimiter {
+            Some(octet) if !detect::is_delimiter(octet) => Err(JobError::hinted(
+                format_args!(
+                    "--delimiter {}: this cannot separate cells",
+                    char::from(octet).escape_default()
+                ),
+                "use comma, semicolon, tab, pipe, caret, or a character that is no letter, digit or quote",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Sets the format.
     #[must_use]
     pub fn format(self, format: InputFormat) -> Self {
@@ -149,7 +191,7 @@ impl Hints {
     /// Sets the name of the address column or field, or the column number from 1.
     #[must_use]
     pub fn column(self, column: &str) -> Self {
-        Self { column: Some(column.to_owned()), ..self }
+        Self { columns: vec![column.to_owned()], ..self }
     }
 }
 
@@ -158,113 +200,231 @@ pub(super) type RowReader = Box<dyn Iterator<Item = io::Result<Row>> + Send>;
 
 /// A source that was opened, with its format detected.
 pub(super) struct OpenedSource {
-    pub(super) rows: RowReader,
-    pub(super) shape: Shape,
-    pub(super) dialect: Dialect,
+    pub(super) list: OpenedList,
     /// The size of the file, if it has one.
     pub(super) size: Option<u64>,
     /// The hash of the octets read from the file.
     pub(super) digest: Digest,
 }
 
-/// Opens a source and determines its format.
+/// A list whose rows can be read.
+pub(super) struct OpenedList {
+    pub(super) rows: RowReader,
+    pub(super) shape: Shape,
+    pub(super) dialect: Dialect,
+    /// The first cells with addresses.
+    pub(super) check: CellCheck,
+}
+
+/// Opens a source and finds out how it is written.
 pub(super) fn open(source: &Source, hints: &Hints, consumed: &Consumed) -> Result<OpenedSource> {
     let digest = Digest::default();
-    let (text, size, named) = match source {
+    let file = match source {
         Source::Addresses(addresses) => {
-            let row = |(n, address): (usize, String)| Ok(Row::new(n as u64 + 1, address.into_bytes()));
+            let row = |(n, address): (usize, String)| Ok(Row::new(n as u64 + 1, address));
             let rows = Box::new(addresses.clone().into_iter().enumerate().map(row));
-            let (shape, dialect) = (Shape::Plain, Dialect::default());
-            return Ok(OpenedSource { rows, shape, dialect, size: None, digest });
+            let (shape, dialect, check) = (Shape::Plain, Dialect::default(), CellCheck::default());
+            return Ok(OpenedSource { list: OpenedList { rows, shape, dialect, check }, size: None, digest });
         }
-        Source::Stdin => (open::stdin(consumed), None, None),
-        Source::File(path) => match open::file(path, consumed, &digest) {
-            Ok((text, size)) => (Ok(text), size, by_extension(path)),
-            Err(error) => (Err(error), None, None),
-        },
+        Source::Stdin => open::stdin(consumed),
+        Source::File(path) => open::file(path, consumed, &digest),
     };
-    let rows =
-        text.and_then(|text| rows_of(Lines::new(text), hints.format.or(named), hints.column.as_deref()));
-    let (rows, shape) = rows.map_err(|error| error.within(source))?;
-    let dialect = match &shape {
-        Shape::Plain => Dialect::default(),
-        Shape::Jsonl => Dialect { format: InputFormat::Jsonl, ..Dialect::default() },
-        Shape::Csv { delimiter, names } => Dialect {
-            format: InputFormat::Csv,
-            delimiter: Some(*delimiter),
-            names: names.clone(),
-            ..Dialect::default()
-        },
-    };
-    Ok(OpenedSource { rows, shape, dialect, size, digest })
+    let opened = hints.check().and(file).and_then(|file| {
+        let OpenedFile { content, compression, size } = file;
+        let mut list = list_of(content, hints)?;
+        list.dialect.compression = compression;
+        check_cells(&list, hints)?;
+        Ok((list, size))
+    });
+    let (list, size) = opened.map_err(|error| error.within(source))?;
+    Ok(OpenedSource { list, size, digest })
 }
 
 /// Reads a list from memory, compressed or not.
 #[cfg(any(test, fuzzing))]
 pub(in crate::job) fn read(
     list: impl io::Read + Send + 'static,
-    format: Option<InputFormat>,
-    column: Option<&str>,
-) -> Result<impl Iterator<Item = io::Result<Row>>> {
-    let text = open::text(list, None, &Consumed::default())?;
-    let (rows, _) = rows_of(Lines::new(text), format, column)?;
-    Ok(rows.map(|row| row.map(Row::checked)))
+    hints: &Hints,
+) -> Result<(impl Iterator<Item = io::Result<Row>>, Dialect, Shape)> {
+    let OpenedFile { content, compression, .. } = open::memory(list)?;
+    let OpenedList { rows, shape, mut dialect, .. } = list_of(content, hints)?;
+    dialect.compression = compression;
+    Ok((rows.map(|row| row.map(Row::checked)), dialect, shape))
 }
 
-pub(super) fn rows_of(
-    mut lines: Lines,
-    format: Option<InputFormat>,
-    column: Option<&str>,
-) -> Result<(RowReader, Shape)> {
-    let format = match format {
-        Some(format) => format,
-        None => detect(&mut lines)?,
+/// Fails if most of the first cells are no addresses. Such a list is probably not read as it was meant. A user who names
+/// the column, or says that a text is one, has decided.
+fn check_cells(list: &OpenedList, hints: &Hints) -> Result<()> {
+    let OpenedList { dialect, check: CellCheck { cells, addresses, others }, .. } = list;
+    let is_text = dialect.format == InputFormat::Text;
+    let is_decided = !hints.columns.is_empty() || is_text && hints.format == Some(InputFormat::Text);
+    if is_decided || 2 * addresses >= *cells {
+        return Ok(());
+    }
+    let shown = others.iter().map(|cell| format!("{cell:?}")).collect::<Vec<_>>().join(", ");
+    let place = dialect.address_columns().next().map(|name| format!(" of {name:?}")).unwrap_or_default();
+    let fault = format!(
+        "read as {dialect}: {addresses} of the first {cells} cells{place} look like addresses, not {shown}"
+    );
+    let hint = match dialect.format {
+        InputFormat::Text => {
+            "--format, --delimiter, --encoding and --skip tell how it is written; --format text reads each line as an \
+             address"
+                .to_owned()
+        }
+        InputFormat::Jsonl | InputFormat::Json => "name the field with the addresses: --column NAME".into(),
+        _ => format!(
+            "name the column with the addresses: --column NAME, where NAME is {}",
+            names::listed(&dialect.names)
+        ),
     };
-    Ok(match (format, column) {
-        (InputFormat::Text, Some(column)) => {
-            return Err(JobError::hinted(
-                format_args!("--column {column}: plain text has no columns"),
-                "give its format: --format csv or --format jsonl",
-            ));
-        }
-        (InputFormat::Text, None) => (Box::new(Text::new(lines)), Shape::Plain),
-        (InputFormat::Csv, column) => {
-            let csv = Csv::new(lines, column)?;
-            let shape = csv.shape();
-            (Box::new(csv), shape)
-        }
-        (_, column) => {
-            let first = lines.peek(0).context("cannot be read")?;
-            if first.is_some_and(|line| line.octets.trim_ascii() == b"[") {
-                return Err(JobError::hinted(
-                    "a JSON array; one object per line is needed",
-                    "turn it into lines: jq -c '.[]'",
-                ));
-            }
-            (Box::new(Jsonl::new(lines, column)), Shape::Jsonl)
-        }
-    })
+    Err(JobError::hinted(fault, hint))
 }
 
-fn by_extension(path: &Path) -> Option<InputFormat> {
-    match &*format::of(path).0 {
-        "csv" | "tsv" => Some(InputFormat::Csv),
-        "jsonl" | "ndjson" | "json" => Some(InputFormat::Jsonl),
-        "txt" => Some(InputFormat::Text),
-        _ => None,
+fn list_of(content: Content, hints: &Hints) -> Result<OpenedList> {
+    match content {
+        Content::Workbook(format, file) => workbook(format, file, hints),
+        Content::Text(..) if hints.format.is_some_and(InputFormat::is_workbook) => {
+            Err(JobError::hinted("this is no workbook", "leave out --format: the content tells the format"))
+        }
+        Content::Text(..) if hints.sheet.is_some() => {
+            Err(JobError::list("--sheet: only a workbook (xlsx, xls) has sheets"))
+        }
+        Content::Text(head, rest) => text(head, rest, hints),
     }
 }
 
-/// Detects the format by the first line that is not blank.
-fn detect(lines: &mut Lines) -> Result<InputFormat> {
-    let Some(line) = lines.skip_blank().context("cannot be read")? else { return Ok(InputFormat::Text) };
-    let first = line.octets.trim_ascii();
-    let is_address = str::from_utf8(first).is_ok_and(|text| Mailbox::parse(text).is_ok());
-    Ok(match first {
-        _ if is_address => InputFormat::Text,
-        [b'#', ..] => InputFormat::Text,
-        _ if jsonl::looks_like(first) => InputFormat::Jsonl,
-        _ if csv::looks_like(first) => InputFormat::Csv,
-        _ => InputFormat::Text,
+fn workbook(format: InputFormat, file: File, hints: &Hints) -> Result<OpenedList> {
+    if hints.format.is_some_and(|hint| !hint.is_workbook()) {
+        return Err(JobError::hinted(
+            format_args!("a workbook ({format})"),
+            "leave out --format, or save the sheet as CSV",
+        ));
+    }
+    let mut sheet = Sheet::open(file, format, hints.sheet.as_deref())?;
+    let mut first = Vec::new();
+    while first.len() < SAMPLE_LINES {
+        match sheet.next().context("cannot be read")? {
+            Some(row) if row.number <= hints.skip => {}
+            Some(row) => first.push(row),
+            None => break,
+        }
+    }
+    let layout = layout::layout(&first, &hints.columns, hints.header)?;
+    let check = checked_cells(&first[layout.first_row..], &layout.columns);
+    let skipped = layout.skipped.max(hints.skip);
+    let dialect = Dialect {
+        format,
+        skipped,
+        header: layout.header,
+        names: layout.names.clone(),
+        columns: layout.columns.clone(),
+        sheet: Some(sheet.name.clone()),
+        ..Dialect::default()
+    };
+    sheet.unread(first);
+    let rows = Box::new(WorkbookRows::new(sheet, layout.columns, skipped, layout.header));
+    Ok(OpenedList { rows, shape: Shape::Csv { delimiter: b',', names: layout.names }, dialect, check })
+}
+
+fn checked_cells(rows: &[TableRow], columns: &[usize]) -> CellCheck {
+    let mut check = CellCheck::default();
+    for row in rows {
+        let cells = columns.iter().filter_map(|column| row.cells.get(*column));
+        cells.for_each(|cell| check.add(cell));
+    }
+    check
+}
+
+fn text(head: Head, rest: Box<dyn Read + Send>, hints: &Hints) -> Result<OpenedList> {
+    let charset = match &hints.encoding {
+        Some(name) => Charset::of_name(name)?,
+        None => charset::detect(&head.octets, head.is_complete),
+    };
+    let mut sample = SampleText { octets: Vec::new(), is_complete: head.is_complete };
+    let decoded = charset.decoded(head.octets.clone(), io::empty()).read_to_end(&mut sample.octets);
+    decoded.context("cannot be read")?;
+    let separation = detect::detect(&sample, hints);
+    let dialect = Dialect {
+        format: separation.format,
+        encoding: charset.name().into(),
+        bom: charset.has_mark(&head.octets),
+        line_end: line_end(&sample.octets),
+        skipped: separation.skip,
+        ..Dialect::default()
+    };
+    let input = charset.decoded(head.octets, rest);
+    match separation.format {
+        InputFormat::Csv => csv(input, &sample, separation, dialect, hints),
+        InputFormat::Jsonl | InputFormat::Json => {
+            let values = match separation.format {
+                InputFormat::Json => Values::Elements(Elements::new(input)),
+                _ => Values::Lines(Lines::new(input)),
+            };
+            let (rows, check) = Json::new(values, separation.skip, &sample.octets, &hints.columns)?;
+            let names = rows.fields().to_vec();
+            let dialect = Dialect { columns: (0..names.len()).collect(), names, ..dialect };
+            Ok(OpenedList { rows: Box::new(rows), shape: Shape::Jsonl, dialect, check })
+        }
+        _ => {
+            if let Some(column) = hints.columns.first() {
+                return Err(JobError::hinted(
+                    format_args!("--column {column}: plain text has no columns"),
+                    "give its format: --format csv or --format jsonl",
+                ));
+            }
+            let mut check = CellCheck::default();
+            let lines = sample.filled_lines(separation.skip, SAMPLE_LINES - 2);
+            let rows = lines.into_iter().filter(|line| !is_comment(line));
+            rows.for_each(|line| check.add(&String::from_utf8_lossy(line)));
+            let rows = Box::new(Text::new(Lines::new(input), separation.skip));
+            Ok(OpenedList { rows, shape: Shape::Plain, dialect, check })
+        }
+    }
+}
+
+fn csv(
+    input: Box<dyn BufRead + Send>,
+    sample: &SampleText,
+    separation: Separation,
+    dialect: Dialect,
+    hints: &Hints,
+) -> Result<OpenedList> {
+    let Separation { delimiter, quoting, skip, .. } = separation;
+    let first = sample.records(&separation, SAMPLE_LINES);
+    let rows = detect::table(&first, delimiter);
+    let layout = layout::layout(&rows, &hints.columns, hints.header)?;
+    // The end of a header that was cut would hide a column.
+    if let Some(header) = first.get(layout.first_row.saturating_sub(1)).filter(|first| first.cut) {
+        return Err(JobError::list(format_args!("line {}: longer than 4 MiB", header.number)));
+    }
+    let check = checked_cells(&rows[layout.first_row..], &layout.columns);
+    let skipped = layout.skipped.max(skip);
+    let width = layout.names.len();
+    let records = Records::new(Lines::new(input), delimiter, QuoteRules::of(quoting));
+    let rows = Csv::new(records, layout.columns.clone(), skipped, layout.header, width);
+    let dialect = Dialect {
+        delimiter: Some(delimiter),
+        quoting,
+        skipped,
+        header: layout.header,
+        names: layout.names.clone(),
+        columns: layout.columns,
+        ..dialect
+    };
+    Ok(OpenedList {
+        rows: Box::new(rows),
+        shape: Shape::Csv { delimiter, names: layout.names },
+        dialect,
+        check,
     })
+}
+
+/// Returns the first line end.
+fn line_end(text: &[u8]) -> LineEnd {
+    match memchr::memchr2(b'\n', b'\r', text).map(|at| &text[at..]) {
+        Some([b'\r', b'\n', ..]) => LineEnd::CrLf,
+        Some([b'\r', ..]) => LineEnd::Cr,
+        _ => LineEnd::Lf,
+    }
 }

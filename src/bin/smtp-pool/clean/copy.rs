@@ -30,7 +30,9 @@ pub(crate) fn write_clean(job: &Job, list: &Path, hints: &Hints, target: &CleanT
     let mut rows = Rows::open(vec![Source::File(list.into())], hints, Box::new(|_, _, _| ()))?;
     let tracker = rows.tracker();
     let lines_of_one = !matches!(rows.shapes(), [Shape::Csv { .. }]);
-    let mut copy = Copy { raw: RawLines::open(list)?, outputs: target.open()?, lines_of_one };
+    let dialect =
+        rows.recognitions().first().map(|recognition| recognition.dialect.clone()).unwrap_or_default();
+    let mut copy = Copy { raw: RawLines::open(list, &dialect)?, outputs: target.open()?, lines_of_one };
     let (mut seen, passes) = (SeenMailboxes::default(), target.rule());
     let mut group: Option<LineRows> = None;
     for piece in job.rows() {
@@ -45,7 +47,8 @@ pub(crate) fn write_clean(job: &Job, list: &Path, hints: &Hints, target: &CleanT
                     if copy.group(group.take(), Some(row.line), &differs)? == Written::ReaderClosed {
                         return Ok(Written::ReaderClosed);
                     }
-                    let address = probe(&known).filter(|_| row.fault.is_none()).map(Into::into);
+                    let is_plain = row.fault.is_none() && copy.raw.has_single_octets();
+                    let address = probe(&known).filter(|_| is_plain).map(Into::into);
                     group = Some(LineRows { line: row.line, chosen, address });
                 }
             }

@@ -21,6 +21,7 @@ use crate::{
     output::Target,
     summary::{VerdictCounts, format_duration, verdicts},
     terminal::Terminal,
+    understood,
 };
 
 pub(crate) fn run(args: &JobArgs) -> Result<Exit> {
@@ -60,6 +61,7 @@ fn status(job: &Path, as_json: bool) -> Result<Exit> {
         let lists: Vec<_> = about.lists.iter().map(|origin| origin.path.to_string_lossy()).collect();
         print_json(&json!({
             "lists": lists,
+            "understood": understood::of_job(&job),
             "kind": about.kind,
             "rows": standing.rows,
             "addresses": about.addresses,
@@ -76,6 +78,9 @@ fn status(job: &Path, as_json: bool) -> Result<Exit> {
     }
     for origin in &about.lists {
         print(format_args!("list       {}", FileName(&origin.path)))?;
+    }
+    for list in understood::of_job(&job) {
+        print(format_args!("read as    {}", list.line()))?;
     }
     print(format_args!("made       {}", about.kind))?;
     print(format_args!("rows       {}, {} different addresses", standing.rows, about.addresses))?;
@@ -124,7 +129,12 @@ fn refuse_without_clean(args: &ReadArgs) -> Result<()> {
         (split.is_some(), "--split"),
         (*replace, "--replace"),
         (args.lists.format.is_some(), "--format"),
-        (args.lists.column.is_some(), "--column"),
+        (!args.lists.column.is_empty(), "--column"),
+        (args.lists.delimiter.is_some(), "--delimiter"),
+        (args.lists.header.is_some(), "--header"),
+        (args.lists.skip > 0, "--skip"),
+        (args.lists.encoding.is_some(), "--encoding"),
+        (args.lists.sheet.is_some(), "--sheet"),
     ] {
         if is_given {
             return Err(Failure::usage(format_args!("{flag}: only --clean has this option"))

@@ -9,7 +9,6 @@ use std::{
     io,
 };
 
-use serde_json::{Map, Value};
 use smtp_pool::job::input::Shape;
 
 use super::{cells::CsvRow, formula::ListCells, row::OutputRow};
@@ -29,10 +28,10 @@ pub(super) struct Columns {
 
 struct List {
     shape: Shape,
-    /// The names of its columns in JSONL, each as `,"name":`.
-    names: Vec<Vec<u8>>,
-    /// The names themselves.
-    plain_names: Vec<String>,
+    /// The names of its columns in JSONL.
+    names: Vec<String>,
+    /// The same names, each as `,"name":`.
+    keys: Vec<Vec<u8>>,
     /// The index of each of its fields among all columns, in CSV.
     places: Vec<usize>,
     /// Whether these are the first columns, in their order.
@@ -44,9 +43,9 @@ impl Columns {
     /// column of the same name share it.
     pub(super) fn new(shapes: &[Shape], fields: &[&str], csv: bool) -> Self {
         let lists = shapes.iter().map(|shape| {
-            let plain_names = if csv { Vec::new() } else { unique(shape.names(), fields) };
-            let names = plain_names.iter().map(|name| key(name)).collect();
-            List { shape: shape.clone(), names, plain_names, places: Vec::new(), is_in_order: false }
+            let names = if csv { Vec::new() } else { unique(shape.names(), fields) };
+            let keys = names.iter().map(|name| key(name)).collect();
+            List { shape: shape.clone(), names, keys, places: Vec::new(), is_in_order: false }
         });
         let mut columns = Self { lists: lists.collect(), names: Vec::new(), object: None };
         if csv {
@@ -87,7 +86,8 @@ impl Columns {
         self.lists.get(line.source as usize)
     }
 
-    /// Writes the columns of a row of CSV. Columns of other lists are empty.
+    /// Writes the columns of a row of CSV. Columns of other lists are empty. Cells beyond the columns of the list come
+    /// last.
     pub(super) fn csv(&self, line: &OutputRow<'_>, cells: ListCells, row: &mut CsvRow<'_>) {
         let Some(list) = self.list(line).filter(|_| !self.names.is_empty()) else { return };
         let mut fields = list.shape.texts(line.written);
@@ -96,57 +96,50 @@ impl Columns {
             for _ in &list.places {
                 row.cell(&cells.apply(&fields.next().unwrap_or_default()));
             }
-            return (list.places.len()..self.names.len()).for_each(|_| row.cell(b""));
+            (list.places.len()..self.names.len()).for_each(|_| row.cell(b""));
+            return fields.for_each(|field| row.cell(&cells.apply(&field)));
         }
         let mut found: Vec<Cow<'_, [u8]>> = vec![Cow::default(); self.names.len()];
-        for (place, field) in list.places.iter().zip(fields) {
-            found[*place] = field;
+        for place in &list.places {
+            found[*place] = fields.next().unwrap_or_default();
         }
         if let (Some(object), Shape::Jsonl) = (self.object, &list.shape) {
             found[object] = line.written.into();
         }
-        found.iter().for_each(|field| row.cell(&cells.apply(field)));
+        found.into_iter().chain(fields).for_each(|field| row.cell(&cells.apply(&field)));
     }
 
-    /// Appends the columns of a row, or the fields of its object, to the open object in `out`.
-    pub(super) fn json(&self, line: &OutputRow<'_>, fields: &[&str], out: &mut Vec<u8>) -> io::Result<()> {
+    /// Appends the columns of a row, or the fields of its object, to the open object in `out`. Values of an object are
+    /// written as the list has them.
+    pub(super) fn json<F: AsRef<str>>(
+        &self,
+        line: &OutputRow<'_>,
+        fields: &[F],
+        out: &mut Vec<u8>,
+    ) -> io::Result<()> {
         let Some(list) = self.list(line) else { return Ok(()) };
-        for (name, text) in list.names.iter().zip(list.shape.texts(line.written)) {
-            out.extend_from_slice(name);
+        let is_taken = |name: &str| fields.iter().any(|field| field.as_ref() == name);
+        for (column, text) in list.shape.texts(line.written).enumerate() {
+            match list.keys.get(column) {
+                Some(key) => out.extend_from_slice(key),
+                // A row may be wider than its header.
+                None => {
+                    let numbered = format!("column_{}", column + 1);
+                    let has = |name: &str| is_taken(name) || list.names.iter().any(|other| other == name);
+                    out.extend_from_slice(&key(&renamed(&numbered, has, has(&numbered))));
+                }
+            }
             json::append_text(out, &String::from_utf8_lossy(&text))?;
         }
-        if list.shape != Shape::Jsonl {
-            return Ok(());
-        }
+        let members = list.shape.members(line.written);
+        let has = |name: &str| members.iter().any(|(other, _)| other == name);
         let start = out.len();
-        let object = object(&list.shape, line.written);
-        for (name, value) in &object {
-            let taken = |name: &str| fields.contains(&name);
-            member(out, &renamed(name, |name| taken(name) || object.contains_key(name), taken(name)), value)?;
+        for (name, value) in &members {
+            out.extend_from_slice(&key(&renamed(name, |name| is_taken(name) || has(name), is_taken(name))));
+            out.extend_from_slice(value);
         }
         json::escape_from(out, start);
         Ok(())
-    }
-
-    /// Inserts the columns of a row, or the fields of its object, into an object.
-    pub(super) fn insert(&self, line: &OutputRow<'_>, into: &mut Map<String, Value>) {
-        let Some(list) = self.list(line) else { return };
-        let mut put = |name: &str, value: Value| {
-            let name = renamed(name, |name| into.contains_key(name), into.contains_key(name)).into_owned();
-            into.insert(name, value);
-        };
-        for (name, text) in list.plain_names.iter().zip(list.shape.texts(line.written)) {
-            put(name, String::from_utf8_lossy(&text).into());
-        }
-        object(&list.shape, line.written).into_iter().for_each(|(name, value)| put(&name, value));
-    }
-}
-
-/// Returns the row if it is an object of JSONL, and else an empty object.
-fn object(shape: &Shape, written: &[u8]) -> Map<String, Value> {
-    match shape {
-        Shape::Jsonl => serde_json::from_slice(written).unwrap_or_default(),
-        _ => Map::new(),
     }
 }
 
@@ -157,13 +150,6 @@ fn key(name: &str) -> Vec<u8> {
     let _ = json::append_text(&mut key, name);
     key.push(b':');
     key
-}
-
-fn member(out: &mut Vec<u8>, name: &str, value: &impl serde::Serialize) -> io::Result<()> {
-    out.push(b',');
-    json::append(out, &name)?;
-    out.push(b':');
-    json::append(out, value)
 }
 
 /// Returns the name, with `input_` in front as often as needed until no other field has it.
@@ -250,9 +236,8 @@ mod tests {
 
     #[test]
     fn a_name_in_an_object_is_not_used_twice() {
-        let object: Map<String, Value> =
-            serde_json::from_str(r#"{"address":1,"input_address":2,"x":3}"#).unwrap();
-        let taken = |name: &str| FIELDS.contains(&name) || object.contains_key(name);
+        let object = ["address", "input_address", "x"];
+        let taken = |name: &str| FIELDS.contains(&name) || object.contains(&name);
         assert_eq!(renamed("address", taken, true), "input_input_address");
         assert_eq!(renamed("x", taken, false), "x");
     }

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::json;
 
-/// The fields in their order: those of [`Record`](smtp_pool::verify::Record), and two facts about the address.
-pub(super) const FIELDS: [&str; 18] = [
+/// The fields in their order: those of [`Record`](smtp_pool::verify::Record), and three facts about the address.
+pub(super) const FIELDS: [&str; 19] = [
     "address",
     "status",
     "sub_status",
@@ -36,6 +36,7 @@ pub(super) const FIELDS: [&str; 18] = [
     "checked_at",
     "normal_form",
     "did_you_mean",
+    "asked",
 ];
 
 /// Appends the record as one line of JSON. The columns of the list come first, or last.
@@ -89,6 +90,7 @@ pub(super) fn json(
     out.push(b'"');
     put_text(out, ",\"normal_form\":", line.normal_form().as_deref())?;
     put_text(out, ",\"did_you_mean\":", line.did_you_mean().as_deref())?;
+    put_text(out, ",\"asked\":", line.asked.as_deref())?;
     if !columns_first {
         columns.json(line, &FIELDS, out)?;
     }
@@ -117,6 +119,7 @@ pub(super) fn csv(line: &OutputRow<'_>, cells: ListCells, clock: &mut TimeWriter
     row.plain(|out| clock.put(out, record.checked_at));
     row.cell(&cells.apply(line.normal_form().as_deref().unwrap_or_default().as_bytes()));
     row.cell(&cells.apply(line.did_you_mean().as_deref().unwrap_or_default().as_bytes()));
+    row.cell(&cells.apply(line.asked.as_deref().unwrap_or_default().as_bytes()));
 }
 
 fn flag(is: bool) -> &'static str {
@@ -262,6 +265,7 @@ mod tests {
             prop_assert!(!out.trim_end().chars().any(crate::escape::is_hidden), "{out:?}");
             let mut expected = serde_json::to_value(&record).unwrap();
             expected["normal_form"] = line.normal_form().map_or(Value::Null, |form| form.into_owned().into());
+            expected["asked"] = line.asked.clone().map_or(Value::Null, Value::from);
             expected["did_you_mean"] = line.did_you_mean().map_or(Value::Null, Value::from);
             let found: Value = serde_json::from_str(&out).unwrap();
             prop_assert_eq!(&found, &expected);

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use smtp_pool::{
+    job::input::CellAddress,
     proto::Mailbox,
     verify::{CatchAll, Record, Status, SubStatus, did_you_mean, normal_form},
 };
@@ -11,7 +12,11 @@ use smtp_pool::{
 pub(crate) struct OutputRow<'a> {
     pub(crate) record: &'a Record,
     /// Facts about the address that need no server. `None` if the row is no address.
-    pub(crate) mailbox: Option<Mailbox<Cow<'a, str>>>,
+    pub(crate) mailbox: Option<Mailbox>,
+    /// The address that was asked, without a name or quotes around it. `None` if the row is no address.
+    pub(crate) asked: Option<String>,
+    /// The address that was probably meant by a damaged one.
+    meant: Option<String>,
     /// The number of the list that the row is from.
     pub(crate) source: u32,
     /// The row as it is written in the list.
@@ -20,7 +25,9 @@ pub(crate) struct OutputRow<'a> {
 
 impl<'a> OutputRow<'a> {
     pub(crate) fn new(record: &'a Record, source: u32, written: &'a [u8]) -> Self {
-        Self { record, mailbox: Mailbox::parse_lent(&record.address).ok(), source, written }
+        let CellAddress { mailbox, text, did_you_mean, .. } = CellAddress::of(&record.address);
+        let asked = mailbox.is_some().then(|| text.into_owned());
+        Self { record, mailbox, asked, meant: did_you_mean, source, written }
     }
 
     pub(crate) fn local_part(&self) -> &str {
@@ -37,6 +44,9 @@ impl<'a> OutputRow<'a> {
 
     /// Returns the address that the user probably meant.
     pub(crate) fn did_you_mean(&self) -> Option<String> {
+        if self.meant.is_some() {
+            return self.meant.clone();
+        }
         let domain = did_you_mean(self.domain())?;
         Some(format!("{}@{domain}", self.local_part()))
     }

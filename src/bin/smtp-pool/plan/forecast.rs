@@ -25,6 +25,7 @@ use crate::{
     exit::{ErrorContext, Exit, Result},
     summary::table,
     terminal::Terminal,
+    understood::{self, UnderstoodList},
     verify::{VerifyPlan, Work, start_sandbox},
 };
 
@@ -50,6 +51,8 @@ struct ProviderForecast {
 
 #[derive(Debug, Default, Serialize)]
 struct Forecast {
+    /// What was understood about each list.
+    lists: Vec<UnderstoodList>,
     rows: u64,
     invalid: u64,
     domains: u64,
@@ -76,8 +79,11 @@ pub(crate) async fn run(args: &PlanArgs, logging: bool) -> Result<Exit> {
         Work::Job(job) => Rows::open(job.sources, &job.hints, screen.reporter())?,
     };
     let tracker = rows.tracker();
-    let (mut forecast, domains) =
+    let lists: Vec<_> =
+        rows.lists().map(|(source, recognition)| (source.clone(), recognition.clone())).collect();
+    let (mut forecast, domains, counts) =
         tokio::task::spawn_blocking(move || count(rows)).await.failed_at("the lists")?;
+    forecast.lists = understood::of_counted_rows(lists, &counts);
     if let Some(failure) = tracker.failure() {
         return Err(failure.into());
     }
@@ -134,12 +140,14 @@ fn done(written: io::Result<()>) -> Result<Exit> {
 
 type DomainCounts = HashMap<String, (Mailbox, u64)>;
 
-/// Counts the addresses of each domain, and returns one of them with each count.
-fn count(rows: Rows) -> (Forecast, DomainCounts) {
+/// Counts the addresses of each domain, and returns one of them with each count. Counts the rows of each list.
+fn count(rows: Rows) -> (Forecast, DomainCounts, Vec<u64>) {
     let mut forecast = Forecast::default();
     let mut domains = DomainCounts::new();
+    let mut counts = vec![0; rows.recognitions().len()];
     for row in rows {
         forecast.rows += 1;
+        counts[row.source as usize] += 1;
         match row.mailbox {
             None => forecast.invalid += 1,
             Some(mailbox) => match domains.get_mut(mailbox.domain()) {
@@ -149,7 +157,7 @@ fn count(rows: Rows) -> (Forecast, DomainCounts) {
         }
     }
     forecast.domains = domains.len() as u64;
-    (forecast, domains)
+    (forecast, domains, counts)
 }
 
 impl Forecast {
@@ -221,8 +229,9 @@ fn text(forecast: &Forecast, top: usize) -> String {
             slowest.map_or("-".into(), span),
         ]);
     }
+    let lists: String = forecast.lists.iter().map(|list| format!("{}\n", list.line())).collect();
     let mut text = format!(
-        "{} rows, {} of them no addresses; {} domains\n\n{}",
+        "{lists}{} rows, {} of them no addresses; {} domains\n\n{}",
         HumanCount(forecast.rows),
         HumanCount(forecast.invalid),
         HumanCount(forecast.domains),

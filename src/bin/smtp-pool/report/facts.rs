@@ -8,7 +8,10 @@ use smtp_pool::{
     verify::{Providers, Status, SubStatus},
 };
 
-use crate::exit::Result;
+use crate::{
+    exit::Result,
+    understood::{self, UnderstoodList},
+};
 
 /// The maximum number of providers with a bar of their own.
 const MAX_PROVIDERS: usize = 15;
@@ -18,6 +21,8 @@ const MAX_POINTS: usize = 240;
 /// The data of the page.
 pub(super) struct ReportData {
     pub(super) about: JobInfo,
+    /// What was understood about the lists.
+    pub(super) lists: Vec<UnderstoodList>,
     pub(super) rows: u64,
     pub(super) postponed: u64,
     pub(super) verdicts: BTreeMap<(Status, SubStatus), u64>,
@@ -34,6 +39,7 @@ pub(super) struct ReportData {
 pub(super) fn gather(job: &Job) -> Result<ReportData> {
     let mut facts = ReportData {
         about: job.info().clone(),
+        lists: understood::of_job(job),
         rows: 0,
         postponed: 0,
         verdicts: BTreeMap::new(),

@@ -108,6 +108,9 @@ pub(super) fn page(facts: &ReportData) -> anyhow::Result<String> {
         HumanCount(done),
         HumanCount(facts.postponed),
     );
+    for list in &facts.lists {
+        write!(page, "<br>{}", isolated(list.line()))?;
+    }
     if let Some((first, last)) = facts.when {
         write!(page, "<br>Verdicts from {} to {}, UTC.", minute(first), minute(last))?;
     }

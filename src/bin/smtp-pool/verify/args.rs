@@ -18,12 +18,13 @@ use crate::{
 /// Each address gets one record, in the order of the answers. A row without an address is reported with its line
 /// number. It gets a record with `failed_syntax_check`.
 ///
-/// A list is text, CSV or JSONL, also compressed by gzip or Zstandard. Text has an address a line; blank lines and lines
-/// that begin with `# ` are skipped. CSV is separated by comma, semicolon or tab, with or without a header. JSONL has
-/// objects or bare strings.
+/// A list is text, CSV, JSONL, a JSON array or a workbook (xlsx, xls), also compressed by gzip, Zstandard, bzip2 or xz.
+/// Its content tells the format, the encoding, the delimiter, the header and the column, and one line says what was
+/// understood. If most cells are no addresses, nothing is asked, and the exit code is 2.
 ///
-/// Spaces around an address are ignored. A row has at most 4 MiB, in JSONL 1 MiB. A reply, and a value that is no
-/// address, are cut after 1 KiB and end with `…`.
+/// Spaces around an address are ignored, and so are a name, `mailto:` and quotes. Several addresses in a cell give several
+/// records. A row has at most 4 MiB, in JSON 1 MiB. A reply, and a value that is no address, are cut after 1 KiB and end
+/// with `…`.
 ///
 /// Lists that are files, with an output that is a file, make a job. `-o out.csv` keeps the verdicts in `out.csv.job`.
 /// The same command continues the job after any interruption. It writes the output at the end, in the order of the

@@ -33,6 +33,7 @@ use crate::{
     progress::{RunProgress, Screen},
     stop,
     summary::{LaneRefusals, VerdictCounts, format_duration, tables},
+    understood::{self, UnderstoodList},
 };
 
 /// The maximum time to wait for answers after an interruption.
@@ -48,10 +49,14 @@ pub(super) async fn run(
     // The folder is deleted at the end of the run.
     let scratch = plan.scratch.take();
     let (path, known_by, sources) = (plan.path.clone(), plan.known_by, plan.sources.clone());
-    let standing = match known_by {
-        Some(_) => tokio::task::block_in_place(|| Job::open(&path)?.progress())?,
+    let (standing, lists) = match known_by {
+        Some(_) => tokio::task::block_in_place(|| -> Result<_> {
+            let job = Job::open(&path)?;
+            Ok((job.progress()?, understood::of_job(&job)))
+        })?,
         None => create_job(plan, &context.screen).await?,
     };
+    understood::print(&lists, &context.screen, context.quiet);
     let before = standing.done();
     if !context.quiet && (before > 0 || standing.postponed > 0) {
         context.screen.print_line(format_args!(
@@ -150,14 +155,15 @@ fn record_lists(known_by: MatchedBy, path: &Path, sources: &[Source], context: &
 }
 
 /// Imports the lists. This can be interrupted at any time: an earlier job stays until the import is complete.
-async fn create_job(plan: JobPlan, screen: &Screen) -> Result<JobProgress> {
+async fn create_job(plan: JobPlan, screen: &Screen) -> Result<(JobProgress, Vec<UnderstoodList>)> {
     let JobPlan { path, sources, hints, kind, .. } = plan;
     let rows = Rows::open(sources.clone(), &hints, screen.reporter())?;
     let tracker = rows.tracker();
     let mut made = tokio::task::spawn_blocking(move || {
-        Job::create(&path, &sources, rows, kind).map(|job| job.info().rows).map_err(Failure::from)
+        let made = Job::create(&path, &sources, rows, kind).map_err(Failure::from);
+        made.map(|job| (job.info().rows, understood::of_job(&job)))
     });
-    let rows = loop {
+    let (rows, lists) = loop {
         select! {
             made = &mut made => break made.failed_at("the import")??,
             () = sleep(TICK) => screen.show(&import_progress(&tracker), false),
@@ -170,7 +176,7 @@ async fn create_job(plan: JobPlan, screen: &Screen) -> Result<JobProgress> {
     }
     let mut progress = JobProgress::default();
     progress.rows = rows;
-    Ok(progress)
+    Ok((progress, lists))
 }
 
 fn import_progress(tracker: &Tracker) -> RunProgress {

@@ -13,7 +13,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use self::pending_rows::PendingRows;
+use self::pending_rows::{PendingRow, PendingRows};
 use super::{
     context::{RunContext, TICK, report_blocked, report_timeouts},
     metrics_server::MetricsServer,
@@ -24,6 +24,7 @@ use crate::{
     progress::RunProgress,
     stop,
     summary::{LaneRefusals, VerdictCounts, tables},
+    understood,
 };
 
 pub(super) async fn run(
@@ -35,6 +36,7 @@ pub(super) async fn run(
 ) -> Result<Exit> {
     let RunContext { verifier, metrics, screen, quiet, .. } = &context;
     let tracker = rows.tracker();
+    understood::print(&understood::of_rows(&rows), screen, *quiet);
     let output = target.open(rows.shapes())?;
     let started = Instant::now();
     let pending = Arc::new(PendingRows::new(keep_order));
@@ -176,10 +178,10 @@ impl StreamRun {
     }
 
     fn take(&mut self, number: u64, record: Record) -> Result<Written> {
-        let Some(waiting) = &mut self.waiting else { return self.write(number, &record) };
+        let Some(waiting) = &mut self.waiting else { return self.write(number, record) };
         waiting.insert(number, record);
         while let Some(record) = self.waiting.as_mut().and_then(|waiting| waiting.remove(&self.next)) {
-            if self.write(self.next, &record)? == Written::ReaderClosed {
+            if self.write(self.next, record)? == Written::ReaderClosed {
                 return Ok(Written::ReaderClosed);
             }
             self.next += 1;
@@ -189,16 +191,19 @@ impl StreamRun {
 
     fn write_remaining(&mut self) -> Result<Written> {
         for (number, record) in self.waiting.take().unwrap_or_default() {
-            if self.write(number, &record)? == Written::ReaderClosed {
+            if self.write(number, record)? == Written::ReaderClosed {
                 return Ok(Written::ReaderClosed);
             }
         }
         Ok(Written::Yes)
     }
 
-    fn write(&mut self, number: u64, record: &Record) -> Result<Written> {
-        self.counts.add(record);
-        let (source, written) = self.pending.take(number);
-        self.output.write(&OutputRow::new(record, source, &written))
+    fn write(&mut self, number: u64, mut record: Record) -> Result<Written> {
+        self.counts.add(&record);
+        let PendingRow { source, written, given } = self.pending.take(number);
+        if let Some(given) = given {
+            record.address = given.into();
+        }
+        self.output.write(&OutputRow::new(&record, source, &written))
     }
 }

@@ -26,10 +26,27 @@ pub(super) struct PendingRows {
 
 #[derive(Debug, Default)]
 struct PendingState {
-    /// The list and the text of each row, by its number.
-    rows: HashMap<u64, (u32, Vec<u8>)>,
+    /// The rows, by their numbers.
+    rows: HashMap<u64, PendingRow>,
     octets: usize,
     closed: bool,
+}
+
+/// What is needed to write the record of a row.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct PendingRow {
+    /// The number of its list.
+    pub(super) source: u32,
+    /// The row as it is written in the list.
+    pub(super) written: Vec<u8>,
+    /// The address as given, if the verifier gets another text.
+    pub(super) given: Option<Box<str>>,
+}
+
+impl PendingRow {
+    fn octets(&self) -> usize {
+        self.written.len() + self.given.as_ref().map_or(0, |given| given.len())
+    }
 }
 
 /// Closes the rows when dropped. This ends the reading, which may wait for room.
@@ -47,9 +64,10 @@ impl PendingRows {
     }
 
     /// Waits for room, and stores a row until its record is written. Returns false if the rows are closed.
-    fn put(&self, number: u64, source: u32, mut written: Vec<u8>) -> bool {
+    fn put(&self, number: u64, mut row: PendingRow) -> bool {
+        let written = &mut row.written;
         // This row is only the address, which the verifier has.
-        if written.is_empty() && self.each == ROW_OVERHEAD_OCTETS {
+        if written.is_empty() && row.given.is_none() && self.each == ROW_OVERHEAD_OCTETS {
             return true;
         }
         if written.capacity() > 2 * written.len().max(ROW_OVERHEAD_OCTETS) || written.len() > 4_096 {
@@ -59,21 +77,21 @@ impl PendingRows {
         while state.octets >= CAPACITY_OCTETS && !state.closed {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.octets += self.each + written.len();
-        state.rows.insert(number, (source, written));
+        state.octets += self.each + row.octets();
+        state.rows.insert(number, row);
         !state.closed
     }
 
-    /// Removes a row, and returns its list and its text.
-    pub(super) fn take(&self, number: u64) -> (u32, Vec<u8>) {
+    /// Removes a row.
+    pub(super) fn take(&self, number: u64) -> PendingRow {
         let mut state = self.lock();
-        let Some((source, written)) = state.rows.remove(&number) else { return Default::default() };
+        let Some(row) = state.rows.remove(&number) else { return PendingRow::default() };
         let before = state.octets;
-        state.octets -= self.each + written.len();
+        state.octets -= self.each + row.octets();
         if before >= RESUME_OCTETS && state.octets < RESUME_OCTETS {
             self.changed.notify_one();
         }
-        (source, written)
+        row
     }
 
     /// Returns a guard that closes the rows.
@@ -95,7 +113,12 @@ pub(super) fn addresses(
     pending: Arc<PendingRows>,
 ) -> impl Iterator<Item = String> + Send + 'static {
     (0..).zip(rows).map_while(move |(number, row): (u64, Row)| {
-        pending.put(number, row.source, row.written).then_some(row.address)
+        let Row { source, written, address, question, .. } = row;
+        let (given, question) = match question {
+            Some(question) => (Some(address.into()), question),
+            None => (None, address),
+        };
+        pending.put(number, PendingRow { source, written, given }).then_some(question)
     })
 }
 
@@ -105,12 +128,16 @@ mod tests {
 
     use super::*;
 
+    fn row(source: u32, written: Vec<u8>) -> PendingRow {
+        PendingRow { source, written, given: None }
+    }
+
     #[test]
     fn rows_wait_for_room_and_come_back_whole() {
         let pending = Arc::new(PendingRows::new(false));
         let reader = {
             let pending = Arc::clone(&pending);
-            thread::spawn(move || (0..200).all(|n| pending.put(n, 7, vec![n as u8; 1 << 20])))
+            thread::spawn(move || (0..200).all(|n| pending.put(n, row(7, vec![n as u8; 1 << 20]))))
         };
         for n in 0..200 {
             // Wait until the row is there.
@@ -118,20 +145,20 @@ mod tests {
                 thread::sleep(Duration::from_millis(1));
             }
             assert!(pending.lock().octets <= CAPACITY_OCTETS + (1 << 20) + ROW_OVERHEAD_OCTETS);
-            assert_eq!(pending.take(n), (7, vec![n as u8; 1 << 20]));
+            assert_eq!(pending.take(n), row(7, vec![n as u8; 1 << 20]));
         }
         assert!(reader.join().unwrap());
         assert_eq!(pending.lock().octets, 0);
-        assert_eq!(pending.take(0), (0, Vec::new()));
+        assert_eq!(pending.take(0), PendingRow::default());
     }
 
     #[test]
     fn closing_ends_the_wait_for_room() {
         let pending = Arc::new(PendingRows::new(false));
-        assert!(pending.put(0, 0, vec![0; CAPACITY_OCTETS]));
+        assert!(pending.put(0, row(0, vec![0; CAPACITY_OCTETS])));
         let reader = {
             let pending = Arc::clone(&pending);
-            thread::spawn(move || pending.put(1, 0, vec![0; 10]))
+            thread::spawn(move || pending.put(1, row(0, vec![0; 10])))
         };
         drop(pending.close_on_drop());
         assert!(!reader.join().unwrap());
@@ -141,10 +168,10 @@ mod tests {
     fn a_record_counts_while_it_waits_for_earlier_rows() {
         let ordered = PendingRows::new(true);
         let rows = CAPACITY_OCTETS / (ROW_OVERHEAD_OCTETS + RECORD_OCTETS);
-        assert!((0..rows as u64).all(|n| ordered.put(n, 0, Vec::new())));
+        assert!((0..rows as u64).all(|n| ordered.put(n, row(0, Vec::new()))));
         assert!(ordered.lock().octets > CAPACITY_OCTETS - 2_000);
         let plain = PendingRows::new(false);
-        assert!((0..1_000).all(|n| plain.put(n, 0, Vec::new())));
+        assert!((0..1_000).all(|n| plain.put(n, row(0, Vec::new()))));
         assert_eq!(plain.lock().octets, 0);
     }
 }
