@@ -8,7 +8,7 @@ use std::{
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{CoderResult, Decoder, Encoding, ISO_2022_JP, MACINTOSH, UTF_8, UTF_16BE, UTF_16LE};
 
-use super::open::BUFFER;
+use super::limits::BUFFER;
 use crate::job::error::{JobError, Result};
 
 /// An encoding of text.

@@ -6,7 +6,7 @@ use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::GzDecoder;
 use lzma_rust2::XzReader;
 
-use super::open::BUFFER;
+use super::limits::BUFFER;
 use crate::job::format::Compression;
 
 /// The most memory of a decoder of xz, 256 MiB. `xz -9` needs 65 MiB.

@@ -5,7 +5,7 @@ use std::{
     io::{self, BufRead},
 };
 
-use super::{Row, fields::CsvRecord, records, records::Records, row::RowBatch};
+use super::{Row, fields::CsvRecord, records, records::CsvRecords, row::RowBatch};
 
 /// The mark at the end of a row that was cut.
 const CUT: &str = "…";
@@ -33,7 +33,7 @@ const FOOTER_WORDS: [&str; 16] = [
 
 /// Reads the rows of a CSV list.
 pub(super) struct Csv {
-    records: Records<Box<dyn BufRead + Send>>,
+    records: CsvRecords<Box<dyn BufRead + Send>>,
     /// The columns with addresses.
     columns: Vec<usize>,
     /// The number of lines before the header, or before the first row.
@@ -42,7 +42,7 @@ pub(super) struct Csv {
     header: bool,
     /// True if a record of one cell at the end is a footer.
     has_footer: bool,
-    /// Records that are a footer if no other record follows.
+    /// CsvRecords that are a footer if no other record follows.
     held: VecDeque<CsvRecord>,
     /// A record behind those.
     behind: Option<CsvRecord>,
@@ -53,7 +53,7 @@ pub(super) struct Csv {
 
 impl Csv {
     pub(super) fn new(
-        records: Records<Box<dyn BufRead + Send>>,
+        records: CsvRecords<Box<dyn BufRead + Send>>,
         columns: Vec<usize>,
         skipped: u64,
         header: bool,

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead};
 
-use super::json::MAX_OBJECT;
+use super::limits::MAX_OBJECT;
 
 /// An element of an array, or a line of JSON Lines.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,14 +12,13 @@ use super::{
     Row,
     elements::{Element, Elements},
     layout::{CellCheck, is_address},
+    limits::MAX_OBJECT,
     lines::{Line, Lines},
     names, object,
     row::RowBatch,
 };
 use crate::job::error::{IoContext, Result};
 
-/// The longest value that is parsed, 1 MiB. Parsed, it takes up to thirty times as much memory.
-pub(super) const MAX_OBJECT: usize = 1 << 20;
 /// The names of fields that are tried in an object without the chosen field, in order.
 const FIELDS: [&str; 6] = ["email", "address", "e-mail", "email_address", "mail", "recipient"];
 /// The objects that are looked at to find the field, and the octets after which no further one is.

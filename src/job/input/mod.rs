@@ -24,8 +24,10 @@ mod detect;
 mod dialect;
 mod elements;
 mod fields;
+mod hints;
 mod json;
 mod layout;
+mod limits;
 mod lines;
 mod names;
 mod object;
@@ -51,10 +53,11 @@ pub use self::{
     cell::CellAddress,
     columns::Shape,
     dialect::{Dialect, LineEnd, Quoting},
+    hints::{Hints, InputFormat},
     lines::{Line, Lines},
     raw::RawLines,
     recognition::Recognition,
     row::Row,
     rows::{RowFaultCallback, Rows, Tracker},
-    source::{Hints, InputFormat, Source},
+    source::Source,
 };

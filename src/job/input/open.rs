@@ -11,14 +11,17 @@ use std::{
     time::Duration,
 };
 
-use super::{InputFormat, compressed, slow_input::SlowInput};
+use super::{
+    InputFormat, compressed,
+    limits::BUFFER,
+    slow_input::{PauseCheck, SlowInput},
+};
 use crate::job::{
     digest::Digest,
     error::{IoContext, JobError, Result},
     format::Compression,
 };
 
-pub(super) const BUFFER: usize = 64 * 1024;
 /// The lines of a list that are looked at before the first row is read.
 pub(super) const SAMPLE_LINES: usize = 1_002;
 /// The octets of a list that are looked at, if they hold a few lines.
@@ -112,9 +115,6 @@ pub(super) fn memory(list: impl Read + Send + 'static) -> Result<OpenedFile> {
     let (content, compression) = content(list, None, None)?;
     Ok(OpenedFile { content, compression, size: None })
 }
-
-/// A function that returns true if no octets come within a time.
-pub(super) type PauseCheck = Box<dyn Fn(Duration) -> bool + Send>;
 
 /// Finds out what an input holds by its first octets, because the extension may be wrong. `seekable` is the same file,
 /// if the input is one.

@@ -19,13 +19,13 @@ const MAX_RECORD: usize = 64 * 1024;
 const MAX_LINES: usize = 1024;
 
 /// Reads the records of a CSV list.
-pub(super) struct Records<R> {
+pub(super) struct CsvRecords<R> {
     lines: Lines<R>,
     pub(super) delimiter: u8,
     rules: QuoteRules,
 }
 
-impl<R: BufRead> Records<R> {
+impl<R: BufRead> CsvRecords<R> {
     pub(super) fn new(lines: Lines<R>, delimiter: u8, rules: QuoteRules) -> Self {
         Self { lines, delimiter, rules }
     }
@@ -71,7 +71,7 @@ pub(super) fn sample(
     skip: u64,
     limit: usize,
 ) -> Vec<CsvRecord> {
-    let mut records = Records::new(Lines::new(Cursor::new(text)), delimiter, rules);
+    let mut records = CsvRecords::new(Lines::new(Cursor::new(text)), delimiter, rules);
     let mut found = Vec::new();
     while found.len() < limit {
         match records.next() {

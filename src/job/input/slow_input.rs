@@ -4,9 +4,13 @@ use std::{
     io::{self, Read},
     sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
     thread,
+    time::Duration,
 };
 
-use super::open::{BUFFER, PauseCheck};
+use super::limits::BUFFER;
+
+/// A function that returns true if no octets come within a time.
+pub(super) type PauseCheck = Box<dyn Fn(Duration) -> bool + Send>;
 
 /// Reads an input in a thread of its own.
 pub(super) struct SlowInput {
@@ -85,8 +89,6 @@ impl Read for SlowInput {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -5,13 +5,10 @@ use std::{
     fs::File,
     io::{self, BufRead, Read},
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
-use serde::{Deserialize, Serialize};
-
 use super::{
-    Dialect, LineEnd, Lines, Row, Shape,
+    Dialect, Hints, InputFormat, LineEnd, Lines, Row, Shape,
     charset::{self, Charset},
     csv::Csv,
     detect::{self, SampleText, Separation},
@@ -21,7 +18,7 @@ use super::{
     layout::{self, CellCheck, TableRow},
     names,
     open::{self, Consumed, Content, Head, OpenedFile, SAMPLE_LINES},
-    records::Records,
+    records::CsvRecords,
     text::{Text, is_comment},
     workbook::{Sheet, WorkbookRows},
 };
@@ -29,66 +26,6 @@ use crate::job::{
     digest::Digest,
     error::{IoContext, JobError, Result},
 };
-
-/// The format of a list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum InputFormat {
-    /// One address per line. Blank lines are skipped, and so are lines that begin with `#` and a space.
-    #[default]
-    Text,
-    /// CSV with comma, semicolon, tab or another delimiter, with or without a header (RFC 4180).
-    Csv,
-    /// JSON Lines: one JSON object or string per line.
-    Jsonl,
-    /// A JSON array of objects or strings.
-    Json,
-    /// A workbook of Excel 2007 or later (Office Open XML).
-    Xlsx,
-    /// A workbook of Excel 97 to 2003.
-    Xls,
-}
-
-impl InputFormat {
-    /// Returns true for the formats of Excel.
-    #[must_use]
-    pub fn is_workbook(self) -> bool {
-        matches!(self, Self::Xlsx | Self::Xls)
-    }
-}
-
-impl fmt::Display for InputFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Text => "text",
-            Self::Csv => "CSV",
-            Self::Jsonl => "JSONL",
-            Self::Json => "JSON array",
-            Self::Xlsx => "xlsx",
-            Self::Xls => "xls",
-        })
-    }
-}
-
-impl FromStr for InputFormat {
-    type Err = JobError;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "text" => Ok(Self::Text),
-            "csv" => Ok(Self::Csv),
-            "jsonl" => Ok(Self::Jsonl),
-            "json" => Ok(Self::Json),
-            "xlsx" => Ok(Self::Xlsx),
-            "xls" => Ok(Self::Xls),
-            _ => Err(JobError::hinted(
-                format_args!("{name}: unknown format"),
-                "use text, csv, jsonl, json, xlsx or xls",
-            )),
-        }
-    }
-}
 
 /// A source of addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,57 +78,20 @@ impl fmt::Display for Source {
     }
 }
 
-/// What the user specifies about the lists. Everything else is found out.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Hints {
-    /// The format.
-    pub format: Option<InputFormat>,
-    /// The names of the columns or fields with addresses, or their numbers from 1.
-    pub columns: Vec<String>,
-    /// The octet between two cells of CSV: an ASCII character other than a letter, a digit or a quote.
-    pub delimiter: Option<u8>,
-    /// Whether a header comes before the rows.
-    pub header: Option<bool>,
-    /// The number of lines at the start that are not read.
-    pub skip: u64,
-    /// The name of the encoding, as in the WHATWG Encoding Standard.
-    pub encoding: Option<String>,
-    /// The name of a sheet of a workbook, or its number from 1.
-    pub sheet: Option<String>,
-}
-
-impl Hints {
-    /// Checks the names of the encoding and the delimiter.
-    ///
-    /// # Errors
-    /// Fails if there is no such encoding, or if the delimiter is a letter, a digit, a quote or no ASCII.
-    pub fn check(&self) -> Result<()> {
-        if let Some(encoding) = &self.encoding {
-            Charset::of_name(encoding)?;
-        }
-        match self.delimiter {
-            Some(octet) if !detect::is_delimiter(octet) => Err(JobError::hinted(
-                format_args!(
-                    "--delimiter {}: this cannot separate cells",
-                    char::from(octet).escape_default()
-                ),
-                "use comma, semicolon, tab, pipe, caret, or a character that is no letter, digit or quote",
-            )),
-            _ => Ok(()),
-        }
+/// Checks the names of the encoding and the delimiter.
+///
+/// # Errors
+/// Fails if there is no such encoding, or if the delimiter is a letter, a digit, a quote or no ASCII.
+fn check_hints(hints: &Hints) -> Result<()> {
+    if let Some(encoding) = &hints.encoding {
+        Charset::of_name(encoding)?;
     }
-
-    /// Sets the format.
-    #[must_use]
-    pub fn format(self, format: InputFormat) -> Self {
-        Self { format: Some(format), ..self }
-    }
-
-    /// Sets the name of the address column or field, or the column number from 1.
-    #[must_use]
-    pub fn column(self, column: &str) -> Self {
-        Self { columns: vec![column.to_owned()], ..self }
+    match hints.delimiter {
+        Some(octet) if !detect::is_delimiter(octet) => Err(JobError::hinted(
+            format_args!("--delimiter {}: this cannot separate cells", char::from(octet).escape_default()),
+            "use comma, semicolon, tab, pipe, caret, or a character that is no letter, digit or quote",
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -229,7 +129,7 @@ pub(super) fn open(source: &Source, hints: &Hints, consumed: &Consumed) -> Resul
         Source::Stdin => open::stdin(consumed),
         Source::File(path) => open::file(path, consumed, &digest),
     };
-    let opened = hints.check().and(file).and_then(|file| {
+    let opened = check_hints(hints).and(file).and_then(|file| {
         let OpenedFile { content, compression, size } = file;
         let mut list = list_of(content, hints)?;
         list.dialect.compression = compression;
@@ -401,7 +301,7 @@ fn csv(
     let check = checked_cells(&rows[layout.first_row..], &layout.columns);
     let skipped = layout.skipped.max(skip);
     let width = layout.names.len();
-    let records = Records::new(Lines::new(input), delimiter, QuoteRules::of(quoting));
+    let records = CsvRecords::new(Lines::new(input), delimiter, QuoteRules::of(quoting));
     let rows = Csv::new(records, layout.columns.clone(), skipped, layout.header, width);
     let dialect = Dialect {
         delimiter: Some(delimiter),
