@@ -66,8 +66,7 @@ impl Recognition {
                 line.push_str(&format!("{short:?}"));
             }
         }
-        if self.cells > 0 {
-            let tenths = self.addresses * 1_000 / self.cells;
+        if let Some(tenths) = (self.addresses * 1_000).checked_div(self.cells) {
             let share = match tenths % 10 {
                 0 => format!("{}", tenths / 10),
                 tenth => format!("{}.{tenth}", tenths / 10),
