@@ -188,7 +188,11 @@ fn addresses_are_asked_again_and_verdicts_compared() {
     assert_eq!(ann["after"], "accepted");
     assert_eq!(done(&["job", "diff", job, str_of(&workspace.out)]).lines().count(), 1, "only the header");
     let wrong = run(&["job", "retry", job, "--status", "nonsense"]);
-    assert!(err(&wrong).contains("--status nonsense: there is no such verdict\n  hint: "), "{}", err(&wrong));
+    assert!(
+        err(&wrong).contains("'nonsense' for '--status <VERDICT>': there is no such verdict; name"),
+        "{}",
+        err(&wrong)
+    );
 }
 
 #[test]
@@ -290,7 +294,7 @@ fn a_terminal_has_a_live_view() {
     assert!(child.wait().unwrap().success());
     let shown = String::from_utf8_lossy(&shown);
     for part in
-        ["█", "░", " %", " of 2,000 · ", " left · ", " deliverable", "waiting  answered", "mx.good.test"]
+        ["█", "░", " %", " of 2,000 · ", " left · ", " deliverable", "waiting    answered", "mx.good.test"]
     {
         assert!(shown.contains(part), "no {part:?} in {shown}");
     }

@@ -30,15 +30,14 @@ fn hints(expected: &Value) -> Hints {
     let given = &expected["hints"];
     let text = |name: &str| given[name].as_str().map(str::to_owned);
     let columns = given["column"].as_array().into_iter().flatten();
-    Hints {
-        format: text("format").map(|format| format.parse().unwrap()),
-        columns: columns.map(|name| name.as_str().unwrap().into()).collect(),
-        delimiter: text("delimiter").map(|delimiter| delimiter.as_bytes()[0]),
-        header: given["header"].as_bool(),
-        skip: given["skip"].as_u64().unwrap_or(0),
-        encoding: text("encoding"),
-        sheet: text("sheet"),
-    }
+    let mut hints = Hints::default();
+    hints.format = text("format").map(|format| format.parse().unwrap());
+    hints.columns = columns.map(|name| name.as_str().unwrap().into()).collect();
+    hints.delimiter = text("delimiter").map(|delimiter| delimiter.as_bytes()[0]);
+    hints.header = given["header"].as_bool();
+    hints.skip = given["skip"].as_u64().unwrap_or(0);
+    (hints.encoding, hints.sheet) = (text("encoding"), text("sheet"));
+    hints
 }
 
 /// Returns the cells of a row. Values of JSON are shown as they are written.

@@ -67,12 +67,12 @@ async fn logged(level: LevelFilter, log_addresses: bool) -> String {
     let sandbox = Sandbox::start(World::from_toml(WORLD).unwrap()).await.unwrap();
     let server = Key::parse(&sandbox.addr("mx").unwrap().to_string()).unwrap();
     let account =
-        |password: &str| Credentials::Password { user: "tim@client.test".into(), password: password.into() };
+        |user: &str, password: &str| Credentials::Password { user: user.into(), password: password.into() };
     let pool = Pool::builder()
         .helo(ClientName::parse("client.test").unwrap())
         .tls(TlsPolicy::Off)
         .server(server.clone())
-        .credentials(account("hunter2"))
+        .credentials(account("tim@client.test", "hunter2"))
         .log_addresses(log_addresses)
         .build()
         .unwrap();
@@ -85,7 +85,9 @@ async fn logged(level: LevelFilter, log_addresses: bool) -> String {
     assert!(pool.send(&envelope, b"Subject: hi\r\n\r\nhi\r\n").await.unwrap().is_complete());
     pool.check_health().await;
 
-    assert!(pool.get(server.clone().credentials(account("hunter2 in vain"))).await.is_err());
+    assert!(
+        pool.get(server.clone().credentials(account("tom@client.test", "hunter2 in vain"))).await.is_err()
+    );
 
     let mut held = pool.get(&server).await.unwrap();
     assert!(held.command(&Command::Noop).await.unwrap().is_positive());

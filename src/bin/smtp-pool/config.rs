@@ -111,6 +111,10 @@ fn read(path: &Path) -> io::Result<Option<String>> {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(None);
         }
+        // The folder belongs to another user, as after sudo or su. It holds no configuration of this one.
+        Err(_) if path.metadata().is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) => {
+            return Ok(None);
+        }
         Err(error) => return Err(error),
     };
     let mut text = String::new();

@@ -13,7 +13,8 @@ use crate::job::format::Compression;
 ///
 /// ```
 /// use smtp_pool::job::input::{Dialect, InputFormat};
-/// let dialect = Dialect { format: InputFormat::Csv, delimiter: Some(b';'), ..Dialect::default() };
+/// let mut dialect = Dialect::default();
+/// (dialect.format, dialect.delimiter) = (InputFormat::Csv, Some(b';'));
 /// assert_eq!(dialect.to_string(), "CSV, semicolon, UTF-8, no header");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

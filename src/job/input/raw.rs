@@ -10,7 +10,8 @@ use memchr::memchr2;
 
 use super::{
     Dialect, InputFormat,
-    open::{self, BUFFER, Consumed, Content},
+    limits::BUFFER,
+    open::{self, Consumed, Content},
 };
 use crate::job::{
     digest::Digest,

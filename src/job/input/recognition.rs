@@ -12,7 +12,8 @@ use super::{Dialect, InputFormat, layout::CellCheck};
 ///
 /// ```
 /// use smtp_pool::job::input::{Dialect, InputFormat, Recognition};
-/// let mut recognition = Recognition { cells: 1_000, addresses: 992, ..Recognition::default() };
+/// let mut recognition = Recognition::default();
+/// (recognition.cells, recognition.addresses) = (1_000, 992);
 /// recognition.dialect.format = InputFormat::Csv;
 /// recognition.dialect.delimiter = Some(b';');
 /// recognition.dialect.header = true;
