@@ -118,13 +118,21 @@ fn a_list_with_every_row_kept_is_the_same_octet_by_octet() {
         let name = format!("list.{extension}");
         fs::write(dir.path().join(&name), &list).unwrap();
         let out = format!("out.{extension}");
-        done(dir.path(), &["clean", &name, "--syntax-only", "-q", "--keep", "all", "-o", &out]);
+        // Most rows may be damaged, so the list does not tell where its addresses are.
+        let hint = match extension {
+            "txt" => ["--format", "text"],
+            "jsonl" => ["--column", "email"],
+            _ => ["--column", "E-Mail"],
+        };
+        let clean = [&["clean", &name, "--syntax-only", "-q", "--keep", "all", "-o", &out], &hint[..]];
+        done(dir.path(), &clean.concat());
         prop_assert_eq!(fs::read_to_string(dir.path().join(&out)).unwrap(), list);
 
         // Blank lines of CSV belong to the row before them.
         let job = format!("{out}.job");
         for (keep, part) in [("unknown", Part::Valid), ("undeliverable", Part::Invalid)] {
-            let kept = done(dir.path(), &["job", "results", &job, "--clean", "--keep", keep]);
+            let results = [&["job", "results", &job, "--clean", "--keep", keep], &hint[..]];
+            let kept = done(dir.path(), &results.concat());
             let wanted = parts.iter().filter(|(this, _)| *this == part || *this == Part::Between);
             let wanted: String = wanted.map(|(_, octets)| octets.as_str()).collect();
             prop_assert_eq!(String::from_utf8(kept).unwrap(), wanted);

@@ -270,8 +270,10 @@ fn long_rows_that_are_no_address() {
     let many = (0..40_000).map(|n| format!("{n} {}", "n".repeat(5_000)));
     let long = (0..200).map(|n| format!("{n} {}", "n".repeat(1_000_000)));
     let list = list(&dir, "list.txt", long.chain(many));
-    let mut child =
-        command(&["verify", "-q", "--syntax-only", &list]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = command(&["verify", "-q", "--syntax-only", "--format", "text", &list])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     // The output is not read for a while.
     thread::sleep(Duration::from_secs(4));
     let out = BufReader::new(child.stdout.take().unwrap());

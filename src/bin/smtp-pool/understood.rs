@@ -29,7 +29,7 @@ impl UnderstoodList {
     }
 
     fn of_path(path: &Path, rows: u64, recognition: &Recognition) -> Self {
-        Self::new(path.display().to_string(), Some(rows), recognition)
+        Self::new(path.to_string_lossy().into_owned(), Some(rows), recognition)
     }
 
     /// Returns the line that says it.

@@ -24,6 +24,8 @@ pub(super) struct Columns {
     names: Vec<String>,
     /// The index of the column for objects of JSONL, if any list has them.
     object: Option<usize>,
+    /// The names that the records take. Those of the columns differ from them.
+    fields: Vec<String>,
 }
 
 struct List {
@@ -47,7 +49,9 @@ impl Columns {
             let keys = names.iter().map(|name| key(name)).collect();
             List { shape: shape.clone(), names, keys, places: Vec::new(), is_in_order: false }
         });
-        let mut columns = Self { lists: lists.collect(), names: Vec::new(), object: None };
+        let mut columns =
+            Self { lists: lists.collect(), names: Vec::new(), object: None, fields: Vec::new() };
+        columns.fields.extend(fields.iter().map(|name| (*name).to_owned()));
         if csv {
             columns.join(shapes, fields);
         }
@@ -119,8 +123,13 @@ impl Columns {
     ) -> io::Result<()> {
         let Some(list) = self.list(line) else { return Ok(()) };
         let is_taken = |name: &str| fields.iter().any(|field| field.as_ref() == name);
+        // An object of another service may have other fields than its table.
+        let is_checked = fields.iter().map(AsRef::as_ref).eq(self.fields.iter().map(String::as_str));
         for (column, text) in list.shape.texts(line.written).enumerate() {
             match list.keys.get(column) {
+                Some(_) if !is_checked && is_taken(&list.names[column]) => {
+                    out.extend_from_slice(&key(&renamed(&list.names[column], is_taken, true)));
+                }
                 Some(key) => out.extend_from_slice(key),
                 // A row may be wider than its header.
                 None => {
