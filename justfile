@@ -179,10 +179,6 @@ deny:
 data *args:
     .ci/data {{ args }}
 
-# Write the public API to public-api.txt; `--check` compares it with that file (`cargo install --locked cargo-public-api`).
-public-api *args:
-    .ci/public-api {{ args }}
-
 # Check that the library compiles no crate that only the command needs.
 deps:
     .ci/deps
