@@ -1,15 +1,20 @@
 //! Properties that hold for any list, for the tests and the fuzz target.
 
-use std::{collections::HashSet, io::Cursor};
+use std::{cell::RefCell, collections::HashSet, io::Cursor};
 
 use super::{
     import,
-    input::{self, Hints, InputFormat},
+    input::{self, Hints, InputFormat, Row},
     results,
     sqlite::Sqlite,
     store::Store,
 };
 use crate::proto::Mailbox;
+
+thread_local! {
+    /// A database for all lists of the thread. Most of the time of a short list would go into new tables.
+    static STORE: RefCell<Sqlite> = RefCell::new(Sqlite::in_memory().expect("memory is available"));
+}
 
 /// Checks the import of any octets: every row is stored in order as it was written, and each address is asked once.
 /// Otherwise the error has a message. The first octet chooses what the user says about the list.
@@ -45,13 +50,20 @@ pub fn job_input(octets: &[u8]) {
         rows.windows(2).all(|pair| pair[0].line <= pair[1].line || hints.format != Some(InputFormat::Text))
     );
 
-    let mut store = Sqlite::in_memory().expect("memory is available");
-    let imported = import::import(rows.iter().cloned(), &mut store).expect("memory stores everything");
+    STORE.with_borrow_mut(|store| {
+        store.clear().expect("memory stores everything");
+        check_import(&rows, store);
+    });
+}
+
+/// Checks that the store gives back the rows, and that each address is asked once.
+fn check_import(rows: &[Row], store: &mut Sqlite) {
+    let imported = import::import(rows.iter().cloned(), store).expect("memory stores everything");
     assert_eq!(imported.rows, rows.len() as u64);
     let spans = store.spans().expect("it was stored");
     let found: Vec<_> = spans
         .iter()
-        .flat_map(|span| results::pieces(&store, *span))
+        .flat_map(|span| results::pieces(store, *span))
         .flat_map(|piece| piece.expect("stored rows are readable"))
         .map(|row| (row.record.address, row.written))
         .collect();
