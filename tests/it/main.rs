@@ -29,9 +29,9 @@ mod harvest;
 #[cfg(feature = "cli")]
 mod job;
 mod layers;
-#[cfg(feature = "sandbox")]
 #[cfg(feature = "job")]
 mod lists;
+#[cfg(feature = "sandbox")]
 mod logging;
 #[cfg(all(feature = "cli", target_os = "linux"))]
 mod memory;
