@@ -105,6 +105,11 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn a_row_with_a_fault_is_not_asked_although_it_parses_as_an_address() {
+        job_input(b"st\nann@xnr-kva.X\xc3\xbccher.test\x92\x91\xbf\x87\na\x92\x91\xbf\x87nr-kva.t\xce\xff\xff\xff\xff\xff$\xaet");
+    }
+
     proptest! {
         #[test]
         fn any_octets_are_a_list_or_an_error(octets: Vec<u8>) {

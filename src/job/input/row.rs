@@ -52,9 +52,10 @@ impl Row {
     pub(super) fn checked(mut self) -> Self {
         let cell = CellAddress::of(&self.address);
         if self.fault.is_some() {
-            match cell.mailbox {
-                Some(_) => self.address.insert(0, ' '),
-                None => self.shorten(),
+            // The verifier would ask about a misleading address as well.
+            match cell.mailbox.is_some() || Mailbox::parse(&self.address).is_ok() {
+                true => self.address.insert(0, ' '),
+                false => self.shorten(),
             }
             return self;
         }
