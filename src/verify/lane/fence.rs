@@ -7,7 +7,7 @@
 //! | reply | why it is a fence | cost |
 //! |---|---|---|
 //! | to a further EHLO: the capabilities again | no other command gets them | some servers limit EHLO: at most [`GREETINGS`] per connection |
-//! | to a further EHLO: 500 to 504, if no MAIL and no RCPT got such a code | qpsmtpd and OpenSMTPD answer 503 to it | the same |
+//! | to a further EHLO: 500 to 504, unless MAIL or RCPT got such a code | OpenSMTPD answers 503 | the same |
 //! | to QUIT: 221 | no other command gets it | the connection |
 //! | to RSET, with a text that another fence has shown to belong to RSET only | Postfix, Exim, Sendmail and Exchange have a text of their own for it | none: RSET ends every transaction |
 //! | to RCPT, if it names the recipient | the reply itself names its recipient | none |
