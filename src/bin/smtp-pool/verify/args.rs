@@ -23,8 +23,8 @@ use crate::{
 /// understood. If most cells are no addresses, nothing is asked, and the exit code is 2.
 ///
 /// Spaces around an address are ignored, and so are a name, `mailto:` and quotes. Several addresses in a cell give several
-/// records. A row has at most 4 MiB, in JSON 1 MiB. A reply, and a value that is no address, are cut after 1 KiB and end
-/// with `…`.
+/// records. A row has at most 4 MiB, in JSON 1 MiB. Replies, and values that are no addresses, are cut after 1 KiB. They
+/// then end with `…`.
 ///
 /// Lists that are files, with an output that is a file, make a job. `-o out.csv` keeps the verdicts in `out.csv.job`.
 /// The same command continues the job after any interruption. It writes the output at the end, in the order of the
